@@ -1,0 +1,73 @@
+/** Options of the `Error` constructor. */
+interface ErrorOptions {
+  cause?: unknown;
+}
+
+/**
+ * Every error that torchbind throws, from TypeScript and from C++ alike.
+ *
+ * `code` is stable and documented in docs/errors.md; `message` says what was expected, what came and what to do.
+ */
+export class TorchBindError extends Error {
+  /** Stable identifier, `ERR_TORCHBIND_...`. */
+  readonly code: string;
+
+  constructor(message: string, code = 'ERR_TORCHBIND', options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    this.code = code;
+  }
+}
+
+/** Refuses unknown keys in an options object and suggests the one that was probably meant. */
+export function checkOptions(options: object | undefined, allowed: readonly string[], where: string): void {
+  if (options === undefined) return;
+  if (options === null || typeof options !== 'object' || Array.isArray(options)) {
+    throw new TorchBindError(`${where}: options must be an object, got ${describe(options)}`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+  }
+  for (const key of Object.keys(options)) {
+    if (allowed.includes(key)) continue;
+    const near = closest(key, allowed);
+    const hint = near === undefined ? `Known options: ${allowed.join(', ')}.` : `Did you mean '${near}'?`;
+    throw new TorchBindError(`${where}: unknown option '${key}'. ${hint}`, 'ERR_TORCHBIND_UNKNOWN_OPTION');
+  }
+}
+
+/** The candidate nearest to `word` in edit distance, if it is near enough to be a slip of the pen. */
+export function closest(word: string, candidates: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
+  for (const candidate of candidates) {
+    const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
+    if (distance < bestDistance) {
+      best = candidate;
+      bestDistance = distance;
+    }
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const current = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      current.push(Math.min(previous[j]! + 1, current[j - 1]! + 1, substitution));
+    }
+    previous = current;
+  }
+  return previous[b.length]!;
+}
+
+/** A short description of any value for an error message: its type, and the value itself where that is short. */
+export function describe(value: unknown): string {
+  if (value === null) return 'null';
+  if (value === undefined) return 'undefined';
+  if (typeof value === 'string') return `string ${JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value)}`;
+  if (typeof value === 'number' || typeof value === 'boolean') return `${typeof value} ${String(value)}`;
+  if (typeof value === 'bigint') return `bigint ${value}n`;
+  if (Array.isArray(value)) return `array of length ${value.length}`;
+  if (typeof value === 'object') return `${value.constructor?.name ?? 'object'} object`;
+  return typeof value;
+}

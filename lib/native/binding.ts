@@ -1,0 +1,161 @@
+/**
+ * The whole seam between TypeScript and C++, as types. Nothing else crosses it.
+ *
+ * Tensors cross as integer handles. Arguments are checked on both sides: TypeScript gives the friendly message,
+ * C++ makes sure that no value, however wrong, can crash the process.
+ */
+
+/** Slot and generation of a tensor in the environment's table: a positive integer below 2^53; 0 is never a tensor. */
+export type Handle = number;
+
+/** Index of a looked-up operator in the process-wide operator list. */
+export type OperatorId = number;
+
+/** Keeps GC-managed tensors alive: when the token is collected, so are the tensors that were given it. */
+export type Token = object;
+
+/** A random number generator owned by C++ (type-tagged external). */
+export type NativeGenerator = object & { readonly __generator: unique symbol };
+
+export interface ArgumentSchema {
+  name: string;
+  /** The type as the schema prints it: `Tensor`, `Tensor?`, `int[]`, `SymInt[2]`, `ScalarType?`, `Scalar`, ... */
+  type: string;
+  kwargOnly: boolean;
+  hasDefault: boolean;
+  /** The argument is written to and also returned by the operator (`out=`). */
+  isOut: boolean;
+}
+
+export interface OperatorSchema {
+  /** `aten::add` */
+  name: string;
+  /** `Tensor`; empty for the default overload. */
+  overload: string;
+  /** The full declaration, as PyTorch prints it. */
+  declaration: string;
+  arguments: ArgumentSchema[];
+  returns: string[];
+}
+
+/** What native code needs from TypeScript, handed over once an environment. */
+export interface NativeHooks {
+  TorchBindError: new (message: string, code: string) => Error;
+  /** state[0] after an operator: how the new tensor outside any scope must be kept (see `Placement`). */
+  state: Uint32Array;
+}
+
+export interface MemoryCounts {
+  tensors: number;
+  bytes: number;
+}
+
+export interface StorageInfo {
+  /** Equal for tensors that share one storage, unique among live storages. */
+  id: number;
+  nbytes: number;
+}
+
+export interface ReadResult {
+  handle: Handle;
+  crc32: number;
+}
+
+export interface Binding {
+  setup(hooks: NativeHooks): void;
+  versions(): { torch: string; addon: string; compiledFor: string };
+
+  // dispatch.cc: every operator, boxed
+  findOperator(name: string, overload: string): OperatorId;
+  /** Overload names of one operator (`aten::add`), [] when there is none. */
+  overloads(name: string): string[];
+  operatorNames(): string[];
+  schema(op: OperatorId): OperatorSchema;
+  /** Positional arguments in schema order, tensors as handles; `undefined` takes the schema's default. */
+  call(op: OperatorId, ...args: unknown[]): unknown;
+  loadLibrary(path: string): void;
+
+  // tensor_table.cc: handles, scopes, garbage collection
+  dispose(handle: Handle): boolean;
+  disposeMany(handles: Float64Array, count: number): number;
+  isAlive(handle: Handle): boolean;
+  /** Puts every tensor handle of the open page under a fresh token, and opens a new page. */
+  closePage(): Token;
+  /** A token for one tensor alone. */
+  ownToken(handle: Handle): Token;
+  memory(): MemoryCounts;
+
+  // tensor_info.cc
+  shape(handle: Handle): number[];
+  strides(handle: Handle): number[];
+  storageOffset(handle: Handle): number;
+  /** c10::ScalarType as an integer. */
+  dtype(handle: Handle): number;
+  /** `cpu`, `cuda:0`, ... */
+  device(handle: Handle): string;
+  layout(handle: Handle): string;
+  storageInfo(handle: Handle): StorageInfo;
+  isLeaf(handle: Handle): boolean;
+  requiresGrad(handle: Handle): boolean;
+  setRequiresGrad(handle: Handle, value: boolean): void;
+  gradFnName(handle: Handle): string | null;
+
+  // storage.cc: bytes in and out
+  /** Copies `data` into a new CPU tensor. */
+  fromTypedArray(data: ArrayBufferView, shape: number[], dtype: number): Handle;
+  /** Copies the tensor's elements, contiguous, into an ArrayBuffer. */
+  toArrayBuffer(handle: Handle): ArrayBuffer;
+  /** The value of a one-element tensor; complex numbers come as [re, im]. */
+  item(handle: Handle): number | bigint | boolean | [number, number];
+  /** Maps a whole file (private, copy on write) as a 1-D uint8 tensor. */
+  mapFile(fd: number, nbytes: number): Handle;
+  /** A uint8 tensor with a storage of its own over bytes [offset, offset + nbytes) of another; nothing is copied. */
+  sliceBytes(handle: Handle, offset: number, nbytes: number): Handle;
+  /** Reads file bytes into a new uint8 CPU tensor, off the main thread; the CRC-32 is that of the bytes. */
+  readBytes(fd: number, offset: number, nbytes: number): Promise<ReadResult>;
+  /**
+   * Writes bytes [offset, offset + nbytes) of the tensor's *storage* at `position` of the file, off the main thread.
+   * Returns their CRC-32. Device memory is copied to the CPU first.
+   */
+  writeStorage(fd: number, position: number, handle: Handle, offset: number, nbytes: number): Promise<number>;
+  /** A tensor of any dtype, strides and offset (in elements) over the storage of `handle`. Bounds are checked. */
+  viewStorage(handle: Handle, dtype: number, storageOffset: number, shape: number[], strides: number[]): Handle;
+  /** Bytes an element takes. */
+  itemSize(dtype: number): number;
+
+  // autograd.cc
+  backward(tensors: Handle[], gradients: (Handle | null)[], retainGraph: boolean, createGraph: boolean, inputs: Handle[]): void;
+  grad(
+    outputs: Handle[],
+    inputs: Handle[],
+    gradOutputs: (Handle | null)[],
+    retainGraph: boolean,
+    createGraph: boolean,
+    allowUnused: boolean,
+  ): (Handle | null)[];
+  getGrad(handle: Handle): Handle | null;
+  setGrad(handle: Handle, gradient: Handle | null): void;
+  gradMode(): boolean;
+  setGradMode(enabled: boolean): void;
+  inferenceModeEnabled(): boolean;
+  setInferenceMode(enabled: boolean): void;
+
+  // random.cc
+  manualSeed(seed: bigint): void;
+  getRngState(device: string): Handle;
+  setRngState(state: Handle, device: string): void;
+  newGenerator(device: string): NativeGenerator;
+  generatorSeed(generator: NativeGenerator, seed: bigint): void;
+  generatorGetState(generator: NativeGenerator): Handle;
+  generatorSetState(generator: NativeGenerator, state: Handle): void;
+
+  // device.cc
+  /** Type of the accelerator that this libtorch was built for and can use now (`cuda`), or null. */
+  accelerator(): string | null;
+  deviceCount(): number;
+  synchronize(device: string): void;
+  emptyCache(): void;
+  deviceMemory(device: string): { allocated: number; reserved: number; peakAllocated: number };
+  getNumThreads(): number;
+  setNumThreads(count: number): void;
+}
