@@ -1,0 +1,89 @@
+/**
+ * Runs the real PyTorch that the tests compare with.
+ *
+ * A Python process spends seconds on `import torch`: a test file should do all its Python work in one script,
+ * started in `beforeAll`, that writes its files and prints one JSON document.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+export const repositoryRoot = path.resolve(__dirname, '../..');
+
+/** For a test or hook that waits on Python, in milliseconds: a first `import torch` on a busy machine takes its time. */
+export const pythonTimeout = 120_000;
+
+export interface PythonOptions {
+  /** Text for the script's standard input. */
+  input?: string;
+  cwd?: string;
+}
+
+interface Interpreter {
+  command: string;
+  env: NodeJS.ProcessEnv;
+}
+
+/** Runs a .py file to its end and returns what it printed. Throws with Python's traceback when it fails. */
+export function runPython(script: string, args: string[] = [], options: PythonOptions = {}): Promise<string> {
+  return spawnPython([script, ...args], options);
+}
+
+/** Runs a .py file and parses what it printed as JSON. */
+export async function pythonJson<T>(script: string, args: string[] = [], input?: string): Promise<T> {
+  return parse<T>(await spawnPython([script, ...args], { input }));
+}
+
+/** Runs a few lines of Python code; `args` are its `sys.argv[1:]`. */
+export function pythonCode(code: string, args: string[] = [], options: PythonOptions = {}): Promise<string> {
+  return spawnPython(['-c', code, ...args], options);
+}
+
+async function spawnPython(args: string[], options: PythonOptions): Promise<string> {
+  const { command, env } = await interpreter();
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { cwd: options.cwd ?? repositoryRoot, env });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+    // A script that ends before it has read its input closes the pipe: its exit status tells, not EPIPE.
+    child.stdin.on('error', () => undefined).end(options.input ?? '');
+    child.on('error', reject);
+    child.on('close', (status, signal) => {
+      if (status === 0) resolve(stdout);
+      else reject(new Error(`python ${args.join(' ')} ended with ${signal ?? `status ${status}`}\n${stderr}`));
+    });
+  });
+}
+
+/** JSON as Python prints it, where NaN and the infinities are bare words: refused here, so that no test compares them. */
+function parse<T>(text: string): T {
+  try {
+    return JSON.parse(text) as T;
+  } catch (error) {
+    throw new Error(`Python printed no JSON document but: ${text.slice(0, 500)}`, { cause: error });
+  }
+}
+
+let found: Promise<Interpreter> | undefined;
+
+function interpreter(): Promise<Interpreter> {
+  found ??= findInterpreter();
+  return found;
+}
+
+async function findInterpreter(): Promise<Interpreter> {
+  // Keep compiled bytecode out of the work tree, and text UTF-8 whatever the locale.
+  const base = { ...process.env, PYTHONDONTWRITEBYTECODE: '1', PYTHONIOENCODING: 'utf-8' };
+  const module = path.join(repositoryRoot, 'scripts/python-env.mjs');
+  if (existsSync(module)) {
+    const { pythonEnvironment } = (await import(pathToFileURL(module).href)) as {
+      pythonEnvironment(): Promise<Interpreter> | Interpreter;
+    };
+    const { command, env } = await pythonEnvironment();
+    return { command, env: { ...base, ...env } };
+  }
+  return { command: 'python3', env: { ...base, PYTHONPATH: process.env.TORCHBIND_PYTHONPATH ?? '/tmp/w/t' } };
+}
