@@ -36,12 +36,14 @@ export interface OperatorSchema {
   declaration: string;
   arguments: ArgumentSchema[];
   returns: string[];
+  /** For each return, the index of the argument that it is (in-place and out= operators), or -1 for a new value. */
+  aliases: number[];
 }
 
 /** What native code needs from TypeScript, handed over once an environment. */
 export interface NativeHooks {
   TorchBindError: new (message: string, code: string) => Error;
-  /** state[0] after an operator: how the new tensor outside any scope must be kept (see `Placement`). */
+  /** state[0] is set to 1 when a call makes a tensor that needs a token of its own outside scopes (big, or with a graph). */
   state: Uint32Array;
 }
 
@@ -63,26 +65,32 @@ export interface ReadResult {
 
 export interface Binding {
   setup(hooks: NativeHooks): void;
-  versions(): { torch: string; addon: string; compiledFor: string };
+  /** The libtorch version that the addon was compiled for. */
+  versions(): { torch: string };
 
   // dispatch.cc: every operator, boxed
   findOperator(name: string, overload: string): OperatorId;
-  /** Overload names of one operator (`aten::add`), [] when there is none. */
-  overloads(name: string): string[];
+  /** Every operator that has a schema, as `aten::add.Tensor`, sorted. */
   operatorNames(): string[];
   schema(op: OperatorId): OperatorSchema;
-  /** Positional arguments in schema order, tensors as handles; `undefined` takes the schema's default. */
+  /**
+   * Positional arguments in schema order, tensors as handles; `undefined` takes the schema's default.
+   * One return comes as itself, several as an array; a return that is one of the arguments comes as null.
+   */
   call(op: OperatorId, ...args: unknown[]): unknown;
   loadLibrary(path: string): void;
 
   // tensor_table.cc: handles, scopes, garbage collection
-  dispose(handle: Handle): boolean;
+  /** With the tensor's own token, if it has one, so that the bytes reported to V8 are taken back at once. */
+  dispose(handle: Handle, token?: Token): boolean;
   disposeMany(handles: Float64Array, count: number): number;
   isAlive(handle: Handle): boolean;
-  /** Puts every tensor handle of the open page under a fresh token, and opens a new page. */
-  closePage(): Token;
-  /** A token for one tensor alone. */
+  /** A token that keeps one tensor alive; its bytes are reported to V8. */
   ownToken(handle: Handle): Token;
+  /** An empty token, to be filled later. */
+  newToken(): Token;
+  /** Puts the first `count` handles under `token`: they are released when the token is collected. */
+  fillToken(token: Token, handles: Float64Array, count: number): void;
   memory(): MemoryCounts;
 
   // tensor_info.cc
@@ -138,7 +146,9 @@ export interface Binding {
   gradMode(): boolean;
   setGradMode(enabled: boolean): void;
   inferenceModeEnabled(): boolean;
-  setInferenceMode(enabled: boolean): void;
+  /** Enters and leaves strictly nested. */
+  enterInferenceMode(enabled: boolean): void;
+  exitInferenceMode(): void;
 
   // random.cc
   manualSeed(seed: bigint): void;

@@ -1,0 +1,78 @@
+// Module entry: one init function a file, and the state of the environment.
+#include "addon.h"
+
+#include <ATen/Version.h>
+#include <torch/headeronly/version.h>
+
+#include "autograd.h"
+#include "device.h"
+#include "errors.h"
+#include "file_io.h"
+#include "random.h"
+#include "storage.h"
+#include "tensor_info.h"
+
+namespace torchbind {
+namespace {
+
+// Tensors up to this size may share a token, so that small tensors cost little and pin little.
+constexpr size_t kSharedTokenBytes = 1024;
+
+Napi::Value setup(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (!info[0].IsObject()) invalid("setup() expects { TorchBindError, state }.");
+  Napi::Object hooks = info[0].As<Napi::Object>();
+  Napi::Value error_class = hooks.Get("TorchBindError");
+  Napi::Value state = hooks.Get("state");
+  if (!error_class.IsFunction() || !state.IsTypedArray() ||
+      state.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array ||
+      state.As<Napi::TypedArray>().ElementLength() < 1) {
+    invalid("setup() expects { TorchBindError, state: Uint32Array }.");
+  }
+  Addon& addon = Addon::of(env);
+  addon.error_class = Napi::Persistent(error_class.As<Napi::Function>());
+  addon.state_array = Napi::Persistent(state.As<Napi::Uint32Array>());
+  addon.state = addon.state_array.Value().Data();
+  return env.Undefined();
+}
+
+Napi::Value versions(const Napi::CallbackInfo& info) {
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("torch", TORCH_VERSION);
+  return result;
+}
+
+}  // namespace
+
+Addon& Addon::of(Napi::Env env) {
+  Addon* addon = env.GetInstanceData<Addon>();
+  if (addon == nullptr) throw std::runtime_error("The environment of this addon is gone.");
+  return *addon;
+}
+
+Handle Addon::add(at::Tensor tensor) {
+  const bool own = tensor.requires_grad() || storage_bytes(tensor) > kSharedTokenBytes;
+  const Handle handle = store->table.add(std::move(tensor));
+  if (own && state != nullptr) state[0] = 1;
+  return handle;
+}
+
+}  // namespace torchbind
+
+static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  using namespace torchbind;
+  env.SetInstanceData<Addon>(new Addon());
+  expose<setup>(exports, "setup");
+  expose<versions>(exports, "versions");
+  init_dispatch(env, exports);
+  init_tensor_table(env, exports);
+  init_tensor_info(env, exports);
+  init_storage(env, exports);
+  init_file_io(env, exports);
+  init_autograd(env, exports);
+  init_random(env, exports);
+  init_device(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(torchbind, init)

@@ -1,0 +1,32 @@
+// The state of one environment (the main thread, or one worker).
+#pragma once
+
+#include <c10/core/InferenceMode.h>
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "dispatch.h"
+#include "napi_setup.h"
+#include "tensor_table.h"
+
+namespace torchbind {
+
+struct Addon {
+  std::shared_ptr<TensorStore> store = std::make_shared<TensorStore>();
+  // A deque, so that an operator stays where it is when others are looked up.
+  std::deque<Operator> operators;
+  std::vector<std::unique_ptr<c10::InferenceMode>> inference_modes;
+  // From setup(): the TorchBindError class, and the array through which calls tell how a tensor must be kept.
+  Napi::FunctionReference error_class;
+  Napi::Reference<Napi::Uint32Array> state_array;
+  uint32_t* state = nullptr;
+
+  static Addon& of(Napi::Env env);
+
+  // Puts a tensor into the table and tells JavaScript whether it needs a token of its own.
+  Handle add(at::Tensor tensor);
+};
+
+}  // namespace torchbind

@@ -1,0 +1,97 @@
+#include "autograd.h"
+
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <utility>
+
+#include "addon.h"
+#include "arguments.h"
+#include "errors.h"
+
+namespace torchbind {
+namespace {
+
+Napi::Value backward(const Napi::CallbackInfo& info) {
+  const bool retain_graph = to_bool(info[2], "retainGraph");
+  const bool create_graph = to_bool(info[3], "createGraph");
+  torch::autograd::backward(to_tensors(info[0], "tensors"), to_tensors(info[1], "gradients", true), retain_graph,
+                            create_graph, to_tensors(info[4], "inputs"));
+  return info.Env().Undefined();
+}
+
+Napi::Value grad(const Napi::CallbackInfo& info) {
+  const bool retain_graph = to_bool(info[3], "retainGraph");
+  const bool create_graph = to_bool(info[4], "createGraph");
+  const bool allow_unused = to_bool(info[5], "allowUnused");
+  const auto gradients =
+      torch::autograd::grad(to_tensors(info[0], "outputs"), to_tensors(info[1], "inputs"),
+                            to_tensors(info[2], "gradOutputs", true), retain_graph, create_graph, allow_unused);
+  Napi::Array result = Napi::Array::New(info.Env(), gradients.size());
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    result.Set(static_cast<uint32_t>(i), from_tensor(info.Env(), gradients[i]));
+  }
+  return result;
+}
+
+Napi::Value get_grad(const Napi::CallbackInfo& info) {
+  const at::Tensor gradient = to_tensor(info[0], "tensor").grad();
+  return from_tensor(info.Env(), gradient);
+}
+
+Napi::Value set_grad(const Napi::CallbackInfo& info) {
+  const at::Tensor tensor = to_tensor(info[0], "tensor");
+  if (info[1].IsNull() || info[1].IsUndefined()) {
+    tensor.mutable_grad().reset();
+    return info.Env().Undefined();
+  }
+  const at::Tensor gradient = to_tensor(info[1], "grad");
+  if (gradient.sizes() != tensor.sizes() || gradient.scalar_type() != tensor.scalar_type() ||
+      gradient.device() != tensor.device()) {
+    invalid("The gradient must have the tensor's shape, dtype and device.");
+  }
+  tensor.mutable_grad() = gradient;
+  return info.Env().Undefined();
+}
+
+Napi::Value grad_mode(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), c10::GradMode::is_enabled());
+}
+
+Napi::Value set_grad_mode(const Napi::CallbackInfo& info) {
+  c10::GradMode::set_enabled(to_bool(info[0], "enabled"));
+  return info.Env().Undefined();
+}
+
+Napi::Value inference_mode_enabled(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), c10::InferenceMode::is_enabled());
+}
+
+Napi::Value enter_inference_mode(const Napi::CallbackInfo& info) {
+  const bool enabled = to_bool(info[0], "enabled");
+  Addon::of(info.Env()).inference_modes.push_back(std::make_unique<c10::InferenceMode>(enabled));
+  return info.Env().Undefined();
+}
+
+Napi::Value exit_inference_mode(const Napi::CallbackInfo& info) {
+  auto& modes = Addon::of(info.Env()).inference_modes;
+  if (modes.empty()) invalid("exitInferenceMode() without enterInferenceMode().");
+  modes.pop_back();
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void init_autograd(Napi::Env, Napi::Object& exports) {
+  expose<backward>(exports, "backward");
+  expose<grad>(exports, "grad");
+  expose<get_grad>(exports, "getGrad");
+  expose<set_grad>(exports, "setGrad");
+  expose<grad_mode>(exports, "gradMode");
+  expose<set_grad_mode>(exports, "setGradMode");
+  expose<inference_mode_enabled>(exports, "inferenceModeEnabled");
+  expose<enter_inference_mode>(exports, "enterInferenceMode");
+  expose<exit_inference_mode>(exports, "exitInferenceMode");
+}
+
+}  // namespace torchbind

@@ -1,0 +1,78 @@
+#include "device.h"
+
+#include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
+#include <ATen/Parallel.h>
+
+#include "addon.h"
+#include "arguments.h"
+#include "errors.h"
+
+namespace torchbind {
+namespace {
+
+c10::DeviceIndex accelerator_index(const Napi::Value& value) {
+  const c10::Device device = to_device(value, "device");
+  const auto accelerator = at::getAccelerator();
+  if (!accelerator || *accelerator != device.type()) {
+    throw Error("ERR_TORCHBIND_DEVICE", "No device " + device.str() + " is available here.");
+  }
+  return device.has_index() ? device.index() : at::accelerator::getDeviceIndex();
+}
+
+Napi::Value accelerator(const Napi::CallbackInfo& info) {
+  const auto type = at::getAccelerator();
+  if (!type || at::accelerator::deviceCount() == 0) return info.Env().Null();
+  return Napi::String::New(info.Env(), c10::DeviceTypeName(*type, /*lower_case=*/true));
+}
+
+Napi::Value device_count(const Napi::CallbackInfo& info) {
+  const int count = at::getAccelerator() ? at::accelerator::deviceCount() : 0;
+  return Napi::Number::New(info.Env(), count);
+}
+
+Napi::Value synchronize(const Napi::CallbackInfo& info) {
+  if (to_device(info[0], "device").is_cpu()) return info.Env().Undefined();
+  at::accelerator::synchronizeDevice(accelerator_index(info[0]));
+  return info.Env().Undefined();
+}
+
+Napi::Value empty_cache(const Napi::CallbackInfo& info) {
+  if (at::getAccelerator()) at::accelerator::emptyCache();
+  return info.Env().Undefined();
+}
+
+Napi::Value device_memory(const Napi::CallbackInfo& info) {
+  const auto stats = at::accelerator::getDeviceStats(accelerator_index(info[0]));
+  constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("allocated", static_cast<double>(stats.allocated_bytes[kAll].current));
+  result.Set("reserved", static_cast<double>(stats.reserved_bytes[kAll].current));
+  result.Set("peakAllocated", static_cast<double>(stats.allocated_bytes[kAll].peak));
+  return result;
+}
+
+Napi::Value get_num_threads(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), at::get_num_threads());
+}
+
+Napi::Value set_num_threads(const Napi::CallbackInfo& info) {
+  const int64_t count = to_int64(info[0], "count");
+  if (count < 1 || count > 4096) invalid("The number of threads must be between 1 and 4096.");
+  at::set_num_threads(static_cast<int>(count));
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void init_device(Napi::Env, Napi::Object& exports) {
+  expose<accelerator>(exports, "accelerator");
+  expose<device_count>(exports, "deviceCount");
+  expose<synchronize>(exports, "synchronize");
+  expose<empty_cache>(exports, "emptyCache");
+  expose<device_memory>(exports, "deviceMemory");
+  expose<get_num_threads>(exports, "getNumThreads");
+  expose<set_num_threads>(exports, "setNumThreads");
+}
+
+}  // namespace torchbind

@@ -1,0 +1,23 @@
+// Every operator of libtorch, through one boxed call.
+#pragma once
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <vector>
+
+#include "convert.h"
+#include "napi_setup.h"
+
+namespace torchbind {
+
+// An operator that was looked up, with all that a call needs.
+struct Operator {
+  c10::OperatorHandle handle;
+  std::vector<Parameter> parameters;
+  // For each return, the argument that it is (in-place and out= operators), or -1.
+  std::vector<int> aliases;
+};
+
+void init_dispatch(Napi::Env env, Napi::Object& exports);
+
+}  // namespace torchbind

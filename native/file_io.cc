@@ -1,0 +1,225 @@
+#include "file_io.h"
+
+#include <ATen/ATen.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "addon.h"
+#include "arguments.h"
+#include "crc32.h"
+#include "errors.h"
+
+namespace torchbind {
+namespace {
+
+// Large enough that system calls cost nothing, small enough that the checksum finds the bytes in the cache.
+constexpr size_t kChunk = size_t{1} << 20;
+
+[[noreturn]] void fail_errno(const std::string& what) {
+  throw Error(kFile, what + ": " + std::strerror(errno));
+}
+
+void read_fully(int fd, char* data, size_t size, size_t position) {
+  while (size > 0) {
+    const ssize_t got = pread(fd, data, size, static_cast<off_t>(position));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail_errno("Reading the file failed");
+    if (got == 0) {
+      throw Error(kFile, "The file ended at byte " + std::to_string(position) + ", " + std::to_string(size) +
+                             " bytes before the record does.");
+    }
+    data += got;
+    size -= static_cast<size_t>(got);
+    position += static_cast<size_t>(got);
+  }
+}
+
+void write_fully(int fd, const char* data, size_t size, size_t position) {
+  while (size > 0) {
+    const ssize_t put = pwrite(fd, data, size, static_cast<off_t>(position));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) fail_errno("Writing the file failed");
+    data += put;
+    size -= static_cast<size_t>(put);
+    position += static_cast<size_t>(put);
+  }
+}
+
+// Work off the main thread with a promise for its result. Subclasses touch no JavaScript in `run`.
+class FileWork : public Napi::AsyncWorker {
+ public:
+  explicit FileWork(Napi::Env env) : Napi::AsyncWorker(env), deferred_(env) {}
+
+  Napi::Promise start() {
+    Napi::Promise promise = deferred_.Promise();
+    Queue();
+    return promise;
+  }
+
+ protected:
+  virtual void run() = 0;
+  virtual Napi::Value result(Napi::Env env) = 0;
+
+ private:
+  void Execute() final {
+    try {
+      run();
+    } catch (...) {
+      failure_ = describe_current_exception();
+    }
+  }
+
+  void OnOK() final {
+    Napi::HandleScope scope(Env());
+    if (!failure_) {
+      try {
+        deferred_.Resolve(result(Env()));
+        return;
+      } catch (...) {
+        failure_ = describe_current_exception();
+      }
+    }
+    deferred_.Reject(make_error(Env(), *failure_));
+  }
+
+  void OnError(const Napi::Error& error) final { deferred_.Reject(error.Value()); }
+
+  Napi::Promise::Deferred deferred_;
+  std::optional<Failure> failure_;
+};
+
+class ReadBytes final : public FileWork {
+ public:
+  ReadBytes(Napi::Env env, int fd, size_t offset, at::Tensor target)
+      : FileWork(env), fd_(fd), offset_(offset), target_(std::move(target)) {}
+
+ private:
+  void run() override {
+    char* data = static_cast<char*>(target_.mutable_data_ptr());
+    const size_t size = target_.nbytes();
+    for (size_t done = 0; done < size; done += kChunk) {
+      const size_t part = std::min(kChunk, size - done);
+      read_fully(fd_, data + done, part, offset_ + done);
+      crc_.update(data + done, part);
+    }
+  }
+
+  Napi::Value result(Napi::Env env) override {
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("handle", from_tensor(env, target_));
+    object.Set("crc32", static_cast<double>(crc_.value()));
+    return object;
+  }
+
+  int fd_;
+  size_t offset_;
+  at::Tensor target_;
+  Crc32 crc_;
+};
+
+class WriteStorage final : public FileWork {
+ public:
+  WriteStorage(Napi::Env env, int fd, size_t position, at::Tensor source, size_t offset, size_t nbytes)
+      : FileWork(env), fd_(fd), position_(position), source_(std::move(source)), offset_(offset), nbytes_(nbytes) {}
+
+ private:
+  void run() override {
+    const at::Tensor bytes = source_.device().is_cpu() ? source_ : copy_from_device();
+    const char* data = static_cast<const char*>(bytes.storage().data()) + (bytes.is_same(source_) ? offset_ : 0);
+    for (size_t done = 0; done < nbytes_; done += kChunk) {
+      const size_t part = std::min(kChunk, nbytes_ - done);
+      crc_.update(data + done, part);
+      write_fully(fd_, data + done, part, position_ + done);
+    }
+  }
+
+  at::Tensor copy_from_device() const {
+    const at::NoGradGuard no_grad;
+    at::Tensor bytes = at::empty({0}, at::TensorOptions().dtype(at::kByte).device(source_.device()));
+    bytes.set_(source_.storage(), static_cast<int64_t>(offset_), {static_cast<int64_t>(nbytes_)}, {1});
+    return bytes.cpu();
+  }
+
+  Napi::Value result(Napi::Env env) override { return Napi::Number::New(env, static_cast<double>(crc_.value())); }
+
+  int fd_;
+  size_t position_;
+  at::Tensor source_;
+  size_t offset_;
+  size_t nbytes_;
+  Crc32 crc_;
+};
+
+int to_fd(const Napi::Value& value) {
+  const int64_t fd = to_int64(value, "fd");
+  if (fd < 0 || fd > INT32_MAX) invalid("'fd' is not a file descriptor.");
+  return static_cast<int>(fd);
+}
+
+size_t file_size(int fd) {
+  struct stat status;
+  if (fstat(fd, &status) != 0) fail_errno("The file cannot be examined");
+  if (!S_ISREG(status.st_mode)) throw Error(kFile, "Not a regular file.");
+  return static_cast<size_t>(status.st_size);
+}
+
+void check_range(int fd, size_t offset, size_t nbytes) {
+  const size_t size = file_size(fd);
+  if (offset > size || nbytes > size - offset) {
+    throw Error(kFile, "Bytes " + std::to_string(offset) + " + " + std::to_string(nbytes) +
+                           " are outside a file of " + std::to_string(size) + " bytes.");
+  }
+}
+
+Napi::Value map_file(const Napi::CallbackInfo& info) {
+  const int fd = to_fd(info[0]);
+  const size_t nbytes = to_size(info[1], "nbytes");
+  check_range(fd, 0, nbytes);
+  if (nbytes == 0) invalid("An empty file cannot be mapped.");
+  void* data = mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+  if (data == MAP_FAILED) fail_errno("Mapping the file failed");
+  at::Tensor tensor = at::from_blob(
+      data, {static_cast<int64_t>(nbytes)}, [nbytes](void* mapped) { munmap(mapped, nbytes); }, at::kByte);
+  return from_tensor(info.Env(), std::move(tensor));
+}
+
+Napi::Value read_bytes(const Napi::CallbackInfo& info) {
+  const int fd = to_fd(info[0]);
+  const size_t offset = to_size(info[1], "offset");
+  const size_t nbytes = to_size(info[2], "nbytes");
+  check_range(fd, offset, nbytes);  // before anything of that size is allocated
+  at::Tensor target = at::empty({static_cast<int64_t>(nbytes)}, at::kByte);
+  return (new ReadBytes(info.Env(), fd, offset, std::move(target)))->start();
+}
+
+Napi::Value write_storage(const Napi::CallbackInfo& info) {
+  const int fd = to_fd(info[0]);
+  const size_t position = to_size(info[1], "position");
+  const size_t offset = to_size(info[3], "offset");
+  const size_t nbytes = to_size(info[4], "nbytes");
+  const at::Tensor tensor = to_tensor(info[2], "tensor");
+  const size_t available = tensor.storage().nbytes();
+  if (offset > available || nbytes > available - offset) {
+    invalid("Bytes " + std::to_string(offset) + " + " + std::to_string(nbytes) + " are outside a storage of " +
+            std::to_string(available) + " bytes.");
+  }
+  return (new WriteStorage(info.Env(), fd, position, tensor, offset, nbytes))->start();
+}
+
+}  // namespace
+
+void init_file_io(Napi::Env, Napi::Object& exports) {
+  expose<map_file>(exports, "mapFile");
+  expose<read_bytes>(exports, "readBytes");
+  expose<write_storage>(exports, "writeStorage");
+}
+
+}  // namespace torchbind

@@ -1,0 +1,10 @@
+// File bytes <-> storages: mapped, or read and written off the main thread.
+#pragma once
+
+#include "napi_setup.h"
+
+namespace torchbind {
+
+void init_file_io(Napi::Env env, Napi::Object& exports);
+
+}  // namespace torchbind

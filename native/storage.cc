@@ -1,0 +1,160 @@
+#include "storage.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/ScalarType.h>
+
+#include <cstring>
+#include <utility>
+
+#include "addon.h"
+#include "arguments.h"
+#include "errors.h"
+
+namespace torchbind {
+namespace {
+
+// Bytes that `numel` elements of `shape` take, or an error when that overflows.
+size_t bytes_of(c10::ArrayRef<int64_t> shape, c10::ScalarType dtype) {
+  uint64_t bytes = c10::elementSize(dtype);
+  for (int64_t size : shape) {
+    if (size < 0) invalid("Sizes of a shape cannot be negative, got " + std::to_string(size) + ".");
+    if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes)) invalid("The shape is too large.");
+  }
+  return bytes;
+}
+
+struct Bytes {
+  const void* data;
+  size_t size;
+};
+
+Bytes bytes_of(const Napi::Value& value) {
+  if (value.IsTypedArray()) {
+    const Napi::TypedArray array = value.As<Napi::TypedArray>();
+    void* data = nullptr;
+    napi_typedarray_type type;
+    size_t length = 0;
+    if (napi_get_typedarray_info(value.Env(), array, &type, &length, &data, nullptr, nullptr) != napi_ok) {
+      invalid("The typed array cannot be read.");
+    }
+    return {data, array.ByteLength()};
+  }
+  if (value.IsDataView()) {
+    const Napi::DataView view = value.As<Napi::DataView>();
+    return {view.Data(), view.ByteLength()};
+  }
+  invalid("Expected a typed array for 'data' but received " + type_of(value) + ".");
+}
+
+Napi::Value from_typed_array(const Napi::CallbackInfo& info) {
+  const std::vector<int64_t> shape = to_int64s(info[1], "shape");
+  const c10::ScalarType dtype = to_scalar_type(info[2], "dtype");
+  const size_t expected = bytes_of(shape, dtype);
+  const Bytes bytes = bytes_of(info[0]);
+  if (bytes.size != expected) {
+    invalid("The shape needs " + std::to_string(expected) + " bytes but the data has " + std::to_string(bytes.size) +
+            ".");
+  }
+  at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(dtype));
+  if (expected > 0) std::memcpy(tensor.mutable_data_ptr(), bytes.data, expected);
+  return from_tensor(info.Env(), std::move(tensor));
+}
+
+Napi::Value to_array_buffer(const Napi::CallbackInfo& info) {
+  const at::Tensor source = to_tensor(info[0], "tensor").detach();
+  const at::Tensor tensor = source.resolve_conj().resolve_neg().cpu().contiguous();
+  const size_t size = tensor.nbytes();
+  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(info.Env(), size);
+  if (size > 0) std::memcpy(buffer.Data(), tensor.const_data_ptr(), size);
+  return buffer;
+}
+
+Napi::Value item(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const c10::Scalar value = to_tensor(info[0], "tensor").item();
+  if (value.isBoolean()) return Napi::Boolean::New(env, value.toBool());
+  if (value.isComplex()) {
+    const c10::complex<double> number = value.toComplexDouble();
+    Napi::Array pair = Napi::Array::New(env, 2);
+    pair.Set(uint32_t{0}, number.real());
+    pair.Set(uint32_t{1}, number.imag());
+    return pair;
+  }
+  if (value.type() == c10::ScalarType::UInt64) return Napi::BigInt::New(env, value.toUInt64());
+  if (value.isIntegral(/*includeBool=*/false)) return from_int64(env, value.toLong());
+  return Napi::Number::New(env, value.toDouble());
+}
+
+Napi::Value slice_bytes(const Napi::CallbackInfo& info) {
+  const size_t offset = to_size(info[1], "offset");
+  const size_t nbytes = to_size(info[2], "nbytes");
+  const at::Tensor source = to_tensor(info[0], "tensor");
+  const c10::Storage& storage = source.storage();
+  if (!source.device().is_cpu()) invalid("sliceBytes() works on CPU tensors.");
+  if (offset > storage.nbytes() || nbytes > storage.nbytes() - offset) {
+    invalid("Bytes " + std::to_string(offset) + " + " + std::to_string(nbytes) + " are outside a storage of " +
+            std::to_string(storage.nbytes()) + " bytes.");
+  }
+  void* data = static_cast<char*>(storage.mutable_data()) + offset;
+  // The slice holds the storage that it is cut from.
+  auto* owner = new c10::Storage(storage);
+  c10::DataPtr pointer(data, owner, [](void* held) { delete static_cast<c10::Storage*>(held); }, at::kCPU);
+  c10::Storage slice(c10::Storage::use_byte_size_t(), nbytes, std::move(pointer), nullptr, /*resizable=*/false);
+  at::Tensor tensor = at::empty({0}, at::kByte).set_(slice, 0, {static_cast<int64_t>(nbytes)}, {1});
+  return from_tensor(info.Env(), std::move(tensor));
+}
+
+// Refuses sizes and strides that reach outside the storage, with arithmetic that cannot wrap.
+void check_bounds(c10::ArrayRef<int64_t> sizes, c10::ArrayRef<int64_t> strides, int64_t offset, size_t item_size,
+                  size_t nbytes) {
+  if (sizes.size() != strides.size()) invalid("'shape' and 'strides' differ in length.");
+  if (offset < 0) invalid("The storage offset is negative.");
+  uint64_t last = static_cast<uint64_t>(offset);
+  bool empty = false;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    if (sizes[i] < 0 || strides[i] < 0) invalid("Sizes and strides cannot be negative.");
+    if (sizes[i] == 0) empty = true;
+    if (sizes[i] <= 1) continue;
+    uint64_t reach = 0;
+    if (__builtin_mul_overflow(static_cast<uint64_t>(sizes[i] - 1), static_cast<uint64_t>(strides[i]), &reach) ||
+        __builtin_add_overflow(last, reach, &last)) {
+      invalid("The sizes and strides are too large.");
+    }
+  }
+  const uint64_t elements = nbytes / item_size;
+  if (empty ? static_cast<uint64_t>(offset) > elements : last >= elements) {
+    invalid("The view reaches element " + std::to_string(last) + " of a storage of " + std::to_string(elements) +
+            " elements.");
+  }
+}
+
+Napi::Value view_storage(const Napi::CallbackInfo& info) {
+  const c10::ScalarType dtype = to_scalar_type(info[1], "dtype");
+  const int64_t offset = to_int64(info[2], "storageOffset");
+  const std::vector<int64_t> sizes = to_int64s(info[3], "shape");
+  const std::vector<int64_t> strides = to_int64s(info[4], "strides");
+  if (c10::isQIntType(dtype)) throw Error(kUnsupported, "Quantized tensors cannot be viewed from bytes.");
+  const at::Tensor source = to_tensor(info[0], "tensor");
+  bytes_of(sizes, dtype);
+  check_bounds(sizes, strides, offset, c10::elementSize(dtype), source.storage().nbytes());
+  at::Tensor tensor = at::empty({0}, at::TensorOptions().dtype(dtype).device(source.device()));
+  tensor.set_(source.storage(), offset, sizes, strides);
+  return from_tensor(info.Env(), std::move(tensor));
+}
+
+Napi::Value item_size(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(c10::elementSize(to_scalar_type(info[0], "dtype"))));
+}
+
+}  // namespace
+
+void init_storage(Napi::Env, Napi::Object& exports) {
+  expose<from_typed_array>(exports, "fromTypedArray");
+  expose<to_array_buffer>(exports, "toArrayBuffer");
+  expose<item>(exports, "item");
+  expose<slice_bytes>(exports, "sliceBytes");
+  expose<view_storage>(exports, "viewStorage");
+  expose<item_size>(exports, "itemSize");
+}
+
+}  // namespace torchbind

@@ -1,0 +1,68 @@
+// Handles: a tensor is known to JavaScript by an integer, slot and generation. A handle that was disposed never
+// means another tensor, because its slot's generation has moved on.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "napi_setup.h"
+
+namespace torchbind {
+
+// An integer below 2^53, so that it is exact as a JavaScript number. 0 is never a tensor.
+using Handle = uint64_t;
+
+// One environment's tensors. Used on that environment's JavaScript thread only.
+class TensorTable {
+ public:
+  Handle add(at::Tensor tensor);
+  // The tensor, or an error that names `what` when the handle was disposed or never was one.
+  const at::Tensor& get(Handle handle, const char* what) const;
+  const at::Tensor* find(Handle handle) const;
+  bool release(Handle handle);
+
+  size_t live() const { return live_; }
+  // Bytes of all storages that live tensors use, each counted once.
+  size_t bytes() const;
+
+ private:
+  struct Slot {
+    at::Tensor tensor;
+    uint32_t generation = 1;
+  };
+
+  std::vector<Slot> slots_;
+  std::vector<uint32_t> free_;
+  size_t live_ = 0;
+};
+
+// Reports bytes of storages to V8, once a storage however many tokens hold it.
+class ExternalMemory {
+ public:
+  void retain(Napi::BasicEnv env, const at::Tensor& tensor);
+  void release(Napi::BasicEnv env, const void* storage);
+
+ private:
+  struct Entry {
+    int64_t bytes;
+    uint32_t holders;
+  };
+  std::unordered_map<const void*, Entry> storages_;
+};
+
+// What tokens share with the environment, so that a token that outlives it is harmless.
+struct TensorStore {
+  TensorTable table;
+  ExternalMemory external;
+};
+
+const void* storage_key(const at::Tensor& tensor);
+size_t storage_bytes(const at::Tensor& tensor);
+
+void init_tensor_table(Napi::Env env, Napi::Object& exports);
+
+}  // namespace torchbind
