@@ -1,0 +1,1 @@
+export { CheckpointCode, CheckpointError, type CheckpointErrorDetails } from '../pickle/errors';

@@ -1,0 +1,123 @@
+import { ByteArray, Complex, Counter, Float, OrderedDict, Tuple } from './types';
+
+/**
+ * A class or function that a pickle may name. It is data: a name, and what torchbind makes of a call to it.
+ * Nothing is ever looked up or executed that is not in a table of these.
+ */
+export class PickleGlobal {
+  constructor(
+    /** `collections.OrderedDict` */
+    readonly name: string,
+    /**
+     * What REDUCE makes of the arguments. Throws `GlobalError` where they are not what the Python callable is given by
+     * pickles that exist.
+     */
+    readonly call?: (args: Tuple) => unknown,
+  ) {}
+}
+
+/** A global that stands for a value, not for a callable: `torch.float32`. */
+export class PickleConstant {
+  constructor(readonly value: unknown) {}
+}
+
+/** A global that is known and that torchbind does not read. */
+export class UnsupportedGlobal {
+  /** @param what for the message: `sparse tensors` */
+  constructor(readonly what: string) {}
+}
+
+export type GlobalEntry = PickleGlobal | PickleConstant | UnsupportedGlobal;
+
+/** Full name -> what it is. Names are those of Python 3. */
+export type GlobalTable = ReadonlyMap<string, GlobalEntry>;
+
+/** The arguments of a known global are wrong; the reader adds where. */
+export class GlobalError extends Error {}
+
+/** The allow-listed globals of Python itself. */
+export const pythonGlobals: GlobalTable = new Map<string, GlobalEntry>(
+  [
+    new PickleGlobal('collections.OrderedDict', orderedDict),
+    new PickleGlobal('collections.Counter', counter),
+    new PickleGlobal('builtins.set', set),
+    new PickleGlobal('builtins.bytearray', bytearray),
+    new PickleGlobal('builtins.complex', complex),
+    new PickleGlobal('_codecs.encode', encode),
+  ].map((global) => [global.name, global]),
+);
+
+function orderedDict(args: Tuple): OrderedDict {
+  if (args.length === 0) return new OrderedDict();
+  const [items] = args;
+  if (args.length !== 1 || !Array.isArray(items)) throw new GlobalError('expected no arguments, or a list of pairs');
+  return new OrderedDict(
+    items.map((pair: unknown) => {
+      if (!Array.isArray(pair) || pair.length !== 2) throw new GlobalError('expected a list of pairs');
+      return [hashableKey(pair[0]), pair[1] as unknown];
+    }),
+  );
+}
+
+function counter(args: Tuple): Counter {
+  const [counts] = args;
+  if (args.length === 0) return new Counter();
+  if (args.length !== 1 || !(counts instanceof Map)) throw new GlobalError('expected one dict of counts');
+  return new Counter(counts as Map<unknown, unknown>);
+}
+
+function set(args: Tuple): Set<unknown> {
+  const [items] = args;
+  if (args.length === 0) return new Set();
+  if (args.length !== 1 || !Array.isArray(items)) throw new GlobalError('expected one list of members');
+  return new Set(items.map(hashableKey));
+}
+
+/** bytearray(b'...') or, before protocol 3, bytearray('...', 'latin-1'). A size is refused: it would allocate at will. */
+function bytearray(args: Tuple): ByteArray {
+  if (args.length === 0) return new ByteArray();
+  const [data] = args;
+  if (args.length === 1 && data instanceof Uint8Array) return ByteArray.from(data);
+  return ByteArray.from(encode(args));
+}
+
+function complex(args: Tuple): Complex {
+  const [re, im] = args.map((part) => (part instanceof Float ? part.value : part));
+  if (args.length !== 2 || typeof re !== 'number' || typeof im !== 'number') throw new GlobalError('expected two numbers');
+  return new Complex(re, im);
+}
+
+/** How protocols 0 to 2 write bytes: `_codecs.encode('...', 'latin1')`. */
+function encode(args: Tuple): Uint8Array {
+  const [text, codec] = args;
+  if (args.length !== 2 || typeof text !== 'string' || typeof codec !== 'string' || !/^(latin-?1|iso-?8859-1)$/i.test(codec)) {
+    throw new GlobalError("expected text and the codec 'latin1'");
+  }
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit > 0xff) throw new GlobalError('the text holds a character that Latin-1 does not have');
+    bytes[i] = unit;
+  }
+  return bytes;
+}
+
+/**
+ * A value as a dict key or set member: str, int, bool, float, bytes, None and tuples of those, as everything else is
+ * mutable or foreign. An integral float becomes the equal int, as the two are one key in Python.
+ */
+export function hashableKey(key: unknown): unknown {
+  if (key === null || typeof key !== 'object') return key;
+  if (key instanceof Float) return key.value;
+  const seen = new Set<unknown>();
+  const pending: unknown[] = [key];
+  while (pending.length > 0) {
+    const item = pending.pop();
+    if (item === null || typeof item !== 'object' || item instanceof Uint8Array || item instanceof Float) continue;
+    if (!(item instanceof Tuple)) throw new GlobalError('a dict key or set member must be str, int, bool, float, bytes, None or a tuple of those');
+    if (seen.has(item)) continue;
+    seen.add(item);
+    for (const member of item) pending.push(member);
+  }
+  return key;
+}

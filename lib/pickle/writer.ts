@@ -1,0 +1,329 @@
+import { describe, TorchBindError } from '../errors';
+import { ByteWriter } from './byte-writer';
+import { Op } from './opcodes';
+import { encodeUtf8 } from './text';
+import { ByteArray, Complex, Counter, Float, isPythonInt, OrderedDict, Tuple } from './types';
+
+/** A module-level name, written as GLOBAL. */
+export class GlobalName {
+  constructor(
+    readonly module: string,
+    readonly name: string,
+  ) {}
+}
+
+/** An object that is written as a call of a known function: Python's `__reduce__`. */
+export class Reduction {
+  constructor(
+    readonly callee: GlobalName,
+    readonly args: Tuple,
+  ) {}
+}
+
+/** An object that is written as a reference to something outside of the pickle. */
+export class PersistentId {
+  constructor(readonly id: Tuple) {}
+}
+
+export interface PickleWriterOptions {
+  /** How an object of a class that pickle itself does not know is written; undefined where it is unknown here too. */
+  reduce?: (value: object) => Reduction | GlobalName | PersistentId | undefined;
+}
+
+/** Items in one APPENDS or SETITEMS, as Python's pickler has it. */
+const batchSize = 1000;
+
+/** Bytes objects are written as text (see `reduceBytes`), and a JavaScript string can hold no more than 2^29 - 24 characters. */
+const maxBytes = 2 ** 28;
+
+/** One value on its way into the pickle, linked to its container for messages; or an action to take in its turn. */
+interface Task {
+  value?: unknown;
+  action?: () => void;
+  parent?: Task | undefined;
+  key?: unknown;
+}
+
+/**
+ * Writes a value as a pickle of protocol 2, with the opcodes and the globals that `torch.load(weights_only=True)` accepts,
+ * and byte for byte as Python's own pickler orders them.
+ *
+ * Objects that occur more than once are written once and shared again when read, cycles through lists and dicts
+ * included. Plain objects are written as dicts. The stack is explicit, so depth is bounded by memory alone.
+ *
+ * @throws TorchBindError ERR_TORCHBIND_UNSUPPORTED_VALUE with the path to a value that cannot be written
+ */
+export function writePickle(value: unknown, options: PickleWriterOptions = {}): Uint8Array {
+  return new PickleWriter(options).write(value);
+}
+
+class PickleWriter {
+  private readonly out = new ByteWriter();
+  private readonly memo = new Map<unknown, number>();
+  private readonly globals = new Map<string, GlobalName>();
+  /** Tuples and arguments that are being written: to meet one again inside itself is a cycle that protocol 2 cannot close. */
+  private readonly open = new Set<unknown>();
+  private memoSize = 0;
+  private tasks: Task[] = [];
+  private current: Task = {};
+
+  constructor(private readonly options: PickleWriterOptions) {}
+
+  write(root: unknown): Uint8Array {
+    this.out.uint8(Op.PROTO);
+    this.out.uint8(2);
+    this.tasks.push({ value: root });
+    for (let task = this.tasks.pop(); task !== undefined; task = this.tasks.pop()) {
+      this.current = task;
+      if (task.action !== undefined) task.action();
+      else this.value(task.value);
+    }
+    this.out.uint8(Op.STOP);
+    return this.out.bytes();
+  }
+
+  private value(value: unknown): void {
+    switch (typeof value) {
+      case 'string':
+        return this.text(value);
+      case 'number':
+        return isPythonInt(value) ? this.int(BigInt(value)) : this.float(value);
+      case 'bigint':
+        return this.int(value);
+      case 'boolean':
+        return this.out.uint8(value ? Op.NEWTRUE : Op.NEWFALSE);
+      case 'object':
+        return value === null ? this.out.uint8(Op.NONE) : this.object(value);
+      default:
+        throw this.refusal(describe(value));
+    }
+  }
+
+  private object(value: object): void {
+    if (value instanceof Float) return this.float(value.value);
+    if (this.recall(value)) return;
+    if (this.open.has(value)) throw this.refusal('a tuple or set that contains itself');
+    if (value instanceof Tuple) return this.tuple(value);
+    if (value instanceof Map) return this.map(value);
+    if (value instanceof Set) return this.reduction(value, builtin('set'), Tuple.of([...value]));
+    if (value instanceof Complex) return this.reduction(value, builtin('complex'), Tuple.of(new Float(value.re), new Float(value.im)));
+    if (value instanceof ByteArray) return this.reduction(value, builtin('bytearray'), Tuple.of(new Uint8Array(value)));
+    if (value instanceof Uint8Array) return this.bytes(value);
+    if (value instanceof GlobalName) return this.global(value);
+    return this.extension(value);
+  }
+
+  /** What the caller knows how to write; then plain lists and objects. */
+  private extension(value: object): void {
+    const reduced = this.options.reduce?.(value);
+    if (reduced instanceof Reduction) return this.reduction(value, reduced.callee, reduced.args);
+    if (reduced instanceof GlobalName) return this.global(reduced);
+    if (reduced instanceof PersistentId) {
+      return this.sequence([{ value: reduced.id }, this.emit(Op.BINPERSID)]);
+    }
+    if (Array.isArray(value) && value.constructor === Array) return this.list(value);
+    const prototype: unknown = Object.getPrototypeOf(value);
+    if (prototype === Object.prototype || prototype === null) return this.dict(value, Object.entries(value), true);
+    throw this.refusal(describe(value));
+  }
+
+  private text(text: string): void {
+    if (this.recall(text)) return;
+    const bytes = encodeUtf8(text);
+    this.out.uint8(Op.BINUNICODE);
+    this.out.uint32(bytes.length);
+    this.out.raw(bytes);
+    this.memoize(text);
+  }
+
+  private int(value: bigint): void {
+    if (value >= 0n && value <= 0xffn) {
+      this.out.uint8(Op.BININT1);
+      this.out.uint8(Number(value));
+    } else if (value >= 0n && value <= 0xffffn) {
+      this.out.uint8(Op.BININT2);
+      this.out.uint16(Number(value));
+    } else if (value >= -0x80000000n && value <= 0x7fffffffn) {
+      this.out.uint8(Op.BININT);
+      this.out.int32(Number(value));
+    } else {
+      const bytes = twosComplement(value);
+      if (bytes.length > 255) throw this.refusal('an int of more than 255 bytes, which torch.load refuses');
+      this.out.uint8(Op.LONG1);
+      this.out.uint8(bytes.length);
+      this.out.raw(bytes);
+    }
+  }
+
+  private float(value: number): void {
+    this.out.uint8(Op.BINFLOAT);
+    this.out.float64(value);
+  }
+
+  private global(global: GlobalName): void {
+    const name = `${global.module}\n${global.name}\n`;
+    // One object a name, so that it can be found again.
+    const key = this.globals.get(name) ?? global;
+    if (this.recall(key)) return;
+    this.globals.set(name, key);
+    this.out.uint8(Op.GLOBAL);
+    this.out.ascii(name);
+    this.memoize(key);
+  }
+
+  private tuple(tuple: Tuple): void {
+    if (tuple.length === 0) return this.out.uint8(Op.EMPTY_TUPLE);
+    if (tuple.length > 3) this.out.uint8(Op.MARK);
+    const op = [Op.TUPLE1, Op.TUPLE2, Op.TUPLE3][tuple.length - 1] ?? Op.TUPLE;
+    this.open.add(tuple);
+    const close = (): void => {
+      this.open.delete(tuple);
+      this.out.uint8(op);
+      this.memoize(tuple);
+    };
+    this.sequence([...this.children(tuple), { action: close }]);
+  }
+
+  private list(list: unknown[]): void {
+    this.out.uint8(Op.EMPTY_LIST);
+    this.memoize(list);
+    this.batches(this.children(list).map((child) => [child]), Op.APPEND, Op.APPENDS, true);
+  }
+
+  private map(map: Map<unknown, unknown>): void {
+    if (map instanceof Counter) return this.reduction(map, new GlobalName('collections', 'Counter'), Tuple.of(new Map(map)));
+    if (!(map instanceof OrderedDict)) return this.dict(map, [...map], true);
+    const state: Task[] = map.attributes.size === 0 ? [] : [this.child(new Map(map.attributes)), this.emit(Op.BUILD)];
+    const create = (): void => {
+      this.out.uint8(Op.EMPTY_TUPLE);
+      this.out.uint8(Op.REDUCE);
+      this.memoize(map);
+    };
+    const items = { action: () => this.items([...map], false), parent: this.current.parent, key: this.current.key };
+    this.sequence([{ value: new GlobalName('collections', 'OrderedDict') }, { action: create }, items, ...state]);
+  }
+
+  private dict(dict: object, entries: [unknown, unknown][], exact: boolean): void {
+    this.out.uint8(Op.EMPTY_DICT);
+    this.memoize(dict);
+    this.items(entries, exact);
+  }
+
+  private items(entries: [unknown, unknown][], exact: boolean): void {
+    const tasks = entries.map(([key, value]) => {
+      this.checkKey(key);
+      return [this.child(key, key), this.child(value, key)];
+    });
+    this.batches(tasks, Op.SETITEM, Op.SETITEMS, exact);
+  }
+
+  /** Python writes a dict or list in batches; `exact` is its rule for the plain types, where a last batch may have one item. */
+  private batches(items: Task[][], one: number, many: number, exact: boolean): void {
+    const tasks: Task[] = [];
+    for (let start = 0; start < items.length; start += batchSize) {
+      const batch = items.slice(start, start + batchSize);
+      const single = batch.length === 1 && (!exact || items.length === 1);
+      if (!single) tasks.push(this.emit(Op.MARK));
+      for (const item of batch) tasks.push(...item);
+      tasks.push(this.emit(single ? one : many));
+    }
+    this.sequence(tasks);
+  }
+
+  /** torch.load refuses the opcodes for bytes, so they are written as Python does for protocol 2: text, to be encoded. */
+  private bytes(bytes: Uint8Array): void {
+    if (bytes.length > maxBytes) throw this.refusal(`bytes longer than ${maxBytes}; save them as a uint8 tensor`);
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
+    this.reduction(bytes, new GlobalName('_codecs', 'encode'), Tuple.of(text, 'latin1'));
+  }
+
+  private reduction(value: object, callee: GlobalName, args: Tuple): void {
+    this.open.add(value);
+    const call = (): void => {
+      this.open.delete(value);
+      this.out.uint8(Op.REDUCE);
+      this.memoize(value);
+    };
+    this.sequence([{ value: callee }, this.child(args), { action: call }]);
+  }
+
+  /** Keys that every reader can take, and that say something: `torch.load` would fail on a dict with a list as a key. */
+  private checkKey(key: unknown): void {
+    const fine = key === null || typeof key !== 'object' || key instanceof Tuple || key instanceof Uint8Array || key instanceof Float;
+    if (!fine) throw this.refusal(`a dict key that is ${describe(key)}`);
+  }
+
+  /** Puts tasks on the stack so that they run in this order, before everything that waits already. */
+  private sequence(tasks: Task[]): void {
+    for (let i = tasks.length - 1; i >= 0; i--) this.tasks.push(tasks[i]!);
+  }
+
+  private child(value: unknown, key?: unknown): Task {
+    return { value, parent: this.current, key };
+  }
+
+  private children(values: unknown[]): Task[] {
+    // Array.from also visits holes, which then are refused as undefined.
+    return Array.from(values, (value, index) => this.child(value, index));
+  }
+
+  private emit(op: number): Task {
+    return { action: () => this.out.uint8(op) };
+  }
+
+  private recall(value: unknown): boolean {
+    const index = this.memo.get(value);
+    if (index === undefined) return false;
+    this.indexed(Op.BINGET, Op.LONG_BINGET, index);
+    return true;
+  }
+
+  private memoize(value: unknown): void {
+    this.memo.set(value, this.memoSize);
+    this.indexed(Op.BINPUT, Op.LONG_BINPUT, this.memoSize++);
+  }
+
+  private indexed(short: number, long: number, index: number): void {
+    if (index <= 0xff) {
+      this.out.uint8(short);
+      this.out.uint8(index);
+    } else {
+      this.out.uint8(long);
+      this.out.uint32(index);
+    }
+  }
+
+  private refusal(what: string): TorchBindError {
+    return new TorchBindError(
+      `cannot save ${what} (at ${pathOf(this.current)}): a checkpoint holds tensors, Map and plain objects, arrays, Tuple, Set, strings, ` +
+        'numbers, bigint, booleans, null and Uint8Array',
+      'ERR_TORCHBIND_UNSUPPORTED_VALUE',
+    );
+  }
+}
+
+function builtin(name: string): GlobalName {
+  return new GlobalName('__builtin__', name);
+}
+
+/** `value['optimizer']['lr']` */
+function pathOf(task: Task): string {
+  const keys: string[] = [];
+  for (let at: Task | undefined = task; at !== undefined; at = at.parent) {
+    if (at.key !== undefined) keys.push(typeof at.key === 'string' ? `['${at.key}']` : `[${String(at.key)}]`);
+  }
+  return `value${keys.reverse().join('')}`;
+}
+
+/** The shortest two's complement of an int, least significant byte first. */
+function twosComplement(value: bigint): Uint8Array {
+  const magnitude = value < 0n ? ~value : value;
+  // One more bit for the sign.
+  const length = Math.floor(magnitude.toString(16).length / 2) + 1;
+  const hex = BigInt.asUintN(length * 8, value).toString(16).padStart(length * 2, '0');
+  const bytes = Buffer.from(hex, 'hex').reverse();
+  const top = bytes[length - 1]!;
+  const next = bytes[length - 2];
+  const redundant = next !== undefined && ((top === 0 && next < 0x80) || (top === 0xff && next >= 0x80));
+  return redundant ? bytes.subarray(0, length - 1) : bytes;
+}
