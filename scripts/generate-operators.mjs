@@ -14,12 +14,12 @@ const outDir = join(root, 'lib/tensor/generated');
 
 /** Written by hand in tensor.ts or creation.ts, with a friendlier form than the schema's. */
 const HAND_WRITTEN_METHODS = new Set(
-  'item to backward numel dtype device shape grad layout stride size dim is_leaf requires_grad_ data set_data retain_grad is_contiguous detach_ tolist dispose __dispatch_index'.split(
+  'item to backward numel dtype device shape grad layout stride size dim is_leaf requires_grad_ data set_data retain_grad is_contiguous tolist dispose mT mH matrix_H numpy_T storage_offset'.split(
     ' ',
   ),
 );
 const HAND_WRITTEN_FUNCTIONS = new Set(
-  'zeros ones full empty arange linspace eye rand randn randint randperm tensor zeros_like ones_like empty_like full_like rand_like randn_like from_file scalar_tensor'.split(
+  'zeros ones full empty arange linspace eye rand randn randint randperm tensor from_file scalar_tensor'.split(
     ' ',
   ),
 );

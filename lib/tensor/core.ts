@@ -1,0 +1,295 @@
+import { describe, TorchBindError } from '../errors';
+import type { Handle, Token } from '../native/binding';
+import { native } from '../native/native';
+import { dtypeFromCode, typedArrayOf } from './dtype';
+import type { DType, TypedArray } from './dtype';
+import type { TensorMethods } from './generated/methods';
+import type { Complex, Layout } from './schema-types';
+import { format } from './print';
+import { place, takeOwnFlag } from './scope';
+import type { Scope } from './scope';
+
+/** Nested arrays of a tensor's values; a lone value for a tensor without dimensions. */
+export type NestedValues = number | bigint | boolean | Complex | NestedValues[];
+
+/** What `to()` changes. */
+export interface ToOptions {
+  dtype?: DType;
+  device?: string;
+  /** Copy even where nothing changes. Default false. */
+  copy?: boolean;
+  /** Let a copy from pinned memory run beside the program. Default false. */
+  nonBlocking?: boolean;
+}
+
+/** What `backward()` takes beside the gradient. */
+export interface BackwardOptions {
+  /** Keep the graph for another backward pass. Default: the value of createGraph. */
+  retainGraph?: boolean;
+  /** Build a graph of the derivative, for higher derivatives. Default false. */
+  createGraph?: boolean;
+  /** Accumulate gradients into these leaves only. */
+  inputs?: readonly Tensor[];
+}
+
+/**
+ * PyTorch's `torch.Tensor`. Every tensor method of PyTorch is here under its name in camelCase, in-place ones with
+ * their trailing underscore; arguments with defaults may come in a trailing options object.
+ *
+ * A tensor is a handle to memory that C++ owns. It is freed by `dispose()`, by the end of the `tidy()` scope that it
+ * was made in, or, outside scopes, by the garbage collector.
+ */
+// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging -- the methods are attached in tensor.ts
+export class Tensor {
+  /** @internal Slot and generation in the native table; 0 when disposed. */
+  handle: Handle;
+  /** @internal Keeps the native tensor alive outside scopes. */
+  token: Token | undefined = undefined;
+  /** @internal The scope that will free it, or null. */
+  scope: Scope | null = null;
+
+  /** @internal Tensors are made by functions such as `tensor()`, `zeros()` and by operators. */
+  constructor(handle: Handle) {
+    if (typeof handle !== 'number') {
+      throw new TorchBindError('Make tensors with tensor(), zeros(), randn() and the like.', 'ERR_TORCHBIND_INVALID_ARGUMENT');
+    }
+    this.handle = handle;
+  }
+
+  /** Sizes of the dimensions; [] for a single value. */
+  get shape(): number[] {
+    return native().shape(unwrap(this, 'shape'));
+  }
+
+  get dtype(): DType {
+    return dtypeFromCode(native().dtype(unwrap(this, 'dtype')));
+  }
+
+  /** Where the data is: `cpu`, `cuda:0`, ... */
+  get device(): string {
+    return native().device(unwrap(this, 'device'));
+  }
+
+  get layout(): Layout {
+    return native().layout(unwrap(this, 'layout')) as Layout;
+  }
+
+  /** Number of dimensions. */
+  get ndim(): number {
+    return this.shape.length;
+  }
+
+  /** Number of dimensions (PyTorch's `Tensor.dim`). */
+  dim(): number {
+    return this.shape.length;
+  }
+
+  /** Sizes of all dimensions, or of one (negative counts from the end). */
+  size(): number[];
+  size(dim: number): number;
+  size(dim?: number): number | number[] {
+    const shape = this.shape;
+    if (dim === undefined) return shape;
+    const size = shape.at(dim);
+    if (size === undefined || !Number.isInteger(dim)) {
+      throw new TorchBindError(`size(): dimension ${dim} is out of range for shape [${shape.join(', ')}].`, 'ERR_TORCHBIND_INDEX');
+    }
+    return size;
+  }
+
+  /** Number of elements. */
+  numel(): number {
+    return this.shape.reduce((product, size) => product * size, 1);
+  }
+
+  /** Steps in elements between neighbours along each dimension (PyTorch's `Tensor.stride`). */
+  strides(): number[] {
+    return native().strides(unwrap(this, 'strides'));
+  }
+
+  /** Where in its storage the first element lies, in elements. */
+  storageOffset(): number {
+    return native().storageOffset(unwrap(this, 'storageOffset'));
+  }
+
+  /** Whether the elements lie in memory one after the other in row-major order. */
+  isContiguous(): boolean {
+    const shape = this.shape;
+    const strides = this.strides();
+    let expected = 1;
+    for (let i = shape.length - 1; i >= 0; i--) {
+      if (shape[i] === 0) return true;
+      if (shape[i] !== 1 && strides[i] !== expected) return false;
+      expected *= shape[i]!;
+    }
+    return true;
+  }
+
+  /** Whether operations on it are recorded for `backward()`. Only leaves may be changed. */
+  get requiresGrad(): boolean {
+    return native().requiresGrad(unwrap(this, 'requiresGrad'));
+  }
+
+  set requiresGrad(value: boolean) {
+    native().setRequiresGrad(unwrap(this, 'requiresGrad'), value);
+  }
+
+  /** Sets `requiresGrad` and returns the tensor (PyTorch's `requires_grad_`). */
+  requiresGrad_(value = true): this {
+    this.requiresGrad = value;
+    return this;
+  }
+
+  /** Whether it was made by the user and not by a recorded operation. */
+  get isLeaf(): boolean {
+    return native().isLeaf(unwrap(this, 'isLeaf'));
+  }
+
+  /** Name of the autograd node that made it, or null. */
+  get gradFn(): string | null {
+    return native().gradFnName(unwrap(this, 'gradFn'));
+  }
+
+  /** The gradient that `backward()` accumulated, or null. Assign null to clear it. */
+  get grad(): Tensor | null {
+    return wrapOptional(native().getGrad(unwrap(this, 'grad')));
+  }
+
+  set grad(value: Tensor | null) {
+    native().setGrad(unwrap(this, 'grad'), value === null ? null : unwrap(value, 'grad'));
+  }
+
+  /**
+   * Computes gradients of this tensor for all leaves that require them, and adds them to their `grad`.
+   *
+   * @param gradient derivative of the end result for this tensor, of its shape; may be left out for a single value
+   */
+  backward(gradient?: Tensor | null, options: BackwardOptions = {}): void {
+    const createGraph = options.createGraph ?? false;
+    native().backward(
+      [unwrap(this, 'backward')],
+      [gradient == null ? null : unwrap(gradient, 'backward: gradient')],
+      options.retainGraph ?? createGraph,
+      createGraph,
+      (options.inputs ?? []).map((input) => unwrap(input, 'backward: inputs')),
+    );
+  }
+
+  /** The value of a one-element tensor; int64 values that are no safe integers come as bigint. */
+  item(): number | bigint | boolean | Complex {
+    const value = native().item(unwrap(this, 'item'));
+    return Array.isArray(value) ? { re: value[0], im: value[1] } : value;
+  }
+
+  /** All values as nested arrays, row by row (PyTorch's `tolist`). */
+  tolist(): NestedValues {
+    return nest(this.shape, this.values());
+  }
+
+  /**
+   * A copy of all elements in row-major order. float16, bfloat16 and complex32 come as their bits in a Uint16Array,
+   * float8 in a Uint8Array, bool as 0 and 1 in a Uint8Array, int64 in a BigInt64Array, complex as (re, im) pairs.
+   */
+  toTypedArray(): TypedArray {
+    return typedArrayOf(this.dtype, native().toArrayBuffer(unwrap(this, 'toTypedArray')));
+  }
+
+  /** Values in row-major order as JavaScript's own types. */
+  private values(): (number | bigint | boolean | Complex)[] {
+    const dtype = this.dtype;
+    const data = widen(this).toTypedArray();
+    if (dtype === 'bool') return Array.from(data, (value) => value !== 0);
+    if (dtype.startsWith('complex')) {
+      return Array.from({ length: data.length / 2 }, (_, i) => ({ re: Number(data[2 * i]), im: Number(data[2 * i + 1]) }));
+    }
+    return Array.from(data as ArrayLike<number | bigint>, (value) =>
+      typeof value === 'bigint' && BigInt.asIntN(53, value) === value ? Number(value) : value,
+    );
+  }
+
+  /** Frees the memory now. Doing so twice does nothing; any other use afterwards is an error. */
+  dispose(): void {
+    if (this.handle === 0) return;
+    native().dispose(this.handle, this.token);
+    this.handle = 0;
+    this.token = undefined;
+    this.scope = null;
+  }
+
+  /** For `using`. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** Whether it was freed, by `dispose()` or by the end of its scope. */
+  get isDisposed(): boolean {
+    return this.handle === 0 || !native().isAlive(this.handle);
+  }
+
+  /** Prints like PyTorch: values, and dtype, device and graph where they are not the default. */
+  toString(): string {
+    if (this.isDisposed) return 'Tensor(disposed)';
+    return format(this);
+  }
+
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return this.toString();
+  }
+}
+
+// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging, @typescript-eslint/no-empty-object-type
+export interface Tensor extends TensorMethods {
+  /** A tensor of another dtype or on another device; itself where nothing changes (PyTorch's `Tensor.to`). */
+  to(dtypeOrDevice: DType | (string & {}), options?: ToOptions): Tensor;
+  to(options: ToOptions): Tensor;
+  to(other: Tensor, options?: ToOptions): Tensor;
+  /** The tensor on the CPU. */
+  cpu(): Tensor;
+  /** The tensor on a CUDA device; the current one without an index. */
+  cuda(index?: number): Tensor;
+  /** Transpose of the last two dimensions (PyTorch's `Tensor.mT`). */
+  readonly mT: Tensor;
+}
+
+/** Half precision, float8 and complex32 as types that JavaScript can read. */
+function widen(tensor: Tensor): Tensor {
+  const dtype = tensor.dtype;
+  if (dtype === 'float16' || dtype === 'bfloat16' || dtype.startsWith('float8')) return tensor.detach().to('float32');
+  if (dtype === 'complex32') return tensor.detach().to('complex64');
+  return tensor;
+}
+
+function nest(shape: number[], values: (number | bigint | boolean | Complex)[]): NestedValues {
+  if (shape.length === 0) return values[0]!;
+  let rows: NestedValues[] = values;
+  for (let d = shape.length - 1; d > 0; d--) {
+    const size = shape[d]!;
+    const count = shape.slice(0, d).reduce((a, b) => a * b, 1);
+    rows = Array.from({ length: count }, (_, i) => rows.slice(i * size, (i + 1) * size));
+  }
+  return rows;
+}
+
+/** @internal A Tensor for a handle that native code has just made. */
+export function wrap(handle: Handle): Tensor {
+  const tensor = new Tensor(handle);
+  place(tensor, takeOwnFlag());
+  return tensor;
+}
+
+/** @internal As `wrap`, with null for null. */
+export function wrapOptional(handle: Handle | null): Tensor | null {
+  return handle === null ? null : wrap(handle);
+}
+
+/** @internal The handle of a live tensor, or an error that names `where`. */
+export function unwrap(tensor: Tensor, where: string): Handle {
+  if (!(tensor instanceof Tensor)) {
+    throw new TorchBindError(`${where}: expected a Tensor but received ${describe(tensor)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+  }
+  if (tensor.handle === 0) {
+    throw new TorchBindError(`${where}: the tensor was disposed. Keep it alive with keep(), or return it from tidy().`, 'ERR_TORCHBIND_DISPOSED');
+  }
+  return tensor.handle;
+}
+

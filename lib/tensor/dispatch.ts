@@ -1,0 +1,210 @@
+import { closest, describe, TorchBindError } from '../errors';
+import { native } from '../native/native';
+import { Tensor } from './core';
+import { bindArguments, isOptions, Operator } from './operator';
+import { isDType } from './dtype';
+
+/** Overload names by operator: `aten::add` -> ['Tensor', 'Scalar', 'out', ...]. */
+let overloadNames: Map<string, string[]> | undefined;
+
+function namesOf(name: string): string[] | undefined {
+  if (overloadNames === undefined) {
+    overloadNames = new Map();
+    for (const full of native().operatorNames()) {
+      const dot = full.indexOf('.');
+      const base = dot < 0 ? full : full.slice(0, dot);
+      const overload = dot < 0 ? '' : full.slice(dot + 1);
+      const known = overloadNames.get(base);
+      if (known === undefined) overloadNames.set(base, [overload]);
+      else known.push(overload);
+    }
+  }
+  return overloadNames.get(name);
+}
+
+/** Overloads that take tensors are tried before those that take plain numbers, as PyTorch's own argument parser does. */
+function rank(operator: Operator): number {
+  const numbers = operator.parameters.filter((parameter) => parameter.base === 'number' && !parameter.kwargOnly).length;
+  return (operator.hasOut ? 1000 : 0) + numbers;
+}
+
+/** All overloads of one operator, and the choice among them by the arguments. */
+export class OverloadSet {
+  private operators: Operator[] | undefined;
+  /** Overloads that were chosen, by the types of the arguments: choosing costs more than the call. */
+  private readonly chosen = new Map<number, Operator>();
+
+  constructor(readonly name: string) {}
+
+  get overloads(): Operator[] {
+    if (this.operators === undefined) {
+      const names = namesOf(this.name);
+      if (names === undefined) this.unknown();
+      this.operators = names.map((overload) => new Operator(this.name, overload)).sort((a, b) => rank(a) - rank(b));
+    }
+    return this.operators;
+  }
+
+  call(args: readonly unknown[]): unknown {
+    const key = signature(args);
+    const known = key === 0 ? undefined : this.chosen.get(key);
+    if (known !== undefined) return known.call(args);
+    for (const operator of this.overloads) {
+      const bound = bindArguments(operator, args);
+      if (bound === undefined) continue;
+      if (key !== 0 && bound.length === args.length && bound.every((value, i) => value === args[i])) {
+        this.chosen.set(key, operator);
+      }
+      return operator.call(bound);
+    }
+    this.mismatch(args);
+  }
+
+  private mismatch(args: readonly unknown[]): never {
+    const got = args.map(describeArgument).join(', ');
+    const candidates = this.overloads.filter((operator) => !operator.hasOut).map((operator) => ` * ${operator.declaration}`);
+    throw new TorchBindError(
+      `${this.name.replace(/^aten::/, '')}() received an invalid combination of arguments: got (${got}), but expected one of:\n${candidates.join('\n')}${this.hint(args)}`,
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
+  }
+
+  /** Names a misspelled option. */
+  private hint(args: readonly unknown[]): string {
+    const last = args[args.length - 1];
+    if (!isOptions(last)) return '';
+    const keys = new Set(this.overloads.flatMap((operator) => operator.parameters.map((parameter) => parameter.key)));
+    const stray = Object.keys(last).find((key) => !keys.has(key));
+    if (stray === undefined) return '';
+    const near = closest(stray, [...keys]);
+    return `\nUnknown option '${stray}'.${near === undefined ? '' : ` Did you mean '${near}'?`}`;
+  }
+
+  private unknown(): never {
+    const name = this.name;
+    native().operatorNames();
+    const near = closest(name, [...(overloadNames?.keys() ?? [])]);
+    throw new TorchBindError(
+      `libtorch has no operator ${name}.${near === undefined ? '' : ` Did you mean ${near}?`}`,
+      'ERR_TORCHBIND_UNKNOWN_OPERATOR',
+    );
+  }
+}
+
+function describeArgument(value: unknown): string {
+  if (value instanceof Tensor) return 'Tensor';
+  if (Array.isArray(value)) return `[${value.slice(0, 8).map(describeArgument).join(', ')}${value.length > 8 ? ', ...' : ''}]`;
+  if (isOptions(value)) return `{ ${Object.keys(value).join(', ')} }`;
+  return describe(value);
+}
+
+/** A number that is equal for arguments of equal types, or 0 where types do not settle the overload. */
+function signature(args: readonly unknown[]): number {
+  if (args.length > 6) return 0;
+  let key = 1;
+  for (const value of args) {
+    const code = typeCode(value);
+    if (code === 0) return 0;
+    key = key * 16 + code;
+  }
+  return key;
+}
+
+function typeCode(value: unknown): number {
+  if (value instanceof Tensor) return 1;
+  switch (typeof value) {
+    case 'number':
+      return Number.isInteger(value) ? 2 : 3;
+    case 'boolean':
+      return 4;
+    case 'bigint':
+      return 5;
+    case 'string':
+      return isDType(value) ? 6 : 0;
+    case 'object':
+      if (!Array.isArray(value) || value.length === 0) return 0;
+      return value.every((item) => item instanceof Tensor) ? 7 : value.every((item) => Number.isInteger(item)) ? 8 : 0;
+    default:
+      return 0;
+  }
+}
+
+const sets = new Map<string, OverloadSet>();
+
+export function overloadSet(name: string): OverloadSet {
+  let set = sets.get(name);
+  if (set === undefined) {
+    set = new OverloadSet(name);
+    sets.set(name, set);
+  }
+  return set;
+}
+
+/** @internal A function that calls an aten operator by its base name. `F` is its type, from the schemas. */
+export function bindFunction<F>(name: string): F {
+  const set = overloadSet(`aten::${name}`);
+  return ((...args: unknown[]) => set.call(args)) as F;
+}
+
+/** One overload of an operator, with arguments in schema order or named in trailing options. */
+export type RawOverload = <Result = Tensor>(...args: unknown[]) => Result;
+
+/** An operator: call it to have the overload chosen, or name the overload: `ops.aten.add.Tensor(a, b)`. */
+export type RawOperator = RawOverload & Readonly<Record<string, RawOverload>>;
+
+/** Operators of one namespace by PyTorch's own names. */
+export type OperatorNamespace = Readonly<Record<string, RawOperator>>;
+
+function rawOverload(name: string, overload: string): RawOverload {
+  const operator = new Operator(name, overload);
+  return (<Result>(...args: unknown[]) => {
+    const bound = bindArguments(operator, args);
+    if (bound === undefined) {
+      throw new TorchBindError(
+        `${name}: got (${args.map(describeArgument).join(', ')}), but expected ${operator.declaration}`,
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
+    }
+    return operator.call(bound) as Result;
+  }) as RawOverload;
+}
+
+/** An object whose properties are made when they are first asked for. */
+function lazy<T extends object>(target: T, make: (key: string) => unknown): T {
+  return new Proxy(target, {
+    get(object, key, receiver): unknown {
+      if (typeof key !== 'string' || key === 'then' || Reflect.has(object, key)) return Reflect.get(object, key, receiver);
+      const value = make(key);
+      Reflect.set(object, key, value);
+      return value;
+    },
+  });
+}
+
+function rawOperator(name: string): RawOperator {
+  const set = overloadSet(name);
+  void set.overloads; // an unknown name is refused here, not at the call
+  const call = (...args: unknown[]): unknown => set.call(args);
+  // Function has properties of its own (`name`, `length`) that would hide overloads.
+  Object.setPrototypeOf(call, null);
+  return lazy(call, (overload) => rawOverload(name, overload === 'default' ? '' : overload)) as unknown as RawOperator;
+}
+
+function namespace(space: string): OperatorNamespace {
+  return lazy(Object.create(null) as Record<string, RawOperator>, (name) => rawOperator(`${space}::${name}`));
+}
+
+/**
+ * Every operator that libtorch has registered, under PyTorch's own names: `ops.aten.add.Tensor(a, b)`,
+ * `ops.aten.add(a, b)`. The overload without a name is `default`. PyTorch's `torch.ops`.
+ */
+export const ops = lazy(
+  {
+    /** Loads a library that registers operators of its own (PyTorch's `torch.ops.load_library`). */
+    loadLibrary(path: string): void {
+      native().loadLibrary(path);
+      overloadNames = undefined;
+    },
+  } as { loadLibrary(path: string): void } & Readonly<Record<string, OperatorNamespace>>,
+  namespace,
+);

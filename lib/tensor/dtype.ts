@@ -1,0 +1,155 @@
+import { closest, describe, TorchBindError } from '../errors';
+
+/** c10::ScalarType of each dtype, by PyTorch's name. */
+const CODES = {
+  uint8: 0,
+  int8: 1,
+  int16: 2,
+  int32: 3,
+  int64: 4,
+  float16: 5,
+  float32: 6,
+  float64: 7,
+  complex32: 8,
+  complex64: 9,
+  complex128: 10,
+  bool: 11,
+  qint8: 12,
+  quint8: 13,
+  qint32: 14,
+  bfloat16: 15,
+  quint4x2: 16,
+  quint2x4: 17,
+  float8_e5m2: 23,
+  float8_e4m3fn: 24,
+  float8_e5m2fnuz: 25,
+  float8_e4m3fnuz: 26,
+  uint16: 27,
+  uint32: 28,
+  uint64: 29,
+  float8_e8m0fnu: 44,
+  float4_e2m1fn_x2: 45,
+} as const;
+
+/** A tensor's element type, by PyTorch's name. */
+export type DType = keyof typeof CODES;
+
+/** c10::ScalarType of each dtype: what crosses to C++. */
+export const dtypeCode: Readonly<Record<DType, number>> = CODES;
+
+const NAMES = new Map<number, DType>(Object.entries(CODES).map(([name, code]) => [code, name as DType]));
+
+const ITEM_SIZES: Readonly<Record<DType, number>> = {
+  uint8: 1,
+  int8: 1,
+  int16: 2,
+  int32: 4,
+  int64: 8,
+  float16: 2,
+  float32: 4,
+  float64: 8,
+  complex32: 4,
+  complex64: 8,
+  complex128: 16,
+  bool: 1,
+  qint8: 1,
+  quint8: 1,
+  qint32: 4,
+  bfloat16: 2,
+  quint4x2: 1,
+  quint2x4: 1,
+  float8_e5m2: 1,
+  float8_e4m3fn: 1,
+  float8_e5m2fnuz: 1,
+  float8_e4m3fnuz: 1,
+  uint16: 2,
+  uint32: 4,
+  uint64: 8,
+  float8_e8m0fnu: 1,
+  float4_e2m1fn_x2: 1,
+};
+
+/** The dtype of a c10::ScalarType code. */
+export function dtypeFromCode(code: number): DType {
+  const name = NAMES.get(code);
+  if (name === undefined) throw new TorchBindError(`libtorch's dtype ${code} has no name here.`, 'ERR_TORCHBIND_UNSUPPORTED');
+  return name;
+}
+
+export function isDType(value: unknown): value is DType {
+  return typeof value === 'string' && Object.hasOwn(CODES, value);
+}
+
+/** Refuses what is not a dtype, and suggests the one that was probably meant. */
+export function checkDType(value: unknown, where: string): DType {
+  if (isDType(value)) return value;
+  const near = typeof value === 'string' ? closest(value, Object.keys(CODES)) : undefined;
+  const hint = near === undefined ? '' : ` Did you mean '${near}'?`;
+  throw new TorchBindError(`${where}: expected a dtype such as 'float32' but received ${describe(value)}.${hint}`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+}
+
+/** Bytes that one element takes. */
+export function itemSize(dtype: DType): number {
+  return ITEM_SIZES[dtype];
+}
+
+/** What `toTypedArray` gives. Half precision and float8 come as their bits, complex numbers as pairs. */
+export type TypedArray =
+  | Float32Array
+  | Float64Array
+  | BigInt64Array
+  | BigUint64Array
+  | Int32Array
+  | Uint32Array
+  | Int16Array
+  | Uint16Array
+  | Int8Array
+  | Uint8Array;
+
+/** A typed array of the dtype's elements over all of `buffer`. */
+export function typedArrayOf(dtype: DType, buffer: ArrayBuffer): TypedArray {
+  switch (dtype) {
+    case 'float32':
+    case 'complex64':
+      return new Float32Array(buffer);
+    case 'float64':
+    case 'complex128':
+      return new Float64Array(buffer);
+    case 'int64':
+      return new BigInt64Array(buffer);
+    case 'uint64':
+      return new BigUint64Array(buffer);
+    case 'int32':
+    case 'qint32':
+      return new Int32Array(buffer);
+    case 'uint32':
+      return new Uint32Array(buffer);
+    case 'int16':
+      return new Int16Array(buffer);
+    case 'uint16':
+    case 'float16':
+    case 'bfloat16':
+    case 'complex32':
+      return new Uint16Array(buffer);
+    case 'int8':
+    case 'qint8':
+      return new Int8Array(buffer);
+    default:
+      return new Uint8Array(buffer);
+  }
+}
+
+/** The dtype that a typed array's elements have when none is given. */
+export function dtypeOfTypedArray(array: ArrayBufferView): DType {
+  if (array instanceof Float32Array) return 'float32';
+  if (array instanceof Float64Array) return 'float64';
+  if (array instanceof BigInt64Array) return 'int64';
+  if (array instanceof BigUint64Array) return 'uint64';
+  if (array instanceof Int32Array) return 'int32';
+  if (array instanceof Uint32Array) return 'uint32';
+  if (array instanceof Int16Array) return 'int16';
+  if (array instanceof Uint16Array) return 'uint16';
+  if (array instanceof Int8Array) return 'int8';
+  if (array instanceof Uint8Array || array instanceof Uint8ClampedArray) return 'uint8';
+  throw new TorchBindError(`Expected a typed array but received ${describe(array)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+}

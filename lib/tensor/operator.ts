@@ -1,0 +1,251 @@
+import { TorchBindError } from '../errors';
+import type { ArgumentSchema, OperatorId } from '../native/binding';
+import { native } from '../native/native';
+import { Tensor, unwrap } from './core';
+import { dtypeFromCode, isDType } from './dtype';
+import { Generator } from './random';
+import type { Complex } from './schema-types';
+import { isPlainObject, place, takeOwnFlag } from './scope';
+
+/** One argument of an operator: how to recognise values for it, and its name in JavaScript. */
+export interface Parameter {
+  name: string;
+  /** camelCase: the key in an options object. */
+  key: string;
+  /** `Tensor`, `int`, ... without `?`, `[]` and sizes; SymInt counts as int. */
+  base: string;
+  list: boolean;
+  /** Elements of the list may be null (`Tensor?[]`). */
+  optionalItems: boolean;
+  optional: boolean;
+  /** `int[2]`: one value stands for all. */
+  fixedSize: boolean;
+  hasDefault: boolean;
+  kwargOnly: boolean;
+  isOut: boolean;
+  /** Holds handles when it crosses to C++. */
+  isTensor: boolean;
+  isGenerator: boolean;
+}
+
+/** `scaled_dot_product_attention` -> `scaledDotProductAttention`; leading and trailing underscores stay. */
+export function camelCase(name: string): string {
+  return name.replace(/([a-z0-9])_+([a-z0-9])/gi, (_, before: string, letter: string) => before + letter.toUpperCase());
+}
+
+function parseParameter(schema: ArgumentSchema): Parameter {
+  const optional = schema.type.endsWith('?');
+  const type = optional ? schema.type.slice(0, -1) : schema.type;
+  const list = /^(.*)\[(\d*)\]$/.exec(type);
+  const element = list === null ? type : list[1]!;
+  const optionalItems = element.endsWith('?');
+  const base = (optionalItems ? element.slice(0, -1) : element).replace(/^Sym/, '').toLowerCase();
+  return {
+    name: schema.name,
+    key: camelCase(schema.name),
+    base,
+    list: list !== null,
+    optionalItems,
+    optional,
+    fixedSize: list !== null && list[2] !== '',
+    hasDefault: schema.hasDefault,
+    kwargOnly: schema.kwargOnly,
+    isOut: schema.isOut,
+    isTensor: base === 'tensor' || base === 'storage',
+    isGenerator: base === 'generator',
+  };
+}
+
+/** One overload of an operator, looked up once. */
+export class Operator {
+  readonly id: OperatorId;
+  readonly declaration: string;
+  readonly parameters: readonly Parameter[];
+  private readonly returns: readonly string[];
+  private readonly aliases: readonly number[];
+  /** The usual case: one new tensor. */
+  private readonly givesTensor: boolean;
+
+  constructor(
+    readonly name: string,
+    readonly overload: string,
+  ) {
+    this.id = native().findOperator(name, overload);
+    const schema = native().schema(this.id);
+    this.declaration = schema.declaration;
+    this.parameters = schema.arguments.map(parseParameter);
+    this.returns = schema.returns;
+    this.aliases = schema.aliases;
+    this.givesTensor = schema.returns.length === 1 && schema.returns[0] === 'Tensor' && schema.aliases[0] === -1;
+  }
+
+  /** Whether it writes into tensors given as `out`. */
+  get hasOut(): boolean {
+    return this.parameters.some((parameter) => parameter.isOut);
+  }
+
+  /** Calls it with arguments in schema order; tensors as tensors, `undefined` for a default. */
+  call(args: readonly unknown[]): unknown {
+    const raw = this.cross(args);
+    if (this.givesTensor) {
+      const tensor = new Tensor(raw as number);
+      place(tensor, takeOwnFlag());
+      return tensor;
+    }
+    return this.results(raw, args);
+  }
+
+  private cross(args: readonly unknown[]): unknown {
+    const parameters = this.parameters;
+    const n = args.length;
+    const binding = native();
+    switch (n) {
+      case 1:
+        return binding.call(this.id, lower(parameters[0]!, args[0]));
+      case 2:
+        return binding.call(this.id, lower(parameters[0]!, args[0]), lower(parameters[1]!, args[1]));
+      case 3:
+        return binding.call(this.id, lower(parameters[0]!, args[0]), lower(parameters[1]!, args[1]), lower(parameters[2]!, args[2]));
+      default:
+        if (n > parameters.length) this.tooMany(n);
+        return binding.call(this.id, ...args.map((value, i) => lower(parameters[i]!, value)));
+    }
+  }
+
+  private tooMany(count: number): never {
+    throw new TorchBindError(
+      `${this.name}: ${count} arguments given, at most ${this.parameters.length} expected: ${this.declaration}`,
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
+  }
+
+  private results(raw: unknown, args: readonly unknown[]): unknown {
+    if (this.returns.length === 0) return undefined;
+    const own = takeOwnFlag();
+    if (this.returns.length === 1) return this.result(raw, 0, args, own);
+    return (raw as unknown[]).map((value, i) => this.result(value, i, args, own));
+  }
+
+  private result(raw: unknown, index: number, args: readonly unknown[], own: boolean): unknown {
+    const alias = this.aliases[index]!;
+    if (alias >= 0) return args[alias];
+    if (raw === null) return null;
+    const type = this.returns[index]!;
+    if (type === 'Tensor') return lift(raw as number, own);
+    if (type === 'Tensor[]') return (raw as number[]).map((handle) => lift(handle, own));
+    if (type === 'ScalarType') return dtypeFromCode(raw as number);
+    return raw;
+  }
+}
+
+function lift(handle: number, own: boolean): Tensor {
+  const tensor = new Tensor(handle);
+  place(tensor, own);
+  return tensor;
+}
+
+/** A value as it crosses to C++: tensors become handles, generators their native object. */
+function lower(parameter: Parameter, value: unknown): unknown {
+  if (value instanceof Tensor) {
+    if (parameter.isTensor && !parameter.list) return unwrap(value, parameter.name);
+    return NaN; // C++ then says what was expected here
+  }
+  if (parameter.isTensor) {
+    if (parameter.list && Array.isArray(value)) return value.map((item: unknown) => lowerItem(parameter, item));
+    // A number here must not pass for a handle.
+    return value === undefined || value === null ? value : unwrap(value as Tensor, parameter.name);
+  }
+  if (parameter.isGenerator && value instanceof Generator) return value.native;
+  return value;
+}
+
+function lowerItem(parameter: Parameter, item: unknown): number | null {
+  if (parameter.optionalItems && (item === null || item === undefined)) return null;
+  return unwrap(item as Tensor, parameter.name);
+}
+
+function isInteger(value: unknown): boolean {
+  return typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value));
+}
+
+export function isComplex(value: unknown): value is Complex {
+  return isPlainObject(value) && typeof value['re'] === 'number' && typeof value['im'] === 'number';
+}
+
+function matchesItem(base: string, value: unknown): boolean {
+  switch (base) {
+    case 'tensor':
+    case 'storage':
+      return value instanceof Tensor;
+    case 'int':
+    case 'qscheme':
+      return isInteger(value);
+    case 'float':
+      return typeof value === 'number' || typeof value === 'bigint';
+    case 'bool':
+      return typeof value === 'boolean';
+    case 'scalar':
+    case 'number':
+      return typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean' || isComplex(value);
+    case 'scalartype':
+      return isDType(value);
+    case 'generator':
+      return value instanceof Generator;
+    case 'device':
+      return typeof value === 'string' && !isDType(value);
+    default:
+      return typeof value === 'string';
+  }
+}
+
+/** Whether a value fits an argument, by its JavaScript type. */
+export function matches(parameter: Parameter, value: unknown): boolean {
+  if (value === undefined) return parameter.hasDefault || parameter.optional;
+  if (value === null) return parameter.optional;
+  if (!parameter.list) return matchesItem(parameter.base, value);
+  if (!Array.isArray(value)) return parameter.fixedSize && matchesItem(parameter.base, value);
+  return value.every((item) => (item === null && parameter.optionalItems) || matchesItem(parameter.base, item));
+}
+
+/** Whether a last argument is meant as options: a plain object, but not a complex number. */
+export function isOptions(value: unknown): value is Record<string, unknown> {
+  return isPlainObject(value) && !isComplex(value);
+}
+
+/**
+ * Puts positional and named arguments into schema order.
+ *
+ * @returns the arguments, or undefined where they do not fit this overload
+ */
+export function bindArguments(operator: Operator, args: readonly unknown[]): unknown[] | undefined {
+  const parameters = operator.parameters;
+  const last = args[args.length - 1];
+  const options = args.length > 0 && isOptions(last) ? last : undefined;
+  let positional = options === undefined ? args : args.slice(0, -1);
+  positional = gatherSizes(parameters, positional);
+  const limit = parameters.findIndex((parameter) => parameter.kwargOnly);
+  if (positional.length > (limit < 0 ? parameters.length : limit)) return undefined;
+
+  const bound: unknown[] = [...positional];
+  if (options !== undefined) {
+    for (const [key, value] of Object.entries(options)) {
+      const index = parameters.findIndex((parameter) => parameter.key === key || parameter.name === key);
+      if (index < positional.length) return undefined;
+      while (bound.length < index) bound.push(undefined);
+      bound[index] = value;
+    }
+  }
+  for (let i = 0; i < parameters.length; i++) {
+    if (!matches(parameters[i]!, bound[i])) return undefined;
+  }
+  return bound;
+}
+
+/** `x.view(2, 3)` for `x.view([2, 3])`, where a list of sizes is the last positional argument. */
+function gatherSizes(parameters: readonly Parameter[], args: readonly unknown[]): readonly unknown[] {
+  const at = parameters.findIndex((parameter) => parameter.list && parameter.base === 'int' && !parameter.fixedSize);
+  if (at < 0 || typeof args[at] !== 'number') return args;
+  const next = parameters[at + 1];
+  if (next !== undefined && !next.kwargOnly) return args;
+  return [...args.slice(0, at), args.slice(at)];
+}

@@ -1,0 +1,102 @@
+import type { Complex } from './schema-types';
+import type { NestedValues, Tensor } from './core';
+
+/** PyTorch's defaults of `torch.set_printoptions`. */
+const PRECISION = 4;
+const THRESHOLD = 1000;
+const EDGE_ITEMS = 3;
+
+type Value = number | bigint | boolean | Complex;
+
+/** A tensor as PyTorch prints it. */
+export function format(tensor: Tensor): string {
+  const shape = tensor.shape;
+  const dtype = tensor.dtype;
+  const suffix: string[] = [];
+  if (shape.includes(0)) suffix.push(`size=[${shape.join(', ')}]`);
+  if (dtype !== 'float32' && dtype !== 'int64' && dtype !== 'bool') suffix.push(`dtype=${dtype}`);
+  if (tensor.device !== 'cpu') suffix.push(`device='${tensor.device}'`);
+  const gradFn = tensor.gradFn;
+  if (gradFn !== null) suffix.push(`gradFn=<${gradFn}>`);
+  else if (tensor.requiresGrad) suffix.push('requiresGrad=true');
+  const body = shape.includes(0) ? '[]' : formatValues(tensor, shape);
+  return `tensor(${[body, ...suffix].join(', ')})`;
+}
+
+function formatValues(tensor: Tensor, shape: number[]): string {
+  const summarize = tensor.numel() > THRESHOLD;
+  const shown = summarize ? edges(tensor, shape) : tensor.tolist();
+  const text = numberFormat(flatten(shown), /^(float|bfloat|complex)/.test(tensor.dtype));
+  const gaps = shape.map((size) => summarize && size > 2 * EDGE_ITEMS);
+  return render(shown, text, gaps, 'tensor('.length);
+}
+
+/** Only the first and last few of each long dimension. */
+function edges(tensor: Tensor, shape: number[]): NestedValues {
+  let part = tensor.detach();
+  shape.forEach((size, dim) => {
+    if (size <= 2 * EDGE_ITEMS) return;
+    const first = Array.from({ length: EDGE_ITEMS }, (_, i) => part.narrow(dim, i, 1));
+    const last = Array.from({ length: EDGE_ITEMS }, (_, i) => part.narrow(dim, size - EDGE_ITEMS + i, 1));
+    part = concatenate([...first, ...last], dim);
+  });
+  return part.tolist();
+}
+
+/** As `cat`, which lives in a module that this one cannot depend on. */
+function concatenate(parts: Tensor[], dim: number): Tensor {
+  const [first, ...rest] = parts.map((part) => part.movedim(dim, 0));
+  const rows = [first!, ...rest];
+  const target = first!.newEmpty([rows.length, ...first!.shape.slice(1)]);
+  rows.forEach((row, i) => target.narrow(0, i, 1).copy_(row));
+  return target.movedim(0, dim);
+}
+
+function flatten(values: NestedValues): Value[] {
+  return Array.isArray(values) ? values.flatMap(flatten) : [values];
+}
+
+/** One format for all numbers of a tensor, as PyTorch chooses it: integers, fixed or scientific, equally wide. */
+function numberFormat(values: Value[], floating: boolean): (value: Value) => string {
+  const numbers = values.flatMap((v) => (typeof v === 'number' ? [v] : isComplex(v) ? [v.re, v.im] : []));
+  const one = realFormat(numbers, floating);
+  const text = (value: Value): string => {
+    if (isComplex(value)) return `${one(value.re)}${value.im < 0 ? '-' : '+'}${one(Math.abs(value.im))}j`;
+    return typeof value === 'number' ? one(value) : String(value);
+  };
+  const width = Math.max(0, ...values.map((value) => text(value).length));
+  return (value) => text(value).padStart(width);
+}
+
+function realFormat(numbers: number[], floating: boolean): (value: number) => string {
+  const finite = numbers.filter((n) => Number.isFinite(n));
+  const magnitudes = finite.filter((n) => n !== 0).map(Math.abs);
+  const largest = Math.max(...magnitudes, 0);
+  const smallest = Math.min(...magnitudes, Infinity);
+  const special = (n: number): string => (Number.isNaN(n) ? 'nan' : n > 0 ? 'inf' : '-inf');
+  if (finite.every(Number.isInteger) && largest < 1e8) {
+    return (n) => (Number.isFinite(n) ? `${n}${floating ? '.' : ''}` : special(n));
+  }
+  if (largest / smallest > 1000 || largest > 1e8 || smallest < 1e-4) {
+    return (n) => (Number.isFinite(n) ? scientific(n) : special(n));
+  }
+  return (n) => (Number.isFinite(n) ? n.toFixed(PRECISION) : special(n));
+}
+
+function scientific(value: number): string {
+  const [mantissa, exponent] = value.toExponential(PRECISION).split('e') as [string, string];
+  return `${mantissa}e${exponent[0]}${exponent.slice(1).padStart(2, '0')}`;
+}
+
+function isComplex(value: Value): value is Complex {
+  return typeof value === 'object';
+}
+
+function render(values: NestedValues, text: (value: Value) => string, gaps: boolean[], indent: number): string {
+  if (!Array.isArray(values)) return text(values).trim();
+  const inner = values.map((value) => (Array.isArray(value) ? render(value, text, gaps.slice(1), indent + 1) : text(value)));
+  if (gaps[0]) inner.splice(EDGE_ITEMS, 0, '...');
+  const nested = Array.isArray(values[0]);
+  const separator = nested ? `,${'\n'.repeat(gaps.length - 1)}${' '.repeat(indent + 1)}` : ', ';
+  return `[${inner.join(separator)}]`;
+}

@@ -1,0 +1,17 @@
+/** A complex number, as scalars of complex tensors come and go. */
+export interface Complex {
+  re: number;
+  im: number;
+}
+
+/**
+ * What PyTorch's `Scalar` takes. JavaScript has one number type, so an integral number counts as an int, as its
+ * literal in Python would; a bigint is an int, a non-integral number a float.
+ */
+export type Scalar = number | bigint | boolean | Complex;
+
+/** PyTorch's `torch.layout`. */
+export type Layout = 'strided' | 'sparse_coo' | 'sparse_csr' | 'sparse_csc' | 'sparse_bsr' | 'sparse_bsc' | 'mkldnn';
+
+/** PyTorch's `torch.memory_format`. */
+export type MemoryFormat = 'contiguous_format' | 'preserve_format' | 'channels_last' | 'channels_last_3d';
