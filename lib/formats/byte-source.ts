@@ -43,7 +43,11 @@ export class ByteSource {
   /** The bytes [offset, offset + length). Do not write into them. */
   async read(offset: number, length: number): Promise<Buffer> {
     if (offset < 0 || length < 0 || offset + length > this.size) {
-      throw new CheckpointError(`${length} bytes are needed in a file of ${this.size} bytes`, CheckpointCode.truncated, { offset });
+      throw new CheckpointError(
+        `${length} bytes are needed in a file of ${this.size} bytes`,
+        CheckpointCode.truncated,
+        { offset },
+      );
     }
     if (length > windowSize) return this.readFile(offset, length);
     if (offset < this.windowStart || offset + length > this.windowStart + this.window.length) {
@@ -56,9 +60,12 @@ export class ByteSource {
 
   private async readFile(offset: number, length: number): Promise<Buffer> {
     const buffer = Buffer.allocUnsafe(length);
-    for (let done = 0; done < length; ) {
+    for (let done = 0; done < length;) {
       const { bytesRead } = await this.file.read(buffer, done, Math.min(length - done, largestRead), offset + done);
-      if (bytesRead === 0) throw new CheckpointError('the file became shorter while it was read', CheckpointCode.truncated, { offset: offset + done });
+      if (bytesRead === 0)
+        throw new CheckpointError('the file became shorter while it was read', CheckpointCode.truncated, {
+          offset: offset + done,
+        });
       done += bytesRead;
     }
     return buffer;
@@ -70,13 +77,15 @@ async function openFile(path: string): Promise<FileHandle> {
     // Never blocks: opening a FIFO for reading would wait for a writer.
     return await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   } catch (error) {
-    const reason = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
+    const reason =
+      (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
     throw new CheckpointError(`cannot open '${path}': ${reason}`, CheckpointCode.open, { cause: error });
   }
 }
 
 function checkRegularFile(path: string, stats: Stats): void {
-  if (stats.isDirectory()) throw new CheckpointError(`'${path}' is a directory; give the path of a file in it`, CheckpointCode.open);
+  if (stats.isDirectory())
+    throw new CheckpointError(`'${path}' is a directory; give the path of a file in it`, CheckpointCode.open);
   if (!stats.isFile()) throw new CheckpointError(`'${path}' is not a regular file`, CheckpointCode.open);
   if (stats.size === 0) throw new CheckpointError(`'${path}' is empty`, CheckpointCode.truncated);
 }

@@ -36,12 +36,20 @@ const maxDimensions = 64;
  *
  * @throws GlobalError where it does not
  */
-export function checkGeometry(dtype: FileDType, nbytes: number, offset: number, shape: number[], strides: number[]): void {
+export function checkGeometry(
+  dtype: FileDType,
+  nbytes: number,
+  offset: number,
+  shape: number[],
+  strides: number[],
+): void {
   if (shape.length !== strides.length) throw new GlobalError(`${shape.length} sizes and ${strides.length} strides`);
-  if (shape.length > maxDimensions) throw new GlobalError(`${shape.length} dimensions; at most ${maxDimensions} are possible`);
+  if (shape.length > maxDimensions)
+    throw new GlobalError(`${shape.length} dimensions; at most ${maxDimensions} are possible`);
   const itemSize = BigInt(dtype.itemSize);
   const numel = shape.reduce((product, size) => product * BigInt(size), 1n);
-  if (numel * itemSize > BigInt(Number.MAX_SAFE_INTEGER)) throw new GlobalError(`shape [${shape.join(', ')}] has too many elements`);
+  if (numel * itemSize > BigInt(Number.MAX_SAFE_INTEGER))
+    throw new GlobalError(`shape [${shape.join(', ')}] has too many elements`);
   let end = BigInt(offset);
   if (numel > 0n) {
     shape.forEach((size, dim) => (end += BigInt(size - 1) * BigInt(strides[dim]!)));

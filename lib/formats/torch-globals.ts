@@ -1,4 +1,12 @@
-import { GlobalError, type GlobalEntry, type GlobalTable, PickleConstant, PickleGlobal, pythonGlobals, UnsupportedGlobal } from '../pickle/globals';
+import {
+  GlobalError,
+  type GlobalEntry,
+  type GlobalTable,
+  PickleConstant,
+  PickleGlobal,
+  pythonGlobals,
+  UnsupportedGlobal,
+} from '../pickle/globals';
 import { Device, DTypeValue, Size, Tuple } from '../pickle/types';
 import { byteDType, type FileDType, fileDTypes, isDifferentiable, valueOnlyDTypes } from './dtypes';
 import { checkGeometry, StorageRef, type TensorSpec } from './tensor-spec';
@@ -28,8 +36,10 @@ class StorageClass extends PickleGlobal {
  */
 export function torchGlobals(builder: TensorBuilder): GlobalTable {
   const table = new Map<string, GlobalEntry>([...pythonGlobals, ...constants]);
-  for (const global of [...storageClasses, size, device, ...tensorClasses, ...rebuildFunctions(builder)]) table.set(global.name, global);
-  for (const [what, names] of unsupported) for (const name of names) table.set(`torch.${name}`, new UnsupportedGlobal(what));
+  for (const global of [...storageClasses, size, device, ...tensorClasses, ...rebuildFunctions(builder)])
+    table.set(global.name, global);
+  for (const [what, names] of unsupported)
+    for (const name of names) table.set(`torch.${name}`, new UnsupportedGlobal(what));
   return table;
 }
 
@@ -48,8 +58,23 @@ const constants: [string, GlobalEntry][] = [...fileDTypes.keys(), ...valueOnlyDT
   new PickleConstant(new DTypeValue(name)),
 ]);
 
-const elementNames = ['Double', 'Float', 'Half', 'BFloat16', 'Long', 'Int', 'Short', 'Char', 'Byte', 'Bool', 'ComplexFloat', 'ComplexDouble'];
-const legacyTensors = ['', 'cuda.', 'sparse.', 'cuda.sparse.'].flatMap((prefix) => elementNames.map((name) => `${prefix}${name}Tensor`));
+const elementNames = [
+  'Double',
+  'Float',
+  'Half',
+  'BFloat16',
+  'Long',
+  'Int',
+  'Short',
+  'Char',
+  'Byte',
+  'Bool',
+  'ComplexFloat',
+  'ComplexDouble',
+];
+const legacyTensors = ['', 'cuda.', 'sparse.', 'cuda.sparse.'].flatMap((prefix) =>
+  elementNames.map((name) => `${prefix}${name}Tensor`),
+);
 
 const unsupported: [string, string[]][] = [
   ['a sparse tensor or layout', ['_utils._rebuild_sparse_tensor', 'serialization._get_layout']],
@@ -60,10 +85,22 @@ const unsupported: [string, string[]][] = [
     'a tensor of a device without storages',
     ['_utils._rebuild_device_tensor_from_numpy', '_utils._rebuild_device_tensor_from_cpu_tensor'],
   ],
-  ['a quantized tensor', ['_utils._rebuild_qtensor', ...['QInt8', 'QInt32', 'QUInt8', 'QUInt4x2', 'QUInt2x4'].map((name) => `${name}Storage`)]],
+  [
+    'a quantized tensor',
+    [
+      '_utils._rebuild_qtensor',
+      ...['QInt8', 'QInt32', 'QUInt8', 'QUInt4x2', 'QUInt2x4'].map((name) => `${name}Storage`),
+    ],
+  ],
   [
     'a quantization scheme',
-    ['per_tensor_affine', 'per_tensor_symmetric', 'per_channel_affine', 'per_channel_symmetric', 'per_channel_affine_float_qparams'],
+    [
+      'per_tensor_affine',
+      'per_tensor_symmetric',
+      'per_channel_affine',
+      'per_channel_symmetric',
+      'per_channel_affine_float_qparams',
+    ],
   ],
   ['a storage object of its own', ['storage.TypedStorage']],
   ['a tensor class of PyTorch before 0.4', legacyTensors],
@@ -78,7 +115,8 @@ const size = new PickleGlobal('torch.Size', (args) => {
 const device = new PickleGlobal('torch.device', ([type, index = null, ...rest]) => {
   const match = typeof type === 'string' ? /^([a-z]+[a-z0-9]*?)(?::(\d{1,9}))?$/.exec(type) : null;
   if (match === null || rest.length > 0) throw new GlobalError('expected a device such as cpu or cuda:0');
-  if (index !== null && (match[2] !== undefined || !Number.isInteger(index))) throw new GlobalError('expected one device index');
+  if (index !== null && (match[2] !== undefined || !Number.isInteger(index)))
+    throw new GlobalError('expected one device index');
   return new Device(match[1]!, match[2] === undefined ? (index as number | null) : Number(match[2]));
 });
 
@@ -88,8 +126,10 @@ const tensorClasses = [new PickleGlobal('torch.Tensor'), new PickleGlobal('torch
 function rebuildFunctions(builder: TensorBuilder): PickleGlobal[] {
   const rebuild = (spec: TensorSpec): unknown => {
     checkGeometry(spec.dtype, spec.storage.nbytes, spec.offset, spec.shape, spec.strides);
-    if (spec.conj && !spec.dtype.name.startsWith('complex')) throw new GlobalError(`a conjugated ${spec.dtype.name} tensor`);
-    if (spec.requiresGrad && !isDifferentiable(spec.dtype.name)) throw new GlobalError(`a ${spec.dtype.name} tensor that requires gradients`);
+    if (spec.conj && !spec.dtype.name.startsWith('complex'))
+      throw new GlobalError(`a conjugated ${spec.dtype.name} tensor`);
+    if (spec.requiresGrad && !isDifferentiable(spec.dtype.name))
+      throw new GlobalError(`a ${spec.dtype.name} tensor that requires gradients`);
     return builder.tensor(spec);
   };
   const parameter = (args: Tuple, count: number): unknown => {
@@ -112,15 +152,18 @@ function rebuildFunctions(builder: TensorBuilder): PickleGlobal[] {
 function fromType(functions: PickleGlobal[]): PickleGlobal {
   return new PickleGlobal('torch._tensor._rebuild_from_type_v2', ([callee, type, args, _state, ...rest]) => {
     const known = functions.find((candidate) => candidate === callee);
-    if (known?.call === undefined || !(args instanceof Tuple) || rest.length > 0) throw new GlobalError('expected a rebuild function and its arguments');
-    if (!tensorClasses.some((candidate) => candidate === type)) throw new GlobalError('expected the class torch.Tensor or Parameter');
+    if (known?.call === undefined || !(args instanceof Tuple) || rest.length > 0)
+      throw new GlobalError('expected a rebuild function and its arguments');
+    if (!tensorClasses.some((candidate) => candidate === type))
+      throw new GlobalError('expected the class torch.Tensor or Parameter');
     return known.call(args);
   });
 }
 
 /** (storage, offset, size, stride[, requires_grad, backward_hooks[, metadata]]) */
 function tensorArguments(args: Tuple, fewest: number, most: number): TensorSpec {
-  if (args.length < fewest || args.length > most) throw new GlobalError(`expected ${fewest} to ${most} arguments, got ${args.length}`);
+  if (args.length < fewest || args.length > most)
+    throw new GlobalError(`expected ${fewest} to ${most} arguments, got ${args.length}`);
   const [storage, offset, shape, strides, requiresGrad = false, _hooks, metadata = null] = args;
   if (!(storage instanceof StorageRef)) throw new GlobalError('expected a storage');
   return {
@@ -151,14 +194,16 @@ function tensorV3Arguments(args: Tuple): TensorSpec {
  * @param sizeOf bytes in a record, or undefined where there is none
  */
 export function storageFromId(id: unknown, sizeOf: (key: string) => number | undefined): StorageRef {
-  if (!(id instanceof Tuple) || id.length !== 5 || id[0] !== 'storage') throw new GlobalError("expected ('storage', class, key, location, size)");
+  if (!(id instanceof Tuple) || id.length !== 5 || id[0] !== 'storage')
+    throw new GlobalError("expected ('storage', class, key, location, size)");
   const [, type, key, location, numel] = id;
   if (!(type instanceof StorageClass)) throw new GlobalError('expected a storage class');
   if (typeof key !== 'string' || typeof location !== 'string') throw new GlobalError('expected a key and a location');
   const nbytes = sizeOf(key);
   if (nbytes === undefined) throw new GlobalError(`the file has no record 'data/${key.slice(0, 100)}'`);
   const claimed = BigInt(nonNegative(numel, 'size')) * BigInt(type.dtype.itemSize);
-  if (claimed !== BigInt(nbytes)) throw new GlobalError(`storage '${key}' claims ${claimed} bytes and its record has ${nbytes}`);
+  if (claimed !== BigInt(nbytes))
+    throw new GlobalError(`storage '${key}' claims ${claimed} bytes and its record has ${nbytes}`);
   return new StorageRef(key, type.dtype, type.untyped, nbytes);
 }
 

@@ -71,9 +71,11 @@ export class ZipReader {
     let free = 0;
     for (const entry of sorted) {
       if (records.has(entry.name)) throw broken(`two records are named '${entry.name}'`, entry.headerOffset);
-      if (entry.headerOffset < free) throw broken(`record '${entry.name}' overlaps the one before it`, entry.headerOffset);
+      if (entry.headerOffset < free)
+        throw broken(`record '${entry.name}' overlaps the one before it`, entry.headerOffset);
       const { record, end: recordEnd } = await locate(source, entry);
-      if (recordEnd > end.directoryOffset) throw broken(`record '${entry.name}' reaches beyond the start of the directory`, entry.headerOffset);
+      if (recordEnd > end.directoryOffset)
+        throw broken(`record '${entry.name}' reaches beyond the start of the directory`, entry.headerOffset);
       free = recordEnd;
       records.set(record.name, record);
     }
@@ -110,14 +112,19 @@ async function findEnd(source: ByteSource): Promise<EndRecord> {
   const tailStart = source.size - tailLength;
   const tail = await source.read(tailStart, tailLength);
   const found: number[] = [];
-  for (let i = tail.lastIndexOf(signatureBytes(Signature.end)); i >= 0; ) {
-    if (i + endRecordSize <= tail.length && i + endRecordSize + tail.readUInt16LE(i + 20) === tail.length) found.push(i);
+  for (let i = tail.lastIndexOf(signatureBytes(Signature.end)); i >= 0;) {
+    if (i + endRecordSize <= tail.length && i + endRecordSize + tail.readUInt16LE(i + 20) === tail.length)
+      found.push(i);
     i = i === 0 ? -1 : tail.lastIndexOf(signatureBytes(Signature.end), i - 1);
   }
   if (found.length === 0) {
-    throw new CheckpointError('the zip directory is missing at the end of the file: the file is cut short', CheckpointCode.truncated, {
-      offset: source.size,
-    });
+    throw new CheckpointError(
+      'the zip directory is missing at the end of the file: the file is cut short',
+      CheckpointCode.truncated,
+      {
+        offset: source.size,
+      },
+    );
   }
   if (found.length > 1) throw broken('the file can be read as a zip in two ways', tailStart + found[1]!);
   const offset = tailStart + found[0]!;
@@ -125,9 +132,15 @@ async function findEnd(source: ByteSource): Promise<EndRecord> {
 }
 
 async function parseEnd(source: ByteSource, bytes: Buffer, offset: number): Promise<EndRecord> {
-  if (bytes.readUInt16LE(4) !== 0 || bytes.readUInt16LE(6) !== 0) throw broken('the zip is one part of several', offset);
-  if (bytes.readUInt16LE(8) !== bytes.readUInt16LE(10)) throw broken('the zip directory states two numbers of records', offset);
-  const short = { entries: bytes.readUInt16LE(10), directorySize: bytes.readUInt32LE(12), directoryOffset: bytes.readUInt32LE(16) };
+  if (bytes.readUInt16LE(4) !== 0 || bytes.readUInt16LE(6) !== 0)
+    throw broken('the zip is one part of several', offset);
+  if (bytes.readUInt16LE(8) !== bytes.readUInt16LE(10))
+    throw broken('the zip directory states two numbers of records', offset);
+  const short = {
+    entries: bytes.readUInt16LE(10),
+    directorySize: bytes.readUInt32LE(12),
+    directoryOffset: bytes.readUInt32LE(16),
+  };
   const long = await findZip64End(source, offset);
   if (long !== undefined) {
     agree('number of records', short.entries, 0xffff, long.end.entries, offset);
@@ -141,28 +154,35 @@ async function parseEnd(source: ByteSource, bytes: Buffer, offset: number): Prom
   return end;
 }
 
-async function findZip64End(source: ByteSource, endOffset: number): Promise<{ end: EndRecord; offset: number } | undefined> {
+async function findZip64End(
+  source: ByteSource,
+  endOffset: number,
+): Promise<{ end: EndRecord; offset: number } | undefined> {
   const locatorOffset = endOffset - zip64LocatorSize;
   if (locatorOffset < zip64EndSize) return undefined;
   const locator = await source.read(locatorOffset, zip64LocatorSize);
   if (locator.readUInt32LE(0) !== Signature.zip64Locator) return undefined;
   const offset = safe(locator.readBigUInt64LE(8), locatorOffset);
-  if (offset + zip64EndSize !== locatorOffset) throw broken('the Zip64 end record is not where its locator says', locatorOffset);
+  if (offset + zip64EndSize !== locatorOffset)
+    throw broken('the Zip64 end record is not where its locator says', locatorOffset);
   const bytes = await source.read(offset, zip64EndSize);
   const whole = bytes.readUInt32LE(0) === Signature.zip64End && bytes.readBigUInt64LE(4) === BigInt(zip64EndSize - 12);
-  if (!whole || bytes.readBigUInt64LE(24) !== bytes.readBigUInt64LE(32)) throw broken('the Zip64 end record is malformed', offset);
+  if (!whole || bytes.readBigUInt64LE(24) !== bytes.readBigUInt64LE(32))
+    throw broken('the Zip64 end record is malformed', offset);
   const [entries, directorySize, directoryOffset] = [32, 40, 48].map((at) => safe(bytes.readBigUInt64LE(at), offset));
   return { end: { entries: entries!, directorySize: directorySize!, directoryOffset: directoryOffset! }, offset };
 }
 
 /** A short field states the value itself, or by its greatest value that the Zip64 field has it. */
 function agree(what: string, short: number, escape: number, long: number, offset: number): void {
-  if (short !== escape && short !== long) throw broken(`the end records state two values for the ${what}: ${short} and ${long}`, offset);
+  if (short !== escape && short !== long)
+    throw broken(`the end records state two values for the ${what}: ${short} and ${long}`, offset);
 }
 
 function parseDirectory(bytes: Buffer, end: EndRecord): CentralEntry[] {
   // Each entry takes its header at least, so that a lie about their number cannot make us allocate.
-  if (end.entries * centralHeaderSize > bytes.length) throw broken(`${end.entries} records cannot be in a directory of ${bytes.length} bytes`, end.directoryOffset);
+  if (end.entries * centralHeaderSize > bytes.length)
+    throw broken(`${end.entries} records cannot be in a directory of ${bytes.length} bytes`, end.directoryOffset);
   const entries: CentralEntry[] = [];
   let position = 0;
   while (position < bytes.length) {
@@ -170,13 +190,15 @@ function parseDirectory(bytes: Buffer, end: EndRecord): CentralEntry[] {
     entries.push(entry);
     position += length;
   }
-  if (entries.length !== end.entries) throw broken(`the directory holds ${entries.length} records and states ${end.entries}`, end.directoryOffset);
+  if (entries.length !== end.entries)
+    throw broken(`the directory holds ${entries.length} records and states ${end.entries}`, end.directoryOffset);
   if (entries.length === 0) throw broken('the zip is empty', end.directoryOffset);
   return entries;
 }
 
 function parseCentral(bytes: Buffer, at: number, offset: number): { entry: CentralEntry; length: number } {
-  if (at + centralHeaderSize > bytes.length || bytes.readUInt32LE(at) !== Signature.central) throw broken('a directory entry is malformed', offset);
+  if (at + centralHeaderSize > bytes.length || bytes.readUInt32LE(at) !== Signature.central)
+    throw broken('a directory entry is malformed', offset);
   const nameLength = bytes.readUInt16LE(at + 28);
   const extraLength = bytes.readUInt16LE(at + 30);
   const length = centralHeaderSize + nameLength + extraLength + bytes.readUInt16LE(at + 32);
@@ -186,7 +208,11 @@ function parseCentral(bytes: Buffer, at: number, offset: number): { entry: Centr
   const extra = bytes.subarray(nameStart + nameLength, nameStart + nameLength + extraLength);
   const wide = zip64Values(
     extra,
-    { size: bytes.readUInt32LE(at + 24), compressedSize: bytes.readUInt32LE(at + 20), headerOffset: bytes.readUInt32LE(at + 42) },
+    {
+      size: bytes.readUInt32LE(at + 24),
+      compressedSize: bytes.readUInt32LE(at + 20),
+      headerOffset: bytes.readUInt32LE(at + 42),
+    },
     offset,
   );
   const entry: CentralEntry = {
@@ -203,10 +229,15 @@ function parseCentral(bytes: Buffer, at: number, offset: number): { entry: Centr
 
 function checkEntry(entry: CentralEntry, disk: number, offset: number): void {
   if ((entry.flags & ~(flagDescriptor | flagUtf8)) !== 0) {
-    throw broken(`record '${entry.name}' has flags ${hex(entry.flags)}: encrypted and patched records are refused`, offset);
+    throw broken(
+      `record '${entry.name}' has flags ${hex(entry.flags)}: encrypted and patched records are refused`,
+      offset,
+    );
   }
-  if (entry.method !== methodStored && entry.method !== methodDeflated) throw broken(`record '${entry.name}' has compression method ${entry.method}`, offset);
-  if (entry.method === methodStored && entry.size !== entry.compressedSize) throw broken(`record '${entry.name}' states two sizes`, offset);
+  if (entry.method !== methodStored && entry.method !== methodDeflated)
+    throw broken(`record '${entry.name}' has compression method ${entry.method}`, offset);
+  if (entry.method === methodStored && entry.size !== entry.compressedSize)
+    throw broken(`record '${entry.name}' states two sizes`, offset);
   if (disk !== 0) throw broken('the zip is one part of several', offset);
 }
 
@@ -215,13 +246,17 @@ function zip64Values<T extends Record<string, number>>(extra: Buffer, fields: T,
   const wide = Object.entries(fields).filter(([, value]) => value === uint32Max);
   if (wide.length === 0) return fields;
   const data = extraField(extra, zip64ExtraId, offset);
-  if (data === undefined || data.length < wide.length * 8) throw broken('a directory entry lacks its Zip64 values', offset);
-  return { ...fields, ...Object.fromEntries(wide.map(([name], i) => [name, safe(data.readBigUInt64LE(i * 8), offset)])) };
+  if (data === undefined || data.length < wide.length * 8)
+    throw broken('a directory entry lacks its Zip64 values', offset);
+  return {
+    ...fields,
+    ...Object.fromEntries(wide.map(([name], i) => [name, safe(data.readBigUInt64LE(i * 8), offset)])),
+  };
 }
 
 function extraField(extra: Buffer, id: number, offset: number): Buffer | undefined {
   let found: Buffer | undefined;
-  for (let at = 0; at + 4 <= extra.length; ) {
+  for (let at = 0; at + 4 <= extra.length;) {
     const end = at + 4 + extra.readUInt16LE(at + 2);
     if (end > extra.length) throw broken('an extra field reaches beyond its entry', offset);
     if (extra.readUInt16LE(at) === id) {
@@ -236,7 +271,8 @@ function extraField(extra: Buffer, id: number, offset: number): Buffer | undefin
 /** The path below the root folder. */
 function recordName(fullName: Buffer, offset: number): string {
   const name = decodeUtf8(fullName);
-  if (name === undefined || name.includes('\0') || name.includes('\\')) throw broken('a record name is not valid text', offset);
+  if (name === undefined || name.includes('\0') || name.includes('\\'))
+    throw broken('a record name is not valid text', offset);
   return name;
 }
 
@@ -244,10 +280,12 @@ function recordName(fullName: Buffer, offset: number): string {
 function commonRoot(entries: CentralEntry[]): string {
   const first = entries[0]!.name;
   const slash = first.indexOf('/');
-  if (slash < 1) throw broken(`record '${first}' is not in a folder, as the records of a checkpoint are`, entries[0]!.headerOffset);
+  if (slash < 1)
+    throw broken(`record '${first}' is not in a folder, as the records of a checkpoint are`, entries[0]!.headerOffset);
   const prefix = first.slice(0, slash + 1);
   for (const entry of entries) {
-    if (!entry.name.startsWith(prefix)) throw broken(`record '${entry.name}' is not in the folder '${prefix}'`, entry.headerOffset);
+    if (!entry.name.startsWith(prefix))
+      throw broken(`record '${entry.name}' is not in the folder '${prefix}'`, entry.headerOffset);
     entry.name = entry.name.slice(prefix.length);
   }
   return first.slice(0, slash);
@@ -261,20 +299,23 @@ async function locate(source: ByteSource, entry: CentralEntry): Promise<{ record
   const nameLength = header.readUInt16LE(26);
   const extraLength = header.readUInt16LE(28);
   const dataOffset = headerOffset + localHeaderSize + nameLength + extraLength;
-  if (header.readUInt16LE(6) !== entry.flags || header.readUInt16LE(8) !== method) throw disagree(entry, 'flags or compression');
+  if (header.readUInt16LE(6) !== entry.flags || header.readUInt16LE(8) !== method)
+    throw disagree(entry, 'flags or compression');
   const sizes = [header.readUInt32LE(14), header.readUInt32LE(18), header.readUInt32LE(22)];
   const variable = await source.read(headerOffset + localHeaderSize, nameLength + extraLength);
   if (!variable.subarray(0, nameLength).equals(entry.fullName)) throw disagree(entry, 'name');
   const deferred = (entry.flags & flagDescriptor) !== 0 && sizes.every((value) => value === 0);
   if (!deferred) checkLocalSizes(entry, sizes, variable.subarray(nameLength));
   const dataEnd = dataOffset + compressedSize;
-  const end = (entry.flags & flagDescriptor) === 0 ? dataEnd : dataEnd + (await descriptorLength(source, entry, dataEnd));
+  const end =
+    (entry.flags & flagDescriptor) === 0 ? dataEnd : dataEnd + (await descriptorLength(source, entry, dataEnd));
   return { record: { name, method, crc32, compressedSize, size, headerOffset, dataOffset }, end };
 }
 
 function checkLocalSizes(entry: CentralEntry, [crc, compressedSize, size]: number[], extra: Buffer): void {
   const local = zip64Values(extra, { size: size!, compressedSize: compressedSize! }, entry.headerOffset);
-  if (crc !== entry.crc32 || local.size !== entry.size || local.compressedSize !== entry.compressedSize) throw disagree(entry, 'size or checksum');
+  if (crc !== entry.crc32 || local.size !== entry.size || local.compressedSize !== entry.compressedSize)
+    throw disagree(entry, 'size or checksum');
 }
 
 /** The descriptor behind a record's bytes repeats checksum and sizes, in 32 or 64 bits, with or without a signature. */
@@ -300,9 +341,14 @@ async function inflateRecord(record: ZipRecord, compressed: Buffer): Promise<Buf
     const bytes = await inflate(compressed, { maxOutputLength: Math.max(record.size, 1) });
     if (bytes.length === record.size) return bytes;
   } catch (error) {
-    throw new CheckpointError('the compressed bytes are damaged', CheckpointCode.container, { record: record.name, cause: error });
+    throw new CheckpointError('the compressed bytes are damaged', CheckpointCode.container, {
+      record: record.name,
+      cause: error,
+    });
   }
-  throw new CheckpointError(`the compressed bytes do not make ${record.size}`, CheckpointCode.container, { record: record.name });
+  throw new CheckpointError(`the compressed bytes do not make ${record.size}`, CheckpointCode.container, {
+    record: record.name,
+  });
 }
 
 function safe(value: bigint, offset: number): number {

@@ -83,7 +83,12 @@ export class ZipWriter {
   }
 
   private begin(name: string, size: number): WrittenRecord {
-    const record: WrittenRecord = { name: Buffer.from(`${this.root}/${name}`, 'utf8'), headerOffset: this.position, size, crc32: 0 };
+    const record: WrittenRecord = {
+      name: Buffer.from(`${this.root}/${name}`, 'utf8'),
+      headerOffset: this.position,
+      size,
+      crc32: 0,
+    };
     this.append(localHeader(record));
     return record;
   }

@@ -3,14 +3,17 @@ import { CheckpointCode, CheckpointError } from './errors';
 /** Reads a pickle's bytes in order; every length is checked against the bytes that are left before it is used. */
 export class Cursor {
   position = 0;
+  readonly bytes: Uint8Array;
   private readonly view: DataView;
   /** End of the frame that is open (protocol 4); -1 outside of frames. */
   private frameEnd = -1;
 
   constructor(
-    readonly bytes: Uint8Array,
+    bytes: Uint8Array,
     private readonly record: string | undefined,
   ) {
+    // A plain Uint8Array also where a Buffer came, whose slice() would not copy.
+    this.bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
@@ -65,7 +68,8 @@ export class Cursor {
   /** The bytes up to a newline, which is consumed and not returned. */
   line(): Uint8Array {
     const end = this.bytes.indexOf(0x0a, this.position);
-    if (end === -1 || end >= this.limit()) throw this.error('the pickle ends inside a line of text', CheckpointCode.truncated);
+    if (end === -1 || end >= this.limit())
+      throw this.error('the pickle ends inside a line of text', CheckpointCode.truncated);
     const line = this.take(end - this.position);
     this.position = end + 1;
     return line;
@@ -86,6 +90,9 @@ export class Cursor {
     const left = this.limit() - this.position;
     if (length <= left) return;
     const where = this.frameEnd === -1 ? 'the pickle' : 'its frame';
-    throw this.error(`the pickle announces ${length} bytes of ${what} where ${left} are left in ${where}`, CheckpointCode.truncated);
+    throw this.error(
+      `the pickle announces ${length} bytes of ${what} where ${left} are left in ${where}`,
+      CheckpointCode.truncated,
+    );
   }
 }

@@ -41,6 +41,7 @@ export const pythonGlobals: GlobalTable = new Map<string, GlobalEntry>(
     new PickleGlobal('collections.OrderedDict', orderedDict),
     new PickleGlobal('collections.Counter', counter),
     new PickleGlobal('builtins.set', set),
+    new PickleGlobal('builtins.bytes', emptyBytes),
     new PickleGlobal('builtins.bytearray', bytearray),
     new PickleGlobal('builtins.complex', complex),
     new PickleGlobal('_codecs.encode', encode),
@@ -73,6 +74,12 @@ function set(args: Tuple): Set<unknown> {
   return new Set(items.map(hashableKey));
 }
 
+/** Python writes b'' as `bytes()` before protocol 3. */
+function emptyBytes(args: Tuple): Uint8Array {
+  if (args.length !== 0) throw new GlobalError('expected no arguments');
+  return new Uint8Array();
+}
+
 /** bytearray(b'...') or, before protocol 3, bytearray('...', 'latin-1'). A size is refused: it would allocate at will. */
 function bytearray(args: Tuple): ByteArray {
   if (args.length === 0) return new ByteArray();
@@ -83,14 +90,20 @@ function bytearray(args: Tuple): ByteArray {
 
 function complex(args: Tuple): Complex {
   const [re, im] = args.map((part) => (part instanceof Float ? part.value : part));
-  if (args.length !== 2 || typeof re !== 'number' || typeof im !== 'number') throw new GlobalError('expected two numbers');
+  if (args.length !== 2 || typeof re !== 'number' || typeof im !== 'number')
+    throw new GlobalError('expected two numbers');
   return new Complex(re, im);
 }
 
 /** How protocols 0 to 2 write bytes: `_codecs.encode('...', 'latin1')`. */
 function encode(args: Tuple): Uint8Array {
   const [text, codec] = args;
-  if (args.length !== 2 || typeof text !== 'string' || typeof codec !== 'string' || !/^(latin-?1|iso-?8859-1)$/i.test(codec)) {
+  if (
+    args.length !== 2 ||
+    typeof text !== 'string' ||
+    typeof codec !== 'string' ||
+    !/^(latin-?1|iso-?8859-1)$/i.test(codec)
+  ) {
     throw new GlobalError("expected text and the codec 'latin1'");
   }
   const bytes = new Uint8Array(text.length);
@@ -114,7 +127,8 @@ export function hashableKey(key: unknown): unknown {
   while (pending.length > 0) {
     const item = pending.pop();
     if (item === null || typeof item !== 'object' || item instanceof Uint8Array || item instanceof Float) continue;
-    if (!(item instanceof Tuple)) throw new GlobalError('a dict key or set member must be str, int, bool, float, bytes, None or a tuple of those');
+    if (!(item instanceof Tuple))
+      throw new GlobalError('a dict key or set member must be str, int, bool, float, bytes, None or a tuple of those');
     if (seen.has(item)) continue;
     seen.add(item);
     for (const member of item) pending.push(member);

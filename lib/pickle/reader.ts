@@ -60,13 +60,15 @@ class PickleReader {
     if (this.cursor.bytes.length === 0) throw this.cursor.error('the pickle is empty', CheckpointCode.truncated);
     for (;;) {
       this.opStart = this.cursor.position;
-      if (this.opStart === this.cursor.bytes.length) throw this.fail('the pickle ends without STOP', CheckpointCode.truncated);
+      if (this.opStart === this.cursor.bytes.length)
+        throw this.fail('the pickle ends without STOP', CheckpointCode.truncated);
       const op = this.cursor.opcode();
       if (op === Op.STOP) break;
       this.step(op);
     }
     const value = this.pop();
-    if (this.stack.length > 0 || this.marks.length > 0) throw this.fail('objects are left over at the end of the pickle');
+    if (this.stack.length > 0 || this.marks.length > 0)
+      throw this.fail('objects are left over at the end of the pickle');
     return { value, end: this.cursor.position };
   }
 
@@ -245,7 +247,8 @@ class PickleReader {
 
   private protocol(version: number): void {
     if (this.opStart !== 0) throw this.fail('a second pickle begins inside the first');
-    if (version > highestProtocol) throw this.fail(`pickle protocol ${version} is unknown; 0 to ${highestProtocol} are read`);
+    if (version > highestProtocol)
+      throw this.fail(`pickle protocol ${version} is unknown; 0 to ${highestProtocol} are read`);
   }
 
   private global(module: string, name: string): void {
@@ -259,7 +262,10 @@ class PickleReader {
       );
     }
     if (entry instanceof UnsupportedGlobal) {
-      throw this.fail(`the file holds ${entry.what} (${fullName}), which torchbind does not read`, CheckpointCode.unsupported);
+      throw this.fail(
+        `the file holds ${entry.what} (${fullName}), which torchbind does not read`,
+        CheckpointCode.unsupported,
+      );
     }
     this.stack.push(entry instanceof PickleConstant ? entry.value : entry);
   }
@@ -306,7 +312,10 @@ class PickleReader {
     if (!(dict instanceof Map)) throw this.fail('items are set on what is not a dict');
     if (items.length % 2 !== 0) throw this.fail('a dict has a key without a value');
     for (let i = 0; i < items.length; i += 2) {
-      dict.set(this.guarded('dict key', () => hashableKey(items[i])), items[i + 1]);
+      dict.set(
+        this.guarded('dict key', () => hashableKey(items[i])),
+        items[i + 1],
+      );
     }
     return true;
   }

@@ -54,15 +54,18 @@ export function encodeUtf8(text: string): Uint8Array {
 /** The text of opcode UNICODE: Latin-1 with the escapes \uXXXX and \UXXXXXXXX; undefined where one is malformed. */
 export function decodeRawUnicodeEscape(bytes: Uint8Array): string | undefined {
   let valid = true;
-  const text = latin1(bytes).replace(/(\\+)(u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|[uU])/g, (all, slashes: string, _, u4, u8) => {
-    if (slashes.length % 2 === 0) return all;
-    const point = parseInt((u4 ?? u8 ?? 'x') as string, 16);
-    if (!(point <= 0x10ffff)) {
-      valid = false;
-      return '';
-    }
-    return slashes.slice(1) + String.fromCodePoint(point);
-  });
+  const text = latin1(bytes).replace(
+    /(\\+)(u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|[uU])/g,
+    (all, slashes: string, _, u4, u8) => {
+      if (slashes.length % 2 === 0) return all;
+      const point = parseInt((u4 ?? u8 ?? 'x') as string, 16);
+      if (!(point <= 0x10ffff)) {
+        valid = false;
+        return '';
+      }
+      return slashes.slice(1) + String.fromCodePoint(point);
+    },
+  );
   return valid ? text : undefined;
 }
 

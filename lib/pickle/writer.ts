@@ -25,9 +25,17 @@ export class PersistentId {
   constructor(readonly id: Tuple) {}
 }
 
+/** An object that cannot be written, and why. */
+export class Unwritable {
+  /** @param what for the message: `a sparse tensor` */
+  constructor(readonly what: string) {}
+}
+
+export type Reduced = Reduction | GlobalName | PersistentId | Unwritable;
+
 export interface PickleWriterOptions {
   /** How an object of a class that pickle itself does not know is written; undefined where it is unknown here too. */
-  reduce?: (value: object) => Reduction | GlobalName | PersistentId | undefined;
+  reduce?: (value: object) => Reduced | undefined;
 }
 
 /** Items in one APPENDS or SETITEMS, as Python's pickler has it. */
@@ -106,21 +114,23 @@ class PickleWriter {
     if (value instanceof Tuple) return this.tuple(value);
     if (value instanceof Map) return this.map(value);
     if (value instanceof Set) return this.reduction(value, builtin('set'), Tuple.of([...value]));
-    if (value instanceof Complex) return this.reduction(value, builtin('complex'), Tuple.of(new Float(value.re), new Float(value.im)));
+    if (value instanceof Complex)
+      return this.reduction(value, builtin('complex'), Tuple.of(new Float(value.re), new Float(value.im)));
     if (value instanceof ByteArray) return this.reduction(value, builtin('bytearray'), Tuple.of(new Uint8Array(value)));
     if (value instanceof Uint8Array) return this.bytes(value);
-    if (value instanceof GlobalName) return this.global(value);
-    return this.extension(value);
+    if (isReduced(value)) return this.reduced(value, value);
+    const reduced = this.options.reduce?.(value);
+    return reduced === undefined ? this.plain(value) : this.reduced(value, reduced);
   }
 
-  /** What the caller knows how to write; then plain lists and objects. */
-  private extension(value: object): void {
-    const reduced = this.options.reduce?.(value);
+  private reduced(value: object, reduced: Reduced): void {
     if (reduced instanceof Reduction) return this.reduction(value, reduced.callee, reduced.args);
     if (reduced instanceof GlobalName) return this.global(reduced);
-    if (reduced instanceof PersistentId) {
-      return this.sequence([{ value: reduced.id }, this.emit(Op.BINPERSID)]);
-    }
+    if (reduced instanceof Unwritable) throw this.refusal(reduced.what);
+    this.sequence([{ value: reduced.id }, this.emit(Op.BINPERSID)]);
+  }
+
+  private plain(value: object): void {
     if (Array.isArray(value) && value.constructor === Array) return this.list(value);
     const prototype: unknown = Object.getPrototypeOf(value);
     if (prototype === Object.prototype || prototype === null) return this.dict(value, Object.entries(value), true);
@@ -187,11 +197,17 @@ class PickleWriter {
   private list(list: unknown[]): void {
     this.out.uint8(Op.EMPTY_LIST);
     this.memoize(list);
-    this.batches(this.children(list).map((child) => [child]), Op.APPEND, Op.APPENDS, true);
+    this.batches(
+      this.children(list).map((child) => [child]),
+      Op.APPEND,
+      Op.APPENDS,
+      true,
+    );
   }
 
   private map(map: Map<unknown, unknown>): void {
-    if (map instanceof Counter) return this.reduction(map, new GlobalName('collections', 'Counter'), Tuple.of(new Map(map)));
+    if (map instanceof Counter)
+      return this.reduction(map, new GlobalName('collections', 'Counter'), Tuple.of(new Map(map)));
     if (!(map instanceof OrderedDict)) return this.dict(map, [...map], true);
     const state: Task[] = map.attributes.size === 0 ? [] : [this.child(new Map(map.attributes)), this.emit(Op.BUILD)];
     const create = (): void => {
@@ -249,7 +265,12 @@ class PickleWriter {
 
   /** Keys that every reader can take, and that say something: `torch.load` would fail on a dict with a list as a key. */
   private checkKey(key: unknown): void {
-    const fine = key === null || typeof key !== 'object' || key instanceof Tuple || key instanceof Uint8Array || key instanceof Float;
+    const fine =
+      key === null ||
+      typeof key !== 'object' ||
+      key instanceof Tuple ||
+      key instanceof Uint8Array ||
+      key instanceof Float;
     if (!fine) throw this.refusal(`a dict key that is ${describe(key)}`);
   }
 
@@ -302,6 +323,10 @@ class PickleWriter {
   }
 }
 
+function isReduced(value: object): value is Reduction | GlobalName | PersistentId {
+  return value instanceof Reduction || value instanceof GlobalName || value instanceof PersistentId;
+}
+
 function builtin(name: string): GlobalName {
   return new GlobalName('__builtin__', name);
 }
@@ -320,7 +345,9 @@ function twosComplement(value: bigint): Uint8Array {
   const magnitude = value < 0n ? ~value : value;
   // One more bit for the sign.
   const length = Math.floor(magnitude.toString(16).length / 2) + 1;
-  const hex = BigInt.asUintN(length * 8, value).toString(16).padStart(length * 2, '0');
+  const hex = BigInt.asUintN(length * 8, value)
+    .toString(16)
+    .padStart(length * 2, '0');
   const bytes = Buffer.from(hex, 'hex').reverse();
   const top = bytes[length - 1]!;
   const next = bytes[length - 2];

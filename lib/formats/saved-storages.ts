@@ -1,0 +1,162 @@
+import type { Handle } from '../native/binding';
+import { native } from '../native/native';
+import { ops } from '../tensor/dispatch';
+import { type DType, dtypeCode } from '../tensor/dtype';
+import { Tensor, unwrap } from '../tensor/tensor';
+import { GlobalName, PersistentId, type Reduced, Reduction, Unwritable } from '../pickle/writer';
+import { OrderedDict, Tuple } from '../pickle/types';
+import { byteDType, type FileDType, fileDTypes } from './dtypes';
+import { isParameter } from './parameter-mark';
+import { reduceTorchValue } from './torch-values';
+
+/** A storage that is about to be written: the span of its bytes that tensors use. */
+export class SavedStorage {
+  private start = Infinity;
+  private end = 0;
+  private itemSize = 1;
+
+  constructor(
+    readonly key: string,
+    /** What the file calls its elements; all tensors over it must agree. */
+    readonly dtype: FileDType,
+    /** A uint8 tensor over the whole storage, which keeps it alive until it is written. */
+    readonly bytes: Handle,
+  ) {}
+
+  /** Where the written span begins in the storage: a multiple of every item size that is used. */
+  get offset(): number {
+    return this.start === Infinity ? 0 : Math.floor(this.start / this.itemSize) * this.itemSize;
+  }
+
+  get size(): number {
+    return this.end === 0 ? 0 : this.end - this.offset;
+  }
+
+  include(start: number, end: number, itemSize: number): void {
+    this.start = Math.min(this.start, start);
+    this.end = Math.max(this.end, end);
+    this.itemSize = Math.max(this.itemSize, itemSize);
+  }
+}
+
+/**
+ * Writes tensors into a pickle as `torch.save` does. What a storage must hold is known only once all tensors were seen,
+ * so a pickle is written twice: first with `collect`, then with `reduce`.
+ */
+export class SavedStorages {
+  private readonly byId = new Map<number, SavedStorage>();
+
+  /** In the order of their keys. */
+  get all(): SavedStorage[] {
+    return [...this.byId.values()];
+  }
+
+  /** Notes the bytes that a tensor needs, and gives something to write in its place. */
+  collect(value: object): Reduced | undefined {
+    if (!(value instanceof Tensor)) return reduceTorchValue(value);
+    const handle = unwrap(value, 'save');
+    const problem = unwritable(value, handle);
+    if (problem !== undefined) return new Unwritable(problem);
+    const dtype = fileDTypes.get(value.dtype)!;
+    const storage = this.storageOf(handle, unitOf(dtype));
+    if (storage.dtype !== unitOf(dtype)) {
+      return new Unwritable(
+        `a ${dtype.name} tensor over a storage that is also saved as ${storage.dtype.name}, which torch.load refuses; clone() one of them`,
+      );
+    }
+    const shape = native().shape(handle);
+    if (!shape.includes(0)) {
+      const strides = native().strides(handle);
+      const first = native().storageOffset(handle);
+      const last = shape.reduce((index, size, dim) => index + (size - 1) * strides[dim]!, first);
+      storage.include(first * dtype.itemSize, (last + 1) * dtype.itemSize, dtype.itemSize);
+    }
+    return new GlobalName('torch', 'Tensor');
+  }
+
+  /** How a tensor is written, after everything was collected. */
+  reduce(value: object): Reduced | undefined {
+    if (!(value instanceof Tensor)) return reduceTorchValue(value);
+    const requiresGrad = value.requiresGrad;
+    if (!isParameter(value)) return this.rebuild(value, requiresGrad);
+    const args = Tuple.of<unknown>(this.rebuild(value, false), requiresGrad, new OrderedDict());
+    return new Reduction(new GlobalName('torch._utils', '_rebuild_parameter'), args);
+  }
+
+  dispose(): void {
+    for (const storage of this.byId.values()) native().dispose(storage.bytes);
+    this.byId.clear();
+  }
+
+  private rebuild(tensor: Tensor, requiresGrad: boolean): Reduction {
+    const handle = unwrap(tensor, 'save');
+    const dtype = fileDTypes.get(tensor.dtype)!;
+    const storage = this.storageOf(handle, unitOf(dtype));
+    const shape = native().shape(handle);
+    // Where there are no elements no bytes are written, and an offset would point beyond them.
+    const offset = shape.includes(0) ? 0 : native().storageOffset(handle) - storage.offset / dtype.itemSize;
+    const strides = native().strides(handle);
+    const args = Tuple.of<unknown>(
+      storageId(storage, dtype),
+      offset,
+      Tuple.from(shape),
+      Tuple.from(strides),
+      requiresGrad,
+      new OrderedDict(),
+    );
+    if (dtype.storageClass === null) args.push(new GlobalName('torch', dtype.name));
+    const flags = lazyFlags(tensor);
+    if (flags.size > 0) args.push(flags);
+    return new Reduction(
+      new GlobalName('torch._utils', dtype.storageClass === null ? '_rebuild_tensor_v3' : '_rebuild_tensor_v2'),
+      args,
+    );
+  }
+
+  private storageOf(handle: Handle, dtype: FileDType): SavedStorage {
+    const { id, nbytes } = native().storageInfo(handle);
+    let storage = this.byId.get(id);
+    if (storage === undefined) {
+      const bytes = native().viewStorage(handle, dtypeCode.uint8, 0, [nbytes], [1]);
+      storage = new SavedStorage(String(this.byId.size), dtype, bytes);
+      this.byId.set(id, storage);
+    }
+    return storage;
+  }
+}
+
+/** The dtypes of `_rebuild_tensor_v3` lie in storages of bytes. */
+function unitOf(dtype: FileDType): FileDType {
+  return dtype.storageClass === null ? byteDType : dtype;
+}
+
+/** The location is the CPU whatever the device: the file opens on machines without one, and `map_location` moves it. */
+function storageId(storage: SavedStorage, dtype: FileDType): PersistentId {
+  const { storageClass } = dtype;
+  const type =
+    storageClass === null ? new GlobalName('torch.storage', 'UntypedStorage') : new GlobalName('torch', storageClass);
+  return new PersistentId(
+    Tuple.of<unknown>('storage', type, storage.key, 'cpu', storage.size / unitOf(dtype).itemSize),
+  );
+}
+
+function unwritable(tensor: Tensor, handle: Handle): string | undefined {
+  if (native().layout(handle) !== 'strided')
+    return `a tensor of layout ${native().layout(handle)}; save it as to_dense()`;
+  if (native().device(handle).startsWith('meta')) return 'a tensor on the meta device, which has no data';
+  if (!fileDTypes.has(tensor.dtype))
+    return `a ${tensor.dtype satisfies DType} tensor, which is not supported in files yet`;
+  return undefined;
+}
+
+/** A conjugate or negative that was not computed yet is written as such, over the bytes as they are. */
+function lazyFlags(tensor: Tensor): Map<string, boolean> {
+  const flags = new Map<string, boolean>();
+  if (tensor.dtype.startsWith('complex') && isSet('is_conj', tensor)) flags.set('conj', true);
+  if (isSet('is_neg', tensor)) flags.set('neg', true);
+  return flags;
+}
+
+function isSet(flag: 'is_conj' | 'is_neg', tensor: Tensor): boolean {
+  return (ops.aten![flag]!(tensor) as unknown) === true;
+}
