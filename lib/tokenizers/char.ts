@@ -1,0 +1,89 @@
+import { describe, TorchBindError } from '../errors';
+import { checkId, decodeAll } from './decode';
+import type { StreamDecoder, Tokenizer, TokenizerJson } from './tokenizer';
+
+/** A character that the vocabulary lacks is an error, unless `unknown` says to leave it out. */
+export type UnknownCharacters = 'error' | 'skip';
+
+/**
+ * One id for each character of a vocabulary. Characters are Unicode code points, as in Python, not UTF-16 units.
+ *
+ * `new CharTokenizer(chars)` takes a vocabulary by id; `CharTokenizer.fromText(text)` makes one as Python's
+ * `sorted(set(text))` does.
+ */
+export class CharTokenizer implements Tokenizer {
+  readonly kind = 'char';
+  /** The vocabulary: `chars[id]`. */
+  readonly chars: readonly string[];
+  private readonly ids: ReadonlyMap<string, number>;
+  private readonly unknown: UnknownCharacters;
+
+  constructor(chars: readonly string[], options: { unknown?: UnknownCharacters } = {}) {
+    this.chars = Object.freeze([...chars]);
+    this.ids = new Map(chars.map((char, id) => [checkCharacter(char, id), id]));
+    if (this.ids.size !== chars.length) {
+      const repeated = chars.find((char, id) => this.ids.get(char) !== id)!;
+      throw invalid(`chars holds ${JSON.stringify(repeated)} twice: each character has one id`);
+    }
+    this.unknown = options.unknown ?? 'error';
+  }
+
+  /** The tokenizer of a text's characters, in the order of their code points. */
+  static fromText(text: string): CharTokenizer {
+    const chars = [...new Set(text)].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!);
+    return new CharTokenizer(chars);
+  }
+
+  get vocabSize(): number {
+    return this.chars.length;
+  }
+
+  encode(text: string): Int32Array {
+    const ids = new Int32Array(text.length);
+    let count = 0;
+    let position = 0;
+    for (const char of text) {
+      const id = this.ids.get(char);
+      if (id !== undefined) ids[count++] = id;
+      else if (this.unknown === 'error') throw unknownCharacter(char, position);
+      position++;
+    }
+    return ids.slice(0, count);
+  }
+
+  decode(ids: ArrayLike<number>): string {
+    return decodeAll(this.decoder(), ids);
+  }
+
+  decoder(): StreamDecoder {
+    return {
+      push: (id) => {
+        checkId(id);
+        return this.chars[id] ?? '\u{fffd}';
+      },
+      end: () => '',
+    };
+  }
+
+  toJson(): TokenizerJson {
+    return { token_kind: this.kind, chars: [...this.chars] };
+  }
+}
+
+function checkCharacter(char: unknown, id: number): string {
+  if (typeof char === 'string' && char.length > 0 && String.fromCodePoint(char.codePointAt(0)!) === char) return char;
+  throw invalid(`chars[${id}] must be a string of one character, got ${describe(char)}`);
+}
+
+function invalid(message: string): TorchBindError {
+  return new TorchBindError(`CharTokenizer: ${message}`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+}
+
+function unknownCharacter(char: string, position: number): TorchBindError {
+  const codePoint = char.codePointAt(0)!.toString(16).toUpperCase().padStart(4, '0');
+  return new TorchBindError(
+    `encode: character ${JSON.stringify(char)} (U+${codePoint}) at position ${position} is not in the vocabulary. ` +
+      `The model cannot represent it: take it out of the text, or make the tokenizer with { unknown: 'skip' }.`,
+    'ERR_TORCHBIND_UNKNOWN_CHARACTER',
+  );
+}

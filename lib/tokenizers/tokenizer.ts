@@ -1,0 +1,38 @@
+/** Turns text into token ids and back. A tokenizer is immutable: one may serve any number of models. */
+export interface Tokenizer {
+  /** The name under which `tokenizer.json` knows it: `char`, `gpt2`. */
+  readonly kind: string;
+
+  /** Ids lie in [0, vocabSize). A model may have more rows than that (50,304 for the 50,257 of GPT-2). */
+  readonly vocabSize: number;
+
+  /** The ids of a text. Throws `ERR_TORCHBIND_UNKNOWN_CHARACTER` where the vocabulary lacks a character. */
+  encode(text: string): Int32Array;
+
+  /**
+   * The text of ids. Ids past the vocabulary, which a padded model can sample, and bytes that are not UTF-8 become
+   * U+FFFD. Throws `ERR_TORCHBIND_INVALID_ARGUMENT` for what is no id at all.
+   */
+  decode(ids: ArrayLike<number>): string;
+
+  /** Decodes ids one at a time, as they are generated. */
+  decoder(): StreamDecoder;
+
+  /** What `tokenizer.json` holds. */
+  toJson(): TokenizerJson;
+}
+
+/** Decodes a stream of ids to pieces of text, none of which ends within a character. */
+export interface StreamDecoder {
+  /** The text that became complete with this id; '' where it ends within a character. */
+  push(id: number): string;
+  /** What is left at the end: U+FFFD for an incomplete character, mostly ''. */
+  end(): string;
+}
+
+/** The contents of `tokenizer.json`, with the names that the Python programs use. */
+export interface TokenizerJson {
+  token_kind: string;
+  /** The vocabulary of a character tokenizer, by id; null for others. */
+  chars: string[] | null;
+}
