@@ -53,9 +53,10 @@ std::string type_of(const Napi::Value& value) {
 }
 
 Handle to_handle(const Napi::Value& value, const char* name) {
-  if (!value.IsNumber()) mismatch(name, "a tensor", value);
-  const double number = value.As<Napi::Number>().DoubleValue();
-  if (!(number >= 0) || !is_integer(number)) mismatch(name, "a tensor", value);
+  double number = -1;  // read without asking for the type first: this is the hot path
+  if (napi_get_value_double(value.Env(), value, &number) != napi_ok || !(number >= 0) || !is_integer(number)) {
+    mismatch(name, "a tensor", value);
+  }
   return static_cast<Handle>(number);
 }
 
@@ -80,16 +81,16 @@ std::vector<at::Tensor> to_tensors(const Napi::Value& value, const char* name, b
 }
 
 int64_t to_int64(const Napi::Value& value, const char* name) {
-  if (value.IsNumber()) {
-    const double number = value.As<Napi::Number>().DoubleValue();
+  double number = 0;
+  if (napi_get_value_double(value.Env(), value, &number) == napi_ok) {
     if (!is_integer(number)) mismatch(name, "an integer", value);
     return static_cast<int64_t>(number);
   }
   if (value.IsBigInt()) {
     bool lossless = false;
-    const int64_t number = value.As<Napi::BigInt>().Int64Value(&lossless);
+    const int64_t integer = value.As<Napi::BigInt>().Int64Value(&lossless);
     if (!lossless) mismatch(name, "an integer of 64 bits", value);
-    return number;
+    return integer;
   }
   mismatch(name, "an integer", value);
 }

@@ -191,16 +191,20 @@ Parameter make_parameter(const c10::Argument& argument) {
   return parameter;
 }
 
+IValue missing_ivalue(const Parameter& parameter) {
+  if (parameter.has_default) return parameter.default_value;
+  if (parameter.optional) return IValue();
+  invalid("Missing value for '" + parameter.name + "' (" + parameter.type + ").");
+}
+
 IValue to_ivalue(const Napi::Value& value, const Parameter& parameter) {
-  if (value.IsUndefined() && parameter.has_default) return parameter.default_value;
-  if (value.IsUndefined() && !parameter.optional) {
-    invalid("Missing value for '" + parameter.name + "' (" + parameter.type + ").");
-  }
-  if (parameter.optional && (value.IsNull() || value.IsUndefined())) return IValue();
+  const napi_valuetype type = value.Type();
+  if (type == napi_undefined) return missing_ivalue(parameter);
+  if (type == napi_null && parameter.optional) return IValue();
   const char* name = parameter.name.c_str();
   switch (parameter.kind) {
     case Kind::kTensor:
-      if (!value.IsNumber()) mismatch(value, parameter);
+      if (type != napi_number) mismatch(value, parameter);
       return IValue(to_tensor(value, name));
     case Kind::kTensorList:
       return to_tensor_list(value, parameter);

@@ -49,6 +49,9 @@ Parameter make_parameter(const c10::Argument& argument);
 // The schema's spelling of an argument's type: `SymInt[2]`, `ScalarType?`, ...
 std::string type_text(const c10::Argument& argument);
 
+// The default of an argument that was left out, or an error that names it.
+c10::IValue missing_ivalue(const Parameter& parameter);
+
 c10::IValue to_ivalue(const Napi::Value& value, const Parameter& parameter);
 
 // Tensors become handles in the table, lists and tuples arrays.

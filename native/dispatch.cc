@@ -125,7 +125,10 @@ Napi::Value call(const Napi::CallbackInfo& info) {
   }
   torch::jit::Stack stack;
   stack.reserve(count);
-  for (size_t i = 0; i < count; ++i) stack.push_back(to_ivalue(info[i + 1], op.parameters[i]));
+  for (size_t i = 0; i < count; ++i) {
+    const Parameter& parameter = op.parameters[i];
+    stack.push_back(i + 1 < info.Length() ? to_ivalue(info[i + 1], parameter) : missing_ivalue(parameter));
+  }
   op.handle.callBoxed(stack);
   if (stack.empty()) return env.Undefined();
   if (stack.size() == 1) return result_of(env, op, 0, stack[0]);

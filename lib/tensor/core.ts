@@ -183,7 +183,7 @@ export class Tensor {
 
   /** All values as nested arrays, row by row (PyTorch's `tolist`). */
   tolist(): NestedValues {
-    return nest(this.shape, this.values());
+    return nest(this.shape, valuesOf(this));
   }
 
   /**
@@ -192,19 +192,6 @@ export class Tensor {
    */
   toTypedArray(): TypedArray {
     return typedArrayOf(this.dtype, native().toArrayBuffer(unwrap(this, 'toTypedArray')));
-  }
-
-  /** Values in row-major order as JavaScript's own types. */
-  private values(): (number | bigint | boolean | Complex)[] {
-    const dtype = this.dtype;
-    const data = widen(this).toTypedArray();
-    if (dtype === 'bool') return Array.from(data, (value) => value !== 0);
-    if (dtype.startsWith('complex')) {
-      return Array.from({ length: data.length / 2 }, (_, i) => ({ re: Number(data[2 * i]), im: Number(data[2 * i + 1]) }));
-    }
-    return Array.from(data as ArrayLike<number | bigint>, (value) =>
-      typeof value === 'bigint' && BigInt.asIntN(53, value) === value ? Number(value) : value,
-    );
   }
 
   /** Frees the memory now. Doing so twice does nothing; any other use afterwards is an error. */
@@ -257,6 +244,21 @@ function widen(tensor: Tensor): Tensor {
   if (dtype === 'float16' || dtype === 'bfloat16' || dtype.startsWith('float8')) return tensor.detach().to('float32');
   if (dtype === 'complex32') return tensor.detach().to('complex64');
   return tensor;
+}
+
+/** Values in row-major order as JavaScript's own types. */
+function valuesOf(tensor: Tensor): (number | bigint | boolean | Complex)[] {
+  const dtype = tensor.dtype;
+  const data = widen(tensor).toTypedArray() as ArrayLike<number | bigint>;
+  if (dtype === 'bool') return Array.from(data, (value) => value !== 0);
+  if (dtype.startsWith('complex')) {
+    return Array.from({ length: data.length / 2 }, (_, i) => ({ re: Number(data[2 * i]), im: Number(data[2 * i + 1]) }));
+  }
+  return Array.from(data, (value) => (typeof value === 'bigint' && isSafe(value) ? Number(value) : value));
+}
+
+function isSafe(value: bigint): boolean {
+  return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER;
 }
 
 function nest(shape: number[], values: (number | bigint | boolean | Complex)[]): NestedValues {

@@ -66,10 +66,10 @@ function splitNumbers<Options extends object>(args: readonly unknown[], where: s
 }
 
 /** A tensor of a size by an operator `(size, *, dtype, layout, device, pin_memory)`. */
-function ofSize(name: string, args: readonly unknown[]): Tensor {
+function ofSize(name: string, args: readonly unknown[], overload = ''): Tensor {
   const { numbers, options } = splitNumbers<TensorOptions>(args, `${name}()`);
   checkCommon(options, TENSOR_OPTIONS, `${name}()`);
-  return finish(operator(name).call([numbers, options.dtype, undefined, options.device]) as Tensor, options);
+  return finish(operator(name, overload).call([numbers, options.dtype, undefined, options.device]) as Tensor, options);
 }
 
 function randomOfSize(name: string, args: readonly unknown[]): Tensor {
@@ -91,7 +91,7 @@ export function ones(...args: SizeArguments<TensorOptions>): Tensor {
 
 /** Memory as it comes: values are arbitrary (PyTorch's `torch.empty`). */
 export function empty(...args: SizeArguments<TensorOptions>): Tensor {
-  return ofSize('empty', args.length === 0 ? [[]] : args);
+  return ofSize('empty', args, 'memory_format');
 }
 
 /** Uniform numbers in [0, 1) (PyTorch's `torch.rand`). */

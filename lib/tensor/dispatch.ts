@@ -33,6 +33,8 @@ export class OverloadSet {
   private operators: Operator[] | undefined;
   /** Overloads that were chosen, by the types of the arguments: choosing costs more than the call. */
   private readonly chosen = new Map<number, Operator>();
+  private readonly ofOne: (Operator | undefined)[] = new Array<Operator | undefined>(16).fill(undefined);
+  private readonly ofTwo: (Operator | undefined)[] = new Array<Operator | undefined>(256).fill(undefined);
 
   constructor(readonly name: string) {}
 
@@ -45,6 +47,18 @@ export class OverloadSet {
     return this.operators;
   }
 
+  /** A call with one argument: the overload is found without arrays where it was found before. */
+  call1(a: unknown): unknown {
+    const known = this.ofOne[typeCode(a)];
+    return known === undefined ? this.call([a]) : known.call1(a);
+  }
+
+  /** A call with two arguments. */
+  call2(a: unknown, b: unknown): unknown {
+    const known = this.ofTwo[typeCode(a) * 16 + typeCode(b)];
+    return known === undefined ? this.call([a, b]) : known.call2(a, b);
+  }
+
   call(args: readonly unknown[]): unknown {
     const key = signature(args);
     const known = key === 0 ? undefined : this.chosen.get(key);
@@ -53,11 +67,17 @@ export class OverloadSet {
       const bound = bindArguments(operator, args);
       if (bound === undefined) continue;
       if (key !== 0 && bound.length === args.length && bound.every((value, i) => value === args[i])) {
-        this.chosen.set(key, operator);
+        this.remember(key, args, operator);
       }
       return operator.call(bound);
     }
     this.mismatch(args);
+  }
+
+  private remember(key: number, args: readonly unknown[], operator: Operator): void {
+    this.chosen.set(key, operator);
+    if (args.length === 1) this.ofOne[typeCode(args[0])] = operator;
+    if (args.length === 2) this.ofTwo[typeCode(args[0]) * 16 + typeCode(args[1])] = operator;
   }
 
   private mismatch(args: readonly unknown[]): never {
@@ -143,7 +163,11 @@ export function overloadSet(name: string): OverloadSet {
 /** @internal A function that calls an aten operator by its base name. `F` is its type, from the schemas. */
 export function bindFunction<F>(name: string): F {
   const set = overloadSet(`aten::${name}`);
-  return ((...args: unknown[]) => set.call(args)) as F;
+  const call = (...args: unknown[]): unknown => {
+    if (args.length === 1) return set.call1(args[0]);
+    return args.length === 2 ? set.call2(args[0], args[1]) : set.call(args);
+  };
+  return call as F;
 }
 
 /** One overload of an operator, with arguments in schema order or named in trailing options. */

@@ -86,30 +86,20 @@ export class Operator {
 
   /** Calls it with arguments in schema order; tensors as tensors, `undefined` for a default. */
   call(args: readonly unknown[]): unknown {
-    const raw = this.cross(args);
-    if (this.givesTensor) {
-      const tensor = new Tensor(raw as number);
-      place(tensor, takeOwnFlag());
-      return tensor;
-    }
-    return this.results(raw, args);
+    if (args.length > this.parameters.length) this.tooMany(args.length);
+    return this.results(native().call(this.id, ...args.map((value, i) => lower(this.parameters[i]!, value))), args);
   }
 
-  private cross(args: readonly unknown[]): unknown {
-    const parameters = this.parameters;
-    const n = args.length;
-    const binding = native();
-    switch (n) {
-      case 1:
-        return binding.call(this.id, lower(parameters[0]!, args[0]));
-      case 2:
-        return binding.call(this.id, lower(parameters[0]!, args[0]), lower(parameters[1]!, args[1]));
-      case 3:
-        return binding.call(this.id, lower(parameters[0]!, args[0]), lower(parameters[1]!, args[1]), lower(parameters[2]!, args[2]));
-      default:
-        if (n > parameters.length) this.tooMany(n);
-        return binding.call(this.id, ...args.map((value, i) => lower(parameters[i]!, value)));
-    }
+  /** `call` for one argument, without arrays: these two are what most code runs. */
+  call1(a: unknown): unknown {
+    const raw = native().call(this.id, lower(this.parameters[0]!, a));
+    return this.givesTensor ? lift(raw as number, takeOwnFlag()) : this.results(raw, [a]);
+  }
+
+  /** `call` for two arguments. */
+  call2(a: unknown, b: unknown): unknown {
+    const raw = native().call(this.id, lower(this.parameters[0]!, a), lower(this.parameters[1]!, b));
+    return this.givesTensor ? lift(raw as number, takeOwnFlag()) : this.results(raw, [a, b]);
   }
 
   private tooMany(count: number): never {

@@ -12,7 +12,8 @@ function attachOperators(): void {
     const set = overloadSet(`aten::${name}`);
     Object.defineProperty(Tensor.prototype, camelCase(name), {
       value(this: Tensor, ...args: unknown[]): unknown {
-        return set.call([this, ...args]);
+        if (args.length === 0) return set.call1(this);
+        return args.length === 1 ? set.call2(this, args[0]) : set.call([this, ...args]);
       },
       writable: true,
       configurable: true,
