@@ -1,0 +1,148 @@
+// Node against Python PyTorch, side by side in one run: `npm run bench`, or `node bench/run.mjs --help`.
+//
+// Rounds alternate between the sides, so that a machine that slows down or speeds up does so for both; medians count.
+// Both sides start from the same seed and must agree on the first loss and on every generated token.
+import os from 'node:os';
+import { parseArgs } from 'node:util';
+import { Partner } from './partner.mjs';
+import { printTable } from './table.mjs';
+import { workloads } from './workloads.mjs';
+
+const HELP = `Usage: npm run bench -- [options]
+
+Compares torchbind with Python PyTorch on this machine.
+
+  --only NAMES     comma-separated workloads: ${workloads.map((workload) => workload.name).join(', ')}
+  --rounds N       rounds of every side (default 7)
+  --threads N      CPU threads of both sides (default: the number of CPUs)
+  --json           print one JSON document and no table
+  --help           this text
+
+Python runs each training and generation workload twice: "eager" is the model of examples/pytorch with its loop over
+heads, "fused" the same function with one qkv projection, scaled_dot_product_attention, fused AdamW and a
+key-value cache. The ratio is against the faster of the two; below 1 means that Node is faster.
+`;
+
+const options = parseOptions();
+if (options.help) {
+  process.stdout.write(HELP);
+} else {
+  await main();
+}
+
+async function main() {
+  // Read by libtorch when it starts its thread pool, in this process and in Python.
+  process.env.OMP_NUM_THREADS = String(options.threads);
+  const partner = await Partner.start();
+  try {
+    const python = await partner.ask({ workload: 'describe', threads: options.threads });
+    const results = [];
+    for (const workload of options.selected) {
+      progress(`${workload.name} ...`);
+      results.push(await compare(workload, partner));
+    }
+    progress('');
+    report(await describeMachine(python), results);
+  } finally {
+    await partner.stop();
+  }
+}
+
+/** Runs one workload on every side, round by round. */
+async function compare(workload, partner) {
+  const sides = [...workload.node, ...workload.python].map((side) => ({ ...side, times: [], check: undefined }));
+  for (let round = -1; round < options.rounds; round++) {
+    for (const side of sides) {
+      const { times, check } = side.run ? await side.run() : await partner.ask(side.request);
+      side.check = check;
+      if (round >= 0) side.times.push(...times); // round -1 warms up
+    }
+  }
+  requireAgreement(workload, sides);
+  return {
+    name: workload.name,
+    description: workload.description,
+    unit: workload.unit,
+    higherIsBetter: workload.higherIsBetter ?? false,
+    sides: Object.fromEntries(sides.map((side) => [side.label, workload.measure(median(side.times))])),
+  };
+}
+
+function requireAgreement(workload, sides) {
+  for (const side of sides.slice(1)) {
+    if (!workload.agree(sides[0].check, side.check)) {
+      throw new Error(
+        `${workload.name}: ${sides[0].label} and ${side.label} computed different things ` +
+          `(${JSON.stringify(sides[0].check)} and ${JSON.stringify(side.check)}), so their times cannot be compared.`,
+      );
+    }
+  }
+}
+
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+async function describeMachine(python) {
+  const { versions } = await import('../dist/index.mjs');
+  return {
+    cpu: os.cpus()[0]?.model ?? 'unknown CPU',
+    cpus: os.availableParallelism(),
+    threads: options.threads,
+    platform: `${os.platform()} ${os.arch()}`,
+    node: process.version,
+    libtorch: versions().torch,
+    python: python.python,
+    torch: python.torch,
+    rounds: options.rounds,
+  };
+}
+
+function report(machine, results) {
+  if (options.json) process.stdout.write(`${JSON.stringify({ machine, results }, null, 2)}\n`);
+  else printTable(machine, results);
+}
+
+function progress(text) {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+}
+
+function parseOptions() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        only: { type: 'string' },
+        rounds: { type: 'string', default: '7' },
+        threads: { type: 'string', default: String(os.availableParallelism()) },
+        json: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    });
+    return {
+      ...values,
+      rounds: positiveInteger(values.rounds, '--rounds'),
+      threads: positiveInteger(values.threads, '--threads'),
+      selected: select(values.only),
+    };
+  } catch (error) {
+    process.stderr.write(`${error.message}\n\n${HELP}`);
+    process.exit(2);
+  }
+}
+
+function positiveInteger(text, name) {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new Error(`${name} takes a positive integer, not '${text}'.`);
+  return value;
+}
+
+function select(names) {
+  if (names === undefined) return workloads;
+  return names.split(',').map((name) => {
+    const found = workloads.find((workload) => workload.name === name.trim());
+    if (found === undefined) throw new Error(`No workload '${name}'.`);
+    return found;
+  });
+}

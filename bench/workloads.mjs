@@ -1,0 +1,144 @@
+// What is measured, and Node's side of it; partner.py holds Python's.
+const SEED = 1337; // as in partner.py
+const ADDITIONS = 2000;
+
+/** One round: times in nanoseconds, and what the sides must agree on. @typedef {{ times: number[], check: unknown }} Round */
+
+const SMALL = { vocab_size: 65, block_size: 64, batch_size: 12, n_layer: 4, n_head: 4, n_embd: 128, dropout: 0 };
+const LARGE = { vocab_size: 65, block_size: 256, batch_size: 4, n_layer: 6, n_head: 6, n_embd: 384, dropout: 0 };
+
+export const workloads = [
+  {
+    name: 'add',
+    description: '`add`, 8 floats',
+    unit: 'ns',
+    node: [
+      { label: 'Node', run: () => additions((torch, run) => torch.tidy(run)) },
+      { label: 'Node, no scope', run: () => additions((torch, run) => run()) },
+    ],
+    python: [{ label: 'Python eager', request: { workload: 'add', repeat: 5, inner: ADDITIONS } }],
+    measure: (ns) => ns,
+    agree: (a, b) => a === b,
+  },
+  trainingStep('step-small', SMALL, 5),
+  trainingStep('step-large', LARGE, 2),
+  generation('generate-small', SMALL, 63, 2),
+  generation('generate-large', LARGE, 200, 1),
+];
+
+function size({ n_layer, n_embd, n_head }) {
+  return `${n_layer} layers / ${n_embd} / ${n_head} heads`;
+}
+
+function trainingStep(name, config, repeat) {
+  return {
+    name,
+    description: `training step, ${size(config)}, batch ${config.batch_size} x ${config.block_size}`,
+    unit: 'ms',
+    node: [{ label: 'Node', run: () => steps(name, config, repeat) }],
+    python: ['eager', 'fused'].map((variant) => ({
+      label: `Python ${variant}`,
+      request: { workload: 'step', variant, config, repeat },
+    })),
+    measure: (ns) => ns / 1e6,
+    agree: (a, b) => Math.abs(a - b) < 1e-5,
+  };
+}
+
+function generation(name, config, count, repeat) {
+  return {
+    name,
+    description: `generation, ${size(config)}, ${count} tokens`,
+    unit: 'tokens/s',
+    higherIsBetter: true,
+    node: [{ label: 'Node', run: () => generations(name, config, count, repeat) }],
+    python: ['eager', 'fused'].map((variant) => ({
+      label: `Python ${variant}`,
+      request: { workload: 'generate', variant, config, count, repeat },
+    })),
+    measure: (ns) => (count * 1e9) / ns,
+    agree: (a, b) => JSON.stringify(a) === JSON.stringify(b),
+  };
+}
+
+/** libtorch reads the number of threads when it is loaded, which must be after the options were read. */
+const torchbind = () => import('../dist/index.mjs');
+
+const prepared = new Map();
+
+/** What `make` gives, made at the first call for a name. */
+async function once(name, make) {
+  if (!prepared.has(name)) prepared.set(name, await make());
+  return prepared.get(name);
+}
+
+/** @returns {Promise<Round>} */
+async function additions(scope) {
+  const torch = await torchbind();
+  const a = torch.ones(8);
+  const b = torch.ones(8);
+  const run = () => {
+    for (let i = 0; i < ADDITIONS; i++) a.add(b);
+  };
+  const times = [];
+  for (let i = 0; i < 5; i++) times.push(timed(() => scope(torch, run)) / ADDITIONS);
+  return { times, check: a.add(b).sum().item() };
+}
+
+/** @returns {Promise<Round>} */
+async function steps(name, config, repeat) {
+  const { step, firstLoss } = await once(name, () => trainer(config));
+  return { times: Array.from({ length: repeat }, () => timed(step)), check: firstLoss };
+}
+
+async function trainer(config) {
+  const torch = await torchbind();
+  torch.manualSeed(SEED);
+  const model = new torch.GPT(camelCase(config));
+  const drawn = torch.randint(config.vocab_size, [2, config.batch_size, config.block_size]);
+  const [x, y] = [drawn.select(0, 0), drawn.select(0, 1)]; // (B, T) each
+  const optimizer = new torch.optim.AdamW(model.parameters(), { lr: 1e-3 });
+  const step = () =>
+    torch.tidy(() => {
+      const { loss } = model.forward(x, y);
+      optimizer.zeroGrad();
+      loss.backward();
+      optimizer.step();
+      return loss.item();
+    });
+  return { step, firstLoss: step() };
+}
+
+/** @returns {Promise<Round>} */
+async function generations(name, config, count, repeat) {
+  const model = await once(name, () => generator(config));
+  const generate = () => model.generate(model.tokenizer.decode([0]), { maxNewTokens: count, greedy: true });
+  const times = [];
+  let text = '';
+  for (let i = 0; i < repeat; i++) {
+    const began = process.hrtime.bigint();
+    text = await generate();
+    times.push(Number(process.hrtime.bigint() - began));
+  }
+  return { times, check: Array.from(model.tokenizer.encode(text)) };
+}
+
+async function generator(config) {
+  const torch = await torchbind();
+  torch.manualSeed(SEED);
+  // Any characters will do, as long as token i is the i-th.
+  const chars = Array.from({ length: config.vocab_size }, (_, i) => String.fromCharCode(0x30 + i));
+  return new torch.GPT(camelCase(config), { tokenizer: new torch.CharTokenizer(chars) });
+}
+
+function camelCase(config) {
+  return Object.fromEntries(
+    Object.entries(config).map(([key, value]) => [key.replace(/_(.)/g, (_, letter) => letter.toUpperCase()), value]),
+  );
+}
+
+function timed(run) {
+  const began = process.hrtime.bigint();
+  run();
+  return Number(process.hrtime.bigint() - began);
+}
