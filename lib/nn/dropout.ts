@@ -1,0 +1,21 @@
+import { TorchBindError } from '../errors';
+import { dropout } from '../tensor/generated/functions';
+import type { Tensor } from '../tensor/tensor';
+import { Module } from './module';
+
+/** While training, zeroes each element with probability p and scales the others by 1 / (1 - p) (PyTorch's `torch.nn.Dropout`). */
+export class Dropout extends Module {
+  constructor(readonly p = 0.5) {
+    super();
+    if (!(p >= 0 && p <= 1)) {
+      throw new TorchBindError(
+        `Dropout: the probability must lie between 0 and 1, but is ${p}.`,
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
+    }
+  }
+
+  forward(input: Tensor): Tensor {
+    return this.training && this.p > 0 ? dropout(input, this.p, true) : input;
+  }
+}

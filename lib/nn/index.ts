@@ -1,0 +1,17 @@
+/** PyTorch's `torch.nn`. */
+export { Module } from './module';
+export type { Layer, ModuleToOptions } from './module';
+export type { IncompatibleKeys } from './state-dict';
+export { Parameter } from './parameter';
+export { Linear } from './linear';
+export type { FactoryOptions, LinearOptions } from './linear';
+export { Embedding } from './embedding';
+export { LayerNorm } from './layer-norm';
+export type { LayerNormOptions } from './layer-norm';
+export { Dropout } from './dropout';
+export { GELU } from './gelu';
+export { ReLU } from './relu';
+export { Sequential } from './sequential';
+export { ModuleList } from './module-list';
+export * as functional from './functional';
+export * as init from './init';

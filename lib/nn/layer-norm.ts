@@ -1,0 +1,48 @@
+import { checkOptions } from '../errors';
+import { ones, zeros } from '../tensor/creation';
+import { layerNorm } from '../tensor/generated/functions';
+import type { Tensor } from '../tensor/tensor';
+import { ones_, zeros_ } from './init';
+import type { FactoryOptions } from './linear';
+import { Module } from './module';
+import { Parameter } from './parameter';
+
+export interface LayerNormOptions extends Omit<FactoryOptions, 'init'> {
+  /** Added to the variance. Default 1e-5. */
+  eps?: number;
+  /** Learn a scale, and with `bias` a shift. Default true. */
+  elementwiseAffine?: boolean;
+  /** Learn a shift. Default true. */
+  bias?: boolean;
+}
+
+/**
+ * Normalises over the last dimensions (PyTorch's `torch.nn.LayerNorm`; Ba et al. 2016): (..., *shape) to the same;
+ * weight and bias have `normalizedShape`.
+ */
+export class LayerNorm extends Module {
+  readonly normalizedShape: readonly number[];
+  readonly eps: number;
+  weight: Parameter | null;
+  bias: Parameter | null;
+
+  constructor(normalizedShape: number | readonly number[], options: LayerNormOptions = {}) {
+    super();
+    checkOptions(options, ['eps', 'elementwiseAffine', 'bias', 'device', 'dtype'], 'LayerNorm');
+    const { eps = 1e-5, elementwiseAffine = true, bias = true, ...place } = options;
+    this.normalizedShape = typeof normalizedShape === 'number' ? [normalizedShape] : [...normalizedShape];
+    this.eps = eps;
+    this.weight = elementwiseAffine ? new Parameter(ones([...this.normalizedShape], place)) : null;
+    this.bias = elementwiseAffine && bias ? new Parameter(zeros([...this.normalizedShape], place)) : null;
+  }
+
+  /** Sets the scale to 1 and the shift to 0. */
+  resetParameters(): void {
+    if (this.weight !== null) ones_(this.weight);
+    if (this.bias !== null) zeros_(this.bias);
+  }
+
+  forward(input: Tensor): Tensor {
+    return layerNorm(input, this.normalizedShape, this.weight, this.bias, this.eps);
+  }
+}

@@ -1,0 +1,62 @@
+import { checkOptions } from '../errors';
+import { empty } from '../tensor/creation';
+import type { DType } from '../tensor/dtype';
+import { linear } from '../tensor/generated/functions';
+import type { Tensor } from '../tensor/tensor';
+import { calculateFans, kaimingUniform_, uniform_ } from './init';
+import { Module } from './module';
+import { Parameter } from './parameter';
+
+/** Where and as what a layer makes its parameters. */
+export interface FactoryOptions {
+  device?: string;
+  dtype?: DType;
+  /** False leaves the values unset, and draws nothing from the generator: for weights that are loaded next. Default true. */
+  init?: boolean;
+}
+
+export interface LinearOptions extends FactoryOptions {
+  /** Add a learned bias. Default true. */
+  bias?: boolean;
+}
+
+/** y = x W^T + b (PyTorch's `torch.nn.Linear`): (..., in) to (..., out); weight (out, in), bias (out). */
+export class Linear extends Module {
+  weight: Parameter;
+  bias: Parameter | null;
+
+  constructor(
+    readonly inFeatures: number,
+    readonly outFeatures: number,
+    options: LinearOptions = {},
+  ) {
+    super();
+    checkOptions(options, ['bias', 'device', 'dtype', 'init'], 'Linear');
+    const { bias = true, init = true, ...place } = options;
+    this.weight = new Parameter(empty([outFeatures, inFeatures], place));
+    this.bias = bias ? new Parameter(empty([outFeatures], place)) : null;
+    if (init) this.resetParameters();
+  }
+
+  /** Draws new weights as PyTorch does. */
+  resetParameters(): void {
+    initLinearWeight_(this.weight);
+    if (this.bias !== null) initLinearBias_(this.bias, this.weight);
+  }
+
+  forward(input: Tensor): Tensor {
+    return linear(input, this.weight, this.bias);
+  }
+}
+
+/** PyTorch's default for the weight (out, in) of a Linear: U(-1/sqrt(in), 1/sqrt(in)), drawn by the Kaiming formula. */
+export function initLinearWeight_(weight: Tensor): void {
+  kaimingUniform_(weight, { a: Math.sqrt(5) });
+}
+
+/** PyTorch's default for the bias (out) of a Linear with that weight. */
+export function initLinearBias_(bias: Tensor, weight: Tensor): void {
+  const { fanIn } = calculateFans(weight);
+  const bound = fanIn > 0 ? 1 / Math.sqrt(fanIn) : 0;
+  uniform_(bias, -bound, bound);
+}

@@ -1,0 +1,34 @@
+import { Module } from './module';
+
+/** Modules in a row, registered under their index (PyTorch's `torch.nn.ModuleList`). */
+export class ModuleList<M extends Module = Module> extends Module implements Iterable<M> {
+  readonly #items: M[];
+
+  constructor(items: Iterable<M> = []) {
+    super();
+    this.#items = [...items];
+  }
+
+  get length(): number {
+    return this.#items.length;
+  }
+
+  /** The module at an index; negative counts from the end. */
+  at(index: number): M | undefined {
+    return this.#items.at(index);
+  }
+
+  /** Adds a module at the end. */
+  append(item: M): this {
+    this.#items.push(item);
+    return this;
+  }
+
+  [Symbol.iterator](): Iterator<M> {
+    return this.#items[Symbol.iterator]();
+  }
+
+  override namedChildren(): [string, Module][] {
+    return this.#items.map((item, index) => [String(index), item]);
+  }
+}

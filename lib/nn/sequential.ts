@@ -1,0 +1,16 @@
+import type { Tensor } from '../tensor/tensor';
+import type { Layer } from './module';
+import { ModuleList } from './module-list';
+
+/** Layers of which each takes the output of the one before (PyTorch's `torch.nn.Sequential`). */
+export class Sequential extends ModuleList<Layer> {
+  constructor(...layers: Layer[]) {
+    super(layers);
+  }
+
+  forward(input: Tensor): Tensor {
+    let x = input;
+    for (const layer of this) x = layer.forward(x);
+    return x;
+  }
+}

@@ -1,0 +1,9 @@
+/** PyTorch's `torch.optim`, and gradient clipping. */
+export { Optimizer } from './optimizer';
+export type { ParameterGroup, Parameters, ParameterState } from './optimizer';
+export { AdamW } from './adamw';
+export type { AdamWGroup, AdamWGroupOptions, AdamWOptions } from './adamw';
+export { clipGradNorm_ } from './clip';
+export type { ClipGradNormOptions } from './clip';
+export { SGD } from './sgd';
+export type { SGDGroup, SGDGroupOptions, SGDOptions } from './sgd';

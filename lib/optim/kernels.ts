@@ -1,0 +1,55 @@
+import { bindFunction as bind } from '../tensor/dispatch';
+import type { Tensor } from '../tensor/tensor';
+
+/** Operators over lists of tensors, which PyTorch's own optimizers call too and which have no public name. */
+
+type Tensors = readonly Tensor[];
+
+/** `aten::_fused_adamw_`: one AdamW step over all tensors, in place. */
+export const fusedAdamW =
+  bind<
+    (
+      params: Tensors,
+      gradients: Tensors,
+      expAvgs: Tensors,
+      expAvgSqs: Tensors,
+      maxExpAvgSqs: Tensors,
+      steps: Tensors,
+      options: {
+        lr: number;
+        beta1: number;
+        beta2: number;
+        weightDecay: number;
+        eps: number;
+        amsgrad: boolean;
+        maximize: boolean;
+      },
+    ) => void
+  >('_fused_adamw_');
+
+/** `aten::_fused_sgd_`: one SGD step over all tensors, in place. */
+export const fusedSgd = bind<
+  (
+    params: Tensors,
+    gradients: Tensors,
+    momentumBuffers: Tensors,
+    options: {
+      weightDecay: number;
+      momentum: number;
+      lr: number;
+      dampening: number;
+      nesterov: boolean;
+      maximize: boolean;
+      isFirstStep: boolean;
+    },
+  ) => void
+>('_fused_sgd_');
+
+/** `aten::_foreach_add_`: adds a number to each tensor, in place. */
+export const foreachAdd_ = bind<(tensors: Tensors, value: number) => void>('_foreach_add_');
+
+/** `aten::_foreach_mul_`: multiplies each tensor by a single value, in place. */
+export const foreachMul_ = bind<(tensors: Tensors, factor: Tensor) => void>('_foreach_mul_');
+
+/** `aten::_foreach_norm`: the norm of each tensor. */
+export const foreachNorm = bind<(tensors: Tensors, order: number) => Tensor[]>('_foreach_norm');
