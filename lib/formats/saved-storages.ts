@@ -93,8 +93,7 @@ export class SavedStorages {
     const dtype = fileDTypes.get(tensor.dtype)!;
     const storage = this.storageOf(handle, unitOf(dtype));
     const shape = native().shape(handle);
-    // Where there are no elements no bytes are written, and an offset would point beyond them.
-    const offset = shape.includes(0) ? 0 : native().storageOffset(handle) - storage.offset / dtype.itemSize;
+    const offset = native().storageOffset(handle) - storage.offset / dtype.itemSize;
     const strides = native().strides(handle);
     const args = Tuple.of<unknown>(
       storageId(storage, dtype),
@@ -123,6 +122,11 @@ export class SavedStorages {
     }
     return storage;
   }
+}
+
+/** A tensor without elements may lie anywhere, also outside of the span that the others need. */
+function clamp(offset: number, most: number): number {
+  return Math.max(0, Math.min(offset, most));
 }
 
 /** The dtypes of `_rebuild_tensor_v3` lie in storages of bytes. */
