@@ -1,5 +1,7 @@
 #include "arguments.h"
 
+#include <ATen/DeviceAccelerator.h>
+
 #include <cmath>
 #include <utility>
 
@@ -146,7 +148,15 @@ c10::ScalarType to_scalar_type(const Napi::Value& value, const char* name) {
 
 c10::Device to_device(const Napi::Value& value, const char* name) {
   if (!value.IsString()) mismatch(name, "a device such as 'cpu' or 'cuda:0'", value);
-  return c10::Device(value.As<Napi::String>().Utf8Value());
+  const c10::Device device(value.As<Napi::String>().Utf8Value());
+  if (device.is_cpu() || device.is_meta()) return device;
+  const auto accelerator = at::getAccelerator();
+  const int count = accelerator == device.type() ? at::accelerator::deviceCount() : 0;
+  if (count == 0 || (device.has_index() && device.index() >= count)) {
+    throw Error("ERR_TORCHBIND_DEVICE", "Device '" + device.str() + "' is not available: libtorch sees " +
+                                            std::to_string(count) + " devices of this type. Use 'cpu', or see what `torchbind doctor` says.");
+  }
+  return device;
 }
 
 Napi::Value from_int64(Napi::Env env, int64_t value) {

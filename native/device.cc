@@ -13,10 +13,7 @@ namespace {
 
 c10::DeviceIndex accelerator_index(const Napi::Value& value) {
   const c10::Device device = to_device(value, "device");
-  const auto accelerator = at::getAccelerator();
-  if (!accelerator || *accelerator != device.type()) {
-    throw Error("ERR_TORCHBIND_DEVICE", "No device " + device.str() + " is available here.");
-  }
+  if (device.is_cpu()) throw Error("ERR_TORCHBIND_DEVICE", "The CPU is no accelerator: give a device such as 'cuda:0'.");
   return device.has_index() ? device.index() : at::accelerator::getDeviceIndex();
 }
 

@@ -1,0 +1,47 @@
+const { mkdtempSync, rmSync } = require('node:fs');
+const { tmpdir } = require('node:os');
+const { join } = require('node:path');
+const { Worker, isMainThread } = require('node:worker_threads');
+const { load, randn, save, tidy } = require('../../../dist/index.js');
+
+async function withFile(use) {
+  const dir = mkdtempSync(join(tmpdir(), 'torchbind-exit-'));
+  const file = join(dir, 'f.pt');
+  await save(new Map([['w', randn(1000, 1000)]]), file);
+  await use(file);
+  return dir;
+}
+
+const ways = {
+  end: () => void randn(100, 100).matmul(randn(100, 100)),
+  exit: () => {
+    randn(10).requiresGrad_().mul(2);
+    process.exit(3);
+  },
+  throw: () => {
+    randn(10);
+    throw new Error('on purpose');
+  },
+  'pending-read': async () => {
+    const dir = await withFile((file) => void load(file));
+    process.on('exit', () => rmSync(dir, { recursive: true, force: true }));
+  },
+  'exit-pending': async () => {
+    const dir = await withFile((file) => void load(file).catch(() => undefined));
+    rmSync(dir, { recursive: true, force: true });
+    process.exit(0);
+  },
+  'in-scope': () => tidy(() => process.exit(0)),
+  'from-worker': () => void new Worker(__filename),
+  'kept-graph': () => {
+    let x = randn(4).requiresGrad_();
+    for (let i = 0; i < 50_000; i++) x = x.add(1);
+    globalThis.kept = x;
+  },
+};
+
+if (isMainThread) void ways[process.argv[2]]();
+else {
+  randn(1000).sum();
+  setTimeout(() => process.exit(0), 5);
+}

@@ -1,0 +1,4 @@
+// 20,000 tensors of 4 MB, none kept, in one synchronous loop.
+const { zeros, memory } = require('../../../dist/index.js');
+for (let i = 0; i < 20_000; i++) zeros([1024, 1024]);
+console.log(JSON.stringify({ peakMegabytes: process.resourceUsage().maxRSS / 1024, tensors: memory().numTensors }));
