@@ -1,0 +1,57 @@
+/**
+ * The code of README.md runs as it is printed: every ```js block, in order, each a program of its own, in a copy of
+ * examples/. Where a console.log is followed by a comment, that comment is what it must print.
+ */
+import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { repositoryRoot } from './helpers/python';
+import { sharedTemporaryDirectory } from './helpers/tmp';
+
+interface Block {
+  code: string;
+  line: number;
+  /** The comments after console.log lines, in order; undefined where there is none. */
+  expected: (string | undefined)[];
+}
+
+const run = promisify(execFile);
+const directory = path.join(sharedTemporaryDirectory(), 'examples');
+const blocks = blocksOf(readFileSync(path.join(repositoryRoot, 'README.md'), 'utf8'));
+
+function blocksOf(markdown: string): Block[] {
+  return [...markdown.matchAll(/^```js\n(.*?)^```$/gms)].map((match) => ({
+    code: match[1]!,
+    line: markdown.slice(0, match.index).split('\n').length + 1,
+    expected: [...match[1]!.matchAll(/^ *console\.log\(.*\);?(?: *\/\/ (.*))?$/gm)].map((log) => log[1]),
+  }));
+}
+
+beforeAll(() => {
+  cpSync(path.join(repositoryRoot, 'examples'), directory, { recursive: true });
+  mkdirSync(path.join(directory, 'node_modules'));
+  symlinkSync(repositoryRoot, path.join(directory, 'node_modules/torchbind'), 'junction');
+});
+
+test('the README shows code', () => {
+  expect(blocks.length).toBeGreaterThan(5);
+});
+
+describe('README.md', () => {
+  test.each(blocks.map((block) => [block.line, block] as const))(
+    'the code at line %i runs and prints what its comments say',
+    async (line, { code, expected }) => {
+      const file = path.join(directory, `line-${line}.mjs`);
+      writeFileSync(file, code);
+      const { stdout } = await run(process.execPath, [file], { cwd: directory });
+      if (expected.every((comment) => comment === undefined)) return;
+      const printed = stdout.trimEnd().split('\n');
+      expected.forEach((comment, i) => {
+        if (comment !== undefined) expect(printed[i]).toBe(comment);
+      });
+    },
+    120_000,
+  );
+});
