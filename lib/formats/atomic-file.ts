@@ -4,8 +4,8 @@ import path from 'node:path';
 import { TorchBindError } from '../errors';
 
 /**
- * Writes a file so that at every moment, crash included, the path holds the old content or the new one and never a part:
- * into a temporary file in the same directory, synced, then renamed, and the directory synced.
+ * Writes a file so that at every moment, crash included, the path holds the old content or the new one and never a
+ * part: into a temporary file in the same directory, synced, then renamed, and the directory synced.
  *
  * @throws what `body` throws, or TorchBindError ERR_TORCHBIND_SAVE; the old content is then untouched
  */

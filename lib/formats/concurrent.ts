@@ -1,6 +1,6 @@
 /**
- * Calls `work` for each item, at most `limit` at a time, and waits until all that began have ended, whatever fails: what
- * they use may be closed afterwards.
+ * Calls `work` for each item, at most `limit` at a time, and waits until all that began have ended, whatever fails:
+ * what they use may be closed afterwards.
  *
  * @throws the first error; nothing new is begun after it
  */

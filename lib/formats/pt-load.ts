@@ -15,20 +15,24 @@ export interface LoadOptions {
   device?: string;
   /**
    * Map the file instead of reading it: opening takes no time, and bytes are read when they are used. Writing to such a
-   * tensor does not change the file. Checksums of tensors are not verified, and the file must stay as it is. Default false.
+   * tensor does not change the file. Checksums of tensors are not verified, and the file must stay as it is. Default
+   * false.
    */
   mmap?: boolean;
-  /** Give floats that a plain number would turn into ints, such as 1.0, as `Float`, so that `save` writes them back as they were. Default false. */
+  /**
+   * Give floats that a plain number would turn into ints, such as 1.0, as `Float`, so that `save` writes them back as
+   * they were. Default false.
+   */
   exact?: boolean;
 }
 
 /**
  * Reads a file that `torch.save` wrote (PyTorch's `torch.load` with `weights_only=True` and `map_location`).
  *
- * dict comes as `Map`, OrderedDict as `OrderedDict`, list as array, tuple as `Tuple`, set as `Set`, None as `null`, int as
- * `number`, or `bigint` beyond 2^53 - 1, float as `number`, str as `string`, bytes as `Uint8Array`, torch.Size as `Size`, dtypes as
- * `DTypeValue`, torch.device as `Device`, tensors and parameters as `Tensor`. Tensors that share a storage in the file
- * share it in memory.
+ * dict comes as `Map`, OrderedDict as `OrderedDict`, list as array, tuple as `Tuple`, set as `Set`, None as `null`, int
+ * as `number`, or `bigint` beyond 2^53 - 1, float as `number`, str as `string`, bytes as `Uint8Array`, torch.Size as
+ * `Size`, dtypes as `DTypeValue`, torch.device as `Device`, tensors and parameters as `Tensor`. Tensors that share a
+ * storage in the file share it in memory.
  *
  * Nothing in the file is executed; classes and functions that are not PyTorch's own are refused by name.
  *

@@ -33,12 +33,13 @@ const concurrentWrites = 4;
 /**
  * Writes a value so that `torch.load(path)` of today reads it with `weights_only=True` (PyTorch's `torch.save`).
  *
- * Takes what `load` gives, and plain objects as dicts. A plain number is written as int where it is a safe integer, else as float;
- * `new Float(1)` is written as 1.0. Tensors that share memory share it in the file, and only the bytes that they use are
- * written. Tensors on other devices are written as CPU tensors.
+ * Takes what `load` gives, and plain objects as dicts. A plain number is written as int where it is a safe integer,
+ * else as float; `new Float(1)` is written as 1.0. Tensors that share memory share it in the file, and only the bytes
+ * that they use are written. Tensors on other devices are written as CPU tensors.
  *
  * Writing goes on beside the program, straight from the tensors' memory: disposing them is safe, but values that are
- * changed before the promise is fulfilled may be written as they were or as they are. The file appears complete or not at all.
+ * changed before the promise is fulfilled may be written as they were or as they are. The file appears complete or not
+ * at all.
  *
  * @throws TorchBindError ERR_TORCHBIND_UNSUPPORTED_VALUE for what a checkpoint cannot hold, with the path to it;
  *   ERR_TORCHBIND_SAVE where the file cannot be written; the signal's reason where it was aborted
@@ -128,7 +129,10 @@ class PtWriter {
   }
 }
 
-/** The folder of the records: the file's name without its extension. As in PyTorch, other than ASCII names become `archive`. */
+/**
+ * The folder of the records: the file's name without its extension. As in PyTorch, other than ASCII names become
+ * `archive`.
+ */
 function rootName(target: string): string {
   const base = path.basename(target);
   const dot = base.lastIndexOf('.');

@@ -60,9 +60,8 @@ export class SavedStorages {
     const dtype = fileDTypes.get(value.dtype)!;
     const storage = this.storageOf(handle, unitOf(dtype));
     if (storage.dtype !== unitOf(dtype)) {
-      return new Unwritable(
-        `a ${dtype.name} tensor over a storage that is also saved as ${storage.dtype.name}, which torch.load refuses; clone() one of them`,
-      );
+      const both = `as ${storage.dtype.name} and as ${dtype.name}`;
+      return new Unwritable(`one storage ${both}, which torch.load refuses; clone() one of the tensors`);
     }
     const shape = native().shape(handle);
     if (!shape.includes(0)) {

@@ -7,7 +7,10 @@ import type { PtArchive } from './pt-archive';
 import type { StorageRef } from './tensor-spec';
 import { isStored, type ZipRecord } from './zip-reader';
 
-/** Records up to this size are read together with their neighbours, and copied; larger ones go straight into their tensor. */
+/**
+ * Records up to this size are read together with their neighbours, and copied; larger ones go straight into their
+ * tensor.
+ */
 const smallRecord = 16 * 1024;
 
 /** libuv has four threads. */

@@ -56,9 +56,9 @@ export function checkGeometry(
     end += 1n;
   }
   if (end * itemSize <= BigInt(nbytes)) return;
+  const tensor = `a ${dtype.name} tensor of shape [${shape.join(', ')}], strides [${strides.join(', ')}]`;
   throw new GlobalError(
-    `a ${dtype.name} tensor of shape [${shape.join(', ')}], strides [${strides.join(', ')}] and offset ${offset} ends at byte ` +
-      `${end * itemSize} of a storage of ${nbytes} bytes`,
+    `${tensor} and offset ${offset} ends at byte ${end * itemSize} of a storage of ${nbytes} bytes`,
   );
 }
 

@@ -31,8 +31,8 @@ class StorageClass extends PickleGlobal {
 }
 
 /**
- * The allow-list of `torch.load(weights_only=True)` in 2.13, and what torchbind makes of each entry. What is not here is
- * refused by name.
+ * The allow-list of `torch.load(weights_only=True)` in 2.13, and what torchbind makes of each entry. What is not here
+ * is refused by name.
  */
 export function torchGlobals(builder: TensorBuilder): GlobalTable {
   const table = new Map<string, GlobalEntry>([...pythonGlobals, ...constants]);

@@ -24,9 +24,9 @@ interface WrittenRecord {
 const gatherSize = 1024 * 1024;
 
 /**
- * Writes a zip container as PyTorch's own writer lays it out, byte for byte: records stored, their data aligned to 64 bytes
- * by an extra field, a data descriptor behind each record that is not empty, Zip64 fields where a size or offset needs them and
- * Zip64 end records always. `torch.load` computes offsets from this layout, so it is part of the format.
+ * Writes a zip container as PyTorch's own writer lays it out, byte for byte: records stored, their data aligned to 64
+ * bytes by an extra field, a data descriptor behind each record that is not empty, Zip64 fields where a size or offset
+ * needs them and Zip64 end records always. `torch.load` computes offsets from this layout, so it is part of the format.
  */
 export class ZipWriter {
   private readonly records: WrittenRecord[] = [];

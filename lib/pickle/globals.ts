@@ -80,7 +80,9 @@ function emptyBytes(args: Tuple): Uint8Array {
   return new Uint8Array();
 }
 
-/** bytearray(b'...') or, before protocol 3, bytearray('...', 'latin-1'). A size is refused: it would allocate at will. */
+/**
+ * bytearray(b'...') or, before protocol 3, bytearray('...', 'latin-1'). A size is refused: it would allocate at will.
+ */
 function bytearray(args: Tuple): ByteArray {
   if (args.length === 0) return new ByteArray();
   const [data] = args;

@@ -256,7 +256,7 @@ class PickleReader {
     const entry = this.options.globals.get(fullName);
     if (entry === undefined) {
       throw this.fail(
-        `the pickle names ${JSON.stringify(fullName)}, which is not among the classes and functions that torchbind knows; ` +
+        `the pickle names ${JSON.stringify(fullName)}, which is not a class or function that torchbind knows; ` +
           'nothing in a checkpoint is executed, so the file cannot be read',
         CheckpointCode.global,
       );

@@ -1,8 +1,8 @@
 /**
  * JavaScript values for the Python values that a checkpoint can hold and that JavaScript has no exact twin of.
  *
- * The others need no class: dict is `Map`, list is `Array`, set is `Set`, str is `string`, bytes is `Uint8Array`, None is `null`,
- * int is `number`, or `bigint` beyond 2^53 - 1, and float is `number` (see `Float`).
+ * The others need no class: dict is `Map`, list is `Array`, set is `Set`, str is `string`, bytes is `Uint8Array`, None
+ * is `null`, int is `number`, or `bigint` beyond 2^53 - 1, and float is `number` (see `Float`).
  */
 
 /** Python's `collections.OrderedDict`: a dict that also carries attributes, such as the `_metadata` of a state_dict. */

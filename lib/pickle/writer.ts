@@ -41,7 +41,10 @@ export interface PickleWriterOptions {
 /** Items in one APPENDS or SETITEMS, as Python's pickler has it. */
 const batchSize = 1000;
 
-/** Bytes objects are written as text (see `reduceBytes`), and a JavaScript string can hold no more than 2^29 - 24 characters. */
+/**
+ * Bytes objects are written as text (see `bytes`), and a JavaScript string can hold no more than 2^29 - 24
+ * characters.
+ */
 const maxBytes = 2 ** 28;
 
 /** One value on its way into the pickle, linked to its container for messages; or an action to take in its turn. */
@@ -53,8 +56,8 @@ interface Task {
 }
 
 /**
- * Writes a value as a pickle of protocol 2, with the opcodes and the globals that `torch.load(weights_only=True)` accepts,
- * and byte for byte as Python's own pickler orders them.
+ * Writes a value as a pickle of protocol 2, with the opcodes and the globals that `torch.load(weights_only=True)`
+ * accepts, and byte for byte as Python's own pickler orders them.
  *
  * Objects that occur more than once are written once and shared again when read, cycles through lists and dicts
  * included. Plain objects are written as dicts. The stack is explicit, so depth is bounded by memory alone.
@@ -69,7 +72,10 @@ class PickleWriter {
   private readonly out = new ByteWriter();
   private readonly memo = new Map<unknown, number>();
   private readonly globals = new Map<string, GlobalName>();
-  /** Tuples and arguments that are being written: to meet one again inside itself is a cycle that protocol 2 cannot close. */
+  /**
+   * Tuples and arguments that are being written: to meet one again inside itself is a cycle that protocol 2 cannot
+   * close.
+   */
   private readonly open = new Set<unknown>();
   private memoSize = 0;
   private tasks: Task[] = [];
@@ -233,7 +239,10 @@ class PickleWriter {
     this.batches(tasks, Op.SETITEM, Op.SETITEMS, exact);
   }
 
-  /** Python writes a dict or list in batches; `exact` is its rule for the plain types, where a last batch may have one item. */
+  /**
+   * Python writes a dict or list in batches; `exact` is its rule for the plain types, where a last batch may have one
+   * item.
+   */
   private batches(items: Task[][], one: number, many: number, exact: boolean): void {
     const tasks: Task[] = [];
     for (let start = 0; start < items.length; start += batchSize) {
@@ -246,7 +255,9 @@ class PickleWriter {
     this.sequence(tasks);
   }
 
-  /** torch.load refuses the opcodes for bytes, so they are written as Python does for protocol 2: text, to be encoded. */
+  /**
+   * torch.load refuses the opcodes for bytes, so they are written as Python does for protocol 2: text, to be encoded.
+   */
   private bytes(bytes: Uint8Array): void {
     if (bytes.length > maxBytes) throw this.refusal(`bytes longer than ${maxBytes}; save them as a uint8 tensor`);
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
@@ -263,7 +274,9 @@ class PickleWriter {
     this.sequence([{ value: callee }, this.child(args), { action: call }]);
   }
 
-  /** Keys that every reader can take, and that say something: `torch.load` would fail on a dict with a list as a key. */
+  /**
+   * Keys that every reader can take, and that say something: `torch.load` would fail on a dict with a list as a key.
+   */
   private checkKey(key: unknown): void {
     const fine =
       key === null ||
@@ -316,8 +329,8 @@ class PickleWriter {
 
   private refusal(what: string): TorchBindError {
     return new TorchBindError(
-      `cannot save ${what} (at ${pathOf(this.current)}): a checkpoint holds tensors, Map and plain objects, arrays, Tuple, Set, strings, ` +
-        'numbers, bigint, booleans, null and Uint8Array',
+      `cannot save ${what} (at ${pathOf(this.current)}): a checkpoint holds tensors, Map and plain objects, arrays, ` +
+        'Tuple, Set, strings, numbers, bigint, booleans, null and Uint8Array',
       'ERR_TORCHBIND_UNSUPPORTED_VALUE',
     );
   }

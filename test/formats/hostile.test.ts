@@ -1,4 +1,6 @@
-/** Checkpoints that lie: each is refused with a CheckpointError, read and mapped alike, before anything is made of it. */
+/**
+ * Checkpoints that lie: each is refused with a CheckpointError, read and mapped alike, before anything is made of it.
+ */
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -24,8 +26,17 @@ function storage(numel: unknown = 4, { type = torch('FloatStorage'), key = '0' a
 }
 
 /** `_rebuild_tensor_v2` over four floats, with some arguments wrong. */
-function rebuilt({ of = storage() as unknown, offset = 0 as unknown, shape = [4] as unknown[], strides = [1] as unknown[], grad = false as unknown } = {}): Reduction {
-  return new Reduction(utils('_rebuild_tensor_v2'), Tuple.of<unknown>(of, offset, Tuple.from(shape), Tuple.from(strides), grad, new OrderedDict()));
+function rebuilt({
+  of = storage() as unknown,
+  offset = 0 as unknown,
+  shape = [4] as unknown[],
+  strides = [1] as unknown[],
+  grad = false as unknown,
+} = {}): Reduction {
+  return new Reduction(
+    utils('_rebuild_tensor_v2'),
+    Tuple.of<unknown>(of, offset, Tuple.from(shape), Tuple.from(strides), grad, new OrderedDict()),
+  );
 }
 
 type Records = Record<string, string | Uint8Array | undefined>;
@@ -34,7 +45,12 @@ type Records = Record<string, string | Uint8Array | undefined>;
 async function write(value: unknown, records: Records = {}): Promise<void> {
   const pieces: Uint8Array[] = [];
   const zip = new ZipWriter({ write: (_, bytes) => Promise.resolve(void pieces.push(Buffer.from(bytes))) }, 'case');
-  const defaults: Records = { 'data.pkl': writePickle(value), byteorder: 'little', 'data/0': new Uint8Array(16), version: '3\n' };
+  const defaults: Records = {
+    'data.pkl': writePickle(value),
+    byteorder: 'little',
+    'data/0': new Uint8Array(16),
+    version: '3\n',
+  };
   for (const [name, content] of Object.entries({ ...defaults, ...records })) {
     if (content !== undefined) await zip.add(name, Buffer.from(content as Uint8Array));
   }
@@ -44,7 +60,9 @@ async function write(value: unknown, records: Records = {}): Promise<void> {
 
 /** The error of both ways to open the file, which must be the same. */
 async function refusal(): Promise<CheckpointError> {
-  const [read, mapped] = await Promise.all([{ mmap: false }, { mmap: true }].map((options) => load(file, options).catch((error: unknown) => error)));
+  const [read, mapped] = await Promise.all(
+    [{ mmap: false }, { mmap: true }].map((options) => load(file, options).catch((error: unknown) => error)),
+  );
   expect(read).toBeInstanceOf(CheckpointError);
   expect((mapped as CheckpointError).message).toBe((read as CheckpointError).message);
   return read as CheckpointError;
@@ -57,7 +75,10 @@ describe('claims about tensors', () => {
   });
 
   const v3 = (dtype: unknown): Reduction =>
-    new Reduction(utils('_rebuild_tensor_v3'), Tuple.of<unknown>(storage(16, { type: untyped }), 0, Tuple.of(2), Tuple.of(1), false, new OrderedDict(), dtype));
+    new Reduction(
+      utils('_rebuild_tensor_v3'),
+      Tuple.of<unknown>(storage(16, { type: untyped }), 0, Tuple.of(2), Tuple.of(1), false, new OrderedDict(), dtype),
+    );
 
   it.each<[string, unknown]>([
     ['a storage larger than its record', rebuilt({ of: storage(5) })],
@@ -85,13 +106,25 @@ describe('claims about tensors', () => {
     ['gradients of ints', rebuilt({ of: storage(4, { type: torch('IntStorage') }), grad: true })],
     ['requires_grad that is no bool', rebuilt({ grad: 1 })],
     ['a tensor over a number', rebuilt({ of: 4 })],
-    ['a parameter of a number', new Reduction(utils('_rebuild_parameter'), Tuple.of<unknown>(1, true, new OrderedDict()))],
+    [
+      'a parameter of a number',
+      new Reduction(utils('_rebuild_parameter'), Tuple.of<unknown>(1, true, new OrderedDict())),
+    ],
     ['too few arguments', new Reduction(utils('_rebuild_tensor_v2'), Tuple.of<unknown>(storage(), 0))],
     ['a dtype of no known size', v3(torch('bits8'))],
     ['a dtype that is none', v3('float32')],
     ['a persistent id of another kind', new PersistentId(Tuple.of<unknown>('module', 'a', 'b'))],
-    ['a persistent id that is no tuple', new Reduction(torch('Size'), Tuple.of<unknown>(new PersistentId(5 as unknown as Tuple)))],
-    ['a function in place of a rebuild function', new Reduction(new GlobalName('torch._tensor', '_rebuild_from_type_v2'), Tuple.of<unknown>(torch('Size'), torch('Tensor'), new Tuple(), null))],
+    [
+      'a persistent id that is no tuple',
+      new Reduction(torch('Size'), Tuple.of<unknown>(new PersistentId(5 as unknown as Tuple))),
+    ],
+    [
+      'a function in place of a rebuild function',
+      new Reduction(
+        new GlobalName('torch._tensor', '_rebuild_from_type_v2'),
+        Tuple.of<unknown>(torch('Size'), torch('Tensor'), new Tuple(), null),
+      ),
+    ],
     ['a bare storage', { s: storage() }],
     ['a bare class', [torch('FloatStorage')]],
     ['a bare function', Tuple.of(utils('_rebuild_tensor_v2'))],
@@ -143,7 +176,8 @@ describe('damaged files', () => {
 
   it('never load silently different when one bit is flipped, and leave no tensors behind', async () => {
     const flipped = path.join(directory, 'flipped.pt');
-    const text = (value: unknown): string => JSON.stringify([...(value as Map<string, unknown>)].map(([key, item]) => [key, String(item)]));
+    const text = (value: unknown): string =>
+      JSON.stringify([...(value as Map<string, unknown>)].map(([key, item]) => [key, String(item)]));
     const truth = text(await load(file));
     const before = memory().numTensors;
     let refused = 0;

@@ -157,7 +157,9 @@ describe('load', () => {
     const little = await loadTensors('little');
     for (const mmap of [false, true]) {
       const big = await loadTensors('big', { mmap });
-      expect([...big].map(([name, value]) => [name, hex(value)])).toEqual([...little].map(([name, value]) => [name, hex(value)]));
+      expect([...big].map(([name, value]) => [name, hex(value)])).toEqual(
+        [...little].map(([name, value]) => [name, hex(value)]),
+      );
     }
   });
 
@@ -221,7 +223,10 @@ describe('load', () => {
       [at('noise.pt', Uint8Array.of(1, 2, 3)), 'not a file of a kind'],
     ];
     for (const [file, text] of cases) {
-      await expect(load(file), file).rejects.toMatchObject({ name: 'CheckpointError', message: expect.stringContaining(text) as string });
+      await expect(load(file), file).rejects.toMatchObject({
+        name: 'CheckpointError',
+        message: expect.stringContaining(text) as string,
+      });
     }
   });
 
@@ -238,19 +243,31 @@ describe('save', () => {
     checked = await pythonJson<Checked>(script, ['check', directory]);
   }, pythonTimeout);
 
-  it.each(['equal', 'mmap', 'computed_offsets', 'crc', 'aligned'] as const)('writes what Python reads back: %s', (verdict) => {
-    expect(checked[verdict]).toEqual(Object.fromEntries(roundTrips.map((name) => [name, true]).sort()));
-  });
+  it.each(['equal', 'mmap', 'computed_offsets', 'crc', 'aligned'] as const)(
+    'writes what Python reads back: %s',
+    (verdict) => {
+      expect(checked[verdict]).toEqual(Object.fromEntries(roundTrips.map((name) => [name, true]).sort()));
+    },
+  );
 
   it('writes the pickle that Python writes, byte for byte, where the storages are whole', () => {
     const identical = Object.keys(checked.pickles).filter((name) => checked.pickles[name]);
-    // Not module: equal strings that are two objects in Python are written twice. Not parameters: Python keeps an attribute.
+    // Not module: equal strings that are two objects in Python are written twice.
+    // Not parameters: Python keeps an attribute.
     // Not views: a storage of which only a part is used is cut.
     expect(identical.sort()).toEqual(['dtypes', 'nested', 'optimizer', 'small']);
   });
 
   it('writes the records of torch.save in its order, in a folder of the name of the file', () => {
-    const names = ['data.pkl', '.format_version', '.storage_alignment', 'byteorder', 'data/0', 'version', '.data/serialization_id'];
+    const names = [
+      'data.pkl',
+      '.format_version',
+      '.storage_alignment',
+      'byteorder',
+      'data/0',
+      'version',
+      '.data/serialization_id',
+    ];
     expect(checked.records).toEqual(names.map((name) => `again_small/${name}`));
   });
 
@@ -258,7 +275,10 @@ describe('save', () => {
     const copy = path.join(directory, 'copy');
     mkdirSync(copy);
     await save(await load(fileOf('dtypes')), path.join(copy, 'dtypes.pt'));
-    const [ours, theirs] = [path.join(copy, 'dtypes.pt'), fileOf('dtypes')].map((file) => readFileSync(file)) as [Buffer, Buffer];
+    const [ours, theirs] = [path.join(copy, 'dtypes.pt'), fileOf('dtypes')].map((file) => readFileSync(file)) as [
+      Buffer,
+      Buffer,
+    ];
     const fingerprint = ours.indexOf('serialization_id');
     const end = ours.indexOf('PK\x01\x02', fingerprint);
     expect(ours.subarray(0, fingerprint).equals(theirs.subarray(0, fingerprint))).toBe(true);
@@ -335,7 +355,10 @@ describe('save', () => {
     const before = readFileSync(file);
     const controller = new AbortController();
     const large = ones([16 << 20]);
-    const aborted = save(large, file, { signal: controller.signal, onProgress: () => controller.abort(new Error('enough')) });
+    const aborted = save(large, file, {
+      signal: controller.signal,
+      onProgress: () => controller.abort(new Error('enough')),
+    });
     await expect(aborted).rejects.toThrow('enough');
     await expect(save({ f: () => 1 }, file)).rejects.toThrow("value['f']");
     expect(readFileSync(file).equals(before)).toBe(true);
@@ -354,8 +377,8 @@ describe('save', () => {
       [new Map([[[1], 2]]), 'a dict key that is array'],
       [cycle, 'contains itself'],
       [2n ** 3000n, 'int of more than 255 bytes'],
-      [{ s: ones([2, 2]).toSparse() }, "layout sparse"],
-      [[base, base.view('float32' as never)], 'float32 tensor over a storage that is also saved as int32'],
+      [{ s: ones([2, 2]).toSparse() }, 'layout sparse'],
+      [[base, base.view('float32' as never)], 'one storage as int32 and as float32'],
     ];
     for (const [value, text] of cases) {
       await expect(save(value, file), text).rejects.toMatchObject({

@@ -77,7 +77,12 @@ describe('combineCrc32', () => {
 describe('ZipWriter', () => {
   it('writes what ZipReader reads', async () => {
     const contents = await readAll(await sample());
-    expect([...contents.keys()]).toEqual(['root/data.pkl', 'root/data/0', 'root/data/1', 'root/.data/serialization_id']);
+    expect([...contents.keys()]).toEqual([
+      'root/data.pkl',
+      'root/data/0',
+      'root/data/1',
+      'root/.data/serialization_id',
+    ]);
     expect(contents.get('root/data/0')).toEqual(data);
     expect(contents.get('root/.data/serialization_id')!.toString()).toMatch(/^\d{40}$/);
   });
@@ -136,7 +141,9 @@ describe('ZipReader', () => {
     const bomb = zipOf([{ name: 'r/a', method: 8, stored: deflateRawSync(Buffer.alloc(1 << 20)), size: 10 }]);
     await expect(readAll(bomb)).rejects.toMatchObject({ code: 'ERR_TORCHBIND_CHECKPOINT_CONTAINER' });
     const fine = Buffer.from('contents');
-    const compressed = zipOf([{ name: 'r/a', method: 8, stored: deflateRawSync(fine), size: fine.length, crc: crc32(fine) }]);
+    const compressed = zipOf([
+      { name: 'r/a', method: 8, stored: deflateRawSync(fine), size: fine.length, crc: crc32(fine) },
+    ]);
     expect((await readAll(compressed)).get('r/a')).toEqual(fine);
   });
 
@@ -148,17 +155,39 @@ describe('ZipReader', () => {
     expect((await readAll(unchecked)).get('r/a')).toEqual(data);
   });
 
-  const wrong = zipOf([{ name: 'r/a', stored: data, crc: 1 }, { name: 'r/b', stored: data }]);
-  const two = [{ name: 'r/a', stored: data }, { name: 'r/b', stored: data }];
+  const wrong = zipOf([
+    { name: 'r/a', stored: data, crc: 1 },
+    { name: 'r/b', stored: data },
+  ]);
+  const two = [
+    { name: 'r/a', stored: data },
+    { name: 'r/b', stored: data },
+  ];
   const end = zipOf([]);
 
   it.each<[string, Buffer, string]>([
     ['a wrong checksum', wrong, 'damaged'],
     ['two records of one name', zipOf([two[0]!, two[0]!]), 'two records are named'],
-    ['records that overlap', patch(zipOf(two), (bytes, at) => bytes.writeUInt32LE(0, at('PK\x01\x02', 1) + 42)), 'overlaps'],
-    ['a name that differs in the local header', patch(zipOf(two), (bytes, at) => bytes.write('x', at('r/a') + 2)), 'disagree (name)'],
-    ['a size that differs in the local header', patch(zipOf(two), (bytes) => bytes.writeUInt32LE(99, 22)), 'disagree (size'],
-    ['a method that differs in the local header', patch(zipOf(two), (bytes) => bytes.writeUInt16LE(8, 8)), 'disagree (flags'],
+    [
+      'records that overlap',
+      patch(zipOf(two), (bytes, at) => bytes.writeUInt32LE(0, at('PK\x01\x02', 1) + 42)),
+      'overlaps',
+    ],
+    [
+      'a name that differs in the local header',
+      patch(zipOf(two), (bytes, at) => bytes.write('x', at('r/a') + 2)),
+      'disagree (name)',
+    ],
+    [
+      'a size that differs in the local header',
+      patch(zipOf(two), (bytes) => bytes.writeUInt32LE(99, 22)),
+      'disagree (size',
+    ],
+    [
+      'a method that differs in the local header',
+      patch(zipOf(two), (bytes) => bytes.writeUInt16LE(8, 8)),
+      'disagree (flags',
+    ],
     ['an encrypted record', zipOf([{ name: 'r/a', stored: data, flags: 0x801 }]), 'encrypted'],
     ['a patched record', zipOf([{ name: 'r/a', stored: data, flags: 0x20 }]), 'encrypted and patched'],
     ['an unknown method', zipOf([{ name: 'r/a', stored: data, method: 12 }]), 'compression method 12'],
@@ -170,9 +199,21 @@ describe('ZipReader', () => {
     ['bytes before the first record', Buffer.concat([Buffer.from('junk'), zipOf(two)]), 'does not end'],
     ['bytes behind the end', Buffer.concat([zipOf(two), Buffer.from('junk')]), 'missing at the end'],
     ['two end records', zipOf(two, { comment: end.toString('latin1') }), 'two ways'],
-    ['a count that lies', patch(zipOf(two), (bytes, at) => bytes.writeUInt32LE(0x00030003, at('PK\x05\x06') + 8)), '3 records cannot be'],
-    ['a directory size that lies', patch(zipOf(two), (bytes, at) => bytes.writeUInt32LE(46, at('PK\x05\x06') + 12)), 'does not end'],
-    ['an offset beyond the file', patch(zipOf(two), (bytes, at) => bytes.writeUInt32LE(0x7fffffff, at('PK\x01\x02', 1) + 42)), 'are needed in a file'],
+    [
+      'a count that lies',
+      patch(zipOf(two), (bytes, at) => bytes.writeUInt32LE(0x00030003, at('PK\x05\x06') + 8)),
+      '3 records cannot be',
+    ],
+    [
+      'a directory size that lies',
+      patch(zipOf(two), (bytes, at) => bytes.writeUInt32LE(46, at('PK\x05\x06') + 12)),
+      'does not end',
+    ],
+    [
+      'an offset beyond the file',
+      patch(zipOf(two), (bytes, at) => bytes.writeUInt32LE(0x7fffffff, at('PK\x01\x02', 1) + 42)),
+      'are needed in a file',
+    ],
     ['one disk of several', patch(zipOf(two), (bytes, at) => bytes.writeUInt16LE(1, at('PK\x05\x06') + 4)), 'several'],
   ])('refuses %s', async (_, bytes, text) => {
     const error: unknown = await readAll(bytes).catch((reason: unknown) => reason);

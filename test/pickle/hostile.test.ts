@@ -23,7 +23,7 @@ function refusal(stream: string): CheckpointError {
 describe('names that are not on the list', () => {
   const systems: [string, string][] = [
     ['GLOBAL', '\x80\x02cos\nsystem\nX\x04\x00\x00\x00echo\x85R.'],
-    ['STACK_GLOBAL', '\x80\x04\x8c\x02os\x8c\x06systemX\x04\x00\x00\x00echo\x93.'.replace('X\x04\x00\x00\x00echo', '')],
+    ['STACK_GLOBAL', '\x80\x04\x8c\x02os\x8c\x06system\x93.'],
     ['STACK_GLOBAL through the memo', '\x80\x04\x8c\x02os\x94\x8c\x06system\x940h\x00h\x01\x93.'],
   ];
 
@@ -77,10 +77,7 @@ describe('opcodes that exist to call something', () => {
 
   it.each([
     ['a size that would allocate', '\x80\x02cbuiltins\nbytearray\n\x8a\x06\x00\x00\x00\x00\x00\x01\x85R.'],
-    [
-      'a codec that is not Latin-1',
-      '\x80\x02c_codecs\nencode\n(U\x01aU\x03zipt\x86R.'.replace('(U', 'U').replace('zipt', 'zip'),
-    ],
+    ['a codec that is not Latin-1', '\x80\x02c_codecs\nencode\nU\x01aU\x03zip\x86R.'],
     ['a set of a set', '\x80\x02cbuiltins\nset\n](\x8fe\x85R.'],
     ['Counter of an int', '\x80\x02ccollections\nCounter\nK\x05\x85R.'],
     ['complex of strings', '\x80\x02cbuiltins\ncomplex\nU\x01aU\x01b\x86R.'],
