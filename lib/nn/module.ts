@@ -161,11 +161,12 @@ export class Module {
 
   /**
    * The values of all parameters and persistent buffers by name, with `_metadata` as PyTorch writes it. The tensors
-   * share memory with the module.
+   * share memory with the module, but where the module holds several of them in one parameter.
    */
   stateDict(prefix = ''): OrderedDict<string, Tensor> {
     const state = new OrderedDict<string, Tensor>();
-    for (const { key, tensor } of this.stateEntries(prefix)) state.set(key, tensor);
+    for (const { key, tensor, part } of this.stateEntries(prefix))
+      state.set(key, part === true ? tensor.clone() : tensor);
     const metadata = new OrderedDict<string, Map<string, number>>();
     for (const path of this.statePaths(prefix)) metadata.set(path, new Map([['version', 1]]));
     state.attributes.set('_metadata', metadata);

@@ -9,6 +9,10 @@ export interface StateEntry {
   tensor: Tensor;
   /** The tensor follows from the module's shape, as an attention mask does: what is loaded must equal it. */
   constant?: boolean;
+  /** The tensor is a part of a larger one: state dicts get a copy, so that files hold it as a tensor of its own. */
+  part?: boolean;
+  /** Key of the entry that is the same tensor (tied weights): what is loaded under both must be equal. */
+  aliasOf?: string | undefined;
 }
 
 /** Keys in which a state dict and a module differ. */
@@ -34,7 +38,7 @@ export function loadEntries(
   const missingKeys = [...expected].filter((key) => !state.has(key));
   const unexpectedKeys = [...state.keys()].filter((key) => !expected.has(key));
   const present = entries.filter(({ key }) => state.has(key));
-  const problems = present.flatMap((entry) => problemWith(entry, state.get(entry.key)) ?? []);
+  const problems = present.flatMap((entry) => problemWith(entry, state) ?? []);
   if (strict) {
     if (unexpectedKeys.length > 0) problems.unshift(`Unexpected key(s) in state_dict: ${quote(unexpectedKeys)}.`);
     if (missingKeys.length > 0) problems.unshift(`Missing key(s) in state_dict: ${quote(missingKeys)}.`);
@@ -53,7 +57,11 @@ export function loadEntries(
   return { missingKeys, unexpectedKeys };
 }
 
-function problemWith({ key, tensor, constant }: StateEntry, value: unknown): string | undefined {
+function problemWith(
+  { key, tensor, constant, aliasOf }: StateEntry,
+  state: ReadonlyMap<string, unknown>,
+): string | undefined {
+  const value = state.get(key);
   if (!(value instanceof Tensor)) {
     return `While copying the parameter named "${key}", expected a Tensor from checkpoint but received ${describe(value)}.`;
   }
@@ -66,6 +74,10 @@ function problemWith({ key, tensor, constant }: StateEntry, value: unknown): str
   }
   if (constant === true && !source.to({ dtype: tensor.dtype, device: tensor.device }).equal(tensor)) {
     return `The values of "${key}" are not those that this model computes with, so its results would differ.`;
+  }
+  const twin = aliasOf === undefined ? undefined : state.get(aliasOf);
+  if (twin instanceof Tensor && sameShape(twin.shape, value.shape) && !value.equal(twin)) {
+    return `The values of "${key}" and "${aliasOf}" differ, but in this model they are one parameter.`;
   }
   return undefined;
 }

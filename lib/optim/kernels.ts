@@ -6,26 +6,25 @@ import type { Tensor } from '../tensor/tensor';
 type Tensors = readonly Tensor[];
 
 /** `aten::_fused_adamw_`: one AdamW step over all tensors, in place. */
-export const fusedAdamW =
-  bind<
-    (
-      params: Tensors,
-      gradients: Tensors,
-      expAvgs: Tensors,
-      expAvgSqs: Tensors,
-      maxExpAvgSqs: Tensors,
-      steps: Tensors,
-      options: {
-        lr: number;
-        beta1: number;
-        beta2: number;
-        weightDecay: number;
-        eps: number;
-        amsgrad: boolean;
-        maximize: boolean;
-      },
-    ) => void
-  >('_fused_adamw_');
+export const fusedAdamW = bind<
+  (
+    params: Tensors,
+    gradients: Tensors,
+    expAvgs: Tensors,
+    expAvgSqs: Tensors,
+    maxExpAvgSqs: Tensors,
+    steps: Tensors,
+    options: {
+      lr: number;
+      beta1: number;
+      beta2: number;
+      weightDecay: number;
+      eps: number;
+      amsgrad: boolean;
+      maximize: boolean;
+    },
+  ) => void
+>('_fused_adamw_');
 
 /** `aten::_fused_sgd_`: one SGD step over all tensors, in place. */
 export const fusedSgd = bind<

@@ -160,7 +160,7 @@ export abstract class Optimizer<Group extends ParameterGroup = ParameterGroup> {
   }
 
   /** A value of a loaded state as it is kept: tensors copied, in the parameter's dtype, on its device, with its strides. */
-  protected copyValue(parameter: Parameter, key: string, value: unknown): unknown {
+  protected copyValue(parameter: Parameter, _key: string, value: unknown): unknown {
     return value instanceof Tensor ? emptyLike(parameter).copy_(value) : value;
   }
 

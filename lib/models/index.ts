@@ -1,0 +1,9 @@
+/** Models, and the checkpoint layouts that they read and write. */
+export { GPTModel } from './gpt';
+export type { GPTModelOptions, GPTOutput } from './gpt';
+export { completeConfig, configFromJson, configToJson } from './config';
+export type { Activation, GPTConfig, GPTOptions } from './config';
+export { KVCache } from './kv-cache';
+export type { KVCacheSize } from './kv-cache';
+export { detectLayout, layoutByName } from './layouts';
+export type { Layout } from './layouts';

@@ -1,0 +1,60 @@
+import { Embedding } from '../nn/embedding';
+import { normal_, ones_, zeros_ } from '../nn/init';
+import { initLinearBias_, initLinearWeight_, Linear } from '../nn/linear';
+import type { Module } from '../nn/module';
+import { emptyLike } from '../tensor/generated/functions';
+import { noGrad } from '../tensor/autograd';
+import { tidy } from '../tensor/scope';
+import type { Tensor } from '../tensor/tensor';
+import type { GPTConfig } from './config';
+import { isParameter, partOf } from './layouts/layout';
+import type { Layout, LayoutParameter } from './layouts/layout';
+
+/** The tensors that one module of the family's model draws. */
+interface Draw {
+  kind: 'linear' | 'embedding' | 'norm';
+  weight: Tensor;
+  bias: Tensor | undefined;
+}
+
+/**
+ * Draws initial weights as the family's own Python program does, module by module in its order: from the same seed the
+ * weights are the same bit for bit, although they lie here in fused parameters.
+ */
+export function initialise(model: Module, layout: Layout, config: GPTConfig): void {
+  noGrad(() =>
+    tidy(() => {
+      const draws = layout.modules(config).flatMap(({ tensors }) => drawOf(model, tensors.filter(isParameter)) ?? []);
+      draws.forEach(drawDefault);
+      if (layout.initialisation === 'normal_02') draws.forEach(drawNormal);
+    }),
+  );
+}
+
+function drawOf(model: Module, [weight, bias]: LayoutParameter[]): Draw | undefined {
+  if (weight === undefined) return undefined;
+  const parameters = new Map(model.namedParameters());
+  const tensor = (line: LayoutParameter): Tensor => partOf(parameters.get(line.parameter)!.detach(), line);
+  const owner = new Map(model.namedModules()).get(weight.parameter.replace(/\.[^.]*$/, ''));
+  const kind = owner instanceof Linear || weight.alias ? 'linear' : owner instanceof Embedding ? 'embedding' : 'norm';
+  // The Python model draws a weight of its own before it ties it to another.
+  const target = weight.alias === true ? emptyLike(tensor(weight)) : tensor(weight);
+  return { kind, weight: target, bias: bias === undefined ? undefined : tensor(bias) };
+}
+
+function drawDefault({ kind, weight, bias }: Draw): void {
+  if (kind === 'embedding') normal_(weight);
+  else if (kind === 'linear') {
+    initLinearWeight_(weight);
+    if (bias !== undefined) initLinearBias_(bias, weight);
+  } else {
+    ones_(weight);
+    if (bias !== undefined) zeros_(bias);
+  }
+}
+
+function drawNormal({ kind, weight, bias }: Draw): void {
+  if (kind === 'norm') return;
+  normal_(weight, 0, 0.02);
+  if (bias !== undefined) zeros_(bias);
+}

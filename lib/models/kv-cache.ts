@@ -1,0 +1,96 @@
+import { TorchBindError } from '../errors';
+import { empty } from '../tensor/creation';
+import type { DType } from '../tensor/dtype';
+import { dispose, keep } from '../tensor/scope';
+import type { Tensor } from '../tensor/tensor';
+
+export interface KVCacheSize {
+  nLayer: number;
+  /** Sequences that are generated side by side. */
+  batchSize: number;
+  nHead: number;
+  /** Positions that there is room for. */
+  blockSize: number;
+  headSize: number;
+  dtype?: DType;
+  device?: string;
+}
+
+/**
+ * Keys and values of the positions that a model has seen, so that each further token costs one position and not all.
+ * One is made by `gpt.makeCache()`. Its memory lives outside `tidy()` scopes, until `dispose()`.
+ */
+export class KVCache {
+  /** For each layer, (B, heads, positions, head size). */
+  private readonly keys: Tensor[];
+  private readonly values: Tensor[];
+  private used = 0;
+
+  constructor(readonly size: KVCacheSize) {
+    const { nLayer, batchSize, nHead, blockSize, headSize, dtype, device } = size;
+    const make = (): Tensor => keep(empty([batchSize, nHead, blockSize, headSize], { dtype, device }));
+    this.keys = Array.from({ length: nLayer }, make);
+    this.values = Array.from({ length: nLayer }, make);
+  }
+
+  /** Positions that are filled. */
+  get length(): number {
+    return this.used;
+  }
+
+  /** Positions that are free. Without one, `reset()` and run the model over the last tokens again. */
+  get free(): number {
+    return this.size.blockSize - this.used;
+  }
+
+  /** Forgets all positions. */
+  reset(): void {
+    this.used = 0;
+  }
+
+  /**
+   * @internal Stores the keys and values (B, heads, T, head size) of new positions in one layer.
+   * @returns those of all positions so far, as views into the cache
+   */
+  append(layer: number, key: Tensor, value: Tensor): [Tensor, Tensor] {
+    return [this.store(this.keys[layer]!, key), this.store(this.values[layer]!, value)];
+  }
+
+  private store(cache: Tensor, fresh: Tensor): Tensor {
+    const count = fresh.size(2);
+    cache.narrow(2, this.used, count).copy_(fresh);
+    return cache.narrow(2, 0, this.used + count);
+  }
+
+  /** @internal Counts positions that all layers have stored. */
+  advance(count: number): void {
+    this.used += count;
+  }
+
+  /** @internal Refuses tokens (B, T) that do not fit. */
+  check(batchSize: number, count: number): void {
+    if (batchSize !== this.size.batchSize) {
+      throw new TorchBindError(
+        `The cache is for ${this.size.batchSize} sequence(s), but ${batchSize} came.`,
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
+    }
+    if (count > this.free) {
+      throw new TorchBindError(
+        `The cache has room for ${this.free} of ${this.size.blockSize} positions, but ${count} came. ` +
+          'Reset it and run the model over the last tokens again.',
+        'ERR_TORCHBIND_CONTEXT_FULL',
+      );
+    }
+  }
+
+  /** Frees the memory. */
+  dispose(): void {
+    dispose([this.keys, this.values]);
+  }
+
+  /** For `using`. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

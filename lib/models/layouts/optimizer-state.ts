@@ -1,0 +1,220 @@
+import { readStateDict, refuse, stepValue } from '../../optim/optimizer';
+import type { FileGroup, ParameterState } from '../../optim/optimizer';
+import { sameShape, size } from '../../nn/state-dict';
+import { cat } from '../../tensor/generated/functions';
+import { Tensor } from '../../tensor/tensor';
+import { partOf } from './layout';
+import type { KeyedParameter } from './layout';
+
+/**
+ * Optimizer state between the parameters here and those of a layout's family: the same table that maps weights maps
+ * the moments, which have the weights' shapes.
+ */
+
+/** The parameters of each of an optimizer's groups, by their names here, in the optimizer's order. */
+export type GroupNames = readonly (readonly string[])[];
+
+/**
+ * The state dict that the family's own optimizer would have, numbered in the order of the family's parameters within
+ * each group. Moments of fused parameters are taken apart; the parts are copies.
+ */
+export function optimizerToFile(
+  stateDict: ReadonlyMap<string, unknown>,
+  groupNames: GroupNames,
+  table: readonly KeyedParameter[],
+): Map<string, unknown> {
+  const { state, groups } = readStateDict(stateDict);
+  const byName = new Map(
+    groupNames.flatMap((names, i) => names.map((name, j) => [name, state.get(groups[i]!.params[j])])),
+  );
+  const lines = groupNames.map((names) => linesOf(names, table));
+  const fileState = new Map<number, ParameterState>();
+  lines.flat().forEach((line, index) => {
+    const values = byName.get(line.parameter);
+    if (values !== undefined) fileState.set(index, takePart(values, line));
+  });
+  let next = 0;
+  const fileGroups = groups.map(({ values }, i) => {
+    const group = new Map(values);
+    const named = group.delete('param_names') || groups.length > 1;
+    group.delete('params');
+    if (named)
+      group.set(
+        'param_names',
+        lines[i]!.map(({ key }) => key),
+      );
+    return group.set(
+      'params',
+      lines[i]!.map(() => next++),
+    );
+  });
+  return new Map<string, unknown>([
+    ['state', fileState],
+    ['param_groups', fileGroups],
+  ]);
+}
+
+/**
+ * The state dict for an optimizer over the parameters here, from one of the family's optimizer. Parameters are matched
+ * by `param_names` where a group has them, else by the order of the family's parameters within the group.
+ *
+ * @param shapes of the parameters here, by name
+ * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, for what cannot be carried over exactly
+ */
+export function optimizerFromFile(
+  stateDict: ReadonlyMap<string, unknown>,
+  groupNames: GroupNames,
+  table: readonly KeyedParameter[],
+  shapes: ReadonlyMap<string, readonly number[]>,
+): Map<string, unknown> {
+  const { state, groups } = readStateDict(stateDict);
+  const lines = matchLines(groups, groupNames, table);
+  for (const index of state.keys()) {
+    if (!lines.has(index))
+      throw refuse(`it holds state for parameter ${String(index)}, which is in none of its groups.`);
+  }
+  const parts = new Map<string, Part[]>();
+  for (const [index, line] of lines) {
+    const values = state.get(index);
+    if (values !== undefined) checkShapes(values, line, shapes.get(line.parameter)!);
+    parts.set(line.parameter, [...(parts.get(line.parameter) ?? []), { line, values }]);
+  }
+  const ownState = new Map<number, ParameterState>();
+  groupNames.flat().forEach((name, index) => {
+    const values = join(parts.get(name)!);
+    if (values !== undefined) ownState.set(index, values);
+  });
+  let next = 0;
+  const ownGroups = groups.map(({ values }, i) => {
+    const group = new Map(values);
+    if (group.has('param_names')) group.set('param_names', [...groupNames[i]!]);
+    return group.set(
+      'params',
+      groupNames[i]!.map(() => next++),
+    );
+  });
+  return new Map<string, unknown>([
+    ['state', ownState],
+    ['param_groups', ownGroups],
+  ]);
+}
+
+/** State of a part of a parameter; undefined where the file has none. */
+interface Part {
+  line: KeyedParameter;
+  values: ParameterState | undefined;
+}
+
+/** The family's parameters that make up the named ones, in the family's order. */
+function linesOf(names: readonly string[], table: readonly KeyedParameter[]): KeyedParameter[] {
+  const wanted = new Set(names);
+  return table.filter((line) => wanted.has(line.parameter));
+}
+
+function takePart(values: ParameterState, line: KeyedParameter): ParameterState {
+  if (line.rows === undefined) return values;
+  return new Map(
+    Array.from(values, ([key, value]) => {
+      if (!(value instanceof Tensor)) return [key, value];
+      return [key, (value.ndim === 0 ? value : partOf(value, line)).clone()];
+    }),
+  );
+}
+
+/** The line of the table that each number in the file stands for. */
+function matchLines(
+  groups: readonly FileGroup[],
+  groupNames: GroupNames,
+  table: readonly KeyedParameter[],
+): Map<unknown, KeyedParameter> {
+  if (groups.length !== groupNames.length) {
+    throw refuse(`it has ${groups.length} parameter group(s), the optimizer ${groupNames.length}.`);
+  }
+  const matched = new Map<unknown, KeyedParameter>();
+  groups.forEach(({ params, values }, i) => {
+    const lines = linesOf(groupNames[i]!, table);
+    if (params.length !== lines.length) {
+      throw refuse(
+        `its parameter group ${i} has ${params.length} parameter(s), but the model's group has ${lines.length}, ` +
+          `${lines[0]?.key ?? 'none'} to ${lines.at(-1)?.key ?? 'none'}.`,
+      );
+    }
+    const names: unknown = values.get('param_names');
+    const ordered = Array.isArray(names) ? byNames(names.map(String), lines, i) : lines;
+    params.forEach((index, j) => matched.set(index, ordered[j]!));
+  });
+  return matched;
+}
+
+function byNames(names: readonly string[], lines: readonly KeyedParameter[], group: number): KeyedParameter[] {
+  const byKey = new Map(lines.map((line) => [line.key, line]));
+  const strangers = names.filter((name) => !byKey.has(name));
+  if (strangers.length > 0 || new Set(names).size !== lines.length) {
+    const missing = [...byKey.keys()].filter((key) => !names.includes(key));
+    throw refuse(
+      `the param_names of its group ${group} are not those of the optimizer's group. ` +
+        `Only in the file: ${list(strangers)}. Only in the model: ${list(missing)}.`,
+    );
+  }
+  return names.map((name) => byKey.get(name)!);
+}
+
+function list(names: readonly string[]): string {
+  if (names.length === 0) return 'none';
+  return names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '');
+}
+
+function checkShapes(values: ParameterState, { key, rows }: KeyedParameter, shape: readonly number[]): void {
+  const expected = rows === undefined ? shape : [rows[1] - rows[0], ...shape.slice(1)];
+  for (const [name, value] of values) {
+    if (name === 'step' || !(value instanceof Tensor) || sameShape(value.shape, expected)) continue;
+    throw refuse(
+      `${name} for ${key} has shape ${size(value.shape)}, the parameter ${size(expected)}. ` +
+        'The state belongs to another model, or to parameters in another order.',
+    );
+  }
+}
+
+/** The state of a parameter from that of its parts, which must have been updated together. */
+function join(parts: readonly Part[]): ParameterState | undefined {
+  const present = parts.filter((part) => part.values !== undefined);
+  if (present.length === 0) return undefined;
+  const first = present[0]!;
+  if (present.length < parts.length) {
+    const absent = parts.find((part) => part.values === undefined)!;
+    throw refuse(
+      `there is state for ${first.line.key} but none for ${absent.line.key}. ` +
+        'Here both are parts of one parameter, which is updated as a whole.',
+    );
+  }
+  if (parts.length === 1) return first.values;
+  checkSteps(parts);
+  const inOrder = [...parts].sort((a, b) => a.line.rows![0] - b.line.rows![0]);
+  return new Map(
+    Array.from(first.values!, ([name, value]) => {
+      if (name === 'step' || !(value instanceof Tensor)) return [name, value];
+      return [name, cat(inOrder.map((part) => tensorOf(part, name)))];
+    }),
+  );
+}
+
+function checkSteps(parts: readonly Part[]): void {
+  const [first, ...others] = parts;
+  const expected = stepOf(first!);
+  const other = others.find((part) => stepOf(part) !== expected);
+  if (other === undefined) return;
+  throw refuse(
+    `${first!.line.key} was updated ${expected ?? 'an unknown number of'} times but ${other.line.key} ${stepOf(other) ?? 'an unknown number of'} times. ` +
+      'Here both are parts of one parameter, which has one step count.',
+  );
+}
+
+function stepOf({ values }: Part): number | undefined {
+  return values!.has('step') ? stepValue(values!.get('step')) : undefined;
+}
+
+function tensorOf({ line, values }: Part, name: string): Tensor {
+  const value = values!.get(name);
+  if (value instanceof Tensor) return value;
+  throw refuse(`${line.key} has no '${name}', which other parts of the same parameter here have.`);
+}
