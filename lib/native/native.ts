@@ -1,0 +1,30 @@
+/** The addon of this environment (the main thread or a worker), loaded when it is first needed. */
+import { TorchBindError } from '../errors';
+import type { Binding } from './binding';
+import { loadAddon, type LoadedAddon } from './load';
+
+let loaded: LoadedAddon | undefined;
+
+/** Shared with C++: state[0] tells how a new tensor outside any scope is kept. */
+export const state = new Uint32Array(4);
+
+/** @throws {TorchBindError} `ERR_TORCHBIND_LOAD`, with what was tried and what to do. */
+export function native(): Binding {
+  return (loaded ?? load()).binding;
+}
+
+/** What was loaded, and from where. */
+export function loadedAddon(): LoadedAddon {
+  return loaded ?? load();
+}
+
+/** Root of the libtorch in use: the directory that holds `include/` and `lib/`. */
+export function libtorchDirectory(): string {
+  return loadedAddon().libtorch.root;
+}
+
+function load(): LoadedAddon {
+  const addon = loadAddon();
+  addon.binding.setup({ TorchBindError, state });
+  return (loaded = addon);
+}
