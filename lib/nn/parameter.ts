@@ -1,3 +1,4 @@
+import { markParameter } from '../formats/parameter-mark';
 import { keep } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
 
@@ -17,5 +18,6 @@ export class Parameter extends Tensor {
     super(own.handle);
     this.token = own.token;
     this.requiresGrad = options.requiresGrad ?? true;
+    markParameter(this);
   }
 }

@@ -27,7 +27,8 @@ export interface Hyperparameter {
   name: string;
   /** Value when neither the caller nor a loaded file gives one. */
   default: unknown;
-  kind: 'float' | 'floats' | 'plain';
+  /** `float` is written as a Python float even where it is integral, `number` as what it is. */
+  kind: 'float' | 'floats' | 'number' | 'plain';
 }
 
 /** State of one parameter, by PyTorch's keys. */
@@ -272,7 +273,7 @@ function checkShapes(parameter: Parameter, values: ParameterState, index: unknow
 }
 
 function pack(value: unknown, kind: Hyperparameter['kind']): unknown {
-  if (kind === 'plain') return value;
+  if (kind === 'plain' || kind === 'number') return value;
   if (kind === 'float') return pythonFloat(value as number);
   return Tuple.from(value as number[], pythonFloat);
 }
@@ -284,7 +285,7 @@ function pythonFloat(value: number): number | Float {
 
 function unpack(value: unknown, kind: Hyperparameter['kind'], key: string): unknown {
   if (kind === 'plain') return value;
-  if (kind === 'float') return numberOf(value, key);
+  if (kind === 'float' || kind === 'number') return numberOf(value, key);
   if (!Array.isArray(value)) throw refuse(`'${key}' should be a pair of numbers but is ${describe(value)}.`);
   return value.map((item) => numberOf(item, key));
 }

@@ -41,9 +41,9 @@ const OPTION_NAMES = ['lr', 'momentum', 'dampening', 'weightDecay', 'nesterov', 
 function hyperparameters(options: SGDOptions): Hyperparameter[] {
   return [
     { file: 'lr', name: 'lr', default: options.lr ?? 1e-3, kind: 'float' },
-    { file: 'momentum', name: 'momentum', default: options.momentum ?? 0, kind: 'float' },
-    { file: 'dampening', name: 'dampening', default: options.dampening ?? 0, kind: 'float' },
-    { file: 'weight_decay', name: 'weightDecay', default: options.weightDecay ?? 0, kind: 'float' },
+    { file: 'momentum', name: 'momentum', default: options.momentum ?? 0, kind: 'number' },
+    { file: 'dampening', name: 'dampening', default: options.dampening ?? 0, kind: 'number' },
+    { file: 'weight_decay', name: 'weightDecay', default: options.weightDecay ?? 0, kind: 'number' },
     { file: 'nesterov', name: 'nesterov', default: options.nesterov ?? false, kind: 'plain' },
     { file: 'maximize', name: 'maximize', default: options.maximize ?? false, kind: 'plain' },
     { file: 'foreach', name: 'foreach', default: null, kind: 'plain' },
