@@ -2,6 +2,7 @@
 
 #include <ATen/Functions.h>
 
+#include <algorithm>
 #include <unordered_set>
 #include <utility>
 
@@ -85,7 +86,10 @@ size_t storage_bytes(const at::Tensor& tensor) {
 void ExternalMemory::retain(Napi::BasicEnv env, const at::Tensor& tensor) {
   const int64_t bytes = static_cast<int64_t>(storage_bytes(tensor));
   Entry& entry = storages_.try_emplace(storage_key(tensor), Entry{bytes, 0}).first->second;
-  if (entry.holders++ == 0) Napi::MemoryManagement::AdjustExternalMemory(env, entry.bytes);
+  if (entry.holders++ > 0) return;
+  total_ += bytes;
+  Napi::MemoryManagement::AdjustExternalMemory(env, bytes);
+  collect_if_due(env);
 }
 
 void ExternalMemory::release(Napi::BasicEnv env, const void* storage) {
@@ -93,7 +97,22 @@ void ExternalMemory::release(Napi::BasicEnv env, const void* storage) {
   if (found == storages_.end() || --found->second.holders > 0) return;
   const int64_t bytes = found->second.bytes;
   storages_.erase(found);
+  total_ -= bytes;
   Napi::MemoryManagement::AdjustExternalMemory(env, -bytes);
+}
+
+// V8 starts to mark when 64 MB came in, but then takes its time, and a loop that makes tensors outruns it. Bytes beyond
+// its hard limit make it collect at once, so they are reported for a moment.
+void ExternalMemory::collect_if_due(Napi::BasicEnv env) {
+  constexpr int64_t kDue = int64_t{96} << 20;
+  constexpr int64_t kBeyondAnyLimit = int64_t{1} << 46;
+  if (total_ < after_last_collection_ + std::max(kDue, after_last_collection_ / 2)) {
+    after_last_collection_ = std::min(after_last_collection_, total_);
+    return;
+  }
+  Napi::MemoryManagement::AdjustExternalMemory(env, kBeyondAnyLimit);
+  Napi::MemoryManagement::AdjustExternalMemory(env, -kBeyondAnyLimit);
+  after_last_collection_ = total_;
 }
 
 namespace {

@@ -47,6 +47,10 @@ class ExternalMemory {
   void release(Napi::BasicEnv env, const void* storage);
 
  private:
+  void collect_if_due(Napi::BasicEnv env);
+
+  int64_t total_ = 0;
+  int64_t after_last_collection_ = 0;
   struct Entry {
     int64_t bytes;
     uint32_t holders;
