@@ -51,8 +51,8 @@ async function syncDirectory(directory: string): Promise<void> {
 }
 
 /** Errors of the operating system get the path and our type; all others pass. */
-function asFailure(target: string, error: unknown): unknown {
-  if (!(error instanceof Error) || !('syscall' in error)) return error;
+function asFailure(target: string, error: unknown): Error {
+  if (!(error instanceof Error) || !('syscall' in error)) return error as Error;
   const { code, message } = error as NodeJS.ErrnoException;
   let reason = message;
   if (code === 'ENOENT') reason = 'its directory does not exist';

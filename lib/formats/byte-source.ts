@@ -1,4 +1,5 @@
-import { constants, type Stats } from 'node:fs';
+import { constants } from 'node:buffer';
+import { constants as fsConstants, type Stats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { CheckpointCode, CheckpointError } from './errors';
 
@@ -59,6 +60,9 @@ export class ByteSource {
   }
 
   private async readFile(offset: number, length: number): Promise<Buffer> {
+    if (length > constants.MAX_LENGTH) {
+      throw new CheckpointError(`${length} bytes are too many for one buffer`, CheckpointCode.unsupported, { offset });
+    }
     const buffer = Buffer.allocUnsafe(length);
     for (let done = 0; done < length;) {
       const { bytesRead } = await this.file.read(buffer, done, Math.min(length - done, largestRead), offset + done);
@@ -75,7 +79,7 @@ export class ByteSource {
 async function openFile(path: string): Promise<FileHandle> {
   try {
     // Never blocks: opening a FIFO for reading would wait for a writer.
-    return await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    return await open(path, fsConstants.O_RDONLY | (fsConstants.O_NONBLOCK ?? 0));
   } catch (error) {
     const reason =
       (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message;

@@ -23,5 +23,5 @@ export async function forEachConcurrent<T>(
     }
   };
   const results = await Promise.allSettled(Array.from({ length: Math.min(limit, items.length) }, worker));
-  for (const result of results) if (result.status === 'rejected') throw result.reason;
+  for (const result of results) if (result.status === 'rejected') throw result.reason as Error;
 }

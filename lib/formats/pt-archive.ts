@@ -11,6 +11,9 @@ import { ZipReader, type ZipRecord } from './zip-reader';
 
 const pickleRecord = 'data.pkl';
 
+/** Text of the pickle becomes strings, of which none can be longer than this in JavaScript. */
+const maxPickleSize = 2 ** 29 - 1024;
+
 /** The container versions that PyTorch 2.13 reads. */
 const oldestVersion = 1;
 const newestVersion = 10;
@@ -38,7 +41,7 @@ export class PtArchive {
     requireTensors(zip, source.path);
     await checkVersion(zip);
     const bigEndian = await isBigEndian(zip);
-    return new PtArchive(source, zip, await zip.read(zip.records.get(pickleRecord)!), bigEndian);
+    return new PtArchive(source, zip, await readPickleRecord(zip), bigEndian);
   }
 
   recordOf(storage: StorageRef): ZipRecord {
@@ -123,6 +126,13 @@ function refuseReferences(root: unknown): void {
     if (node instanceof Map) for (const item of node.values()) todo.push(item);
     if (node instanceof OrderedDict) for (const item of node.attributes.values()) todo.push(item);
   }
+}
+
+async function readPickleRecord(zip: ZipReader): Promise<Buffer> {
+  const record = zip.records.get(pickleRecord)!;
+  if (record.size <= maxPickleSize) return zip.read(record);
+  const message = `the pickle has ${record.size} bytes; at most ${maxPickleSize} are read`;
+  throw new CheckpointError(message, CheckpointCode.unsupported, { record: pickleRecord });
 }
 
 async function checkVersion(zip: ZipReader): Promise<void> {

@@ -96,7 +96,7 @@ export class SavedStorages {
     const strides = native().strides(handle);
     const args = Tuple.of<unknown>(
       storageId(storage, dtype),
-      offset,
+      clamp(offset, storage.size / dtype.itemSize),
       Tuple.from(shape),
       Tuple.from(strides),
       requiresGrad,

@@ -8,6 +8,9 @@ import { ByteArray, Float, isPythonInt, OrderedDict, Tuple } from './types';
 /** Python's own limit on the digits of an int in text form, which protocols 0 and 1 use. */
 const maxIntDigits = 4300;
 
+/** An int of more bytes than this is no number that a checkpoint holds, and slow to make. */
+const maxIntBytes = 2 ** 20;
+
 const highestProtocol = 5;
 
 export interface PickleReaderOptions {
@@ -101,7 +104,7 @@ class PickleReader {
       case Op.LONG1:
         return littleEndianInt(cursor.take(cursor.uint8()));
       case Op.LONG4:
-        return littleEndianInt(cursor.take(this.nonNegative(cursor.int32())));
+        return littleEndianInt(cursor.take(this.intLength(cursor.int32())));
       case Op.BINFLOAT:
         return this.float(cursor.float64());
       case Op.NONE:
@@ -294,8 +297,8 @@ class PickleReader {
   }
 
   private tuple(length: number): boolean {
-    const items = new Tuple();
-    for (let i = 0; i < length; i++) items.unshift(this.pop());
+    const items = new Tuple(length);
+    for (let i = length - 1; i >= 0; i--) items[i] = this.pop();
     this.stack.push(items);
     return true;
   }
@@ -398,6 +401,11 @@ class PickleReader {
     if (Object.hasOwn(special, line)) return special[line]!;
     if (!/^-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(line)) throw this.fail('a float is not a number in decimal');
     return this.float(Number(line));
+  }
+
+  private intLength(length: number): number {
+    if (length > maxIntBytes) throw this.fail(`an int of ${length} bytes; at most ${maxIntBytes} are read`);
+    return this.nonNegative(length);
   }
 
   private nonNegative(length: number): number {

@@ -45,7 +45,7 @@ const batchSize = 1000;
  * Bytes objects are written as text (see `bytes`), and a JavaScript string can hold no more than 2^29 - 24
  * characters.
  */
-const maxBytes = 2 ** 28;
+const maxBytes = 2 ** 27;
 
 /** One value on its way into the pickle, linked to its container for messages; or an action to take in its turn. */
 interface Task {
