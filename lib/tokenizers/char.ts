@@ -13,6 +13,7 @@ export type UnknownCharacters = 'error' | 'skip';
  */
 export class CharTokenizer implements Tokenizer {
   readonly kind = 'char';
+  readonly startId = 0;
   /** The vocabulary: `chars[id]`. */
   readonly chars: readonly string[];
   private readonly ids: ReadonlyMap<string, number>;

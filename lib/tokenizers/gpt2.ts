@@ -14,12 +14,13 @@ export class Gpt2Tokenizer implements Tokenizer {
   readonly vocabSize = 50257;
   /** The id of `<|endoftext|>`, which `encode` never gives. */
   readonly endOfText = 50256;
+  readonly startId = this.endOfText;
 
   encode(text: string): Int32Array {
     const { pattern, ranks } = vocabulary();
     const ids: number[] = [];
     for (const [piece] of text.matchAll(pattern)) {
-      const bytes = Buffer.from(piece, 'utf8').latin1Slice();
+      const bytes = Buffer.from(piece, 'utf8').toString('latin1');
       for (const id of bytePairEncode(bytes, ranks)) ids.push(id);
     }
     return Int32Array.from(ids);
@@ -66,7 +67,7 @@ function unpack(packed: PackedRanks): Vocabulary {
     tokens.forEach((token, i) => {
       const rank = Number(first) + i;
       bytes[rank] = Buffer.from(token, 'base64');
-      ranks.set(Buffer.from(token, 'base64').latin1Slice(), rank);
+      ranks.set(Buffer.from(token, 'base64').toString('latin1'), rank);
     });
   }
   for (const [text, id] of Object.entries(packed.special_tokens)) bytes[id] = Buffer.from(text);

@@ -6,6 +6,9 @@ export interface Tokenizer {
   /** Ids lie in [0, vocabSize). A model may have more rows than that (50,304 for the 50,257 of GPT-2). */
   readonly vocabSize: number;
 
+  /** What text without a prompt starts from: the end of the text before, or else the first id. */
+  readonly startId: number;
+
   /** The ids of a text. Throws `ERR_TORCHBIND_UNKNOWN_CHARACTER` where the vocabulary lacks a character. */
   encode(text: string): Int32Array;
 

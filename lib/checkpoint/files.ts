@@ -1,0 +1,107 @@
+import { constants } from 'node:fs';
+import { access, copyFile, link, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { describe } from '../errors';
+import { CheckpointCode, CheckpointError } from '../formats/errors';
+
+/** The files of a bundle, as the Python programs name them. */
+export const bundleFiles = {
+  model: 'model.pt',
+  config: 'config.json',
+  tokenizer: 'tokenizer.json',
+  trainingState: 'training_state.json',
+  optimizer: 'optimizer.pt',
+} as const;
+
+/** Sizes and checksums of a bundle's files; Python's bundles have none. */
+export const manifestFile = 'manifest.json';
+
+export type JsonObject = Record<string, unknown>;
+
+export async function exists(file: string): Promise<boolean> {
+  return access(file, constants.F_OK).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** The object in a JSON file. */
+export async function readJson(file: string): Promise<JsonObject> {
+  const value = parse(file, await readText(file));
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject;
+  throw new CheckpointError(`${file}: expected a JSON object, got ${describe(value)}`, CheckpointCode.format);
+}
+
+/** As `readJson`; undefined where there is no such file. */
+export async function readOptionalJson(file: string): Promise<JsonObject | undefined> {
+  return (await exists(file)) ? readJson(file) : undefined;
+}
+
+async function readText(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new CheckpointError(`cannot read ${file}: ${reason}`, CheckpointCode.open, { cause: error });
+  }
+}
+
+function parse(file: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new CheckpointError(`${file}: not valid JSON: ${(error as Error).message}`, CheckpointCode.format, {
+      cause: error,
+    });
+  }
+}
+
+/** Writes JSON as `json.dumps(value, indent=2)` does, in ASCII, and syncs the file. */
+export async function writeJson(file: string, value: object): Promise<void> {
+  const text = JSON.stringify(value, null, 2).replace(/[\u0080-\uffff]/g, (unit) => {
+    return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
+  const handle = await open(file, 'wx');
+  try {
+    await handle.writeFile(text);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Makes the entries of a directory durable. */
+export async function syncDirectory(directory: string): Promise<void> {
+  if (process.platform === 'win32') return; // Directories cannot be opened there, and renames are durable.
+  const handle = await open(directory, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Gives a file a second name; where the file system has no hard links, a copy. */
+export async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw error;
+    await copyFile(from, to, constants.COPYFILE_EXCL);
+    const handle = await open(to, 'r+');
+    await handle.sync().finally(() => handle.close());
+  }
+}
+
+/** Puts a file that lies elsewhere under `target` too, in one step: a reader finds the old content or the new. */
+export async function installFile(from: string, target: string): Promise<void> {
+  const temporary = path.join(path.dirname(target), `.${path.basename(target)}.installing`);
+  await rm(temporary, { force: true });
+  await linkOrCopy(from, temporary);
+  await rename(temporary, target);
+  await rm(temporary, { force: true }); // Renaming between two names of one file does nothing and leaves both.
+}
+
+export async function makeDirectory(directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true });
+}

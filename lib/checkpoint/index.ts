@@ -1,0 +1,9 @@
+export {
+  type CheckpointEntry,
+  CheckpointManager,
+  type InitializeOptions,
+  type LoadForInferenceOptions,
+  type ManagerOptions,
+  type SaveStateOptions,
+  type TrainingStart,
+} from './manager';

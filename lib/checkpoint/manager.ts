@@ -1,0 +1,321 @@
+import { readdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { checkOptions, describe, TorchBindError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { chooseDevice, GPT } from '../gpt';
+import type { GPTOptions } from '../models/config';
+import { AdamW, type SGD } from '../optim';
+import { dispose } from '../tensor/scope';
+import { type Tokenizer, tokenizerForText } from '../tokenizers';
+import { isBundle, readBundle, type SavedModel } from './bundle';
+import { recoverBundle } from './commit';
+import { bundleFiles, exists, readOptionalJson } from './files';
+import { legacyFiles, readLegacy } from './legacy';
+
+export interface ManagerOptions {
+  /** The directory that holds a directory for each model. Default `checkpoints`. */
+  root?: string;
+}
+
+export interface LoadForInferenceOptions extends ManagerOptions {
+  /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
+  device?: string;
+  /** Name of a single-file checkpoint in the model's directory to open instead of its bundle. */
+  legacyCheckpoint?: string;
+}
+
+export interface InitializeOptions {
+  /** Of a new model. Not used where a model is resumed or a base model is taken: their own config counts. */
+  config?: Partial<GPTOptions>;
+  /** Kind of tokenizer of a new model, and the kind that a base model must have: `gpt2` (default) or `char`. */
+  tokenization?: string;
+  /** The text to train on, from which a new character tokenizer takes its vocabulary. */
+  text?: string;
+  /** Of a new optimizer; a resumed one keeps the learning rate that it was saved with. Default 3e-4. */
+  learningRate?: number;
+  /** Name of a model beside this one to start from, where this one has no checkpoint yet. */
+  initFromModel?: string;
+  /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
+  device?: string;
+}
+
+export interface TrainingStart {
+  model: GPT;
+  optimizer: AdamW;
+  /** Optimizer updates made before, which is the index of the next one. */
+  startStep: number;
+  /** `resume` of the model's own checkpoint, `init` from another model, or `fresh`. */
+  mode: 'resume' | 'init' | 'fresh';
+  /** The directory or file that was opened; null for a fresh model. */
+  source: string | null;
+}
+
+export interface SaveStateOptions {
+  model: GPT;
+  /** Default: the one that the model was last trained with. */
+  optimizer?: AdamW | SGD;
+  /** Optimizer updates made. Default: those of the model's training so far. */
+  step?: number;
+}
+
+/** A checkpoint of a model. */
+export interface CheckpointEntry {
+  /** `bundle` for the five files, `legacy` for all in one, `sampler` for what inference needs. */
+  kind: 'bundle' | 'legacy' | 'sampler';
+  /** Directory or file. */
+  path: string;
+  /** Optimizer updates made; null where that is not known without opening the file. */
+  step: number | null;
+  /** Of all its files, in bytes. */
+  size: number;
+  modified: Date;
+}
+
+const samplerDirectory = 'sampler';
+
+/** The checkpoints of one model, in a directory of its name. Opens what the Python programs saved, old form and new. */
+export class CheckpointManager {
+  /** Where the model's files are. */
+  readonly checkpointDir: string;
+  private readonly root: string;
+
+  /** @throws ERR_TORCHBIND_INVALID_ARGUMENT for a name that is no plain directory name */
+  constructor(
+    readonly name: string,
+    options: ManagerOptions = {},
+  ) {
+    checkOptions(options, ['root'], 'CheckpointManager');
+    this.root = options.root ?? 'checkpoints';
+    this.checkpointDir = path.join(this.root, checkName(name, 'the name of a model'));
+  }
+
+  /**
+   * Opens a model for generating: its bundle, else `latest.pt`, else `final.pt`, or the single file that
+   * `legacyCheckpoint` names.
+   *
+   * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN where there is none, saying what was looked for
+   */
+  static async loadForInference(name: string, options: LoadForInferenceOptions = {}): Promise<GPT> {
+    const { root, device, legacyCheckpoint } = options;
+    checkOptions(options, ['root', 'device', 'legacyCheckpoint'], 'loadForInference');
+    const manager = new CheckpointManager(name, { root });
+    const found = await manager.find(legacyCheckpoint === undefined ? legacyFiles.inference : [legacyCheckpoint], {
+      optimizer: false,
+      bundle: legacyCheckpoint === undefined,
+    });
+    if (found === undefined) throw manager.nothingFound(legacyCheckpoint ?? legacyFiles.inference.join(' or '));
+    dispose(found.saved.optimizerState);
+    return GPT.fromSaved(found.saved, device);
+  }
+
+  /**
+   * What training starts from, in this order: the model's own checkpoint (resume: its config, tokenizer, step and
+   * optimizer count, and `config` is not used); the weights, config and tokenizer of `initFromModel`, with step 0 and a
+   * fresh optimizer; a fresh model.
+   *
+   * @throws CheckpointError where a checkpoint is damaged; ERR_TORCHBIND_INIT_FROM_MODEL where the base model has no
+   *   checkpoint, no tokenizer, or a tokenizer of another kind
+   */
+  async initializeForTraining(options: InitializeOptions = {}): Promise<TrainingStart> {
+    const names = ['config', 'tokenization', 'text', 'learningRate', 'initFromModel', 'device'];
+    checkOptions(options, names, 'initializeForTraining');
+    await recoverBundle(this.checkpointDir);
+    const own = await this.find(legacyFiles.resume, { optimizer: true });
+    if (own !== undefined) return this.resume(own, options);
+    const { initFromModel } = options;
+    return initFromModel === undefined ? this.fresh(options) : this.initFrom(initFromModel, options);
+  }
+
+  private resume({ saved, source }: Found, { learningRate = 3e-4, device }: InitializeOptions): TrainingStart {
+    const model = GPT.fromSaved(saved, device);
+    const optimizer = new AdamW(model.parameters(), { lr: learningRate });
+    if (saved.optimizerState !== null) model.loadOptimizerStateDict(optimizer, saved.optimizerState);
+    dispose(saved.optimizerState);
+    return start(model, optimizer, saved.training.step ?? 0, 'resume', source);
+  }
+
+  private async initFrom(base: string, options: InitializeOptions): Promise<TrainingStart> {
+    const { tokenization, learningRate = 3e-4, device } = options;
+    const manager = new CheckpointManager(base, { root: this.root });
+    const found = await manager.find(legacyFiles.init, { optimizer: false });
+    if (found === undefined) throw refuseBase(base, `it has no checkpoint in ${manager.checkpointDir}`);
+    const { saved, source } = found;
+    dispose(saved.optimizerState);
+    const kind = saved.tokenizer?.kind;
+    if (kind === undefined) throw refuseBase(base, 'it was saved without a tokenizer');
+    if (tokenization !== undefined && kind !== tokenization) {
+      throw refuseBase(base, `its tokenizer is '${kind}', but tokenization is ${describe(tokenization)}`);
+    }
+    const model = GPT.fromSaved({ ...saved, training: { step: null, optimizerFile: null, extra: {} } }, device);
+    return start(model, new AdamW(model.parameters(), { lr: learningRate }), 0, 'init', source);
+  }
+
+  private fresh({
+    config = {},
+    tokenization = 'gpt2',
+    text,
+    learningRate = 3e-4,
+    device,
+  }: InitializeOptions): TrainingStart {
+    const tokenizer = newTokenizer(tokenization, text);
+    const vocabSize = config.vocabSize ?? (tokenizer.kind === 'gpt2' ? paddedGpt2 : tokenizer.vocabSize);
+    if (vocabSize < tokenizer.vocabSize) {
+      throw new TorchBindError(
+        `The model's vocabSize is ${vocabSize}, but the tokenizer has ${tokenizer.vocabSize} tokens.`,
+        'ERR_TORCHBIND_CONFIG',
+      );
+    }
+    const options = { tokenizer, device: chooseDevice(device, config.device ?? 'cpu') };
+    const model = new GPT({ ...config, vocabSize }, options);
+    return start(model, new AdamW(model.parameters(), { lr: learningRate }), 0, 'fresh', null);
+  }
+
+  /** Saves all that resuming needs: weights, config, tokenizer, optimizer and step. Returns the directory. */
+  async saveState(options: SaveStateOptions): Promise<string> {
+    checkOptions(options, ['model', 'optimizer', 'step'], 'saveState');
+    const { model, optimizer = model.optimizer, step = model.step } = options;
+    if (optimizer === undefined || step === null) {
+      throw new TorchBindError(
+        'saveState: give the optimizer and the step (the number of updates made), which resuming needs. ' +
+          'To save a model that is not being trained, use saveWeightsForSampler().',
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
+    }
+    await model.saveCheckpointBundle(this.checkpointDir, { step, optimizer });
+    return this.checkpointDir;
+  }
+
+  /**
+   * Saves what generating needs, weights, config and tokenizer, apart from the training state: into `sampler/` of the
+   * model's directory. Returns that directory, which `GPT.load` opens.
+   */
+  async saveWeightsForSampler(options: { model: GPT }): Promise<string> {
+    checkOptions(options, ['model'], 'saveWeightsForSampler');
+    const directory = this.path(samplerDirectory);
+    await options.model.save(directory);
+    return directory;
+  }
+
+  /** Converts a single-file checkpoint of the model's directory to a bundle beside it. The old file is kept. */
+  async convertLegacy(file = 'latest.pt', options: { overwrite?: boolean } = {}): Promise<string> {
+    checkOptions(options, ['overwrite'], 'convertLegacy');
+    if (options.overwrite !== true && (await isBundle(this.checkpointDir))) {
+      throw new TorchBindError(
+        `convertLegacy: ${this.checkpointDir} already holds a bundle. To replace it, pass { overwrite: true }.`,
+        'ERR_TORCHBIND_EXISTS',
+      );
+    }
+    const { model, step, optimizerState } = await GPT.loadLegacy(this.path(file), { device: 'cpu' });
+    try {
+      const training = { optimizerState, ...(step === null ? {} : { step }) };
+      await model.saveCheckpointBundle(this.checkpointDir, training);
+    } finally {
+      model.dispose();
+      dispose(optimizerState);
+    }
+    return this.checkpointDir;
+  }
+
+  /** The checkpoints in the model's directory, the newest first. */
+  async list(): Promise<CheckpointEntry[]> {
+    const entries = [
+      await bundleEntry('bundle', this.checkpointDir),
+      await bundleEntry('sampler', this.path(samplerDirectory)),
+    ];
+    const names = await readdir(this.checkpointDir).catch(() => []);
+    const own: readonly string[] = Object.values(bundleFiles);
+    for (const name of names.filter((file) => file.endsWith('.pt') && !own.includes(file))) {
+      const { size, mtime } = await stat(this.path(name));
+      entries.push({ kind: 'legacy', path: this.path(name), step: null, size, modified: mtime });
+    }
+    const found = entries.filter((entry) => entry !== undefined);
+    return found.sort((a, b) => b.modified.getTime() - a.modified.getTime());
+  }
+
+  /** Path of a file in the model's directory. */
+  path(file: string): string {
+    return path.join(this.checkpointDir, checkName(file, 'the name of a file'));
+  }
+
+  /** The bundle, where it may be taken, or else the first of the single files. */
+  private async find(
+    files: readonly string[],
+    { optimizer, bundle = true }: { optimizer: boolean; bundle?: boolean },
+  ): Promise<Found | undefined> {
+    const where = { device: 'cpu', optimizer };
+    if (bundle && (await isBundle(this.checkpointDir))) {
+      return { saved: await readBundle(this.checkpointDir, where), source: this.checkpointDir };
+    }
+    for (const file of files) {
+      const source = this.path(file);
+      if (await exists(source)) return { saved: await readLegacy(source, where), source };
+    }
+    return undefined;
+  }
+
+  private nothingFound(files: string): CheckpointError {
+    return new CheckpointError(
+      `There is no checkpoint of '${this.name}': ${this.checkpointDir} holds neither ${bundleFiles.model} with ` +
+        `${bundleFiles.config} nor ${files}.`,
+      CheckpointCode.open,
+    );
+  }
+}
+
+interface Found {
+  saved: SavedModel;
+  source: string;
+}
+
+/** Rows of the token embedding for GPT-2's 50,257 tokens: a multiple of 64, as the Python programs have it. */
+const paddedGpt2 = 50304;
+
+function start(
+  model: GPT,
+  optimizer: AdamW,
+  startStep: number,
+  mode: TrainingStart['mode'],
+  source: string | null,
+): TrainingStart {
+  model.setTraining(optimizer, startStep);
+  return { model, optimizer, startStep, mode, source };
+}
+
+function newTokenizer(tokenization: string, text: string | undefined): Tokenizer {
+  if (tokenization === 'char' && (text === undefined || text === '')) {
+    throw new TorchBindError(
+      "A new 'char' tokenizer takes its vocabulary from the text: give a text that is not empty.",
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
+  }
+  return tokenizerForText(tokenization, text ?? '');
+}
+
+async function bundleEntry(kind: 'bundle' | 'sampler', directory: string): Promise<CheckpointEntry | undefined> {
+  if (!(await isBundle(directory))) return undefined;
+  const sizes = await Promise.all(Object.values(bundleFiles).map((name) => sizeOf(path.join(directory, name))));
+  const { mtime } = await stat(path.join(directory, bundleFiles.model));
+  const state = await readOptionalJson(path.join(directory, bundleFiles.trainingState));
+  const step = typeof state?.step === 'number' ? state.step : null;
+  return { kind, path: directory, step, size: sizes.reduce((sum, size) => sum + size, 0), modified: mtime };
+}
+
+async function sizeOf(file: string): Promise<number> {
+  return stat(file).then(
+    ({ size }) => size,
+    () => 0,
+  );
+}
+
+function refuseBase(base: string, reason: string): TorchBindError {
+  return new TorchBindError(`Cannot start from the model '${base}': ${reason}.`, 'ERR_TORCHBIND_INIT_FROM_MODEL');
+}
+
+/** A name that stays within its directory. */
+function checkName(name: unknown, what: string): string {
+  if (typeof name === 'string' && name !== '' && name !== '.' && name !== '..' && !/[/\\\0]/.test(name)) return name;
+  throw new TorchBindError(
+    `CheckpointManager: ${what} must not be empty, '.' or '..', or hold a path separator; got ${describe(name)}`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}

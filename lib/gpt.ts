@@ -1,0 +1,198 @@
+import { stat } from 'node:fs/promises';
+import { checkOptions } from './errors';
+import { readBundle, readWeightsFile, type SavedModel, writeBundle, writeWeights } from './checkpoint/bundle';
+import type { JsonObject } from './checkpoint/files';
+import { readLegacy } from './checkpoint/legacy';
+import { CheckpointCode, CheckpointError } from './formats/errors';
+import {
+  type GenerateOptions,
+  generateText,
+  type GenerateTokensOptions,
+  streamText,
+  streamTokens,
+} from './models/generate';
+import type { GPTConfig, GPTOptions } from './models/config';
+import { GPTModel, type GPTModelOptions } from './models/gpt';
+import { detectLayout } from './models/layouts';
+import { AdamW, type SGD } from './optim';
+import { cuda } from './tensor/device';
+import { dispose } from './tensor/scope';
+import type { Tokenizer } from './tokenizers';
+import { fit, type FitOptions, type FitResult } from './train';
+
+export interface LoadModelOptions {
+  /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
+  device?: string;
+}
+
+export interface SaveBundleOptions {
+  /** Optimizer updates made. Default: those of the model's training so far. */
+  step?: number;
+  /** The optimizer to save. Default: the one that the model was last trained with. */
+  optimizer?: AdamW | SGD;
+  /** Instead of an optimizer: its state dict in the layout's form, as Python's `optimizer.state_dict()` gives it. */
+  optimizerState?: ReadonlyMap<string, unknown> | null;
+}
+
+/** What `GPT.loadLegacy` gives. */
+export interface LegacyCheckpoint {
+  model: GPT;
+  tokenizer: Tokenizer | null;
+  /** Optimizer updates made; null where the file does not say. */
+  step: number | null;
+  /** As Python's optimizer wrote it; `model.loadOptimizerStateDict(optimizer, optimizerState)` takes it. */
+  optimizerState: Map<string, unknown> | null;
+  config: GPTConfig;
+}
+
+/**
+ * A GPT that trains, generates, and reads and writes the checkpoints of PyTorch programs.
+ *
+ * The checkpoint's layout, that is its keys and their order, stays with the model: it is saved in the one it came in.
+ */
+export class GPT extends GPTModel {
+  #optimizer: AdamW | SGD | undefined;
+  #step: number | null = null;
+  #extra: JsonObject = {};
+
+  constructor(config: GPTOptions, options?: GPTModelOptions) {
+    super(config, options);
+  }
+
+  /** The optimizer that the model was last trained with, or that was resumed with it. */
+  get optimizer(): AdamW | SGD | undefined {
+    return this.#optimizer;
+  }
+
+  /** Optimizer updates made; null for a model that was never trained here and whose files do not say. */
+  get step(): number | null {
+    return this.#step;
+  }
+
+  /**
+   * Trains the model on a text; a second call goes on with the same optimizer.
+   *
+   * @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_UNKNOWN_OPTION, ERR_TORCHBIND_UNKNOWN_CHARACTER before anything
+   *   is done; ERR_TORCHBIND_NONFINITE_LOSS in between
+   */
+  async fit(options: FitOptions): Promise<FitResult> {
+    const optimizer = options.optimizer ?? this.#optimizer;
+    const continued = optimizer !== undefined && optimizer === this.#optimizer;
+    const startStep = options.startStep ?? (continued ? (this.#step ?? 0) : 0);
+    const result = await fit(this, { ...options, optimizer, startStep }, (directory, step, trained) =>
+      this.saveCheckpointBundle(directory, { step, optimizer: trained }),
+    );
+    this.setTraining(result.optimizer, result.step);
+    return result;
+  }
+
+  /** Makes this optimizer the one that `fit` goes on with and that bundles are saved with. */
+  setTraining(optimizer: AdamW | SGD | undefined, step: number | null): void {
+    this.#optimizer = optimizer;
+    this.#step = step;
+  }
+
+  /**
+   * The prompt and the text that the model writes after it. An empty prompt begins a new text.
+   *
+   * @throws ERR_TORCHBIND_NO_TOKENIZER, ERR_TORCHBIND_INVALID_ARGUMENT; the signal's reason when it is aborted
+   */
+  generate(prompt: string, options?: GenerateOptions): Promise<string> {
+    return generateText(this, prompt, options);
+  }
+
+  /** The text after the prompt, in pieces as it is written. Leaving the loop ends the generation. */
+  stream(prompt: string, options?: GenerateOptions): AsyncGenerator<string, void, undefined> {
+    return streamText(this, prompt, options);
+  }
+
+  /** Token ids that the model writes after those of the prompt, one at a time. Needs no tokenizer. */
+  generateTokens(prompt: ArrayLike<number>, options?: GenerateTokensOptions): AsyncGenerator<number, void, undefined> {
+    return streamTokens(this, prompt, options);
+  }
+
+  /**
+   * Writes what inference needs into a directory: `model.pt`, `config.json` and `tokenizer.json`. A training state that
+   * is there stays as it is.
+   */
+  async save(directory: string): Promise<void> {
+    await writeWeights(directory, this);
+  }
+
+  /**
+   * Writes the model's bundle, which replaces the one in the directory: the weights, the config and the tokenizer, and
+   * what resuming needs, the step and the optimizer, where these are known. At every moment the directory holds the old
+   * bundle or the new one.
+   *
+   * @throws ERR_TORCHBIND_SAVE where a file cannot be written; the old bundle then stands
+   */
+  async saveCheckpointBundle(directory: string, options: SaveBundleOptions = {}): Promise<void> {
+    checkOptions(options, ['step', 'optimizer', 'optimizerState'], 'saveCheckpointBundle');
+    const { step = this.#step, optimizer = this.#optimizer } = options;
+    const given = options.optimizerState;
+    const own = given === undefined && optimizer !== undefined ? this.optimizerStateDict(optimizer) : null;
+    try {
+      await writeBundle(directory, this, { step, optimizerState: given ?? own, extra: this.#extra });
+    } finally {
+      if (own !== null && optimizer !== undefined) disposeCopies(own, optimizer);
+    }
+  }
+
+  /**
+   * Opens a model: a bundle's directory, or a file of weights with `config.json` (and `tokenizer.json`) beside it.
+   *
+   * @throws CheckpointError naming the file that is missing or not right
+   */
+  static async load(path: string, options: LoadModelOptions = {}): Promise<GPT> {
+    checkOptions(options, ['device'], 'GPT.load');
+    const info = await stat(path).catch((error: Error) => {
+      throw new CheckpointError(`cannot open ${path}: ${error.message}`, CheckpointCode.open, { cause: error });
+    });
+    const where = { device: 'cpu', optimizer: false };
+    const saved = info.isDirectory() ? await readBundle(path, where) : await readWeightsFile(path, where);
+    return GPT.fromSaved(saved, options.device);
+  }
+
+  /** Opens a checkpoint of a single file, `{ model_state_dict, config, tokenizer, step, optimizer_state_dict }`. */
+  static async loadLegacy(path: string, options: LoadModelOptions = {}): Promise<LegacyCheckpoint> {
+    checkOptions(options, ['device'], 'GPT.loadLegacy');
+    const saved = await readLegacy(path, { device: 'cpu', optimizer: true });
+    const model = GPT.fromSaved(saved, options.device);
+    const { tokenizer, step, config } = model;
+    return { model, tokenizer, step, optimizerState: saved.optimizerState, config };
+  }
+
+  /** @internal The model that was saved; frees the weights that were read, which it has copied. */
+  static fromSaved(saved: SavedModel, device?: string): GPT {
+    try {
+      const layout = detectLayout(saved.weights.keys());
+      const model = new GPT(saved.config, {
+        tokenizer: saved.tokenizer,
+        layout: layout.name,
+        device: chooseDevice(device, saved.config.device),
+        init: false,
+      });
+      model.loadStateDict(saved.weights);
+      model.#step = saved.training.step;
+      model.#extra = saved.training.extra;
+      return model;
+    } finally {
+      dispose(saved.weights);
+    }
+  }
+}
+
+/** A config that names a GPU never keeps a model from being opened on a machine without one. */
+export function chooseDevice(requested: string | undefined, configured: string): string {
+  if (requested !== undefined) return requested;
+  const [type, index = '0'] = configured.split(':');
+  return type === 'cuda' && Number(index) < cuda.deviceCount() ? configured : 'cpu';
+}
+
+/** Frees what a state dict does not share with the optimizer that it was made from. */
+function disposeCopies(stateDict: ReadonlyMap<string, unknown>, optimizer: AdamW | SGD): void {
+  const own = new Set([...optimizer.state.values()].flatMap((values) => [...values.values()]));
+  for (const values of (stateDict.get('state') as Map<number, Map<string, unknown>>).values()) {
+    for (const value of values.values()) if (!own.has(value)) dispose(value);
+  }
+}
