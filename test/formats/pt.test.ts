@@ -177,6 +177,16 @@ describe('load', () => {
     expect([two, empty, three].map((value) => value.tolist())).toEqual([[0, 0], [], [0, 0, 0]]);
   });
 
+  it('moves a storage to a device once, so that tensors share it there', async () => {
+    const here = await loadTensors('views', { device: 'cpu:0' });
+    here.get('base')!.fill_(42);
+    expect(here.get('transposed')!.select(0, 0).tolist()).toEqual([42, 42, 42, 42]);
+    const meta = await loadTensors('views', { device: 'meta' });
+    expect([...meta.values()].map((value) => value.device)).toEqual([...meta.keys()].map(() => 'meta'));
+    expect(meta.get('transposed')!.strides()).toEqual([1, 6]);
+    await expect(loadTensors('views', { device: 'nowhere' })).rejects.toThrow('nowhere');
+  });
+
   it('gives tensors to the scope that it is called in', async () => {
     let inner: Tensor | undefined;
     const kept = await tidy(async () => {
