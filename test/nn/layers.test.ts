@@ -19,13 +19,21 @@ const LAYERS: Record<string, [() => nn.Layer, number[]]> = {
   'linear without bias': [() => new nn.Linear(7, 5, { bias: false }), [2, 3, 7]],
   'layer norm': [() => new nn.LayerNorm(6), [4, 6]],
   'layer norm without bias': [() => new nn.LayerNorm(6, { bias: false }), [4, 6]],
-  'layer norm plain, two dimensions, eps': [() => new nn.LayerNorm([3, 6], { eps: 1e-3, elementwiseAffine: false }), [4, 3, 6]],
+  'layer norm plain, two dimensions, eps': [
+    () => new nn.LayerNorm([3, 6], { eps: 1e-3, elementwiseAffine: false }),
+    [4, 3, 6],
+  ],
   gelu: [() => new nn.GELU(), [4, 6]],
   'gelu tanh': [() => new nn.GELU({ approximate: 'tanh' }), [4, 6]],
   relu: [() => new nn.ReLU(), [4, 6]],
   dropout: [() => new nn.Dropout(0.3), [40, 6]],
   sequential: [
-    () => new nn.Sequential(new nn.Linear(3, 8), new nn.ReLU(), new nn.Sequential(new nn.LayerNorm(8), new nn.Linear(8, 2))),
+    () =>
+      new nn.Sequential(
+        new nn.Linear(3, 8),
+        new nn.ReLU(),
+        new nn.Sequential(new nn.LayerNorm(8), new nn.Linear(8, 2)),
+      ),
     [5, 3],
   ],
 };
@@ -116,7 +124,9 @@ test('functional forms give the same results', () => {
 
 test('misspelled options are refused with a suggestion', () => {
   expect(() => new nn.Linear(2, 2, { bais: false } as object)).toThrow(/unknown option 'bais'. Did you mean 'bias'\?/);
-  expect(() => F.crossEntropy(empty(1, 2), empty(1), { reduction: 'avg' as 'mean' })).toThrow(/'none', 'mean' or 'sum'/);
+  expect(() => F.crossEntropy(empty(1, 2), empty(1), { reduction: 'avg' as 'mean' })).toThrow(
+    /'none', 'mean' or 'sum'/,
+  );
 });
 
 test('dropout acts only while training', () => {

@@ -59,7 +59,12 @@ describe('registration', () => {
   test('train and eval reach every module', () => {
     const net = new Net().eval();
     expect(net.modules().some((module) => module.training)).toBe(false);
-    expect(net.train().modules().every((module) => module.training)).toBe(true);
+    expect(
+      net
+        .train()
+        .modules()
+        .every((module) => module.training),
+    ).toBe(true);
   });
 });
 
@@ -88,8 +93,16 @@ describe('parameters', () => {
     linear.forward(ones(1, 2)).sum().backward();
     linear.to('float64');
     expect(linear.weight).toBe(weight);
-    expect([weight.dtype, weight.grad!.dtype, weight.requiresGrad, weight.isLeaf]).toEqual(['float64', 'float64', true, true]);
-    linear.forward(ones([1, 2], { dtype: 'float64' })).sum().backward();
+    expect([weight.dtype, weight.grad!.dtype, weight.requiresGrad, weight.isLeaf]).toEqual([
+      'float64',
+      'float64',
+      true,
+      true,
+    ]);
+    linear
+      .forward(ones([1, 2], { dtype: 'float64' }))
+      .sum()
+      .backward();
     expect(weight.grad!.tolist()).toEqual([[2, 2]]);
     linear.zeroGrad();
     expect(weight.grad).toBeNull();
@@ -146,13 +159,21 @@ describe('state dicts', () => {
 
   test('load in part when not strict', () => {
     const net = new Net();
-    const result = net.loadStateDict(new Map([['mask', ones(3)], ['other', ones(1)]]), { strict: false });
+    const result = net.loadStateDict(
+      new Map([
+        ['mask', ones(3)],
+        ['other', ones(1)],
+      ]),
+      { strict: false },
+    );
     expect(result).toEqual({ missingKeys: KEYS.filter((key) => key !== 'mask'), unexpectedKeys: ['other'] });
     expect(net.mask.tolist()).toEqual([1, 1, 1]);
   });
 
   test('are Maps, and nothing else is taken for one', () => {
     expect(new Net().stateDict()).toBeInstanceOf(OrderedDict);
-    expect(() => new Net().loadStateDict({} as Map<string, unknown>)).toThrow(/expected a Map from names to tensors but received Object object/);
+    expect(() => new Net().loadStateDict({} as Map<string, unknown>)).toThrow(
+      /expected a Map from names to tensors but received Object object/,
+    );
   });
 });

@@ -66,7 +66,12 @@ function makeParameters(): Parameter[] {
 }
 
 /** Steps through the oracle's gradients, as oracle.py does; with AdamW the last parameter gets none before step 5. */
-function replay(params: Parameter[], optimizer: Optimizer, range = [0, 20], each: (step: number) => void = () => undefined): void {
+function replay(
+  params: Parameter[],
+  optimizer: Optimizer,
+  range = [0, 20],
+  each: (step: number) => void = () => undefined,
+): void {
   oracle.gradients.slice(...range).forEach((row, i) => {
     const step = range[0]! + i;
     const late = optimizer instanceof AdamW && step < 5;
@@ -85,7 +90,8 @@ function expectSameState(actual: unknown, expected: unknown, where: string): voi
   if (expected instanceof Tensor) expectSameBits(actual as Tensor, expected, where);
   else if (expected instanceof Map) {
     expect(new Set((actual as Map<unknown, unknown>).keys()), `keys of ${where}`).toEqual(new Set(expected.keys()));
-    for (const [key, value] of expected) expectSameState((actual as Map<unknown, unknown>).get(key), value, `${where}.${String(key)}`);
+    for (const [key, value] of expected)
+      expectSameState((actual as Map<unknown, unknown>).get(key), value, `${where}.${String(key)}`);
   } else if (Array.isArray(expected)) {
     expect((actual as unknown[]).length, `length of ${where}`).toBe(expected.length);
     expected.forEach((value, i) => expectSameState((actual as unknown[])[i], value, `${where}[${i}]`));
@@ -105,7 +111,9 @@ describe.each(Object.keys(RUNS))('%s', (name) => {
     const params = makeParameters();
     const optimizer = RUNS[name]!(params);
     replay(params, optimizer, undefined, (step) =>
-      params.forEach((parameter, i) => expectSameBits(parameter, expected.weights[step]![i]!, `parameter ${i} after step ${step}`)),
+      params.forEach((parameter, i) =>
+        expectSameBits(parameter, expected.weights[step]![i]!, `parameter ${i} after step ${step}`),
+      ),
     );
     expectSameState(optimizer.stateDict(), withoutKernel(expected.state), 'state');
   });
@@ -175,10 +183,19 @@ describe('state dicts of AdamW', () => {
       ['exp_avg', ones(2)],
       ['exp_avg_sq', ones([2], { dtype: 'float64' })],
     ];
-    const group = new Map<string, unknown>([['lr', 1], ['betas', [0.5, 0.6]], ['params', [0]]]);
+    const group = new Map<string, unknown>([
+      ['lr', 1],
+      ['betas', [0.5, 0.6]],
+      ['params', [0]],
+    ]);
     for (const step of [3, full([1], 3)]) {
       const state = new Map([[0, new Map<string, unknown>([['step', step], ...moments()])]]);
-      optimizer.loadStateDict(new Map<string, unknown>([['state', state], ['param_groups', [group]]]));
+      optimizer.loadStateDict(
+        new Map<string, unknown>([
+          ['state', state],
+          ['param_groups', [group]],
+        ]),
+      );
       const loaded = optimizer.state.get(parameter)!;
       expectSameBits(loaded.get('step') as Tensor, tensor(3, { dtype: 'float32' }), 'step');
       expect((loaded.get('exp_avg_sq') as Tensor).dtype).toBe('float32');
@@ -197,11 +214,15 @@ describe('state dicts of AdamW', () => {
       /'exp_avg' of parameter 0 has shape torch.Size\(\[1, 3\]\), the parameter torch.Size\(\[1, 2\]\)/,
     );
     const fewer = new AdamW([other.weight]);
-    expect(() => optimizer.loadStateDict(fewer.stateDict())).toThrow(/group 0 has 1 parameter\(s\), the optimizer's has 2/);
+    expect(() => optimizer.loadStateDict(fewer.stateDict())).toThrow(
+      /group 0 has 1 parameter\(s\), the optimizer's has 2/,
+    );
     const split = new AdamW([{ params: [other.weight] }, { params: [other.bias!] }]);
     expect(() => optimizer.loadStateDict(split.stateDict())).toThrow(/has 2 parameter group\(s\), the optimizer 1/);
     expect(() => optimizer.loadStateDict(new Map([['state', 1]]))).toThrow(/'state' should be a dict but is number 1/);
-    expect(() => optimizer.loadStateDict({} as Map<string, unknown>)).toThrow(/expected a Map with 'state' and 'param_groups'/);
+    expect(() => optimizer.loadStateDict({} as Map<string, unknown>)).toThrow(
+      /expected a Map with 'state' and 'param_groups'/,
+    );
     expect([optimizer.state.size, optimizer.paramGroups[0]!.lr]).toEqual([0, 0.25]);
   });
 });
@@ -287,6 +308,8 @@ describe('clipGradNorm_', () => {
   test('throws for NaN when asked to', () => {
     const parameter = new Parameter(ones(1));
     parameter.grad = full([1], NaN);
-    expect(() => clipGradNorm_([parameter], 1, { errorIfNonfinite: true })).toThrow(/is NaN, so they cannot be clipped/);
+    expect(() => clipGradNorm_([parameter], 1, { errorIfNonfinite: true })).toThrow(
+      /is NaN, so they cannot be clipped/,
+    );
   });
 });
