@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { TorchBindError } from '../errors';
-import { CheckpointError } from '../formats/errors';
 import { bundleFiles, exists, installFile, makeDirectory, manifestFile, syncDirectory } from './files';
 import { readManifest, verifyBundle, writeManifest } from './integrity';
 
@@ -54,7 +53,7 @@ async function replaceBundle(target: string, writer: BundleWriter): Promise<void
     await syncDirectory(target);
     await install(target);
   } catch (error) {
-    await rm(staging, { recursive: true, force: true });
+    await rm(staging, { recursive: true, force: true }).catch(() => undefined);
     throw asSaveError(target, error);
   }
 }
@@ -128,7 +127,6 @@ function isRunning(pid: number): boolean {
 }
 
 function asSaveError(target: string, error: unknown): unknown {
-  if (error instanceof TorchBindError && !(error instanceof CheckpointError)) return error;
   if (!(error instanceof Error) || !('syscall' in error)) return error;
   return new TorchBindError(`cannot save the bundle '${target}': ${error.message}`, 'ERR_TORCHBIND_SAVE', {
     cause: error,

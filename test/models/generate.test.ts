@@ -5,8 +5,9 @@ import { StopText } from '../../lib/models/stop-text';
 import { noGrad } from '../../lib/tensor/autograd';
 import { tensor } from '../../lib/tensor/creation';
 import { manualSeed } from '../../lib/tensor/random';
-import { memory, tidy } from '../../lib/tensor/scope';
+import { tidy } from '../../lib/tensor/scope';
 import { CharTokenizer, Gpt2Tokenizer } from '../../lib/tokenizers';
+import { memoryInUse } from '../helpers/garbage';
 import { pythonCode, pythonTimeout } from '../helpers/python';
 
 const chars = [...'abcdefghijklmnopqrstuvwxyz ,.\n'];
@@ -89,10 +90,10 @@ describe('generateTokens', () => {
   });
 
   it('frees all its memory, when it ends and when it is left early', async () => {
-    const before = memory();
+    const before = await memoryInUse();
     await collect(gpt.generateTokens([0], { maxNewTokens: 40, topK: 5, topP: 0.9 }));
     for await (const token of gpt.generateTokens([0], { maxNewTokens: 40 })) if (token >= 0) break;
-    expect(memory()).toEqual(before);
+    expect(await memoryInUse()).toEqual(before);
   });
 
   it('lets the event loop turn between tokens', async () => {
