@@ -7,7 +7,7 @@ import type { Tensor } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers/tokenizer';
 import type { GPTModel } from './gpt';
 import type { KVCache } from './kv-cache';
-import { evaluating } from './mode';
+import { evaluation } from './mode';
 import { Sampler, samplingOptionNames, type SamplingOptions } from './sampler';
 import { StopText } from './stop-text';
 
@@ -54,13 +54,12 @@ async function* run(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<number, void, undefined> {
   const cache = model.makeCache();
+  const evaluating = evaluation(model);
   try {
     for (let i = 0; i < count; i++) {
       if (i > 0) await nextTurn();
       signal?.throwIfAborted();
-      const token = evaluating(model, () =>
-        inferenceMode(() => tidy(() => sampler.next(nextLogits(model, tokens, cache)))),
-      );
+      const token = evaluating(() => inferenceMode(() => tidy(() => sampler.next(nextLogits(model, tokens, cache)))));
       tokens.push(token);
       yield token;
     }

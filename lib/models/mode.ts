@@ -1,20 +1,21 @@
 import type { Module } from '../nn/module';
 
 /** Remembers of every module whether it is training; the function that it gives puts that back. */
-export function rememberModes(model: Module): () => void {
-  const modes = model.modules().map((module) => [module, module.training] as const);
-  return () => {
-    for (const [module, training] of modes) module.training = training;
-  };
+export function rememberModes(modules: readonly Module[]): () => void {
+  const modes = modules.map((module) => module.training);
+  return () => modules.forEach((module, i) => (module.training = modes[i]!));
 }
 
-/** Runs a synchronous function with the model in evaluation mode. */
-export function evaluating<T>(model: Module, fn: () => T): T {
-  const restore = rememberModes(model);
-  model.eval();
-  try {
-    return fn();
-  } finally {
-    restore();
-  }
+/** A function that runs synchronous code with the model in evaluation mode. The model's modules are listed once. */
+export function evaluation(model: Module): <T>(fn: () => T) => T {
+  const modules = model.modules();
+  return (fn) => {
+    const restore = rememberModes(modules);
+    for (const module of modules) module.training = false;
+    try {
+      return fn();
+    } finally {
+      restore();
+    }
+  };
 }

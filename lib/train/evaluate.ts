@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { RandomWindows, type TokenStream, type Tokens } from '../data';
 import type { GPTModel } from '../models/gpt';
-import { evaluating } from '../models/mode';
+import { evaluation } from '../models/mode';
 import { inferenceMode } from '../tensor/autograd';
 import { Generator } from '../tensor/random';
 import { tidy } from '../tensor/scope';
@@ -33,9 +33,10 @@ async function meanLoss(
   const generator = new Generator().manualSeed(seed);
   const { blockSize } = model.config;
   const windows = new RandomWindows(tokens, { batchSize, blockSize, generator, device: model.device });
+  const evaluating = evaluation(model);
   let sum = 0;
   for (let i = 0; i < steps; i++) {
-    sum += evaluating(model, () => inferenceMode(() => tidy(() => lossOf(model, windows))));
+    sum += evaluating(() => inferenceMode(() => tidy(() => lossOf(model, windows))));
     await nextTurn();
   }
   return sum / steps;

@@ -45,7 +45,7 @@ export async function fit(model: GPTModel, options: FitOptions, save: SaveBundle
     throw new TorchBindError('fit: the model is already being trained. Await the first fit().', 'ERR_TORCHBIND_BUSY');
   }
   const trainer = new Trainer(model, settings, save);
-  const restoreModes = rememberModes(model);
+  const restoreModes = rememberModes(model.modules());
   training.add(model);
   try {
     return await trainer.run();

@@ -160,7 +160,7 @@ describe('fit', () => {
 
   it('refuses a loss that is no number, before it spoils the weights', async () => {
     const gpt = makeGpt();
-    gpt.lnF.weight.detach().fill_(Infinity);
+    gpt.lnF.weight!.detach().fill_(Infinity);
     const before = JSON.stringify(weightsOf(gpt));
     await expect(gpt.fit({ text, ...quiet, maxSteps: 5, startStep: 12 })).rejects.toThrow(
       /loss is NaN after 12 updates/,
