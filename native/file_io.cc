@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "addon.h"
 #include "arguments.h"
@@ -134,10 +135,13 @@ class WriteStorage final : public FileWork {
   void run() override {
     const at::Tensor bytes = source_.device().is_cpu() ? source_ : copy_from_device();
     const char* data = static_cast<const char*>(bytes.storage().data()) + (bytes.is_same(source_) ? offset_ : 0);
+    // From a copy, so that the checksum is of the bytes that are written even if the tensor changes meanwhile.
+    std::vector<char> chunk(std::min(kChunk, nbytes_));
     for (size_t done = 0; done < nbytes_; done += kChunk) {
       const size_t part = std::min(kChunk, nbytes_ - done);
-      crc_.update(data + done, part);
-      write_fully(fd_, data + done, part, position_ + done);
+      std::memcpy(chunk.data(), data + done, part);
+      crc_.update(chunk.data(), part);
+      write_fully(fd_, chunk.data(), part, position_ + done);
     }
   }
 

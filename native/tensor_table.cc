@@ -1,6 +1,9 @@
 #include "tensor_table.h"
 
 #include <ATen/Functions.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include <algorithm>
 #include <unordered_set>
@@ -102,17 +105,27 @@ void ExternalMemory::release(Napi::BasicEnv env, const void* storage) {
 }
 
 // V8 starts to mark when 64 MB came in, but then takes its time, and a loop that makes tensors outruns it. Bytes beyond
-// its hard limit make it collect at once, so they are reported for a moment.
+// its hard limit make it collect at once, so they are reported for a moment: early where collecting is quick, and late
+// where a large JavaScript heap makes it slow, so that it never takes more than a tenth of the time.
 void ExternalMemory::collect_if_due(Napi::BasicEnv env) {
-  constexpr int64_t kDue = int64_t{96} << 20;
+  constexpr int64_t kEarly = int64_t{32} << 20;
+  constexpr int64_t kLate = int64_t{64} << 20;
   constexpr int64_t kBeyondAnyLimit = int64_t{1} << 46;
-  if (total_ < after_last_collection_ + std::max(kDue, after_last_collection_ / 2)) {
-    after_last_collection_ = std::min(after_last_collection_, total_);
-    return;
-  }
+  after_last_collection_ = std::min(after_last_collection_, total_);
+  const int64_t grown = total_ - after_last_collection_;
+  if (grown < kEarly) return;
+  const auto start = Clock::now();
+  if (grown < kLate && start < next_collection_) return;
   Napi::MemoryManagement::AdjustExternalMemory(env, kBeyondAnyLimit);
   Napi::MemoryManagement::AdjustExternalMemory(env, -kBeyondAnyLimit);
   after_last_collection_ = total_;
+#ifdef __GLIBC__
+  // What was freed stays with malloc, in pieces that the next tensors may not fit.
+  constexpr int kCollectionsPerTrim = 4;
+  if (++collections_ % kCollectionsPerTrim == 0) malloc_trim(0);
+#endif
+  const auto end = Clock::now();
+  next_collection_ = end + 10 * (end - start);
 }
 
 namespace {

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
@@ -47,10 +48,14 @@ class ExternalMemory {
   void release(Napi::BasicEnv env, const void* storage);
 
  private:
+  using Clock = std::chrono::steady_clock;
+
   void collect_if_due(Napi::BasicEnv env);
 
   int64_t total_ = 0;
   int64_t after_last_collection_ = 0;
+  Clock::time_point next_collection_;
+  int collections_ = 0;
   struct Entry {
     int64_t bytes;
     uint32_t holders;
