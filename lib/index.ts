@@ -35,5 +35,24 @@ export { cuda, getNumThreads, setNumThreads } from './tensor/device';
 // Files
 export { load, save } from './formats/pt';
 export type { LoadOptions, SaveOptions, SaveProgress } from './formats/pt';
-export { CheckpointError } from './formats/errors';
-export { Counter, Device, DTypeValue, Float, OrderedDict, Size, Tuple } from './pickle/types';
+export { CheckpointCode, CheckpointError } from './formats/errors';
+export { ByteArray, Counter, Device, DTypeValue, Float, OrderedDict, Size, Tuple } from './pickle/types';
+
+// Modules, optimizers, the model
+export * as nn from './nn';
+export * as optim from './optim';
+export { GPT } from './gpt';
+export type { LegacyCheckpoint, LoadModelOptions, SaveBundleOptions } from './gpt';
+export { configFromJson, configToJson, detectLayout, KVCache } from './models';
+export type { Activation, GPTConfig, GPTModelOptions, GPTOptions, GPTOutput, Layout as CheckpointLayout } from './models';
+export type { GenerateOptions, GenerateTokensOptions } from './models/generate';
+
+// Text and training
+export { CharTokenizer, Gpt2Tokenizer, tokenizerForText, tokenizerFromJson } from './tokenizers';
+export type { Tokenizer, TokenizerJson } from './tokenizers';
+export { RandomWindows, TokenStream } from './data';
+export type { Batch, RandomWindowsOptions, Tokens, TokenStreamOptions } from './data';
+export type { EvalEvent, FitOptions, FitResult, SaveEvent, StepEvent } from './train';
+
+// Checkpoints
+export * from './checkpoint';
