@@ -2,6 +2,7 @@ import { Embedding } from '../nn/embedding';
 import { normal_, ones_, zeros_ } from '../nn/init';
 import { initLinearBias_, initLinearWeight_, Linear } from '../nn/linear';
 import type { Module } from '../nn/module';
+import type { Parameter } from '../nn/parameter';
 import { emptyLike } from '../tensor/generated/functions';
 import { noGrad } from '../tensor/autograd';
 import { tidy } from '../tensor/scope';
@@ -24,18 +25,24 @@ interface Draw {
 export function initialise(model: Module, layout: Layout, config: GPTConfig): void {
   noGrad(() =>
     tidy(() => {
-      const draws = layout.modules(config).flatMap(({ tensors }) => drawOf(model, tensors.filter(isParameter)) ?? []);
+      const parts = { modules: new Map(model.namedModules()), parameters: new Map(model.namedParameters()) };
+      const draws = layout.modules(config).flatMap(({ tensors }) => drawOf(parts, tensors.filter(isParameter)) ?? []);
       draws.forEach(drawDefault);
       if (layout.initialisation === 'normal_02') draws.forEach(drawNormal);
     }),
   );
 }
 
-function drawOf(model: Module, [weight, bias]: LayoutParameter[]): Draw | undefined {
+/** What a model is made of, by name. */
+interface Parts {
+  modules: ReadonlyMap<string, Module>;
+  parameters: ReadonlyMap<string, Parameter>;
+}
+
+function drawOf({ modules, parameters }: Parts, [weight, bias]: LayoutParameter[]): Draw | undefined {
   if (weight === undefined) return undefined;
-  const parameters = new Map(model.namedParameters());
   const tensor = (line: LayoutParameter): Tensor => partOf(parameters.get(line.parameter)!.detach(), line);
-  const owner = new Map(model.namedModules()).get(weight.parameter.replace(/\.[^.]*$/, ''));
+  const owner = modules.get(weight.parameter.replace(/\.[^.]*$/, ''));
   const kind = owner instanceof Linear || weight.alias ? 'linear' : owner instanceof Embedding ? 'embedding' : 'norm';
   // The Python model draws a weight of its own before it ties it to another.
   const target = weight.alias === true ? emptyLike(tensor(weight)) : tensor(weight);
