@@ -22,7 +22,9 @@ export function libraryPath(root: string, name: string): string {
  */
 export function libtorchRoot(directory: string): string | undefined {
   const candidates = [directory, path.join(directory, 'torch'), path.join(directory, 'libtorch')];
-  return candidates.map((candidate) => path.resolve(candidate)).find((root) => existsSync(libraryPath(root, 'torch_cpu')));
+  return candidates
+    .map((candidate) => path.resolve(candidate))
+    .find((root) => existsSync(libraryPath(root, 'torch_cpu')));
 }
 
 /** The version of libtorch at a root, with its variant (`2.13.0+cpu`) where that is on record. */

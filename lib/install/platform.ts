@@ -15,7 +15,8 @@ export function isMusl(): boolean {
 
 /** An NVIDIA driver is there, so that loading CUDA libraries may be worth their hundreds of megabytes. */
 export function hasNvidiaDriver(): boolean {
-  if (process.platform === 'win32') return existsSync(`${process.env.SystemRoot ?? 'C:\\Windows'}\\System32\\nvcuda.dll`);
+  if (process.platform === 'win32')
+    return existsSync(`${process.env.SystemRoot ?? 'C:\\Windows'}\\System32\\nvcuda.dll`);
   return ['/dev/nvidia0', '/dev/nvidiactl', '/usr/lib/wsl/lib/libcuda.so.1'].some((file) => existsSync(file));
 }
 

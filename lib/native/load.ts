@@ -29,7 +29,9 @@ const packageRoot = path.resolve(__dirname, '../..');
 /** Loads the addon against the libtorch that discovery finds. Nothing is ever downloaded here. */
 export function loadAddon(env: NodeJS.ProcessEnv = process.env): LoadedAddon {
   if (isMusl()) {
-    throw failure(['This system uses musl libc. libtorch is built for glibc only: use a Debian, Ubuntu or Fedora image.']);
+    throw failure([
+      'This system uses musl libc. libtorch is built for glibc only: use a Debian, Ubuntu or Fedora image.',
+    ]);
   }
   const addon = resolveAddon();
   const libtorch = requireLibtorch(discoverLibtorch(env));

@@ -1,0 +1,102 @@
+/** Everything that decides whether torchbind works on this machine, for a bug report. */
+import { spawnSync } from 'node:child_process';
+import path from 'node:path';
+import { cacheDirectory } from './cache';
+import { discoverLibtorch, type Discovery } from './discover';
+import { PINNED_VERSION } from './libtorch';
+import { hasNvidiaDriver, platformName } from './platform';
+
+export interface Diagnosis {
+  ok: boolean;
+  node: string;
+  platform: string;
+  pinned: string;
+  cache: string;
+  nvidiaDriver: boolean;
+  /** Those that are set. */
+  environment: Record<string, string>;
+  libtorch: Discovery;
+  /** What a process of its own found when it loaded the addon. */
+  probe: Probe;
+}
+
+interface Probe {
+  ok: boolean;
+  addon?: string;
+  torch?: string;
+  accelerator?: string | null;
+  cudaProblem?: string | null;
+  error?: string;
+}
+
+const VARIABLES = [
+  'TORCHBIND_LIBTORCH',
+  'LIBTORCH',
+  'TORCHBIND_USE_PYTORCH',
+  'TORCHBIND_MIRROR',
+  'TORCHBIND_BYPASS_VERSION_CHECK',
+  'XDG_CACHE_HOME',
+  'LD_LIBRARY_PATH',
+  'HTTPS_PROXY',
+  'NO_PROXY',
+];
+
+/** Looks at this machine. The addon is loaded in a process of its own, which may crash without harm. */
+export function diagnose(env: NodeJS.ProcessEnv = process.env): Diagnosis {
+  const probe = probeAddon(env);
+  const set = VARIABLES.flatMap((name) => (env[name] ? [[name, withoutPassword(env[name])] as const] : []));
+  return {
+    ok: probe.ok,
+    node: process.versions.node,
+    platform: platformName(),
+    pinned: PINNED_VERSION,
+    cache: cacheDirectory(env),
+    nvidiaDriver: hasNvidiaDriver(),
+    environment: Object.fromEntries(set),
+    libtorch: discoverLibtorch(env),
+    probe,
+  };
+}
+
+/** The diagnosis as lines for a person. */
+export function describeDiagnosis(diagnosis: Diagnosis): string {
+  const { libtorch, probe } = diagnosis;
+  const lines = [
+    `Node ${diagnosis.node}, ${diagnosis.platform}, NVIDIA driver: ${diagnosis.nvidiaDriver ? 'yes' : 'no'}`,
+    `cache: ${diagnosis.cache}`,
+    ...Object.entries(diagnosis.environment).map(([name, value]) => `${name}=${value}`),
+    ...libtorch.refused.map(({ source, path, reason }) => `not taken (${source}): ${path}: ${reason}`),
+  ];
+  if (libtorch.found !== undefined) {
+    lines.push(`libtorch ${libtorch.found.version} (${libtorch.found.source}): ${libtorch.found.root}`);
+  }
+  if (probe.addon !== undefined) lines.push(`addon: ${probe.addon}`);
+  if (probe.cudaProblem) lines.push(`CUDA is not used: ${probe.cudaProblem}`);
+  if (probe.accelerator) lines.push(`accelerator: ${probe.accelerator}`);
+  lines.push(probe.ok ? 'torchbind loads and computes.' : `torchbind does not work here: ${probe.error}`);
+  return lines.join('\n');
+}
+
+function probeAddon(env: NodeJS.ProcessEnv): Probe {
+  const module = JSON.stringify(path.join(__dirname, '../native/native.js'));
+  const code = `
+    const { native, loadedAddon } = require(${module});
+    const torch = native().versions().torch;
+    const { addon, cudaProblem } = loadedAddon();
+    console.log(JSON.stringify({ ok: true, addon, torch, accelerator: native().accelerator(), cudaProblem }));`;
+  const child = spawnSync(process.execPath, ['-e', code], {
+    env,
+    encoding: 'utf8',
+    timeout: 120_000,
+    windowsHide: true,
+  });
+  if (child.status === 0) return JSON.parse(child.stdout) as Probe;
+  return {
+    ok: false,
+    error: child.stderr.trim() || `the process ended with ${child.signal ?? `status ${child.status}`}`,
+  };
+}
+
+function withoutPassword(value: string): string {
+  return value.replace(/\/\/[^@/]*@/g, '//***@');
+}

@@ -1,0 +1,121 @@
+/** A Python that imports the pinned PyTorch: what torchbind's own tests and benchmarks compare with. */
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { TorchBindError } from '../errors';
+import { cacheDirectory, cacheEntries, libtorchCache, readStamp, stampProblem, writeStamp } from './cache';
+import { discoverLibtorch } from './discover';
+import { installLibtorch } from './install';
+import { PINNED_VERSION } from './libtorch';
+import { withLock } from './lock';
+import { pipInstall } from './pip';
+import { runProgram } from './process';
+import { findPython, type Python } from './python';
+import type { Reporter } from './report';
+import { requirementsOf } from './wheel-metadata';
+
+/** How to start that Python. */
+export interface PythonEnvironment {
+  command: string;
+  env: Record<string, string>;
+}
+
+const NUMPY = ['numpy==2.4.6; python_version >= "3.11"', 'numpy==2.2.6; python_version < "3.11"'];
+
+/** The environment that was set up for this machine's Python and libtorch, or undefined where that was not done. */
+export function pythonEnvironment(env: NodeJS.ProcessEnv = process.env): PythonEnvironment | undefined {
+  try {
+    const record = JSON.parse(readFileSync(recordFile(env), 'utf8')) as PythonEnvironment;
+    const pythonPath = record.env.PYTHONPATH;
+    const isThere =
+      existsSync(record.command) && (pythonPath === undefined || existsSync(path.join(pythonPath, 'torch')));
+    return isThere ? record : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Sets the environment up where it is not there yet. A Python that imports the pinned torch and numpy already serves;
+ * else the unpacked wheel in the cache, which also serves as libtorch, gets what torch imports put beside it.
+ */
+export async function ensurePythonEnvironment(
+  reporter: Reporter,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<PythonEnvironment> {
+  const ready = pythonEnvironment(env);
+  if (ready !== undefined) return ready;
+  const python = requirePython(env);
+  reporter.step('looking for a Python with PyTorch');
+  const found =
+    (await firstWorking(existingEnvironments(python, env))) ?? (await makeEnvironment(python, reporter, env));
+  mkdirSync(path.dirname(recordFile(env)), { recursive: true });
+  writeFileSync(recordFile(env), `${JSON.stringify(found, null, 2)}\n`);
+  return found;
+}
+
+function existingEnvironments(python: Python, env: NodeJS.ProcessEnv): PythonEnvironment[] {
+  const beside = (root: string): PythonEnvironment => ({
+    command: python.command,
+    env: { PYTHONPATH: path.dirname(root), PYTHONNOUSERSITE: '1' },
+  });
+  const libtorch = discoverLibtorch(env).found;
+  const environments: PythonEnvironment[] = [];
+  if (libtorch !== undefined && existsSync(path.join(libtorch.root, '__init__.py')))
+    environments.push(beside(libtorch.root));
+  if (python.torch !== null) environments.push({ command: python.command, env: {} });
+  return environments;
+}
+
+async function firstWorking(environments: PythonEnvironment[]): Promise<PythonEnvironment | undefined> {
+  for (const environment of environments) if ((await importProblem(environment)) === undefined) return environment;
+  return undefined;
+}
+
+async function makeEnvironment(python: Python, reporter: Reporter, env: NodeJS.ProcessEnv): Promise<PythonEnvironment> {
+  const isForThisPython = (entry: string): boolean =>
+    entry.endsWith(`-${python.cpTag}`) && stampProblem(entry) === undefined;
+  const entry =
+    cacheEntries(env).find(isForThisPython) ?? (await installLibtorch({ cpTag: python.cpTag, env, reporter }));
+  // One command: pip replaces a top-level directory such as nvidia/ by what that command alone installs.
+  const requirements = [...requirementsOf(entry).filter((line) => !line.startsWith('triton')), ...NUMPY];
+  reporter.step('adding what PyTorch imports (the tests compare with the real one)');
+  await withLock(path.join(libtorchCache(env), '.lock'), async () => {
+    await pipInstall(python, requirements, entry);
+    writeStamp(entry, readStamp(entry)!);
+  });
+  const environment = { command: python.command, env: { PYTHONPATH: entry, PYTHONNOUSERSITE: '1' } };
+  const problem = await importProblem(environment);
+  if (problem === undefined) return environment;
+  throw new TorchBindError(`Python cannot import PyTorch from ${entry}: ${problem}`, 'ERR_TORCHBIND_PYTHON');
+}
+
+/** Why this Python cannot import the pinned torch and numpy, or undefined where it can. */
+async function importProblem({ command, env }: PythonEnvironment): Promise<string | undefined> {
+  const minor = PINNED_VERSION.split('.').slice(0, 2).join('.');
+  const code = `import numpy, torch; assert torch.__version__.startswith("${minor}."), torch.__version__`;
+  try {
+    await runProgram(command, ['-c', code], { env: { ...process.env, ...env } });
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+function requirePython(env: NodeJS.ProcessEnv): Python {
+  const python = findPython(env);
+  if (python !== undefined) return python;
+  throw new TorchBindError(
+    "There is no Python 3 on PATH: 'apt-get install python3 python3-pip' on Debian and Ubuntu.",
+    'ERR_TORCHBIND_MISSING_TOOL',
+  );
+}
+
+/** One record for each libtorch that the environment variables may name. */
+function recordFile(env: NodeJS.ProcessEnv): string {
+  const names = ['TORCHBIND_LIBTORCH', 'LIBTORCH', 'TORCHBIND_USE_PYTORCH'] as const;
+  const key = createHash('sha256')
+    .update(JSON.stringify([PINNED_VERSION, NUMPY, names.map((name) => env[name])]))
+    .digest('hex');
+  return path.join(cacheDirectory(env), `python-env-${key.slice(0, 16)}.json`);
+}

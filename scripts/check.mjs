@@ -1,0 +1,60 @@
+// The checks that need no test runner: types, lint, format. Each is one entry of the count that npm test closes with.
+import { existsSync, readdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { inRoot, main, runVisibly, say } from './steps.mjs';
+import { pathToFileURL } from 'node:url';
+
+const CLANG_FORMAT = 'clang-format==21.1.8';
+const bin = (file) => inRoot('node_modules', file);
+const cxxFiles = () =>
+  readdirSync(inRoot('native'))
+    .filter((name) => /\.(cc|h)$/.test(name))
+    .map((name) => inRoot('native', name));
+
+const checks = [
+  ['types', () => runVisibly(process.execPath, [bin('typescript/bin/tsc'), '--noEmit', '-p', inRoot('tsconfig.json')])],
+  ['lint', () => runVisibly(process.execPath, [bin('eslint/bin/eslint.js'), '--max-warnings=0', '.'])],
+  [
+    'format',
+    () => runVisibly(process.execPath, [bin('prettier/bin/prettier.cjs'), '--log-level=warn', '--check', '.']),
+  ],
+  ['C++ format', async () => runVisibly(await clangFormat(), ['--dry-run', '--Werror', ...cxxFiles()])],
+];
+
+/** Runs every check and returns how many passed and how many failed. */
+export async function check() {
+  const counts = { passed: 0, failed: 0 };
+  for (const [name, run] of checks) {
+    say(`checking ${name}`);
+    if ((await run()) === 0) counts.passed++;
+    else counts.failed++;
+  }
+  return counts;
+}
+
+export async function format() {
+  const prettier = await runVisibly(process.execPath, [
+    bin('prettier/bin/prettier.cjs'),
+    '--log-level=warn',
+    '--write',
+    '.',
+  ]);
+  return prettier || runVisibly(await clangFormat(), ['-i', ...cxxFiles()]);
+}
+
+/** A pinned clang-format in the user's cache: other versions lay the same code out differently. */
+async function clangFormat() {
+  const require = createRequire(import.meta.url);
+  const { cacheDirectory } = require(inRoot('dist/install/cache.js'));
+  const { findPython } = require(inRoot('dist/install/python.js'));
+  const { pipInstall } = require(inRoot('dist/install/pip.js'));
+  const directory = path.join(cacheDirectory(), 'tools', CLANG_FORMAT.replace('==', '-'));
+  const program = path.join(directory, 'bin', process.platform === 'win32' ? 'clang-format.exe' : 'clang-format');
+  if (!existsSync(program)) await pipInstall(findPython(), [CLANG_FORMAT], directory);
+  return path.join(directory, 'clang_format/data/bin', path.basename(program));
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(path.resolve(process.argv[1])).href) {
+  main(async (args) => (args.includes('--fix') ? format() : (await check()).failed));
+}

@@ -1,0 +1,16 @@
+// Which Python the tests and benchmarks run: one that imports the pinned PyTorch. `npm run setup -- --python` makes it.
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { inRoot } from './steps.mjs';
+
+/** `{ command, env }` to start it with. */
+export function pythonEnvironment() {
+  const module = inRoot('dist/install/python-env.js');
+  const found = existsSync(module) ? createRequire(import.meta.url)(module).pythonEnvironment() : undefined;
+  if (found === undefined) {
+    throw new Error(
+      'There is no Python environment with PyTorch yet. Make it: npm run setup -- --python (npm test does so too)',
+    );
+  }
+  return found;
+}
