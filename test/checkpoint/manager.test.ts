@@ -6,6 +6,7 @@ import { CheckpointManager, type TrainingStart } from '../../lib/checkpoint';
 import { GPT } from '../../lib/gpt';
 import { AdamW } from '../../lib/optim';
 import { tensor } from '../../lib/tensor/creation';
+import { setNumThreads } from '../../lib/tensor/device';
 import { tidy } from '../../lib/tensor/scope';
 import { CharTokenizer } from '../../lib/tokenizers';
 import { pythonJson, pythonTimeout } from '../helpers/python';
@@ -18,6 +19,7 @@ const quiet = { text, batchSize: 2, evalInterval: 0 };
 let python: { logits: number[][][]; next: number[] };
 
 beforeAll(async () => {
+  setNumThreads(1); // Models this small gain nothing from more.
   python = await pythonJson(script, ['write', samples]);
 }, pythonTimeout);
 

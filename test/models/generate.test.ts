@@ -4,6 +4,7 @@ import { Sampler } from '../../lib/models/sampler';
 import { StopText } from '../../lib/models/stop-text';
 import { noGrad } from '../../lib/tensor/autograd';
 import { tensor } from '../../lib/tensor/creation';
+import { setNumThreads } from '../../lib/tensor/device';
 import { manualSeed } from '../../lib/tensor/random';
 import { tidy } from '../../lib/tensor/scope';
 import { CharTokenizer, Gpt2Tokenizer } from '../../lib/tokenizers';
@@ -14,6 +15,7 @@ const chars = [...'abcdefghijklmnopqrstuvwxyz ,.\n'];
 let gpt: GPT;
 
 beforeAll(() => {
+  setNumThreads(1); // A model this small gains nothing from more.
   manualSeed(1);
   const config = { vocabSize: chars.length, blockSize: 16, nLayer: 2, nHead: 2, nEmbd: 16, dropout: 0.5 };
   gpt = new GPT(config, { tokenizer: new CharTokenizer(chars) });

@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { describe, expect, it, vi } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { TokenStream } from '../../lib/data';
 import { GPT } from '../../lib/gpt';
 import { AdamW, SGD } from '../../lib/optim';
 import { ones } from '../../lib/tensor/creation';
+import { setNumThreads } from '../../lib/tensor/device';
 import { getRngState, manualSeed } from '../../lib/tensor/random';
 import { CharTokenizer } from '../../lib/tokenizers';
 import { memoryInUse } from '../helpers/garbage';
@@ -12,6 +13,8 @@ import { temporaryDirectory } from '../helpers/tmp';
 
 const text = 'the quick brown fox jumps over the lazy dog.\n'.repeat(30);
 const quiet = { batchSize: 4, evalInterval: 0 };
+
+beforeAll(() => setNumThreads(1)); // Models this small gain nothing from more.
 
 function makeGpt(dropout = 0): GPT {
   manualSeed(1);
