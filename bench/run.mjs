@@ -42,7 +42,7 @@ async function main() {
       results.push(await compare(workload, partner));
     }
     progress('');
-    report(await describeMachine(python), results);
+    report(describeMachine(python), results);
   } finally {
     await partner.stop();
   }
@@ -85,15 +85,13 @@ function median(values) {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-async function describeMachine(python) {
-  const { versions } = await import('../dist/index.mjs');
+function describeMachine(python) {
   return {
     cpu: os.cpus()[0]?.model ?? 'unknown CPU',
     cpus: os.availableParallelism(),
     threads: options.threads,
     platform: `${os.platform()} ${os.arch()}`,
     node: process.version,
-    libtorch: versions().torch,
     python: python.python,
     torch: python.torch,
     rounds: options.rounds,

@@ -11,7 +11,7 @@ export function printTable(machine, results) {
   const header = ['', 'Node', 'Node, no scope', 'Python eager', 'Python fused', 'Node / Python'];
   console.log(
     `${machine.cpu}, ${machine.cpus} CPUs, ${machine.threads} threads, ${machine.platform}; ` +
-      `Node ${machine.node}, libtorch ${machine.libtorch}; Python ${machine.python}, torch ${machine.torch}; ` +
+      `Node ${machine.node}; Python ${machine.python}, torch ${machine.torch}; ` +
       `medians of ${machine.rounds} rounds\n`,
   );
   const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column].length)));

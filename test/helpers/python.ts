@@ -5,7 +5,6 @@
  * started in `beforeAll`, that writes its files and prints one JSON document.
  */
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 
@@ -75,15 +74,9 @@ function interpreter(): Promise<Interpreter> {
 }
 
 async function findInterpreter(): Promise<Interpreter> {
+  const script = pathToFileURL(path.join(repositoryRoot, 'scripts/python-env.mjs')).href;
+  const { pythonEnvironment } = (await import(script)) as { pythonEnvironment(): Interpreter };
+  const { command, env } = pythonEnvironment();
   // Keep compiled bytecode out of the work tree, and text UTF-8 whatever the locale.
-  const base = { ...process.env, PYTHONDONTWRITEBYTECODE: '1', PYTHONIOENCODING: 'utf-8' };
-  const module = path.join(repositoryRoot, 'scripts/python-env.mjs');
-  if (existsSync(module)) {
-    const { pythonEnvironment } = (await import(pathToFileURL(module).href)) as {
-      pythonEnvironment(): Promise<Interpreter> | Interpreter;
-    };
-    const { command, env } = await pythonEnvironment();
-    return { command, env: { ...base, ...env } };
-  }
-  return { command: 'python3', env: { ...base, PYTHONPATH: process.env.TORCHBIND_PYTHONPATH ?? '/tmp/w/t' } };
+  return { command, env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', PYTHONIOENCODING: 'utf-8', ...env } };
 }
