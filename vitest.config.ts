@@ -7,6 +7,8 @@ export default defineConfig({
     pool: 'forks',
     // libtorch computes on all cores: more files at a time only wait for each other.
     maxWorkers: 2,
+    // Two processes with two threads each on two cores spend their time waiting for one another.
+    env: { OMP_NUM_THREADS: '1' },
     testTimeout: 30_000,
     hookTimeout: 180_000,
   },
