@@ -8,7 +8,11 @@ export default tseslint.config(
     files: ['**/*.ts'],
     extends: [...tseslint.configs.recommendedTypeChecked],
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
-    rules: {},
+    rules: {
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
+      '@typescript-eslint/no-unnecessary-type-assertion': 'off', // flags type arguments given through an assertion
+      '@typescript-eslint/no-base-to-string': 'off', // error messages print what they got
+    },
   },
   {
     files: ['**/*.mjs', '**/*.cjs'],

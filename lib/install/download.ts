@@ -1,11 +1,10 @@
 /** Fetches over HTTP: proxy variables honoured, timeouts, resumed where a connection broke, checked by SHA-256. */
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream } from 'node:fs';
-import { rename, rm, stat } from 'node:fs/promises';
-import { Transform, type Readable } from 'node:stream';
+import { createReadStream } from 'node:fs';
+import { open, rename, rm, stat } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { EnvHttpProxyAgent, request, type Dispatcher } from 'undici';
+import { Agent, EnvHttpProxyAgent, request, type Dispatcher } from 'undici';
 import { TorchBindError } from '../errors';
 import type { Reporter } from './report';
 
@@ -99,14 +98,17 @@ async function fetchRest(
   const start = response.status === 206 ? have : 0; // 200: the server sends all of it again
   const length = Number(response.headers['content-length'] ?? 0);
   const total = length > 0 ? start + length : 0;
-  let done = start;
-  const count = new Transform({
-    transform(chunk: Buffer, _encoding, callback) {
+  // Written as it comes, so that what came before the line broke is there to go on from.
+  const file = await open(part, start > 0 ? 'a' : 'w');
+  try {
+    let done = start;
+    for await (const chunk of response.body as AsyncIterable<Buffer>) {
+      await file.write(chunk);
       reporter.progress((done += chunk.length), total, 'bytes');
-      callback(null, chunk);
-    },
-  });
-  await pipeline(response.body as Readable, count, createWriteStream(part, { flags: start > 0 ? 'a' : 'w' }));
+    }
+  } finally {
+    await file.close();
+  }
 }
 
 interface Response {
@@ -133,12 +135,18 @@ async function get(agent: Dispatcher, url: string, headers: Record<string, strin
 }
 
 async function withAgent<T>(work: (agent: Dispatcher) => Promise<T>): Promise<T> {
-  const agent = new EnvHttpProxyAgent(TIMEOUTS); // reads HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in either case
+  const agent = newAgent();
   try {
     return await work(agent);
   } finally {
     await agent.destroy();
   }
+}
+
+/** HTTP_PROXY, HTTPS_PROXY and NO_PROXY count, in either case; undici warns of its agent for them, so use it only then. */
+function newAgent(): Dispatcher {
+  const isProxied = ['HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy'].some((name) => process.env[name]);
+  return isProxied ? new EnvHttpProxyAgent(TIMEOUTS) : new Agent(TIMEOUTS);
 }
 
 /** An answer such as 404 stays what it is however often it is asked for. */

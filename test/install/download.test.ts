@@ -1,0 +1,121 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import http from 'node:http';
+import { connect } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import path from 'node:path';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { download, fetchPage } from '../../lib/install/download';
+import { silentReporter } from '../../lib/install/report';
+import { temporaryDirectory } from '../helpers/tmp';
+import { NOWHERE, serve, sha256 } from './fixtures';
+
+const data = randomBytes(300_000);
+const options = { sha256: sha256(data), reporter: silentReporter };
+
+/** Sends the file from where a Range header says; `limit` cuts each answer off after that many bytes. */
+function fileServer(ranges: (string | undefined)[], limit = Infinity): http.RequestListener {
+  return (request, response) => {
+    ranges.push(request.headers.range);
+    const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
+    const rest = data.subarray(start);
+    response.writeHead(start > 0 ? 206 : 200, { 'content-length': rest.length });
+    if (rest.length <= limit) response.end(rest);
+    else response.write(rest.subarray(0, limit), () => setTimeout(() => response.destroy(), 20));
+  };
+}
+
+test('a file arrives whole, with progress up to its size', async () => {
+  const file = path.join(temporaryDirectory(), 'file');
+  const seen: [number, number][] = [];
+  const reporter = { step: () => undefined, progress: (done: number, total: number) => void seen.push([done, total]) };
+  await download(`${await serve(fileServer([]))}/file`, file, { ...options, reporter });
+  expect(readFileSync(file).equals(data)).toBe(true);
+  expect(existsSync(`${file}.part`)).toBe(false);
+  expect(seen.at(-1)).toEqual([data.length, data.length]);
+});
+
+test('a connection that is cut again and again is resumed where it broke', async () => {
+  const file = path.join(temporaryDirectory(), 'file');
+  const ranges: (string | undefined)[] = [];
+  await download(`${await serve(fileServer(ranges, 120_000))}/file`, file, options);
+  expect(readFileSync(file).equals(data)).toBe(true);
+  expect(ranges[0]).toBeUndefined();
+  expect(ranges.length).toBeGreaterThanOrEqual(3);
+  expect(ranges.slice(1).every((range) => /^bytes=[1-9]\d*-$/.test(range!))).toBe(true);
+});
+
+test('a later call goes on with what an earlier one left', async () => {
+  const file = path.join(temporaryDirectory(), 'file');
+  const ranges: (string | undefined)[] = [];
+  writeFileSync(`${file}.part`, data.subarray(0, 200_000));
+  await download(`${await serve(fileServer(ranges))}/file`, file, options);
+  expect(ranges).toEqual(['bytes=200000-']);
+  expect(readFileSync(file).equals(data)).toBe(true);
+});
+
+test('a server without ranges sends the whole file again, and it is not appended', async () => {
+  const file = path.join(temporaryDirectory(), 'file');
+  writeFileSync(`${file}.part`, 'of an earlier try');
+  await download(`${await serve((_, response) => response.end(data))}/file`, file, options);
+  expect(readFileSync(file).equals(data)).toBe(true);
+});
+
+test('a file with another SHA-256 is refused and deleted', async () => {
+  const file = path.join(temporaryDirectory(), 'file');
+  const wrong = { ...options, sha256: '0'.repeat(64) };
+  await expect(download(`${await serve(fileServer([]))}/file`, file, wrong)).rejects.toMatchObject({
+    code: 'ERR_TORCHBIND_CHECKSUM',
+    message: expect.stringContaining(options.sha256) as string,
+  });
+  expect(existsSync(file)).toBe(false);
+  expect(existsSync(`${file}.part`)).toBe(false);
+});
+
+test('a redirect is followed, and the page says where it came from', async () => {
+  const url = await serve((request, response) => {
+    if (request.url === '/old') response.writeHead(301, { location: '/new' }).end();
+    else response.end('here');
+  });
+  expect(await fetchPage(`${url}/old`)).toEqual({ text: 'here', url: `${url}/new` });
+});
+
+test('a server that is not there, or has no such file, is unreachable, which is another matter than a wrong file', async () => {
+  const file = path.join(temporaryDirectory(), 'file');
+  const refusals: (string | undefined)[] = [];
+  const missing = await serve((request, response) => {
+    refusals.push(request.url);
+    response.writeHead(404).end();
+  });
+  await expect(fetchPage(`${NOWHERE}/`)).rejects.toMatchObject({ code: 'ERR_TORCHBIND_UNREACHABLE' });
+  await expect(download(`${missing}/file`, file, options)).rejects.toThrow(/status 404/);
+  expect(refusals).toEqual(['/file']); // asked once: the answer would stay the same
+});
+
+test('proxy variables are honoured, and NO_PROXY too', async () => {
+  const tunnels: string[] = [];
+  const proxy = http.createServer().on('connect', (request, client, head) => {
+    tunnels.push(request.url!);
+    const [host, port] = request.url!.split(':');
+    const upstream = connect(Number(port), host, () => {
+      client.write('HTTP/1.1 200 Connection Established\r\n\r\n');
+      upstream.write(head);
+      upstream.pipe(client).pipe(upstream);
+    });
+    client.on('error', () => upstream.destroy());
+    upstream.on('error', () => client.destroy());
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    vi.unstubAllEnvs();
+    proxy.close();
+  });
+  const url = await serve((_, response) => response.end('through'));
+  for (const name of ['http_proxy', 'https_proxy', 'no_proxy', 'NO_PROXY']) vi.stubEnv(name, undefined);
+  vi.stubEnv('HTTP_PROXY', `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`);
+  expect((await fetchPage(`${url}/`)).text).toBe('through');
+  expect(tunnels).toEqual([new URL(url).host]);
+  vi.stubEnv('NO_PROXY', '127.0.0.1');
+  expect((await fetchPage(`${url}/`)).text).toBe('through');
+  expect(tunnels).toHaveLength(1);
+});

@@ -1,0 +1,107 @@
+/** The package as npm packs it, unpacked into another project's node_modules. */
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { beforeAll, expect, test } from 'vitest';
+import { libtorchDirectory } from '../../lib/native/native';
+import { repositoryRoot } from '../helpers/python';
+import { sharedTemporaryDirectory } from '../helpers/tmp';
+
+const project = sharedTemporaryDirectory();
+const installed = path.join(project, 'node_modules/torchbind');
+
+function run(command: string, args: string[], cwd = project): string {
+  const env = { ...process.env, TORCHBIND_LIBTORCH: libtorchDirectory() };
+  const result = spawnSync(command, args, { cwd, env, encoding: 'utf8', shell: process.platform === 'win32' });
+  if (result.status !== 0) throw new Error(`${command} ${args.join(' ')}\n${result.stdout}\n${result.stderr}`);
+  return result.stdout;
+}
+
+function runModule(name: string, source: string): string {
+  writeFileSync(path.join(project, name), source);
+  return run(process.execPath, [name]).trim();
+}
+
+beforeAll(() => {
+  run('npm', ['pack', '--silent', '--ignore-scripts', '--pack-destination', project], repositoryRoot);
+  const tarball = readdirSync(project).find((name) => name.endsWith('.tgz'))!;
+  run('tar', ['-xzf', tarball]);
+  mkdirSync(path.dirname(installed));
+  cpSync(path.join(project, 'package'), installed, { recursive: true });
+  const { dependencies } = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as {
+    dependencies: Record<string, string>;
+  };
+  for (const name of Object.keys(dependencies)) {
+    symlinkSync(path.join(repositoryRoot, 'node_modules', name), path.join(project, 'node_modules', name), 'junction');
+  }
+  // As prebuildify lays the compiled addon out.
+  const prebuilds = path.join(installed, 'prebuilds', `${process.platform}-${process.arch}`);
+  cpSync(path.join(repositoryRoot, 'build/Release'), prebuilds, { recursive: true });
+});
+
+test('the package carries what a program needs, and no sources, tests or maps', () => {
+  const files = readdirSync(installed, { recursive: true, encoding: 'utf8' });
+  for (const file of ['README.md', 'dist/index.js', 'dist/index.mjs', 'dist/index.d.ts', 'dist/index.d.mts']) {
+    expect(files).toContain(path.normalize(file));
+  }
+  expect(files.filter((file) => /^(lib|native|test|scripts|node_modules)\b|\.map$|tsbuildinfo/.test(file))).toEqual([]);
+});
+
+test('import and require both work, and give one instance', () => {
+  expect(
+    runModule(
+      'both.mjs',
+      `import { createRequire } from 'node:module';
+       import * as imported from 'torchbind';
+       import { ones, Tensor, TorchBindError } from 'torchbind';
+       const required = createRequire(import.meta.url)('torchbind');
+       const names = Object.keys(required).filter((name) => !(name in imported));
+       if (names.length > 0) throw new Error('not importable by name: ' + names);
+       if (required.Tensor !== Tensor || required.TorchBindError !== TorchBindError) throw new Error('two instances');
+       console.log(required.tidy(() => ones([2, 2]).sum().item()), required.memory().numTensors);`,
+    ),
+  ).toBe('4 0');
+  expect(runModule('plain.cjs', "console.log(require('torchbind').ones([2]).sum().item())")).toBe('2');
+});
+
+test('the addon is loaded from prebuilds/, and the command runs', () => {
+  const bin = (JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as { bin: { torchbind: string } })
+    .bin;
+  const doctor = run(process.execPath, [path.join(installed, bin.torchbind), 'doctor', '--json']);
+  const { probe } = JSON.parse(doctor) as { probe: { addon: string } };
+  expect(path.relative(path.join(installed, 'prebuilds'), probe.addon)).toMatch(/^[\w-]+[\\/]torchbind\.node$/);
+});
+
+test.each(['consumer.mts', 'consumer.cts'])(
+  'types resolve from %s',
+  (name) => {
+    const source = `
+    import { ones, type Tensor, TorchBindError } from 'torchbind';
+    const x: Tensor = ones([2, 3]);
+    const shape: readonly number[] = x.shape;
+    // @ts-expect-error a shape is no string
+    ones('2');
+    export { shape, TorchBindError };
+  `;
+    writeFileSync(path.join(project, name), source);
+    const tsc = path.join(repositoryRoot, 'node_modules/typescript/bin/tsc');
+    expect(existsSync(tsc)).toBe(true);
+    run(process.execPath, [
+      tsc,
+      '--noEmit',
+      '--strict',
+      '--module',
+      'node16',
+      '--target',
+      'es2022',
+      '--lib',
+      'es2022,esnext.disposable',
+      '--typeRoots',
+      path.join(repositoryRoot, 'node_modules/@types'),
+      '--types',
+      'node',
+      name,
+    ]);
+  },
+  60_000,
+);
