@@ -44,13 +44,31 @@ export function dropout(input: Tensor, p = 0.5, training = true): Tensor {
 
 const REDUCTIONS = { none: 0, mean: 1, sum: 2 } as const;
 
+/** What becomes of the losses of the elements. */
+export type Reduction = keyof typeof REDUCTIONS;
+
+/** The number by which aten knows a reduction. */
+function reductionCode(reduction: Reduction, where: string): number {
+  if (Object.hasOwn(REDUCTIONS, reduction)) return REDUCTIONS[reduction];
+  throw new TorchBindError(
+    `${where}: the reduction must be 'none', 'mean' or 'sum', but is '${String(reduction)}'.`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}
+
+/** Squared differences of two tensors of one shape; their mean unless `reduction` says otherwise. */
+export function mseLoss(input: Tensor, target: Tensor, options: { reduction?: Reduction } = {}): Tensor {
+  checkOptions(options, ['reduction'], 'mseLoss');
+  return aten.mseLoss(input, target, reductionCode(options.reduction ?? 'mean', 'mseLoss'));
+}
+
 export interface CrossEntropyOptions {
   /** A weight for each class (C). */
   weight?: Tensor | null;
   /** Targets of this class count for nothing. Default -100. */
   ignoreIndex?: number;
   /** `mean` (default) over targets, `sum`, or `none`. */
-  reduction?: keyof typeof REDUCTIONS;
+  reduction?: Reduction;
   /** Share of probability spread evenly over all classes. Default 0. */
   labelSmoothing?: number;
 }
@@ -59,11 +77,5 @@ export interface CrossEntropyOptions {
 export function crossEntropy(input: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
   checkOptions(options, ['weight', 'ignoreIndex', 'reduction', 'labelSmoothing'], 'crossEntropy');
   const { weight = null, ignoreIndex = -100, reduction = 'mean', labelSmoothing = 0 } = options;
-  if (!(reduction in REDUCTIONS)) {
-    throw new TorchBindError(
-      `crossEntropy: the reduction must be 'none', 'mean' or 'sum', but is '${String(reduction)}'.`,
-      'ERR_TORCHBIND_INVALID_ARGUMENT',
-    );
-  }
-  return aten.crossEntropyLoss(input, target, weight, REDUCTIONS[reduction], ignoreIndex, labelSmoothing);
+  return aten.crossEntropyLoss(input, target, weight, reductionCode(reduction, 'crossEntropy'), ignoreIndex, labelSmoothing);
 }

@@ -118,6 +118,8 @@ test('functional forms give the same results', () => {
     embedding: F.embedding(target.clamp({ min: 0 }), table),
     layer_norm: F.layerNorm(logits, [9], weight, null, 1e-3),
     log_softmax: F.logSoftmax(logits, -1),
+    mse: F.mseLoss(logits, logits.mul(0.5)),
+    mse_sum: F.mseLoss(logits, logits.mul(0.5), { reduction: 'sum' }),
   };
   for (const [name, result] of Object.entries(results)) expectSameBits(result, get(name), name);
 });
