@@ -23,7 +23,10 @@ export class TorchBindError extends Error {
 export function checkOptions(options: object | undefined, allowed: readonly string[], where: string): void {
   if (options === undefined) return;
   if (options === null || typeof options !== 'object' || Array.isArray(options)) {
-    throw new TorchBindError(`${where}: options must be an object, got ${describe(options)}`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+    throw new TorchBindError(
+      `${where}: options must be an object, got ${describe(options)}`,
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
   }
   for (const key of Object.keys(options)) {
     if (allowed.includes(key)) continue;
@@ -64,7 +67,8 @@ function editDistance(a: string, b: string): number {
 export function describe(value: unknown): string {
   if (value === null) return 'null';
   if (value === undefined) return 'undefined';
-  if (typeof value === 'string') return `string ${JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value)}`;
+  if (typeof value === 'string')
+    return `string ${JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value)}`;
   if (typeof value === 'number' || typeof value === 'boolean') return `${typeof value} ${String(value)}`;
   if (typeof value === 'bigint') return `bigint ${value}n`;
   if (Array.isArray(value)) return `array of length ${value.length}`;

@@ -44,7 +44,14 @@ export * as optim from './optim';
 export { GPT } from './gpt';
 export type { LegacyCheckpoint, LoadModelOptions, SaveBundleOptions } from './gpt';
 export { configFromJson, configToJson, detectLayout, KVCache } from './models';
-export type { Activation, GPTConfig, GPTModelOptions, GPTOptions, GPTOutput, Layout as CheckpointLayout } from './models';
+export type {
+  Activation,
+  GPTConfig,
+  GPTModelOptions,
+  GPTOptions,
+  GPTOutput,
+  Layout as CheckpointLayout,
+} from './models';
 export type { GenerateOptions, GenerateTokensOptions } from './models/generate';
 
 // Text and training

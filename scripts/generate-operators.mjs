@@ -19,9 +19,7 @@ const HAND_WRITTEN_METHODS = new Set(
   ),
 );
 const HAND_WRITTEN_FUNCTIONS = new Set(
-  'zeros ones full empty arange linspace eye rand randn randint randperm tensor from_file scalar_tensor'.split(
-    ' ',
-  ),
+  'zeros ones full empty arange linspace eye rand randn randint randperm tensor from_file scalar_tensor'.split(' '),
 );
 
 const TS_TYPES = {
@@ -94,7 +92,13 @@ function parseSchema(declaration) {
     const match = /^(.*?) (\w+)(=(.*))?$/.exec(part);
     if (match === null) throw new Error(`cannot parse argument '${part}' of ${declaration}`);
     const [, type, argName, , fallback] = match;
-    args.push({ type, name: argName, kwargOnly, hasDefault: fallback !== undefined, isOut: kwargOnly && type.includes('!') });
+    args.push({
+      type,
+      name: argName,
+      kwargOnly,
+      hasDefault: fallback !== undefined,
+      isOut: kwargOnly && type.includes('!'),
+    });
   }
   const returnText = declaration.slice(arrow + 5).trim();
   const returns = splitTop(returnText.startsWith('(') ? returnText.slice(1, -1) : returnText);
@@ -124,14 +128,17 @@ function signatures(schema, asMethod) {
   const field = (a) => `${a.key}${must.includes(a) ? '' : '?'}: ${a.ts}`;
   const param = (a) => `${a.key === 'this' ? 'self' : reserved(a.key)}: ${a.ts}`;
   const options = [...optional, ...keywords];
-  const optionsParam = options.length === 0 ? [] : [`options${must.length > 0 ? '' : '?'}: { ${options.map(field).join('; ')} }`];
+  const optionsParam =
+    options.length === 0 ? [] : [`options${must.length > 0 ? '' : '?'}: { ${options.map(field).join('; ')} }`];
   const forms = [[...required.map(param), ...optionsParam]];
   if (optional.length > 0) {
     const positional = optional.map((a) => `${reserved(a.key)}${must.length > 0 ? '' : '?'}: ${a.ts}`);
-    const rest = keywords.length === 0 ? [] : [`options${must.length > 0 ? '' : '?'}: { ${keywords.map(field).join('; ')} }`];
+    const rest =
+      keywords.length === 0 ? [] : [`options${must.length > 0 ? '' : '?'}: { ${keywords.map(field).join('; ')} }`];
     forms.push([...required.map(param), ...positional, ...rest]);
   }
-  const onlyList = required.length === 1 && typed.length === required.length && /^(Sym)?[iI]nt\[\d*\]$/.test(required[0].type);
+  const onlyList =
+    required.length === 1 && typed.length === required.length && /^(Sym)?[iI]nt\[\d*\]$/.test(required[0].type);
   if (asMethod && onlyList) forms.push([`...${reserved(required[0].key)}: number[]`]);
   return [...new Set(forms.map((form) => `(${form.join(', ')}): ${result}`))];
 }
@@ -213,8 +220,12 @@ function writeFunctions(grouped, names) {
     const key = camel(name);
     const identifier = reserved(key);
     if (identifier !== key) renamed.push(`export { ${identifier} as ${key} };`);
-    const type = lines.length === 1 ? lines[0].replace(/\): (.*)$/, ') => $1') : `{\n${lines.map((l) => `  ${l};`).join('\n')}\n}`;
-    body.push(doc(overloads, ''), `${identifier === key ? 'export ' : ''}const ${identifier} = bind<${type}>('${name}');`);
+    const type =
+      lines.length === 1 ? lines[0].replace(/\): (.*)$/, ') => $1') : `{\n${lines.map((l) => `  ${l};`).join('\n')}\n}`;
+    body.push(
+      doc(overloads, ''),
+      `${identifier === key ? 'export ' : ''}const ${identifier} = bind<${type}>('${name}');`,
+    );
   }
   return `${HEADER}import { bindFunction as bind } from '../dispatch';
 
@@ -225,7 +236,11 @@ ${renamed.join('\n')}
 
 function readDeclarations() {
   const file = process.argv.indexOf('--schemas');
-  if (file > 0) return { declarations: JSON.parse(readFileSync(process.argv[file + 1], 'utf8')), include: process.env.TORCHBIND_INCLUDE };
+  if (file > 0)
+    return {
+      declarations: JSON.parse(readFileSync(process.argv[file + 1], 'utf8')),
+      include: process.env.TORCHBIND_INCLUDE,
+    };
   const require = createRequire(import.meta.url);
   const { native, libtorchDirectory } = require(join(root, 'dist/native/native.js'));
   const binding = native();

@@ -132,7 +132,13 @@ export interface Binding {
   itemSize(dtype: number): number;
 
   // autograd.cc
-  backward(tensors: Handle[], gradients: (Handle | null)[], retainGraph: boolean, createGraph: boolean, inputs: Handle[]): void;
+  backward(
+    tensors: Handle[],
+    gradients: (Handle | null)[],
+    retainGraph: boolean,
+    createGraph: boolean,
+    inputs: Handle[],
+  ): void;
   grad(
     outputs: Handle[],
     inputs: Handle[],

@@ -73,7 +73,11 @@ export interface GradOptions {
 }
 
 /** Gradients of `outputs` for `inputs`, without touching `.grad` (PyTorch's `torch.autograd.grad`). */
-export function grad(outputs: readonly Tensor[] | Tensor, inputs: readonly Tensor[] | Tensor, options: GradOptions = {}): (Tensor | null)[] {
+export function grad(
+  outputs: readonly Tensor[] | Tensor,
+  inputs: readonly Tensor[] | Tensor,
+  options: GradOptions = {},
+): (Tensor | null)[] {
   checkOptions(options, ['gradOutputs', 'retainGraph', 'createGraph', 'allowUnused'], 'grad()');
   const outs = Array.isArray(outputs) ? (outputs as readonly Tensor[]) : [outputs as Tensor];
   const ins = Array.isArray(inputs) ? (inputs as readonly Tensor[]) : [inputs as Tensor];

@@ -51,7 +51,10 @@ export class Tensor {
   /** @internal Tensors are made by functions such as `tensor()`, `zeros()` and by operators. */
   constructor(handle: Handle) {
     if (typeof handle !== 'number') {
-      throw new TorchBindError('Make tensors with tensor(), zeros(), randn() and the like.', 'ERR_TORCHBIND_INVALID_ARGUMENT');
+      throw new TorchBindError(
+        'Make tensors with tensor(), zeros(), randn() and the like.',
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
     }
     this.handle = handle;
   }
@@ -92,7 +95,10 @@ export class Tensor {
     if (dim === undefined) return shape;
     const size = shape.at(dim);
     if (size === undefined || !Number.isInteger(dim)) {
-      throw new TorchBindError(`size(): dimension ${dim} is out of range for shape [${shape.join(', ')}].`, 'ERR_TORCHBIND_INDEX');
+      throw new TorchBindError(
+        `size(): dimension ${dim} is out of range for shape [${shape.join(', ')}].`,
+        'ERR_TORCHBIND_INDEX',
+      );
     }
     return size;
   }
@@ -224,7 +230,7 @@ export class Tensor {
   }
 }
 
-// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging, @typescript-eslint/no-empty-object-type
+// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging
 export interface Tensor extends TensorMethods {
   /** A tensor of another dtype or on another device; itself where nothing changes (PyTorch's `Tensor.to`). */
   to(dtypeOrDevice: DType | (string & {}), options?: ToOptions): Tensor;
@@ -252,7 +258,10 @@ function valuesOf(tensor: Tensor): (number | bigint | boolean | Complex)[] {
   const data = widen(tensor).toTypedArray() as ArrayLike<number | bigint>;
   if (dtype === 'bool') return Array.from(data, (value) => value !== 0);
   if (dtype.startsWith('complex')) {
-    return Array.from({ length: data.length / 2 }, (_, i) => ({ re: Number(data[2 * i]), im: Number(data[2 * i + 1]) }));
+    return Array.from({ length: data.length / 2 }, (_, i) => ({
+      re: Number(data[2 * i]),
+      im: Number(data[2 * i + 1]),
+    }));
   }
   return Array.from(data, (value) => (typeof value === 'bigint' && isSafe(value) ? Number(value) : value));
 }
@@ -287,11 +296,16 @@ export function wrapOptional(handle: Handle | null): Tensor | null {
 /** @internal The handle of a live tensor, or an error that names `where`. */
 export function unwrap(tensor: Tensor, where: string): Handle {
   if (!(tensor instanceof Tensor)) {
-    throw new TorchBindError(`${where}: expected a Tensor but received ${describe(tensor)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+    throw new TorchBindError(
+      `${where}: expected a Tensor but received ${describe(tensor)}.`,
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
   }
   if (tensor.handle === 0) {
-    throw new TorchBindError(`${where}: the tensor was disposed. Keep it alive with keep(), or return it from tidy().`, 'ERR_TORCHBIND_DISPOSED');
+    throw new TorchBindError(
+      `${where}: the tensor was disposed. Keep it alive with keep(), or return it from tidy().`,
+      'ERR_TORCHBIND_DISPOSED',
+    );
   }
   return tensor.handle;
 }
-

@@ -24,7 +24,8 @@ export interface RandomOptions extends TensorOptions {
 }
 
 /** Sizes as one array or one by one, then options: `zeros([2, 3])`, `zeros(2, 3, { dtype: 'int64' })`. */
-type SizeArguments<Options> = [size: readonly number[], options?: Options] | [...size: number[]] | [...size: number[], options: Options];
+type SizeArguments<Options> =
+  [size: readonly number[], options?: Options] | [...size: number[]] | [...size: number[], options: Options];
 
 const TENSOR_OPTIONS = ['dtype', 'device', 'requiresGrad'] as const;
 const RANDOM_OPTIONS = [...TENSOR_OPTIONS, 'generator'] as const;
@@ -52,14 +53,20 @@ function checkCommon(options: object, allowed: readonly string[], where: string)
 }
 
 /** Splits leading numbers from a trailing options object. */
-function splitNumbers<Options extends object>(args: readonly unknown[], where: string): { numbers: number[]; options: Options } {
+function splitNumbers<Options extends object>(
+  args: readonly unknown[],
+  where: string,
+): { numbers: number[]; options: Options } {
   const last = args[args.length - 1];
   const hasOptions = args.length > 0 && (last === undefined || (typeof last === 'object' && !Array.isArray(last)));
   const rest = hasOptions ? args.slice(0, -1) : args;
   const numbers = rest.length === 1 && Array.isArray(rest[0]) ? (rest[0] as unknown[]) : rest;
   for (const value of numbers) {
     if (typeof value !== 'number' && typeof value !== 'bigint') {
-      throw new TorchBindError(`${where}: expected numbers but received ${describe(value)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+      throw new TorchBindError(
+        `${where}: expected numbers but received ${describe(value)}.`,
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
     }
   }
   return { numbers: numbers as number[], options: (hasOptions ? (last ?? {}) : {}) as Options };
@@ -118,7 +125,10 @@ export function arange(...args: (number | TensorOptions | undefined)[]): Tensor 
   const { numbers, options } = splitNumbers<TensorOptions>(args, 'arange()');
   checkCommon(options, TENSOR_OPTIONS, 'arange()');
   if (numbers.length < 1 || numbers.length > 3) {
-    throw new TorchBindError('arange(): expected (end), (start, end) or (start, end, step).', 'ERR_TORCHBIND_INVALID_ARGUMENT');
+    throw new TorchBindError(
+      'arange(): expected (end), (start, end) or (start, end, step).',
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
   }
   const [start, end, step] = numbers.length === 1 ? [0, numbers[0]!, 1] : [numbers[0]!, numbers[1]!, numbers[2] ?? 1];
   const made = operator('arange', 'start_step').call([start, end, step, options.dtype, undefined, options.device]);
@@ -128,7 +138,10 @@ export function arange(...args: (number | TensorOptions | undefined)[]): Tensor 
 /** `steps` numbers evenly from `start` to `end`, both included (PyTorch's `torch.linspace`). */
 export function linspace(start: number, end: number, steps: number, options: TensorOptions = {}): Tensor {
   checkCommon(options, TENSOR_OPTIONS, 'linspace()');
-  return finish(operator('linspace').call([start, end, steps, options.dtype, undefined, options.device]) as Tensor, options);
+  return finish(
+    operator('linspace').call([start, end, steps, options.dtype, undefined, options.device]) as Tensor,
+    options,
+  );
 }
 
 /** Ones on the diagonal of an (n, m) matrix, zeros elsewhere (PyTorch's `torch.eye`). */
@@ -147,7 +160,10 @@ export function randint(low: number, high: number, size: readonly number[], opti
 export function randint(...args: (number | readonly number[] | RandomOptions | undefined)[]): Tensor {
   const at = args.findIndex(Array.isArray);
   if (at < 1 || at > 2) {
-    throw new TorchBindError('randint(): expected (high, size) or (low, high, size).', 'ERR_TORCHBIND_INVALID_ARGUMENT');
+    throw new TorchBindError(
+      'randint(): expected (high, size) or (low, high, size).',
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
   }
   const options = (args[at + 1] ?? {}) as RandomOptions;
   checkCommon(options, RANDOM_OPTIONS, 'randint()');
@@ -167,7 +183,13 @@ export function randint(...args: (number | readonly number[] | RandomOptions | u
 /** The integers 0 to n - 1 in random order; int64 (PyTorch's `torch.randperm`). */
 export function randperm(n: number, options: RandomOptions = {}): Tensor {
   checkCommon(options, RANDOM_OPTIONS, 'randperm()');
-  const made = operator('randperm', 'generator').call([n, options.generator, options.dtype ?? 'int64', undefined, options.device]);
+  const made = operator('randperm', 'generator').call([
+    n,
+    options.generator,
+    options.dtype ?? 'int64',
+    undefined,
+    options.device,
+  ]);
   return finish(made as Tensor, options);
 }
 
@@ -189,9 +211,13 @@ export function tensor(data: TensorData | Tensor, options: TensorOptions = {}): 
   const { shape, values } = flatten(data);
   const inferred = inferDType(values);
   // The values are laid down in the wanted dtype where JavaScript has a typed array for it: no detour, no rounding twice.
-  const direct = options.dtype !== undefined && WRITABLE.has(options.dtype) && !values.some(isComplex) ? options.dtype : inferred;
+  const direct =
+    options.dtype !== undefined && WRITABLE.has(options.dtype) && !values.some(isComplex) ? options.dtype : inferred;
   const made = wrap(native().fromTypedArray(fill(values, direct), shape, dtypeCode[direct]));
-  return finish(made.to({ dtype: options.dtype ?? inferred, ...(options.device === undefined ? {} : { device: options.device }) }), options);
+  return finish(
+    made.to({ dtype: options.dtype ?? inferred, ...(options.device === undefined ? {} : { device: options.device }) }),
+    options,
+  );
 }
 
 function conversion(options: TensorOptions): { dtype?: DType; device?: string } {
@@ -201,7 +227,16 @@ function conversion(options: TensorOptions): { dtype?: DType; device?: string } 
   };
 }
 
-const WRITABLE: ReadonlySet<DType> = new Set<DType>(['float32', 'float64', 'int64', 'int32', 'int16', 'int8', 'uint8', 'bool']);
+const WRITABLE: ReadonlySet<DType> = new Set<DType>([
+  'float32',
+  'float64',
+  'int64',
+  'int32',
+  'int16',
+  'int8',
+  'uint8',
+  'bool',
+]);
 
 function flatten(data: unknown): { shape: number[]; values: unknown[] } {
   if (!Array.isArray(data)) {
@@ -233,7 +268,10 @@ function flatten(data: unknown): { shape: number[]; values: unknown[] } {
 function checkValue(value: unknown): void {
   const type = typeof value;
   if (type === 'number' || type === 'bigint' || type === 'boolean' || isComplex(value)) return;
-  throw new TorchBindError(`tensor(): expected numbers but received ${describe(value)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+  throw new TorchBindError(
+    `tensor(): expected numbers but received ${describe(value)}.`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
 }
 
 function inferDType(values: readonly unknown[]): DType {
@@ -246,7 +284,9 @@ function inferDType(values: readonly unknown[]): DType {
 
 function fill(values: readonly unknown[], dtype: DType): ArrayBufferView {
   if (dtype === 'complex64') {
-    const pairs = values.flatMap((value) => (isComplex(value) ? [value.re, (value as Complex).im] : [Number(value), 0]));
+    const pairs = values.flatMap((value) =>
+      isComplex(value) ? [value.re, (value as Complex).im] : [Number(value), 0],
+    );
     return Float32Array.from(pairs);
   }
   if (dtype === 'int64') {
@@ -274,7 +314,10 @@ function toBigInt(value: number | bigint | boolean): bigint {
  */
 export function fromTypedArray(data: ArrayBufferView, shape?: readonly number[], dtype?: DType): Tensor {
   if (!ArrayBuffer.isView(data)) {
-    throw new TorchBindError(`fromTypedArray(): expected a typed array but received ${describe(data)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+    throw new TorchBindError(
+      `fromTypedArray(): expected a typed array but received ${describe(data)}.`,
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
   }
   const type = dtype === undefined ? dtypeOfTypedArray(data) : checkDType(dtype, 'fromTypedArray()');
   const sizes = shape ?? [data.byteLength / native().itemSize(dtypeCode[type])];

@@ -82,7 +82,9 @@ export class OverloadSet {
 
   private mismatch(args: readonly unknown[]): never {
     const got = args.map(describeArgument).join(', ');
-    const candidates = this.overloads.filter((operator) => !operator.hasOut).map((operator) => ` * ${operator.declaration}`);
+    const candidates = this.overloads
+      .filter((operator) => !operator.hasOut)
+      .map((operator) => ` * ${operator.declaration}`);
     throw new TorchBindError(
       `${this.name.replace(/^aten::/, '')}() received an invalid combination of arguments: got (${got}), but expected one of:\n${candidates.join('\n')}${this.hint(args)}`,
       'ERR_TORCHBIND_INVALID_ARGUMENT',
@@ -113,7 +115,8 @@ export class OverloadSet {
 
 function describeArgument(value: unknown): string {
   if (value instanceof Tensor) return 'Tensor';
-  if (Array.isArray(value)) return `[${value.slice(0, 8).map(describeArgument).join(', ')}${value.length > 8 ? ', ...' : ''}]`;
+  if (Array.isArray(value))
+    return `[${value.slice(0, 8).map(describeArgument).join(', ')}${value.length > 8 ? ', ...' : ''}]`;
   if (isOptions(value)) return `{ ${Object.keys(value).join(', ')} }`;
   return describe(value);
 }
@@ -197,7 +200,8 @@ function rawOverload(name: string, overload: string): RawOverload {
 function lazy<T extends object>(target: T, make: (key: string) => unknown): T {
   return new Proxy(target, {
     get(object, key, receiver): unknown {
-      if (typeof key !== 'string' || key === 'then' || Reflect.has(object, key)) return Reflect.get(object, key, receiver);
+      if (typeof key !== 'string' || key === 'then' || Reflect.has(object, key))
+        return Reflect.get(object, key, receiver);
       const value = make(key);
       Reflect.set(object, key, value);
       return value;

@@ -72,7 +72,8 @@ const ITEM_SIZES: Readonly<Record<DType, number>> = {
 /** The dtype of a c10::ScalarType code. */
 export function dtypeFromCode(code: number): DType {
   const name = NAMES.get(code);
-  if (name === undefined) throw new TorchBindError(`libtorch's dtype ${code} has no name here.`, 'ERR_TORCHBIND_UNSUPPORTED');
+  if (name === undefined)
+    throw new TorchBindError(`libtorch's dtype ${code} has no name here.`, 'ERR_TORCHBIND_UNSUPPORTED');
   return name;
 }
 
@@ -85,7 +86,10 @@ export function checkDType(value: unknown, where: string): DType {
   if (isDType(value)) return value;
   const near = typeof value === 'string' ? closest(value, Object.keys(CODES)) : undefined;
   const hint = near === undefined ? '' : ` Did you mean '${near}'?`;
-  throw new TorchBindError(`${where}: expected a dtype such as 'float32' but received ${describe(value)}.${hint}`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+  throw new TorchBindError(
+    `${where}: expected a dtype such as 'float32' but received ${describe(value)}.${hint}`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
 }
 
 /** Bytes that one element takes. */

@@ -94,7 +94,9 @@ function isComplex(value: Value): value is Complex {
 
 function render(values: NestedValues, text: (value: Value) => string, gaps: boolean[], indent: number): string {
   if (!Array.isArray(values)) return text(values).trim();
-  const inner = values.map((value) => (Array.isArray(value) ? render(value, text, gaps.slice(1), indent + 1) : text(value)));
+  const inner = values.map((value) =>
+    Array.isArray(value) ? render(value, text, gaps.slice(1), indent + 1) : text(value),
+  );
   if (gaps[0]) inner.splice(EDGE_ITEMS, 0, '...');
   const nested = Array.isArray(values[0]);
   const separator = nested ? `,${'\n'.repeat(gaps.length - 1)}${' '.repeat(indent + 1)}` : ', ';

@@ -8,7 +8,10 @@ import type { Tensor } from './core';
 function checkSeed(seed: number | bigint, where: string): bigint {
   const valid = typeof seed === 'bigint' ? seed >= -(2n ** 63n) && seed < 2n ** 64n : Number.isSafeInteger(seed);
   if (!valid) {
-    throw new TorchBindError(`${where}: expected an integer seed but received ${describe(seed)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+    throw new TorchBindError(
+      `${where}: expected an integer seed but received ${describe(seed)}.`,
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
   }
   return BigInt.asUintN(64, BigInt(seed));
 }

@@ -152,7 +152,8 @@ function finish(scope: Scope, result: unknown): void {
  * @throws what `fn` throws, after all its tensors were freed
  */
 export function tidy<T>(fn: () => T): T {
-  if (typeof fn !== 'function') throw new TorchBindError('tidy() expects a function.', 'ERR_TORCHBIND_INVALID_ARGUMENT');
+  if (typeof fn !== 'function')
+    throw new TorchBindError('tidy() expects a function.', 'ERR_TORCHBIND_INVALID_ARGUMENT');
   const outer = active;
   const scope = new Scope(currentScope());
   active = scope;

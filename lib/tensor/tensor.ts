@@ -29,7 +29,15 @@ function to(this: Tensor, target: string | Tensor | ToOptions, options: ToOption
   if (dtype !== undefined && !isDType(dtype)) {
     throw new TorchBindError(`to(): ${describe(dtype)} is not a dtype.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
   }
-  const result = toOperator.call([this, dtype, undefined, device ?? this.device, undefined, nonBlocking, copy]) as Tensor;
+  const result = toOperator.call([
+    this,
+    dtype,
+    undefined,
+    device ?? this.device,
+    undefined,
+    nonBlocking,
+    copy,
+  ]) as Tensor;
   return result;
 }
 
@@ -37,7 +45,10 @@ function conversion(target: string | Tensor | ToOptions): ToOptions {
   if (target instanceof Tensor) return { dtype: target.dtype, device: target.device };
   if (typeof target === 'string') return isDType(target) ? { dtype: target } : { device: target };
   if (target !== null && typeof target === 'object') return target;
-  throw new TorchBindError(`to(): expected a dtype, a device or options but received ${describe(target)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+  throw new TorchBindError(
+    `to(): expected a dtype, a device or options but received ${describe(target)}.`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
 }
 
 attachOperators();

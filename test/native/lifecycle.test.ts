@@ -4,21 +4,33 @@ import { describe, expect, test } from 'vitest';
 import { repositoryRoot } from '../helpers/python';
 
 /** Runs a file of test/native/children with the built package, as a user's program runs. */
-function run(child: string, flags: string[] = [], args: string[] = []): { status: number | null; signal: string | null; stdout: string; stderr: string } {
+function run(
+  child: string,
+  flags: string[] = [],
+  args: string[] = [],
+): { status: number | null; signal: string | null; stdout: string; stderr: string } {
   const file = path.join(__dirname, 'children', child);
-  const result = spawnSync(process.execPath, [...flags, file, ...args], { cwd: repositoryRoot, encoding: 'utf8', timeout: 120_000 });
+  const result = spawnSync(process.execPath, [...flags, file, ...args], {
+    cwd: repositoryRoot,
+    encoding: 'utf8',
+    timeout: 120_000,
+  });
   return { status: result.status, signal: result.signal, stdout: result.stdout, stderr: result.stderr };
 }
 
 const slow = 120_000;
 
-test('a synchronous loop that never yields stays small: the garbage collector frees tensors outside scopes', { timeout: slow }, () => {
-  const result = run('sync-loop.cjs');
-  expect(result.stderr).toBe('');
-  const { peakMegabytes, tensors } = JSON.parse(result.stdout) as { peakMegabytes: number; tensors: number };
-  expect(tensors).toBeLessThan(1000);
-  expect(peakMegabytes).toBeLessThan(300);
-});
+test(
+  'a synchronous loop that never yields stays small: the garbage collector frees tensors outside scopes',
+  { timeout: slow },
+  () => {
+    const result = run('sync-loop.cjs');
+    expect(result.stderr).toBe('');
+    const { peakMegabytes, tensors } = JSON.parse(result.stdout) as { peakMegabytes: number; tensors: number };
+    expect(tensors).toBeLessThan(1000);
+    expect(peakMegabytes).toBeLessThan(300);
+  },
+);
 
 test('small tensors that share tokens are collected too', { timeout: slow }, () => {
   const result = run('small-tensors.cjs', ['--expose-gc']);

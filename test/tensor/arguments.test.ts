@@ -1,5 +1,19 @@
 import { describe, expect, test } from 'vitest';
-import { arange, full, Generator, manualSeed, ones, ops, randn, setRngState, tensor, Tensor, tidy, TorchBindError, zeros } from '../../lib/index';
+import {
+  arange,
+  full,
+  Generator,
+  manualSeed,
+  ones,
+  ops,
+  randn,
+  setRngState,
+  tensor,
+  Tensor,
+  tidy,
+  TorchBindError,
+  zeros,
+} from '../../lib/index';
 import { native } from '../../lib/native/native';
 
 function failure(fn: () => unknown): TorchBindError {
@@ -16,17 +30,67 @@ function failure(fn: () => unknown): TorchBindError {
 const wrong = (value: unknown): never => value as never;
 
 const mistakes: [name: string, call: () => unknown, code: string, message: RegExp][] = [
-  ['a wrong argument lists the candidates', () => ones(2).add(wrong('a')), 'ERR_TORCHBIND_INVALID_ARGUMENT', /got \(Tensor, string "a"\).*expected one of[^]*aten::add\.Tensor/],
-  ['a misspelled option suggests the right one', () => ones(2).add(ones(2), wrong({ alhpa: 2 })), 'ERR_TORCHBIND_INVALID_ARGUMENT', /Did you mean 'alpha'/],
-  ['a misspelled creation option', () => zeros([2], wrong({ dtpe: 'float32' })), 'ERR_TORCHBIND_UNKNOWN_OPTION', /Did you mean 'dtype'/],
-  ['a misspelled dtype', () => zeros([2], wrong({ dtype: 'flaot32' })), 'ERR_TORCHBIND_INVALID_ARGUMENT', /Did you mean 'float32'/],
-  ['shapes that do not fit', () => randn(2, 3).matmul(randn(4, 5)), 'ERR_TORCHBIND_TORCH', /mat1 and mat2 shapes cannot be multiplied \(2x3 and 4x5\)/],
+  [
+    'a wrong argument lists the candidates',
+    () => ones(2).add(wrong('a')),
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+    /got \(Tensor, string "a"\).*expected one of[^]*aten::add\.Tensor/,
+  ],
+  [
+    'a misspelled option suggests the right one',
+    () => ones(2).add(ones(2), wrong({ alhpa: 2 })),
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+    /Did you mean 'alpha'/,
+  ],
+  [
+    'a misspelled creation option',
+    () => zeros([2], wrong({ dtpe: 'float32' })),
+    'ERR_TORCHBIND_UNKNOWN_OPTION',
+    /Did you mean 'dtype'/,
+  ],
+  [
+    'a misspelled dtype',
+    () => zeros([2], wrong({ dtype: 'flaot32' })),
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+    /Did you mean 'float32'/,
+  ],
+  [
+    'shapes that do not fit',
+    () => randn(2, 3).matmul(randn(4, 5)),
+    'ERR_TORCHBIND_TORCH',
+    /mat1 and mat2 shapes cannot be multiplied \(2x3 and 4x5\)/,
+  ],
   ['too few arguments', () => (ones(2).add as () => Tensor)(), 'ERR_TORCHBIND_INVALID_ARGUMENT', /add\(\)/],
-  ['too many arguments', () => (ones(2).relu as (...args: number[]) => Tensor)(1, 2, 3), 'ERR_TORCHBIND_INVALID_ARGUMENT', /relu\(\)/],
-  ['a number for a tensor', () => ones(2).matmul(wrong(16777217)), 'ERR_TORCHBIND_INVALID_ARGUMENT', /got \(Tensor, number/],
-  ['a foreign object for a tensor', () => ones(2).matmul(wrong({ handle: 1 })), 'ERR_TORCHBIND_INVALID_ARGUMENT', /matmul/],
-  ['a wrong this', () => (Tensor.prototype.add as (this: unknown, x: number) => Tensor).call({}, 1), 'ERR_TORCHBIND_INVALID_ARGUMENT', /add\(\)/],
-  ['a getter on the wrong this', () => Reflect.get(Tensor.prototype, 'shape', {}), 'ERR_TORCHBIND_INVALID_ARGUMENT', /expected a Tensor/],
+  [
+    'too many arguments',
+    () => (ones(2).relu as (...args: number[]) => Tensor)(1, 2, 3),
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+    /relu\(\)/,
+  ],
+  [
+    'a number for a tensor',
+    () => ones(2).matmul(wrong(16777217)),
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+    /got \(Tensor, number/,
+  ],
+  [
+    'a foreign object for a tensor',
+    () => ones(2).matmul(wrong({ handle: 1 })),
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+    /matmul/,
+  ],
+  [
+    'a wrong this',
+    () => (Tensor.prototype.add as (this: unknown, x: number) => Tensor).call({}, 1),
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+    /add\(\)/,
+  ],
+  [
+    'a getter on the wrong this',
+    () => Reflect.get(Tensor.prototype, 'shape', {}),
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+    /expected a Tensor/,
+  ],
   ['an unknown operator', () => ops.aten!.sofmax, 'ERR_TORCHBIND_UNKNOWN_OPERATOR', /Did you mean aten::softmax/],
   ['ragged rows', () => tensor([[1], [2, 3]]), 'ERR_TORCHBIND_INVALID_ARGUMENT', /differ in length/],
   ['strings as values', () => tensor(wrong(['a'])), 'ERR_TORCHBIND_INVALID_ARGUMENT', /expected numbers/],
@@ -63,7 +127,14 @@ test('a disposed tensor is refused everywhere', () => {
   const t = ones(2);
   t.dispose();
   t.dispose();
-  for (const use of [() => t.add(1), () => ones(2).add(t), () => t.shape, () => t.item(), () => t.backward(), () => t.toTypedArray()]) {
+  for (const use of [
+    () => t.add(1),
+    () => ones(2).add(t),
+    () => t.shape,
+    () => t.item(),
+    () => t.backward(),
+    () => t.toTypedArray(),
+  ]) {
     expect(failure(use).code).toBe('ERR_TORCHBIND_DISPOSED');
   }
   expect(String(t)).toBe('Tensor(disposed)');
@@ -89,7 +160,28 @@ test('getters that run while arguments are read cannot pull the tensors away', (
 });
 
 test('native functions refuse any junk without harm', () => {
-  const junk = [undefined, null, NaN, Infinity, -0, -1, 2 ** 31, 2 ** 53, 1e308, 0n, 2n ** 64n, '', '\0', [], {}, Symbol('s'), () => 0, new Float64Array(2), new ArrayBuffer(8), true];
+  const junk = [
+    undefined,
+    null,
+    NaN,
+    Infinity,
+    -0,
+    -1,
+    2 ** 31,
+    2 ** 53,
+    1e308,
+    0n,
+    2n ** 64n,
+    '',
+    '\0',
+    [],
+    {},
+    Symbol('s'),
+    () => 0,
+    new Float64Array(2),
+    new ArrayBuffer(8),
+    true,
+  ];
   const binding = native() as unknown as Record<string, (...args: unknown[]) => unknown>;
   // These change the state of the process, and are right to accept some of the values.
   const skipped = new Set(['setup', 'setNumThreads', 'manualSeed', 'setGradMode', 'enterInferenceMode', 'loadLibrary']);

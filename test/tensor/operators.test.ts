@@ -156,7 +156,10 @@ test('raw operators are reached by PyTorch names, with and without the overload'
 });
 
 test('complex numbers come and go', () => {
-  const c = tensor([{ re: 1, im: 2 }, { re: 3, im: -4 }]);
+  const c = tensor([
+    { re: 1, im: 2 },
+    { re: 3, im: -4 },
+  ]);
   expect(c.dtype).toBe('complex64');
   expect(c.mul({ re: 0, im: 1 }).tolist()).toEqual([
     { re: -2, im: 1 },

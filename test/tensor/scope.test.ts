@@ -1,5 +1,17 @@
 import { describe, expect, test } from 'vitest';
-import { dispose, inferenceMode, isGradEnabled, keep, memory, noGrad, ones, tensor, Tensor, tidy, TorchBindError } from '../../lib/index';
+import {
+  dispose,
+  inferenceMode,
+  isGradEnabled,
+  keep,
+  memory,
+  noGrad,
+  ones,
+  tensor,
+  Tensor,
+  tidy,
+  TorchBindError,
+} from '../../lib/index';
 
 const live = (): number => memory().numTensors;
 const pause = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
