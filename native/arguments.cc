@@ -56,7 +56,8 @@ std::string type_of(const Napi::Value& value) {
 
 Handle to_handle(const Napi::Value& value, const char* name) {
   double number = -1;  // read without asking for the type first: this is the hot path
-  if (napi_get_value_double(value.Env(), value, &number) != napi_ok || !(number >= 0) || !is_integer(number)) {
+  if (napi_get_value_double(value.Env(), value, &number) != napi_ok || !(number >= 0) ||
+      !is_integer(number)) {
     mismatch(name, "a tensor", value);
   }
   return static_cast<Handle>(number);
@@ -153,8 +154,9 @@ c10::Device to_device(const Napi::Value& value, const char* name) {
   const auto accelerator = at::getAccelerator();
   const int count = accelerator == device.type() ? at::accelerator::deviceCount() : 0;
   if (count == 0 || (device.has_index() && device.index() >= count)) {
-    throw Error("ERR_TORCHBIND_DEVICE", "Device '" + device.str() + "' is not available: libtorch sees " +
-                                            std::to_string(count) + " devices of this type. Use 'cpu', or see what `torchbind doctor` says.");
+    throw Error("ERR_TORCHBIND_DEVICE",
+                "Device '" + device.str() + "' is not available: libtorch sees " + std::to_string(count) +
+                    " devices of this type. Use 'cpu', or see what `torchbind doctor` says.");
   }
   return device;
 }

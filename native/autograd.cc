@@ -15,8 +15,8 @@ namespace {
 Napi::Value backward(const Napi::CallbackInfo& info) {
   const bool retain_graph = to_bool(info[2], "retainGraph");
   const bool create_graph = to_bool(info[3], "createGraph");
-  torch::autograd::backward(to_tensors(info[0], "tensors"), to_tensors(info[1], "gradients", true), retain_graph,
-                            create_graph, to_tensors(info[4], "inputs"));
+  torch::autograd::backward(to_tensors(info[0], "tensors"), to_tensors(info[1], "gradients", true),
+                            retain_graph, create_graph, to_tensors(info[4], "inputs"));
   return info.Env().Undefined();
 }
 
@@ -24,9 +24,9 @@ Napi::Value grad(const Napi::CallbackInfo& info) {
   const bool retain_graph = to_bool(info[3], "retainGraph");
   const bool create_graph = to_bool(info[4], "createGraph");
   const bool allow_unused = to_bool(info[5], "allowUnused");
-  const auto gradients =
-      torch::autograd::grad(to_tensors(info[0], "outputs"), to_tensors(info[1], "inputs"),
-                            to_tensors(info[2], "gradOutputs", true), retain_graph, create_graph, allow_unused);
+  const auto gradients = torch::autograd::grad(to_tensors(info[0], "outputs"), to_tensors(info[1], "inputs"),
+                                               to_tensors(info[2], "gradOutputs", true), retain_graph,
+                                               create_graph, allow_unused);
   Napi::Array result = Napi::Array::New(info.Env(), gradients.size());
   for (size_t i = 0; i < gradients.size(); ++i) {
     result.Set(static_cast<uint32_t>(i), from_tensor(info.Env(), gradients[i]));

@@ -74,7 +74,8 @@ Kind list_kind(const c10::Type& element) {
 }
 
 [[noreturn]] void mismatch(const Napi::Value& value, const Parameter& parameter) {
-  invalid("Expected " + parameter.type + " for '" + parameter.name + "' but received " + type_of(value) + ".");
+  invalid("Expected " + parameter.type + " for '" + parameter.name + "' but received " + type_of(value) +
+          ".");
 }
 
 double to_double(const Napi::Value& value, const Parameter& parameter) {
@@ -156,7 +157,8 @@ IValue to_optional_tensor_list(const Napi::Value& value, const Parameter& parame
 }
 
 template <typename T>
-int64_t named(const Napi::Value& value, const Parameter& parameter, std::optional<T> (*lookup)(const std::string&)) {
+int64_t named(const Napi::Value& value, const Parameter& parameter,
+              std::optional<T> (*lookup)(const std::string&)) {
   if (!value.IsString()) mismatch(value, parameter);
   const auto found = lookup(value.As<Napi::String>().Utf8Value());
   if (!found) mismatch(value, parameter);
@@ -213,11 +215,13 @@ IValue to_ivalue(const Napi::Value& value, const Parameter& parameter) {
     case Kind::kInt:
       return IValue(to_int64(value, name));
     case Kind::kIntList:
-      return to_list<int64_t>(value, parameter, [&](const Napi::Value& item) { return to_int64(item, name); });
+      return to_list<int64_t>(value, parameter,
+                              [&](const Napi::Value& item) { return to_int64(item, name); });
     case Kind::kFloat:
       return IValue(to_double(value, parameter));
     case Kind::kFloatList:
-      return to_list<double>(value, parameter, [&](const Napi::Value& item) { return to_double(item, parameter); });
+      return to_list<double>(value, parameter,
+                             [&](const Napi::Value& item) { return to_double(item, parameter); });
     case Kind::kBool:
       return IValue(to_bool(value, name));
     case Kind::kBoolList:
@@ -243,8 +247,8 @@ IValue to_ivalue(const Napi::Value& value, const Parameter& parameter) {
     case Kind::kUnsupported:
       break;
   }
-  throw Error("ERR_TORCHBIND_UNSUPPORTED",
-              "Argument '" + parameter.name + "' has type " + parameter.type + ", which JavaScript cannot make.");
+  throw Error("ERR_TORCHBIND_UNSUPPORTED", "Argument '" + parameter.name + "' has type " + parameter.type +
+                                               ", which JavaScript cannot make.");
 }
 
 Napi::Value from_ivalue(Napi::Env env, const IValue& value) {
@@ -274,7 +278,8 @@ Napi::Value from_ivalue(Napi::Env env, const IValue& value) {
     }
     return array;
   }
-  throw Error("ERR_TORCHBIND_UNSUPPORTED", "The operator returned a " + value.tagKind() + ", which has no JavaScript form.");
+  throw Error("ERR_TORCHBIND_UNSUPPORTED",
+              "The operator returned a " + value.tagKind() + ", which has no JavaScript form.");
 }
 
 }  // namespace torchbind

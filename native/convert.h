@@ -1,4 +1,5 @@
-// JavaScript value <-> c10::IValue, guided by the type in an operator's schema. About 25 types cover all of aten.
+// JavaScript value <-> c10::IValue, guided by the type in an operator's schema. About 25 types cover all of
+// aten.
 #pragma once
 
 #include <ATen/core/function_schema.h>

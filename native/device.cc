@@ -13,7 +13,8 @@ namespace {
 
 c10::DeviceIndex accelerator_index(const Napi::Value& value) {
   const c10::Device device = to_device(value, "device");
-  if (device.is_cpu()) throw Error("ERR_TORCHBIND_DEVICE", "The CPU is no accelerator: give a device such as 'cuda:0'.");
+  if (device.is_cpu())
+    throw Error("ERR_TORCHBIND_DEVICE", "The CPU is no accelerator: give a device such as 'cuda:0'.");
   return device.has_index() ? device.index() : at::accelerator::getDeviceIndex();
 }
 

@@ -32,7 +32,8 @@ int find_alias(const c10::Argument& result, const c10::FunctionSchema& schema) {
 
 Operator make_operator(const c10::OperatorHandle& handle) {
   Operator op{handle, {}, {}};
-  for (const c10::Argument& argument : handle.schema().arguments()) op.parameters.push_back(make_parameter(argument));
+  for (const c10::Argument& argument : handle.schema().arguments())
+    op.parameters.push_back(make_parameter(argument));
   for (const c10::Argument& result : handle.schema().returns()) {
     op.aliases.push_back(find_alias(result, handle.schema()));
   }
@@ -133,7 +134,8 @@ Napi::Value call(const Napi::CallbackInfo& info) {
   if (stack.empty()) return env.Undefined();
   if (stack.size() == 1) return result_of(env, op, 0, stack[0]);
   Napi::Array results = Napi::Array::New(env, stack.size());
-  for (size_t i = 0; i < stack.size(); ++i) results.Set(static_cast<uint32_t>(i), result_of(env, op, i, stack[i]));
+  for (size_t i = 0; i < stack.size(); ++i)
+    results.Set(static_cast<uint32_t>(i), result_of(env, op, i, stack[i]));
   return results;
 }
 

@@ -14,7 +14,8 @@ const char* code_of(const c10::Error& error) {
   if (dynamic_cast<const c10::IndexError*>(&error) != nullptr) return "ERR_TORCHBIND_INDEX";
   if (dynamic_cast<const c10::ValueError*>(&error) != nullptr) return "ERR_TORCHBIND_VALUE";
   if (dynamic_cast<const c10::TypeError*>(&error) != nullptr) return "ERR_TORCHBIND_TYPE";
-  if (dynamic_cast<const c10::NotImplementedError*>(&error) != nullptr) return "ERR_TORCHBIND_NOT_IMPLEMENTED";
+  if (dynamic_cast<const c10::NotImplementedError*>(&error) != nullptr)
+    return "ERR_TORCHBIND_NOT_IMPLEMENTED";
   if (dynamic_cast<const c10::LinAlgError*>(&error) != nullptr) return "ERR_TORCHBIND_LINALG";
   // A failed CPU allocation is a plain c10::Error; only its text tells.
   const std::string text = error.what_without_backtrace();
@@ -52,8 +53,6 @@ Napi::Value make_error(Napi::Env env, const Failure& failure) {
   return error.Value();
 }
 
-void throw_to_js(Napi::Env env, const Failure& failure) {
-  throw Napi::Error(env, make_error(env, failure));
-}
+void throw_to_js(Napi::Env env, const Failure& failure) { throw Napi::Error(env, make_error(env, failure)); }
 
 }  // namespace torchbind

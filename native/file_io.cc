@@ -129,13 +129,20 @@ class ReadBytes final : public FileWork {
 class WriteStorage final : public FileWork {
  public:
   WriteStorage(Napi::Env env, int fd, size_t position, at::Tensor source, size_t offset, size_t nbytes)
-      : FileWork(env), fd_(fd), position_(position), source_(std::move(source)), offset_(offset), nbytes_(nbytes) {}
+      : FileWork(env),
+        fd_(fd),
+        position_(position),
+        source_(std::move(source)),
+        offset_(offset),
+        nbytes_(nbytes) {}
 
  private:
   void run() override {
     const at::Tensor bytes = source_.device().is_cpu() ? source_ : copy_from_device();
-    const char* data = static_cast<const char*>(bytes.storage().data()) + (bytes.is_same(source_) ? offset_ : 0);
-    // From a copy, so that the checksum is of the bytes that are written even if the tensor changes meanwhile.
+    const char* data =
+        static_cast<const char*>(bytes.storage().data()) + (bytes.is_same(source_) ? offset_ : 0);
+    // From a copy, so that the checksum is of the bytes that are written even if the tensor changes
+    // meanwhile.
     std::vector<char> chunk(std::min(kChunk, nbytes_));
     for (size_t done = 0; done < nbytes_; done += kChunk) {
       const size_t part = std::min(kChunk, nbytes_ - done);
@@ -152,7 +159,9 @@ class WriteStorage final : public FileWork {
     return bytes.cpu();
   }
 
-  Napi::Value result(Napi::Env env) override { return Napi::Number::New(env, static_cast<double>(crc_.value())); }
+  Napi::Value result(Napi::Env env) override {
+    return Napi::Number::New(env, static_cast<double>(crc_.value()));
+  }
 
   int fd_;
   size_t position_;
@@ -212,8 +221,8 @@ Napi::Value write_storage(const Napi::CallbackInfo& info) {
   const at::Tensor tensor = to_tensor(info[2], "tensor");
   const size_t available = tensor.storage().nbytes();
   if (offset > available || nbytes > available - offset) {
-    invalid("Bytes " + std::to_string(offset) + " + " + std::to_string(nbytes) + " are outside a storage of " +
-            std::to_string(available) + " bytes.");
+    invalid("Bytes " + std::to_string(offset) + " + " + std::to_string(nbytes) +
+            " are outside a storage of " + std::to_string(available) + " bytes.");
   }
   return (new WriteStorage(info.Env(), fd, position, tensor, offset, nbytes))->start();
 }

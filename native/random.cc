@@ -34,7 +34,8 @@ Napi::Value manual_seed(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value get_rng_state(const Napi::CallbackInfo& info) {
-  return from_tensor(info.Env(), state_of(at::globalContext().defaultGenerator(to_device(info[0], "device"))));
+  return from_tensor(info.Env(),
+                     state_of(at::globalContext().defaultGenerator(to_device(info[0], "device"))));
 }
 
 Napi::Value set_rng_state(const Napi::CallbackInfo& info) {
@@ -44,10 +45,10 @@ Napi::Value set_rng_state(const Napi::CallbackInfo& info) {
 
 Napi::Value new_generator(const Napi::CallbackInfo& info) {
   const c10::Device device = to_device(info[0], "device");
-  at::Generator generator =
-      device.is_cpu() ? at::detail::createCPUGenerator() : at::globalContext().defaultGenerator(device).clone();
-  auto external =
-      Napi::External<at::Generator>::New(info.Env(), new at::Generator(std::move(generator)), finalize_generator);
+  at::Generator generator = device.is_cpu() ? at::detail::createCPUGenerator()
+                                            : at::globalContext().defaultGenerator(device).clone();
+  auto external = Napi::External<at::Generator>::New(info.Env(), new at::Generator(std::move(generator)),
+                                                     finalize_generator);
   external.TypeTag(&kGeneratorTag);
   return external;
 }

@@ -1,9 +1,9 @@
 // Seeds and generator states.
 #pragma once
 
-#include "napi_setup.h"
-
 #include <ATen/core/Generator.h>
+
+#include "napi_setup.h"
 
 namespace torchbind {
 

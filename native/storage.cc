@@ -18,7 +18,8 @@ size_t bytes_of(c10::ArrayRef<int64_t> shape, c10::ScalarType dtype) {
   uint64_t bytes = c10::elementSize(dtype);
   for (int64_t size : shape) {
     if (size < 0) invalid("Sizes of a shape cannot be negative, got " + std::to_string(size) + ".");
-    if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes)) invalid("The shape is too large.");
+    if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes))
+      invalid("The shape is too large.");
   }
   return bytes;
 }
@@ -52,8 +53,8 @@ Napi::Value from_typed_array(const Napi::CallbackInfo& info) {
   const size_t expected = bytes_of(shape, dtype);
   const Bytes bytes = bytes_of(info[0]);
   if (bytes.size != expected) {
-    invalid("The shape needs " + std::to_string(expected) + " bytes but the data has " + std::to_string(bytes.size) +
-            ".");
+    invalid("The shape needs " + std::to_string(expected) + " bytes but the data has " +
+            std::to_string(bytes.size) + ".");
   }
   at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(dtype));
   if (expected > 0) std::memcpy(tensor.mutable_data_ptr(), bytes.data, expected);
@@ -92,21 +93,22 @@ Napi::Value slice_bytes(const Napi::CallbackInfo& info) {
   const c10::Storage& storage = source.storage();
   if (!source.device().is_cpu()) invalid("sliceBytes() works on CPU tensors.");
   if (offset > storage.nbytes() || nbytes > storage.nbytes() - offset) {
-    invalid("Bytes " + std::to_string(offset) + " + " + std::to_string(nbytes) + " are outside a storage of " +
-            std::to_string(storage.nbytes()) + " bytes.");
+    invalid("Bytes " + std::to_string(offset) + " + " + std::to_string(nbytes) +
+            " are outside a storage of " + std::to_string(storage.nbytes()) + " bytes.");
   }
   void* data = static_cast<char*>(storage.mutable_data()) + offset;
   // The slice holds the storage that it is cut from.
   auto* owner = new c10::Storage(storage);
   c10::DataPtr pointer(data, owner, [](void* held) { delete static_cast<c10::Storage*>(held); }, at::kCPU);
-  c10::Storage slice(c10::Storage::use_byte_size_t(), nbytes, std::move(pointer), nullptr, /*resizable=*/false);
+  c10::Storage slice(c10::Storage::use_byte_size_t(), nbytes, std::move(pointer), nullptr,
+                     /*resizable=*/false);
   at::Tensor tensor = at::empty({0}, at::kByte).set_(slice, 0, {static_cast<int64_t>(nbytes)}, {1});
   return from_tensor(info.Env(), std::move(tensor));
 }
 
 // Refuses sizes and strides that reach outside the storage, with arithmetic that cannot wrap.
-void check_bounds(c10::ArrayRef<int64_t> sizes, c10::ArrayRef<int64_t> strides, int64_t offset, size_t item_size,
-                  size_t nbytes) {
+void check_bounds(c10::ArrayRef<int64_t> sizes, c10::ArrayRef<int64_t> strides, int64_t offset,
+                  size_t item_size, size_t nbytes) {
   if (sizes.size() != strides.size()) invalid("'shape' and 'strides' differ in length.");
   if (offset < 0) invalid("The storage offset is negative.");
   uint64_t last = static_cast<uint64_t>(offset);
@@ -116,15 +118,16 @@ void check_bounds(c10::ArrayRef<int64_t> sizes, c10::ArrayRef<int64_t> strides, 
     if (sizes[i] == 0) empty = true;
     if (sizes[i] <= 1) continue;
     uint64_t reach = 0;
-    if (__builtin_mul_overflow(static_cast<uint64_t>(sizes[i] - 1), static_cast<uint64_t>(strides[i]), &reach) ||
+    if (__builtin_mul_overflow(static_cast<uint64_t>(sizes[i] - 1), static_cast<uint64_t>(strides[i]),
+                               &reach) ||
         __builtin_add_overflow(last, reach, &last)) {
       invalid("The sizes and strides are too large.");
     }
   }
   const uint64_t elements = nbytes / item_size;
   if (empty ? static_cast<uint64_t>(offset) > elements : last >= elements) {
-    invalid("The view reaches element " + std::to_string(last) + " of a storage of " + std::to_string(elements) +
-            " elements.");
+    invalid("The view reaches element " + std::to_string(last) + " of a storage of " +
+            std::to_string(elements) + " elements.");
   }
 }
 
@@ -143,7 +146,8 @@ Napi::Value view_storage(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value item_size(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(c10::elementSize(to_scalar_type(info[0], "dtype"))));
+  return Napi::Number::New(info.Env(),
+                           static_cast<double>(c10::elementSize(to_scalar_type(info[0], "dtype"))));
 }
 
 }  // namespace

@@ -70,7 +70,8 @@ size_t TensorTable::bytes() const {
   std::unordered_set<const void*> seen;
   size_t total = 0;
   for (const Slot& slot : slots_) {
-    if (slot.tensor.defined() && seen.insert(storage_key(slot.tensor)).second) total += storage_bytes(slot.tensor);
+    if (slot.tensor.defined() && seen.insert(storage_key(slot.tensor)).second)
+      total += storage_bytes(slot.tensor);
   }
   return total;
 }
@@ -104,9 +105,10 @@ void ExternalMemory::release(Napi::BasicEnv env, const void* storage) {
   Napi::MemoryManagement::AdjustExternalMemory(env, -bytes);
 }
 
-// V8 starts to mark when 64 MB came in, but then takes its time, and a loop that makes tensors outruns it. Bytes beyond
-// its hard limit make it collect at once, so they are reported for a moment: early where collecting is quick, and late
-// where a large JavaScript heap makes it slow, so that it never takes more than a tenth of the time.
+// V8 starts to mark when 64 MB came in, but then takes its time, and a loop that makes tensors outruns it.
+// Bytes beyond its hard limit make it collect at once, so they are reported for a moment: early where
+// collecting is quick, and late where a large JavaScript heap makes it slow, so that it never takes more than
+// a tenth of the time.
 void ExternalMemory::collect_if_due(Napi::BasicEnv env) {
   constexpr int64_t kEarly = int64_t{32} << 20;
   constexpr int64_t kLate = int64_t{64} << 20;
@@ -166,7 +168,8 @@ Napi::Value own_token(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value new_token(const Napi::CallbackInfo& info) {
-  return make_token(info.Env(), std::make_unique<TokenData>(TokenData{Addon::of(info.Env()).store, {}, nullptr}));
+  return make_token(info.Env(),
+                    std::make_unique<TokenData>(TokenData{Addon::of(info.Env()).store, {}, nullptr}));
 }
 
 const double* to_handles(const Napi::Value& array, const Napi::Value& count, size_t* n) {
@@ -175,7 +178,8 @@ const double* to_handles(const Napi::Value& array, const Napi::Value& count, siz
   }
   auto handles = array.As<Napi::Float64Array>();
   const int64_t wanted = to_int64(count, "count");
-  if (wanted < 0 || static_cast<size_t>(wanted) > handles.ElementLength()) invalid("'count' is outside the array.");
+  if (wanted < 0 || static_cast<size_t>(wanted) > handles.ElementLength())
+    invalid("'count' is outside the array.");
   *n = static_cast<size_t>(wanted);
   return handles.Data();
 }

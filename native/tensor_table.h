@@ -1,5 +1,5 @@
-// Handles: a tensor is known to JavaScript by an integer, slot and generation. A handle that was disposed never
-// means another tensor, because its slot's generation has moved on.
+// Handles: a tensor is known to JavaScript by an integer, slot and generation. A handle that was disposed
+// never means another tensor, because its slot's generation has moved on.
 #pragma once
 
 #include <ATen/core/Tensor.h>
