@@ -30,13 +30,13 @@ export const adaptiveMaxPool3d = bind<(self: Tensor, outputSize: readonly number
 /** `aten::adaptive_max_pool3d_backward(Tensor grad_output, Tensor self, Tensor indices) -> Tensor` */
 export const adaptiveMaxPool3dBackward = bind<(gradOutput: Tensor, self: Tensor, indices: Tensor) => Tensor>('adaptive_max_pool3d_backward');
 /**
- * - `aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
  * - `aten::add.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
+ * - `aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
  */
 export const add = bind<{
-  (self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Tensor;
   (self: Tensor, other: Scalar, options?: { alpha?: Scalar }): Tensor;
   (self: Tensor, other: Scalar, alpha?: Scalar): Tensor;
+  (self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Tensor;
 }>('add');
 /** `aten::addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
 export const addbmm = bind<(self: Tensor, batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }) => Tensor>('addbmm');
@@ -250,13 +250,13 @@ export const batchNormStats = bind<(input: Tensor, eps: number) => [Tensor, Tens
 export const batchNormUpdateStats = bind<(input: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number) => [Tensor, Tensor]>('batch_norm_update_stats');
 /**
  * - `aten::bernoulli(Tensor self, *, Generator? generator=None) -> Tensor`
- * - `aten::bernoulli.p(Tensor self, float p, *, Generator? generator=None) -> Tensor`
  * - `aten::bernoulli.Tensor(Tensor self, Tensor p, *, Generator? generator=None) -> Tensor`
+ * - `aten::bernoulli.p(Tensor self, float p, *, Generator? generator=None) -> Tensor`
  */
 export const bernoulli = bind<{
   (self: Tensor, options?: { generator?: Generator | null }): Tensor;
-  (self: Tensor, p: number, options?: { generator?: Generator | null }): Tensor;
   (self: Tensor, p: Tensor, options?: { generator?: Generator | null }): Tensor;
+  (self: Tensor, p: number, options?: { generator?: Generator | null }): Tensor;
 }>('bernoulli');
 /** `aten::bilinear(Tensor input1, Tensor input2, Tensor weight, Tensor? bias=None) -> Tensor` */
 export const bilinear = bind<{
@@ -289,56 +289,56 @@ export const binomial = bind<{
   (count: Tensor, prob: Tensor, generator?: Generator | null): Tensor;
 }>('binomial');
 /**
- * - `aten::bitwise_and.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::bitwise_and.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
+ * - `aten::bitwise_and.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const bitwiseAnd = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
   (self: Scalar, other: Tensor): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('bitwise_and');
 /**
+ * - `aten::bitwise_left_shift.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
  * - `aten::bitwise_left_shift.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::bitwise_left_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
- * - `aten::bitwise_left_shift.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
  */
 export const bitwiseLeftShift = bind<{
+  (self: Scalar, other: Tensor): Tensor;
   (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
-  (self: Scalar, other: Tensor): Tensor;
 }>('bitwise_left_shift');
 /** `aten::bitwise_not(Tensor self) -> Tensor` */
 export const bitwiseNot = bind<(self: Tensor) => Tensor>('bitwise_not');
 /**
- * - `aten::bitwise_or.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::bitwise_or.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::bitwise_or.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
+ * - `aten::bitwise_or.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const bitwiseOr = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
   (self: Scalar, other: Tensor): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('bitwise_or');
 /**
+ * - `aten::bitwise_right_shift.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
  * - `aten::bitwise_right_shift.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::bitwise_right_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
- * - `aten::bitwise_right_shift.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
  */
 export const bitwiseRightShift = bind<{
+  (self: Scalar, other: Tensor): Tensor;
   (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
-  (self: Scalar, other: Tensor): Tensor;
 }>('bitwise_right_shift');
 /**
- * - `aten::bitwise_xor.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::bitwise_xor.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::bitwise_xor.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
+ * - `aten::bitwise_xor.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const bitwiseXor = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
   (self: Scalar, other: Tensor): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('bitwise_xor');
 /**
  * - `aten::blackman_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
@@ -363,12 +363,12 @@ export const broadcastTensors = bind<(tensors: readonly Tensor[]) => Tensor[]>('
 /** `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)` */
 export const broadcastTo = bind<(self: Tensor, size: readonly number[]) => Tensor>('broadcast_to');
 /**
- * - `aten::bucketize.Tensor(Tensor self, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor`
  * - `aten::bucketize.Scalar(Scalar self, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor`
+ * - `aten::bucketize.Tensor(Tensor self, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor`
  */
 export const bucketize = bind<{
-  (self: Tensor, boundaries: Tensor, options?: { outInt32?: boolean; right?: boolean }): Tensor;
   (self: Scalar, boundaries: Tensor, options?: { outInt32?: boolean; right?: boolean }): Tensor;
+  (self: Tensor, boundaries: Tensor, options?: { outInt32?: boolean; right?: boolean }): Tensor;
 }>('bucketize');
 /** `aten::can_cast(ScalarType from_, ScalarType to) -> bool` */
 export const canCast = bind<(from_: DType, to: DType) => boolean>('can_cast');
@@ -565,12 +565,12 @@ export const copySparseToSparse = bind<{
   (self: Tensor, src: Tensor, nonBlocking?: boolean): Tensor;
 }>('copy_sparse_to_sparse');
 /**
- * - `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::copysign.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const copysign = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('copysign');
 /** `aten::corrcoef(Tensor self) -> Tensor` */
 export const corrcoef = bind<(self: Tensor) => Tensor>('corrcoef');
@@ -656,12 +656,12 @@ export const cumprodBackward = bind<(grad: Tensor, input: Tensor, dim: number, o
 /** `aten::cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
 export const cumsum = bind<(self: Tensor, dim: number, options?: { dtype?: DType | null }) => Tensor>('cumsum');
 /**
- * - `aten::cumulative_trapezoid.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor`
  * - `aten::cumulative_trapezoid.dx(Tensor y, *, Scalar dx=1, int dim=-1) -> Tensor`
+ * - `aten::cumulative_trapezoid.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor`
  */
 export const cumulativeTrapezoid = bind<{
-  (y: Tensor, x: Tensor, options?: { dim?: number }): Tensor;
   (y: Tensor, options?: { dx?: Scalar; dim?: number }): Tensor;
+  (y: Tensor, x: Tensor, options?: { dim?: number }): Tensor;
 }>('cumulative_trapezoid');
 /** `aten::deg2rad(Tensor self) -> Tensor` */
 export const deg2rad = bind<(self: Tensor) => Tensor>('deg2rad');
@@ -724,40 +724,40 @@ export const dist = bind<{
   (self: Tensor, other: Tensor, p?: Scalar): Tensor;
 }>('dist');
 /**
- * - `aten::div.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::div.Scalar(Tensor self, Scalar other) -> Tensor`
- * - `aten::div.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor`
  * - `aten::div.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor`
+ * - `aten::div.Tensor(Tensor self, Tensor other) -> Tensor`
+ * - `aten::div.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor`
  */
 export const div = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor, options?: { roundingMode?: string | null }): Tensor;
   (self: Tensor, other: Scalar, options?: { roundingMode?: string | null }): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Tensor, options?: { roundingMode?: string | null }): Tensor;
 }>('div');
 /**
- * - `aten::divide.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::divide.Scalar(Tensor self, Scalar other) -> Tensor`
- * - `aten::divide.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor`
  * - `aten::divide.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor`
+ * - `aten::divide.Tensor(Tensor self, Tensor other) -> Tensor`
+ * - `aten::divide.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor`
  */
 export const divide = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor, options?: { roundingMode?: string | null }): Tensor;
   (self: Tensor, other: Scalar, options?: { roundingMode?: string | null }): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Tensor, options?: { roundingMode?: string | null }): Tensor;
 }>('divide');
 /** `aten::dot(Tensor self, Tensor tensor) -> Tensor` */
 export const dot = bind<(self: Tensor, tensor: Tensor) => Tensor>('dot');
 /** `aten::dropout(Tensor input, float p, bool train) -> Tensor` */
 export const dropout = bind<(input: Tensor, p: number, train: boolean) => Tensor>('dropout');
 /**
- * - `aten::dsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
  * - `aten::dsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+ * - `aten::dsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
  */
 export const dsplit = bind<{
-  (self: Tensor, sections: number): Tensor[];
   (self: Tensor, indices: readonly number[]): Tensor[];
+  (self: Tensor, sections: number): Tensor[];
 }>('dsplit');
 /** `aten::dstack(Tensor[] tensors) -> Tensor` */
 export const dstack = bind<(tensors: readonly Tensor[]) => Tensor>('dstack');
@@ -801,12 +801,12 @@ export const emptyQuantized = bind<(size: readonly number[], qtensor: Tensor, op
 /** `aten::empty_strided(SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
 export const emptyStrided = bind<(size: readonly number[], stride: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }) => Tensor>('empty_strided');
 /**
- * - `aten::eq.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::eq.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::eq.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const eq = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('eq');
 /** `aten::equal(Tensor self, Tensor other) -> bool` */
 export const equal = bind<(self: Tensor, other: Tensor) => boolean>('equal');
@@ -1017,14 +1017,14 @@ export const fliplr = bind<(self: Tensor) => Tensor>('fliplr');
 /** `aten::flipud(Tensor self) -> Tensor` */
 export const flipud = bind<(self: Tensor) => Tensor>('flipud');
 /**
- * - `aten::float_power.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
- * - `aten::float_power.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor`
  * - `aten::float_power.Scalar(Scalar self, Tensor exponent) -> Tensor`
+ * - `aten::float_power.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor`
+ * - `aten::float_power.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
  */
 export const floatPower = bind<{
-  (self: Tensor, exponent: Tensor): Tensor;
-  (self: Tensor, exponent: Scalar): Tensor;
   (self: Scalar, exponent: Tensor): Tensor;
+  (self: Tensor, exponent: Scalar): Tensor;
+  (self: Tensor, exponent: Tensor): Tensor;
 }>('float_power');
 /** `aten::floor(Tensor self) -> Tensor` */
 export const floor = bind<(self: Tensor) => Tensor>('floor');
@@ -1041,12 +1041,12 @@ export const fmax = bind<(self: Tensor, other: Tensor) => Tensor>('fmax');
 /** `aten::fmin(Tensor self, Tensor other) -> Tensor` */
 export const fmin = bind<(self: Tensor, other: Tensor) => Tensor>('fmin');
 /**
- * - `aten::fmod.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::fmod.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::fmod.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const fmod = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('fmod');
 /** `aten::frac(Tensor self) -> Tensor` */
 export const frac = bind<(self: Tensor) => Tensor>('frac');
@@ -1079,12 +1079,12 @@ export const gatherBackward = bind<(grad: Tensor, self: Tensor, dim: number, ind
 /** `aten::gcd(Tensor self, Tensor other) -> Tensor` */
 export const gcd = bind<(self: Tensor, other: Tensor) => Tensor>('gcd');
 /**
- * - `aten::ge.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::ge.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::ge.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const ge = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('ge');
 /** `aten::gelu(Tensor self, *, str approximate="none") -> Tensor` */
 export const gelu = bind<(self: Tensor, options?: { approximate?: string }) => Tensor>('gelu');
@@ -1108,38 +1108,38 @@ export const gluBackwardJvp = bind<(gradX: Tensor, gradGlu: Tensor, x: Tensor, d
 /** `aten::glu_jvp(Tensor glu, Tensor x, Tensor dx, int dim) -> Tensor` */
 export const gluJvp = bind<(glu: Tensor, x: Tensor, dx: Tensor, dim: number) => Tensor>('glu_jvp');
 /**
- * - `aten::gradient.scalarint(Tensor self, *, Scalar? spacing=None, int? dim=None, int edge_order=1) -> Tensor[]`
- * - `aten::gradient.scalararray(Tensor self, *, Scalar spacing, int[] dim, int edge_order=1) -> Tensor[]`
  * - `aten::gradient.array(Tensor self, *, int[] dim, int edge_order=1) -> Tensor[]`
- * - `aten::gradient.scalarrayint(Tensor self, *, Scalar[] spacing, int? dim=None, int edge_order=1) -> Tensor[]`
+ * - `aten::gradient.scalararray(Tensor self, *, Scalar spacing, int[] dim, int edge_order=1) -> Tensor[]`
+ * - `aten::gradient.scalarint(Tensor self, *, Scalar? spacing=None, int? dim=None, int edge_order=1) -> Tensor[]`
  * - `aten::gradient.scalarrayarray(Tensor self, *, Scalar[] spacing, int[] dim, int edge_order=1) -> Tensor[]`
- * - `aten::gradient.tensorarrayint(Tensor self, *, Tensor[] spacing, int? dim=None, int edge_order=1) -> Tensor[]`
+ * - `aten::gradient.scalarrayint(Tensor self, *, Scalar[] spacing, int? dim=None, int edge_order=1) -> Tensor[]`
  * - `aten::gradient.tensorarray(Tensor self, *, Tensor[] spacing, int[] dim, int edge_order=1) -> Tensor[]`
+ * - `aten::gradient.tensorarrayint(Tensor self, *, Tensor[] spacing, int? dim=None, int edge_order=1) -> Tensor[]`
  */
 export const gradient = bind<{
-  (self: Tensor, options?: { spacing?: Scalar | null; dim?: number | null; edgeOrder?: number }): Tensor[];
-  (self: Tensor, options: { spacing: Scalar; dim: readonly number[]; edgeOrder?: number }): Tensor[];
   (self: Tensor, options: { dim: readonly number[]; edgeOrder?: number }): Tensor[];
-  (self: Tensor, options: { spacing: readonly Scalar[]; dim?: number | null; edgeOrder?: number }): Tensor[];
+  (self: Tensor, options: { spacing: Scalar; dim: readonly number[]; edgeOrder?: number }): Tensor[];
+  (self: Tensor, options?: { spacing?: Scalar | null; dim?: number | null; edgeOrder?: number }): Tensor[];
   (self: Tensor, options: { spacing: readonly Scalar[]; dim: readonly number[]; edgeOrder?: number }): Tensor[];
-  (self: Tensor, options: { spacing: readonly Tensor[]; dim?: number | null; edgeOrder?: number }): Tensor[];
+  (self: Tensor, options: { spacing: readonly Scalar[]; dim?: number | null; edgeOrder?: number }): Tensor[];
   (self: Tensor, options: { spacing: readonly Tensor[]; dim: readonly number[]; edgeOrder?: number }): Tensor[];
+  (self: Tensor, options: { spacing: readonly Tensor[]; dim?: number | null; edgeOrder?: number }): Tensor[];
 }>('gradient');
 /**
- * - `aten::greater.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::greater.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::greater.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const greater = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('greater');
 /**
- * - `aten::greater_equal.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::greater_equal.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::greater_equal.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const greaterEqual = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('greater_equal');
 /** `aten::grid_sampler(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor` */
 export const gridSampler = bind<(input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean) => Tensor>('grid_sampler');
@@ -1157,12 +1157,12 @@ export const groupNorm = bind<{
   (input: Tensor, numGroups: number, weight?: Tensor | null, bias?: Tensor | null, eps?: number, cudnnEnabled?: boolean): Tensor;
 }>('group_norm');
 /**
- * - `aten::gru.input(Tensor input, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor)`
  * - `aten::gru.data(Tensor data, Tensor batch_sizes, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor)`
+ * - `aten::gru.input(Tensor input, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor)`
  */
 export const gru = bind<{
-  (input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor];
   (data: Tensor, batchSizes: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean): [Tensor, Tensor];
+  (input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor];
 }>('gru');
 /** `aten::gru_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor` */
 export const gruCell = bind<{
@@ -1170,12 +1170,12 @@ export const gruCell = bind<{
   (input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh?: Tensor | null, bHh?: Tensor | null): Tensor;
 }>('gru_cell');
 /**
- * - `aten::gt.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::gt.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::gt.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const gt = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('gt');
 /**
  * - `aten::hamming_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
@@ -1237,34 +1237,34 @@ export const histc = bind<{
   (self: Tensor, bins?: number, min?: Scalar, max?: Scalar): Tensor;
 }>('histc');
 /**
- * - `aten::histogram.bins_tensor(Tensor self, Tensor bins, *, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
  * - `aten::histogram.bin_ct(Tensor self, int bins=100, *, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
+ * - `aten::histogram.bins_tensor(Tensor self, Tensor bins, *, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
  */
 export const histogram = bind<{
-  (self: Tensor, bins: Tensor, options?: { weight?: Tensor | null; density?: boolean }): [Tensor, Tensor];
   (self: Tensor, options?: { bins?: number; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor];
   (self: Tensor, bins?: number, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor];
+  (self: Tensor, bins: Tensor, options?: { weight?: Tensor | null; density?: boolean }): [Tensor, Tensor];
 }>('histogram');
 /**
  * - `aten::histogramdd(Tensor self, int[] bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)`
- * - `aten::histogramdd.int_bins(Tensor self, int bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)`
  * - `aten::histogramdd.TensorList_bins(Tensor self, Tensor[] bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)`
+ * - `aten::histogramdd.int_bins(Tensor self, int bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)`
  */
 export const histogramdd = bind<{
   (self: Tensor, bins: readonly number[], options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor[]];
   (self: Tensor, bins: readonly number[], range?: readonly number[] | null, weight?: Tensor | null, density?: boolean): [Tensor, Tensor[]];
-  (self: Tensor, bins: number, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor[]];
-  (self: Tensor, bins: number, range?: readonly number[] | null, weight?: Tensor | null, density?: boolean): [Tensor, Tensor[]];
   (self: Tensor, bins: readonly Tensor[], options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor[]];
   (self: Tensor, bins: readonly Tensor[], range?: readonly number[] | null, weight?: Tensor | null, density?: boolean): [Tensor, Tensor[]];
+  (self: Tensor, bins: number, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor[]];
+  (self: Tensor, bins: number, range?: readonly number[] | null, weight?: Tensor | null, density?: boolean): [Tensor, Tensor[]];
 }>('histogramdd');
 /**
- * - `aten::hsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
  * - `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+ * - `aten::hsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
  */
 export const hsplit = bind<{
-  (self: Tensor, sections: number): Tensor[];
   (self: Tensor, indices: readonly number[]): Tensor[];
+  (self: Tensor, sections: number): Tensor[];
 }>('hsplit');
 /** `aten::hspmm(Tensor mat1, Tensor mat2) -> Tensor` */
 export const hspmm = bind<(mat1: Tensor, mat2: Tensor) => Tensor>('hspmm');
@@ -1296,12 +1296,12 @@ export const indexAdd = bind<(self: Tensor, dim: number, index: Tensor, source: 
 /** `aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor` */
 export const indexCopy = bind<(self: Tensor, dim: number, index: Tensor, source: Tensor) => Tensor>('index_copy');
 /**
- * - `aten::index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor`
  * - `aten::index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
+ * - `aten::index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor`
  */
 export const indexFill = bind<{
-  (self: Tensor, dim: number, index: Tensor, value: Tensor): Tensor;
   (self: Tensor, dim: number, index: Tensor, value: Scalar): Tensor;
+  (self: Tensor, dim: number, index: Tensor, value: Tensor): Tensor;
 }>('index_fill');
 /** `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor` */
 export const indexPut = bind<{
@@ -1342,14 +1342,14 @@ export const isclose = bind<{
 /** `aten::isfinite(Tensor self) -> Tensor` */
 export const isfinite = bind<(self: Tensor) => Tensor>('isfinite');
 /**
- * - `aten::isin.Tensor_Tensor(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor`
- * - `aten::isin.Tensor_Scalar(Tensor elements, Scalar test_element, *, bool assume_unique=False, bool invert=False) -> Tensor`
  * - `aten::isin.Scalar_Tensor(Scalar element, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor`
+ * - `aten::isin.Tensor_Scalar(Tensor elements, Scalar test_element, *, bool assume_unique=False, bool invert=False) -> Tensor`
+ * - `aten::isin.Tensor_Tensor(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor`
  */
 export const isin = bind<{
-  (elements: Tensor, testElements: Tensor, options?: { assumeUnique?: boolean; invert?: boolean }): Tensor;
-  (elements: Tensor, testElement: Scalar, options?: { assumeUnique?: boolean; invert?: boolean }): Tensor;
   (element: Scalar, testElements: Tensor, options?: { assumeUnique?: boolean; invert?: boolean }): Tensor;
+  (elements: Tensor, testElement: Scalar, options?: { assumeUnique?: boolean; invert?: boolean }): Tensor;
+  (elements: Tensor, testElements: Tensor, options?: { assumeUnique?: boolean; invert?: boolean }): Tensor;
 }>('isin');
 /** `aten::isinf(Tensor self) -> Tensor` */
 export const isinf = bind<(self: Tensor) => Tensor>('isinf');
@@ -1368,13 +1368,13 @@ export const istft = bind<{
 }>('istft');
 /**
  * - `aten::kaiser_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
- * - `aten::kaiser_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  * - `aten::kaiser_window.beta(int window_length, bool periodic, float beta, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+ * - `aten::kaiser_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  */
 export const kaiserWindow = bind<{
   (windowLength: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
-  (windowLength: number, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (windowLength: number, periodic: boolean, beta: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (windowLength: number, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('kaiser_window');
 /** `aten::kl_div(Tensor self, Tensor target, int reduction=1, *, bool log_target=False) -> Tensor` */
 export const klDiv = bind<{
@@ -1403,12 +1403,12 @@ export const lcm = bind<(self: Tensor, other: Tensor) => Tensor>('lcm');
 /** `aten::ldexp.Tensor(Tensor self, Tensor other) -> Tensor` */
 export const ldexp = bind<(self: Tensor, other: Tensor) => Tensor>('ldexp');
 /**
- * - `aten::le.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::le.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::le.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const le = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('le');
 /** `aten::leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor` */
 export const leakyRelu = bind<{
@@ -1426,20 +1426,20 @@ export const lerp = bind<{
   (self: Tensor, end: Tensor, weight: Tensor): Tensor;
 }>('lerp');
 /**
- * - `aten::less.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::less.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::less.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const less = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('less');
 /**
- * - `aten::less_equal.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::less_equal.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::less_equal.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const lessEqual = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('less_equal');
 /** `aten::lgamma(Tensor self) -> Tensor` */
 export const lgamma = bind<(self: Tensor) => Tensor>('lgamma');
@@ -1530,17 +1530,17 @@ export const linalgMatrixNorm = bind<{
 export const linalgMatrixPower = bind<(self: Tensor, n: number) => Tensor>('linalg_matrix_power');
 /**
  * - `aten::linalg_matrix_rank(Tensor self, float tol, bool hermitian=False) -> Tensor`
- * - `aten::linalg_matrix_rank.tol_tensor(Tensor input, Tensor tol, bool hermitian=False) -> Tensor`
- * - `aten::linalg_matrix_rank.atol_rtol_tensor(Tensor input, *, Tensor? atol=None, Tensor? rtol=None, bool hermitian=False) -> Tensor`
  * - `aten::linalg_matrix_rank.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor`
+ * - `aten::linalg_matrix_rank.atol_rtol_tensor(Tensor input, *, Tensor? atol=None, Tensor? rtol=None, bool hermitian=False) -> Tensor`
+ * - `aten::linalg_matrix_rank.tol_tensor(Tensor input, Tensor tol, bool hermitian=False) -> Tensor`
  */
 export const linalgMatrixRank = bind<{
   (self: Tensor, tol: number, options?: { hermitian?: boolean }): Tensor;
   (self: Tensor, tol: number, hermitian?: boolean): Tensor;
+  (self: Tensor, options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean }): Tensor;
+  (input: Tensor, options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean }): Tensor;
   (input: Tensor, tol: Tensor, options?: { hermitian?: boolean }): Tensor;
   (input: Tensor, tol: Tensor, hermitian?: boolean): Tensor;
-  (input: Tensor, options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean }): Tensor;
-  (self: Tensor, options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean }): Tensor;
 }>('linalg_matrix_rank');
 /** `aten::linalg_multi_dot(Tensor[] tensors) -> Tensor` */
 export const linalgMultiDot = bind<(tensors: readonly Tensor[]) => Tensor>('linalg_multi_dot');
@@ -1665,20 +1665,20 @@ export const logitBackward = bind<{
   (gradOutput: Tensor, self: Tensor, eps?: number | null): Tensor;
 }>('logit_backward');
 /**
- * - `aten::logspace.Tensor_Tensor(Tensor start, Tensor end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
- * - `aten::logspace.Tensor_Scalar(Tensor start, Scalar end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
- * - `aten::logspace.Scalar_Tensor(Scalar start, Tensor end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  * - `aten::logspace(Scalar start, Scalar end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+ * - `aten::logspace.Scalar_Tensor(Scalar start, Tensor end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+ * - `aten::logspace.Tensor_Scalar(Tensor start, Scalar end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+ * - `aten::logspace.Tensor_Tensor(Tensor start, Tensor end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  */
 export const logspace = bind<{
-  (start: Tensor, end: Tensor, steps: number, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
-  (start: Tensor, end: Tensor, steps: number, base?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
-  (start: Tensor, end: Scalar, steps: number, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
-  (start: Tensor, end: Scalar, steps: number, base?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
-  (start: Scalar, end: Tensor, steps: number, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
-  (start: Scalar, end: Tensor, steps: number, base?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (start: Scalar, end: Scalar, steps: number, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (start: Scalar, end: Scalar, steps: number, base?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (start: Scalar, end: Tensor, steps: number, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (start: Scalar, end: Tensor, steps: number, base?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (start: Tensor, end: Scalar, steps: number, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (start: Tensor, end: Scalar, steps: number, base?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (start: Tensor, end: Tensor, steps: number, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (start: Tensor, end: Tensor, steps: number, base?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('logspace');
 /** `aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
 export const logsumexp = bind<{
@@ -1686,12 +1686,12 @@ export const logsumexp = bind<{
   (self: Tensor, dim: readonly number[] | number, keepdim?: boolean): Tensor;
 }>('logsumexp');
 /**
- * - `aten::lstm.input(Tensor input, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor, Tensor)`
  * - `aten::lstm.data(Tensor data, Tensor batch_sizes, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor, Tensor)`
+ * - `aten::lstm.input(Tensor input, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor, Tensor)`
  */
 export const lstm = bind<{
-  (input: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor, Tensor];
   (data: Tensor, batchSizes: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean): [Tensor, Tensor, Tensor];
+  (input: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor, Tensor];
 }>('lstm');
 /** `aten::lstm_cell(Tensor input, Tensor[] hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> (Tensor, Tensor)` */
 export const lstmCell = bind<{
@@ -1701,12 +1701,12 @@ export const lstmCell = bind<{
 /** `aten::lstm_mps_backward(Tensor? grad_y, Tensor? grad_hy, Tensor? grad_cy, Tensor z_state, Tensor cell_state_fwd, Tensor input, Tensor layersOutputs, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor[], Tensor[])` */
 export const lstmMpsBackward = bind<(gradY: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, zState: Tensor, cellStateFwd: Tensor, input: Tensor, layersOutputs: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean) => [Tensor, Tensor[], Tensor[]]>('lstm_mps_backward');
 /**
- * - `aten::lt.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::lt.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::lt.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const lt = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('lt');
 /** `aten::lu_solve(Tensor self, Tensor LU_data, Tensor LU_pivots) -> Tensor` */
 export const luSolve = bind<(self: Tensor, LUData: Tensor, LUPivots: Tensor) => Tensor>('lu_solve');
@@ -1747,15 +1747,15 @@ export const matrixExpBackward = bind<(self: Tensor, grad: Tensor) => Tensor>('m
 /** `aten::matrix_power(Tensor self, int n) -> Tensor` */
 export const matrixPower = bind<(self: Tensor, n: number) => Tensor>('matrix_power');
 /**
- * - `aten::max.other(Tensor self, Tensor other) -> Tensor`
  * - `aten::max(Tensor self) -> Tensor`
  * - `aten::max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
+ * - `aten::max.other(Tensor self, Tensor other) -> Tensor`
  */
 export const max = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor): Tensor;
   (self: Tensor, dim: number, options?: { keepdim?: boolean }): [Tensor, Tensor];
   (self: Tensor, dim: number, keepdim?: boolean): [Tensor, Tensor];
+  (self: Tensor, other: Tensor): Tensor;
 }>('max');
 /** `aten::max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor` */
 export const maxPool1d = bind<{
@@ -1829,15 +1829,15 @@ export const meshgrid = bind<{
   (tensors: readonly Tensor[], options: { indexing: string }): Tensor[];
 }>('meshgrid');
 /**
- * - `aten::min.other(Tensor self, Tensor other) -> Tensor`
  * - `aten::min(Tensor self) -> Tensor`
  * - `aten::min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
+ * - `aten::min.other(Tensor self, Tensor other) -> Tensor`
  */
 export const min = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor): Tensor;
   (self: Tensor, dim: number, options?: { keepdim?: boolean }): [Tensor, Tensor];
   (self: Tensor, dim: number, keepdim?: boolean): [Tensor, Tensor];
+  (self: Tensor, other: Tensor): Tensor;
 }>('min');
 /** `aten::minimum(Tensor self, Tensor other) -> Tensor` */
 export const minimum = bind<(self: Tensor, other: Tensor) => Tensor>('minimum');
@@ -1936,12 +1936,12 @@ export const mode = bind<{
   (self: Tensor, dim?: number, keepdim?: boolean): [Tensor, Tensor];
 }>('mode');
 /**
- * - `aten::moveaxis.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
  * - `aten::moveaxis.int(Tensor(a) self, int source, int destination) -> Tensor(a)`
+ * - `aten::moveaxis.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
  */
 export const moveaxis = bind<{
-  (self: Tensor, source: readonly number[], destination: readonly number[]): Tensor;
   (self: Tensor, source: number, destination: number): Tensor;
+  (self: Tensor, source: readonly number[], destination: readonly number[]): Tensor;
 }>('moveaxis');
 /**
  * - `aten::movedim.int(Tensor(a) self, int source, int destination) -> Tensor(a)`
@@ -1965,12 +1965,12 @@ export const mseLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: T
 /** `aten::msort(Tensor self) -> Tensor` */
 export const msort = bind<(self: Tensor) => Tensor>('msort');
 /**
- * - `aten::mul.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::mul.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::mul.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const mul = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('mul');
 /** `aten::multi_margin_loss(Tensor self, Tensor target, Scalar p=1, Scalar margin=1, Tensor? weight=None, int reduction=1) -> Tensor` */
 export const multiMarginLoss = bind<{
@@ -1997,12 +1997,12 @@ export const multinomial = bind<{
   (self: Tensor, numSamples: number, replacement?: boolean, options?: { generator?: Generator | null }): Tensor;
 }>('multinomial');
 /**
- * - `aten::multiply.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::multiply.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::multiply.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const multiply = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('multiply');
 /** `aten::mv(Tensor self, Tensor vec) -> Tensor` */
 export const mv = bind<(self: Tensor, vec: Tensor) => Tensor>('mv');
@@ -2080,12 +2080,12 @@ export const nativeNorm = bind<{
   (self: Tensor, p: Scalar | null, dim: readonly number[] | number, keepdim: boolean, dtype: DType | null): Tensor;
 }>('native_norm');
 /**
- * - `aten::ne.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::ne.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::ne.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const ne = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('ne');
 /** `aten::neg(Tensor self) -> Tensor` */
 export const neg = bind<(self: Tensor) => Tensor>('neg');
@@ -2147,25 +2147,25 @@ export const normExceptDim = bind<{
   (v: Tensor, pow?: number, dim?: number): Tensor;
 }>('norm_except_dim');
 /**
+ * - `aten::normal.Tensor_Tensor(Tensor mean, Tensor std, *, Generator? generator=None) -> Tensor`
  * - `aten::normal.Tensor_float(Tensor mean, float std=1., *, Generator? generator=None) -> Tensor`
  * - `aten::normal.float_Tensor(float mean, Tensor std, *, Generator? generator=None) -> Tensor`
- * - `aten::normal.Tensor_Tensor(Tensor mean, Tensor std, *, Generator? generator=None) -> Tensor`
  * - `aten::normal.float_float(float mean, float std, SymInt[] size, *, Generator? generator=None, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  */
 export const normal = bind<{
+  (mean: Tensor, std: Tensor, options?: { generator?: Generator | null }): Tensor;
   (mean: Tensor, options?: { std?: number; generator?: Generator | null }): Tensor;
   (mean: Tensor, std?: number, options?: { generator?: Generator | null }): Tensor;
   (mean: number, std: Tensor, options?: { generator?: Generator | null }): Tensor;
-  (mean: Tensor, std: Tensor, options?: { generator?: Generator | null }): Tensor;
   (mean: number, std: number, size: readonly number[], options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('normal');
 /**
- * - `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::not_equal.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const notEqual = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('not_equal');
 /**
  * - `aten::nuclear_norm(Tensor self, bool keepdim=False) -> Tensor`
@@ -2240,14 +2240,14 @@ export const polygamma = bind<(n: number, self: Tensor) => Tensor>('polygamma');
 /** `aten::positive(Tensor(a) self) -> Tensor(a)` */
 export const positive = bind<(self: Tensor) => Tensor>('positive');
 /**
- * - `aten::pow.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
- * - `aten::pow.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor`
  * - `aten::pow.Scalar(Scalar self, Tensor exponent) -> Tensor`
+ * - `aten::pow.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor`
+ * - `aten::pow.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
  */
 export const pow = bind<{
-  (self: Tensor, exponent: Tensor): Tensor;
-  (self: Tensor, exponent: Scalar): Tensor;
   (self: Scalar, exponent: Tensor): Tensor;
+  (self: Tensor, exponent: Scalar): Tensor;
+  (self: Tensor, exponent: Tensor): Tensor;
 }>('pow');
 /** `aten::prelu(Tensor self, Tensor weight) -> Tensor` */
 export const prelu = bind<(self: Tensor, weight: Tensor) => Tensor>('prelu');
@@ -2344,17 +2344,17 @@ export const randLike = bind<{
 /**
  * - `aten::randint_like(Tensor self, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
  * - `aten::randint_like.Tensor(Tensor self, Tensor high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
- * - `aten::randint_like.low_dtype(Tensor self, SymInt low, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
- * - `aten::randint_like.generator(Tensor self, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
  * - `aten::randint_like.Tensor_generator(Tensor self, Tensor high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+ * - `aten::randint_like.generator(Tensor self, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+ * - `aten::randint_like.low_dtype(Tensor self, SymInt low, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
  * - `aten::randint_like.low_generator_dtype(Tensor self, SymInt low, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
  */
 export const randintLike = bind<{
   (self: Tensor, high: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
   (self: Tensor, high: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
-  (self: Tensor, low: number, high: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
-  (self: Tensor, high: number, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
   (self: Tensor, high: Tensor, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
+  (self: Tensor, high: number, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
+  (self: Tensor, low: number, high: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
   (self: Tensor, low: number, high: number, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
 }>('randint_like');
 /**
@@ -2366,23 +2366,23 @@ export const randnLike = bind<{
   (self: Tensor, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
 }>('randn_like');
 /**
+ * - `aten::random(Tensor self, *, Generator? generator=None) -> Tensor`
  * - `aten::random.from(Tensor self, int from, int? to, *, Generator? generator=None) -> Tensor`
  * - `aten::random.to(Tensor self, int to, *, Generator? generator=None) -> Tensor`
- * - `aten::random(Tensor self, *, Generator? generator=None) -> Tensor`
  */
 export const random = bind<{
+  (self: Tensor, options?: { generator?: Generator | null }): Tensor;
   (self: Tensor, from: number, to: number | null, options?: { generator?: Generator | null }): Tensor;
   (self: Tensor, to: number, options?: { generator?: Generator | null }): Tensor;
-  (self: Tensor, options?: { generator?: Generator | null }): Tensor;
 }>('random');
 /**
- * - `aten::range.step(Scalar start, Scalar end, Scalar step=1, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  * - `aten::range(Scalar start, Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+ * - `aten::range.step(Scalar start, Scalar end, Scalar step=1, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  */
 export const range = bind<{
+  (start: Scalar, end: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (start: Scalar, end: Scalar, options?: { step?: Scalar; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (start: Scalar, end: Scalar, step?: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
-  (start: Scalar, end: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('range');
 /** `aten::ravel(Tensor(a) self) -> Tensor(a)` */
 export const ravel = bind<(self: Tensor) => Tensor>('ravel');
@@ -2407,14 +2407,14 @@ export const relu = bind<(self: Tensor) => Tensor>('relu');
 /** `aten::relu6(Tensor self) -> Tensor` */
 export const relu6 = bind<(self: Tensor) => Tensor>('relu6');
 /**
- * - `aten::remainder.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::remainder.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::remainder.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
+ * - `aten::remainder.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const remainder = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
   (self: Scalar, other: Tensor): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('remainder');
 /** `aten::renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor` */
 export const renorm = bind<(self: Tensor, p: Scalar, dim: number, maxnorm: Scalar) => Tensor>('renorm');
@@ -2455,16 +2455,16 @@ export const resolveConj = bind<(self: Tensor) => Tensor>('resolve_conj');
 /** `aten::resolve_neg(Tensor(a) self) -> Tensor(a)` */
 export const resolveNeg = bind<(self: Tensor) => Tensor>('resolve_neg');
 /**
- * - `aten::result_type.Tensor(Tensor tensor, Tensor other) -> ScalarType`
  * - `aten::result_type.Scalar(Tensor tensor, Scalar other) -> ScalarType`
- * - `aten::result_type.Scalar_Tensor(Scalar scalar, Tensor tensor) -> ScalarType`
  * - `aten::result_type.Scalar_Scalar(Scalar scalar1, Scalar scalar2) -> ScalarType`
+ * - `aten::result_type.Scalar_Tensor(Scalar scalar, Tensor tensor) -> ScalarType`
+ * - `aten::result_type.Tensor(Tensor tensor, Tensor other) -> ScalarType`
  */
 export const resultType = bind<{
-  (tensor: Tensor, other: Tensor): DType;
   (tensor: Tensor, other: Scalar): DType;
-  (scalar: Scalar, tensor: Tensor): DType;
   (scalar1: Scalar, scalar2: Scalar): DType;
+  (scalar: Scalar, tensor: Tensor): DType;
+  (tensor: Tensor, other: Tensor): DType;
 }>('result_type');
 /** `aten::rms_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, float? eps=None) -> Tensor` */
 export const rmsNorm = bind<{
@@ -2472,12 +2472,12 @@ export const rmsNorm = bind<{
   (input: Tensor, normalizedShape: readonly number[], weight?: Tensor | null, eps?: number | null): Tensor;
 }>('rms_norm');
 /**
- * - `aten::rnn_relu.input(Tensor input, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor)`
  * - `aten::rnn_relu.data(Tensor data, Tensor batch_sizes, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor)`
+ * - `aten::rnn_relu.input(Tensor input, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor)`
  */
 export const rnnRelu = bind<{
-  (input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor];
   (data: Tensor, batchSizes: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean): [Tensor, Tensor];
+  (input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor];
 }>('rnn_relu');
 /** `aten::rnn_relu_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor` */
 export const rnnReluCell = bind<{
@@ -2485,12 +2485,12 @@ export const rnnReluCell = bind<{
   (input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh?: Tensor | null, bHh?: Tensor | null): Tensor;
 }>('rnn_relu_cell');
 /**
- * - `aten::rnn_tanh.input(Tensor input, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor)`
  * - `aten::rnn_tanh.data(Tensor data, Tensor batch_sizes, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor)`
+ * - `aten::rnn_tanh.input(Tensor input, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor)`
  */
 export const rnnTanh = bind<{
-  (input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor];
   (data: Tensor, batchSizes: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean): [Tensor, Tensor];
+  (input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor];
 }>('rnn_tanh');
 /** `aten::rnn_tanh_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor` */
 export const rnnTanhCell = bind<{
@@ -2534,13 +2534,13 @@ export const rreluWithNoiseBackward = bind<(gradOutput: Tensor, self: Tensor, no
 /** `aten::rsqrt(Tensor self) -> Tensor` */
 export const rsqrt = bind<(self: Tensor) => Tensor>('rsqrt');
 /**
- * - `aten::rsub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
  * - `aten::rsub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
+ * - `aten::rsub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
  */
 export const rsub = bind<{
-  (self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Tensor;
   (self: Tensor, other: Scalar, options?: { alpha?: Scalar }): Tensor;
   (self: Tensor, other: Scalar, alpha?: Scalar): Tensor;
+  (self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Tensor;
 }>('rsub');
 /** `aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0., bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor` */
 export const scaledDotProductAttention = bind<{
@@ -2548,15 +2548,15 @@ export const scaledDotProductAttention = bind<{
   (query: Tensor, key: Tensor, value: Tensor, attnMask?: Tensor | null, dropoutP?: number, isCausal?: boolean, options?: { scale?: number | null; enableGqa?: boolean }): Tensor;
 }>('scaled_dot_product_attention');
 /**
- * - `aten::scatter.value(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
- * - `aten::scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor`
  * - `aten::scatter.reduce(Tensor self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor`
+ * - `aten::scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor`
+ * - `aten::scatter.value(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
  * - `aten::scatter.value_reduce(Tensor self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor`
  */
 export const scatter = bind<{
-  (self: Tensor, dim: number, index: Tensor, value: Scalar): Tensor;
-  (self: Tensor, dim: number, index: Tensor, src: Tensor): Tensor;
   (self: Tensor, dim: number, index: Tensor, src: Tensor, options: { reduce: string }): Tensor;
+  (self: Tensor, dim: number, index: Tensor, src: Tensor): Tensor;
+  (self: Tensor, dim: number, index: Tensor, value: Scalar): Tensor;
   (self: Tensor, dim: number, index: Tensor, value: Scalar, options: { reduce: string }): Tensor;
 }>('scatter');
 /** `aten::scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor` */
@@ -2564,12 +2564,12 @@ export const scatterAdd = bind<(self: Tensor, dim: number, index: Tensor, src: T
 /** `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor` */
 export const scatterReduce = bind<(self: Tensor, dim: number, index: Tensor, src: Tensor, reduce: string, options?: { includeSelf?: boolean }) => Tensor>('scatter_reduce');
 /**
- * - `aten::searchsorted.Tensor(Tensor sorted_sequence, Tensor self, *, bool out_int32=False, bool right=False, str? side=None, Tensor? sorter=None) -> Tensor`
  * - `aten::searchsorted.Scalar(Tensor sorted_sequence, Scalar self, *, bool out_int32=False, bool right=False, str? side=None, Tensor? sorter=None) -> Tensor`
+ * - `aten::searchsorted.Tensor(Tensor sorted_sequence, Tensor self, *, bool out_int32=False, bool right=False, str? side=None, Tensor? sorter=None) -> Tensor`
  */
 export const searchsorted = bind<{
-  (sortedSequence: Tensor, self: Tensor, options?: { outInt32?: boolean; right?: boolean; side?: string | null; sorter?: Tensor | null }): Tensor;
   (sortedSequence: Tensor, self: Scalar, options?: { outInt32?: boolean; right?: boolean; side?: string | null; sorter?: Tensor | null }): Tensor;
+  (sortedSequence: Tensor, self: Tensor, options?: { outInt32?: boolean; right?: boolean; side?: string | null; sorter?: Tensor | null }): Tensor;
 }>('searchsorted');
 /** `aten::segment_reduce(Tensor data, str reduce, *, Tensor? lengths=None, Tensor? indices=None, Tensor? offsets=None, int axis=0, bool unsafe=False, Scalar? initial=None) -> Tensor` */
 export const segmentReduce = bind<(data: Tensor, reduce: string, options?: { lengths?: Tensor | null; indices?: Tensor | null; offsets?: Tensor | null; axis?: number; unsafe?: boolean; initial?: Scalar | null }) => Tensor>('segment_reduce');
@@ -2584,16 +2584,16 @@ export const selectScatter = bind<(self: Tensor, src: Tensor, dim: number, index
 /** `aten::selu(Tensor self) -> Tensor` */
 export const selu = bind<(self: Tensor) => Tensor>('selu');
 /**
+ * - `aten::set(Tensor self) -> Tensor`
  * - `aten::set.source_Storage(Tensor self, Storage source) -> Tensor`
  * - `aten::set.source_Storage_storage_offset(Tensor self, Storage source, SymInt storage_offset, SymInt[] size, SymInt[] stride=[]) -> Tensor`
  * - `aten::set.source_Tensor(Tensor self, Tensor source) -> Tensor`
- * - `aten::set(Tensor self) -> Tensor`
  */
 export const set = bind<{
+  (self: Tensor): Tensor;
   (self: Tensor, source: Tensor): Tensor;
   (self: Tensor, source: Tensor, storageOffset: number, size: readonly number[], options?: { stride?: readonly number[] }): Tensor;
   (self: Tensor, source: Tensor, storageOffset: number, size: readonly number[], stride?: readonly number[]): Tensor;
-  (self: Tensor): Tensor;
 }>('set');
 /** `aten::sgn(Tensor self) -> Tensor` */
 export const sgn = bind<(self: Tensor) => Tensor>('sgn');
@@ -2711,54 +2711,54 @@ export const sort = bind<{
   (self: Tensor, options?: { stable?: boolean | null; dim?: number; descending?: boolean }): [Tensor, Tensor];
 }>('sort');
 /**
- * - `aten::sparse_bsc_tensor.ccol_row_value_size(Tensor ccol_indices, Tensor row_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  * - `aten::sparse_bsc_tensor.ccol_row_value(Tensor ccol_indices, Tensor row_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
+ * - `aten::sparse_bsc_tensor.ccol_row_value_size(Tensor ccol_indices, Tensor row_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  */
 export const sparseBscTensor = bind<{
-  (ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_bsc_tensor');
 /**
- * - `aten::sparse_bsr_tensor.crow_col_value_size(Tensor crow_indices, Tensor col_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  * - `aten::sparse_bsr_tensor.crow_col_value(Tensor crow_indices, Tensor col_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
+ * - `aten::sparse_bsr_tensor.crow_col_value_size(Tensor crow_indices, Tensor col_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  */
 export const sparseBsrTensor = bind<{
-  (crowIndices: Tensor, colIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (crowIndices: Tensor, colIndices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (crowIndices: Tensor, colIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_bsr_tensor');
 /**
- * - `aten::sparse_compressed_tensor.comp_plain_value_size(Tensor compressed_indices, Tensor plain_indices, Tensor values, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  * - `aten::sparse_compressed_tensor.comp_plain_value(Tensor compressed_indices, Tensor plain_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
+ * - `aten::sparse_compressed_tensor.comp_plain_value_size(Tensor compressed_indices, Tensor plain_indices, Tensor values, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  */
 export const sparseCompressedTensor = bind<{
-  (compressedIndices: Tensor, plainIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (compressedIndices: Tensor, plainIndices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (compressedIndices: Tensor, plainIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_compressed_tensor');
 /**
- * - `aten::sparse_coo_tensor.size(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  * - `aten::sparse_coo_tensor.indices(Tensor indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool? is_coalesced=None) -> Tensor`
  * - `aten::sparse_coo_tensor.indices_size(Tensor indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool? is_coalesced=None) -> Tensor`
+ * - `aten::sparse_coo_tensor.size(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  */
 export const sparseCooTensor = bind<{
-  (size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (indices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; isCoalesced?: boolean | null }): Tensor;
   (indices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; isCoalesced?: boolean | null }): Tensor;
+  (size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_coo_tensor');
 /**
- * - `aten::sparse_csc_tensor.ccol_row_value_size(Tensor ccol_indices, Tensor row_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  * - `aten::sparse_csc_tensor.ccol_row_value(Tensor ccol_indices, Tensor row_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
+ * - `aten::sparse_csc_tensor.ccol_row_value_size(Tensor ccol_indices, Tensor row_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  */
 export const sparseCscTensor = bind<{
-  (ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_csc_tensor');
 /**
- * - `aten::sparse_csr_tensor.crow_col_value_size(Tensor crow_indices, Tensor col_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  * - `aten::sparse_csr_tensor.crow_col_value(Tensor crow_indices, Tensor col_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
+ * - `aten::sparse_csr_tensor.crow_col_value_size(Tensor crow_indices, Tensor col_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  */
 export const sparseCsrTensor = bind<{
-  (crowIndices: Tensor, colIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (crowIndices: Tensor, colIndices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (crowIndices: Tensor, colIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_csr_tensor');
 /** `aten::sparse_resize(Tensor self, int[] size, int sparse_dim, int dense_dim) -> Tensor` */
 export const sparseResize = bind<(self: Tensor, size: readonly number[], sparseDim: number, denseDim: number) => Tensor>('sparse_resize');
@@ -2778,43 +2778,43 @@ export const specialBesselY0 = bind<(self: Tensor) => Tensor>('special_bessel_y0
 export const specialBesselY1 = bind<(self: Tensor) => Tensor>('special_bessel_y1');
 /**
  * - `aten::special_chebyshev_polynomial_t(Tensor x, Tensor n) -> Tensor`
- * - `aten::special_chebyshev_polynomial_t.x_scalar(Scalar x, Tensor n) -> Tensor`
  * - `aten::special_chebyshev_polynomial_t.n_scalar(Tensor x, Scalar n) -> Tensor`
+ * - `aten::special_chebyshev_polynomial_t.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialChebyshevPolynomialT = bind<{
   (x: Tensor, n: Tensor): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
   (x: Tensor, n: Scalar): Tensor;
+  (x: Scalar, n: Tensor): Tensor;
 }>('special_chebyshev_polynomial_t');
 /**
  * - `aten::special_chebyshev_polynomial_u(Tensor x, Tensor n) -> Tensor`
- * - `aten::special_chebyshev_polynomial_u.x_scalar(Scalar x, Tensor n) -> Tensor`
  * - `aten::special_chebyshev_polynomial_u.n_scalar(Tensor x, Scalar n) -> Tensor`
+ * - `aten::special_chebyshev_polynomial_u.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialChebyshevPolynomialU = bind<{
   (x: Tensor, n: Tensor): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
   (x: Tensor, n: Scalar): Tensor;
+  (x: Scalar, n: Tensor): Tensor;
 }>('special_chebyshev_polynomial_u');
 /**
  * - `aten::special_chebyshev_polynomial_v(Tensor x, Tensor n) -> Tensor`
- * - `aten::special_chebyshev_polynomial_v.x_scalar(Scalar x, Tensor n) -> Tensor`
  * - `aten::special_chebyshev_polynomial_v.n_scalar(Tensor x, Scalar n) -> Tensor`
+ * - `aten::special_chebyshev_polynomial_v.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialChebyshevPolynomialV = bind<{
   (x: Tensor, n: Tensor): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
   (x: Tensor, n: Scalar): Tensor;
+  (x: Scalar, n: Tensor): Tensor;
 }>('special_chebyshev_polynomial_v');
 /**
  * - `aten::special_chebyshev_polynomial_w(Tensor x, Tensor n) -> Tensor`
- * - `aten::special_chebyshev_polynomial_w.x_scalar(Scalar x, Tensor n) -> Tensor`
  * - `aten::special_chebyshev_polynomial_w.n_scalar(Tensor x, Scalar n) -> Tensor`
+ * - `aten::special_chebyshev_polynomial_w.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialChebyshevPolynomialW = bind<{
   (x: Tensor, n: Tensor): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
   (x: Tensor, n: Scalar): Tensor;
+  (x: Scalar, n: Tensor): Tensor;
 }>('special_chebyshev_polynomial_w');
 /** `aten::special_digamma(Tensor self) -> Tensor` */
 export const specialDigamma = bind<(self: Tensor) => Tensor>('special_digamma');
@@ -2842,23 +2842,23 @@ export const specialGammaincc = bind<(self: Tensor, other: Tensor) => Tensor>('s
 export const specialGammaln = bind<(self: Tensor) => Tensor>('special_gammaln');
 /**
  * - `aten::special_hermite_polynomial_h(Tensor x, Tensor n) -> Tensor`
- * - `aten::special_hermite_polynomial_h.x_scalar(Scalar x, Tensor n) -> Tensor`
  * - `aten::special_hermite_polynomial_h.n_scalar(Tensor x, Scalar n) -> Tensor`
+ * - `aten::special_hermite_polynomial_h.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialHermitePolynomialH = bind<{
   (x: Tensor, n: Tensor): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
   (x: Tensor, n: Scalar): Tensor;
+  (x: Scalar, n: Tensor): Tensor;
 }>('special_hermite_polynomial_h');
 /**
  * - `aten::special_hermite_polynomial_he(Tensor x, Tensor n) -> Tensor`
- * - `aten::special_hermite_polynomial_he.x_scalar(Scalar x, Tensor n) -> Tensor`
  * - `aten::special_hermite_polynomial_he.n_scalar(Tensor x, Scalar n) -> Tensor`
+ * - `aten::special_hermite_polynomial_he.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialHermitePolynomialHe = bind<{
   (x: Tensor, n: Tensor): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
   (x: Tensor, n: Scalar): Tensor;
+  (x: Scalar, n: Tensor): Tensor;
 }>('special_hermite_polynomial_he');
 /** `aten::special_i0(Tensor self) -> Tensor` */
 export const specialI0 = bind<(self: Tensor) => Tensor>('special_i0');
@@ -2870,23 +2870,23 @@ export const specialI1 = bind<(self: Tensor) => Tensor>('special_i1');
 export const specialI1e = bind<(self: Tensor) => Tensor>('special_i1e');
 /**
  * - `aten::special_laguerre_polynomial_l(Tensor x, Tensor n) -> Tensor`
- * - `aten::special_laguerre_polynomial_l.x_scalar(Scalar x, Tensor n) -> Tensor`
  * - `aten::special_laguerre_polynomial_l.n_scalar(Tensor x, Scalar n) -> Tensor`
+ * - `aten::special_laguerre_polynomial_l.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialLaguerrePolynomialL = bind<{
   (x: Tensor, n: Tensor): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
   (x: Tensor, n: Scalar): Tensor;
+  (x: Scalar, n: Tensor): Tensor;
 }>('special_laguerre_polynomial_l');
 /**
  * - `aten::special_legendre_polynomial_p(Tensor x, Tensor n) -> Tensor`
- * - `aten::special_legendre_polynomial_p.x_scalar(Scalar x, Tensor n) -> Tensor`
  * - `aten::special_legendre_polynomial_p.n_scalar(Tensor x, Scalar n) -> Tensor`
+ * - `aten::special_legendre_polynomial_p.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialLegendrePolynomialP = bind<{
   (x: Tensor, n: Tensor): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
   (x: Tensor, n: Scalar): Tensor;
+  (x: Scalar, n: Tensor): Tensor;
 }>('special_legendre_polynomial_p');
 /** `aten::special_log1p(Tensor self) -> Tensor` */
 export const specialLog1p = bind<(self: Tensor) => Tensor>('special_log1p');
@@ -2930,43 +2930,43 @@ export const specialScaledModifiedBesselK0 = bind<(x: Tensor) => Tensor>('specia
 export const specialScaledModifiedBesselK1 = bind<(x: Tensor) => Tensor>('special_scaled_modified_bessel_k1');
 /**
  * - `aten::special_shifted_chebyshev_polynomial_t(Tensor x, Tensor n) -> Tensor`
- * - `aten::special_shifted_chebyshev_polynomial_t.x_scalar(Scalar x, Tensor n) -> Tensor`
  * - `aten::special_shifted_chebyshev_polynomial_t.n_scalar(Tensor x, Scalar n) -> Tensor`
+ * - `aten::special_shifted_chebyshev_polynomial_t.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialShiftedChebyshevPolynomialT = bind<{
   (x: Tensor, n: Tensor): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
   (x: Tensor, n: Scalar): Tensor;
+  (x: Scalar, n: Tensor): Tensor;
 }>('special_shifted_chebyshev_polynomial_t');
 /**
  * - `aten::special_shifted_chebyshev_polynomial_u(Tensor x, Tensor n) -> Tensor`
- * - `aten::special_shifted_chebyshev_polynomial_u.x_scalar(Scalar x, Tensor n) -> Tensor`
  * - `aten::special_shifted_chebyshev_polynomial_u.n_scalar(Tensor x, Scalar n) -> Tensor`
+ * - `aten::special_shifted_chebyshev_polynomial_u.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialShiftedChebyshevPolynomialU = bind<{
   (x: Tensor, n: Tensor): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
   (x: Tensor, n: Scalar): Tensor;
+  (x: Scalar, n: Tensor): Tensor;
 }>('special_shifted_chebyshev_polynomial_u');
 /**
  * - `aten::special_shifted_chebyshev_polynomial_v(Tensor x, Tensor n) -> Tensor`
- * - `aten::special_shifted_chebyshev_polynomial_v.x_scalar(Scalar x, Tensor n) -> Tensor`
  * - `aten::special_shifted_chebyshev_polynomial_v.n_scalar(Tensor x, Scalar n) -> Tensor`
+ * - `aten::special_shifted_chebyshev_polynomial_v.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialShiftedChebyshevPolynomialV = bind<{
   (x: Tensor, n: Tensor): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
   (x: Tensor, n: Scalar): Tensor;
+  (x: Scalar, n: Tensor): Tensor;
 }>('special_shifted_chebyshev_polynomial_v');
 /**
  * - `aten::special_shifted_chebyshev_polynomial_w(Tensor x, Tensor n) -> Tensor`
- * - `aten::special_shifted_chebyshev_polynomial_w.x_scalar(Scalar x, Tensor n) -> Tensor`
  * - `aten::special_shifted_chebyshev_polynomial_w.n_scalar(Tensor x, Scalar n) -> Tensor`
+ * - `aten::special_shifted_chebyshev_polynomial_w.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialShiftedChebyshevPolynomialW = bind<{
   (x: Tensor, n: Tensor): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
   (x: Tensor, n: Scalar): Tensor;
+  (x: Scalar, n: Tensor): Tensor;
 }>('special_shifted_chebyshev_polynomial_w');
 /** `aten::special_sinc(Tensor self) -> Tensor` */
 export const specialSinc = bind<(self: Tensor) => Tensor>('special_sinc');
@@ -3065,29 +3065,29 @@ export const stack = bind<{
 }>('stack');
 /**
  * - `aten::std(Tensor self, bool unbiased=True) -> Tensor`
- * - `aten::std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
  * - `aten::std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor`
+ * - `aten::std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
  */
 export const std = bind<{
   (self: Tensor, options?: { unbiased?: boolean }): Tensor;
   (self: Tensor, unbiased?: boolean): Tensor;
-  (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): Tensor;
-  (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): Tensor;
   (self: Tensor, options?: { dim?: readonly number[] | number | null; correction?: Scalar | null; keepdim?: boolean }): Tensor;
   (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean }): Tensor;
+  (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): Tensor;
+  (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): Tensor;
 }>('std');
 /**
  * - `aten::std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)`
- * - `aten::std_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)`
  * - `aten::std_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)`
+ * - `aten::std_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)`
  */
 export const stdMean = bind<{
   (self: Tensor, options?: { unbiased?: boolean }): [Tensor, Tensor];
   (self: Tensor, unbiased?: boolean): [Tensor, Tensor];
-  (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): [Tensor, Tensor];
-  (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): [Tensor, Tensor];
   (self: Tensor, options?: { dim?: readonly number[] | number | null; correction?: Scalar | null; keepdim?: boolean }): [Tensor, Tensor];
   (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean }): [Tensor, Tensor];
+  (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): [Tensor, Tensor];
+  (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): [Tensor, Tensor];
 }>('std_mean');
 /**
  * - `aten::stft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor`
@@ -3100,31 +3100,31 @@ export const stft = bind<{
   (self: Tensor, nFft: number, hopLength?: number | null, winLength?: number | null, window?: Tensor | null, center?: boolean, padMode?: string, normalized?: boolean, onesided?: boolean | null, returnComplex?: boolean | null, alignToWindow?: boolean | null): Tensor;
 }>('stft');
 /**
- * - `aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
  * - `aten::sub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
+ * - `aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
  */
 export const sub = bind<{
-  (self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Tensor;
   (self: Tensor, other: Scalar, options?: { alpha?: Scalar }): Tensor;
   (self: Tensor, other: Scalar, alpha?: Scalar): Tensor;
+  (self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Tensor;
 }>('sub');
 /**
- * - `aten::subtract.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
  * - `aten::subtract.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
+ * - `aten::subtract.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
  */
 export const subtract = bind<{
-  (self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Tensor;
   (self: Tensor, other: Scalar, options?: { alpha?: Scalar }): Tensor;
   (self: Tensor, other: Scalar, alpha?: Scalar): Tensor;
+  (self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Tensor;
 }>('subtract');
 /**
- * - `aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
  * - `aten::sum(Tensor self, *, ScalarType? dtype=None) -> Tensor`
+ * - `aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
  */
 export const sum = bind<{
+  (self: Tensor, options?: { dtype?: DType | null }): Tensor;
   (self: Tensor, dim: readonly number[] | number | null, options?: { keepdim?: boolean; dtype?: DType | null }): Tensor;
   (self: Tensor, dim: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
-  (self: Tensor, options?: { dtype?: DType | null }): Tensor;
 }>('sum');
 /** `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)` */
 export const svd = bind<{
@@ -3157,15 +3157,15 @@ export const tanh = bind<(self: Tensor) => Tensor>('tanh');
 /** `aten::tanh_backward(Tensor grad_output, Tensor output) -> Tensor` */
 export const tanhBackward = bind<(gradOutput: Tensor, output: Tensor) => Tensor>('tanh_backward');
 /**
- * - `aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]`
  * - `aten::tensor_split.indices(Tensor(a -> *) self, SymInt[] indices, int dim=0) -> Tensor(a)[]`
+ * - `aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]`
  * - `aten::tensor_split.tensor_indices_or_sections(Tensor(a -> *) self, Tensor tensor_indices_or_sections, int dim=0) -> Tensor(a)[]`
  */
 export const tensorSplit = bind<{
-  (self: Tensor, sections: number, options?: { dim?: number }): Tensor[];
-  (self: Tensor, sections: number, dim?: number): Tensor[];
   (self: Tensor, indices: readonly number[], options?: { dim?: number }): Tensor[];
   (self: Tensor, indices: readonly number[], dim?: number): Tensor[];
+  (self: Tensor, sections: number, options?: { dim?: number }): Tensor[];
+  (self: Tensor, sections: number, dim?: number): Tensor[];
   (self: Tensor, tensorIndicesOrSections: Tensor, options?: { dim?: number }): Tensor[];
   (self: Tensor, tensorIndicesOrSections: Tensor, dim?: number): Tensor[];
 }>('tensor_split');
@@ -3203,20 +3203,20 @@ export const transpose = bind<(self: Tensor, dim0: number, dim1: number) => Tens
 /** `aten::transpose_copy.int(Tensor self, int dim0, int dim1) -> Tensor` */
 export const transposeCopy = bind<(self: Tensor, dim0: number, dim1: number) => Tensor>('transpose_copy');
 /**
- * - `aten::trapezoid.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor`
  * - `aten::trapezoid.dx(Tensor y, *, Scalar dx=1, int dim=-1) -> Tensor`
+ * - `aten::trapezoid.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor`
  */
 export const trapezoid = bind<{
-  (y: Tensor, x: Tensor, options?: { dim?: number }): Tensor;
   (y: Tensor, options?: { dx?: Scalar; dim?: number }): Tensor;
+  (y: Tensor, x: Tensor, options?: { dim?: number }): Tensor;
 }>('trapezoid');
 /**
- * - `aten::trapz.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor`
  * - `aten::trapz.dx(Tensor y, *, float dx=1., int dim=-1) -> Tensor`
+ * - `aten::trapz.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor`
  */
 export const trapz = bind<{
-  (y: Tensor, x: Tensor, options?: { dim?: number }): Tensor;
   (y: Tensor, options?: { dx?: number; dim?: number }): Tensor;
+  (y: Tensor, x: Tensor, options?: { dim?: number }): Tensor;
 }>('trapz');
 /** `aten::triangular_solve(Tensor self, Tensor A, bool upper=True, bool transpose=False, bool unitriangular=False) -> (Tensor solution, Tensor cloned_coefficient)` */
 export const triangularSolve = bind<{
@@ -3249,12 +3249,12 @@ export const triuIndices = bind<{
   (row: number, col: number, offset?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('triu_indices');
 /**
- * - `aten::true_divide.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::true_divide.Scalar(Tensor self, Scalar other) -> Tensor`
+ * - `aten::true_divide.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const trueDivide = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('true_divide');
 /** `aten::trunc(Tensor self) -> Tensor` */
 export const trunc = bind<(self: Tensor) => Tensor>('trunc');
@@ -3424,29 +3424,29 @@ export const vander = bind<{
 }>('vander');
 /**
  * - `aten::var(Tensor self, bool unbiased=True) -> Tensor`
- * - `aten::var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
  * - `aten::var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor`
+ * - `aten::var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
  */
 const var_ = bind<{
   (self: Tensor, options?: { unbiased?: boolean }): Tensor;
   (self: Tensor, unbiased?: boolean): Tensor;
-  (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): Tensor;
-  (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): Tensor;
   (self: Tensor, options?: { dim?: readonly number[] | number | null; correction?: Scalar | null; keepdim?: boolean }): Tensor;
   (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean }): Tensor;
+  (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): Tensor;
+  (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): Tensor;
 }>('var');
 /**
  * - `aten::var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)`
- * - `aten::var_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)`
  * - `aten::var_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)`
+ * - `aten::var_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)`
  */
 export const varMean = bind<{
   (self: Tensor, options?: { unbiased?: boolean }): [Tensor, Tensor];
   (self: Tensor, unbiased?: boolean): [Tensor, Tensor];
-  (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): [Tensor, Tensor];
-  (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): [Tensor, Tensor];
   (self: Tensor, options?: { dim?: readonly number[] | number | null; correction?: Scalar | null; keepdim?: boolean }): [Tensor, Tensor];
   (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean }): [Tensor, Tensor];
+  (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): [Tensor, Tensor];
+  (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): [Tensor, Tensor];
 }>('var_mean');
 /** `aten::vdot(Tensor self, Tensor other) -> Tensor` */
 export const vdot = bind<(self: Tensor, other: Tensor) => Tensor>('vdot');
@@ -3467,38 +3467,38 @@ export const viewCopy = bind<{
   (self: Tensor, dtype: DType): Tensor;
 }>('view_copy');
 /**
- * - `aten::vsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
  * - `aten::vsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+ * - `aten::vsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
  */
 export const vsplit = bind<{
-  (self: Tensor, sections: number): Tensor[];
   (self: Tensor, indices: readonly number[]): Tensor[];
+  (self: Tensor, sections: number): Tensor[];
 }>('vsplit');
 /** `aten::vstack(Tensor[] tensors) -> Tensor` */
 export const vstack = bind<(tensors: readonly Tensor[]) => Tensor>('vstack');
 /**
- * - `aten::where.self(Tensor condition, Tensor self, Tensor other) -> Tensor`
+ * - `aten::where(Tensor condition) -> Tensor[]`
+ * - `aten::where.Scalar(Tensor condition, Scalar self, Scalar other) -> Tensor`
  * - `aten::where.ScalarOther(Tensor condition, Tensor self, Scalar other) -> Tensor`
  * - `aten::where.ScalarSelf(Tensor condition, Scalar self, Tensor other) -> Tensor`
- * - `aten::where.Scalar(Tensor condition, Scalar self, Scalar other) -> Tensor`
- * - `aten::where(Tensor condition) -> Tensor[]`
+ * - `aten::where.self(Tensor condition, Tensor self, Tensor other) -> Tensor`
  */
 export const where = bind<{
-  (condition: Tensor, self: Tensor, other: Tensor): Tensor;
+  (condition: Tensor): Tensor[];
+  (condition: Tensor, self: Scalar, other: Scalar): Tensor;
   (condition: Tensor, self: Tensor, other: Scalar): Tensor;
   (condition: Tensor, self: Scalar, other: Tensor): Tensor;
-  (condition: Tensor, self: Scalar, other: Scalar): Tensor;
-  (condition: Tensor): Tensor[];
+  (condition: Tensor, self: Tensor, other: Tensor): Tensor;
 }>('where');
 /**
- * - `aten::xlogy.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::xlogy.Scalar_Other(Tensor self, Scalar other) -> Tensor`
  * - `aten::xlogy.Scalar_Self(Scalar self, Tensor other) -> Tensor`
+ * - `aten::xlogy.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const xlogy = bind<{
-  (self: Tensor, other: Tensor): Tensor;
   (self: Tensor, other: Scalar): Tensor;
   (self: Scalar, other: Tensor): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
 }>('xlogy');
 /** `aten::zero(Tensor self) -> Tensor` */
 export const zero = bind<(self: Tensor) => Tensor>('zero');

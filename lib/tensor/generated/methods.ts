@@ -23,19 +23,19 @@ export interface TensorMethods {
   /** `aten::acosh_(Tensor(a!) self) -> Tensor(a!)` */
   acosh_(): Tensor;
   /**
-   * - `aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
    * - `aten::add.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
+   * - `aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
    */
-  add(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   add(other: Scalar, options?: { alpha?: Scalar }): Tensor;
   add(other: Scalar, alpha?: Scalar): Tensor;
+  add(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   /**
-   * - `aten::add_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
    * - `aten::add_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)`
+   * - `aten::add_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
    */
-  add_(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   add_(other: Scalar, options?: { alpha?: Scalar }): Tensor;
   add_(other: Scalar, alpha?: Scalar): Tensor;
+  add_(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   /** `aten::addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   addbmm(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
   /** `aten::addbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
@@ -183,12 +183,12 @@ export interface TensorMethods {
   baddbmm_(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
   /**
    * - `aten::bernoulli(Tensor self, *, Generator? generator=None) -> Tensor`
-   * - `aten::bernoulli.p(Tensor self, float p, *, Generator? generator=None) -> Tensor`
    * - `aten::bernoulli.Tensor(Tensor self, Tensor p, *, Generator? generator=None) -> Tensor`
+   * - `aten::bernoulli.p(Tensor self, float p, *, Generator? generator=None) -> Tensor`
    */
   bernoulli(options?: { generator?: Generator | null }): Tensor;
-  bernoulli(p: number, options?: { generator?: Generator | null }): Tensor;
   bernoulli(p: Tensor, options?: { generator?: Generator | null }): Tensor;
+  bernoulli(p: number, options?: { generator?: Generator | null }): Tensor;
   /**
    * - `aten::bernoulli_.Tensor(Tensor(a!) self, Tensor p, *, Generator? generator=None) -> Tensor(a!)`
    * - `aten::bernoulli_.float(Tensor(a!) self, float p=0.5, *, Generator? generator=None) -> Tensor(a!)`
@@ -200,17 +200,17 @@ export interface TensorMethods {
   bincount(options?: { weights?: Tensor | null; minlength?: number }): Tensor;
   bincount(weights?: Tensor | null, minlength?: number): Tensor;
   /**
-   * - `aten::bitwise_and.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::bitwise_and.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  bitwiseAnd(other: Tensor): Tensor;
   bitwiseAnd(other: Scalar): Tensor;
+  bitwiseAnd(other: Tensor): Tensor;
   /**
-   * - `aten::bitwise_and_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::bitwise_and_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   * - `aten::bitwise_and_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  bitwiseAnd_(other: Tensor): Tensor;
   bitwiseAnd_(other: Scalar): Tensor;
+  bitwiseAnd_(other: Tensor): Tensor;
   /**
    * - `aten::bitwise_left_shift.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::bitwise_left_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
@@ -218,27 +218,27 @@ export interface TensorMethods {
   bitwiseLeftShift(other: Tensor): Tensor;
   bitwiseLeftShift(other: Scalar): Tensor;
   /**
-   * - `aten::bitwise_left_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::bitwise_left_shift_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   * - `aten::bitwise_left_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    */
-  bitwiseLeftShift_(other: Scalar): Tensor;
   bitwiseLeftShift_(other: Tensor): Tensor;
+  bitwiseLeftShift_(other: Scalar): Tensor;
   /** `aten::bitwise_not(Tensor self) -> Tensor` */
   bitwiseNot(): Tensor;
   /** `aten::bitwise_not_(Tensor(a!) self) -> Tensor(a!)` */
   bitwiseNot_(): Tensor;
   /**
-   * - `aten::bitwise_or.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::bitwise_or.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::bitwise_or.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  bitwiseOr(other: Tensor): Tensor;
   bitwiseOr(other: Scalar): Tensor;
+  bitwiseOr(other: Tensor): Tensor;
   /**
-   * - `aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::bitwise_or_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   * - `aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  bitwiseOr_(other: Tensor): Tensor;
   bitwiseOr_(other: Scalar): Tensor;
+  bitwiseOr_(other: Tensor): Tensor;
   /**
    * - `aten::bitwise_right_shift.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::bitwise_right_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
@@ -246,23 +246,23 @@ export interface TensorMethods {
   bitwiseRightShift(other: Tensor): Tensor;
   bitwiseRightShift(other: Scalar): Tensor;
   /**
-   * - `aten::bitwise_right_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::bitwise_right_shift_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   * - `aten::bitwise_right_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    */
-  bitwiseRightShift_(other: Scalar): Tensor;
   bitwiseRightShift_(other: Tensor): Tensor;
+  bitwiseRightShift_(other: Scalar): Tensor;
   /**
-   * - `aten::bitwise_xor.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::bitwise_xor.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::bitwise_xor.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  bitwiseXor(other: Tensor): Tensor;
   bitwiseXor(other: Scalar): Tensor;
+  bitwiseXor(other: Tensor): Tensor;
   /**
-   * - `aten::bitwise_xor_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::bitwise_xor_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   * - `aten::bitwise_xor_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  bitwiseXor_(other: Tensor): Tensor;
   bitwiseXor_(other: Scalar): Tensor;
+  bitwiseXor_(other: Tensor): Tensor;
   /**
    * - `aten::bmm(Tensor self, Tensor mat2) -> Tensor`
    * - `aten::bmm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor`
@@ -365,17 +365,17 @@ export interface TensorMethods {
   copy_(src: Tensor, options?: { nonBlocking?: boolean }): Tensor;
   copy_(src: Tensor, nonBlocking?: boolean): Tensor;
   /**
-   * - `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::copysign.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  copysign(other: Tensor): Tensor;
   copysign(other: Scalar): Tensor;
+  copysign(other: Tensor): Tensor;
   /**
-   * - `aten::copysign_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::copysign_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   * - `aten::copysign_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  copysign_(other: Tensor): Tensor;
   copysign_(other: Scalar): Tensor;
+  copysign_(other: Tensor): Tensor;
   /** `aten::corrcoef(Tensor self) -> Tensor` */
   corrcoef(): Tensor;
   /** `aten::cos(Tensor self) -> Tensor` */
@@ -453,60 +453,60 @@ export interface TensorMethods {
   dist(other: Tensor, options?: { p?: Scalar }): Tensor;
   dist(other: Tensor, p?: Scalar): Tensor;
   /**
-   * - `aten::div.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::div.Scalar(Tensor self, Scalar other) -> Tensor`
-   * - `aten::div.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor`
    * - `aten::div.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor`
+   * - `aten::div.Tensor(Tensor self, Tensor other) -> Tensor`
+   * - `aten::div.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor`
    */
-  div(other: Tensor): Tensor;
   div(other: Scalar): Tensor;
-  div(other: Tensor, options?: { roundingMode?: string | null }): Tensor;
   div(other: Scalar, options?: { roundingMode?: string | null }): Tensor;
+  div(other: Tensor): Tensor;
+  div(other: Tensor, options?: { roundingMode?: string | null }): Tensor;
   /**
-   * - `aten::div_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
-   * - `aten::div_.Tensor_mode(Tensor(a!) self, Tensor other, *, str? rounding_mode) -> Tensor(a!)`
    * - `aten::div_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::div_.Scalar_mode(Tensor(a!) self, Scalar other, *, str? rounding_mode) -> Tensor(a!)`
+   * - `aten::div_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   * - `aten::div_.Tensor_mode(Tensor(a!) self, Tensor other, *, str? rounding_mode) -> Tensor(a!)`
    */
-  div_(other: Tensor): Tensor;
-  div_(other: Tensor, options?: { roundingMode?: string | null }): Tensor;
   div_(other: Scalar): Tensor;
   div_(other: Scalar, options?: { roundingMode?: string | null }): Tensor;
+  div_(other: Tensor): Tensor;
+  div_(other: Tensor, options?: { roundingMode?: string | null }): Tensor;
   /**
-   * - `aten::divide.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::divide.Scalar(Tensor self, Scalar other) -> Tensor`
-   * - `aten::divide.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor`
    * - `aten::divide.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor`
+   * - `aten::divide.Tensor(Tensor self, Tensor other) -> Tensor`
+   * - `aten::divide.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor`
    */
-  divide(other: Tensor): Tensor;
   divide(other: Scalar): Tensor;
-  divide(other: Tensor, options?: { roundingMode?: string | null }): Tensor;
   divide(other: Scalar, options?: { roundingMode?: string | null }): Tensor;
+  divide(other: Tensor): Tensor;
+  divide(other: Tensor, options?: { roundingMode?: string | null }): Tensor;
   /**
+   * - `aten::divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   * - `aten::divide_.Scalar_mode(Tensor(a!) self, Scalar other, *, str? rounding_mode) -> Tensor(a!)`
    * - `aten::divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::divide_.Tensor_mode(Tensor(a!) self, Tensor other, *, str? rounding_mode) -> Tensor(a!)`
-   * - `aten::divide_.Scalar_mode(Tensor(a!) self, Scalar other, *, str? rounding_mode) -> Tensor(a!)`
-   * - `aten::divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    */
+  divide_(other: Scalar): Tensor;
+  divide_(other: Scalar, options?: { roundingMode?: string | null }): Tensor;
   divide_(other: Tensor): Tensor;
   divide_(other: Tensor, options?: { roundingMode?: string | null }): Tensor;
-  divide_(other: Scalar, options?: { roundingMode?: string | null }): Tensor;
-  divide_(other: Scalar): Tensor;
   /** `aten::dot(Tensor self, Tensor tensor) -> Tensor` */
   dot(tensor: Tensor): Tensor;
   /**
-   * - `aten::dsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
    * - `aten::dsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   * - `aten::dsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
    */
-  dsplit(sections: number): Tensor[];
   dsplit(indices: readonly number[]): Tensor[];
   dsplit(...indices: number[]): Tensor[];
+  dsplit(sections: number): Tensor[];
   /**
-   * - `aten::eq.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::eq.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::eq.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  eq(other: Tensor): Tensor;
   eq(other: Scalar): Tensor;
+  eq(other: Tensor): Tensor;
   /**
    * - `aten::eq_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::eq_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
@@ -570,17 +570,17 @@ export interface TensorMethods {
   /** `aten::flipud(Tensor self) -> Tensor` */
   flipud(): Tensor;
   /**
-   * - `aten::float_power.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
    * - `aten::float_power.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor`
+   * - `aten::float_power.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
    */
-  floatPower(exponent: Tensor): Tensor;
   floatPower(exponent: Scalar): Tensor;
+  floatPower(exponent: Tensor): Tensor;
   /**
-   * - `aten::float_power_.Tensor(Tensor(a!) self, Tensor exponent) -> Tensor(a!)`
    * - `aten::float_power_.Scalar(Tensor(a!) self, Scalar exponent) -> Tensor(a!)`
+   * - `aten::float_power_.Tensor(Tensor(a!) self, Tensor exponent) -> Tensor(a!)`
    */
-  floatPower_(exponent: Tensor): Tensor;
   floatPower_(exponent: Scalar): Tensor;
+  floatPower_(exponent: Tensor): Tensor;
   /** `aten::floor(Tensor self) -> Tensor` */
   floor(): Tensor;
   /** `aten::floor_(Tensor(a!) self) -> Tensor(a!)` */
@@ -592,27 +592,27 @@ export interface TensorMethods {
   floorDivide(other: Tensor): Tensor;
   floorDivide(other: Scalar): Tensor;
   /**
-   * - `aten::floor_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::floor_divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   * - `aten::floor_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  floorDivide_(other: Tensor): Tensor;
   floorDivide_(other: Scalar): Tensor;
+  floorDivide_(other: Tensor): Tensor;
   /** `aten::fmax(Tensor self, Tensor other) -> Tensor` */
   fmax(other: Tensor): Tensor;
   /** `aten::fmin(Tensor self, Tensor other) -> Tensor` */
   fmin(other: Tensor): Tensor;
   /**
-   * - `aten::fmod.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::fmod.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::fmod.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  fmod(other: Tensor): Tensor;
   fmod(other: Scalar): Tensor;
+  fmod(other: Tensor): Tensor;
   /**
-   * - `aten::fmod_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::fmod_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   * - `aten::fmod_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  fmod_(other: Tensor): Tensor;
   fmod_(other: Scalar): Tensor;
+  fmod_(other: Tensor): Tensor;
   /** `aten::frac(Tensor self) -> Tensor` */
   frac(): Tensor;
   /** `aten::frac_(Tensor(a!) self) -> Tensor(a!)` */
@@ -626,11 +626,11 @@ export interface TensorMethods {
   /** `aten::gcd_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   gcd_(other: Tensor): Tensor;
   /**
-   * - `aten::ge.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::ge.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::ge.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  ge(other: Tensor): Tensor;
   ge(other: Scalar): Tensor;
+  ge(other: Tensor): Tensor;
   /**
    * - `aten::ge_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::ge_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
@@ -644,11 +644,11 @@ export interface TensorMethods {
   /** `aten::ger(Tensor self, Tensor vec2) -> Tensor` */
   ger(vec2: Tensor): Tensor;
   /**
-   * - `aten::greater.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::greater.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::greater.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  greater(other: Tensor): Tensor;
   greater(other: Scalar): Tensor;
+  greater(other: Tensor): Tensor;
   /**
    * - `aten::greater_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::greater_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
@@ -656,11 +656,11 @@ export interface TensorMethods {
   greater_(other: Scalar): Tensor;
   greater_(other: Tensor): Tensor;
   /**
-   * - `aten::greater_equal.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::greater_equal.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::greater_equal.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  greaterEqual(other: Tensor): Tensor;
   greaterEqual(other: Scalar): Tensor;
+  greaterEqual(other: Tensor): Tensor;
   /**
    * - `aten::greater_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::greater_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
@@ -668,11 +668,11 @@ export interface TensorMethods {
   greaterEqual_(other: Scalar): Tensor;
   greaterEqual_(other: Tensor): Tensor;
   /**
-   * - `aten::gt.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::gt.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::gt.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  gt(other: Tensor): Tensor;
   gt(other: Scalar): Tensor;
+  gt(other: Tensor): Tensor;
   /**
    * - `aten::gt_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::gt_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
@@ -693,19 +693,19 @@ export interface TensorMethods {
   histc(options?: { bins?: number; min?: Scalar; max?: Scalar }): Tensor;
   histc(bins?: number, min?: Scalar, max?: Scalar): Tensor;
   /**
-   * - `aten::histogram.bins_tensor(Tensor self, Tensor bins, *, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
    * - `aten::histogram.bin_ct(Tensor self, int bins=100, *, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
+   * - `aten::histogram.bins_tensor(Tensor self, Tensor bins, *, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
    */
-  histogram(bins: Tensor, options?: { weight?: Tensor | null; density?: boolean }): [Tensor, Tensor];
   histogram(options?: { bins?: number; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor];
   histogram(bins?: number, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor];
+  histogram(bins: Tensor, options?: { weight?: Tensor | null; density?: boolean }): [Tensor, Tensor];
   /**
-   * - `aten::hsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
    * - `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   * - `aten::hsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
    */
-  hsplit(sections: number): Tensor[];
   hsplit(indices: readonly number[]): Tensor[];
   hsplit(...indices: number[]): Tensor[];
+  hsplit(sections: number): Tensor[];
   /** `aten::hypot(Tensor self, Tensor other) -> Tensor` */
   hypot(other: Tensor): Tensor;
   /** `aten::hypot_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
@@ -733,17 +733,17 @@ export interface TensorMethods {
   /** `aten::index_copy_(Tensor(a!) self, int dim, Tensor index, Tensor source) -> Tensor(a!)` */
   indexCopy_(dim: number, index: Tensor, source: Tensor): Tensor;
   /**
-   * - `aten::index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor`
    * - `aten::index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
+   * - `aten::index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor`
    */
-  indexFill(dim: number, index: Tensor, value: Tensor): Tensor;
   indexFill(dim: number, index: Tensor, value: Scalar): Tensor;
+  indexFill(dim: number, index: Tensor, value: Tensor): Tensor;
   /**
-   * - `aten::index_fill_.int_Tensor(Tensor(a!) self, int dim, Tensor index, Tensor value) -> Tensor(a!)`
    * - `aten::index_fill_.int_Scalar(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)`
+   * - `aten::index_fill_.int_Tensor(Tensor(a!) self, int dim, Tensor index, Tensor value) -> Tensor(a!)`
    */
-  indexFill_(dim: number, index: Tensor, value: Tensor): Tensor;
   indexFill_(dim: number, index: Tensor, value: Scalar): Tensor;
+  indexFill_(dim: number, index: Tensor, value: Tensor): Tensor;
   /** `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor` */
   indexPut(indices: readonly (Tensor | null)[], values: Tensor, options?: { accumulate?: boolean }): Tensor;
   indexPut(indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean): Tensor;
@@ -809,11 +809,11 @@ export interface TensorMethods {
   /** `aten::ldexp_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   ldexp_(other: Tensor): Tensor;
   /**
-   * - `aten::le.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::le.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::le.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  le(other: Tensor): Tensor;
   le(other: Scalar): Tensor;
+  le(other: Tensor): Tensor;
   /**
    * - `aten::le_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::le_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
@@ -833,11 +833,11 @@ export interface TensorMethods {
   lerp_(end: Tensor, weight: Scalar): Tensor;
   lerp_(end: Tensor, weight: Tensor): Tensor;
   /**
-   * - `aten::less.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::less.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::less.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  less(other: Tensor): Tensor;
   less(other: Scalar): Tensor;
+  less(other: Tensor): Tensor;
   /**
    * - `aten::less_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::less_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
@@ -845,11 +845,11 @@ export interface TensorMethods {
   less_(other: Scalar): Tensor;
   less_(other: Tensor): Tensor;
   /**
-   * - `aten::less_equal.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::less_equal.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::less_equal.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  lessEqual(other: Tensor): Tensor;
   lessEqual(other: Scalar): Tensor;
+  lessEqual(other: Tensor): Tensor;
   /**
    * - `aten::less_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::less_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
@@ -916,11 +916,11 @@ export interface TensorMethods {
   logsumexp(dim: readonly number[] | number, options?: { keepdim?: boolean }): Tensor;
   logsumexp(dim: readonly number[] | number, keepdim?: boolean): Tensor;
   /**
-   * - `aten::lt.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::lt.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::lt.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  lt(other: Tensor): Tensor;
   lt(other: Scalar): Tensor;
+  lt(other: Tensor): Tensor;
   /**
    * - `aten::lt_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::lt_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
@@ -954,14 +954,14 @@ export interface TensorMethods {
   /** `aten::matrix_power(Tensor self, int n) -> Tensor` */
   matrixPower(n: number): Tensor;
   /**
-   * - `aten::max.other(Tensor self, Tensor other) -> Tensor`
    * - `aten::max(Tensor self) -> Tensor`
    * - `aten::max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   * - `aten::max.other(Tensor self, Tensor other) -> Tensor`
    */
-  max(other: Tensor): Tensor;
   max(): Tensor;
   max(dim: number, options?: { keepdim?: boolean }): [Tensor, Tensor];
   max(dim: number, keepdim?: boolean): [Tensor, Tensor];
+  max(other: Tensor): Tensor;
   /** `aten::maximum(Tensor self, Tensor other) -> Tensor` */
   maximum(other: Tensor): Tensor;
   /**
@@ -979,14 +979,14 @@ export interface TensorMethods {
   median(dim: number, options?: { keepdim?: boolean }): [Tensor, Tensor];
   median(dim: number, keepdim?: boolean): [Tensor, Tensor];
   /**
-   * - `aten::min.other(Tensor self, Tensor other) -> Tensor`
    * - `aten::min(Tensor self) -> Tensor`
    * - `aten::min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   * - `aten::min.other(Tensor self, Tensor other) -> Tensor`
    */
-  min(other: Tensor): Tensor;
   min(): Tensor;
   min(dim: number, options?: { keepdim?: boolean }): [Tensor, Tensor];
   min(dim: number, keepdim?: boolean): [Tensor, Tensor];
+  min(other: Tensor): Tensor;
   /** `aten::minimum(Tensor self, Tensor other) -> Tensor` */
   minimum(other: Tensor): Tensor;
   /**
@@ -999,11 +999,11 @@ export interface TensorMethods {
   mode(options?: { dim?: number; keepdim?: boolean }): [Tensor, Tensor];
   mode(dim?: number, keepdim?: boolean): [Tensor, Tensor];
   /**
-   * - `aten::moveaxis.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
    * - `aten::moveaxis.int(Tensor(a) self, int source, int destination) -> Tensor(a)`
+   * - `aten::moveaxis.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
    */
-  moveaxis(source: readonly number[], destination: readonly number[]): Tensor;
   moveaxis(source: number, destination: number): Tensor;
+  moveaxis(source: readonly number[], destination: readonly number[]): Tensor;
   /**
    * - `aten::movedim.int(Tensor(a) self, int source, int destination) -> Tensor(a)`
    * - `aten::movedim.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
@@ -1013,32 +1013,32 @@ export interface TensorMethods {
   /** `aten::msort(Tensor self) -> Tensor` */
   msort(): Tensor;
   /**
-   * - `aten::mul.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::mul.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::mul.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  mul(other: Tensor): Tensor;
   mul(other: Scalar): Tensor;
+  mul(other: Tensor): Tensor;
   /**
-   * - `aten::mul_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::mul_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   * - `aten::mul_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  mul_(other: Tensor): Tensor;
   mul_(other: Scalar): Tensor;
+  mul_(other: Tensor): Tensor;
   /** `aten::multinomial(Tensor self, SymInt num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor` */
   multinomial(numSamples: number, options?: { replacement?: boolean; generator?: Generator | null }): Tensor;
   multinomial(numSamples: number, replacement?: boolean, options?: { generator?: Generator | null }): Tensor;
   /**
-   * - `aten::multiply.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::multiply.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::multiply.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  multiply(other: Tensor): Tensor;
   multiply(other: Scalar): Tensor;
+  multiply(other: Tensor): Tensor;
   /**
-   * - `aten::multiply_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::multiply_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   * - `aten::multiply_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  multiply_(other: Tensor): Tensor;
   multiply_(other: Scalar): Tensor;
+  multiply_(other: Tensor): Tensor;
   /** `aten::mv(Tensor self, Tensor vec) -> Tensor` */
   mv(vec: Tensor): Tensor;
   /** `aten::mvlgamma(Tensor self, int p) -> Tensor` */
@@ -1081,11 +1081,11 @@ export interface TensorMethods {
   /** `aten::narrow_copy(Tensor self, int dim, SymInt start, SymInt length) -> Tensor` */
   narrowCopy(dim: number, start: number, length: number): Tensor;
   /**
-   * - `aten::ne.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::ne.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::ne.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  ne(other: Tensor): Tensor;
   ne(other: Scalar): Tensor;
+  ne(other: Tensor): Tensor;
   /**
    * - `aten::ne_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::ne_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
@@ -1136,11 +1136,11 @@ export interface TensorMethods {
   normal_(options?: { mean?: number; std?: number; generator?: Generator | null }): Tensor;
   normal_(mean?: number, std?: number, options?: { generator?: Generator | null }): Tensor;
   /**
-   * - `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::not_equal.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  notEqual(other: Tensor): Tensor;
   notEqual(other: Scalar): Tensor;
+  notEqual(other: Tensor): Tensor;
   /**
    * - `aten::not_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::not_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
@@ -1168,11 +1168,11 @@ export interface TensorMethods {
   /** `aten::positive(Tensor(a) self) -> Tensor(a)` */
   positive(): Tensor;
   /**
-   * - `aten::pow.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
    * - `aten::pow.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor`
+   * - `aten::pow.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
    */
-  pow(exponent: Tensor): Tensor;
   pow(exponent: Scalar): Tensor;
+  pow(exponent: Tensor): Tensor;
   /**
    * - `aten::pow_.Scalar(Tensor(a!) self, Scalar exponent) -> Tensor(a!)`
    * - `aten::pow_.Tensor(Tensor(a!) self, Tensor exponent) -> Tensor(a!)`
@@ -1222,13 +1222,13 @@ export interface TensorMethods {
   /** `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)` */
   rad2deg_(): Tensor;
   /**
+   * - `aten::random_(Tensor(a!) self, *, Generator? generator=None) -> Tensor(a!)`
    * - `aten::random_.from(Tensor(a!) self, int from, int? to, *, Generator? generator=None) -> Tensor(a!)`
    * - `aten::random_.to(Tensor(a!) self, int to, *, Generator? generator=None) -> Tensor(a!)`
-   * - `aten::random_(Tensor(a!) self, *, Generator? generator=None) -> Tensor(a!)`
    */
+  random_(options?: { generator?: Generator | null }): Tensor;
   random_(from: number, to: number | null, options?: { generator?: Generator | null }): Tensor;
   random_(to: number, options?: { generator?: Generator | null }): Tensor;
-  random_(options?: { generator?: Generator | null }): Tensor;
   /** `aten::ravel(Tensor(a) self) -> Tensor(a)` */
   ravel(): Tensor;
   /** `aten::reciprocal(Tensor self) -> Tensor` */
@@ -1240,17 +1240,17 @@ export interface TensorMethods {
   /** `aten::relu_(Tensor(a!) self) -> Tensor(a!)` */
   relu_(): Tensor;
   /**
-   * - `aten::remainder.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::remainder.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::remainder.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  remainder(other: Tensor): Tensor;
   remainder(other: Scalar): Tensor;
+  remainder(other: Tensor): Tensor;
   /**
-   * - `aten::remainder_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::remainder_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   * - `aten::remainder_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  remainder_(other: Tensor): Tensor;
   remainder_(other: Scalar): Tensor;
+  remainder_(other: Tensor): Tensor;
   /** `aten::renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor` */
   renorm(p: Scalar, dim: number, maxnorm: Scalar): Tensor;
   /** `aten::renorm_(Tensor(a!) self, Scalar p, int dim, Scalar maxnorm) -> Tensor(a!)` */
@@ -1306,24 +1306,24 @@ export interface TensorMethods {
   /** `aten::rsqrt_(Tensor(a!) self) -> Tensor(a!)` */
   rsqrt_(): Tensor;
   /**
-   * - `aten::scatter.value(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
-   * - `aten::scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor`
    * - `aten::scatter.reduce(Tensor self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor`
+   * - `aten::scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor`
+   * - `aten::scatter.value(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
    * - `aten::scatter.value_reduce(Tensor self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor`
    */
-  scatter(dim: number, index: Tensor, value: Scalar): Tensor;
-  scatter(dim: number, index: Tensor, src: Tensor): Tensor;
   scatter(dim: number, index: Tensor, src: Tensor, options: { reduce: string }): Tensor;
+  scatter(dim: number, index: Tensor, src: Tensor): Tensor;
+  scatter(dim: number, index: Tensor, value: Scalar): Tensor;
   scatter(dim: number, index: Tensor, value: Scalar, options: { reduce: string }): Tensor;
   /**
+   * - `aten::scatter_.reduce(Tensor(a!) self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor(a!)`
    * - `aten::scatter_.src(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)`
    * - `aten::scatter_.value(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)`
-   * - `aten::scatter_.reduce(Tensor(a!) self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor(a!)`
    * - `aten::scatter_.value_reduce(Tensor(a!) self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor(a!)`
    */
+  scatter_(dim: number, index: Tensor, src: Tensor, options: { reduce: string }): Tensor;
   scatter_(dim: number, index: Tensor, src: Tensor): Tensor;
   scatter_(dim: number, index: Tensor, value: Scalar): Tensor;
-  scatter_(dim: number, index: Tensor, src: Tensor, options: { reduce: string }): Tensor;
   scatter_(dim: number, index: Tensor, value: Scalar, options: { reduce: string }): Tensor;
   /** `aten::scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor` */
   scatterAdd(dim: number, index: Tensor, src: Tensor): Tensor;
@@ -1338,16 +1338,16 @@ export interface TensorMethods {
   /** `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor` */
   selectScatter(src: Tensor, dim: number, index: number): Tensor;
   /**
-   * - `aten::set_.source_Storage_storage_offset(Tensor(a!) self, Storage source, SymInt storage_offset, SymInt[] size, SymInt[] stride=[]) -> Tensor(a!)`
-   * - `aten::set_.source_Tensor(Tensor(a!) self, Tensor source) -> Tensor(a!)`
    * - `aten::set_(Tensor(a!) self) -> Tensor(a!)`
    * - `aten::set_.source_Storage(Tensor(a!) self, Storage source) -> Tensor(a!)`
+   * - `aten::set_.source_Storage_storage_offset(Tensor(a!) self, Storage source, SymInt storage_offset, SymInt[] size, SymInt[] stride=[]) -> Tensor(a!)`
+   * - `aten::set_.source_Tensor(Tensor(a!) self, Tensor source) -> Tensor(a!)`
    * - `aten::set_.source_Tensor_storage_offset(Tensor(a!) self, Tensor source, SymInt storage_offset, SymInt[] size, SymInt[] stride=[]) -> Tensor(a!)`
    */
+  set_(): Tensor;
+  set_(source: Tensor): Tensor;
   set_(source: Tensor, storageOffset: number, size: readonly number[], options?: { stride?: readonly number[] }): Tensor;
   set_(source: Tensor, storageOffset: number, size: readonly number[], stride?: readonly number[]): Tensor;
-  set_(source: Tensor): Tensor;
-  set_(): Tensor;
   /** `aten::sgn(Tensor self) -> Tensor` */
   sgn(): Tensor;
   /** `aten::sgn_(Tensor(a!) self) -> Tensor(a!)` */
@@ -1446,15 +1446,15 @@ export interface TensorMethods {
   sspaddmm(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
   /**
    * - `aten::std(Tensor self, bool unbiased=True) -> Tensor`
-   * - `aten::std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
    * - `aten::std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor`
+   * - `aten::std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
    */
   std(options?: { unbiased?: boolean }): Tensor;
   std(unbiased?: boolean): Tensor;
-  std(dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): Tensor;
-  std(dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): Tensor;
   std(options?: { dim?: readonly number[] | number | null; correction?: Scalar | null; keepdim?: boolean }): Tensor;
   std(dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean }): Tensor;
+  std(dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): Tensor;
+  std(dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): Tensor;
   /**
    * - `aten::stft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor`
    * - `aten::stft.center(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, str pad_mode="reflect", bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor`
@@ -1464,40 +1464,40 @@ export interface TensorMethods {
   stft(nFft: number, options?: { hopLength?: number | null; winLength?: number | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }): Tensor;
   stft(nFft: number, hopLength?: number | null, winLength?: number | null, window?: Tensor | null, center?: boolean, padMode?: string, normalized?: boolean, onesided?: boolean | null, returnComplex?: boolean | null, alignToWindow?: boolean | null): Tensor;
   /**
-   * - `aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
    * - `aten::sub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
+   * - `aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
    */
-  sub(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   sub(other: Scalar, options?: { alpha?: Scalar }): Tensor;
   sub(other: Scalar, alpha?: Scalar): Tensor;
+  sub(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   /**
-   * - `aten::sub_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
    * - `aten::sub_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)`
+   * - `aten::sub_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
    */
-  sub_(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   sub_(other: Scalar, options?: { alpha?: Scalar }): Tensor;
   sub_(other: Scalar, alpha?: Scalar): Tensor;
+  sub_(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   /**
-   * - `aten::subtract.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
    * - `aten::subtract.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
+   * - `aten::subtract.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
    */
-  subtract(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   subtract(other: Scalar, options?: { alpha?: Scalar }): Tensor;
   subtract(other: Scalar, alpha?: Scalar): Tensor;
+  subtract(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   /**
-   * - `aten::subtract_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
    * - `aten::subtract_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)`
+   * - `aten::subtract_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
    */
-  subtract_(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   subtract_(other: Scalar, options?: { alpha?: Scalar }): Tensor;
   subtract_(other: Scalar, alpha?: Scalar): Tensor;
+  subtract_(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   /**
-   * - `aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
    * - `aten::sum(Tensor self, *, ScalarType? dtype=None) -> Tensor`
+   * - `aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
    */
+  sum(options?: { dtype?: DType | null }): Tensor;
   sum(dim: readonly number[] | number | null, options?: { keepdim?: boolean; dtype?: DType | null }): Tensor;
   sum(dim: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
-  sum(options?: { dtype?: DType | null }): Tensor;
   /** `aten::sum_to_size(Tensor self, SymInt[] size) -> Tensor` */
   sumToSize(size: readonly number[]): Tensor;
   sumToSize(...size: number[]): Tensor;
@@ -1530,14 +1530,14 @@ export interface TensorMethods {
   /** `aten::tanh_(Tensor(a!) self) -> Tensor(a!)` */
   tanh_(): Tensor;
   /**
-   * - `aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]`
    * - `aten::tensor_split.indices(Tensor(a -> *) self, SymInt[] indices, int dim=0) -> Tensor(a)[]`
+   * - `aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]`
    * - `aten::tensor_split.tensor_indices_or_sections(Tensor(a -> *) self, Tensor tensor_indices_or_sections, int dim=0) -> Tensor(a)[]`
    */
-  tensorSplit(sections: number, options?: { dim?: number }): Tensor[];
-  tensorSplit(sections: number, dim?: number): Tensor[];
   tensorSplit(indices: readonly number[], options?: { dim?: number }): Tensor[];
   tensorSplit(indices: readonly number[], dim?: number): Tensor[];
+  tensorSplit(sections: number, options?: { dim?: number }): Tensor[];
+  tensorSplit(sections: number, dim?: number): Tensor[];
   tensorSplit(tensorIndicesOrSections: Tensor, options?: { dim?: number }): Tensor[];
   tensorSplit(tensorIndicesOrSections: Tensor, dim?: number): Tensor[];
   /** `aten::tile(Tensor self, SymInt[] dims) -> Tensor` */
@@ -1553,11 +1553,11 @@ export interface TensorMethods {
   toPaddedTensor(padding: number, options?: { outputSize?: readonly number[] | null }): Tensor;
   toPaddedTensor(padding: number, outputSize?: readonly number[] | null): Tensor;
   /**
-   * - `aten::to_sparse.sparse_dim(Tensor self, int sparse_dim) -> Tensor`
    * - `aten::to_sparse(Tensor self, *, Layout? layout=None, int[2]? blocksize=None, int? dense_dim=None) -> Tensor`
+   * - `aten::to_sparse.sparse_dim(Tensor self, int sparse_dim) -> Tensor`
    */
-  toSparse(sparseDim: number): Tensor;
   toSparse(options?: { layout?: Layout | null; blocksize?: readonly number[] | number | null; denseDim?: number | null }): Tensor;
+  toSparse(sparseDim: number): Tensor;
   /** `aten::to_sparse_bsc(Tensor self, int[2] blocksize, int? dense_dim=None) -> Tensor` */
   toSparseBsc(blocksize: readonly number[] | number, options?: { denseDim?: number | null }): Tensor;
   toSparseBsc(blocksize: readonly number[] | number, denseDim?: number | null): Tensor;
@@ -1595,17 +1595,17 @@ export interface TensorMethods {
   triu_(options?: { diagonal?: number }): Tensor;
   triu_(diagonal?: number): Tensor;
   /**
-   * - `aten::true_divide.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::true_divide.Scalar(Tensor self, Scalar other) -> Tensor`
+   * - `aten::true_divide.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  trueDivide(other: Tensor): Tensor;
   trueDivide(other: Scalar): Tensor;
+  trueDivide(other: Tensor): Tensor;
   /**
-   * - `aten::true_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::true_divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   * - `aten::true_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  trueDivide_(other: Tensor): Tensor;
   trueDivide_(other: Scalar): Tensor;
+  trueDivide_(other: Tensor): Tensor;
   /** `aten::trunc(Tensor self) -> Tensor` */
   trunc(): Tensor;
   /** `aten::trunc_(Tensor(a!) self) -> Tensor(a!)` */
@@ -1639,15 +1639,15 @@ export interface TensorMethods {
   values(): Tensor;
   /**
    * - `aten::var(Tensor self, bool unbiased=True) -> Tensor`
-   * - `aten::var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
    * - `aten::var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor`
+   * - `aten::var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
    */
   var(options?: { unbiased?: boolean }): Tensor;
   var(unbiased?: boolean): Tensor;
-  var(dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): Tensor;
-  var(dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): Tensor;
   var(options?: { dim?: readonly number[] | number | null; correction?: Scalar | null; keepdim?: boolean }): Tensor;
   var(dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean }): Tensor;
+  var(dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): Tensor;
+  var(dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): Tensor;
   /** `aten::vdot(Tensor self, Tensor other) -> Tensor` */
   vdot(other: Tensor): Tensor;
   /**
@@ -1660,24 +1660,24 @@ export interface TensorMethods {
   /** `aten::view_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
   viewAs(other: Tensor): Tensor;
   /**
-   * - `aten::vsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
    * - `aten::vsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   * - `aten::vsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
    */
-  vsplit(sections: number): Tensor[];
   vsplit(indices: readonly number[]): Tensor[];
   vsplit(...indices: number[]): Tensor[];
+  vsplit(sections: number): Tensor[];
   /**
-   * - `aten::xlogy.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::xlogy.Scalar_Other(Tensor self, Scalar other) -> Tensor`
+   * - `aten::xlogy.Tensor(Tensor self, Tensor other) -> Tensor`
    */
-  xlogy(other: Tensor): Tensor;
   xlogy(other: Scalar): Tensor;
+  xlogy(other: Tensor): Tensor;
   /**
-   * - `aten::xlogy_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::xlogy_.Scalar_Other(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   * - `aten::xlogy_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  xlogy_(other: Tensor): Tensor;
   xlogy_(other: Scalar): Tensor;
+  xlogy_(other: Tensor): Tensor;
   /** `aten::zero_(Tensor(a!) self) -> Tensor(a!)` */
   zero_(): Tensor;
 }
