@@ -1,4 +1,4 @@
-// The checks that need no test runner: types, lint, format. Each is one entry of the count that npm test closes with.
+// The checks that need no test runner: types, lint, format, generated code. Each is one entry of the count that npm test closes with.
 import { existsSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -19,6 +19,7 @@ const checks = [
     'format',
     () => runVisibly(process.execPath, [bin('prettier/bin/prettier.cjs'), '--log-level=warn', '--check', '.']),
   ],
+  ['generated operators', () => runVisibly(process.execPath, [inRoot('scripts/generate-operators.mjs'), '--check'])],
   ['C++ format', async () => runVisibly(await clangFormat(), ['--dry-run', '--Werror', ...cxxFiles()])],
 ];
 
