@@ -17,7 +17,9 @@ const relative = (file) => path.relative(process.cwd(), file) || '.';
 heading(`Opening ${relative(source)}, which Python PyTorch trained on Richard II and Richard III`);
 const gpt = await GPT.load(source);
 const { nLayer, nEmbd, nHead, blockSize } = gpt.config;
-console.log(`${gpt.numParameters().toLocaleString('en')} parameters: ${nLayer} layers, ${nEmbd} channels, ${nHead} heads,`);
+console.log(
+  `${gpt.numParameters().toLocaleString('en')} parameters: ${nLayer} layers, ${nEmbd} channels, ${nHead} heads,`,
+);
 console.log(`a context of ${blockSize} characters.`);
 
 heading('It writes histories');
