@@ -12,6 +12,7 @@
 namespace torchbind {
 namespace {
 
+constexpr uint32_t kMaxListLength = 1u << 20;
 constexpr double kMaxSafeInteger = 9007199254740991.0;
 
 [[noreturn]] void mismatch(const char* name, const char* expected, const Napi::Value& value) {
@@ -71,6 +72,8 @@ std::vector<at::Tensor> to_tensors(const Napi::Value& value, const char* name, b
   if (!value.IsArray()) mismatch(name, "an array of tensors", value);
   const Napi::Array array = value.As<Napi::Array>();
   const uint32_t length = array.Length();
+  // A sparse array may claim 2^32 - 1 elements, each of them null.
+  if (length > kMaxListLength) invalid(std::string("The list of tensors for '") + name + "' is too long.");
   std::vector<at::Tensor> tensors;
   for (uint32_t i = 0; i < length; ++i) {
     const Napi::Value item = array.Get(i);

@@ -243,26 +243,25 @@ function flatten(data: unknown): { shape: number[]; values: unknown[] } {
     checkValue(data);
     return { shape: [], values: [data] };
   }
-  const shape: number[] = [];
+  const shape: number[] = [data.length];
   let level: unknown[] = data;
-  for (;;) {
-    const width = level.length;
-    if (shape.length === 0) shape.push(width);
-    const nested = level.filter(Array.isArray) as unknown[][];
-    if (nested.length === 0) {
-      level.forEach(checkValue);
-      return { shape, values: level };
-    }
-    const size = nested[0]!.length;
-    if (nested.length !== level.length || nested.some((row) => row.length !== size)) {
-      throw new TorchBindError(
-        `tensor(): rows at depth ${shape.length} differ in length; all must have ${size} elements.`,
-        'ERR_TORCHBIND_INVALID_ARGUMENT',
-      );
-    }
+  while (Array.isArray(level[0])) {
+    const size = level[0].length;
+    for (const row of level) checkRow(row, size, shape.length);
     shape.push(size);
-    level = nested.flat(1);
+    level = level.flat(1);
   }
+  // Not forEach, which would walk through the holes of a sparse array in silence.
+  for (const value of level) checkValue(value);
+  return { shape, values: level };
+}
+
+function checkRow(row: unknown, size: number, depth: number): void {
+  if (Array.isArray(row) && row.length === size) return;
+  throw new TorchBindError(
+    `tensor(): rows at depth ${depth} differ in length; all must have ${size} elements.`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
 }
 
 function checkValue(value: unknown): void {

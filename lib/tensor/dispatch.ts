@@ -145,7 +145,7 @@ function typeCode(value: unknown): number {
     case 'string':
       return isDType(value) ? 6 : 0;
     case 'object':
-      if (!Array.isArray(value) || value.length === 0) return 0;
+      if (!Array.isArray(value) || value.length === 0 || value.length > 64) return 0;
       return value.every((item) => item instanceof Tensor) ? 7 : value.every((item) => Number.isInteger(item)) ? 8 : 0;
     default:
       return 0;

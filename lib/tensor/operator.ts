@@ -141,7 +141,7 @@ function lower(parameter: Parameter, value: unknown): unknown {
     return NaN; // C++ then says what was expected here
   }
   if (parameter.isTensor) {
-    if (parameter.list && Array.isArray(value)) return value.map((item: unknown) => lowerItem(parameter, item));
+    if (parameter.list && Array.isArray(value) && value.length <= LONGEST_LIST) return value.map((item: unknown) => lowerItem(parameter, item));
     // A number here must not pass for a handle.
     return value === undefined || value === null ? value : unwrap(value as Tensor, parameter.name);
   }
@@ -188,12 +188,16 @@ function matchesItem(base: string, value: unknown): boolean {
   }
 }
 
+/** A sparse array may claim 2^32 - 1 elements: longer lists than this are a mistake, and are not walked through. */
+const LONGEST_LIST = 2 ** 20;
+
 /** Whether a value fits an argument, by its JavaScript type. */
 export function matches(parameter: Parameter, value: unknown): boolean {
   if (value === undefined) return parameter.hasDefault || parameter.optional;
   if (value === null) return parameter.optional;
   if (!parameter.list) return matchesItem(parameter.base, value);
   if (!Array.isArray(value)) return parameter.fixedSize && matchesItem(parameter.base, value);
+  if (value.length > LONGEST_LIST) return false;
   return value.every((item) => (item === null && parameter.optionalItems) || matchesItem(parameter.base, item));
 }
 

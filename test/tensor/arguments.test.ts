@@ -119,6 +119,19 @@ describe('mistakes are errors that teach', () => {
   });
 });
 
+test('sparse arrays that claim billions of elements are refused at once', () => {
+  const sparse = new Array(2 ** 32 - 1);
+  for (const call of [
+    () => tensor(wrong(sparse)),
+    () => ops.aten!.cat!(sparse),
+    () => ops.aten!.index!.Tensor!(ones(3), sparse),
+    () => ones(2).view(wrong(sparse)),
+    () => zeros(wrong(sparse)),
+  ]) {
+    expect(failure(call).code).toBe('ERR_TORCHBIND_INVALID_ARGUMENT');
+  }
+});
+
 test('errors keep the JavaScript stack', () => {
   expect(failure(() => ones(2).matmul(ones(3))).stack).toContain('arguments.test');
 });
