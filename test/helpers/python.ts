@@ -11,7 +11,7 @@ import { pathToFileURL } from 'node:url';
 export const repositoryRoot = path.resolve(__dirname, '../..');
 
 /** For a test or hook that waits on Python, in milliseconds: a first `import torch` on a busy machine takes its time. */
-export const pythonTimeout = 120_000;
+export const pythonTimeout = 300_000;
 
 export interface PythonOptions {
   /** Text for the script's standard input. */
@@ -75,7 +75,7 @@ function interpreter(): Promise<Interpreter> {
 
 async function findInterpreter(): Promise<Interpreter> {
   const script = pathToFileURL(path.join(repositoryRoot, 'scripts/python-env.mjs')).href;
-  const { pythonEnvironment } = (await import(script)) as { pythonEnvironment(): Interpreter };
+  const { pythonEnvironment } = (await import(script)) as { pythonEnvironment: () => Interpreter };
   const { command, env } = pythonEnvironment();
   // Keep compiled bytecode out of the work tree, and text UTF-8 whatever the locale.
   return { command, env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', PYTHONIOENCODING: 'utf-8', ...env } };
