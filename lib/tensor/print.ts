@@ -26,7 +26,7 @@ export function format(tensor: Tensor): string {
 function formatValues(tensor: Tensor, shape: number[]): string {
   const summarize = tensor.numel() > THRESHOLD;
   const shown = summarize ? edges(tensor, shape) : tensor.tolist();
-  const text = numberFormat(flatten(shown), /^(float|bfloat|complex)/.test(tensor.dtype));
+  const text = valueFormat(flatten(shown), /^(float|bfloat|complex)/.test(tensor.dtype));
   const gaps = shape.map((size) => summarize && size > 2 * EDGE_ITEMS);
   return render(shown, text, gaps, 'tensor('.length);
 }
@@ -56,31 +56,44 @@ function flatten(values: NestedValues): Value[] {
   return Array.isArray(values) ? values.flatMap(flatten) : [values];
 }
 
-/** One format for all numbers of a tensor, as PyTorch chooses it: integers, fixed or scientific, equally wide. */
-function numberFormat(values: Value[], floating: boolean): (value: Value) => string {
-  const numbers = values.flatMap((v) => (typeof v === 'number' ? [v] : isComplex(v) ? [v.re, v.im] : []));
-  const one = realFormat(numbers, floating);
-  const text = (value: Value): string => {
-    if (isComplex(value)) return `${one(value.re)}${value.im < 0 ? '-' : '+'}${one(Math.abs(value.im))}j`;
-    return typeof value === 'number' ? one(value) : String(value);
-  };
-  const width = Math.max(0, ...values.map((value) => text(value).length));
-  return (value) => text(value).padStart(width);
+/** One format for all values of a tensor, chosen as PyTorch chooses it. */
+function valueFormat(values: Value[], floating: boolean): (value: Value) => string {
+  if (values.some(isComplex)) {
+    const pairs = values as Complex[];
+    const real = realFormat(pairs.map(({ re }) => re));
+    const imaginary = realFormat(pairs.map(({ im }) => im));
+    return (value) => {
+      const { re, im } = value as Complex;
+      const text = `${imaginary(im)}j`.trimStart();
+      return real(re) + (text.startsWith('-') ? '' : '+') + text;
+    };
+  }
+  if (floating) return realFormat(values as number[]) as (value: Value) => string;
+  const width = Math.max(1, ...values.map((value) => String(value).length));
+  return (value) => String(value).padStart(width);
 }
 
-function realFormat(numbers: number[], floating: boolean): (value: number) => string {
-  const finite = numbers.filter((n) => Number.isFinite(n));
-  const magnitudes = finite.filter((n) => n !== 0).map(Math.abs);
-  const largest = Math.max(...magnitudes, 0);
-  const smallest = Math.min(...magnitudes, Infinity);
-  const special = (n: number): string => (Number.isNaN(n) ? 'nan' : n > 0 ? 'inf' : '-inf');
-  if (finite.every(Number.isInteger) && largest < 1e8) {
-    return (n) => (Number.isFinite(n) ? `${n}${floating ? '.' : ''}` : special(n));
-  }
-  if (largest / smallest > 1000 || largest > 1e8 || smallest < 1e-4) {
-    return (n) => (Number.isFinite(n) ? scientific(n) : special(n));
-  }
-  return (n) => (Number.isFinite(n) ? n.toFixed(PRECISION) : special(n));
+/** Integers with a point, fixed or scientific; the width is that of the widest finite number but zero. */
+function realFormat(numbers: number[]): (value: number) => string {
+  const finite = numbers.filter((n) => Number.isFinite(n) && n !== 0);
+  const magnitudes = finite.map(Math.abs);
+  const largest = Math.max(...magnitudes);
+  const smallest = Math.min(...magnitudes);
+  const asIntegers = finite.every(Number.isInteger);
+  const asScientific = largest / smallest > 1000 || largest > 1e8 || smallest < 1e-4;
+  const text = (n: number): string => {
+    if (Number.isNaN(n)) return 'nan';
+    if (!Number.isFinite(n)) return n > 0 ? 'inf' : '-inf';
+    if (asScientific) return scientific(n);
+    return asIntegers ? `${integer(n)}.` : n.toFixed(PRECISION);
+  };
+  const width = Math.max(1, ...finite.map((n) => text(n).length));
+  return (n) => text(n).padStart(width);
+}
+
+/** All digits: a large number has no exponent here, and -0 keeps its sign. */
+function integer(value: number): string {
+  return Object.is(value, -0) ? '-0' : value.toFixed(0);
 }
 
 function scientific(value: number): string {
@@ -97,8 +110,8 @@ function render(values: NestedValues, text: (value: Value) => string, gaps: bool
   const inner = values.map((value) =>
     Array.isArray(value) ? render(value, text, gaps.slice(1), indent + 1) : text(value),
   );
-  if (gaps[0]) inner.splice(EDGE_ITEMS, 0, '...');
   const nested = Array.isArray(values[0]);
+  if (gaps[0]) inner.splice(EDGE_ITEMS, 0, nested ? '...' : ' ...');
   const separator = nested ? `,${'\n'.repeat(gaps.length - 1)}${' '.repeat(indent + 1)}` : ', ';
   return `[${inner.join(separator)}]`;
 }

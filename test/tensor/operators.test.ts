@@ -114,6 +114,12 @@ test('console.log prints tensors as Python does', () => {
     int_tensor: cases['int_tensor']!() as Tensor,
     scientific: tensor([1e-7, 1]),
     special: tensor([NaN, Infinity, 1]),
+    wide_range: tensor([1, 5000], { dtype: 'float32' }),
+    zeros_and_inf: tensor([0, -Infinity]),
+    negative: tensor([
+      [-1, 0.25],
+      [10.5, 3],
+    ]),
     long: arange(3000),
     long_matrix: zeros(1200, 3),
     scalar: tensor(3),
@@ -122,6 +128,11 @@ test('console.log prints tensors as Python does', () => {
   };
   for (const [name, value] of Object.entries(prints)) expect(value.toString()).toBe((oracle[name] as Described).text);
   expect(tensor([[1, 2.5]], { dtype: 'bfloat16' }).toString()).toBe('tensor([[1.0000, 2.5000]], dtype=bfloat16)');
+  const complex = tensor([
+    { re: 1.5, im: -2 },
+    { re: 3, im: 4 },
+  ]);
+  expect(complex.toString()).toBe('tensor([1.5000-2.j, 3.0000+4.j], dtype=complex64)');
   expect(tensor([true, false]).toString()).toBe('tensor([ true, false])');
   expect(zeros(0, 3).toString()).toBe('tensor([], size=[0, 3])');
 });
