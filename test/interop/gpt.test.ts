@@ -53,7 +53,7 @@ const original = path.join(root, 'original');
 const oracle = path.join(repositoryRoot, 'test/fixtures/gpt_oracle.py');
 let reference: Reference;
 let answer: Answer;
-const node = { losses: [] as number[], next: [] as number[], greedy: [] as number[] };
+const node = { losses: [] as number[], next: [] as number[], greedy: [] as number[], weights: new Map() as StateDict };
 
 beforeAll(async () => {
   setNumThreads(1); // as in Python: models this small gain nothing from more
@@ -77,6 +77,7 @@ async function trainInNode(): Promise<void> {
   const { model, optimizer, startStep } = await resume('young');
   node.losses = updates(model, optimizer, 0, UPDATES);
   await new CheckpointManager('node-trained', { root }).saveState({ model, optimizer, step: startStep + UPDATES });
+  node.weights = await weightsIn('node-trained'); // now, because Python goes on in that directory
   const saved = await GPT.load(path.join(root, 'node-trained'));
   node.greedy = await greedyTokens(saved);
   node.next = updates(model, optimizer, UPDATES, UPDATES + 2);
@@ -92,6 +93,10 @@ async function resume(name: string): Promise<{ model: GPT; optimizer: optim.Adam
   const start = await new CheckpointManager(name, { root }).initializeForTraining();
   expect(start.mode).toBe('resume');
   return start;
+}
+
+async function weightsIn(name: string): Promise<StateDict> {
+  return (await load(path.join(root, name, 'model.pt'))) as StateDict;
 }
 
 /** Updates with the reference's batches `from` up to `to`; the loss before each. */
@@ -210,9 +215,8 @@ describe('50 updates of AdamW in Node and in Python', () => {
   });
 
   test('give the same weights', async () => {
-    const weights = async (name: string): Promise<StateDict> =>
-      (await load(path.join(root, name, 'model.pt'))) as StateDict;
-    const [own, python] = [await weights('node-trained'), await weights('python-trained')];
+    const own = node.weights;
+    const python = await weightsIn('python-trained');
     expect([...own.keys()]).toEqual([...python.keys()]);
     const differences = [...own].map(([key, value]) => value.sub(python.get(key)!).abs());
     const total = differences.reduce((sum, difference) => sum + Number(difference.sum().item()), 0);
@@ -226,6 +230,14 @@ describe('50 updates of AdamW in Node and in Python', () => {
   test('leave a bundle that Python resumes with the same next losses', () => {
     expect(answer.step).toBe(3 * UPDATES);
     expectSameLosses(answer.next, node.next, 1e-5);
+  });
+
+  test('leave a bundle that Python goes on with in place, and Node opens again where Python stopped', async () => {
+    const { model, optimizer, startStep } = await resume('node-trained');
+    expect(startStep).toBe(3 * UPDATES + 2);
+    const python = await resume('python-trained'); // two updates behind
+    updates(python.model, python.optimizer, UPDATES, UPDATES + 2);
+    expectSameLosses(updates(model, optimizer, 0, 2), updates(python.model, python.optimizer, 0, 2), 1e-5);
   });
 
   test('leave a bundle from which Python writes the same greedy text', () => {
