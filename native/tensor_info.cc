@@ -1,7 +1,7 @@
 #include "tensor_info.h"
 
 #include <ATen/core/Tensor.h>
-#include <torch/csrc/autograd/variable.h>
+#include <torch/csrc/autograd/function.h>
 
 #include "addon.h"
 #include "arguments.h"
