@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
-import { checkOptions } from './errors';
+import { join } from 'node:path';
+import { checkOptions, TorchBindError } from './errors';
 import { readBundle, readWeightsFile, type SavedModel, writeBundle, writeWeights } from './checkpoint/bundle';
 import type { JsonObject } from './checkpoint/files';
 import { readLegacy } from './checkpoint/legacy';
@@ -124,12 +125,14 @@ export class GPT extends GPTModel {
    * what resuming needs, the step and the optimizer, where these are known. At every moment the directory holds the old
    * bundle or the new one.
    *
-   * @throws ERR_TORCHBIND_SAVE where a file cannot be written; the old bundle then stands
+   * @throws ERR_TORCHBIND_SAVE where a file cannot be written, or where an optimizer that is there would be lost because
+   *   the model has none; the old bundle then stands
    */
   async saveCheckpointBundle(directory: string, options: SaveBundleOptions = {}): Promise<void> {
     checkOptions(options, ['step', 'optimizer', 'optimizerState'], 'saveCheckpointBundle');
     const { step = this.#step, optimizer = this.#optimizer } = options;
     const given = options.optimizerState;
+    if (given === undefined && optimizer === undefined) await refuseToDropOptimizer(directory);
     const own = given === undefined && optimizer !== undefined ? this.optimizerStateDict(optimizer) : null;
     try {
       await writeBundle(directory, this, { step, optimizerState: given ?? own, extra: this.#extra });
@@ -195,4 +198,16 @@ function disposeCopies(stateDict: ReadonlyMap<string, unknown>, optimizer: AdamW
   for (const values of (stateDict.get('state') as Map<number, Map<string, unknown>>).values()) {
     for (const value of values.values()) if (!own.has(value)) dispose(value);
   }
+}
+
+/** A model that was only opened knows no optimizer; saving it over its own bundle must not throw that one away. */
+async function refuseToDropOptimizer(directory: string): Promise<void> {
+  const there = await stat(join(directory, 'optimizer.pt')).catch(() => undefined);
+  if (there === undefined) return;
+  throw new TorchBindError(
+    `saveCheckpointBundle: ${directory} holds an optimizer.pt, and this model has no optimizer to replace it. ` +
+      `To keep it and write the weights only, use save(directory); to go on training, use CheckpointManager's ` +
+      `initializeForTraining; to drop it, pass { optimizerState: null }.`,
+    'ERR_TORCHBIND_SAVE',
+  );
 }

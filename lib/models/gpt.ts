@@ -146,7 +146,8 @@ class Block extends Module {
  * A GPT: token and position embeddings, blocks of attention and MLP, a norm and a head.
  *
  * It computes with fused queries, keys and values. `stateDict()` and `loadStateDict()` speak the keys of its layout, so
- * that the files of that family's Python program load as they are; `namedParameters()` gives the names here.
+ * that the files of that family's Python program load as they are; `namedParameters()` gives the names here. A state dict
+ * shows the weights as they are when it is made: parts of a fused parameter are copies, and do not follow later updates.
  */
 export class GPTModel extends Module {
   readonly config: GPTConfig;

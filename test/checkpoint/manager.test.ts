@@ -284,6 +284,19 @@ describe('CheckpointManager', () => {
 });
 
 describe('GPT.load', () => {
+  it('gives a model that cannot be saved over its own optimizer by accident', async () => {
+    const directory = path.join(rootWith('python'), 'python');
+    const model = await GPT.load(directory);
+    const before = readFileSync(path.join(directory, 'optimizer.pt'));
+    await expect(model.saveCheckpointBundle(directory)).rejects.toThrow(
+      /no optimizer to replace it.*save\(directory\)/,
+    );
+    await model.save(directory);
+    expect(readFileSync(path.join(directory, 'optimizer.pt'))).toEqual(before);
+    await model.saveCheckpointBundle(directory, { optimizerState: null });
+    expect(existsSync(path.join(directory, 'optimizer.pt'))).toBe(false);
+  });
+
   it('opens a lone file of weights with its config beside it', async () => {
     const root = rootWith('python');
     for (const name of ['optimizer.pt', 'training_state.json', 'tokenizer.json'])
