@@ -139,7 +139,7 @@ export function completeConfig(options: GPTOptions): GPTConfig {
 export function configToJson(config: GPTConfig): Record<string, unknown> {
   const facts = Object.entries(FACT_FIELDS).filter(([, name]) => config[name] !== DEFAULTS[name]);
   const fields = [...Object.entries(SEED_FIELDS), ...facts].map(([field, name]) => [field, config[name]]);
-  return { ...Object.fromEntries(fields), ...config.extra };
+  return { ...(Object.fromEntries(fields) as Record<string, unknown>), ...config.extra };
 }
 
 /**

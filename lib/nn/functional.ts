@@ -77,5 +77,12 @@ export interface CrossEntropyOptions {
 export function crossEntropy(input: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
   checkOptions(options, ['weight', 'ignoreIndex', 'reduction', 'labelSmoothing'], 'crossEntropy');
   const { weight = null, ignoreIndex = -100, reduction = 'mean', labelSmoothing = 0 } = options;
-  return aten.crossEntropyLoss(input, target, weight, reductionCode(reduction, 'crossEntropy'), ignoreIndex, labelSmoothing);
+  return aten.crossEntropyLoss(
+    input,
+    target,
+    weight,
+    reductionCode(reduction, 'crossEntropy'),
+    ignoreIndex,
+    labelSmoothing,
+  );
 }

@@ -141,7 +141,8 @@ function lower(parameter: Parameter, value: unknown): unknown {
     return NaN; // C++ then says what was expected here
   }
   if (parameter.isTensor) {
-    if (parameter.list && Array.isArray(value) && value.length <= LONGEST_LIST) return value.map((item: unknown) => lowerItem(parameter, item));
+    if (parameter.list && Array.isArray(value) && value.length <= LONGEST_LIST)
+      return value.map((item: unknown) => lowerItem(parameter, item));
     // A number here must not pass for a handle.
     return value === undefined || value === null ? value : unwrap(value as Tensor, parameter.name);
   }
