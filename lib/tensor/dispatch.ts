@@ -28,11 +28,34 @@ function rank(operator: Operator): number {
   return (operator.hasOut ? 1000 : 0) + numbers;
 }
 
+/** Where options of certain names go among the arguments of an overload. */
+class Plan {
+  private readonly positions: readonly number[];
+
+  constructor(
+    readonly operator: Operator,
+    private readonly keys: readonly string[],
+  ) {
+    this.positions = keys.map((key) => operator.indexOf(key));
+  }
+
+  place(args: readonly unknown[], options: Record<string, unknown>): unknown[] {
+    const bound = args.slice(0, -1);
+    for (let i = 0; i < this.keys.length; i++) {
+      const position = this.positions[i]!;
+      while (bound.length < position) bound.push(undefined);
+      bound[position] = options[this.keys[i]!];
+    }
+    return bound;
+  }
+}
+
 /** All overloads of one operator, and the choice among them by the arguments. */
 export class OverloadSet {
   private operators: Operator[] | undefined;
   /** Overloads that were chosen, by the types of the arguments: choosing costs more than the call. */
   private readonly chosen = new Map<number, Operator>();
+  private readonly plans = new Map<string, Plan>();
   private readonly ofOne: (Operator | undefined)[] = new Array<Operator | undefined>(16).fill(undefined);
   private readonly ofTwo: (Operator | undefined)[] = new Array<Operator | undefined>(256).fill(undefined);
 
@@ -60,16 +83,36 @@ export class OverloadSet {
   }
 
   call(args: readonly unknown[]): unknown {
-    const key = signature(args);
+    const last = args[args.length - 1];
+    return isOptions(last) ? this.callWithOptions(args, last) : this.callPositional(args);
+  }
+
+  private callPositional(args: readonly unknown[]): unknown {
+    const key = signature(args, args.length);
     const known = key === 0 ? undefined : this.chosen.get(key);
     if (known !== undefined) return known.call(args);
+    const [operator, bound] = this.choose(args);
+    if (key !== 0 && startsWith(bound, args, args.length) && bound.length === args.length) {
+      this.remember(key, args, operator);
+    }
+    return operator.call(bound);
+  }
+
+  private callWithOptions(args: readonly unknown[], options: Record<string, unknown>): unknown {
+    const count = args.length - 1;
+    const key = optionsKey(signature(args, count), options);
+    const plan = key === '' ? undefined : this.plans.get(key);
+    if (plan !== undefined) return plan.operator.call(plan.place(args, options));
+    const [operator, bound] = this.choose(args);
+    if (key !== '' && startsWith(bound, args, count)) this.plans.set(key, new Plan(operator, Object.keys(options)));
+    return operator.call(bound);
+  }
+
+  /** The first overload that takes the arguments, and the arguments in its order. */
+  private choose(args: readonly unknown[]): [Operator, unknown[]] {
     for (const operator of this.overloads) {
       const bound = bindArguments(operator, args);
-      if (bound === undefined) continue;
-      if (key !== 0 && bound.length === args.length && bound.every((value, i) => value === args[i])) {
-        this.remember(key, args, operator);
-      }
-      return operator.call(bound);
+      if (bound !== undefined) return [operator, bound];
     }
     this.mismatch(args);
   }
@@ -121,18 +164,37 @@ function describeArgument(value: unknown): string {
   return describe(value);
 }
 
-/** A number that is equal for arguments of equal types, or 0 where types do not settle the overload. */
-function signature(args: readonly unknown[]): number {
-  if (args.length > 6) return 0;
+/** Whether the first `count` arguments went into an overload as they came. */
+function startsWith(bound: readonly unknown[], args: readonly unknown[], count: number): boolean {
+  for (let i = 0; i < count; i++) if (bound[i] !== args[i]) return false;
+  return true;
+}
+
+/** A number that is equal for equal types of the first `count` arguments; 0 where types do not settle the overload. */
+function signature(args: readonly unknown[], count: number): number {
+  if (count > 8) return 0;
   let key = 1;
-  for (const value of args) {
-    const code = typeCode(value);
+  for (let i = 0; i < count; i++) {
+    const code = typeCode(args[i]);
     if (code === 0) return 0;
     key = key * 16 + code;
   }
   return key;
 }
 
+/** As `signature`, for options beside the positional arguments; '' where types do not settle the overload. */
+function optionsKey(positional: number, options: Record<string, unknown>): string {
+  if (positional === 0) return '';
+  let key = String(positional);
+  for (const name of Object.keys(options)) {
+    const code = typeCode(options[name]);
+    if (code === 0) return '';
+    key += ` ${name} ${code}`;
+  }
+  return key;
+}
+
+/** The type of an argument as overloads distinguish it, below 16; 0 for any other. */
 function typeCode(value: unknown): number {
   if (value instanceof Tensor) return 1;
   switch (typeof value) {
@@ -143,13 +205,20 @@ function typeCode(value: unknown): number {
     case 'bigint':
       return 5;
     case 'string':
-      return isDType(value) ? 6 : 0;
+      return isDType(value) ? 6 : 9;
+    case 'undefined':
+      return 10;
     case 'object':
-      if (!Array.isArray(value) || value.length === 0 || value.length > 64) return 0;
-      return value.every((item) => item instanceof Tensor) ? 7 : value.every((item) => Number.isInteger(item)) ? 8 : 0;
+      return value === null ? 11 : listCode(value);
     default:
       return 0;
   }
+}
+
+function listCode(value: object): number {
+  if (!Array.isArray(value) || value.length === 0 || value.length > 64) return 0;
+  if (value.every((item) => item instanceof Tensor)) return 7;
+  return value.every((item) => Number.isInteger(item)) ? 8 : 0;
 }
 
 const sets = new Map<string, OverloadSet>();

@@ -84,6 +84,11 @@ export class Operator {
     return this.parameters.some((parameter) => parameter.isOut);
   }
 
+  /** Where the argument of a name stands, PyTorch's or in camelCase; -1 where there is none. */
+  indexOf(name: string): number {
+    return this.parameters.findIndex((parameter) => parameter.key === name || parameter.name === name);
+  }
+
   /** Calls it with arguments in schema order; tensors as tensors, `undefined` for a default. */
   call(args: readonly unknown[]): unknown {
     if (args.length > this.parameters.length) this.tooMany(args.length);
@@ -224,7 +229,7 @@ export function bindArguments(operator: Operator, args: readonly unknown[]): unk
   const bound: unknown[] = [...positional];
   if (options !== undefined) {
     for (const [key, value] of Object.entries(options)) {
-      const index = parameters.findIndex((parameter) => parameter.key === key || parameter.name === key);
+      const index = operator.indexOf(key);
       if (index < positional.length) return undefined;
       while (bound.length < index) bound.push(undefined);
       bound[index] = value;

@@ -32,7 +32,10 @@ test('install --dry-run on an empty cache says where it would fetch from, and fe
 });
 
 test('doctor --json on a machine that is set up says that it works', () => {
-  const { status, stdout } = torchbind(['doctor', '--json'], process.env);
+  const { status, stdout } = torchbind(['doctor', '--json'], {
+    ...process.env,
+    XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, // the user's own cache, also where it has the default place
+  });
   const diagnosis = JSON.parse(stdout) as { ok: boolean; probe: { torch: string; addon: string } };
   expect(diagnosis.ok, stdout).toBe(true);
   expect(diagnosis.probe.torch).toMatch(/^2\.13\./);
