@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -171,6 +172,11 @@ class WriteStorage final : public FileWork {
   Crc32 crc_;
 };
 
+struct Mapping {
+  void* data;
+  size_t size;
+};
+
 int to_fd(const Napi::Value& value) {
   const int64_t fd = to_int64(value, "fd");
   if (fd < 0 || fd > INT32_MAX) invalid("'fd' is not a file descriptor.");
@@ -199,8 +205,10 @@ Napi::Value map_file(const Napi::CallbackInfo& info) {
   if (nbytes == 0) invalid("An empty file cannot be mapped.");
   void* data = mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
   if (data == MAP_FAILED) fail_errno("Mapping the file failed");
-  at::Tensor tensor = at::from_blob(
-      data, {static_cast<int64_t>(nbytes)}, [nbytes](void* mapped) { munmap(mapped, nbytes); }, at::kByte);
+  c10::DataPtr pointer(data, new Mapping{data, nbytes}, unmap, at::kCPU);
+  c10::Storage storage(c10::Storage::use_byte_size_t(), nbytes, std::move(pointer), nullptr,
+                       /*resizable=*/false);
+  at::Tensor tensor = at::empty({0}, at::kByte).set_(storage, 0, {static_cast<int64_t>(nbytes)}, {1});
   return from_tensor(info.Env(), std::move(tensor));
 }
 
@@ -228,6 +236,11 @@ Napi::Value write_storage(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+void unmap(void* context) {
+  const std::unique_ptr<Mapping> mapping(static_cast<Mapping*>(context));
+  munmap(mapping->data, mapping->size);
+}
 
 void init_file_io(Napi::Env, Napi::Object& exports) {
   expose<map_file>(exports, "mapFile");

@@ -5,6 +5,9 @@
 
 namespace torchbind {
 
+// Deleter of the storages of mapped files.
+void unmap(void* context);
+
 void init_file_io(Napi::Env env, Napi::Object& exports);
 
 }  // namespace torchbind

@@ -99,7 +99,7 @@ Napi::Value slice_bytes(const Napi::CallbackInfo& info) {
   void* data = static_cast<char*>(storage.mutable_data()) + offset;
   // The slice holds the storage that it is cut from.
   auto* owner = new c10::Storage(storage);
-  c10::DataPtr pointer(data, owner, [](void* held) { delete static_cast<c10::Storage*>(held); }, at::kCPU);
+  c10::DataPtr pointer(data, owner, release_slice, at::kCPU);
   c10::Storage slice(c10::Storage::use_byte_size_t(), nbytes, std::move(pointer), nullptr,
                      /*resizable=*/false);
   at::Tensor tensor = at::empty({0}, at::kByte).set_(slice, 0, {static_cast<int64_t>(nbytes)}, {1});
@@ -151,6 +151,8 @@ Napi::Value item_size(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+void release_slice(void* context) { delete static_cast<c10::Storage*>(context); }
 
 void init_storage(Napi::Env, Napi::Object& exports) {
   expose<from_typed_array>(exports, "fromTypedArray");

@@ -12,6 +12,8 @@
 #include "addon.h"
 #include "arguments.h"
 #include "errors.h"
+#include "file_io.h"
+#include "storage.h"
 
 namespace torchbind {
 namespace {
@@ -87,8 +89,17 @@ size_t storage_bytes(const at::Tensor& tensor) {
   return tensor.nbytes();
 }
 
+// Bytes that freeing the tensor gives back: not those of mapped files, which the system can drop at any time.
+static int64_t freeable_bytes(const at::Tensor& tensor) {
+  if (tensor.has_storage()) {
+    const auto deleter = tensor.storage().data_ptr().get_deleter();
+    if (deleter == unmap || deleter == release_slice) return 0;
+  }
+  return static_cast<int64_t>(storage_bytes(tensor));
+}
+
 void ExternalMemory::retain(Napi::BasicEnv env, const at::Tensor& tensor) {
-  const int64_t bytes = static_cast<int64_t>(storage_bytes(tensor));
+  const int64_t bytes = freeable_bytes(tensor);
   Entry& entry = storages_.try_emplace(storage_key(tensor), Entry{bytes, 0}).first->second;
   if (entry.holders++ > 0) return;
   total_ += bytes;
