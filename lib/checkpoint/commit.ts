@@ -18,6 +18,9 @@ const savedDirectory = '.saved';
 const stagingPattern = /^\.saving-(\d+)-[0-9a-f]+$/;
 const trashPattern = /^\.trash-(\d+)-[0-9a-f]+$/;
 
+/** A reader begins again when the bundle was replaced meanwhile; saves that follow each other closely do so repeatedly. */
+const READ_ATTEMPTS = 25;
+
 /** What to put in a bundle. */
 export interface BundleWriter {
   /** Writes the bundle's files into an empty directory, each synced. */
@@ -82,7 +85,7 @@ export async function currentBundle(target: string): Promise<string> {
  * @throws CheckpointError where the files do not match the manifest
  */
 export async function readBundleFiles<T>(target: string, read: (directory: string) => Promise<T>): Promise<T> {
-  for (let attempts = 3; ; attempts--) {
+  for (let attempts = READ_ATTEMPTS; ; attempts--) {
     const before = await identity(target);
     try {
       const directory = await currentBundle(target);
