@@ -132,7 +132,6 @@ IValue to_scalar_list(const Napi::Value& value, const Parameter& parameter) {
   if (!value.IsArray()) mismatch(value, parameter);
   const Napi::Array array = value.As<Napi::Array>();
   const uint32_t length = array.Length();
-  c10::List<c10::Scalar> items;
   c10::impl::GenericList list(c10::NumberType::get());
   for (uint32_t i = 0; i < length; ++i) list.push_back(IValue(to_scalar(array.Get(i), parameter)));
   return list;
