@@ -121,8 +121,8 @@ void ExternalMemory::release(Napi::BasicEnv env, const void* storage) {
 // collecting is quick, and late where a large JavaScript heap makes it slow, so that it never takes more than
 // a tenth of the time.
 void ExternalMemory::collect_if_due(Napi::BasicEnv env) {
-  constexpr int64_t kEarly = int64_t{32} << 20;
-  constexpr int64_t kLate = int64_t{64} << 20;
+  constexpr int64_t kEarly = int64_t{16} << 20;
+  constexpr int64_t kLate = int64_t{40} << 20;
   constexpr int64_t kBeyondAnyLimit = int64_t{1} << 46;
   after_last_collection_ = std::min(after_last_collection_, total_);
   const int64_t grown = total_ - after_last_collection_;
@@ -134,7 +134,7 @@ void ExternalMemory::collect_if_due(Napi::BasicEnv env) {
   after_last_collection_ = total_;
 #ifdef __GLIBC__
   // What was freed stays with malloc, in pieces that the next tensors may not fit.
-  constexpr int kCollectionsPerTrim = 4;
+  constexpr int kCollectionsPerTrim = 2;
   if (++collections_ % kCollectionsPerTrim == 0) malloc_trim(0);
 #endif
   const auto end = Clock::now();

@@ -13,12 +13,12 @@ function run(
   const result = spawnSync(process.execPath, [...flags, file, ...args], {
     cwd: repositoryRoot,
     encoding: 'utf8',
-    timeout: 120_000,
+    timeout: 300_000,
   });
   return { status: result.status, signal: result.signal, stdout: result.stdout, stderr: result.stderr };
 }
 
-const slow = 120_000;
+const slow = 300_000;
 
 test(
   'a synchronous loop that never yields stays small: the garbage collector frees tensors outside scopes',
