@@ -230,7 +230,7 @@ export class Tensor {
   }
 }
 
-// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging
+// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging -- see the class
 export interface Tensor extends TensorMethods {
   /** A tensor of another dtype or on another device; itself where nothing changes (PyTorch's `Tensor.to`). */
   to(dtypeOrDevice: DType | (string & {}), options?: ToOptions): Tensor;

@@ -1,6 +1,6 @@
 import { checkOptions, describe, TorchBindError } from '../errors';
 import { native } from '../native/native';
-import { checkDType, dtypeCode, dtypeOfTypedArray, typedArrayOf } from './dtype';
+import { checkDType, dtypeCode, dtypeOfTypedArray, itemSize, typedArrayOf } from './dtype';
 import type { DType } from './dtype';
 import { isComplex, Operator } from './operator';
 import type { Generator } from './random';
@@ -292,7 +292,7 @@ function fill(values: readonly unknown[], dtype: DType): ArrayBufferView {
     return BigInt64Array.from(values as (number | bigint | boolean)[], (value) => toBigInt(value));
   }
   if (dtype === 'bool') return Uint8Array.from(values, (value) => (value ? 1 : 0));
-  const array = typedArrayOf(dtype, new ArrayBuffer(values.length * native().itemSize(dtypeCode[dtype])));
+  const array = typedArrayOf(dtype, new ArrayBuffer(values.length * itemSize(dtype)));
   values.forEach((value, i) => (array[i] = Number(value)));
   return array;
 }
@@ -319,6 +319,6 @@ export function fromTypedArray(data: ArrayBufferView, shape?: readonly number[],
     );
   }
   const type = dtype === undefined ? dtypeOfTypedArray(data) : checkDType(dtype, 'fromTypedArray()');
-  const sizes = shape ?? [data.byteLength / native().itemSize(dtypeCode[type])];
+  const sizes = shape ?? [data.byteLength / itemSize(type)];
   return wrap(native().fromTypedArray(data, [...sizes], dtypeCode[type]));
 }

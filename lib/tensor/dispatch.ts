@@ -147,7 +147,6 @@ export class OverloadSet {
 
   private unknown(): never {
     const name = this.name;
-    native().operatorNames();
     const near = closest(name, [...(overloadNames?.keys() ?? [])]);
     throw new TorchBindError(
       `libtorch has no operator ${name}.${near === undefined ? '' : ` Did you mean ${near}?`}`,

@@ -29,7 +29,7 @@ function to(this: Tensor, target: string | Tensor | ToOptions, options: ToOption
   if (dtype !== undefined && !isDType(dtype)) {
     throw new TorchBindError(`to(): ${describe(dtype)} is not a dtype.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
   }
-  const result = toOperator.call([
+  return toOperator.call([
     this,
     dtype,
     undefined,
@@ -38,7 +38,6 @@ function to(this: Tensor, target: string | Tensor | ToOptions, options: ToOption
     nonBlocking,
     copy,
   ]) as Tensor;
-  return result;
 }
 
 function conversion(target: string | Tensor | ToOptions): ToOptions {
