@@ -24,7 +24,7 @@ function namesOf(name: string): string[] | undefined {
 
 /** Overloads that take tensors are tried before those that take plain numbers, as PyTorch's own argument parser does. */
 function rank(operator: Operator): number {
-  const numbers = operator.parameters.filter((parameter) => parameter.base === 'number' && !parameter.kwargOnly).length;
+  const numbers = operator.parameters.filter((parameter) => parameter.base === 'scalar' && !parameter.kwargOnly).length;
   return (operator.hasOut ? 1000 : 0) + numbers;
 }
 

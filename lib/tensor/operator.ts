@@ -181,7 +181,6 @@ function matchesItem(base: string, value: unknown): boolean {
     case 'bool':
       return typeof value === 'boolean';
     case 'scalar':
-    case 'number':
       return typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean' || isComplex(value);
     case 'scalartype':
       return isDType(value);
