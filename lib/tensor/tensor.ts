@@ -29,15 +29,7 @@ function to(this: Tensor, target: string | Tensor | ToOptions, options: ToOption
   if (dtype !== undefined && !isDType(dtype)) {
     throw new TorchBindError(`to(): ${describe(dtype)} is not a dtype.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
   }
-  return toOperator.call([
-    this,
-    dtype,
-    undefined,
-    device ?? this.device,
-    undefined,
-    nonBlocking,
-    copy,
-  ]) as Tensor;
+  return toOperator.call([this, dtype, undefined, device ?? this.device, undefined, nonBlocking, copy]) as Tensor;
 }
 
 function conversion(target: string | Tensor | ToOptions): ToOptions {
