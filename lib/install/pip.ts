@@ -19,8 +19,14 @@ export async function pipDownload(python: Python, requirement: string, directory
 }
 
 /** Installs into a directory that then serves as PYTHONPATH; what is there under the same names is replaced. */
-export async function pipInstall(python: Python, requirements: string[], directory: string): Promise<void> {
+export async function pipInstall(
+  python: Python,
+  requirements: string[],
+  directory: string,
+  { withDependencies = true } = {},
+): Promise<void> {
   const options = [...QUIET, '--only-binary', ':all:', '--no-warn-conflicts', '--upgrade', '--target', directory];
+  if (!withDependencies) options.push('--no-deps');
   await runPip(python, ['install', ...options, ...requirements]);
 }
 

@@ -1,6 +1,6 @@
 /** A Python that imports the pinned PyTorch: what torchbind's own tests and benchmarks compare with. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { TorchBindError } from '../errors';
 import { cacheDirectory, cacheEntries, libtorchCache, readStamp, stampProblem, writeStamp } from './cache';
@@ -22,14 +22,26 @@ export interface PythonEnvironment {
 
 const NUMPY = ['numpy==2.4.6; python_version >= "3.11"', 'numpy==2.2.6; python_version < "3.11"'];
 
+/** What the tests compare with beside PyTorch itself: each is the reference implementation of what it names. */
+const ORACLES = [
+  ...NUMPY,
+  'safetensors==0.8.0',
+  'tokenizers==0.23.3',
+  'transformers==5.23.0',
+  'tensorboard==2.21.0',
+  'expecttest==0.3.0',
+  'psutil==7.2.2',
+];
+/** These name torch as a requirement, which is there already. */
+const ORACLES_ON_TORCH = ['accelerate==1.15.0', 'peft==0.21.2'];
+
 /** The environment that was set up for this machine's Python and libtorch, or undefined where that was not done. */
 export function pythonEnvironment(env: NodeJS.ProcessEnv = process.env): PythonEnvironment | undefined {
   try {
     const record = JSON.parse(readFileSync(recordFile(env), 'utf8')) as PythonEnvironment;
     const pythonPath = record.env.PYTHONPATH;
-    const isThere =
-      existsSync(record.command) && (pythonPath === undefined || existsSync(path.join(pythonPath, 'torch')));
-    return isThere ? record : undefined;
+    const places = pythonPath === undefined ? [] : pythonPath.split(path.delimiter);
+    return [record.command, ...places].every((place) => existsSync(place)) ? record : undefined;
   } catch {
     return undefined;
   }
@@ -47,8 +59,9 @@ export async function ensurePythonEnvironment(
   if (ready !== undefined) return ready;
   const python = requirePython(env);
   reporter.step('looking for a Python with PyTorch');
-  const found =
+  const withTorch =
     (await firstWorking(existingEnvironments(python, env))) ?? (await makeEnvironment(python, reporter, env));
+  const found = await addOracles(withTorch, python, reporter, env);
   mkdirSync(path.dirname(recordFile(env)), { recursive: true });
   writeFileSync(recordFile(env), `${JSON.stringify(found, null, 2)}\n`);
   return found;
@@ -90,6 +103,28 @@ async function makeEnvironment(python: Python, reporter: Reporter, env: NodeJS.P
   throw new TorchBindError(`Python cannot import PyTorch from ${entry}: ${problem}`, 'ERR_TORCHBIND_PYTHON');
 }
 
+/** The environment with the packages that the tests compare with, which lie in a directory of their own. */
+async function addOracles(
+  environment: PythonEnvironment,
+  python: Python,
+  reporter: Reporter,
+  env: NodeJS.ProcessEnv,
+): Promise<PythonEnvironment> {
+  const key = keyOf([python.cpTag, ORACLES, ORACLES_ON_TORCH]);
+  const directory = path.join(cacheDirectory(env), `python-packages-${key}`);
+  await withLock(path.join(cacheDirectory(env), '.python-packages.lock'), async () => {
+    if (existsSync(directory)) return;
+    reporter.step('adding the Python packages that the tests compare with (a minute)');
+    const unfinished = `${directory}.partial`;
+    rmSync(unfinished, { recursive: true, force: true });
+    await pipInstall(python, ORACLES, unfinished);
+    await pipInstall(python, ORACLES_ON_TORCH, unfinished, { withDependencies: false });
+    renameSync(unfinished, directory);
+  });
+  const pythonPath = [environment.env.PYTHONPATH, directory].filter((part) => part !== undefined);
+  return { command: environment.command, env: { ...environment.env, PYTHONPATH: pythonPath.join(path.delimiter) } };
+}
+
 /** Why this Python cannot import the pinned torch and numpy, or undefined where it can. */
 async function importProblem({ command, env }: PythonEnvironment): Promise<string | undefined> {
   const minor = PINNED_VERSION.split('.').slice(0, 2).join('.');
@@ -114,8 +149,10 @@ function requirePython(env: NodeJS.ProcessEnv): Python {
 /** One record for each libtorch that the environment variables may name. */
 function recordFile(env: NodeJS.ProcessEnv): string {
   const names = ['TORCHBIND_LIBTORCH', 'LIBTORCH', 'TORCHBIND_USE_PYTORCH'] as const;
-  const key = createHash('sha256')
-    .update(JSON.stringify([PINNED_VERSION, NUMPY, names.map((name) => env[name])]))
-    .digest('hex');
-  return path.join(cacheDirectory(env), `python-env-${key.slice(0, 16)}.json`);
+  const key = keyOf([PINNED_VERSION, ORACLES, ORACLES_ON_TORCH, names.map((name) => env[name])]);
+  return path.join(cacheDirectory(env), `python-env-${key}.json`);
+}
+
+function keyOf(parts: unknown): string {
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16);
 }
