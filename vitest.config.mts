@@ -3,6 +3,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    setupFiles: ['test/setup.ts'],
     // A native addon wants a process of its own, which a crash in one file cannot take the others along with.
     pool: 'forks',
     // libtorch computes on all cores: more files at a time only wait for each other.

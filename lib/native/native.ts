@@ -13,6 +13,11 @@ export function native(): Binding {
   return (loaded ?? load()).binding;
 }
 
+/** Whether libtorch was needed so far. */
+export function isLoaded(): boolean {
+  return loaded !== undefined;
+}
+
 /** What was loaded, and from where. */
 export function loadedAddon(): LoadedAddon {
   return loaded ?? load();

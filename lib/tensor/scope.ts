@@ -35,7 +35,7 @@ export class Scope {
 
   close(): void {
     this.closed = true;
-    native().disposeMany(this.handles, this.count);
+    if (this.count > 0) native().disposeMany(this.handles, this.count);
     if (pool.length < 16) pool.push(this.handles);
     this.handles = EMPTY;
     this.count = 0;
