@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { checkOptions, TorchBindError } from './errors';
 import { readBundle, readWeightsFile, type SavedModel, writeBundle, writeWeights } from './checkpoint/bundle';
 import type { JsonObject } from './checkpoint/files';
+import type { Metrics } from './checkpoint/integrity';
+import type { KeepOptions } from './checkpoint/retention';
 import { readLegacy } from './checkpoint/legacy';
 import { CheckpointCode, CheckpointError } from './formats/errors';
 import {
@@ -33,6 +35,10 @@ export interface SaveBundleOptions {
   optimizer?: AdamW | SGD;
   /** Instead of an optimizer: its state dict in the layout's form, as Python's `optimizer.state_dict()` gives it. */
   optimizerState?: ReadonlyMap<string, unknown> | null;
+  /** Which bundles to keep under `steps/`. Default: this one and the one before. null keeps none. */
+  keep?: KeepOptions | null;
+  /** Numbers to judge the bundle by, such as `val_loss`. */
+  metrics?: Metrics;
 }
 
 /** What `GPT.loadLegacy` gives. */
@@ -129,13 +135,13 @@ export class GPT extends GPTModel {
    *   the model has none; the old bundle then stands
    */
   async saveCheckpointBundle(directory: string, options: SaveBundleOptions = {}): Promise<void> {
-    checkOptions(options, ['step', 'optimizer', 'optimizerState'], 'saveCheckpointBundle');
-    const { step = this.#step, optimizer = this.#optimizer } = options;
+    checkOptions(options, ['step', 'optimizer', 'optimizerState', 'keep', 'metrics'], 'saveCheckpointBundle');
+    const { step = this.#step, optimizer = this.#optimizer, keep = {}, metrics = {} } = options;
     const given = options.optimizerState;
     if (given === undefined && optimizer === undefined) await refuseToDropOptimizer(directory);
     const own = given === undefined && optimizer !== undefined ? this.optimizerStateDict(optimizer) : null;
     try {
-      await writeBundle(directory, this, { step, optimizerState: given ?? own, extra: this.#extra });
+      await writeBundle(directory, this, { step, optimizerState: given ?? own, extra: this.#extra, keep, metrics });
     } finally {
       if (own !== null && optimizer !== undefined) disposeCopies(own, optimizer);
     }

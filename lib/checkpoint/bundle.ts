@@ -8,6 +8,9 @@ import { dispose } from '../tensor/scope';
 import { type Tokenizer, tokenizerFromJson } from '../tokenizers';
 import { commitBundle, currentBundle, readBundleFiles } from './commit';
 import { bundleFiles, exists, type JsonObject, linkOrCopy, readJson, readOptionalJson, writeJson } from './files';
+import { type Metrics, readManifest } from './integrity';
+import type { KeepOptions } from './retention';
+import { listSteps } from './steps';
 
 /** What `training_state.json` holds. */
 export interface TrainingState {
@@ -38,11 +41,11 @@ export interface ReadOptions {
 
 const noTraining: TrainingState = { step: null, optimizerFile: null, extra: {} };
 
-/** Whether a directory holds a bundle: weights and the config to make a model for them. */
+/** Whether a directory holds a bundle, weights and the config to make a model for them, or one that was kept. */
 export async function isBundle(directory: string): Promise<boolean> {
   const current = await currentBundle(directory);
   const needed = [bundleFiles.model, bundleFiles.config].map((name) => exists(path.join(current, name)));
-  return (await Promise.all(needed)).every(Boolean);
+  return (await Promise.all(needed)).every(Boolean) || (await listSteps(directory)).length > 0;
 }
 
 /**
@@ -67,13 +70,19 @@ async function readFiles(directory: string, weightsFile: string, options: ReadOp
   const training = await readTrainingState(at(bundleFiles.trainingState));
   const weights = weightsOf(at(weightsFile), await load(at(weightsFile), { device: options.device }));
   const optimizerState =
-    options.optimizer && training.optimizerFile !== null
+    options.optimizer && training.optimizerFile !== null && !(await wasDropped(directory, training.optimizerFile))
       ? mapIn(
           at(training.optimizerFile),
           await load(at(training.optimizerFile), { device: options.device, exact: true }),
         )
       : null;
   return { config, tokenizer, weights, training, optimizerState };
+}
+
+/** Whether retention took the file away: then it is not missing. */
+async function wasDropped(directory: string, name: string): Promise<boolean> {
+  const manifest = await readManifest(directory).catch(() => undefined);
+  return manifest?.dropped.includes(name) === true && !(await exists(path.join(directory, name)));
 }
 
 async function readTrainingState(file: string): Promise<TrainingState> {
@@ -120,12 +129,18 @@ export interface TrainingToWrite {
   /** In the layout's form, as `model.optimizerStateDict(optimizer)` gives it. */
   optimizerState: ReadonlyMap<string, unknown> | null;
   extra: JsonObject;
+  /** Which bundles to keep under `steps/`; null to keep none, this one included. */
+  keep: KeepOptions | null;
+  metrics: Metrics;
 }
 
 /** Replaces the bundle in a directory by one of this model. */
 export function writeBundle(directory: string, model: GPTModel, training: TrainingToWrite): Promise<void> {
+  const { step, keep, metrics } = training;
   return commitBundle(directory, {
-    step: training.step,
+    step,
+    keep,
+    metrics,
     write: async (staging) => {
       await writeModel(staging, model);
       if (training.optimizerState !== null) {
@@ -143,6 +158,7 @@ export async function writeWeights(directory: string, model: GPTModel): Promise<
   const { step, optimizerFile } = await readTrainingState(state);
   await commitBundle(directory, {
     step,
+    keep: null,
     write: async (staging) => {
       await writeModel(staging, model);
       for (const name of [bundleFiles.trainingState, optimizerFile]) {

@@ -2,21 +2,25 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { TorchBindError } from '../errors';
-import { bundleFiles, exists, installFile, makeDirectory, manifestFile, syncDirectory } from './files';
-import { readManifest, verifyBundle, writeManifest } from './integrity';
+import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { bundleFiles, exists, installFile, linkOrCopy, makeDirectory, manifestFile, syncDirectory } from './files';
+import { firstDifference, type Manifest, type Metrics, readManifest, verifyBundle, writeManifest } from './integrity';
+import { discard, type KeepOptions, keepRules, prune, trashPrefix } from './retention';
+import { listSteps, type StepBundle, stepDirectory, stepsDirectory } from './steps';
+import { lockWriter } from './writer-lock';
 
 /**
  * How a bundle is replaced so that a crash at any moment leaves the old one or the new one, complete:
  *
- * 1. All files are written and synced in `.saving-<pid>-<random>/`, the manifest last.
+ * 1. All files are written and synced in `.saving-<random>/`, the manifest last.
  * 2. That directory is renamed to `.saved`: from here on the new bundle is the one that counts.
- * 3. Its files are linked over those of the bundle, and `.saved` is removed.
+ * 3. Its files are linked over those of the flat view, and `.saved` is renamed to `steps/<step>`, where it stays until
+ *    retention removes it. A bundle without a step of its own is only linked, and `.saved` removed.
  *
  * Whoever finds `.saved` reads from there: the files beside it may be a mixture.
  */
 const savedDirectory = '.saved';
-const stagingPattern = /^\.saving-(\d+)-[0-9a-f]+$/;
-const trashPattern = /^\.trash-(\d+)-[0-9a-f]+$/;
+const stagingPrefix = '.saving-';
 
 /** A reader begins again when the bundle was replaced meanwhile; saves that follow each other closely do so repeatedly. */
 const READ_ATTEMPTS = 25;
@@ -26,51 +30,134 @@ export interface BundleWriter {
   /** Writes the bundle's files into an empty directory, each synced. */
   write(directory: string): Promise<void>;
   step: number | null;
+  /** Which bundles to keep under `steps/`, this one first; null to put nothing there. */
+  keep: KeepOptions | null;
+  metrics?: Metrics;
 }
 
-const saves = new Map<string, Promise<unknown>>();
+const work = new Map<string, Promise<unknown>>();
 
-/** Replaces the bundle in a directory. Saves of one directory wait for each other. */
-export function commitBundle(directory: string, writer: BundleWriter): Promise<void> {
+/** What changes a directory waits for what is changing it already, and is the only one in this and other processes. */
+function exclusively<T>(directory: string, change: (target: string) => Promise<T>): Promise<T> {
   const target = path.resolve(directory);
-  const previous = saves.get(target) ?? Promise.resolve();
-  const save = previous.catch(() => undefined).then(() => replaceBundle(target, writer));
-  saves.set(target, save);
+  const previous = work.get(target) ?? Promise.resolve();
+  const result = previous
+    .catch(() => undefined)
+    .then(async () => {
+      const unlock = await lockWriter(target);
+      try {
+        return await change(target);
+      } finally {
+        await unlock();
+      }
+    });
+  work.set(target, result);
   const forget = (): void => {
-    if (saves.get(target) === save) saves.delete(target);
+    if (work.get(target) === result) work.delete(target);
   };
-  save.then(forget, forget);
-  return save;
+  result.then(forget, forget);
+  return result;
 }
 
-async function replaceBundle(target: string, writer: BundleWriter): Promise<void> {
-  const staging = path.join(target, `.saving-${process.pid}-${randomBytes(6).toString('hex')}`);
+/**
+ * Replaces the bundle in a directory. Saves of one directory wait for each other.
+ *
+ * @throws ERR_TORCHBIND_SAVE where a file cannot be written, ERR_TORCHBIND_LOCKED where another process writes there; the
+ *   old bundle then stands
+ */
+export async function commitBundle(directory: string, writer: BundleWriter): Promise<void> {
   try {
-    await makeDirectory(target);
-    await recoverBundle(target);
+    await makeDirectory(directory);
+    await exclusively(directory, (target) => replaceBundle(target, writer));
+  } catch (error) {
+    throw asSaveError(directory, error);
+  }
+}
+
+async function replaceBundle(target: string, { write, step, keep, metrics = {} }: BundleWriter): Promise<void> {
+  const rules = keep === null || step === null ? null : keepRules(keep);
+  await recover(target);
+  await stage(target, async (staging) => {
+    await write(staging);
+    const sequence = rules === null ? null : await nextSequence(target);
+    await writeManifest(staging, await readdir(staging), { step, sequence, metrics, dropped: [] });
+  });
+  await install(target);
+  if (rules !== null) await prune(target, rules);
+}
+
+/** Fills a directory aside and makes it the one that counts, or removes it. */
+async function stage(target: string, fill: (staging: string) => Promise<void>): Promise<void> {
+  const staging = path.join(target, `${stagingPrefix}${randomBytes(6).toString('hex')}`);
+  try {
     await mkdir(staging);
-    await writer.write(staging);
-    await writeManifest(staging, await readdir(staging), writer.step);
+    await fill(staging);
     await syncDirectory(staging);
     await rename(staging, path.join(target, savedDirectory));
-    await syncDirectory(target);
-    await install(target);
   } catch (error) {
     await rm(staging, { recursive: true, force: true }).catch(() => undefined);
-    throw asSaveError(target, error);
+    throw error;
   }
+  await syncDirectory(target);
 }
 
-/** Finishes a save that a crash cut short after it counted, and removes what others left unfinished. */
-export async function recoverBundle(target: string): Promise<void> {
-  if (!(await exists(target))) return;
-  if (await exists(path.join(target, savedDirectory))) await install(target);
-  for (const name of await readdir(target)) {
-    const pid = (stagingPattern.exec(name) ?? trashPattern.exec(name))?.[1];
-    if (pid !== undefined && !isRunning(Number(pid))) {
-      await rm(path.join(target, name), { recursive: true, force: true });
-    }
+async function nextSequence(target: string): Promise<number> {
+  const [newest] = await listSteps(target);
+  return (newest?.manifest.sequence ?? 0) + 1;
+}
+
+async function install(target: string): Promise<void> {
+  const saved = path.join(target, savedDirectory);
+  const manifest = (await readManifest(saved))!;
+  const names = Object.keys(manifest.files);
+  for (const name of names) await installFile(path.join(saved, name), path.join(target, name));
+  for (const name of Object.values(bundleFiles)) {
+    if (!names.includes(name)) await rm(path.join(target, name), { force: true });
   }
+  await installFile(path.join(saved, manifestFile), path.join(target, manifestFile));
+  await syncDirectory(target);
+  await putAway(target, saved, manifest);
+}
+
+async function putAway(target: string, saved: string, { step, sequence }: Manifest): Promise<void> {
+  if (step === null || sequence === null) return discard(target, saved);
+  const place = stepDirectory(target, step);
+  await makeDirectory(path.dirname(place));
+  if (await exists(place)) await discard(target, place);
+  await rename(saved, place);
+  await syncDirectory(path.dirname(place));
+  await syncDirectory(target);
+}
+
+/**
+ * Finishes a save that a crash cut short after it counted, and removes what was left unfinished.
+ *
+ * @throws ERR_TORCHBIND_LOCKED where another process writes there
+ */
+export async function recoverBundle(directory: string): Promise<void> {
+  if ((await leftovers(directory)).length > 0) await exclusively(directory, recover);
+}
+
+/** Only for who holds the lock: all of this is then nobody's. */
+async function recover(target: string): Promise<void> {
+  const saved = path.join(target, savedDirectory);
+  if (await exists(saved)) {
+    if (await isWhole(saved)) await install(target);
+    else await discard(target, saved);
+  }
+  for (const name of await leftovers(target)) await rm(path.join(target, name), { recursive: true, force: true });
+}
+
+async function leftovers(target: string): Promise<string[]> {
+  const names = await readdir(target).catch(() => []);
+  return names.filter(
+    (name) => name === savedDirectory || name.startsWith(stagingPrefix) || name.startsWith(trashPrefix),
+  );
+}
+
+async function isWhole(directory: string): Promise<boolean> {
+  const manifest = await readManifest(directory).catch(() => undefined);
+  return manifest !== undefined && (await firstDifference(directory, manifest)) === undefined;
 }
 
 /** Where a bundle's files are to be read from. */
@@ -79,23 +166,54 @@ export async function currentBundle(target: string): Promise<string> {
   return (await exists(path.join(saved, manifestFile))) ? saved : target;
 }
 
+/** The places to look for a bundle, the newest first. */
+async function candidates(target: string): Promise<string[]> {
+  const current = await currentBundle(target);
+  const steps = await listSteps(target);
+  // Beside `.saved` the flat view is the bundle before only where its manifest says so.
+  const before = current !== target && (await isWhole(target)) ? [target] : [];
+  return [current, ...before, ...steps.map(({ directory }) => directory)];
+}
+
 /**
- * Reads a bundle while others may be saving it: what `read` gives belongs to one bundle, whose files were verified.
+ * Reads a bundle while others may be saving it: what `read` gives belongs to one bundle, whose files were verified. Where
+ * the newest is damaged the one before is read, with a warning.
  *
- * @throws CheckpointError where the files do not match the manifest
+ * @throws CheckpointError of the newest where none is whole
  */
 export async function readBundleFiles<T>(target: string, read: (directory: string) => Promise<T>): Promise<T> {
   for (let attempts = READ_ATTEMPTS; ; attempts--) {
     const before = await identity(target);
+    const isFinal = async (): Promise<boolean> => attempts === 1 || (await identity(target)) === before;
     try {
-      const directory = await currentBundle(target);
-      await verifyBundle(directory);
-      const result = await read(directory);
-      if (attempts === 1 || (await identity(target)) === before) return result;
+      const { result, warning } = await readNewest(target, read);
+      if (!(await isFinal())) continue;
+      if (warning !== undefined) process.emitWarning(warning, { code: 'TORCHBIND_FALLBACK' });
+      return result;
     } catch (error) {
-      if (attempts === 1 || (await identity(target)) === before) throw error;
+      if (await isFinal()) throw error;
     }
   }
+}
+
+async function readNewest<T>(
+  target: string,
+  read: (directory: string) => Promise<T>,
+): Promise<{ result: T; warning?: string }> {
+  let problem: CheckpointError | undefined;
+  for (const directory of await candidates(target)) {
+    try {
+      await verifyBundle(directory, { immutable: path.dirname(directory) === path.join(target, stepsDirectory) });
+      const result = await read(directory);
+      return problem === undefined
+        ? { result }
+        : { result, warning: `${problem.message} Opened ${directory} instead.` };
+    } catch (error) {
+      if (!(error instanceof CheckpointError)) throw error;
+      problem ??= error;
+    }
+  }
+  throw problem!;
 }
 
 /** Differs when the bundle was replaced in between. */
@@ -104,29 +222,38 @@ async function identity(target: string): Promise<string> {
   return JSON.stringify([await exists(path.join(target, savedDirectory)), manifest]);
 }
 
-async function install(target: string): Promise<void> {
-  const saved = path.join(target, savedDirectory);
-  const manifest = await readManifest(saved);
-  const names = Object.keys(manifest?.files ?? {});
-  for (const name of names) await installFile(path.join(saved, name), path.join(target, name));
-  for (const name of Object.values(bundleFiles)) {
-    if (!names.includes(name)) await rm(path.join(target, name), { force: true });
-  }
-  await installFile(path.join(saved, manifestFile), path.join(target, manifestFile));
-  await syncDirectory(target);
-  const trash = path.join(target, `.trash-${process.pid}-${randomBytes(6).toString('hex')}`);
-  await rename(saved, trash);
-  await rm(trash, { recursive: true, force: true });
+/**
+ * Makes the bundle of a step the current one again, and removes those that were saved after it.
+ *
+ * @throws CheckpointError where there is none of that step, or it is damaged
+ */
+export async function rollbackBundle(directory: string, step: number): Promise<void> {
+  await exclusively(directory, async (target) => {
+    await recover(target);
+    const steps = await listSteps(target);
+    const wanted = steps.find((bundle) => bundle.step === step) ?? refuseStep(target, step, steps);
+    await verifyBundle(wanted.directory, { immutable: true });
+    await stage(target, async (staging) => {
+      for (const name of Object.keys(wanted.manifest.files)) {
+        await linkOrCopy(path.join(wanted.directory, name), path.join(staging, name));
+      }
+      const sequence = await nextSequence(target);
+      await writeManifest(staging, await readdir(staging), { ...wanted.manifest, sequence });
+    });
+    await install(target);
+    const later = steps.filter(({ manifest }) => manifest.sequence! > wanted.manifest.sequence!);
+    for (const bundle of later) await discard(target, bundle.directory);
+  });
 }
 
-function isRunning(pid: number): boolean {
-  if (pid === process.pid) return true;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
+/** @throws CheckpointError that says which steps there are */
+export function refuseStep(directory: string, step: number, steps: readonly StepBundle[]): never {
+  const there = steps.map((bundle) => bundle.step).sort((a, b) => a - b);
+  throw new CheckpointError(
+    `${path.join(directory, stepsDirectory)} holds no bundle of step ${step}. ` +
+      (there.length === 0 ? 'It holds none at all.' : `Its steps are ${there.join(', ')}.`),
+    CheckpointCode.open,
+  );
 }
 
 function asSaveError(target: string, error: unknown): unknown {

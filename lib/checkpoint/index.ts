@@ -7,3 +7,5 @@ export {
   type SaveStateOptions,
   type TrainingStart,
 } from './manager';
+export type { Metrics } from './integrity';
+export type { KeepOptions } from './retention';

@@ -14,20 +14,44 @@ interface FileRecord {
   sha256: string;
 }
 
-/** The contents of `manifest.json`. */
-export interface Manifest {
-  format_version: number;
+/** Numbers that a bundle was judged by, such as `val_loss`. */
+export type Metrics = Record<string, number>;
+
+/** What a save says of itself. */
+export interface BundleFacts {
   /** Optimizer updates made; null where the bundle holds no training state. */
   step: number | null;
+  /** Counts the saves of a directory, so that the newest is known whatever the clock and the step say; null for a bundle that is not kept under `steps/`. */
+  sequence: number | null;
+  metrics: Metrics;
+  /** Files that were part of the bundle and that retention took away. */
+  dropped: string[];
+}
+
+/** The contents of `manifest.json`. */
+export interface Manifest extends BundleFacts {
+  format_version: number;
+  /** When it was written, ISO 8601; null in older ones. */
+  saved_at: string | null;
   /** Every file of the bundle but the manifest, by name. */
   files: Record<string, FileRecord>;
 }
 
 /** Writes the manifest of the files in a directory: the last thing to be written. */
-export async function writeManifest(directory: string, names: readonly string[], step: number | null): Promise<void> {
+export async function writeManifest(directory: string, names: readonly string[], facts: BundleFacts): Promise<void> {
   const files: Record<string, FileRecord> = {};
   for (const name of names) files[name] = await recordOf(path.join(directory, name));
-  const manifest: Manifest = { format_version: formatVersion, step, files };
+  const { step, sequence, metrics, dropped } = facts;
+  const savedAt = new Date().toISOString();
+  const manifest: Manifest = {
+    format_version: formatVersion,
+    step,
+    sequence,
+    saved_at: savedAt,
+    metrics,
+    files,
+    dropped,
+  };
   await writeJson(path.join(directory, manifestFile), manifest);
 }
 
@@ -35,14 +59,22 @@ export async function writeManifest(directory: string, names: readonly string[],
 export async function readManifest(directory: string): Promise<Manifest | undefined> {
   const file = path.join(directory, manifestFile);
   if (!(await exists(file))) return undefined;
-  const { format_version: version, step, files } = await readJson(file);
+  const { format_version: version, step, sequence, saved_at: savedAt, metrics, files, dropped } = await readJson(file);
   if (version !== formatVersion) {
     throw refuse(file, `format_version is ${describe(version)}, this version of torchbind reads ${formatVersion}`);
   }
   if (typeof files !== 'object' || files === null || !Object.entries(files).every(isRecord)) {
     throw refuse(file, 'files must give size and sha256 of each file by its plain name');
   }
-  return { format_version: version, step: typeof step === 'number' ? step : null, files: files as Manifest['files'] };
+  return {
+    format_version: version,
+    step: typeof step === 'number' ? step : null,
+    sequence: typeof sequence === 'number' ? sequence : null,
+    saved_at: typeof savedAt === 'string' ? savedAt : null,
+    metrics: numbersOf(metrics),
+    files: files as Manifest['files'],
+    dropped: Array.isArray(dropped) ? dropped.filter((name): name is string => typeof name === 'string') : [],
+  };
 }
 
 function isRecord([name, value]: [string, unknown]): boolean {
@@ -50,27 +82,42 @@ function isRecord([name, value]: [string, unknown]): boolean {
   return path.basename(name) === name && Number.isSafeInteger(size) && /^[0-9a-f]{64}$/.test(String(sha256));
 }
 
+function numbersOf(value: unknown): Metrics {
+  const entries = typeof value === 'object' && value !== null ? Object.entries(value) : [];
+  return Object.fromEntries(entries.filter((entry): entry is [string, number] => typeof entry[1] === 'number'));
+}
+
 /**
- * Checks the files of a directory against its manifest.
+ * Checks the files of a directory against its manifest, if it has one.
  *
  * Programs that know nothing of manifests, such as the Python ones, write their files over those of a bundle and leave
- * the manifest behind. So one that is older than every file that it lists is out of date, and does not count.
+ * the manifest behind. So one that is older than every file that it lists is out of date, and does not count, except
+ * where nobody may write (`immutable`).
  *
  * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_CHECKSUM naming the first file that differs
  */
-export async function verifyBundle(directory: string): Promise<void> {
+export async function verifyBundle(directory: string, { immutable = false } = {}): Promise<void> {
   const manifest = await readManifest(directory);
   if (manifest === undefined) return;
+  const difference = await firstDifference(directory, manifest);
+  if (difference === undefined || (!immutable && (await isOutOfDate(directory, manifest)))) return;
+  throw new CheckpointError(
+    `${path.join(directory, difference.name)} is not the file that was saved: ${difference.reason}. The bundle is ` +
+      `damaged; if you replaced the file on purpose, delete ${manifestFile} beside it.`,
+    CheckpointCode.checksum,
+  );
+}
+
+/** The first file that is not what the manifest says, and how; undefined where all are. */
+export async function firstDifference(
+  directory: string,
+  manifest: Manifest,
+): Promise<{ name: string; reason: string } | undefined> {
   for (const [name, expected] of Object.entries(manifest.files)) {
-    const difference = await differenceOf(path.join(directory, name), expected);
-    if (difference === undefined) continue;
-    if (await isOutOfDate(directory, manifest)) return;
-    throw new CheckpointError(
-      `${path.join(directory, name)} is not the file that was saved: ${difference}. The bundle is damaged; ` +
-        `if you replaced the file on purpose, delete ${manifestFile} beside it.`,
-      CheckpointCode.checksum,
-    );
+    const reason = await differenceOf(path.join(directory, name), expected);
+    if (reason !== undefined) return { name, reason };
   }
+  return undefined;
 }
 
 async function differenceOf(file: string, expected: FileRecord): Promise<string | undefined> {

@@ -8,20 +8,29 @@ import { AdamW, type SGD } from '../optim';
 import { dispose } from '../tensor/scope';
 import { type Tokenizer, tokenizerForText } from '../tokenizers';
 import { isBundle, readBundle, type SavedModel } from './bundle';
-import { recoverBundle } from './commit';
+import { recoverBundle, refuseStep, rollbackBundle } from './commit';
 import { bundleFiles, exists, readOptionalJson } from './files';
+import { type Metrics, readManifest } from './integrity';
 import { legacyFiles, readLegacy } from './legacy';
+import { bestSteps, type KeepOptions, keepRules } from './retention';
+import { listSteps, type StepBundle } from './steps';
 
 export interface ManagerOptions {
   /** The directory that holds a directory for each model. Default `checkpoints`. */
   root?: string;
+  /** Which bundles `saveState` keeps under `steps/`. Default: the newest and the one before. */
+  keep?: KeepOptions;
 }
 
-export interface LoadForInferenceOptions extends ManagerOptions {
+export interface LoadForInferenceOptions {
+  /** The directory that holds a directory for each model. Default `checkpoints`. */
+  root?: string;
   /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
   device?: string;
   /** Name of a single-file checkpoint in the model's directory to open instead of its bundle. */
   legacyCheckpoint?: string;
+  /** Opens the bundle that was kept of this step instead of the newest. */
+  step?: number;
 }
 
 export interface InitializeOptions {
@@ -56,12 +65,14 @@ export interface SaveStateOptions {
   optimizer?: AdamW | SGD;
   /** Optimizer updates made. Default: those of the model's training so far. */
   step?: number;
+  /** Numbers to judge the bundle by, such as `val_loss`. */
+  metrics?: Metrics;
 }
 
 /** A checkpoint of a model. */
 export interface CheckpointEntry {
-  /** `bundle` for the five files, `legacy` for all in one, `sampler` for what inference needs. */
-  kind: 'bundle' | 'legacy' | 'sampler';
+  /** `bundle` for the newest, `step` for one that is kept, `legacy` for all in one file, `sampler` for what inference needs. */
+  kind: 'bundle' | 'step' | 'legacy' | 'sampler';
   /** Directory or file. */
   path: string;
   /** Optimizer updates made; null where that is not known without opening the file. */
@@ -69,6 +80,8 @@ export interface CheckpointEntry {
   /** Of all its files, in bytes. */
   size: number;
   modified: Date;
+  /** What it was judged by when it was saved. */
+  metrics: Metrics;
 }
 
 const samplerDirectory = 'sampler';
@@ -78,14 +91,17 @@ export class CheckpointManager {
   /** Where the model's files are. */
   readonly checkpointDir: string;
   private readonly root: string;
+  private readonly keep: KeepOptions;
 
   /** @throws ERR_TORCHBIND_INVALID_ARGUMENT for a name that is no plain directory name */
   constructor(
     readonly name: string,
     options: ManagerOptions = {},
   ) {
-    checkOptions(options, ['root'], 'CheckpointManager');
+    checkOptions(options, ['root', 'keep'], 'CheckpointManager');
     this.root = options.root ?? 'checkpoints';
+    this.keep = options.keep ?? {};
+    keepRules(this.keep);
     this.checkpointDir = path.join(this.root, checkName(name, 'the name of a model'));
   }
 
@@ -96,9 +112,10 @@ export class CheckpointManager {
    * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN where there is none, saying what was looked for
    */
   static async loadForInference(name: string, options: LoadForInferenceOptions = {}): Promise<GPT> {
-    const { root, device, legacyCheckpoint } = options;
-    checkOptions(options, ['root', 'device', 'legacyCheckpoint'], 'loadForInference');
+    const { root, device, legacyCheckpoint, step } = options;
+    checkOptions(options, ['root', 'device', 'legacyCheckpoint', 'step'], 'loadForInference');
     const manager = new CheckpointManager(name, { root });
+    if (step !== undefined) return GPT.load((await manager.stepOf(step)).directory, { device });
     const found = await manager.find(legacyCheckpoint === undefined ? legacyFiles.inference : [legacyCheckpoint], {
       optimizer: false,
       bundle: legacyCheckpoint === undefined,
@@ -172,8 +189,8 @@ export class CheckpointManager {
 
   /** Saves all that resuming needs: weights, config, tokenizer, optimizer and step. Returns the directory. */
   async saveState(options: SaveStateOptions): Promise<string> {
-    checkOptions(options, ['model', 'optimizer', 'step'], 'saveState');
-    const { model, optimizer = model.optimizer, step = model.step } = options;
+    checkOptions(options, ['model', 'optimizer', 'step', 'metrics'], 'saveState');
+    const { model, optimizer = model.optimizer, step = model.step, metrics } = options;
     if (optimizer === undefined || step === null) {
       throw new TorchBindError(
         'saveState: give the optimizer and the step (the number of updates made), which resuming needs. ' +
@@ -181,7 +198,7 @@ export class CheckpointManager {
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
     }
-    await model.saveCheckpointBundle(this.checkpointDir, { step, optimizer });
+    await model.saveCheckpointBundle(this.checkpointDir, { step, optimizer, metrics, keep: this.keep });
     return this.checkpointDir;
   }
 
@@ -194,6 +211,27 @@ export class CheckpointManager {
     const directory = this.path(samplerDirectory);
     await options.model.save(directory);
     return directory;
+  }
+
+  /** The newest bundle that is kept; undefined where none is. */
+  async latest(): Promise<CheckpointEntry | undefined> {
+    const [newest] = await listSteps(this.checkpointDir);
+    return newest && stepEntry(newest);
+  }
+
+  /** The bundle that is best by a metric, `val_loss` where none is named and the lower the better. */
+  async best(options: Pick<KeepOptions, 'metric' | 'mode'> = {}): Promise<CheckpointEntry | undefined> {
+    const [best] = bestSteps(await listSteps(this.checkpointDir), keepRules({ ...this.keep, ...options }));
+    return best && stepEntry(best);
+  }
+
+  /**
+   * Makes the bundle of a step the current one again, and removes those that were saved after it.
+   *
+   * @throws CheckpointError where there is none of that step, or it is damaged
+   */
+  rollback(step: number): Promise<void> {
+    return rollbackBundle(this.checkpointDir, step);
   }
 
   /** Converts a single-file checkpoint of the model's directory to a bundle beside it. The old file is kept. */
@@ -222,11 +260,12 @@ export class CheckpointManager {
       await bundleEntry('bundle', this.checkpointDir),
       await bundleEntry('sampler', this.path(samplerDirectory)),
     ];
+    for (const step of await listSteps(this.checkpointDir)) entries.push(await stepEntry(step));
     const names = await readdir(this.checkpointDir).catch(() => []);
     const own: readonly string[] = Object.values(bundleFiles);
     for (const name of names.filter((file) => file.endsWith('.pt') && !own.includes(file))) {
       const { size, mtime } = await stat(this.path(name));
-      entries.push({ kind: 'legacy', path: this.path(name), step: null, size, modified: mtime });
+      entries.push({ kind: 'legacy', path: this.path(name), step: null, size, modified: mtime, metrics: {} });
     }
     const found = entries.filter((entry) => entry !== undefined);
     return found.sort((a, b) => b.modified.getTime() - a.modified.getTime());
@@ -235,6 +274,11 @@ export class CheckpointManager {
   /** Path of a file in the model's directory. */
   path(file: string): string {
     return path.join(this.checkpointDir, checkName(file, 'the name of a file'));
+  }
+
+  private async stepOf(step: number): Promise<StepBundle> {
+    const steps = await listSteps(this.checkpointDir);
+    return steps.find((bundle) => bundle.step === step) ?? refuseStep(this.checkpointDir, step, steps);
   }
 
   /** The bundle, where it may be taken, or else the first of the single files. */
@@ -293,11 +337,20 @@ function newTokenizer(tokenization: string, text: string | undefined): Tokenizer
 
 async function bundleEntry(kind: 'bundle' | 'sampler', directory: string): Promise<CheckpointEntry | undefined> {
   if (!(await isBundle(directory))) return undefined;
-  const sizes = await Promise.all(Object.values(bundleFiles).map((name) => sizeOf(path.join(directory, name))));
-  const { mtime } = await stat(path.join(directory, bundleFiles.model));
-  const state = await readOptionalJson(path.join(directory, bundleFiles.trainingState));
+  const state = await readOptionalJson(path.join(directory, bundleFiles.trainingState)).catch(() => undefined);
   const step = typeof state?.step === 'number' ? state.step : null;
-  return { kind, path: directory, step, size: sizes.reduce((sum, size) => sum + size, 0), modified: mtime };
+  const { metrics = {} } = (await readManifest(directory).catch(() => undefined)) ?? {};
+  return { kind, path: directory, step, metrics, ...(await sizeAndTime(directory)) };
+}
+
+async function stepEntry({ step, directory, manifest: { metrics } }: StepBundle): Promise<CheckpointEntry> {
+  return { kind: 'step', path: directory, step, metrics, ...(await sizeAndTime(directory)) };
+}
+
+async function sizeAndTime(directory: string): Promise<{ size: number; modified: Date }> {
+  const sizes = await Promise.all(Object.values(bundleFiles).map((name) => sizeOf(path.join(directory, name))));
+  const info = await stat(path.join(directory, bundleFiles.model)).catch(() => undefined);
+  return { size: sizes.reduce((sum, size) => sum + size, 0), modified: info?.mtime ?? new Date(0) };
 }
 
 async function sizeOf(file: string): Promise<number> {

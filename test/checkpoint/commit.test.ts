@@ -34,9 +34,10 @@ function makeGpt(): GPT {
   return new GPT(config, { tokenizer });
 }
 
+/** Saved alone, so that there is nothing to fall back to. */
 async function savedGpt(directory: string, step: number): Promise<GPT> {
   const model = makeGpt();
-  await model.saveCheckpointBundle(directory, { step, optimizer: new AdamW(model.parameters()) });
+  await model.saveCheckpointBundle(directory, { step, optimizer: new AdamW(model.parameters()), keep: null });
   return model;
 }
 
@@ -65,7 +66,7 @@ describe('a saved bundle', () => {
     const directory = temporaryDirectory();
     await savedGpt(directory, 1);
     const model = makeGpt();
-    await model.saveCheckpointBundle(directory, { optimizerState: null });
+    await model.saveCheckpointBundle(directory, { optimizerState: null, keep: null });
     expect(readdirSync(directory).sort()).toEqual(['config.json', 'manifest.json', 'model.pt', 'tokenizer.json']);
     expect((await GPT.load(directory)).step).toBeNull();
   });
@@ -136,6 +137,7 @@ describe('a save', () => {
     const model = await savedGpt(directory, 1);
     const failing = commitBundle(directory, {
       step: 2,
+      keep: {},
       write: (staging) => {
         writeFileSync(path.join(staging, 'model.pt'), 'half');
         return Promise.reject(new Error('disk full'));
@@ -155,9 +157,8 @@ describe('a save', () => {
   it('that was cut short before it counted is removed by the next', async () => {
     const directory = temporaryDirectory();
     await savedGpt(directory, 1);
-    const dead = 2 ** 22 + 1; // No process has this id.
-    mkdirSync(path.join(directory, `.saving-${dead}-0123456789ab`));
-    mkdirSync(path.join(directory, `.trash-${dead}-0123456789ab`));
+    mkdirSync(path.join(directory, '.saving-0123456789ab'));
+    mkdirSync(path.join(directory, '.trash-0123456789ab'));
     expect((await GPT.load(directory)).step).toBe(1);
     await savedGpt(directory, 2);
     expect(readdirSync(directory).sort()).toEqual(bundleFiles);
@@ -197,7 +198,7 @@ describe('a save', () => {
     let saving = true;
     const steps = Array.from({ length: 8 }, (_, i) => i + 1);
     const optimizer = new AdamW(model.parameters());
-    const saves = Promise.all(steps.map((step) => model.saveCheckpointBundle(directory, { step, optimizer }))).then(
+    const saves = Promise.all(steps.map((step) => model.saveCheckpointBundle(directory, { step, optimizer, keep: null }))).then(
       () => (saving = false),
     );
     let last = 0;

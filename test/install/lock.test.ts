@@ -1,5 +1,4 @@
-import { spawnSync } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
@@ -21,11 +20,4 @@ test('one holder at a time, and the lock is gone at the end, after a failure too
   expect(waits).toBe(2);
   await expect(withLock(file, () => Promise.reject(new Error('failed')))).rejects.toThrow('failed');
   expect(existsSync(file)).toBe(false);
-});
-
-test('the lock of a process that is gone is taken over', async () => {
-  const file = path.join(temporaryDirectory(), 'lock');
-  const { pid } = spawnSync(process.execPath, ['-e', '']);
-  writeFileSync(file, String(pid));
-  expect(await withLock(file, () => Promise.resolve('done'))).toBe('done');
 });

@@ -1,0 +1,123 @@
+import { randomBytes } from 'node:crypto';
+import { rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { checkOptions, describe, TorchBindError } from '../errors';
+import { bundleFiles, manifestFile, syncDirectory, writeJson } from './files';
+import { firstDifference } from './integrity';
+import { listSteps, type StepBundle } from './steps';
+
+/** Which bundles stay under `steps/`: those that any of the rules names. The newest always stays. */
+export interface KeepOptions {
+  /** The newest so many. Default 2. */
+  last?: number;
+  /** Those whose step is a multiple of this. Default: none. */
+  every?: number;
+  /** The best so many by `metric`. Default: none. */
+  best?: number;
+  /** Name of a metric that was given to the save. Default `val_loss`. */
+  metric?: string;
+  /** Whether a lower (`min`, the default) or a higher (`max`) value is better. */
+  mode?: 'min' | 'max';
+  /** Only the newest so many keep the optimizer's state, which takes two thirds of the room. Default: all. */
+  optimizerLast?: number;
+}
+
+export type KeepRules = Required<Omit<KeepOptions, 'every' | 'optimizerLast'>> &
+  Pick<KeepOptions, 'every' | 'optimizerLast'>;
+
+const optionNames = ['last', 'every', 'best', 'metric', 'mode', 'optimizerLast'];
+
+/** @throws ERR_TORCHBIND_UNKNOWN_OPTION, ERR_TORCHBIND_INVALID_ARGUMENT */
+export function keepRules(options: KeepOptions = {}): KeepRules {
+  checkOptions(options, optionNames, 'keep');
+  const rules = { ...options, last: options.last ?? 2, best: options.best ?? 0 };
+  for (const [name, least] of [
+    ['last', 1],
+    ['every', 1],
+    ['best', 0],
+    ['optimizerLast', 1],
+  ] as const) {
+    const value = rules[name];
+    if (value === undefined || (Number.isSafeInteger(value) && value >= least)) continue;
+    throw invalid(`${name} must be an integer of at least ${least}, got ${describe(value)}`);
+  }
+  const { metric = 'val_loss', mode = 'min' } = options;
+  if (mode !== 'min' && mode !== 'max') throw invalid(`mode must be 'min' or 'max', got ${describe(mode)}`);
+  return { ...rules, metric, mode };
+}
+
+/** What the rules leave over, of bundles in the order of `listSteps`. */
+export function chooseSteps(
+  bundles: readonly StepBundle[],
+  rules: KeepRules,
+): { remove: StepBundle[]; slim: StepBundle[] } {
+  const kept = new Set(bundles.slice(0, rules.last));
+  for (const bundle of bundles) if (rules.every !== undefined && bundle.step % rules.every === 0) kept.add(bundle);
+  for (const bundle of bestSteps(bundles, rules).slice(0, rules.best)) kept.add(bundle);
+  const remove = bundles.filter((bundle) => !kept.has(bundle));
+  const older = bundles.slice(rules.optimizerLast ?? bundles.length);
+  return { remove, slim: older.filter((bundle) => kept.has(bundle) && bundle.hasOptimizer) };
+}
+
+/** Bundles that have the metric, the best first; of equals the one saved first. */
+export function bestSteps(bundles: readonly StepBundle[], { metric, mode }: KeepRules): StepBundle[] {
+  const sign = mode === 'min' ? 1 : -1;
+  const valueOf = (bundle: StepBundle): number => sign * bundle.manifest.metrics[metric]!;
+  return [...bundles]
+    .reverse()
+    .filter((bundle) => metric in bundle.manifest.metrics)
+    .sort((a, b) => valueOf(a) - valueOf(b));
+}
+
+/**
+ * Removes what the rules do not keep, after the newest bundle was read back and found whole.
+ *
+ * @throws ERR_TORCHBIND_SAVE where it is not; nothing is removed then
+ */
+export async function prune(target: string, rules: KeepRules): Promise<void> {
+  const bundles = await listSteps(target);
+  const { remove, slim } = chooseSteps(bundles, rules);
+  if (remove.length + slim.length === 0) return;
+  const newest = bundles[0]!;
+  const difference = await firstDifference(newest.directory, newest.manifest);
+  if (difference !== undefined) {
+    throw new TorchBindError(
+      `The bundle that was just saved cannot be trusted: ${difference.name} in ${newest.directory} was read back and ` +
+        `${difference.reason}. Older bundles were all kept. Check the disk.`,
+      'ERR_TORCHBIND_SAVE',
+    );
+  }
+  for (const bundle of slim) await dropOptimizer(bundle);
+  for (const bundle of remove) await discard(target, bundle.directory);
+}
+
+/** The manifest that does without the file comes first: a crash leaves a file too many, not one too few. */
+async function dropOptimizer({ directory, manifest }: StepBundle): Promise<void> {
+  const { [bundleFiles.optimizer]: dropped, ...files } = manifest.files;
+  if (dropped === undefined) return;
+  const temporary = path.join(directory, `.${manifestFile}.${randomBytes(6).toString('hex')}`);
+  try {
+    await writeJson(temporary, { ...manifest, files, dropped: [...manifest.dropped, bundleFiles.optimizer] });
+    await rename(temporary, path.join(directory, manifestFile));
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw error;
+  }
+  await syncDirectory(directory);
+  await rm(path.join(directory, bundleFiles.optimizer), { force: true });
+}
+
+/** Takes a directory away in one step, and then apart. */
+export async function discard(target: string, directory: string): Promise<void> {
+  const trash = path.join(target, `${trashPrefix}${randomBytes(6).toString('hex')}`);
+  await rename(directory, trash);
+  await syncDirectory(path.dirname(directory));
+  await rm(trash, { recursive: true, force: true });
+}
+
+/** What is on its way out; removed at the next start where that was cut short. */
+export const trashPrefix = '.trash-';
+
+function invalid(reason: string): TorchBindError {
+  return new TorchBindError(`keep: ${reason}`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+}
