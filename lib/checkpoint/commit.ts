@@ -74,11 +74,12 @@ export async function commitBundle(directory: string, writer: BundleWriter): Pro
   }
 }
 
-async function replaceBundle(target: string, { write, step, keep, metrics = {} }: BundleWriter): Promise<void> {
+async function replaceBundle(target: string, writer: BundleWriter): Promise<void> {
+  const { step, keep, metrics = {} } = writer;
   const rules = keep === null || step === null ? null : keepRules(keep);
   await recover(target);
   await stage(target, async (staging) => {
-    await write(staging);
+    await writer.write(staging);
     const sequence = rules === null ? null : await nextSequence(target);
     await writeManifest(staging, await readdir(staging), { step, sequence, metrics, dropped: [] });
   });

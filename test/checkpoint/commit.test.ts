@@ -198,9 +198,9 @@ describe('a save', () => {
     let saving = true;
     const steps = Array.from({ length: 8 }, (_, i) => i + 1);
     const optimizer = new AdamW(model.parameters());
-    const saves = Promise.all(steps.map((step) => model.saveCheckpointBundle(directory, { step, optimizer, keep: null }))).then(
-      () => (saving = false),
-    );
+    const saves = Promise.all(
+      steps.map((step) => model.saveCheckpointBundle(directory, { step, optimizer, keep: null })),
+    ).then(() => (saving = false));
     let last = 0;
     while (saving) {
       const { step } = await GPT.load(directory);

@@ -263,6 +263,7 @@ describe('CheckpointManager', () => {
     expect(entries.map(({ kind, step }) => [kind, step])).toEqual([
       ['sampler', null],
       ['bundle', 3],
+      ['step', 3],
       ['legacy', null],
     ]);
     expect(entries.every(({ size }) => size > 10_000)).toBe(true);

@@ -102,7 +102,14 @@ describe('steps/', () => {
 });
 
 function bundleOf(step: number): StepBundle {
-  const manifest = { format_version: 1, step, sequence: step, saved_at: null, metrics: { val_loss: step }, dropped: [] };
+  const manifest = {
+    format_version: 1,
+    step,
+    sequence: step,
+    saved_at: null,
+    metrics: { val_loss: step },
+    dropped: [],
+  };
   return { step, directory: `steps/${step}`, hasOptimizer: true, manifest: { ...manifest, files: {} } };
 }
 
@@ -170,7 +177,9 @@ describe('CheckpointManager', () => {
     const model = await CheckpointManager.loadForInference('run', { root, step: 10 });
     expect(model.step).toBe(10);
     model.dispose();
-    await expect(CheckpointManager.loadForInference('run', { root, step: 30 })).rejects.toThrow('Its steps are 10, 20.');
+    await expect(CheckpointManager.loadForInference('run', { root, step: 30 })).rejects.toThrow(
+      'Its steps are 10, 20.',
+    );
     const manager = new CheckpointManager('run', { root });
     expect((await manager.best())?.step).toBe(10);
     expect((await manager.latest())?.step).toBe(20);
@@ -201,5 +210,7 @@ describe('a second writer', () => {
 
 function startOf(pid: number): string | null {
   if (process.platform !== 'linux') return null;
-  return readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ')[19]!;
+  return readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ')[19]!;
 }
