@@ -1,29 +1,43 @@
 /** The public surface of torchbind, and nothing else. */
 
 export { TorchBindError } from './errors';
+export { versions } from './versions';
+export type { Versions } from './versions';
 
 // Tensors
 export { Tensor } from './tensor/tensor';
-export type { BackwardOptions, NestedValues, ToOptions } from './tensor/tensor';
+export type { BackwardOptions, NestedValues } from './tensor/tensor';
+export type { ToOptions } from './tensor/conversions';
+export { newAxis, Slice, slice } from './tensor/indexing';
+export type { IndexArray, TensorIndex } from './tensor/indexing';
+export type { TypedArrayOptions } from './tensor/interop';
+export type { NamedTuple } from './tensor/named-tuple';
+export { finfo, getDefaultDtype, iinfo, setDefaultDtype } from './tensor/dtype-info';
+export type { FloatInfo, IntegerInfo } from './tensor/dtype-info';
+export * from './tensor/dtype-names';
 export type { DType, TypedArray } from './tensor/dtype';
 export type { Complex, Layout, MemoryFormat, Scalar } from './tensor/schema-types';
 export * from './tensor/generated/functions';
 export {
   arange,
+  asTensor,
   empty,
   eye,
   fromTypedArray,
   full,
+  isTensor,
   linspace,
   ones,
   rand,
   randint,
   randn,
   randperm,
+  scalarTensor,
   tensor,
   zeros,
 } from './tensor/creation';
-export type { RandomOptions, TensorData, TensorOptions } from './tensor/creation';
+export type { RandomOptions, TensorOptions } from './tensor/creation';
+export type { TensorData } from './tensor/values';
 export { ops } from './tensor/dispatch';
 export type { OperatorNamespace, RawOperator, RawOverload } from './tensor/dispatch';
 export { dispose, keep, memory, tidy } from './tensor/scope';
@@ -31,6 +45,8 @@ export { enableGrad, grad, inferenceMode, isGradEnabled, isInferenceModeEnabled,
 export type { GradOptions } from './tensor/autograd';
 export { Generator, getRngState, manualSeed, setRngState } from './tensor/random';
 export { cuda, getNumThreads, setNumThreads } from './tensor/device';
+export type { DeviceMemory } from './tensor/device';
+export type * from './tensor/generated/tuples';
 
 // Files
 export { load, save } from './formats/pt';

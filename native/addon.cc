@@ -8,6 +8,7 @@
 #include "device.h"
 #include "errors.h"
 #include "file_io.h"
+#include "indexing.h"
 #include "random.h"
 #include "storage.h"
 #include "tensor_info.h"
@@ -39,6 +40,7 @@ Napi::Value setup(const Napi::CallbackInfo& info) {
 Napi::Value versions(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("torch", TORCH_VERSION);
+  result.Set("napi", static_cast<double>(NAPI_VERSION));
   return result;
 }
 
@@ -69,6 +71,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_tensor_info(env, exports);
   init_storage(env, exports);
   init_file_io(env, exports);
+  init_indexing(env, exports);
   init_autograd(env, exports);
   init_random(env, exports);
   init_device(env, exports);

@@ -84,27 +84,6 @@ double to_double(const Napi::Value& value, const Parameter& parameter) {
   mismatch(value, parameter);
 }
 
-// JavaScript has one number type: an integral number is an int, as its literal in Python would be.
-c10::Scalar to_scalar(const Napi::Value& value, const Parameter& parameter) {
-  if (value.IsBoolean()) return value.As<Napi::Boolean>().Value();
-  if (value.IsBigInt()) return to_int64(value, parameter.name.c_str());
-  if (value.IsNumber()) {
-    const double number = value.As<Napi::Number>().DoubleValue();
-    const bool integral = std::trunc(number) == number && std::fabs(number) <= 9007199254740991.0;
-    if (integral && !(number == 0 && std::signbit(number))) return static_cast<int64_t>(number);
-    return number;
-  }
-  if (value.IsObject()) {
-    const Napi::Object object = value.As<Napi::Object>();
-    const Napi::Value re = object.Get("re");
-    const Napi::Value im = object.Get("im");
-    if (re.IsNumber() && im.IsNumber()) {
-      return c10::complex<double>(re.As<Napi::Number>().DoubleValue(), im.As<Napi::Number>().DoubleValue());
-    }
-  }
-  mismatch(value, parameter);
-}
-
 template <typename T, typename Read>
 IValue to_list(const Napi::Value& value, const Parameter& parameter, Read read) {
   std::vector<T> items;
@@ -133,7 +112,7 @@ IValue to_scalar_list(const Napi::Value& value, const Parameter& parameter) {
   const Napi::Array array = value.As<Napi::Array>();
   const uint32_t length = array.Length();
   c10::impl::GenericList list(c10::NumberType::get());
-  for (uint32_t i = 0; i < length; ++i) list.push_back(IValue(to_scalar(array.Get(i), parameter)));
+  for (uint32_t i = 0; i < length; ++i) list.push_back(IValue(to_scalar(array.Get(i), parameter.name.c_str())));
   return list;
 }
 
@@ -165,6 +144,27 @@ int64_t named(const Napi::Value& value, const Parameter& parameter,
 }
 
 }  // namespace
+
+// JavaScript has one number type: an integral number is an int, as its literal in Python would be.
+c10::Scalar to_scalar(const Napi::Value& value, const char* name) {
+  if (value.IsBoolean()) return value.As<Napi::Boolean>().Value();
+  if (value.IsBigInt()) return to_int64(value, name);
+  if (value.IsNumber()) {
+    const double number = value.As<Napi::Number>().DoubleValue();
+    const bool integral = std::trunc(number) == number && std::fabs(number) <= 9007199254740991.0;
+    if (integral && !(number == 0 && std::signbit(number))) return static_cast<int64_t>(number);
+    return number;
+  }
+  if (value.IsObject()) {
+    const Napi::Object object = value.As<Napi::Object>();
+    const Napi::Value re = object.Get("re");
+    const Napi::Value im = object.Get("im");
+    if (re.IsNumber() && im.IsNumber()) {
+      return c10::complex<double>(re.As<Napi::Number>().DoubleValue(), im.As<Napi::Number>().DoubleValue());
+    }
+  }
+  invalid(std::string("Expected Scalar for '") + name + "' but received " + type_of(value) + ".");
+}
 
 std::string type_text(const c10::Argument& argument) {
   std::string text = argument.real_type()->str();
@@ -226,7 +226,7 @@ IValue to_ivalue(const Napi::Value& value, const Parameter& parameter) {
     case Kind::kBoolList:
       return to_bool_list(value, parameter);
     case Kind::kScalar:
-      return IValue(to_scalar(value, parameter));
+      return IValue(to_scalar(value, name));
     case Kind::kScalarList:
       return to_scalar_list(value, parameter);
     case Kind::kString:

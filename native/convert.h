@@ -53,6 +53,9 @@ std::string type_text(const c10::Argument& argument);
 // The default of an argument that was left out, or an error that names it.
 c10::IValue missing_ivalue(const Parameter& parameter);
 
+// A number, bigint, boolean or { re, im }.
+c10::Scalar to_scalar(const Napi::Value& value, const char* name);
+
 c10::IValue to_ivalue(const Napi::Value& value, const Parameter& parameter);
 
 // Tensors become handles in the table, lists and tuples arrays.

@@ -3,6 +3,8 @@
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
+#include <c10/core/DefaultDtype.h>
+#include <c10/core/ScalarTypeToTypeMeta.h>
 
 #include "addon.h"
 #include "arguments.h"
@@ -10,6 +12,14 @@
 
 namespace torchbind {
 namespace {
+
+void require_accelerator() {
+  if (!at::getAccelerator() || at::accelerator::deviceCount() == 0) {
+    throw Error("ERR_TORCHBIND_DEVICE",
+                "This process has no accelerator: libtorch was built for the CPU, or no GPU answers. See what "
+                "`torchbind doctor` says.");
+  }
+}
 
 c10::DeviceIndex accelerator_index(const Napi::Value& value) {
   const c10::Device device = to_device(value, "device");
@@ -27,6 +37,16 @@ Napi::Value accelerator(const Napi::CallbackInfo& info) {
 Napi::Value device_count(const Napi::CallbackInfo& info) {
   const int count = at::getAccelerator() ? at::accelerator::deviceCount() : 0;
   return Napi::Number::New(info.Env(), count);
+}
+
+Napi::Value current_device(const Napi::CallbackInfo& info) {
+  require_accelerator();
+  return Napi::Number::New(info.Env(), at::accelerator::getDeviceIndex());
+}
+
+Napi::Value set_device(const Napi::CallbackInfo& info) {
+  at::accelerator::setDeviceIndex(accelerator_index(info[0]));
+  return info.Env().Undefined();
 }
 
 Napi::Value synchronize(const Napi::CallbackInfo& info) {
@@ -47,7 +67,32 @@ Napi::Value device_memory(const Napi::CallbackInfo& info) {
   result.Set("allocated", static_cast<double>(stats.allocated_bytes[kAll].current));
   result.Set("reserved", static_cast<double>(stats.reserved_bytes[kAll].current));
   result.Set("peakAllocated", static_cast<double>(stats.allocated_bytes[kAll].peak));
+  result.Set("peakReserved", static_cast<double>(stats.reserved_bytes[kAll].peak));
   return result;
+}
+
+Napi::Value reset_peak_memory(const Napi::CallbackInfo& info) {
+  at::accelerator::resetPeakStats(accelerator_index(info[0]));
+  return info.Env().Undefined();
+}
+
+Napi::Value free_memory(const Napi::CallbackInfo& info) {
+  const auto [free, total] = at::accelerator::getMemoryInfo(accelerator_index(info[0]));
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("free", static_cast<double>(free));
+  result.Set("total", static_cast<double>(total));
+  return result;
+}
+
+Napi::Value default_dtype(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(c10::get_default_dtype_as_scalartype()));
+}
+
+Napi::Value set_default_dtype(const Napi::CallbackInfo& info) {
+  const c10::ScalarType dtype = to_scalar_type(info[0], "dtype");
+  if (!c10::isFloatingType(dtype)) invalid("The default dtype must be a floating-point type.");
+  c10::set_default_dtype(c10::scalarTypeToTypeMeta(dtype));
+  return info.Env().Undefined();
 }
 
 Napi::Value get_num_threads(const Napi::CallbackInfo& info) {
@@ -69,6 +114,12 @@ void init_device(Napi::Env, Napi::Object& exports) {
   expose<synchronize>(exports, "synchronize");
   expose<empty_cache>(exports, "emptyCache");
   expose<device_memory>(exports, "deviceMemory");
+  expose<current_device>(exports, "currentDevice");
+  expose<set_device>(exports, "setDevice");
+  expose<reset_peak_memory>(exports, "resetPeakMemory");
+  expose<free_memory>(exports, "freeMemory");
+  expose<default_dtype>(exports, "defaultDtype");
+  expose<set_default_dtype>(exports, "setDefaultDtype");
   expose<get_num_threads>(exports, "getNumThreads");
   expose<set_num_threads>(exports, "setNumThreads");
 }

@@ -97,7 +97,11 @@ Napi::Value schema(const Napi::CallbackInfo& info) {
     arguments.Set(arguments.Length(), item);
   }
   Napi::Array returns = Napi::Array::New(env);
-  for (const c10::Argument& result : source.returns()) returns.Set(returns.Length(), type_text(result));
+  Napi::Array return_names = Napi::Array::New(env);
+  for (const c10::Argument& result : source.returns()) {
+    returns.Set(returns.Length(), type_text(result));
+    return_names.Set(return_names.Length(), result.name());
+  }
   Napi::Array aliases = Napi::Array::New(env);
   for (int alias : op.aliases) aliases.Set(aliases.Length(), static_cast<double>(alias));
 
@@ -107,6 +111,7 @@ Napi::Value schema(const Napi::CallbackInfo& info) {
   result.Set("declaration", declaration.str());
   result.Set("arguments", arguments);
   result.Set("returns", returns);
+  result.Set("returnNames", return_names);
   result.Set("aliases", aliases);
   return result;
 }

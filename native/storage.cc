@@ -1,13 +1,16 @@
 #include "storage.h"
 
 #include <ATen/ATen.h>
+#include <ATen/ScalarOps.h>
 #include <c10/core/ScalarType.h>
 
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "addon.h"
 #include "arguments.h"
+#include "convert.h"
 #include "errors.h"
 
 namespace torchbind {
@@ -68,6 +71,35 @@ Napi::Value to_array_buffer(const Napi::CallbackInfo& info) {
   Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(info.Env(), size);
   if (size > 0) std::memcpy(buffer.Data(), tensor.const_data_ptr(), size);
   return buffer;
+}
+
+// An ArrayBuffer over a CPU storage, which it keeps alive. The storage can no longer be resized: that would free the
+// memory under the buffer.
+Napi::Value share_storage(const Napi::CallbackInfo& info) {
+  const at::Tensor tensor = to_tensor(info[0], "tensor");
+  if (!tensor.device().is_cpu() || !tensor.has_storage() || tensor.layout() != at::kStrided) {
+    throw Error(kUnsupported, "Only the memory of dense tensors on the CPU can be shared.");
+  }
+  auto owner = std::make_unique<c10::Storage>(tensor.storage());
+  const size_t size = owner->nbytes();
+  if (size == 0) return Napi::ArrayBuffer::New(info.Env(), 0);
+  void* data = owner->mutable_data();  // copies first where the memory is copy-on-write
+  if (data == nullptr) throw Error(kUnsupported, "The tensor has no memory of its own.");
+  owner->unsafeGetStorageImpl()->set_resizable(false);
+  napi_value buffer = nullptr;
+  const napi_status status = napi_create_external_arraybuffer(
+      info.Env(), data, size, [](napi_env, void*, void* hint) { delete static_cast<c10::Storage*>(hint); }, owner.get(),
+      &buffer);
+  if (status != napi_ok) {
+    throw Error(kUnsupported, "This JavaScript engine allows no ArrayBuffer over memory that is not its own.");
+  }
+  owner.release();
+  return Napi::Value(info.Env(), buffer);
+}
+
+// A tensor that takes part in type promotion as a plain number does.
+Napi::Value wrapped_number(const Napi::CallbackInfo& info) {
+  return from_tensor(info.Env(), at::native::wrapped_scalar_tensor(to_scalar(info[0], "value")));
 }
 
 Napi::Value item(const Napi::CallbackInfo& info) {
@@ -157,6 +189,8 @@ void release_slice(void* context) { delete static_cast<c10::Storage*>(context); 
 void init_storage(Napi::Env, Napi::Object& exports) {
   expose<from_typed_array>(exports, "fromTypedArray");
   expose<to_array_buffer>(exports, "toArrayBuffer");
+  expose<share_storage>(exports, "shareStorage");
+  expose<wrapped_number>(exports, "wrappedNumber");
   expose<item>(exports, "item");
   expose<slice_bytes>(exports, "sliceBytes");
   expose<view_storage>(exports, "viewStorage");

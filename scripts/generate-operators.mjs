@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Writes lib/tensor/generated/{methods,functions}.ts from the schemas that the pinned libtorch reports.
-// Which operators are methods and which are functions is read from libtorch's own headers.
+// Writes lib/tensor/generated/ from the schemas that the pinned libtorch reports. Which operators are methods and which
+// are functions is read from libtorch's own headers.
 //
 //   node scripts/generate-operators.mjs            writes the files
 //   node scripts/generate-operators.mjs --check    fails when they differ from what would be written
@@ -8,197 +8,96 @@ import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { NOTES } from './operators/notes.mjs';
+import { camel, parseSchema, shapeOf } from './operators/schema.mjs';
+import { reserved, signatures, TupleTypes } from './operators/signatures.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const outDir = join(root, 'lib/tensor/generated');
+const words = (text) => new Set(text.split(' '));
 
-/** Written by hand in tensor.ts or creation.ts, with a friendlier form than the schema's. */
-const HAND_WRITTEN_METHODS = new Set(
-  'item to backward numel dtype device shape grad layout stride size dim is_leaf requires_grad_ data set_data retain_grad is_contiguous tolist dispose mT mH matrix_H numpy_T storage_offset'.split(
-    ' ',
-  ),
+/** Written by hand in lib/tensor, with a friendlier form than the schema's. */
+const HAND_WRITTEN_METHODS = words(
+  'item to backward numel dtype device shape grad layout stride size dim is_leaf requires_grad_ data set_data retain_grad tolist dispose mT mH matrix_H numpy_T real imag storage_offset',
 );
-const HAND_WRITTEN_FUNCTIONS = new Set(
-  'zeros ones full empty arange linspace eye rand randn randint randperm tensor from_file scalar_tensor'.split(' '),
+const HAND_WRITTEN_FUNCTIONS = words(
+  'zeros ones full empty arange linspace eye rand randn randint randperm tensor from_file scalar_tensor slice',
 );
-
-const TS_TYPES = {
-  Tensor: 'Tensor',
-  int: 'number',
-  SymInt: 'number',
-  float: 'number',
-  bool: 'boolean',
-  SymBool: 'boolean',
-  str: 'string',
-  Scalar: 'Scalar',
-  ScalarType: 'DType',
-  Layout: 'Layout',
-  MemoryFormat: 'MemoryFormat',
-  Device: 'string',
-  Generator: 'Generator',
-  Storage: 'Tensor',
-  QScheme: 'number',
-};
-
-/** `Tensor(a!)[]? x=[]` and the like, split into type and name. Returns undefined for types that TypeScript users cannot make. */
-function tsType(type) {
-  const plain = type.replace(/\([a-z0-9!|*> -]+\)/gi, '');
-  const optional = plain.endsWith('?');
-  const base = optional ? plain.slice(0, -1) : plain;
-  const list = /^(.*?)\[(\d*)\]$/.exec(base);
-  let text;
-  if (list === null) {
-    text = TS_TYPES[base];
-  } else {
-    const element = tsType(list[1]);
-    if (element === undefined) return undefined;
-    const item = element.includes('|') ? `(${element})` : element;
-    text = list[2] === '' ? `readonly ${item}[]` : `readonly ${item}[] | ${element}`;
-  }
-  if (text === undefined) return undefined;
-  return optional ? `${text} | null` : text;
-}
-
-/** Splits at top-level commas only: defaults such as `[1, 1]` and alias marks hold commas of their own. */
-function splitTop(text) {
-  const parts = [];
-  let depth = 0;
-  let start = 0;
-  for (let i = 0; i < text.length; i++) {
-    if ('([{'.includes(text[i])) depth++;
-    else if (')]}'.includes(text[i])) depth--;
-    else if (text[i] === ',' && depth === 0) {
-      parts.push(text.slice(start, i).trim());
-      start = i + 1;
-    }
-  }
-  const last = text.slice(start).trim();
-  if (last !== '') parts.push(last);
-  return parts;
-}
-
-function parseSchema(declaration) {
-  const open = declaration.indexOf('(');
-  const arrow = declaration.lastIndexOf(') -> ');
-  const [qualified, overload = ''] = declaration.slice(0, open).split('.');
-  const [namespace, name] = qualified.split('::');
-  let kwargOnly = false;
-  const args = [];
-  for (const part of splitTop(declaration.slice(open + 1, arrow))) {
-    if (part === '*') {
-      kwargOnly = true;
-      continue;
-    }
-    const match = /^(.*?) (\w+)(=(.*))?$/.exec(part);
-    if (match === null) throw new Error(`cannot parse argument '${part}' of ${declaration}`);
-    const [, type, argName, , fallback] = match;
-    args.push({
-      type,
-      name: argName,
-      kwargOnly,
-      hasDefault: fallback !== undefined,
-      isOut: kwargOnly && type.includes('!'),
-    });
-  }
-  const returnText = declaration.slice(arrow + 5).trim();
-  const returns = splitTop(returnText.startsWith('(') ? returnText.slice(1, -1) : returnText);
-  return { namespace, name, overload, declaration, args, returns: returns.map((r) => r.replace(/ \w+$/, '')) };
-}
-
-const camel = (name) => name.replace(/(?<=[a-z0-9])_+([a-z0-9])/gi, (_, letter) => letter.toUpperCase());
-
-function returnType(schema) {
-  const types = schema.returns.map((type) => tsType(type)?.replace(/^readonly /, ''));
-  if (types.includes(undefined)) return undefined;
-  if (types.length === 0) return 'void';
-  return types.length === 1 ? types[0] : `[${types.join(', ')}]`;
-}
-
-/** The TypeScript signatures of one overload: positional, then any defaulted or keyword argument in trailing options. */
-function signatures(schema, asMethod) {
-  const args = asMethod ? schema.args.filter((a) => a.name !== 'self') : schema.args;
-  const typed = args.map((a) => ({ ...a, ts: tsType(a.type), key: camel(a.name) }));
-  const result = returnType(schema);
-  if (result === undefined || typed.some((a) => a.ts === undefined)) return [];
-  const required = typed.filter((a) => !a.kwargOnly && !a.hasDefault);
-  const optional = typed.filter((a) => !a.kwargOnly && a.hasDefault);
-  const keywords = typed.filter((a) => a.kwargOnly);
-  // `Generator? generator` without a default is optional to a caller all the same.
-  const must = keywords.filter((a) => !a.hasDefault && !a.type.endsWith('?'));
-  const field = (a) => `${a.key}${must.includes(a) ? '' : '?'}: ${a.ts}`;
-  const param = (a) => `${a.key === 'this' ? 'self' : reserved(a.key)}: ${a.ts}`;
-  const options = [...optional, ...keywords];
-  const optionsParam =
-    options.length === 0 ? [] : [`options${must.length > 0 ? '' : '?'}: { ${options.map(field).join('; ')} }`];
-  const forms = [[...required.map(param), ...optionsParam]];
-  if (optional.length > 0) {
-    const positional = optional.map((a) => `${reserved(a.key)}${must.length > 0 ? '' : '?'}: ${a.ts}`);
-    const rest =
-      keywords.length === 0 ? [] : [`options${must.length > 0 ? '' : '?'}: { ${keywords.map(field).join('; ')} }`];
-    forms.push([...required.map(param), ...positional, ...rest]);
-  }
-  const onlyList =
-    required.length === 1 && typed.length === required.length && /^(Sym)?[iI]nt\[\d*\]$/.test(required[0].type);
-  if (asMethod && onlyList) forms.push([`...${reserved(required[0].key)}: number[]`]);
-  return [...new Set(forms.map((form) => `(${form.join(', ')}): ${result}`))];
-}
-
-const RESERVED = new Set('var with default new delete in function this class return case switch'.split(' '));
-const reserved = (name) => (RESERVED.has(name) ? `${name}_` : name);
+/** Inline in headers of another form than those that are read here. */
+const MORE_METHODS = words('contiguous conj is_complex is_conj is_floating_point is_inference is_neg is_signed');
+const MORE_FUNCTIONS = words('conj is_complex is_conj is_floating_point is_inference is_neg is_signed numel');
+/** Groups of functions that Python has in modules of their own: `torch.linalg.norm`. */
+const MODULES = ['linalg', 'fft', 'special'];
 
 function group(schemas) {
   const byName = new Map();
   for (const schema of schemas) {
-    if (schema.namespace !== 'aten' || schema.args.some((a) => a.isOut) || /Dimname/.test(schema.declaration)) continue;
-    if (!byName.has(schema.name)) byName.set(schema.name, []);
-    byName.get(schema.name).push(schema);
+    if (schema.namespace !== 'aten' || /Dimname/.test(schema.declaration)) continue;
+    if (!byName.has(schema.name)) byName.set(schema.name, { overloads: [], outVariants: new Map() });
+    const entry = byName.get(schema.name);
+    if (schema.args.some((arg) => arg.isOut)) entry.outVariants.set(shapeOf(schema), schema);
+    else entry.overloads.push(schema);
   }
   return new Map([...byName].sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 function methodNames(include) {
   const body = readFileSync(join(include, 'ATen/core/TensorBody.h'), 'utf8');
-  return new Set([...body.matchAll(/^ {2}[\w:<>,&\s]+?\b(\w+)\((?!\*).*\) const(?: &)?;$/gm)].map((m) => m[1]));
+  const declared = [...body.matchAll(/^ {2}[\w:<>,&\s]+?\b(\w+)\((?!\*).*\) const(?: &)?;$/gm)].map((m) => m[1]);
+  return new Set([...declared, ...MORE_METHODS]);
 }
 
 function functionNames(include) {
-  const names = new Set();
+  const names = new Set(MORE_FUNCTIONS);
   for (const file of readdirSync(join(include, 'ATen/ops'))) {
     if (!/^[a-zA-Z]\w*\.h$/.test(file) || /_(native|ops|dispatch|meta)\.h$/.test(file)) continue;
     const text = readFileSync(join(include, 'ATen/ops', file), 'utf8');
-    const name = file.slice(0, -2);
-    if (new RegExp(`^inline .*\\b${name}\\(`, 'm').test(text)) names.add(name);
+    for (const [, name] of text.matchAll(/^inline [^(]*\b(\w+)\(/gm)) names.add(name);
   }
   return names;
 }
 
-const docLines = (overloads) => overloads.map((s) => s.declaration.replace(/\*\//g, '* /'));
-
-function doc(overloads, indent) {
-  const lines = docLines(overloads);
-  if (lines.length === 1) return `${indent}/** \`${lines[0]}\` */`;
-  return [`${indent}/**`, ...lines.map((l) => `${indent} * - \`${l}\``), `${indent} */`].join('\n');
+/** Operators of two tensors that take a number in place of the first; read from the code that lets them. */
+function numberFirstNames() {
+  const source = readFileSync(join(root, 'lib/tensor/dispatch.ts'), 'utf8');
+  return words(/NUMBER_FIRST = new Set\(\s*'([^']*)'/.exec(source)[1]);
 }
 
-const HEADER = `// Generated by scripts/generate-operators.mjs from the schemas of libtorch. Do not edit.
+function doc(name, overloads, indent) {
+  const schemas = overloads.map((s) => `\`${s.declaration.replace(/\*\//g, '* /')}\``);
+  const note = NOTES[camel(name)] ?? inPlaceNote(name);
+  if (note === undefined && schemas.length === 1) return `${indent}/** ${schemas[0]} */`;
+  const lines = schemas.length === 1 ? schemas : schemas.map((s) => `- ${s}`);
+  const text = note === undefined ? lines : [note, '', ...lines];
+  return [`${indent}/**`, ...text.map((line) => `${indent} * ${line}`.trimEnd()), `${indent} */`].join('\n');
+}
+
+function inPlaceNote(name) {
+  if (!/[a-z0-9]_$/.test(name)) return undefined;
+  const note = NOTES[camel(name.slice(0, -1))];
+  return note === undefined ? undefined : `In place: ${note[0].toLowerCase()}${note.slice(1)}`;
+}
+
+const header = (tuples) => `// Generated by scripts/generate-operators.mjs from the schemas of libtorch. Do not edit.
 import type { DType } from '../dtype';
 import type { Layout, MemoryFormat, Scalar } from '../schema-types';
 import type { Generator } from '../random';
 import type { Tensor } from '../tensor';
+import type { ${[...tuples.interfaces.keys()].sort().join(', ')} } from './tuples';
 `;
 
-function writeMethods(grouped, names) {
+function writeMethods(grouped, names, tuples) {
   const body = [];
   const listed = [];
-  for (const [name, overloads] of grouped) {
+  for (const [name, { overloads }] of grouped) {
     if (!names.has(name) || HAND_WRITTEN_METHODS.has(name) || name.startsWith('_')) continue;
     const usable = overloads.filter((s) => s.args[0]?.name === 'self' && s.args[0].type.startsWith('Tensor'));
-    const lines = [...new Set(usable.flatMap((s) => signatures(s, true)))];
+    const lines = [...new Set(usable.flatMap((s) => signatures(s, { asMethod: true, tuples })))];
     if (lines.length === 0) continue;
     listed.push(name);
-    body.push(doc(usable, '  '), ...lines.map((line) => `  ${camel(name)}${line};`));
+    body.push(doc(name, usable, '  '), ...lines.map((line) => `  ${camel(name)}${line};`));
   }
-  return `${HEADER}
+  return `${header(tuples)}
 /** Every operator that PyTorch has as a tensor method. */
 export interface TensorMethods {
 ${body.join('\n')}
@@ -210,27 +109,56 @@ export const METHOD_NAMES =
 `;
 }
 
-function writeFunctions(grouped, names) {
+/** Signatures of all overloads of a function, with `out` where an overload of the same arguments has it. */
+function functionLines({ overloads, outVariants }, numberFirst, tuples) {
+  const lines = overloads.flatMap((s) => {
+    const outVariant = outVariants.get(shapeOf(s));
+    const plain = signatures(s, { outVariant, tuples });
+    const ofTwoTensors = numberFirst && s.args[1]?.type === 'Tensor' && s.args[0].type === 'Tensor';
+    return ofTwoTensors ? [...plain, ...signatures(s, { outVariant, tuples, numberFirst: true })] : plain;
+  });
+  return [...new Set(lines)];
+}
+
+function writeFunctions(grouped, names, tuples) {
   const body = [];
   const renamed = [];
-  for (const [name, overloads] of grouped) {
+  const modules = new Map(MODULES.map((module) => [module, []]));
+  const numberFirst = numberFirstNames();
+  for (const [name, entry] of grouped) {
     if (!names.has(name) || HAND_WRITTEN_FUNCTIONS.has(name) || name.startsWith('_')) continue;
-    const lines = [...new Set(overloads.flatMap((s) => signatures(s, false)))];
+    const lines = functionLines(entry, numberFirst.has(name), tuples);
     if (lines.length === 0) continue;
     const key = camel(name);
     const identifier = reserved(key);
     if (identifier !== key) renamed.push(`export { ${identifier} as ${key} };`);
     const type =
       lines.length === 1 ? lines[0].replace(/\): (.*)$/, ') => $1') : `{\n${lines.map((l) => `  ${l};`).join('\n')}\n}`;
-    body.push(
-      doc(overloads, ''),
-      `${identifier === key ? 'export ' : ''}const ${identifier} = bind<${type}>('${name}');`,
-    );
+    const exported = identifier === key ? 'export ' : '';
+    body.push(doc(name, entry.overloads, ''), `${exported}const ${identifier} = bind<${type}>('${name}');`);
+    const [, module, rest] = /^(linalg|fft|special)_(\w+)$/.exec(name) ?? [];
+    if (module !== undefined) modules.get(module).push(`  ${camel(rest)}: ${key},`);
   }
-  return `${HEADER}import { bindFunction as bind } from '../dispatch';
+  const objects = [...modules].map(
+    ([module, lines]) => `/** PyTorch's \`torch.${module}\`. */\nexport const ${module} = {\n${lines.join('\n')}\n};`,
+  );
+  return `${header(tuples)}import { bindFunction as bind } from '../dispatch';
 
 ${body.join('\n')}
 ${renamed.join('\n')}
+
+${objects.join('\n\n')}
+`;
+}
+
+function writeTuples(used) {
+  const sorted = [...new Map(used.flatMap((tuples) => [...tuples.interfaces]))].sort(([a], [b]) => (a < b ? -1 : 1));
+  return `// Generated by scripts/generate-operators.mjs from the schemas of libtorch. Do not edit.
+// What operators with several named results return: arrays whose elements have names.
+import type { NamedTuple } from '../named-tuple';
+import type { Tensor } from '../tensor';
+
+${sorted.map(([, text]) => text).join('\n')}
 `;
 }
 
@@ -253,9 +181,11 @@ function readDeclarations() {
 
 const { declarations, include } = readDeclarations();
 const grouped = group(declarations.filter((d) => d.startsWith('aten::')).map(parseSchema));
+const [ofMethods, ofFunctions] = [new TupleTypes(), new TupleTypes()];
 const files = {
-  'methods.ts': writeMethods(grouped, methodNames(include)),
-  'functions.ts': writeFunctions(grouped, functionNames(include)),
+  'methods.ts': writeMethods(grouped, methodNames(include), ofMethods),
+  'functions.ts': writeFunctions(grouped, functionNames(include), ofFunctions),
+  'tuples.ts': writeTuples([ofMethods, ofFunctions]),
 };
 const check = process.argv.includes('--check');
 for (const [name, text] of Object.entries(files)) {

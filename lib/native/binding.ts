@@ -17,6 +17,9 @@ export type Token = object;
 /** A random number generator owned by C++ (type-tagged external). */
 export type NativeGenerator = object & { readonly __generator: unique symbol };
 
+/** What crosses as a number of any kind. */
+type Scalar = number | bigint | boolean | { re: number; im: number };
+
 export interface ArgumentSchema {
   name: string;
   /** The type as the schema prints it: `Tensor`, `Tensor?`, `int[]`, `SymInt[2]`, `ScalarType?`, `Scalar`, ... */
@@ -36,6 +39,8 @@ export interface OperatorSchema {
   declaration: string;
   arguments: ArgumentSchema[];
   returns: string[];
+  /** Names of the returns; empty strings where the schema names none. */
+  returnNames: string[];
   /** For each return, the index of the argument that it is (in-place and out= operators), or -1 for a new value. */
   aliases: number[];
 }
@@ -46,6 +51,9 @@ export interface NativeHooks {
   /** state[0] is set to 1 when a call makes a tensor that needs a token of its own outside scopes (big, or with a graph). */
   state: Uint32Array;
 }
+
+/** A number or boolean, null for a new dimension, '...', [start, stop, step] for a slice, or [tensor]. */
+export type NativeIndex = number | boolean | null | '...' | [Handle] | (number | null)[];
 
 export interface MemoryCounts {
   tensors: number;
@@ -65,8 +73,8 @@ export interface ReadResult {
 
 export interface Binding {
   setup(hooks: NativeHooks): void;
-  /** The libtorch version that the addon was compiled for. */
-  versions(): { torch: string };
+  /** The libtorch that the addon was compiled for, and the Node-API version that it uses. */
+  versions(): { torch: string; napi: number };
 
   // dispatch.cc: every operator, boxed
   findOperator(name: string, overload: string): OperatorId;
@@ -131,6 +139,15 @@ export interface Binding {
   /** Bytes an element takes. */
   itemSize(dtype: number): number;
 
+  /** An ArrayBuffer over the whole storage of a dense CPU tensor; it keeps the storage alive. */
+  shareStorage(handle: Handle): ArrayBuffer;
+  /** A tensor of no dimensions that is promoted as a plain number is. */
+  wrappedNumber(value: Scalar): Handle;
+
+  // indexing.cc: Python's x[...]
+  getIndex(handle: Handle, indices: NativeIndex[]): Handle;
+  setIndex(handle: Handle, indices: NativeIndex[], value: Scalar | [Handle]): void;
+
   // autograd.cc
   backward(
     tensors: Handle[],
@@ -171,7 +188,15 @@ export interface Binding {
   deviceCount(): number;
   synchronize(device: string): void;
   emptyCache(): void;
-  deviceMemory(device: string): { allocated: number; reserved: number; peakAllocated: number };
+  deviceMemory(device: string): { allocated: number; reserved: number; peakAllocated: number; peakReserved: number };
+  resetPeakMemory(device: string): void;
+  /** Bytes of the device itself. */
+  freeMemory(device: string): { free: number; total: number };
+  currentDevice(): number;
+  setDevice(device: string): void;
+  /** c10::ScalarType of tensors made without a dtype. */
+  defaultDtype(): number;
+  setDefaultDtype(dtype: number): void;
   getNumThreads(): number;
   setNumThreads(count: number): void;
 }

@@ -1,9 +1,13 @@
 import { describe, TorchBindError } from '../errors';
 import type { Handle, Token } from '../native/binding';
 import { native } from '../native/native';
-import { dtypeFromCode, typedArrayOf } from './dtype';
-import type { DType, TypedArray } from './dtype';
+import type { TensorConversions } from './conversions';
+import { dtypeFromCode } from './dtype';
+import type { DType } from './dtype';
 import type { TensorMethods } from './generated/methods';
+import type { TensorIndexing } from './indexing';
+import type { TensorInterop } from './interop';
+import type { TensorProperties } from './properties';
 import type { Complex, Layout } from './schema-types';
 import { format } from './print';
 import { place, takeOwnFlag } from './scope';
@@ -11,16 +15,6 @@ import type { Scope } from './scope';
 
 /** Nested arrays of a tensor's values; a lone value for a tensor without dimensions. */
 export type NestedValues = number | bigint | boolean | Complex | NestedValues[];
-
-/** What `to()` changes. */
-export interface ToOptions {
-  dtype?: DType;
-  device?: string;
-  /** Copy even where nothing changes. Default false. */
-  copy?: boolean;
-  /** Let a copy from pinned memory run beside the program. Default false. */
-  nonBlocking?: boolean;
-}
 
 /** What `backward()` takes beside the gradient. */
 export interface BackwardOptions {
@@ -181,25 +175,6 @@ export class Tensor {
     );
   }
 
-  /** The value of a one-element tensor; int64 values that are no safe integers come as bigint. */
-  item(): number | bigint | boolean | Complex {
-    const value = native().item(unwrap(this, 'item'));
-    return Array.isArray(value) ? { re: value[0], im: value[1] } : value;
-  }
-
-  /** All values as nested arrays, row by row (PyTorch's `tolist`). */
-  tolist(): NestedValues {
-    return nest(this.shape, valuesOf(this));
-  }
-
-  /**
-   * A copy of all elements in row-major order. float16, bfloat16 and complex32 come as their bits in a Uint16Array,
-   * float8 in a Uint8Array, bool as 0 and 1 in a Uint8Array, int64 in a BigInt64Array, complex as (re, im) pairs.
-   */
-  toTypedArray(): TypedArray {
-    return typedArrayOf(this.dtype, native().toArrayBuffer(unwrap(this, 'toTypedArray')));
-  }
-
   /** Frees the memory now. Doing so twice does nothing; any other use afterwards is an error. */
   dispose(): void {
     if (this.handle === 0) return;
@@ -231,55 +206,7 @@ export class Tensor {
 }
 
 // eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging -- see the class
-export interface Tensor extends TensorMethods {
-  /** A tensor of another dtype or on another device; itself where nothing changes (PyTorch's `Tensor.to`). */
-  to(dtypeOrDevice: DType | (string & {}), options?: ToOptions): Tensor;
-  to(options: ToOptions): Tensor;
-  to(other: Tensor, options?: ToOptions): Tensor;
-  /** The tensor on the CPU. */
-  cpu(): Tensor;
-  /** The tensor on a CUDA device; the current one without an index. */
-  cuda(index?: number): Tensor;
-  /** Transpose of the last two dimensions (PyTorch's `Tensor.mT`). */
-  readonly mT: Tensor;
-}
-
-/** Half precision, float8 and complex32 as types that JavaScript can read. */
-function widen(tensor: Tensor): Tensor {
-  const dtype = tensor.dtype;
-  if (dtype === 'float16' || dtype === 'bfloat16' || dtype.startsWith('float8')) return tensor.detach().to('float32');
-  if (dtype === 'complex32') return tensor.detach().to('complex64');
-  return tensor;
-}
-
-/** Values in row-major order as JavaScript's own types. */
-function valuesOf(tensor: Tensor): (number | bigint | boolean | Complex)[] {
-  const dtype = tensor.dtype;
-  const data = widen(tensor).toTypedArray() as ArrayLike<number | bigint>;
-  if (dtype === 'bool') return Array.from(data, (value) => value !== 0);
-  if (dtype.startsWith('complex')) {
-    return Array.from({ length: data.length / 2 }, (_, i) => ({
-      re: Number(data[2 * i]),
-      im: Number(data[2 * i + 1]),
-    }));
-  }
-  return Array.from(data, (value) => (typeof value === 'bigint' && isSafe(value) ? Number(value) : value));
-}
-
-function isSafe(value: bigint): boolean {
-  return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER;
-}
-
-function nest(shape: number[], values: (number | bigint | boolean | Complex)[]): NestedValues {
-  if (shape.length === 0) return values[0]!;
-  let rows: NestedValues[] = values;
-  for (let d = shape.length - 1; d > 0; d--) {
-    const size = shape[d]!;
-    const count = shape.slice(0, d).reduce((a, b) => a * b, 1);
-    rows = Array.from({ length: count }, (_, i) => rows.slice(i * size, (i + 1) * size));
-  }
-  return rows;
-}
+export interface Tensor extends TensorMethods, TensorConversions, TensorIndexing, TensorInterop, TensorProperties {}
 
 /** @internal A Tensor for a handle that native code has just made. */
 export function wrap(handle: Handle): Tensor {

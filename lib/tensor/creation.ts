@@ -1,11 +1,14 @@
 import { checkOptions, describe, TorchBindError } from '../errors';
 import { native } from '../native/native';
-import { checkDType, dtypeCode, dtypeOfTypedArray, itemSize, typedArrayOf } from './dtype';
+import { checkDType, dtypeCode, dtypeOfTypedArray, itemSize } from './dtype';
 import type { DType } from './dtype';
-import { isComplex, Operator } from './operator';
+import { getDefaultDtype } from './dtype-info';
+import { Operator } from './operator';
 import type { Generator } from './random';
-import type { Complex, Scalar } from './schema-types';
+import type { Scalar } from './schema-types';
 import { Tensor, wrap } from './tensor';
+import { fromNested, viewOf } from './values';
+import type { TensorData } from './values';
 
 /** Options of functions that make tensors. */
 export interface TensorOptions {
@@ -193,9 +196,6 @@ export function randperm(n: number, options: RandomOptions = {}): Tensor {
   return finish(made as Tensor, options);
 }
 
-/** Values for `tensor()`: a number, nested arrays of numbers, or a typed array. */
-export type TensorData = Scalar | ArrayBufferView | readonly TensorData[];
-
 /**
  * A new tensor with a copy of the values (PyTorch's `torch.tensor`).
  *
@@ -207,17 +207,32 @@ export function tensor(data: TensorData | Tensor, options: TensorOptions = {}): 
   if (data instanceof Tensor) {
     return finish(data.detach().to({ ...conversion(options), copy: true }), options);
   }
-  if (ArrayBuffer.isView(data)) return finish(fromTypedArray(data).to(conversion(options)), options);
-  const { shape, values } = flatten(data);
-  const inferred = inferDType(values);
-  // The values are laid down in the wanted dtype where JavaScript has a typed array for it: no detour, no rounding twice.
-  const direct =
-    options.dtype !== undefined && WRITABLE.has(options.dtype) && !values.some(isComplex) ? options.dtype : inferred;
-  const made = wrap(native().fromTypedArray(fill(values, direct), shape, dtypeCode[direct]));
-  return finish(
-    made.to({ dtype: options.dtype ?? inferred, ...(options.device === undefined ? {} : { device: options.device }) }),
-    options,
-  );
+  const view = viewOf(data);
+  const made = view === undefined ? fromNested(data, options.dtype, 'tensor()') : fromTypedArray(view);
+  return finish(settle(made, options.dtype ?? made.dtype, options.device), options);
+}
+
+/** The tensor in the dtype and on the device that were asked for; what it was before is freed. */
+function settle(made: Tensor, dtype: DType, device: string | undefined): Tensor {
+  const result = made.to({ dtype, ...(device === undefined ? {} : { device }) });
+  if (result !== made) made.dispose();
+  return result;
+}
+
+/** A tensor of the values, which is the argument itself where that is a tensor already (PyTorch's `torch.as_tensor`). */
+export function asTensor(data: TensorData | Tensor, options: TensorOptions = {}): Tensor {
+  checkCommon(options, TENSOR_OPTIONS, 'asTensor()');
+  return data instanceof Tensor ? data.to(conversion(options)) : tensor(data, options);
+}
+
+/** A tensor without dimensions; of the default dtype where none is given (PyTorch's `torch.scalar_tensor`). */
+export function scalarTensor(value: Scalar, options: TensorOptions = {}): Tensor {
+  return tensor(value, { dtype: getDefaultDtype(), ...options });
+}
+
+/** Whether a value is a Tensor (PyTorch's `torch.is_tensor`). */
+export function isTensor(value: unknown): value is Tensor {
+  return value instanceof Tensor;
 }
 
 function conversion(options: TensorOptions): { dtype?: DType; device?: string } {
@@ -227,98 +242,25 @@ function conversion(options: TensorOptions): { dtype?: DType; device?: string } 
   };
 }
 
-const WRITABLE: ReadonlySet<DType> = new Set<DType>([
-  'float32',
-  'float64',
-  'int64',
-  'int32',
-  'int16',
-  'int8',
-  'uint8',
-  'bool',
-]);
-
-function flatten(data: unknown): { shape: number[]; values: unknown[] } {
-  if (!Array.isArray(data)) {
-    checkValue(data);
-    return { shape: [], values: [data] };
-  }
-  const shape: number[] = [data.length];
-  let level: unknown[] = data;
-  while (Array.isArray(level[0])) {
-    const size = level[0].length;
-    for (const row of level) checkRow(row, size, shape.length);
-    shape.push(size);
-    level = level.flat(1);
-  }
-  // Not forEach, which would walk through the holes of a sparse array in silence.
-  for (const value of level) checkValue(value);
-  return { shape, values: level };
-}
-
-function checkRow(row: unknown, size: number, depth: number): void {
-  if (Array.isArray(row) && row.length === size) return;
-  throw new TorchBindError(
-    `tensor(): rows at depth ${depth} differ in length; all must have ${size} elements.`,
-    'ERR_TORCHBIND_INVALID_ARGUMENT',
-  );
-}
-
-function checkValue(value: unknown): void {
-  const type = typeof value;
-  if (type === 'number' || type === 'bigint' || type === 'boolean' || isComplex(value)) return;
-  throw new TorchBindError(
-    `tensor(): expected numbers but received ${describe(value)}.`,
-    'ERR_TORCHBIND_INVALID_ARGUMENT',
-  );
-}
-
-function inferDType(values: readonly unknown[]): DType {
-  if (values.length === 0) return 'float32';
-  if (values.some(isComplex)) return 'complex64';
-  if (values.every((value) => typeof value === 'boolean')) return 'bool';
-  const integral = values.every((value) => typeof value !== 'number' || Number.isSafeInteger(value));
-  return integral ? 'int64' : 'float32';
-}
-
-function fill(values: readonly unknown[], dtype: DType): ArrayBufferView {
-  if (dtype === 'complex64') {
-    const pairs = values.flatMap((value) =>
-      isComplex(value) ? [value.re, (value as Complex).im] : [Number(value), 0],
-    );
-    return Float32Array.from(pairs);
-  }
-  if (dtype === 'int64') {
-    return BigInt64Array.from(values as (number | bigint | boolean)[], (value) => toBigInt(value));
-  }
-  if (dtype === 'bool') return Uint8Array.from(values, (value) => (value ? 1 : 0));
-  const array = typedArrayOf(dtype, new ArrayBuffer(values.length * itemSize(dtype)));
-  values.forEach((value, i) => (array[i] = Number(value)));
-  return array;
-}
-
-function toBigInt(value: number | bigint | boolean): bigint {
-  if (typeof value !== 'number') return BigInt.asIntN(64, BigInt(value));
-  if (!Number.isFinite(value)) {
-    throw new TorchBindError(`tensor(): ${value} has no int64 value.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
-  }
-  return BigInt(Math.trunc(value));
-}
-
 /**
- * A tensor with a copy of a typed array's elements.
+ * A tensor with a copy of a typed array's elements, or of a buffer's bytes (PyTorch's `torch.frombuffer`, which does not copy).
  *
  * @param shape default: one dimension
  * @param dtype default: that of the elements; give float16 or bfloat16 for a Uint16Array of their bits
  */
-export function fromTypedArray(data: ArrayBufferView, shape?: readonly number[], dtype?: DType): Tensor {
-  if (!ArrayBuffer.isView(data)) {
+export function fromTypedArray(
+  data: ArrayBufferView | ArrayBufferLike,
+  shape?: readonly number[],
+  dtype?: DType,
+): Tensor {
+  const view = viewOf(data);
+  if (view === undefined) {
     throw new TorchBindError(
-      `fromTypedArray(): expected a typed array but received ${describe(data)}.`,
+      `fromTypedArray(): expected a typed array or an ArrayBuffer but received ${describe(data)}.`,
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   }
-  const type = dtype === undefined ? dtypeOfTypedArray(data) : checkDType(dtype, 'fromTypedArray()');
-  const sizes = shape ?? [data.byteLength / itemSize(type)];
-  return wrap(native().fromTypedArray(data, [...sizes], dtypeCode[type]));
+  const type = dtype === undefined ? dtypeOfTypedArray(view) : checkDType(dtype, 'fromTypedArray()');
+  const sizes = shape ?? [view.byteLength / itemSize(type)];
+  return wrap(native().fromTypedArray(view, [...sizes], dtypeCode[type]));
 }

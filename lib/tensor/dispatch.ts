@@ -1,8 +1,9 @@
 import { closest, describe, TorchBindError } from '../errors';
 import { native } from '../native/native';
-import { Tensor } from './core';
+import { Tensor, wrap } from './core';
 import { bindArguments, isOptions, Operator } from './operator';
 import { isDType } from './dtype';
+import { isScalar } from './schema-types';
 
 /** Overload names by operator: `aten::add` -> ['Tensor', 'Scalar', 'out', ...]. */
 let overloadNames: Map<string, string[]> | undefined;
@@ -104,7 +105,8 @@ export class OverloadSet {
     const plan = key === '' ? undefined : this.plans.get(key);
     if (plan !== undefined) return plan.operator.call(plan.place(args, options));
     const [operator, bound] = this.choose(args);
-    if (key !== '' && startsWith(bound, args, count)) this.plans.set(key, new Plan(operator, Object.keys(options)));
+    if (key !== '' && !Array.isArray(options['out']) && startsWith(bound, args, count))
+      this.plans.set(key, new Plan(operator, Object.keys(options)));
     return operator.call(bound);
   }
 
@@ -114,6 +116,8 @@ export class OverloadSet {
       const bound = bindArguments(operator, args);
       if (bound !== undefined) return [operator, bound];
     }
+    const withTensor = numberFirst(this.name, args);
+    if (withTensor !== undefined) return this.choose(withTensor);
     this.mismatch(args);
   }
 
@@ -153,6 +157,20 @@ export class OverloadSet {
       'ERR_TORCHBIND_UNKNOWN_OPERATOR',
     );
   }
+}
+
+/** Operators of two tensors that take a number in place of the first, as PyTorch's functions do: `sub(1, x)`. */
+const NUMBER_FIRST = new Set(
+  'add sub subtract mul multiply div divide true_divide floor_divide remainder fmod pow atan2 arctan2 eq ne lt le gt ge not_equal less less_equal greater greater_equal maximum minimum fmax fmin copysign hypot logaddexp logaddexp2 xlogy bitwise_and bitwise_or bitwise_xor logical_and logical_or logical_xor'
+    .split(' ')
+    .map((name) => `aten::${name}`),
+);
+
+/** `sub(1, x)` with the number as a tensor that is promoted as a number; undefined where that is not the case. */
+function numberFirst(name: string, args: readonly unknown[]): unknown[] | undefined {
+  const [first, second, ...rest] = args;
+  if (!NUMBER_FIRST.has(name) || !isScalar(first) || !(second instanceof Tensor)) return undefined;
+  return [wrap(native().wrappedNumber(first)), second, ...rest];
 }
 
 function describeArgument(value: unknown): string {
@@ -233,12 +251,23 @@ export function overloadSet(name: string): OverloadSet {
 
 /** @internal A function that calls an aten operator by its base name. `F` is its type, from the schemas. */
 export function bindFunction<F>(name: string): F {
-  const set = overloadSet(`aten::${name}`);
+  let set: OverloadSet | undefined;
   const call = (...args: unknown[]): unknown => {
+    set ??= overloadSet(`aten::${name}`);
     if (args.length === 1) return set.call1(args[0]);
     return args.length === 2 ? set.call2(args[0], args[1]) : set.call(args);
   };
   return call as F;
+}
+
+/** @internal A method that calls an aten operator with the tensor as its first argument. */
+export function bindMethod(name: string): (this: Tensor, ...args: unknown[]) => unknown {
+  let set: OverloadSet | undefined;
+  return function (...args) {
+    set ??= overloadSet(`aten::${name}`);
+    if (args.length === 0) return set.call1(this);
+    return args.length === 1 ? set.call2(this, args[0]) : set.call([this, ...args]);
+  };
 }
 
 /** One overload of an operator, with arguments in schema order or named in trailing options. */

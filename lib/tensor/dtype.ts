@@ -20,6 +20,11 @@ const CODES = {
   bfloat16: 15,
   quint4x2: 16,
   quint2x4: 17,
+  bits1x8: 18,
+  bits2x4: 19,
+  bits4x2: 20,
+  bits8: 21,
+  bits16: 22,
   float8_e5m2: 23,
   float8_e4m3fn: 24,
   float8_e5m2fnuz: 25,
@@ -27,6 +32,20 @@ const CODES = {
   uint16: 27,
   uint32: 28,
   uint64: 29,
+  uint1: 30,
+  uint2: 31,
+  uint3: 32,
+  uint4: 33,
+  uint5: 34,
+  uint6: 35,
+  uint7: 36,
+  int1: 37,
+  int2: 38,
+  int3: 39,
+  int4: 40,
+  int5: 41,
+  int6: 42,
+  int7: 43,
   float8_e8m0fnu: 44,
   float4_e2m1fn_x2: 45,
 } as const;
@@ -65,6 +84,25 @@ const ITEM_SIZES: Readonly<Record<DType, number>> = {
   uint16: 2,
   uint32: 4,
   uint64: 8,
+  bits1x8: 1,
+  bits2x4: 1,
+  bits4x2: 1,
+  bits8: 1,
+  bits16: 2,
+  uint1: 1,
+  uint2: 1,
+  uint3: 1,
+  uint4: 1,
+  uint5: 1,
+  uint6: 1,
+  uint7: 1,
+  int1: 1,
+  int2: 1,
+  int3: 1,
+  int4: 1,
+  int5: 1,
+  int6: 1,
+  int7: 1,
   float8_e8m0fnu: 1,
   float4_e2m1fn_x2: 1,
 };
@@ -97,6 +135,15 @@ export function itemSize(dtype: DType): number {
   return ITEM_SIZES[dtype];
 }
 
+const INTEGRAL: ReadonlySet<DType> = new Set<DType>([
+  ...(['uint8', 'int8', 'uint16', 'int16', 'uint32', 'int32', 'uint64', 'int64'] as const),
+]);
+
+/** Whether elements are whole numbers; bool is not among them. */
+export function isIntegral(dtype: DType): boolean {
+  return INTEGRAL.has(dtype);
+}
+
 /** What `toTypedArray` gives. Half precision and float8 come as their bits, complex numbers as pairs. */
 export type TypedArray =
   | Float32Array
@@ -110,36 +157,47 @@ export type TypedArray =
   | Int8Array
   | Uint8Array;
 
-/** A typed array of the dtype's elements over all of `buffer`. */
-export function typedArrayOf(dtype: DType, buffer: ArrayBuffer): TypedArray {
+/** A typed array of the dtype's elements over all of `buffer`, or over some of its bytes. */
+export function typedArrayOf(dtype: DType, buffer: ArrayBuffer, offset = 0, nbytes = buffer.byteLength): TypedArray {
+  const type = arrayType(dtype);
+  return new type(buffer, offset, nbytes / type.BYTES_PER_ELEMENT);
+}
+
+interface TypedArrayType {
+  new (buffer: ArrayBuffer, offset: number, length: number): TypedArray;
+  readonly BYTES_PER_ELEMENT: number;
+}
+
+function arrayType(dtype: DType): TypedArrayType {
   switch (dtype) {
     case 'float32':
     case 'complex64':
-      return new Float32Array(buffer);
+      return Float32Array;
     case 'float64':
     case 'complex128':
-      return new Float64Array(buffer);
+      return Float64Array;
     case 'int64':
-      return new BigInt64Array(buffer);
+      return BigInt64Array;
     case 'uint64':
-      return new BigUint64Array(buffer);
+      return BigUint64Array;
     case 'int32':
     case 'qint32':
-      return new Int32Array(buffer);
+      return Int32Array;
     case 'uint32':
-      return new Uint32Array(buffer);
+      return Uint32Array;
     case 'int16':
-      return new Int16Array(buffer);
+      return Int16Array;
     case 'uint16':
+    case 'bits16':
     case 'float16':
     case 'bfloat16':
     case 'complex32':
-      return new Uint16Array(buffer);
+      return Uint16Array;
     case 'int8':
     case 'qint8':
-      return new Int8Array(buffer);
+      return Int8Array;
     default:
-      return new Uint8Array(buffer);
+      return Uint8Array;
   }
 }
 
@@ -154,6 +212,7 @@ export function dtypeOfTypedArray(array: ArrayBufferView): DType {
   if (array instanceof Int16Array) return 'int16';
   if (array instanceof Uint16Array) return 'uint16';
   if (array instanceof Int8Array) return 'int8';
-  if (array instanceof Uint8Array || array instanceof Uint8ClampedArray) return 'uint8';
+  if (array instanceof Uint8Array || array instanceof Uint8ClampedArray || array instanceof DataView) return 'uint8';
+  if (Object.prototype.toString.call(array) === '[object Float16Array]') return 'float16';
   throw new TorchBindError(`Expected a typed array but received ${describe(array)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
 }

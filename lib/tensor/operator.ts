@@ -3,8 +3,9 @@ import type { ArgumentSchema, OperatorId } from '../native/binding';
 import { native } from '../native/native';
 import { Tensor, unwrap } from './core';
 import { dtypeFromCode, isDType } from './dtype';
+import { tupleClass } from './named-tuple';
 import { Generator } from './random';
-import type { Complex } from './schema-types';
+import { isComplex, isScalar } from './schema-types';
 import { isPlainObject, place, takeOwnFlag } from './scope';
 
 /** One argument of an operator: how to recognise values for it, and its name in JavaScript. */
@@ -62,6 +63,8 @@ export class Operator {
   readonly declaration: string;
   readonly parameters: readonly Parameter[];
   private readonly returns: readonly string[];
+  /** The class of several results that have names. */
+  private readonly tuple: (new () => unknown[]) | undefined;
   private readonly aliases: readonly number[];
   /** The usual case: one new tensor. */
   private readonly givesTensor: boolean;
@@ -75,6 +78,8 @@ export class Operator {
     this.declaration = schema.declaration;
     this.parameters = schema.arguments.map(parseParameter);
     this.returns = schema.returns;
+    const named = schema.returns.length > 1 && schema.returnNames.every((name) => name !== '');
+    this.tuple = named ? tupleClass(schema.returnNames.map(camelCase)) : undefined;
     this.aliases = schema.aliases;
     this.givesTensor = schema.returns.length === 1 && schema.returns[0] === 'Tensor' && schema.aliases[0] === -1;
   }
@@ -87,6 +92,11 @@ export class Operator {
   /** Where the argument of a name stands, PyTorch's or in camelCase; -1 where there is none. */
   indexOf(name: string): number {
     return this.parameters.findIndex((parameter) => parameter.key === name || parameter.name === name);
+  }
+
+  /** Where the tensors stand that it writes into. */
+  get outputs(): readonly number[] {
+    return this.parameters.flatMap((parameter, i) => (parameter.isOut ? [i] : []));
   }
 
   /** Calls it with arguments in schema order; tensors as tensors, `undefined` for a default. */
@@ -118,7 +128,9 @@ export class Operator {
     if (this.returns.length === 0) return undefined;
     const own = takeOwnFlag();
     if (this.returns.length === 1) return this.result(raw, 0, args, own);
-    return (raw as unknown[]).map((value, i) => this.result(value, i, args, own));
+    const results = this.tuple === undefined ? [] : new this.tuple();
+    for (let i = 0; i < this.returns.length; i++) results.push(this.result((raw as unknown[])[i], i, args, own));
+    return results;
   }
 
   private result(raw: unknown, index: number, args: readonly unknown[], own: boolean): unknown {
@@ -164,10 +176,6 @@ function isInteger(value: unknown): boolean {
   return typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value));
 }
 
-export function isComplex(value: unknown): value is Complex {
-  return isPlainObject(value) && typeof value['re'] === 'number' && typeof value['im'] === 'number';
-}
-
 function matchesItem(base: string, value: unknown): boolean {
   switch (base) {
     case 'tensor':
@@ -181,7 +189,7 @@ function matchesItem(base: string, value: unknown): boolean {
     case 'bool':
       return typeof value === 'boolean';
     case 'scalar':
-      return typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean' || isComplex(value);
+      return isScalar(value);
     case 'scalartype':
       return isDType(value);
     case 'generator':
@@ -229,15 +237,26 @@ export function bindArguments(operator: Operator, args: readonly unknown[]): unk
   if (options !== undefined) {
     for (const [key, value] of Object.entries(options)) {
       const index = operator.indexOf(key);
-      if (index < positional.length) return undefined;
-      while (bound.length < index) bound.push(undefined);
-      bound[index] = value;
+      const places = index < 0 && key === 'out' ? outputPlaces(operator, value) : [[index, value] as const];
+      for (const [place, item] of places) {
+        if (place < positional.length) return undefined;
+        while (bound.length < place) bound.push(undefined);
+        bound[place] = item;
+      }
     }
   }
   for (let i = 0; i < parameters.length; i++) {
     if (!matches(parameters[i]!, bound[i])) return undefined;
   }
   return bound;
+}
+
+/** `out` of an operator that gives its outputs names: one tensor, or an array of them in order, as in Python. */
+function outputPlaces(operator: Operator, value: unknown): (readonly [number, unknown])[] {
+  const outputs = operator.outputs;
+  const values = Array.isArray(value) ? (value as unknown[]) : [value];
+  if (outputs.length === 0 || outputs.length !== values.length) return [[-1, value]];
+  return outputs.map((place, i) => [place, values[i]]);
 }
 
 /** `x.view(2, 3)` for `x.view([2, 3])`, where a list of sizes is the last positional argument. */

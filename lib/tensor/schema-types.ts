@@ -15,3 +15,13 @@ export type Layout = 'strided' | 'sparse_coo' | 'sparse_csr' | 'sparse_csc' | 's
 
 /** PyTorch's `torch.memory_format`. */
 export type MemoryFormat = 'contiguous_format' | 'preserve_format' | 'channels_last' | 'channels_last_3d';
+
+export function isComplex(value: unknown): value is Complex {
+  if (value === null || typeof value !== 'object') return false;
+  const { re, im } = value as Partial<Complex>;
+  return typeof re === 'number' && typeof im === 'number';
+}
+
+export function isScalar(value: unknown): value is Scalar {
+  return typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean' || isComplex(value);
+}

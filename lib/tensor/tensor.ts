@@ -1,71 +1,33 @@
-import { describe, TorchBindError } from '../errors';
 import { Tensor, unwrap, wrap, wrapOptional } from './core';
-import type { ToOptions } from './core';
-import { overloadSet } from './dispatch';
-import { isDType } from './dtype';
+import { conversions } from './conversions';
+import { bindMethod } from './dispatch';
 import { METHOD_NAMES } from './generated/methods';
-import { camelCase, Operator } from './operator';
+import { indexing } from './indexing';
+import { interop } from './interop';
+import { camelCase } from './operator';
+import { properties } from './properties';
 
-/** Gives Tensor its operators. Each is looked up in libtorch when it is first called. */
+/** Puts methods and getters on every tensor, hidden from enumeration as a class's own are. */
+function attach(members: object): void {
+  for (const [key, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(members))) define(key, descriptor);
+  for (const key of Object.getOwnPropertySymbols(members)) {
+    define(key, Object.getOwnPropertyDescriptor(members, key)!);
+  }
+}
+
+function define(key: string | symbol, descriptor: PropertyDescriptor): void {
+  Object.defineProperty(Tensor.prototype, key, { ...descriptor, enumerable: false });
+}
+
+/** Each operator is looked up in libtorch when it is first called. */
 function attachOperators(): void {
   for (const name of METHOD_NAMES.split(' ')) {
-    const set = overloadSet(`aten::${name}`);
-    Object.defineProperty(Tensor.prototype, camelCase(name), {
-      value(this: Tensor, ...args: unknown[]): unknown {
-        if (args.length === 0) return set.call1(this);
-        return args.length === 1 ? set.call2(this, args[0]) : set.call([this, ...args]);
-      },
-      writable: true,
-      configurable: true,
-    });
+    define(camelCase(name), { value: bindMethod(name), writable: true, configurable: true });
   }
-}
-
-let toOperator: Operator | undefined;
-
-function to(this: Tensor, target: string | Tensor | ToOptions, options: ToOptions = {}): Tensor {
-  toOperator ??= new Operator('aten::to', 'dtype_layout');
-  const { dtype, device, nonBlocking = false, copy = false } = { ...options, ...conversion(target) };
-  if (dtype !== undefined && !isDType(dtype)) {
-    throw new TorchBindError(`to(): ${describe(dtype)} is not a dtype.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
-  }
-  return toOperator.call([this, dtype, undefined, device ?? this.device, undefined, nonBlocking, copy]) as Tensor;
-}
-
-function conversion(target: string | Tensor | ToOptions): ToOptions {
-  if (target instanceof Tensor) return { dtype: target.dtype, device: target.device };
-  if (typeof target === 'string') return isDType(target) ? { dtype: target } : { device: target };
-  if (target !== null && typeof target === 'object') return target;
-  throw new TorchBindError(
-    `to(): expected a dtype, a device or options but received ${describe(target)}.`,
-    'ERR_TORCHBIND_INVALID_ARGUMENT',
-  );
 }
 
 attachOperators();
-Object.defineProperties(Tensor.prototype, {
-  to: { value: to, writable: true, configurable: true },
-  cpu: {
-    value(this: Tensor): Tensor {
-      return this.to({ device: 'cpu' });
-    },
-    writable: true,
-    configurable: true,
-  },
-  cuda: {
-    value(this: Tensor, index?: number): Tensor {
-      return this.to({ device: index === undefined ? 'cuda' : `cuda:${index}` });
-    },
-    writable: true,
-    configurable: true,
-  },
-  mT: {
-    get(this: Tensor): Tensor {
-      return this.transpose(-2, -1);
-    },
-    configurable: true,
-  },
-});
+for (const members of [conversions, indexing, interop, properties]) attach(members);
 
 export { Tensor, unwrap, wrap, wrapOptional };
-export type { BackwardOptions, NestedValues, ToOptions } from './core';
+export type { BackwardOptions, NestedValues } from './core';

@@ -3,146 +3,211 @@ import type { DType } from '../dtype';
 import type { Layout, MemoryFormat, Scalar } from '../schema-types';
 import type { Generator } from '../random';
 import type { Tensor } from '../tensor';
+import type { ATau, EigenvaluesEigenvectors, GradInputGradWeightGradBias, GradSelfGradGrid, HistBinEdges, HistBinEdgesList, InverseInfo, LDPivots, LDPivotsInfo, LInfo, LUPivots, LUPivotsInfo, MantissaExponent, MinMax, OutputBuffer, OutputIsTarget, OutputMask, OutputTotalWeight, PLU, QR, ResultInfo, SignLogabsdet, SolutionClonedCoefficient, SolutionResidualsRankSingularValues, USV, USVh, ValuesIndices } from './tuples';
 import { bindFunction as bind } from '../dispatch';
 
-/** `aten::abs(Tensor self) -> Tensor` */
-export const abs = bind<(self: Tensor) => Tensor>('abs');
+/**
+ * Absolute values; of complex numbers, their magnitudes.
+ *
+ * `aten::abs(Tensor self) -> Tensor`
+ */
+export const abs = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('abs');
+/**
+ * In place: absolute values; of complex numbers, their magnitudes.
+ *
+ * `aten::abs_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const abs_ = bind<(self: Tensor) => Tensor>('abs_');
 /** `aten::absolute(Tensor self) -> Tensor` */
-export const absolute = bind<(self: Tensor) => Tensor>('absolute');
+export const absolute = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('absolute');
 /** `aten::acos(Tensor self) -> Tensor` */
-export const acos = bind<(self: Tensor) => Tensor>('acos');
+export const acos = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('acos');
+/** `aten::acos_(Tensor(a!) self) -> Tensor(a!)` */
+export const acos_ = bind<(self: Tensor) => Tensor>('acos_');
 /** `aten::acosh(Tensor self) -> Tensor` */
-export const acosh = bind<(self: Tensor) => Tensor>('acosh');
+export const acosh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('acosh');
+/** `aten::acosh_(Tensor(a!) self) -> Tensor(a!)` */
+export const acosh_ = bind<(self: Tensor) => Tensor>('acosh_');
 /** `aten::adaptive_avg_pool1d(Tensor self, int[1] output_size) -> Tensor` */
-export const adaptiveAvgPool1d = bind<(self: Tensor, outputSize: readonly number[] | number) => Tensor>('adaptive_avg_pool1d');
+export const adaptiveAvgPool1d = bind<(self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('adaptive_avg_pool1d');
 /** `aten::adaptive_avg_pool2d(Tensor self, SymInt[2] output_size) -> Tensor` */
-export const adaptiveAvgPool2d = bind<(self: Tensor, outputSize: readonly number[] | number) => Tensor>('adaptive_avg_pool2d');
+export const adaptiveAvgPool2d = bind<(self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('adaptive_avg_pool2d');
 /** `aten::adaptive_avg_pool3d(Tensor self, SymInt[3] output_size) -> Tensor` */
-export const adaptiveAvgPool3d = bind<(self: Tensor, outputSize: readonly number[] | number) => Tensor>('adaptive_avg_pool3d');
+export const adaptiveAvgPool3d = bind<(self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('adaptive_avg_pool3d');
 /** `aten::adaptive_max_pool1d(Tensor self, int[1] output_size) -> (Tensor, Tensor)` */
 export const adaptiveMaxPool1d = bind<(self: Tensor, outputSize: readonly number[] | number) => [Tensor, Tensor]>('adaptive_max_pool1d');
 /** `aten::adaptive_max_pool2d(Tensor self, int[2] output_size) -> (Tensor, Tensor)` */
-export const adaptiveMaxPool2d = bind<(self: Tensor, outputSize: readonly number[] | number) => [Tensor, Tensor]>('adaptive_max_pool2d');
+export const adaptiveMaxPool2d = bind<(self: Tensor, outputSize: readonly number[] | number, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('adaptive_max_pool2d');
 /** `aten::adaptive_max_pool2d_backward(Tensor grad_output, Tensor self, Tensor indices) -> Tensor` */
-export const adaptiveMaxPool2dBackward = bind<(gradOutput: Tensor, self: Tensor, indices: Tensor) => Tensor>('adaptive_max_pool2d_backward');
+export const adaptiveMaxPool2dBackward = bind<(gradOutput: Tensor, self: Tensor, indices: Tensor, options?: { out?: Tensor }) => Tensor>('adaptive_max_pool2d_backward');
 /** `aten::adaptive_max_pool3d(Tensor self, int[3] output_size) -> (Tensor, Tensor)` */
-export const adaptiveMaxPool3d = bind<(self: Tensor, outputSize: readonly number[] | number) => [Tensor, Tensor]>('adaptive_max_pool3d');
+export const adaptiveMaxPool3d = bind<(self: Tensor, outputSize: readonly number[] | number, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('adaptive_max_pool3d');
 /** `aten::adaptive_max_pool3d_backward(Tensor grad_output, Tensor self, Tensor indices) -> Tensor` */
-export const adaptiveMaxPool3dBackward = bind<(gradOutput: Tensor, self: Tensor, indices: Tensor) => Tensor>('adaptive_max_pool3d_backward');
+export const adaptiveMaxPool3dBackward = bind<(gradOutput: Tensor, self: Tensor, indices: Tensor, options?: { out?: Tensor }) => Tensor>('adaptive_max_pool3d_backward');
 /**
+ * Sum of two tensors, or of a tensor and a number; `alpha` multiplies the second first.
+ *
  * - `aten::add.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
  * - `aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
  */
 export const add = bind<{
-  (self: Tensor, other: Scalar, options?: { alpha?: Scalar }): Tensor;
-  (self: Tensor, other: Scalar, alpha?: Scalar): Tensor;
-  (self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Tensor;
+  (self: Tensor, other: Scalar, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, other: Scalar, alpha?: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
 }>('add');
 /** `aten::addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
-export const addbmm = bind<(self: Tensor, batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }) => Tensor>('addbmm');
+export const addbmm = bind<(self: Tensor, batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }) => Tensor>('addbmm');
 /** `aten::addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor` */
-export const addcdiv = bind<(self: Tensor, tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }) => Tensor>('addcdiv');
+export const addcdiv = bind<(self: Tensor, tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar; out?: Tensor }) => Tensor>('addcdiv');
 /** `aten::addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor` */
-export const addcmul = bind<(self: Tensor, tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }) => Tensor>('addcmul');
+export const addcmul = bind<(self: Tensor, tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar; out?: Tensor }) => Tensor>('addcmul');
 /**
+ * `beta * self + alpha * (mat1 @ mat2)` in one step.
+ *
  * - `aten::addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
  * - `aten::addmm.dtype(Tensor self, Tensor mat1, Tensor mat2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
  */
 export const addmm = bind<{
-  (self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
-  (self: Tensor, mat1: Tensor, mat2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
+  (self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, mat1: Tensor, mat2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }): Tensor;
 }>('addmm');
 /** `aten::addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
-export const addmv = bind<(self: Tensor, mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar }) => Tensor>('addmv');
+export const addmv = bind<(self: Tensor, mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }) => Tensor>('addmv');
+/** `aten::addmv_(Tensor(a!) self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+export const addmv_ = bind<(self: Tensor, mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar }) => Tensor>('addmv_');
 /** `aten::addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
-export const addr = bind<(self: Tensor, vec1: Tensor, vec2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }) => Tensor>('addr');
+export const addr = bind<(self: Tensor, vec1: Tensor, vec2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }) => Tensor>('addr');
 /** `aten::adjoint(Tensor(a) self) -> Tensor(a)` */
 export const adjoint = bind<(self: Tensor) => Tensor>('adjoint');
 /** `aten::affine_grid_generator(Tensor theta, SymInt[] size, bool align_corners) -> Tensor` */
-export const affineGridGenerator = bind<(theta: Tensor, size: readonly number[], alignCorners: boolean) => Tensor>('affine_grid_generator');
+export const affineGridGenerator = bind<(theta: Tensor, size: readonly number[], alignCorners: boolean, options?: { out?: Tensor }) => Tensor>('affine_grid_generator');
 /** `aten::affine_grid_generator_backward(Tensor grad, SymInt[] size, bool align_corners) -> Tensor` */
 export const affineGridGeneratorBackward = bind<(grad: Tensor, size: readonly number[], alignCorners: boolean) => Tensor>('affine_grid_generator_backward');
 /** `aten::alias(Tensor(a) self) -> Tensor(a)` */
 export const alias = bind<(self: Tensor) => Tensor>('alias');
 /** `aten::alias_copy(Tensor self) -> Tensor` */
-export const aliasCopy = bind<(self: Tensor) => Tensor>('alias_copy');
+export const aliasCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('alias_copy');
 /**
+ * Whether all elements, or all along `dim`, are not 0.
+ *
  * - `aten::all(Tensor self) -> Tensor`
  * - `aten::all.dim(Tensor self, int dim, bool keepdim=False) -> Tensor`
  * - `aten::all.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor`
  */
 export const all = bind<{
-  (self: Tensor): Tensor;
-  (self: Tensor, dim: number, options?: { keepdim?: boolean }): Tensor;
-  (self: Tensor, dim: number, keepdim?: boolean): Tensor;
-  (self: Tensor, options?: { dim?: readonly number[] | null; keepdim?: boolean }): Tensor;
-  (self: Tensor, dim?: readonly number[] | null, keepdim?: boolean): Tensor;
+  (self: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options?: { dim?: readonly number[] | null; keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim?: readonly number[] | null, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
 }>('all');
-/** `aten::allclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> bool` */
+/**
+ * Whether all elements lie within `atol + rtol * |other|` of each other.
+ *
+ * `aten::allclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> bool`
+ */
 export const allclose = bind<{
   (self: Tensor, other: Tensor, options?: { rtol?: number; atol?: number; equalNan?: boolean }): boolean;
   (self: Tensor, other: Tensor, rtol?: number, atol?: number, equalNan?: boolean): boolean;
 }>('allclose');
 /** `aten::alpha_dropout(Tensor input, float p, bool train) -> Tensor` */
 export const alphaDropout = bind<(input: Tensor, p: number, train: boolean) => Tensor>('alpha_dropout');
-/** `aten::amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor` */
+/** `aten::alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
+export const alphaDropout_ = bind<(self: Tensor, p: number, train: boolean) => Tensor>('alpha_dropout_');
+/**
+ * Largest values along dimensions, without their positions; gradients are shared between equal ones.
+ *
+ * `aten::amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor`
+ */
 export const amax = bind<{
-  (self: Tensor, options?: { dim?: readonly number[] | number; keepdim?: boolean }): Tensor;
-  (self: Tensor, dim?: readonly number[] | number, keepdim?: boolean): Tensor;
+  (self: Tensor, options?: { dim?: readonly number[] | number; keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim?: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
 }>('amax');
-/** `aten::amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor` */
+/**
+ * Smallest values along dimensions, without their positions; gradients are shared between equal ones.
+ *
+ * `aten::amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor`
+ */
 export const amin = bind<{
-  (self: Tensor, options?: { dim?: readonly number[] | number; keepdim?: boolean }): Tensor;
-  (self: Tensor, dim?: readonly number[] | number, keepdim?: boolean): Tensor;
+  (self: Tensor, options?: { dim?: readonly number[] | number; keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim?: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
 }>('amin');
 /** `aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)` */
-export const aminmax = bind<(self: Tensor, options?: { dim?: number | null; keepdim?: boolean }) => [Tensor, Tensor]>('aminmax');
+export const aminmax = bind<(self: Tensor, options?: { dim?: number | null; keepdim?: boolean; out?: readonly [Tensor, Tensor] }) => MinMax>('aminmax');
 /** `aten::angle(Tensor self) -> Tensor` */
-export const angle = bind<(self: Tensor) => Tensor>('angle');
+export const angle = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('angle');
 /**
+ * Whether any element, or any along `dim`, is not 0.
+ *
  * - `aten::any(Tensor self) -> Tensor`
  * - `aten::any.dim(Tensor self, int dim, bool keepdim=False) -> Tensor`
  * - `aten::any.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor`
  */
 export const any = bind<{
-  (self: Tensor): Tensor;
-  (self: Tensor, dim: number, options?: { keepdim?: boolean }): Tensor;
-  (self: Tensor, dim: number, keepdim?: boolean): Tensor;
-  (self: Tensor, options?: { dim?: readonly number[] | null; keepdim?: boolean }): Tensor;
-  (self: Tensor, dim?: readonly number[] | null, keepdim?: boolean): Tensor;
+  (self: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options?: { dim?: readonly number[] | null; keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim?: readonly number[] | null, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
 }>('any');
 /** `aten::arccos(Tensor self) -> Tensor` */
-export const arccos = bind<(self: Tensor) => Tensor>('arccos');
+export const arccos = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('arccos');
+/** `aten::arccos_(Tensor(a!) self) -> Tensor(a!)` */
+export const arccos_ = bind<(self: Tensor) => Tensor>('arccos_');
 /** `aten::arccosh(Tensor self) -> Tensor` */
-export const arccosh = bind<(self: Tensor) => Tensor>('arccosh');
+export const arccosh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('arccosh');
+/** `aten::arccosh_(Tensor(a!) self) -> Tensor(a!)` */
+export const arccosh_ = bind<(self: Tensor) => Tensor>('arccosh_');
 /** `aten::arcsin(Tensor self) -> Tensor` */
-export const arcsin = bind<(self: Tensor) => Tensor>('arcsin');
+export const arcsin = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('arcsin');
+/** `aten::arcsin_(Tensor(a!) self) -> Tensor(a!)` */
+export const arcsin_ = bind<(self: Tensor) => Tensor>('arcsin_');
 /** `aten::arcsinh(Tensor self) -> Tensor` */
-export const arcsinh = bind<(self: Tensor) => Tensor>('arcsinh');
+export const arcsinh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('arcsinh');
+/** `aten::arcsinh_(Tensor(a!) self) -> Tensor(a!)` */
+export const arcsinh_ = bind<(self: Tensor) => Tensor>('arcsinh_');
 /** `aten::arctan(Tensor self) -> Tensor` */
-export const arctan = bind<(self: Tensor) => Tensor>('arctan');
+export const arctan = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('arctan');
 /** `aten::arctan2(Tensor self, Tensor other) -> Tensor` */
-export const arctan2 = bind<(self: Tensor, other: Tensor) => Tensor>('arctan2');
+export const arctan2 = bind<{
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+}>('arctan2');
+/** `aten::arctan_(Tensor(a!) self) -> Tensor(a!)` */
+export const arctan_ = bind<(self: Tensor) => Tensor>('arctan_');
 /** `aten::arctanh(Tensor self) -> Tensor` */
-export const arctanh = bind<(self: Tensor) => Tensor>('arctanh');
-/** `aten::argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor` */
+export const arctanh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('arctanh');
+/** `aten::arctanh_(Tensor(a!) self) -> Tensor(a!)` */
+export const arctanh_ = bind<(self: Tensor) => Tensor>('arctanh_');
+/**
+ * Position of the largest value: in the flattened tensor, or along `dim`.
+ *
+ * `aten::argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor`
+ */
 export const argmax = bind<{
-  (self: Tensor, options?: { dim?: number | null; keepdim?: boolean }): Tensor;
-  (self: Tensor, dim?: number | null, keepdim?: boolean): Tensor;
+  (self: Tensor, options?: { dim?: number | null; keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim?: number | null, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
 }>('argmax');
-/** `aten::argmin(Tensor self, int? dim=None, bool keepdim=False) -> Tensor` */
+/**
+ * Position of the smallest value: in the flattened tensor, or along `dim`.
+ *
+ * `aten::argmin(Tensor self, int? dim=None, bool keepdim=False) -> Tensor`
+ */
 export const argmin = bind<{
-  (self: Tensor, options?: { dim?: number | null; keepdim?: boolean }): Tensor;
-  (self: Tensor, dim?: number | null, keepdim?: boolean): Tensor;
+  (self: Tensor, options?: { dim?: number | null; keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim?: number | null, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
 }>('argmin');
 /**
+ * Positions that would sort the values along `dim`.
+ *
  * - `aten::argsort(Tensor self, int dim=-1, bool descending=False) -> Tensor`
  * - `aten::argsort.stable(Tensor self, *, bool stable, int dim=-1, bool descending=False) -> Tensor`
  */
 export const argsort = bind<{
   (self: Tensor, options?: { dim?: number; descending?: boolean }): Tensor;
   (self: Tensor, dim?: number, descending?: boolean): Tensor;
-  (self: Tensor, options: { stable: boolean; dim?: number; descending?: boolean }): Tensor;
+  (self: Tensor, options: { stable: boolean; dim?: number; descending?: boolean; out?: Tensor }): Tensor;
 }>('argsort');
 /** `aten::argwhere(Tensor self) -> Tensor` */
 export const argwhere = bind<(self: Tensor) => Tensor>('argwhere');
@@ -151,26 +216,42 @@ export const asStrided = bind<{
   (self: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): Tensor;
   (self: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor;
 }>('as_strided');
-/** `aten::as_strided_copy(Tensor self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor` */
-export const asStridedCopy = bind<{
+/** `aten::as_strided_(Tensor(a!) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a!)` */
+export const asStrided_ = bind<{
   (self: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): Tensor;
   (self: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor;
+}>('as_strided_');
+/** `aten::as_strided_copy(Tensor self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor` */
+export const asStridedCopy = bind<{
+  (self: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null, options?: { out?: Tensor }): Tensor;
 }>('as_strided_copy');
 /** `aten::as_strided_scatter(Tensor self, Tensor src, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor` */
 export const asStridedScatter = bind<{
-  (self: Tensor, src: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): Tensor;
-  (self: Tensor, src: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor;
+  (self: Tensor, src: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, src: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null, options?: { out?: Tensor }): Tensor;
 }>('as_strided_scatter');
 /** `aten::asin(Tensor self) -> Tensor` */
-export const asin = bind<(self: Tensor) => Tensor>('asin');
+export const asin = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('asin');
+/** `aten::asin_(Tensor(a!) self) -> Tensor(a!)` */
+export const asin_ = bind<(self: Tensor) => Tensor>('asin_');
 /** `aten::asinh(Tensor self) -> Tensor` */
-export const asinh = bind<(self: Tensor) => Tensor>('asinh');
+export const asinh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('asinh');
+/** `aten::asinh_(Tensor(a!) self) -> Tensor(a!)` */
+export const asinh_ = bind<(self: Tensor) => Tensor>('asinh_');
 /** `aten::atan(Tensor self) -> Tensor` */
-export const atan = bind<(self: Tensor) => Tensor>('atan');
+export const atan = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('atan');
 /** `aten::atan2(Tensor self, Tensor other) -> Tensor` */
-export const atan2 = bind<(self: Tensor, other: Tensor) => Tensor>('atan2');
+export const atan2 = bind<{
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+}>('atan2');
+/** `aten::atan_(Tensor(a!) self) -> Tensor(a!)` */
+export const atan_ = bind<(self: Tensor) => Tensor>('atan_');
 /** `aten::atanh(Tensor self) -> Tensor` */
-export const atanh = bind<(self: Tensor) => Tensor>('atanh');
+export const atanh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('atanh');
+/** `aten::atanh_(Tensor(a!) self) -> Tensor(a!)` */
+export const atanh_ = bind<(self: Tensor) => Tensor>('atanh_');
 /**
  * - `aten::atleast_1d(Tensor self) -> Tensor`
  * - `aten::atleast_1d.Sequence(Tensor[] tensors) -> Tensor[]`
@@ -197,30 +278,32 @@ export const atleast3d = bind<{
 }>('atleast_3d');
 /** `aten::avg_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], bool ceil_mode=False, bool count_include_pad=True) -> Tensor` */
 export const avgPool1d = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, ceilMode?: boolean, countIncludePad?: boolean): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, ceilMode?: boolean, countIncludePad?: boolean, options?: { out?: Tensor }): Tensor;
 }>('avg_pool1d');
 /** `aten::avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor` */
 export const avgPool2d = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | null }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, ceilMode?: boolean, countIncludePad?: boolean, divisorOverride?: number | null): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, ceilMode?: boolean, countIncludePad?: boolean, divisorOverride?: number | null, options?: { out?: Tensor }): Tensor;
 }>('avg_pool2d');
 /** `aten::avg_pool2d_backward(Tensor grad_output, Tensor self, int[2] kernel_size, int[2] stride, int[2] padding, bool ceil_mode, bool count_include_pad, int? divisor_override) -> Tensor` */
-export const avgPool2dBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, ceilMode: boolean, countIncludePad: boolean, divisorOverride: number | null) => Tensor>('avg_pool2d_backward');
+export const avgPool2dBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, ceilMode: boolean, countIncludePad: boolean, divisorOverride: number | null, options?: { out?: Tensor }) => Tensor>('avg_pool2d_backward');
 /** `aten::avg_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor` */
 export const avgPool3d = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | null }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, ceilMode?: boolean, countIncludePad?: boolean, divisorOverride?: number | null): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, ceilMode?: boolean, countIncludePad?: boolean, divisorOverride?: number | null, options?: { out?: Tensor }): Tensor;
 }>('avg_pool3d');
 /** `aten::avg_pool3d_backward(Tensor grad_output, Tensor self, int[3] kernel_size, int[3] stride, int[3] padding, bool ceil_mode, bool count_include_pad, int? divisor_override) -> Tensor` */
-export const avgPool3dBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, ceilMode: boolean, countIncludePad: boolean, divisorOverride: number | null) => Tensor>('avg_pool3d_backward');
+export const avgPool3dBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, ceilMode: boolean, countIncludePad: boolean, divisorOverride: number | null, options?: { out?: Tensor }) => Tensor>('avg_pool3d_backward');
 /**
+ * `beta * self + alpha * (batch1 @ batch2)` for each matrix of a batch.
+ *
  * - `aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
  * - `aten::baddbmm.dtype(Tensor self, Tensor batch1, Tensor batch2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
  */
 export const baddbmm = bind<{
-  (self: Tensor, batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
-  (self: Tensor, batch1: Tensor, batch2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
+  (self: Tensor, batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, batch1: Tensor, batch2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }): Tensor;
 }>('baddbmm');
 /**
  * - `aten::bartlett_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
@@ -235,28 +318,30 @@ export const batchNorm = bind<(input: Tensor, weight: Tensor | null, bias: Tenso
 /** `aten::batch_norm_backward(Tensor grad_out, Tensor input, Tensor weight, Tensor? running_mean, Tensor? running_var, Tensor? save_mean, Tensor? save_var, bool update, float eps, bool[3] output_mask, Tensor reserve) -> (Tensor, Tensor, Tensor)` */
 export const batchNormBackward = bind<(gradOut: Tensor, input: Tensor, weight: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveVar: Tensor | null, update: boolean, eps: number, outputMask: readonly boolean[] | boolean, reserve: Tensor) => [Tensor, Tensor, Tensor]>('batch_norm_backward');
 /** `aten::batch_norm_backward_elemt(Tensor grad_out, Tensor input, Tensor mean, Tensor invstd, Tensor? weight, Tensor sum_dy, Tensor sum_dy_xmu, Tensor count) -> Tensor` */
-export const batchNormBackwardElemt = bind<(gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | null, sumDy: Tensor, sumDyXmu: Tensor, count: Tensor) => Tensor>('batch_norm_backward_elemt');
+export const batchNormBackwardElemt = bind<(gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | null, sumDy: Tensor, sumDyXmu: Tensor, count: Tensor, options?: { out?: Tensor }) => Tensor>('batch_norm_backward_elemt');
 /** `aten::batch_norm_backward_reduce(Tensor grad_out, Tensor input, Tensor mean, Tensor invstd, Tensor? weight, bool input_g, bool weight_g, bool bias_g) -> (Tensor, Tensor, Tensor, Tensor)` */
-export const batchNormBackwardReduce = bind<(gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | null, inputG: boolean, weightG: boolean, biasG: boolean) => [Tensor, Tensor, Tensor, Tensor]>('batch_norm_backward_reduce');
+export const batchNormBackwardReduce = bind<(gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | null, inputG: boolean, weightG: boolean, biasG: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor, Tensor]>('batch_norm_backward_reduce');
 /** `aten::batch_norm_elemt(Tensor input, Tensor? weight, Tensor? bias, Tensor mean, Tensor invstd, float eps) -> Tensor` */
-export const batchNormElemt = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, mean: Tensor, invstd: Tensor, eps: number) => Tensor>('batch_norm_elemt');
+export const batchNormElemt = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, mean: Tensor, invstd: Tensor, eps: number, options?: { out?: Tensor }) => Tensor>('batch_norm_elemt');
 /** `aten::batch_norm_gather_stats(Tensor input, Tensor mean, Tensor invstd, Tensor? running_mean, Tensor? running_var, float momentum, float eps, int count) -> (Tensor, Tensor)` */
-export const batchNormGatherStats = bind<(input: Tensor, mean: Tensor, invstd: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, eps: number, count: number) => [Tensor, Tensor]>('batch_norm_gather_stats');
+export const batchNormGatherStats = bind<(input: Tensor, mean: Tensor, invstd: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, eps: number, count: number, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('batch_norm_gather_stats');
 /** `aten::batch_norm_gather_stats_with_counts(Tensor input, Tensor mean, Tensor invstd, Tensor? running_mean, Tensor? running_var, float momentum, float eps, Tensor counts) -> (Tensor, Tensor)` */
-export const batchNormGatherStatsWithCounts = bind<(input: Tensor, mean: Tensor, invstd: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, eps: number, counts: Tensor) => [Tensor, Tensor]>('batch_norm_gather_stats_with_counts');
+export const batchNormGatherStatsWithCounts = bind<(input: Tensor, mean: Tensor, invstd: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, eps: number, counts: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('batch_norm_gather_stats_with_counts');
 /** `aten::batch_norm_stats(Tensor input, float eps) -> (Tensor, Tensor)` */
-export const batchNormStats = bind<(input: Tensor, eps: number) => [Tensor, Tensor]>('batch_norm_stats');
+export const batchNormStats = bind<(input: Tensor, eps: number, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('batch_norm_stats');
 /** `aten::batch_norm_update_stats(Tensor input, Tensor? running_mean, Tensor? running_var, float momentum) -> (Tensor, Tensor)` */
-export const batchNormUpdateStats = bind<(input: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number) => [Tensor, Tensor]>('batch_norm_update_stats');
+export const batchNormUpdateStats = bind<(input: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('batch_norm_update_stats');
 /**
+ * 1 with the probability that the element gives, else 0.
+ *
  * - `aten::bernoulli(Tensor self, *, Generator? generator=None) -> Tensor`
  * - `aten::bernoulli.Tensor(Tensor self, Tensor p, *, Generator? generator=None) -> Tensor`
  * - `aten::bernoulli.p(Tensor self, float p, *, Generator? generator=None) -> Tensor`
  */
 export const bernoulli = bind<{
-  (self: Tensor, options?: { generator?: Generator | null }): Tensor;
-  (self: Tensor, p: Tensor, options?: { generator?: Generator | null }): Tensor;
-  (self: Tensor, p: number, options?: { generator?: Generator | null }): Tensor;
+  (self: Tensor, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, p: Tensor, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, p: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
 }>('bernoulli');
 /** `aten::bilinear(Tensor input1, Tensor input2, Tensor weight, Tensor? bias=None) -> Tensor` */
 export const bilinear = bind<{
@@ -265,28 +350,32 @@ export const bilinear = bind<{
 }>('bilinear');
 /** `aten::binary_cross_entropy(Tensor self, Tensor target, Tensor? weight=None, int reduction=1) -> Tensor` */
 export const binaryCrossEntropy = bind<{
-  (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number }): Tensor;
-  (self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number): Tensor;
+  (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number; out?: Tensor }): Tensor;
+  (self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number, options?: { out?: Tensor }): Tensor;
 }>('binary_cross_entropy');
 /** `aten::binary_cross_entropy_backward(Tensor grad_output, Tensor self, Tensor target, Tensor? weight=None, int reduction=1) -> Tensor` */
 export const binaryCrossEntropyBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number }): Tensor;
-  (gradOutput: Tensor, self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number): Tensor;
+  (gradOutput: Tensor, self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number; out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number, options?: { out?: Tensor }): Tensor;
 }>('binary_cross_entropy_backward');
 /** `aten::binary_cross_entropy_with_logits(Tensor self, Tensor target, Tensor? weight=None, Tensor? pos_weight=None, int reduction=1) -> Tensor` */
 export const binaryCrossEntropyWithLogits = bind<{
-  (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number }): Tensor;
-  (self: Tensor, target: Tensor, weight?: Tensor | null, posWeight?: Tensor | null, reduction?: number): Tensor;
+  (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number; out?: Tensor }): Tensor;
+  (self: Tensor, target: Tensor, weight?: Tensor | null, posWeight?: Tensor | null, reduction?: number, options?: { out?: Tensor }): Tensor;
 }>('binary_cross_entropy_with_logits');
-/** `aten::bincount(Tensor self, Tensor? weights=None, SymInt minlength=0) -> Tensor` */
+/**
+ * How often each of the integers 0, 1, ... occurs.
+ *
+ * `aten::bincount(Tensor self, Tensor? weights=None, SymInt minlength=0) -> Tensor`
+ */
 export const bincount = bind<{
-  (self: Tensor, options?: { weights?: Tensor | null; minlength?: number }): Tensor;
-  (self: Tensor, weights?: Tensor | null, minlength?: number): Tensor;
+  (self: Tensor, options?: { weights?: Tensor | null; minlength?: number; out?: Tensor }): Tensor;
+  (self: Tensor, weights?: Tensor | null, minlength?: number, options?: { out?: Tensor }): Tensor;
 }>('bincount');
 /** `aten::binomial(Tensor count, Tensor prob, Generator? generator=None) -> Tensor` */
 export const binomial = bind<{
-  (count: Tensor, prob: Tensor, options?: { generator?: Generator | null }): Tensor;
-  (count: Tensor, prob: Tensor, generator?: Generator | null): Tensor;
+  (count: Tensor, prob: Tensor, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
+  (count: Tensor, prob: Tensor, generator?: Generator | null, options?: { out?: Tensor }): Tensor;
 }>('binomial');
 /**
  * - `aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor`
@@ -294,9 +383,9 @@ export const binomial = bind<{
  * - `aten::bitwise_and.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const bitwiseAnd = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Scalar, other: Tensor): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('bitwise_and');
 /**
  * - `aten::bitwise_left_shift.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
@@ -304,21 +393,21 @@ export const bitwiseAnd = bind<{
  * - `aten::bitwise_left_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
  */
 export const bitwiseLeftShift = bind<{
-  (self: Scalar, other: Tensor): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
-  (self: Tensor, other: Scalar): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
 }>('bitwise_left_shift');
 /** `aten::bitwise_not(Tensor self) -> Tensor` */
-export const bitwiseNot = bind<(self: Tensor) => Tensor>('bitwise_not');
+export const bitwiseNot = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('bitwise_not');
 /**
  * - `aten::bitwise_or.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::bitwise_or.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
  * - `aten::bitwise_or.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const bitwiseOr = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Scalar, other: Tensor): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('bitwise_or');
 /**
  * - `aten::bitwise_right_shift.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
@@ -326,9 +415,9 @@ export const bitwiseOr = bind<{
  * - `aten::bitwise_right_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
  */
 export const bitwiseRightShift = bind<{
-  (self: Scalar, other: Tensor): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
-  (self: Tensor, other: Scalar): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
 }>('bitwise_right_shift');
 /**
  * - `aten::bitwise_xor.Scalar(Tensor self, Scalar other) -> Tensor`
@@ -336,9 +425,9 @@ export const bitwiseRightShift = bind<{
  * - `aten::bitwise_xor.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const bitwiseXor = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Scalar, other: Tensor): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('bitwise_xor');
 /**
  * - `aten::blackman_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
@@ -349,150 +438,227 @@ export const blackmanWindow = bind<{
   (windowLength: number, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('blackman_window');
 /** `aten::block_diag(Tensor[] tensors) -> Tensor` */
-export const blockDiag = bind<(tensors: readonly Tensor[]) => Tensor>('block_diag');
+export const blockDiag = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('block_diag');
 /**
+ * Matrix products of two batches: (B, N, M) by (B, M, P) gives (B, N, P).
+ *
  * - `aten::bmm(Tensor self, Tensor mat2) -> Tensor`
  * - `aten::bmm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor`
  */
 export const bmm = bind<{
-  (self: Tensor, mat2: Tensor): Tensor;
-  (self: Tensor, mat2: Tensor, outDtype: DType): Tensor;
+  (self: Tensor, mat2: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, mat2: Tensor, outDtype: DType, options?: { out?: Tensor }): Tensor;
 }>('bmm');
 /** `aten::broadcast_tensors(Tensor[] tensors) -> Tensor[]` */
 export const broadcastTensors = bind<(tensors: readonly Tensor[]) => Tensor[]>('broadcast_tensors');
 /** `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)` */
 export const broadcastTo = bind<(self: Tensor, size: readonly number[]) => Tensor>('broadcast_to');
 /**
+ * The place of each value among sorted boundaries.
+ *
  * - `aten::bucketize.Scalar(Scalar self, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor`
  * - `aten::bucketize.Tensor(Tensor self, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor`
  */
 export const bucketize = bind<{
-  (self: Scalar, boundaries: Tensor, options?: { outInt32?: boolean; right?: boolean }): Tensor;
-  (self: Tensor, boundaries: Tensor, options?: { outInt32?: boolean; right?: boolean }): Tensor;
+  (self: Scalar, boundaries: Tensor, options?: { outInt32?: boolean; right?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, boundaries: Tensor, options?: { outInt32?: boolean; right?: boolean; out?: Tensor }): Tensor;
 }>('bucketize');
 /** `aten::can_cast(ScalarType from_, ScalarType to) -> bool` */
 export const canCast = bind<(from_: DType, to: DType) => boolean>('can_cast');
 /** `aten::cartesian_prod(Tensor[] tensors) -> Tensor` */
 export const cartesianProd = bind<(tensors: readonly Tensor[]) => Tensor>('cartesian_prod');
-/** `aten::cat(Tensor[] tensors, int dim=0) -> Tensor` */
+/**
+ * Joins tensors along an existing dimension.
+ *
+ * `aten::cat(Tensor[] tensors, int dim=0) -> Tensor`
+ */
 export const cat = bind<{
-  (tensors: readonly Tensor[], options?: { dim?: number }): Tensor;
-  (tensors: readonly Tensor[], dim?: number): Tensor;
+  (tensors: readonly Tensor[], options?: { dim?: number; out?: Tensor }): Tensor;
+  (tensors: readonly Tensor[], dim?: number, options?: { out?: Tensor }): Tensor;
 }>('cat');
 /** `aten::cauchy(Tensor self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor` */
 export const cauchy = bind<{
-  (self: Tensor, options?: { median?: number; sigma?: number; generator?: Generator | null }): Tensor;
-  (self: Tensor, median?: number, sigma?: number, options?: { generator?: Generator | null }): Tensor;
+  (self: Tensor, options?: { median?: number; sigma?: number; generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, median?: number, sigma?: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
 }>('cauchy');
 /** `aten::ccol_indices_copy(Tensor self) -> Tensor` */
-export const ccolIndicesCopy = bind<(self: Tensor) => Tensor>('ccol_indices_copy');
+export const ccolIndicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('ccol_indices_copy');
 /** `aten::cdist(Tensor x1, Tensor x2, float p=2., int? compute_mode=None) -> Tensor` */
 export const cdist = bind<{
   (x1: Tensor, x2: Tensor, options?: { p?: number; computeMode?: number | null }): Tensor;
   (x1: Tensor, x2: Tensor, p?: number, computeMode?: number | null): Tensor;
 }>('cdist');
-/** `aten::ceil(Tensor self) -> Tensor` */
-export const ceil = bind<(self: Tensor) => Tensor>('ceil');
+/**
+ * Smallest integers that are not below the elements.
+ *
+ * `aten::ceil(Tensor self) -> Tensor`
+ */
+export const ceil = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('ceil');
+/**
+ * In place: smallest integers that are not below the elements.
+ *
+ * `aten::ceil_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const ceil_ = bind<(self: Tensor) => Tensor>('ceil_');
 /** `aten::celu(Tensor self, Scalar alpha=1.) -> Tensor` */
 export const celu = bind<{
+  (self: Tensor, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, alpha?: Scalar, options?: { out?: Tensor }): Tensor;
+}>('celu');
+/** `aten::celu_(Tensor(a!) self, Scalar alpha=1.) -> Tensor(a!)` */
+export const celu_ = bind<{
   (self: Tensor, options?: { alpha?: Scalar }): Tensor;
   (self: Tensor, alpha?: Scalar): Tensor;
-}>('celu');
+}>('celu_');
 /** `aten::chain_matmul(Tensor[] matrices) -> Tensor` */
-export const chainMatmul = bind<(matrices: readonly Tensor[]) => Tensor>('chain_matmul');
+export const chainMatmul = bind<(matrices: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('chain_matmul');
 /** `aten::channel_shuffle(Tensor self, SymInt groups) -> Tensor` */
-export const channelShuffle = bind<(self: Tensor, groups: number) => Tensor>('channel_shuffle');
+export const channelShuffle = bind<(self: Tensor, groups: number, options?: { out?: Tensor }) => Tensor>('channel_shuffle');
 /** `aten::cholesky(Tensor self, bool upper=False) -> Tensor` */
 export const cholesky = bind<{
-  (self: Tensor, options?: { upper?: boolean }): Tensor;
-  (self: Tensor, upper?: boolean): Tensor;
+  (self: Tensor, options?: { upper?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, upper?: boolean, options?: { out?: Tensor }): Tensor;
 }>('cholesky');
 /** `aten::cholesky_inverse(Tensor self, bool upper=False) -> Tensor` */
 export const choleskyInverse = bind<{
-  (self: Tensor, options?: { upper?: boolean }): Tensor;
-  (self: Tensor, upper?: boolean): Tensor;
+  (self: Tensor, options?: { upper?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, upper?: boolean, options?: { out?: Tensor }): Tensor;
 }>('cholesky_inverse');
 /** `aten::cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor` */
 export const choleskySolve = bind<{
-  (self: Tensor, input2: Tensor, options?: { upper?: boolean }): Tensor;
-  (self: Tensor, input2: Tensor, upper?: boolean): Tensor;
+  (self: Tensor, input2: Tensor, options?: { upper?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, input2: Tensor, upper?: boolean, options?: { out?: Tensor }): Tensor;
 }>('cholesky_solve');
 /** `aten::choose_qparams_optimized(Tensor input, int numel, int n_bins, float ratio, int bit_width) -> (Tensor, Tensor)` */
 export const chooseQparamsOptimized = bind<(input: Tensor, numel: number, nBins: number, ratio: number, bitWidth: number) => [Tensor, Tensor]>('choose_qparams_optimized');
-/** `aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]` */
+/**
+ * Splits into a number of views of about equal size along `dim`.
+ *
+ * `aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]`
+ */
 export const chunk = bind<{
   (self: Tensor, chunks: number, options?: { dim?: number }): Tensor[];
   (self: Tensor, chunks: number, dim?: number): Tensor[];
 }>('chunk');
 /**
+ * Limits elements to the range from `min` to `max`.
+ *
  * - `aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor`
  * - `aten::clamp.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor`
  */
 export const clamp = bind<{
+  (self: Tensor, options?: { min?: Scalar | null; max?: Scalar | null; out?: Tensor }): Tensor;
+  (self: Tensor, min?: Scalar | null, max?: Scalar | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options?: { min?: Tensor | null; max?: Tensor | null; out?: Tensor }): Tensor;
+  (self: Tensor, min?: Tensor | null, max?: Tensor | null, options?: { out?: Tensor }): Tensor;
+}>('clamp');
+/**
+ * In place: limits elements to the range from `min` to `max`.
+ *
+ * - `aten::clamp_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)`
+ * - `aten::clamp_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)`
+ */
+export const clamp_ = bind<{
   (self: Tensor, options?: { min?: Scalar | null; max?: Scalar | null }): Tensor;
   (self: Tensor, min?: Scalar | null, max?: Scalar | null): Tensor;
   (self: Tensor, options?: { min?: Tensor | null; max?: Tensor | null }): Tensor;
   (self: Tensor, min?: Tensor | null, max?: Tensor | null): Tensor;
-}>('clamp');
+}>('clamp_');
 /**
  * - `aten::clamp_max(Tensor self, Scalar max) -> Tensor`
  * - `aten::clamp_max.Tensor(Tensor self, Tensor max) -> Tensor`
  */
 export const clampMax = bind<{
+  (self: Tensor, max: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, max: Tensor, options?: { out?: Tensor }): Tensor;
+}>('clamp_max');
+/**
+ * - `aten::clamp_max_(Tensor(a!) self, Scalar max) -> Tensor(a!)`
+ * - `aten::clamp_max_.Tensor(Tensor(a!) self, Tensor max) -> Tensor(a!)`
+ */
+export const clampMax_ = bind<{
   (self: Tensor, max: Scalar): Tensor;
   (self: Tensor, max: Tensor): Tensor;
-}>('clamp_max');
+}>('clamp_max_');
 /**
  * - `aten::clamp_min(Tensor self, Scalar min) -> Tensor`
  * - `aten::clamp_min.Tensor(Tensor self, Tensor min) -> Tensor`
  */
 export const clampMin = bind<{
+  (self: Tensor, min: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, min: Tensor, options?: { out?: Tensor }): Tensor;
+}>('clamp_min');
+/**
+ * - `aten::clamp_min_(Tensor(a!) self, Scalar min) -> Tensor(a!)`
+ * - `aten::clamp_min_.Tensor(Tensor(a!) self, Tensor min) -> Tensor(a!)`
+ */
+export const clampMin_ = bind<{
   (self: Tensor, min: Scalar): Tensor;
   (self: Tensor, min: Tensor): Tensor;
-}>('clamp_min');
+}>('clamp_min_');
 /**
  * - `aten::clip(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor`
  * - `aten::clip.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor`
  */
 export const clip = bind<{
+  (self: Tensor, options?: { min?: Scalar | null; max?: Scalar | null; out?: Tensor }): Tensor;
+  (self: Tensor, min?: Scalar | null, max?: Scalar | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options?: { min?: Tensor | null; max?: Tensor | null; out?: Tensor }): Tensor;
+  (self: Tensor, min?: Tensor | null, max?: Tensor | null, options?: { out?: Tensor }): Tensor;
+}>('clip');
+/**
+ * - `aten::clip_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)`
+ * - `aten::clip_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)`
+ */
+export const clip_ = bind<{
   (self: Tensor, options?: { min?: Scalar | null; max?: Scalar | null }): Tensor;
   (self: Tensor, min?: Scalar | null, max?: Scalar | null): Tensor;
   (self: Tensor, options?: { min?: Tensor | null; max?: Tensor | null }): Tensor;
   (self: Tensor, min?: Tensor | null, max?: Tensor | null): Tensor;
-}>('clip');
-/** `aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor` */
-export const clone = bind<(self: Tensor, options?: { memoryFormat?: MemoryFormat | null }) => Tensor>('clone');
+}>('clip_');
+/**
+ * A copy with memory of its own; gradients flow through it.
+ *
+ * `aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor`
+ */
+export const clone = bind<(self: Tensor, options?: { memoryFormat?: MemoryFormat | null; out?: Tensor }) => Tensor>('clone');
 /** `aten::col2im(Tensor self, SymInt[2] output_size, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor` */
-export const col2im = bind<(self: Tensor, outputSize: readonly number[] | number, kernelSize: readonly number[] | number, dilation: readonly number[] | number, padding: readonly number[] | number, stride: readonly number[] | number) => Tensor>('col2im');
+export const col2im = bind<(self: Tensor, outputSize: readonly number[] | number, kernelSize: readonly number[] | number, dilation: readonly number[] | number, padding: readonly number[] | number, stride: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('col2im');
 /** `aten::col_indices_copy(Tensor self) -> Tensor` */
-export const colIndicesCopy = bind<(self: Tensor) => Tensor>('col_indices_copy');
+export const colIndicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('col_indices_copy');
 /** `aten::column_stack(Tensor[] tensors) -> Tensor` */
-export const columnStack = bind<(tensors: readonly Tensor[]) => Tensor>('column_stack');
+export const columnStack = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('column_stack');
 /** `aten::combinations(Tensor self, int r=2, bool with_replacement=False) -> Tensor` */
 export const combinations = bind<{
   (self: Tensor, options?: { r?: number; withReplacement?: boolean }): Tensor;
   (self: Tensor, r?: number, withReplacement?: boolean): Tensor;
 }>('combinations');
 /** `aten::complex(Tensor real, Tensor imag) -> Tensor` */
-export const complex = bind<(real: Tensor, imag: Tensor) => Tensor>('complex');
+export const complex = bind<(real: Tensor, imag: Tensor, options?: { out?: Tensor }) => Tensor>('complex');
 /** `aten::concat(Tensor[] tensors, int dim=0) -> Tensor` */
 export const concat = bind<{
-  (tensors: readonly Tensor[], options?: { dim?: number }): Tensor;
-  (tensors: readonly Tensor[], dim?: number): Tensor;
+  (tensors: readonly Tensor[], options?: { dim?: number; out?: Tensor }): Tensor;
+  (tensors: readonly Tensor[], dim?: number, options?: { out?: Tensor }): Tensor;
 }>('concat');
 /** `aten::concatenate(Tensor[] tensors, int dim=0) -> Tensor` */
 export const concatenate = bind<{
-  (tensors: readonly Tensor[], options?: { dim?: number }): Tensor;
-  (tensors: readonly Tensor[], dim?: number): Tensor;
+  (tensors: readonly Tensor[], options?: { dim?: number; out?: Tensor }): Tensor;
+  (tensors: readonly Tensor[], dim?: number, options?: { out?: Tensor }): Tensor;
 }>('concatenate');
+/** `aten::conj(Tensor(a) self) -> Tensor(a)` */
+export const conj = bind<(self: Tensor) => Tensor>('conj');
 /** `aten::conj_physical(Tensor self) -> Tensor` */
-export const conjPhysical = bind<(self: Tensor) => Tensor>('conj_physical');
+export const conjPhysical = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('conj_physical');
+/** `aten::conj_physical_(Tensor(a!) self) -> Tensor(a!)` */
+export const conjPhysical_ = bind<(self: Tensor) => Tensor>('conj_physical_');
 /** `aten::constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0) -> Tensor` */
 export const constantPadNd = bind<{
-  (self: Tensor, pad: readonly number[], options?: { value?: Scalar }): Tensor;
-  (self: Tensor, pad: readonly number[], value?: Scalar): Tensor;
+  (self: Tensor, pad: readonly number[], options?: { value?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, pad: readonly number[], value?: Scalar, options?: { out?: Tensor }): Tensor;
 }>('constant_pad_nd');
 /**
+ * Convolution of (N, C, L) inputs with (O, C / groups, K) filters.
+ *
  * - `aten::conv1d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[1] stride=[1], SymInt[1] padding=[0], SymInt[1] dilation=[1], SymInt groups=1) -> Tensor`
  * - `aten::conv1d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[1] stride=[1], str padding="valid", SymInt[1] dilation=[1], SymInt groups=1) -> Tensor`
  */
@@ -503,6 +669,8 @@ export const conv1d = bind<{
   (input: Tensor, weight: Tensor, bias?: Tensor | null, stride?: readonly number[] | number, padding?: string, dilation?: readonly number[] | number, groups?: number): Tensor;
 }>('conv1d');
 /**
+ * Convolution of (N, C, H, W) inputs with (O, C / groups, kH, kW) filters.
+ *
  * - `aten::conv2d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] dilation=[1, 1], SymInt groups=1) -> Tensor`
  * - `aten::conv2d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=[1, 1], str padding="valid", SymInt[2] dilation=[1, 1], SymInt groups=1) -> Tensor`
  */
@@ -523,11 +691,11 @@ export const conv3d = bind<{
   (input: Tensor, weight: Tensor, bias?: Tensor | null, stride?: readonly number[] | number, padding?: string, dilation?: readonly number[] | number, groups?: number): Tensor;
 }>('conv3d');
 /** `aten::conv_depthwise3d(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias, SymInt[3] stride, SymInt[3] padding, SymInt[3] dilation) -> Tensor` */
-export const convDepthwise3d = bind<(self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number) => Tensor>('conv_depthwise3d');
+export const convDepthwise3d = bind<(self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('conv_depthwise3d');
 /** `aten::conv_tbc(Tensor self, Tensor weight, Tensor bias, int pad=0) -> Tensor` */
 export const convTbc = bind<{
-  (self: Tensor, weight: Tensor, bias: Tensor, options?: { pad?: number }): Tensor;
-  (self: Tensor, weight: Tensor, bias: Tensor, pad?: number): Tensor;
+  (self: Tensor, weight: Tensor, bias: Tensor, options?: { pad?: number; out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, bias: Tensor, pad?: number, options?: { out?: Tensor }): Tensor;
 }>('conv_tbc');
 /** `aten::conv_tbc_backward(Tensor self, Tensor input, Tensor weight, Tensor bias, int pad) -> (Tensor, Tensor, Tensor)` */
 export const convTbcBackward = bind<(self: Tensor, input: Tensor, weight: Tensor, bias: Tensor, pad: number) => [Tensor, Tensor, Tensor]>('conv_tbc_backward');
@@ -547,37 +715,55 @@ export const convTranspose3d = bind<{
   (input: Tensor, weight: Tensor, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, outputPadding?: readonly number[] | number, groups?: number, dilation?: readonly number[] | number): Tensor;
 }>('conv_transpose3d');
 /** `aten::convolution(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups) -> Tensor` */
-export const convolution = bind<(input: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number) => Tensor>('convolution');
+export const convolution = bind<(input: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, options?: { out?: Tensor }) => Tensor>('convolution');
 /** `aten::convolution_backward(Tensor grad_output, Tensor input, Tensor weight, SymInt[]? bias_sizes, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const convolutionBackward = bind<(gradOutput: Tensor, input: Tensor, weight: Tensor, biasSizes: readonly number[] | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, outputMask: readonly boolean[] | boolean) => [Tensor, Tensor, Tensor]>('convolution_backward');
+export const convolutionBackward = bind<(gradOutput: Tensor, input: Tensor, weight: Tensor, biasSizes: readonly number[] | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('convolution_backward');
 /** `aten::convolution_backward_overrideable(Tensor grad_output, Tensor input, Tensor weight, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups, bool[3] output_mask) -> (Tensor grad_input, Tensor grad_weight, Tensor grad_bias)` */
-export const convolutionBackwardOverrideable = bind<(gradOutput: Tensor, input: Tensor, weight: Tensor, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, outputMask: readonly boolean[] | boolean) => [Tensor, Tensor, Tensor]>('convolution_backward_overrideable');
+export const convolutionBackwardOverrideable = bind<(gradOutput: Tensor, input: Tensor, weight: Tensor, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => GradInputGradWeightGradBias>('convolution_backward_overrideable');
 /** `aten::convolution_overrideable(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups) -> Tensor` */
-export const convolutionOverrideable = bind<(input: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number) => Tensor>('convolution_overrideable');
+export const convolutionOverrideable = bind<(input: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, options?: { out?: Tensor }) => Tensor>('convolution_overrideable');
 /** `aten::copy(Tensor self, Tensor src, bool non_blocking=False) -> Tensor` */
 export const copy = bind<{
-  (self: Tensor, src: Tensor, options?: { nonBlocking?: boolean }): Tensor;
-  (self: Tensor, src: Tensor, nonBlocking?: boolean): Tensor;
+  (self: Tensor, src: Tensor, options?: { nonBlocking?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, src: Tensor, nonBlocking?: boolean, options?: { out?: Tensor }): Tensor;
 }>('copy');
 /** `aten::copy_sparse_to_sparse(Tensor self, Tensor src, bool non_blocking=False) -> Tensor` */
 export const copySparseToSparse = bind<{
+  (self: Tensor, src: Tensor, options?: { nonBlocking?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, src: Tensor, nonBlocking?: boolean, options?: { out?: Tensor }): Tensor;
+}>('copy_sparse_to_sparse');
+/** `aten::copy_sparse_to_sparse_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)` */
+export const copySparseToSparse_ = bind<{
   (self: Tensor, src: Tensor, options?: { nonBlocking?: boolean }): Tensor;
   (self: Tensor, src: Tensor, nonBlocking?: boolean): Tensor;
-}>('copy_sparse_to_sparse');
+}>('copy_sparse_to_sparse_');
 /**
  * - `aten::copysign.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const copysign = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('copysign');
 /** `aten::corrcoef(Tensor self) -> Tensor` */
 export const corrcoef = bind<(self: Tensor) => Tensor>('corrcoef');
-/** `aten::cos(Tensor self) -> Tensor` */
-export const cos = bind<(self: Tensor) => Tensor>('cos');
+/**
+ * Cosines of angles in radians.
+ *
+ * `aten::cos(Tensor self) -> Tensor`
+ */
+export const cos = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('cos');
+/**
+ * In place: cosines of angles in radians.
+ *
+ * `aten::cos_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const cos_ = bind<(self: Tensor) => Tensor>('cos_');
 /** `aten::cosh(Tensor self) -> Tensor` */
-export const cosh = bind<(self: Tensor) => Tensor>('cosh');
+export const cosh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('cosh');
+/** `aten::cosh_(Tensor(a!) self) -> Tensor(a!)` */
+export const cosh_ = bind<(self: Tensor) => Tensor>('cosh_');
 /** `aten::cosine_embedding_loss(Tensor input1, Tensor input2, Tensor target, float margin=0., int reduction=1) -> Tensor` */
 export const cosineEmbeddingLoss = bind<{
   (input1: Tensor, input2: Tensor, target: Tensor, options?: { margin?: number; reduction?: number }): Tensor;
@@ -593,24 +779,28 @@ export const cosineSimilarity = bind<{
  * - `aten::count_nonzero.dim_IntList(Tensor self, int[] dim) -> Tensor`
  */
 export const countNonzero = bind<{
-  (self: Tensor, options?: { dim?: number | null }): Tensor;
-  (self: Tensor, dim?: number | null): Tensor;
-  (self: Tensor, dim: readonly number[]): Tensor;
+  (self: Tensor, options?: { dim?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, dim?: number | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[], options?: { out?: Tensor }): Tensor;
 }>('count_nonzero');
 /** `aten::cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor` */
 export const cov = bind<(self: Tensor, options?: { correction?: number; fweights?: Tensor | null; aweights?: Tensor | null }) => Tensor>('cov');
 /** `aten::cross(Tensor self, Tensor other, int? dim=None) -> Tensor` */
 export const cross = bind<{
-  (self: Tensor, other: Tensor, options?: { dim?: number | null }): Tensor;
-  (self: Tensor, other: Tensor, dim?: number | null): Tensor;
+  (self: Tensor, other: Tensor, options?: { dim?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, dim?: number | null, options?: { out?: Tensor }): Tensor;
 }>('cross');
-/** `aten::cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100, float label_smoothing=0.) -> Tensor` */
+/**
+ * Mean negative log-probability of the target classes; the inputs are logits.
+ *
+ * `aten::cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100, float label_smoothing=0.) -> Tensor`
+ */
 export const crossEntropyLoss = bind<{
   (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number; ignoreIndex?: number; labelSmoothing?: number }): Tensor;
   (self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number, ignoreIndex?: number, labelSmoothing?: number): Tensor;
 }>('cross_entropy_loss');
 /** `aten::crow_indices_copy(Tensor self) -> Tensor` */
-export const crowIndicesCopy = bind<(self: Tensor) => Tensor>('crow_indices_copy');
+export const crowIndicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('crow_indices_copy');
 /**
  * - `aten::ctc_loss.IntList(Tensor log_probs, Tensor targets, int[] input_lengths, int[] target_lengths, int blank=0, int reduction=1, bool zero_infinity=False) -> Tensor`
  * - `aten::ctc_loss.Tensor(Tensor log_probs, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank=0, int reduction=1, bool zero_infinity=False) -> Tensor`
@@ -622,39 +812,47 @@ export const ctcLoss = bind<{
   (logProbs: Tensor, targets: Tensor, inputLengths: Tensor, targetLengths: Tensor, blank?: number, reduction?: number, zeroInfinity?: boolean): Tensor;
 }>('ctc_loss');
 /** `aten::cudnn_affine_grid_generator(Tensor theta, int N, int C, int H, int W) -> Tensor grid` */
-export const cudnnAffineGridGenerator = bind<(theta: Tensor, N: number, C: number, H: number, W: number) => Tensor>('cudnn_affine_grid_generator');
+export const cudnnAffineGridGenerator = bind<(theta: Tensor, N: number, C: number, H: number, W: number, options?: { out?: Tensor }) => Tensor>('cudnn_affine_grid_generator');
 /** `aten::cudnn_affine_grid_generator_backward(Tensor grad, int N, int C, int H, int W) -> Tensor grad_theta` */
-export const cudnnAffineGridGeneratorBackward = bind<(grad: Tensor, N: number, C: number, H: number, W: number) => Tensor>('cudnn_affine_grid_generator_backward');
+export const cudnnAffineGridGeneratorBackward = bind<(grad: Tensor, N: number, C: number, H: number, W: number, options?: { out?: Tensor }) => Tensor>('cudnn_affine_grid_generator_backward');
 /** `aten::cudnn_batch_norm(Tensor input, Tensor weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float exponential_average_factor, float epsilon) -> (Tensor, Tensor, Tensor, Tensor)` */
-export const cudnnBatchNorm = bind<(input: Tensor, weight: Tensor, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, exponentialAverageFactor: number, epsilon: number) => [Tensor, Tensor, Tensor, Tensor]>('cudnn_batch_norm');
+export const cudnnBatchNorm = bind<(input: Tensor, weight: Tensor, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, exponentialAverageFactor: number, epsilon: number, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor, Tensor]>('cudnn_batch_norm');
 /** `aten::cudnn_batch_norm_backward(Tensor input, Tensor grad_output, Tensor weight, Tensor? running_mean, Tensor? running_var, Tensor? save_mean, Tensor? save_var, float epsilon, Tensor reserveSpace) -> (Tensor, Tensor, Tensor)` */
-export const cudnnBatchNormBackward = bind<(input: Tensor, gradOutput: Tensor, weight: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveVar: Tensor | null, epsilon: number, reserveSpace: Tensor) => [Tensor, Tensor, Tensor]>('cudnn_batch_norm_backward');
+export const cudnnBatchNormBackward = bind<(input: Tensor, gradOutput: Tensor, weight: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveVar: Tensor | null, epsilon: number, reserveSpace: Tensor, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('cudnn_batch_norm_backward');
 /** `aten::cudnn_convolution(Tensor self, Tensor weight, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic, bool allow_tf32) -> Tensor` */
-export const cudnnConvolution = bind<(self: Tensor, weight: Tensor, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, allowTf32: boolean) => Tensor>('cudnn_convolution');
+export const cudnnConvolution = bind<(self: Tensor, weight: Tensor, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, allowTf32: boolean, options?: { out?: Tensor }) => Tensor>('cudnn_convolution');
 /** `aten::cudnn_convolution_add_relu(Tensor self, Tensor weight, Tensor z, Scalar? alpha, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor` */
-export const cudnnConvolutionAddRelu = bind<(self: Tensor, weight: Tensor, z: Tensor, alpha: Scalar | null, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number) => Tensor>('cudnn_convolution_add_relu');
+export const cudnnConvolutionAddRelu = bind<(self: Tensor, weight: Tensor, z: Tensor, alpha: Scalar | null, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number, options?: { out?: Tensor }) => Tensor>('cudnn_convolution_add_relu');
 /** `aten::cudnn_convolution_relu(Tensor self, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor` */
-export const cudnnConvolutionRelu = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number) => Tensor>('cudnn_convolution_relu');
+export const cudnnConvolutionRelu = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number, options?: { out?: Tensor }) => Tensor>('cudnn_convolution_relu');
 /** `aten::cudnn_convolution_transpose(Tensor self, Tensor weight, SymInt[] padding, SymInt[] output_padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic, bool allow_tf32) -> Tensor` */
-export const cudnnConvolutionTranspose = bind<(self: Tensor, weight: Tensor, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, allowTf32: boolean) => Tensor>('cudnn_convolution_transpose');
+export const cudnnConvolutionTranspose = bind<(self: Tensor, weight: Tensor, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, allowTf32: boolean, options?: { out?: Tensor }) => Tensor>('cudnn_convolution_transpose');
 /** `aten::cudnn_grid_sampler(Tensor self, Tensor grid) -> Tensor output` */
-export const cudnnGridSampler = bind<(self: Tensor, grid: Tensor) => Tensor>('cudnn_grid_sampler');
+export const cudnnGridSampler = bind<(self: Tensor, grid: Tensor, options?: { out?: Tensor }) => Tensor>('cudnn_grid_sampler');
 /** `aten::cudnn_grid_sampler_backward(Tensor self, Tensor grid, Tensor grad_output) -> (Tensor grad_self, Tensor grad_grid)` */
-export const cudnnGridSamplerBackward = bind<(self: Tensor, grid: Tensor, gradOutput: Tensor) => [Tensor, Tensor]>('cudnn_grid_sampler_backward');
+export const cudnnGridSamplerBackward = bind<(self: Tensor, grid: Tensor, gradOutput: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => GradSelfGradGrid>('cudnn_grid_sampler_backward');
 /** `aten::cudnn_is_acceptable(Tensor self) -> bool` */
 export const cudnnIsAcceptable = bind<(self: Tensor) => boolean>('cudnn_is_acceptable');
 /** `aten::cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
-export const cummax = bind<(self: Tensor, dim: number) => [Tensor, Tensor]>('cummax');
+export const cummax = bind<(self: Tensor, dim: number, options?: { out?: readonly [Tensor, Tensor] }) => ValuesIndices>('cummax');
 /** `aten::cummaxmin_backward(Tensor grad, Tensor input, Tensor indices, int dim) -> Tensor` */
 export const cummaxminBackward = bind<(grad: Tensor, input: Tensor, indices: Tensor, dim: number) => Tensor>('cummaxmin_backward');
 /** `aten::cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
-export const cummin = bind<(self: Tensor, dim: number) => [Tensor, Tensor]>('cummin');
-/** `aten::cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
-export const cumprod = bind<(self: Tensor, dim: number, options?: { dtype?: DType | null }) => Tensor>('cumprod');
+export const cummin = bind<(self: Tensor, dim: number, options?: { out?: readonly [Tensor, Tensor] }) => ValuesIndices>('cummin');
+/**
+ * Products of all elements up to each, along `dim`.
+ *
+ * `aten::cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
+ */
+export const cumprod = bind<(self: Tensor, dim: number, options?: { dtype?: DType | null; out?: Tensor }) => Tensor>('cumprod');
 /** `aten::cumprod_backward(Tensor grad, Tensor input, int dim, Tensor output) -> Tensor` */
 export const cumprodBackward = bind<(grad: Tensor, input: Tensor, dim: number, output: Tensor) => Tensor>('cumprod_backward');
-/** `aten::cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
-export const cumsum = bind<(self: Tensor, dim: number, options?: { dtype?: DType | null }) => Tensor>('cumsum');
+/**
+ * Sums of all elements up to each, along `dim`.
+ *
+ * `aten::cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
+ */
+export const cumsum = bind<(self: Tensor, dim: number, options?: { dtype?: DType | null; out?: Tensor }) => Tensor>('cumsum');
 /**
  * - `aten::cumulative_trapezoid.dx(Tensor y, *, Scalar dx=1, int dim=-1) -> Tensor`
  * - `aten::cumulative_trapezoid.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor`
@@ -664,76 +862,100 @@ export const cumulativeTrapezoid = bind<{
   (y: Tensor, x: Tensor, options?: { dim?: number }): Tensor;
 }>('cumulative_trapezoid');
 /** `aten::deg2rad(Tensor self) -> Tensor` */
-export const deg2rad = bind<(self: Tensor) => Tensor>('deg2rad');
+export const deg2rad = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('deg2rad');
+/** `aten::deg2rad_(Tensor(a!) self) -> Tensor(a!)` */
+export const deg2rad_ = bind<(self: Tensor) => Tensor>('deg2rad_');
 /**
  * - `aten::dequantize.self(Tensor self) -> Tensor`
  * - `aten::dequantize.tensors(Tensor[] tensors) -> Tensor[]`
  */
 export const dequantize = bind<{
-  (self: Tensor): Tensor;
-  (tensors: readonly Tensor[]): Tensor[];
+  (self: Tensor, options?: { out?: Tensor }): Tensor;
+  (tensors: readonly Tensor[], options?: { out?: readonly Tensor[] }): Tensor[];
 }>('dequantize');
 /** `aten::det(Tensor self) -> Tensor` */
 export const det = bind<(self: Tensor) => Tensor>('det');
-/** `aten::detach(Tensor(a) self) -> Tensor(a)` */
+/**
+ * The same values and memory outside the graph: no gradient flows back.
+ *
+ * `aten::detach(Tensor(a) self) -> Tensor(a)`
+ */
 export const detach = bind<(self: Tensor) => Tensor>('detach');
+/**
+ * In place: the same values and memory outside the graph: no gradient flows back.
+ *
+ * `aten::detach_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const detach_ = bind<(self: Tensor) => Tensor>('detach_');
 /** `aten::detach_copy(Tensor self) -> Tensor` */
-export const detachCopy = bind<(self: Tensor) => Tensor>('detach_copy');
-/** `aten::diag(Tensor self, int diagonal=0) -> Tensor` */
+export const detachCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('detach_copy');
+/**
+ * A matrix with this diagonal, or the diagonal of a matrix.
+ *
+ * `aten::diag(Tensor self, int diagonal=0) -> Tensor`
+ */
 export const diag = bind<{
-  (self: Tensor, options?: { diagonal?: number }): Tensor;
-  (self: Tensor, diagonal?: number): Tensor;
+  (self: Tensor, options?: { diagonal?: number; out?: Tensor }): Tensor;
+  (self: Tensor, diagonal?: number, options?: { out?: Tensor }): Tensor;
 }>('diag');
 /** `aten::diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor` */
 export const diagEmbed = bind<{
-  (self: Tensor, options?: { offset?: number; dim1?: number; dim2?: number }): Tensor;
-  (self: Tensor, offset?: number, dim1?: number, dim2?: number): Tensor;
+  (self: Tensor, options?: { offset?: number; dim1?: number; dim2?: number; out?: Tensor }): Tensor;
+  (self: Tensor, offset?: number, dim1?: number, dim2?: number, options?: { out?: Tensor }): Tensor;
 }>('diag_embed');
 /** `aten::diagflat(Tensor self, int offset=0) -> Tensor` */
 export const diagflat = bind<{
   (self: Tensor, options?: { offset?: number }): Tensor;
   (self: Tensor, offset?: number): Tensor;
 }>('diagflat');
-/** `aten::diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)` */
+/**
+ * View of the diagonal of two dimensions.
+ *
+ * `aten::diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)`
+ */
 export const diagonal = bind<{
   (self: Tensor, options?: { offset?: number; dim1?: number; dim2?: number }): Tensor;
   (self: Tensor, offset?: number, dim1?: number, dim2?: number): Tensor;
 }>('diagonal');
 /** `aten::diagonal_backward(Tensor grad_output, SymInt[] input_sizes, int offset, int dim1, int dim2) -> Tensor` */
-export const diagonalBackward = bind<(gradOutput: Tensor, inputSizes: readonly number[], offset: number, dim1: number, dim2: number) => Tensor>('diagonal_backward');
+export const diagonalBackward = bind<(gradOutput: Tensor, inputSizes: readonly number[], offset: number, dim1: number, dim2: number, options?: { out?: Tensor }) => Tensor>('diagonal_backward');
 /** `aten::diagonal_copy(Tensor self, int offset=0, int dim1=0, int dim2=1) -> Tensor` */
 export const diagonalCopy = bind<{
-  (self: Tensor, options?: { offset?: number; dim1?: number; dim2?: number }): Tensor;
-  (self: Tensor, offset?: number, dim1?: number, dim2?: number): Tensor;
+  (self: Tensor, options?: { offset?: number; dim1?: number; dim2?: number; out?: Tensor }): Tensor;
+  (self: Tensor, offset?: number, dim1?: number, dim2?: number, options?: { out?: Tensor }): Tensor;
 }>('diagonal_copy');
 /** `aten::diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> Tensor` */
 export const diagonalScatter = bind<{
-  (self: Tensor, src: Tensor, options?: { offset?: number; dim1?: number; dim2?: number }): Tensor;
-  (self: Tensor, src: Tensor, offset?: number, dim1?: number, dim2?: number): Tensor;
+  (self: Tensor, src: Tensor, options?: { offset?: number; dim1?: number; dim2?: number; out?: Tensor }): Tensor;
+  (self: Tensor, src: Tensor, offset?: number, dim1?: number, dim2?: number, options?: { out?: Tensor }): Tensor;
 }>('diagonal_scatter');
 /** `aten::diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None) -> Tensor` */
 export const diff = bind<{
-  (self: Tensor, options?: { n?: number; dim?: number; prepend?: Tensor | null; append?: Tensor | null }): Tensor;
-  (self: Tensor, n?: number, dim?: number, prepend?: Tensor | null, append?: Tensor | null): Tensor;
+  (self: Tensor, options?: { n?: number; dim?: number; prepend?: Tensor | null; append?: Tensor | null; out?: Tensor }): Tensor;
+  (self: Tensor, n?: number, dim?: number, prepend?: Tensor | null, append?: Tensor | null, options?: { out?: Tensor }): Tensor;
 }>('diff');
 /** `aten::digamma(Tensor self) -> Tensor` */
-export const digamma = bind<(self: Tensor) => Tensor>('digamma');
+export const digamma = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('digamma');
 /** `aten::dist(Tensor self, Tensor other, Scalar p=2) -> Tensor` */
 export const dist = bind<{
-  (self: Tensor, other: Tensor, options?: { p?: Scalar }): Tensor;
-  (self: Tensor, other: Tensor, p?: Scalar): Tensor;
+  (self: Tensor, other: Tensor, options?: { p?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, p?: Scalar, options?: { out?: Tensor }): Tensor;
 }>('dist');
 /**
+ * True quotient; `roundingMode` `trunc` or `floor` rounds it.
+ *
  * - `aten::div.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::div.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor`
  * - `aten::div.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::div.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor`
  */
 export const div = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Scalar, options?: { roundingMode?: string | null }): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
-  (self: Tensor, other: Tensor, options?: { roundingMode?: string | null }): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Scalar, options?: { roundingMode?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { roundingMode?: string | null; out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { roundingMode?: string | null; out?: Tensor }): Tensor;
 }>('div');
 /**
  * - `aten::divide.Scalar(Tensor self, Scalar other) -> Tensor`
@@ -744,13 +966,25 @@ export const div = bind<{
 export const divide = bind<{
   (self: Tensor, other: Scalar): Tensor;
   (self: Tensor, other: Scalar, options?: { roundingMode?: string | null }): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
-  (self: Tensor, other: Tensor, options?: { roundingMode?: string | null }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { roundingMode?: string | null; out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { roundingMode?: string | null; out?: Tensor }): Tensor;
 }>('divide');
 /** `aten::dot(Tensor self, Tensor tensor) -> Tensor` */
-export const dot = bind<(self: Tensor, tensor: Tensor) => Tensor>('dot');
-/** `aten::dropout(Tensor input, float p, bool train) -> Tensor` */
+export const dot = bind<(self: Tensor, tensor: Tensor, options?: { out?: Tensor }) => Tensor>('dot');
+/**
+ * Sets elements to 0 with probability `p` and scales the others by 1 / (1 - p), where `train` is true.
+ *
+ * `aten::dropout(Tensor input, float p, bool train) -> Tensor`
+ */
 export const dropout = bind<(input: Tensor, p: number, train: boolean) => Tensor>('dropout');
+/**
+ * In place: sets elements to 0 with probability `p` and scales the others by 1 / (1 - p), where `train` is true.
+ *
+ * `aten::dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)`
+ */
+export const dropout_ = bind<(self: Tensor, p: number, train: boolean) => Tensor>('dropout_');
 /**
  * - `aten::dsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
  * - `aten::dsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
@@ -760,20 +994,33 @@ export const dsplit = bind<{
   (self: Tensor, sections: number): Tensor[];
 }>('dsplit');
 /** `aten::dstack(Tensor[] tensors) -> Tensor` */
-export const dstack = bind<(tensors: readonly Tensor[]) => Tensor>('dstack');
-/** `aten::einsum(str equation, Tensor[] tensors, *, int[]? path=None) -> Tensor` */
+export const dstack = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('dstack');
+/**
+ * Sums of products that an index equation such as `bij,bjk->bik` describes.
+ *
+ * `aten::einsum(str equation, Tensor[] tensors, *, int[]? path=None) -> Tensor`
+ */
 export const einsum = bind<(equation: string, tensors: readonly Tensor[], options?: { path?: readonly number[] | null }) => Tensor>('einsum');
 /** `aten::elu(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor` */
 export const elu = bind<{
+  (self: Tensor, options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, alpha?: Scalar, scale?: Scalar, inputScale?: Scalar, options?: { out?: Tensor }): Tensor;
+}>('elu');
+/** `aten::elu_(Tensor(a!) self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor(a!)` */
+export const elu_ = bind<{
   (self: Tensor, options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }): Tensor;
   (self: Tensor, alpha?: Scalar, scale?: Scalar, inputScale?: Scalar): Tensor;
-}>('elu');
+}>('elu_');
 /** `aten::elu_backward(Tensor grad_output, Scalar alpha, Scalar scale, Scalar input_scale, bool is_result, Tensor self_or_result) -> Tensor` */
-export const eluBackward = bind<(gradOutput: Tensor, alpha: Scalar, scale: Scalar, inputScale: Scalar, isResult: boolean, selfOrResult: Tensor) => Tensor>('elu_backward');
-/** `aten::embedding(Tensor weight, Tensor indices, SymInt padding_idx=-1, bool scale_grad_by_freq=False, bool sparse=False) -> Tensor` */
+export const eluBackward = bind<(gradOutput: Tensor, alpha: Scalar, scale: Scalar, inputScale: Scalar, isResult: boolean, selfOrResult: Tensor, options?: { out?: Tensor }) => Tensor>('elu_backward');
+/**
+ * Rows of a table, picked by integer indices.
+ *
+ * `aten::embedding(Tensor weight, Tensor indices, SymInt padding_idx=-1, bool scale_grad_by_freq=False, bool sparse=False) -> Tensor`
+ */
 export const embedding = bind<{
-  (weight: Tensor, indices: Tensor, options?: { paddingIdx?: number; scaleGradByFreq?: boolean; sparse?: boolean }): Tensor;
-  (weight: Tensor, indices: Tensor, paddingIdx?: number, scaleGradByFreq?: boolean, sparse?: boolean): Tensor;
+  (weight: Tensor, indices: Tensor, options?: { paddingIdx?: number; scaleGradByFreq?: boolean; sparse?: boolean; out?: Tensor }): Tensor;
+  (weight: Tensor, indices: Tensor, paddingIdx?: number, scaleGradByFreq?: boolean, sparse?: boolean, options?: { out?: Tensor }): Tensor;
 }>('embedding');
 /** `aten::embedding_backward(Tensor grad, Tensor indices, SymInt num_weights, SymInt padding_idx, bool scale_grad_by_freq, bool sparse) -> Tensor` */
 export const embeddingBackward = bind<(grad: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean, sparse: boolean) => Tensor>('embedding_backward');
@@ -787,12 +1034,18 @@ export const embeddingBag = bind<{
   (weight: Tensor, indices: Tensor, offsets: Tensor, scaleGradByFreq: boolean, mode: number, sparse: boolean, perSampleWeights: Tensor | null, includeLastOffset: boolean, paddingIdx: number | null): [Tensor, Tensor, Tensor, Tensor];
 }>('embedding_bag');
 /** `aten::embedding_dense_backward(Tensor grad_output, Tensor indices, SymInt num_weights, SymInt padding_idx, bool scale_grad_by_freq) -> Tensor` */
-export const embeddingDenseBackward = bind<(gradOutput: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean) => Tensor>('embedding_dense_backward');
+export const embeddingDenseBackward = bind<(gradOutput: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean, options?: { out?: Tensor }) => Tensor>('embedding_dense_backward');
 /** `aten::embedding_renorm(Tensor self, Tensor indices, float max_norm, float norm_type) -> Tensor` */
-export const embeddingRenorm = bind<(self: Tensor, indices: Tensor, maxNorm: number, normType: number) => Tensor>('embedding_renorm');
+export const embeddingRenorm = bind<(self: Tensor, indices: Tensor, maxNorm: number, normType: number, options?: { out?: Tensor }) => Tensor>('embedding_renorm');
+/** `aten::embedding_renorm_(Tensor(a!) self, Tensor indices, float max_norm, float norm_type) -> Tensor(a!)` */
+export const embeddingRenorm_ = bind<(self: Tensor, indices: Tensor, maxNorm: number, normType: number) => Tensor>('embedding_renorm_');
 /** `aten::embedding_sparse_backward(Tensor grad, Tensor indices, int num_weights, int padding_idx, bool scale_grad_by_freq) -> Tensor` */
 export const embeddingSparseBackward = bind<(grad: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean) => Tensor>('embedding_sparse_backward');
-/** `aten::empty_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+/**
+ * Uninitialised memory of the shape and dtype of another tensor.
+ *
+ * `aten::empty_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+ */
 export const emptyLike = bind<(self: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }) => Tensor>('empty_like');
 /** `aten::empty_permuted(SymInt[] size, int[] physical_layout, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
 export const emptyPermuted = bind<(size: readonly number[], physicalLayout: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }) => Tensor>('empty_permuted');
@@ -801,38 +1054,79 @@ export const emptyQuantized = bind<(size: readonly number[], qtensor: Tensor, op
 /** `aten::empty_strided(SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
 export const emptyStrided = bind<(size: readonly number[], stride: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }) => Tensor>('empty_strided');
 /**
+ * Whether elements are equal, as bool.
+ *
  * - `aten::eq.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::eq.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const eq = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('eq');
-/** `aten::equal(Tensor self, Tensor other) -> bool` */
+/**
+ * Whether two tensors have the same shape and elements.
+ *
+ * `aten::equal(Tensor self, Tensor other) -> bool`
+ */
 export const equal = bind<(self: Tensor, other: Tensor) => boolean>('equal');
-/** `aten::erf(Tensor self) -> Tensor` */
-export const erf = bind<(self: Tensor) => Tensor>('erf');
+/**
+ * The error function.
+ *
+ * `aten::erf(Tensor self) -> Tensor`
+ */
+export const erf = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('erf');
+/**
+ * In place: the error function.
+ *
+ * `aten::erf_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const erf_ = bind<(self: Tensor) => Tensor>('erf_');
 /** `aten::erfc(Tensor self) -> Tensor` */
-export const erfc = bind<(self: Tensor) => Tensor>('erfc');
+export const erfc = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('erfc');
+/** `aten::erfc_(Tensor(a!) self) -> Tensor(a!)` */
+export const erfc_ = bind<(self: Tensor) => Tensor>('erfc_');
 /** `aten::erfinv(Tensor self) -> Tensor` */
-export const erfinv = bind<(self: Tensor) => Tensor>('erfinv');
-/** `aten::exp(Tensor self) -> Tensor` */
-export const exp = bind<(self: Tensor) => Tensor>('exp');
+export const erfinv = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('erfinv');
+/**
+ * e to the power of each element.
+ *
+ * `aten::exp(Tensor self) -> Tensor`
+ */
+export const exp = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('exp');
 /** `aten::exp2(Tensor self) -> Tensor` */
-export const exp2 = bind<(self: Tensor) => Tensor>('exp2');
+export const exp2 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('exp2');
+/** `aten::exp2_(Tensor(a!) self) -> Tensor(a!)` */
+export const exp2_ = bind<(self: Tensor) => Tensor>('exp2_');
+/**
+ * In place: e to the power of each element.
+ *
+ * `aten::exp_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const exp_ = bind<(self: Tensor) => Tensor>('exp_');
 /** `aten::expand_copy(Tensor self, SymInt[] size, *, bool implicit=False) -> Tensor` */
-export const expandCopy = bind<(self: Tensor, size: readonly number[], options?: { implicit?: boolean }) => Tensor>('expand_copy');
-/** `aten::expm1(Tensor self) -> Tensor` */
-export const expm1 = bind<(self: Tensor) => Tensor>('expm1');
+export const expandCopy = bind<(self: Tensor, size: readonly number[], options?: { implicit?: boolean; out?: Tensor }) => Tensor>('expand_copy');
+/**
+ * e^x - 1, exact near 0.
+ *
+ * `aten::expm1(Tensor self) -> Tensor`
+ */
+export const expm1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('expm1');
+/**
+ * In place: e^x - 1, exact near 0.
+ *
+ * `aten::expm1_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const expm1_ = bind<(self: Tensor) => Tensor>('expm1_');
 /** `aten::exponential(Tensor self, float lambd=1., *, Generator? generator=None) -> Tensor` */
 export const exponential = bind<{
-  (self: Tensor, options?: { lambd?: number; generator?: Generator | null }): Tensor;
-  (self: Tensor, lambd?: number, options?: { generator?: Generator | null }): Tensor;
+  (self: Tensor, options?: { lambd?: number; generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, lambd?: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
 }>('exponential');
 /** `aten::fake_quantize_per_channel_affine(Tensor self, Tensor scale, Tensor zero_point, int axis, int quant_min, int quant_max) -> Tensor` */
 export const fakeQuantizePerChannelAffine = bind<(self: Tensor, scale: Tensor, zeroPoint: Tensor, axis: number, quantMin: number, quantMax: number) => Tensor>('fake_quantize_per_channel_affine');
 /** `aten::fake_quantize_per_channel_affine_cachemask(Tensor self, Tensor scale, Tensor zero_point, int axis, int quant_min, int quant_max) -> (Tensor output, Tensor mask)` */
-export const fakeQuantizePerChannelAffineCachemask = bind<(self: Tensor, scale: Tensor, zeroPoint: Tensor, axis: number, quantMin: number, quantMax: number) => [Tensor, Tensor]>('fake_quantize_per_channel_affine_cachemask');
+export const fakeQuantizePerChannelAffineCachemask = bind<(self: Tensor, scale: Tensor, zeroPoint: Tensor, axis: number, quantMin: number, quantMax: number, options?: { out?: readonly [Tensor, Tensor] }) => OutputMask>('fake_quantize_per_channel_affine_cachemask');
 /** `aten::fake_quantize_per_channel_affine_cachemask_backward(Tensor grad, Tensor mask) -> Tensor` */
 export const fakeQuantizePerChannelAffineCachemaskBackward = bind<(grad: Tensor, mask: Tensor) => Tensor>('fake_quantize_per_channel_affine_cachemask_backward');
 /**
@@ -844,7 +1138,7 @@ export const fakeQuantizePerTensorAffine = bind<{
   (self: Tensor, scale: Tensor, zeroPoint: Tensor, quantMin: number, quantMax: number): Tensor;
 }>('fake_quantize_per_tensor_affine');
 /** `aten::fake_quantize_per_tensor_affine_cachemask(Tensor self, float scale, int zero_point, int quant_min, int quant_max) -> (Tensor output, Tensor mask)` */
-export const fakeQuantizePerTensorAffineCachemask = bind<(self: Tensor, scale: number, zeroPoint: number, quantMin: number, quantMax: number) => [Tensor, Tensor]>('fake_quantize_per_tensor_affine_cachemask');
+export const fakeQuantizePerTensorAffineCachemask = bind<(self: Tensor, scale: number, zeroPoint: number, quantMin: number, quantMax: number, options?: { out?: readonly [Tensor, Tensor] }) => OutputMask>('fake_quantize_per_tensor_affine_cachemask');
 /** `aten::fake_quantize_per_tensor_affine_cachemask_backward(Tensor grad, Tensor mask) -> Tensor` */
 export const fakeQuantizePerTensorAffineCachemaskBackward = bind<(grad: Tensor, mask: Tensor) => Tensor>('fake_quantize_per_tensor_affine_cachemask_backward');
 /**
@@ -881,17 +1175,21 @@ export const fbgemmPackQuantizedMatrix = bind<{
 }>('fbgemm_pack_quantized_matrix');
 /** `aten::feature_alpha_dropout(Tensor input, float p, bool train) -> Tensor` */
 export const featureAlphaDropout = bind<(input: Tensor, p: number, train: boolean) => Tensor>('feature_alpha_dropout');
+/** `aten::feature_alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
+export const featureAlphaDropout_ = bind<(self: Tensor, p: number, train: boolean) => Tensor>('feature_alpha_dropout_');
 /** `aten::feature_dropout(Tensor input, float p, bool train) -> Tensor` */
 export const featureDropout = bind<(input: Tensor, p: number, train: boolean) => Tensor>('feature_dropout');
+/** `aten::feature_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
+export const featureDropout_ = bind<(self: Tensor, p: number, train: boolean) => Tensor>('feature_dropout_');
 /** `aten::fft_fft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
 export const fftFft = bind<{
-  (self: Tensor, options?: { n?: number | null; dim?: number; norm?: string | null }): Tensor;
-  (self: Tensor, n?: number | null, dim?: number, norm?: string | null): Tensor;
+  (self: Tensor, options?: { n?: number | null; dim?: number; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, n?: number | null, dim?: number, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_fft');
 /** `aten::fft_fft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
 export const fftFft2 = bind<{
-  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: string | null }): Tensor;
-  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: string | null): Tensor;
+  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_fft2');
 /** `aten::fft_fftfreq(int n, float d=1., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
 export const fftFftfreq = bind<{
@@ -900,8 +1198,8 @@ export const fftFftfreq = bind<{
 }>('fft_fftfreq');
 /** `aten::fft_fftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
 export const fftFftn = bind<{
-  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: string | null }): Tensor;
-  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: string | null): Tensor;
+  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_fftn');
 /** `aten::fft_fftshift(Tensor self, int[1]? dim=None) -> Tensor` */
 export const fftFftshift = bind<{
@@ -910,33 +1208,33 @@ export const fftFftshift = bind<{
 }>('fft_fftshift');
 /** `aten::fft_hfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
 export const fftHfft = bind<{
-  (self: Tensor, options?: { n?: number | null; dim?: number; norm?: string | null }): Tensor;
-  (self: Tensor, n?: number | null, dim?: number, norm?: string | null): Tensor;
+  (self: Tensor, options?: { n?: number | null; dim?: number; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, n?: number | null, dim?: number, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_hfft');
 /** `aten::fft_hfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
 export const fftHfft2 = bind<{
-  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: string | null }): Tensor;
-  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: string | null): Tensor;
+  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_hfft2');
 /** `aten::fft_hfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
 export const fftHfftn = bind<{
-  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: string | null }): Tensor;
-  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: string | null): Tensor;
+  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_hfftn');
 /** `aten::fft_ifft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
 export const fftIfft = bind<{
-  (self: Tensor, options?: { n?: number | null; dim?: number; norm?: string | null }): Tensor;
-  (self: Tensor, n?: number | null, dim?: number, norm?: string | null): Tensor;
+  (self: Tensor, options?: { n?: number | null; dim?: number; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, n?: number | null, dim?: number, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_ifft');
 /** `aten::fft_ifft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
 export const fftIfft2 = bind<{
-  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: string | null }): Tensor;
-  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: string | null): Tensor;
+  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_ifft2');
 /** `aten::fft_ifftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
 export const fftIfftn = bind<{
-  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: string | null }): Tensor;
-  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: string | null): Tensor;
+  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_ifftn');
 /** `aten::fft_ifftshift(Tensor self, int[1]? dim=None) -> Tensor` */
 export const fftIfftshift = bind<{
@@ -945,43 +1243,43 @@ export const fftIfftshift = bind<{
 }>('fft_ifftshift');
 /** `aten::fft_ihfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
 export const fftIhfft = bind<{
-  (self: Tensor, options?: { n?: number | null; dim?: number; norm?: string | null }): Tensor;
-  (self: Tensor, n?: number | null, dim?: number, norm?: string | null): Tensor;
+  (self: Tensor, options?: { n?: number | null; dim?: number; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, n?: number | null, dim?: number, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_ihfft');
 /** `aten::fft_ihfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
 export const fftIhfft2 = bind<{
-  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: string | null }): Tensor;
-  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: string | null): Tensor;
+  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_ihfft2');
 /** `aten::fft_ihfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
 export const fftIhfftn = bind<{
-  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: string | null }): Tensor;
-  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: string | null): Tensor;
+  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_ihfftn');
 /** `aten::fft_irfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
 export const fftIrfft = bind<{
-  (self: Tensor, options?: { n?: number | null; dim?: number; norm?: string | null }): Tensor;
-  (self: Tensor, n?: number | null, dim?: number, norm?: string | null): Tensor;
+  (self: Tensor, options?: { n?: number | null; dim?: number; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, n?: number | null, dim?: number, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_irfft');
 /** `aten::fft_irfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
 export const fftIrfft2 = bind<{
-  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: string | null }): Tensor;
-  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: string | null): Tensor;
+  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_irfft2');
 /** `aten::fft_irfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
 export const fftIrfftn = bind<{
-  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: string | null }): Tensor;
-  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: string | null): Tensor;
+  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_irfftn');
 /** `aten::fft_rfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
 export const fftRfft = bind<{
-  (self: Tensor, options?: { n?: number | null; dim?: number; norm?: string | null }): Tensor;
-  (self: Tensor, n?: number | null, dim?: number, norm?: string | null): Tensor;
+  (self: Tensor, options?: { n?: number | null; dim?: number; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, n?: number | null, dim?: number, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_rfft');
 /** `aten::fft_rfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
 export const fftRfft2 = bind<{
-  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: string | null }): Tensor;
-  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: string | null): Tensor;
+  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_rfft2');
 /** `aten::fft_rfftfreq(int n, float d=1., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
 export const fftRfftfreq = bind<{
@@ -990,28 +1288,48 @@ export const fftRfftfreq = bind<{
 }>('fft_rfftfreq');
 /** `aten::fft_rfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
 export const fftRfftn = bind<{
-  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: string | null }): Tensor;
-  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: string | null): Tensor;
+  (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: string | null; out?: Tensor }): Tensor;
+  (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: string | null, options?: { out?: Tensor }): Tensor;
 }>('fft_rfftn');
 /**
  * - `aten::fill.Scalar(Tensor self, Scalar value) -> Tensor`
  * - `aten::fill.Tensor(Tensor self, Tensor value) -> Tensor`
  */
 export const fill = bind<{
+  (self: Tensor, value: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, value: Tensor, options?: { out?: Tensor }): Tensor;
+}>('fill');
+/**
+ * Sets every element to one value.
+ *
+ * - `aten::fill_.Scalar(Tensor(a!) self, Scalar value) -> Tensor(a!)`
+ * - `aten::fill_.Tensor(Tensor(a!) self, Tensor value) -> Tensor(a!)`
+ */
+export const fill_ = bind<{
   (self: Tensor, value: Scalar): Tensor;
   (self: Tensor, value: Tensor): Tensor;
-}>('fill');
+}>('fill_');
 /** `aten::fix(Tensor self) -> Tensor` */
-export const fix = bind<(self: Tensor) => Tensor>('fix');
-/** `aten::flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)` */
+export const fix = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('fix');
+/** `aten::fix_(Tensor(a!) self) -> Tensor(a!)` */
+export const fix_ = bind<(self: Tensor) => Tensor>('fix_');
+/**
+ * Joins the dimensions from `startDim` to `endDim` into one.
+ *
+ * `aten::flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)`
+ */
 export const flatten = bind<{
   (self: Tensor, options?: { startDim?: number; endDim?: number }): Tensor;
   (self: Tensor, startDim?: number, endDim?: number): Tensor;
 }>('flatten');
 /** `aten::flatten_dense_tensors(Tensor[] tensors) -> Tensor` */
 export const flattenDenseTensors = bind<(tensors: readonly Tensor[]) => Tensor>('flatten_dense_tensors');
-/** `aten::flip(Tensor self, int[] dims) -> Tensor` */
-export const flip = bind<(self: Tensor, dims: readonly number[]) => Tensor>('flip');
+/**
+ * Reverses the order along dimensions.
+ *
+ * `aten::flip(Tensor self, int[] dims) -> Tensor`
+ */
+export const flip = bind<(self: Tensor, dims: readonly number[], options?: { out?: Tensor }) => Tensor>('flip');
 /** `aten::fliplr(Tensor self) -> Tensor` */
 export const fliplr = bind<(self: Tensor) => Tensor>('fliplr');
 /** `aten::flipud(Tensor self) -> Tensor` */
@@ -1022,91 +1340,140 @@ export const flipud = bind<(self: Tensor) => Tensor>('flipud');
  * - `aten::float_power.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
  */
 export const floatPower = bind<{
-  (self: Scalar, exponent: Tensor): Tensor;
-  (self: Tensor, exponent: Scalar): Tensor;
-  (self: Tensor, exponent: Tensor): Tensor;
+  (self: Scalar, exponent: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, exponent: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, exponent: Tensor, options?: { out?: Tensor }): Tensor;
 }>('float_power');
-/** `aten::floor(Tensor self) -> Tensor` */
-export const floor = bind<(self: Tensor) => Tensor>('floor');
 /**
+ * Largest integers that are not above the elements.
+ *
+ * `aten::floor(Tensor self) -> Tensor`
+ */
+export const floor = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('floor');
+/**
+ * In place: largest integers that are not above the elements.
+ *
+ * `aten::floor_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const floor_ = bind<(self: Tensor) => Tensor>('floor_');
+/**
+ * Quotient rounded down.
+ *
  * - `aten::floor_divide(Tensor self, Tensor other) -> Tensor`
  * - `aten::floor_divide.Scalar(Tensor self, Scalar other) -> Tensor`
  */
 export const floorDivide = bind<{
-  (self: Tensor, other: Tensor): Tensor;
-  (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
 }>('floor_divide');
 /** `aten::fmax(Tensor self, Tensor other) -> Tensor` */
-export const fmax = bind<(self: Tensor, other: Tensor) => Tensor>('fmax');
+export const fmax = bind<{
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+}>('fmax');
 /** `aten::fmin(Tensor self, Tensor other) -> Tensor` */
-export const fmin = bind<(self: Tensor, other: Tensor) => Tensor>('fmin');
+export const fmin = bind<{
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+}>('fmin');
 /**
  * - `aten::fmod.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::fmod.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const fmod = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('fmod');
 /** `aten::frac(Tensor self) -> Tensor` */
-export const frac = bind<(self: Tensor) => Tensor>('frac');
+export const frac = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('frac');
+/** `aten::frac_(Tensor(a!) self) -> Tensor(a!)` */
+export const frac_ = bind<(self: Tensor) => Tensor>('frac_');
 /** `aten::fractional_max_pool2d(Tensor self, int[2] kernel_size, int[2] output_size, Tensor random_samples) -> (Tensor, Tensor)` */
-export const fractionalMaxPool2d = bind<(self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, randomSamples: Tensor) => [Tensor, Tensor]>('fractional_max_pool2d');
+export const fractionalMaxPool2d = bind<(self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, randomSamples: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('fractional_max_pool2d');
 /** `aten::fractional_max_pool2d_backward(Tensor grad_output, Tensor self, int[2] kernel_size, int[2] output_size, Tensor indices) -> Tensor` */
-export const fractionalMaxPool2dBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, indices: Tensor) => Tensor>('fractional_max_pool2d_backward');
+export const fractionalMaxPool2dBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, indices: Tensor, options?: { out?: Tensor }) => Tensor>('fractional_max_pool2d_backward');
 /** `aten::fractional_max_pool3d(Tensor self, int[3] kernel_size, int[3] output_size, Tensor random_samples) -> (Tensor, Tensor)` */
-export const fractionalMaxPool3d = bind<(self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, randomSamples: Tensor) => [Tensor, Tensor]>('fractional_max_pool3d');
+export const fractionalMaxPool3d = bind<(self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, randomSamples: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('fractional_max_pool3d');
 /** `aten::fractional_max_pool3d_backward(Tensor grad_output, Tensor self, int[3] kernel_size, int[3] output_size, Tensor indices) -> Tensor` */
-export const fractionalMaxPool3dBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, indices: Tensor) => Tensor>('fractional_max_pool3d_backward');
+export const fractionalMaxPool3dBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, indices: Tensor, options?: { out?: Tensor }) => Tensor>('fractional_max_pool3d_backward');
 /** `aten::frexp.Tensor(Tensor self) -> (Tensor mantissa, Tensor exponent)` */
-export const frexp = bind<(self: Tensor) => [Tensor, Tensor]>('frexp');
-/** `aten::frobenius_norm.dim(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
+export const frexp = bind<(self: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => MantissaExponent>('frexp');
+/**
+ * Square root of the sum of the squares.
+ *
+ * `aten::frobenius_norm.dim(Tensor self, int[1] dim, bool keepdim=False) -> Tensor`
+ */
 export const frobeniusNorm = bind<{
-  (self: Tensor, dim: readonly number[] | number, options?: { keepdim?: boolean }): Tensor;
-  (self: Tensor, dim: readonly number[] | number, keepdim?: boolean): Tensor;
+  (self: Tensor, dim: readonly number[] | number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
 }>('frobenius_norm');
-/** `aten::full_like(Tensor self, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+/**
+ * One value everywhere, in the shape and dtype of another tensor.
+ *
+ * `aten::full_like(Tensor self, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+ */
 export const fullLike = bind<(self: Tensor, fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }) => Tensor>('full_like');
 /** `aten::fused_moving_avg_obs_fake_quant(Tensor self, Tensor observer_on, Tensor fake_quant_on, Tensor(a!) running_min, Tensor(b!) running_max, Tensor(c!) scale, Tensor(d!) zero_point, float averaging_const, int quant_min, int quant_max, int ch_axis, bool per_row_fake_quant=False, bool symmetric_quant=False) -> Tensor` */
 export const fusedMovingAvgObsFakeQuant = bind<{
   (self: Tensor, observerOn: Tensor, fakeQuantOn: Tensor, runningMin: Tensor, runningMax: Tensor, scale: Tensor, zeroPoint: Tensor, averagingConst: number, quantMin: number, quantMax: number, chAxis: number, options?: { perRowFakeQuant?: boolean; symmetricQuant?: boolean }): Tensor;
   (self: Tensor, observerOn: Tensor, fakeQuantOn: Tensor, runningMin: Tensor, runningMax: Tensor, scale: Tensor, zeroPoint: Tensor, averagingConst: number, quantMin: number, quantMax: number, chAxis: number, perRowFakeQuant?: boolean, symmetricQuant?: boolean): Tensor;
 }>('fused_moving_avg_obs_fake_quant');
-/** `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor` */
-export const gather = bind<(self: Tensor, dim: number, index: Tensor, options?: { sparseGrad?: boolean }) => Tensor>('gather');
+/**
+ * Picks elements along `dim` by an index tensor of the result’s shape.
+ *
+ * `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor`
+ */
+export const gather = bind<(self: Tensor, dim: number, index: Tensor, options?: { sparseGrad?: boolean; out?: Tensor }) => Tensor>('gather');
 /** `aten::gather_backward(Tensor grad, Tensor self, int dim, Tensor index, bool sparse_grad) -> Tensor` */
 export const gatherBackward = bind<(grad: Tensor, self: Tensor, dim: number, index: Tensor, sparseGrad: boolean) => Tensor>('gather_backward');
 /** `aten::gcd(Tensor self, Tensor other) -> Tensor` */
-export const gcd = bind<(self: Tensor, other: Tensor) => Tensor>('gcd');
+export const gcd = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('gcd');
+/** `aten::gcd_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+export const gcd_ = bind<(self: Tensor, other: Tensor) => Tensor>('gcd_');
 /**
+ * Whether elements are greater or equal, as bool.
+ *
  * - `aten::ge.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::ge.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const ge = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('ge');
-/** `aten::gelu(Tensor self, *, str approximate="none") -> Tensor` */
-export const gelu = bind<(self: Tensor, options?: { approximate?: string }) => Tensor>('gelu');
+/**
+ * x times the normal distribution function of x; `approximate: "tanh"` is the formula of GPT-2.
+ *
+ * `aten::gelu(Tensor self, *, str approximate="none") -> Tensor`
+ */
+export const gelu = bind<(self: Tensor, options?: { approximate?: string; out?: Tensor }) => Tensor>('gelu');
+/**
+ * In place: x times the normal distribution function of x; `approximate: "tanh"` is the formula of GPT-2.
+ *
+ * `aten::gelu_(Tensor(a!) self, *, str approximate="none") -> Tensor(a!)`
+ */
+export const gelu_ = bind<(self: Tensor, options?: { approximate?: string }) => Tensor>('gelu_');
 /** `aten::gelu_backward(Tensor grad_output, Tensor self, *, str approximate="none") -> Tensor` */
-export const geluBackward = bind<(gradOutput: Tensor, self: Tensor, options?: { approximate?: string }) => Tensor>('gelu_backward');
+export const geluBackward = bind<(gradOutput: Tensor, self: Tensor, options?: { approximate?: string; out?: Tensor }) => Tensor>('gelu_backward');
 /** `aten::geometric(Tensor self, float p, *, Generator? generator=None) -> Tensor` */
-export const geometric = bind<(self: Tensor, p: number, options?: { generator?: Generator | null }) => Tensor>('geometric');
+export const geometric = bind<(self: Tensor, p: number, options?: { generator?: Generator | null; out?: Tensor }) => Tensor>('geometric');
 /** `aten::geqrf(Tensor self) -> (Tensor a, Tensor tau)` */
-export const geqrf = bind<(self: Tensor) => [Tensor, Tensor]>('geqrf');
+export const geqrf = bind<(self: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => ATau>('geqrf');
 /** `aten::ger(Tensor self, Tensor vec2) -> Tensor` */
-export const ger = bind<(self: Tensor, vec2: Tensor) => Tensor>('ger');
+export const ger = bind<(self: Tensor, vec2: Tensor, options?: { out?: Tensor }) => Tensor>('ger');
 /** `aten::glu(Tensor self, int dim=-1) -> Tensor` */
 export const glu = bind<{
-  (self: Tensor, options?: { dim?: number }): Tensor;
-  (self: Tensor, dim?: number): Tensor;
+  (self: Tensor, options?: { dim?: number; out?: Tensor }): Tensor;
+  (self: Tensor, dim?: number, options?: { out?: Tensor }): Tensor;
 }>('glu');
 /** `aten::glu_backward(Tensor grad_output, Tensor self, int dim) -> Tensor` */
-export const gluBackward = bind<(gradOutput: Tensor, self: Tensor, dim: number) => Tensor>('glu_backward');
+export const gluBackward = bind<(gradOutput: Tensor, self: Tensor, dim: number, options?: { out?: Tensor }) => Tensor>('glu_backward');
 /** `aten::glu_backward_jvp(Tensor grad_x, Tensor grad_glu, Tensor x, Tensor dgrad_glu, Tensor dx, int dim) -> Tensor` */
-export const gluBackwardJvp = bind<(gradX: Tensor, gradGlu: Tensor, x: Tensor, dgradGlu: Tensor, dx: Tensor, dim: number) => Tensor>('glu_backward_jvp');
+export const gluBackwardJvp = bind<(gradX: Tensor, gradGlu: Tensor, x: Tensor, dgradGlu: Tensor, dx: Tensor, dim: number, options?: { out?: Tensor }) => Tensor>('glu_backward_jvp');
 /** `aten::glu_jvp(Tensor glu, Tensor x, Tensor dx, int dim) -> Tensor` */
-export const gluJvp = bind<(glu: Tensor, x: Tensor, dx: Tensor, dim: number) => Tensor>('glu_jvp');
+export const gluJvp = bind<(glu: Tensor, x: Tensor, dx: Tensor, dim: number, options?: { out?: Tensor }) => Tensor>('glu_jvp');
 /**
  * - `aten::gradient.array(Tensor self, *, int[] dim, int edge_order=1) -> Tensor[]`
  * - `aten::gradient.scalararray(Tensor self, *, Scalar spacing, int[] dim, int edge_order=1) -> Tensor[]`
@@ -1130,27 +1497,29 @@ export const gradient = bind<{
  * - `aten::greater.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const greater = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('greater');
 /**
  * - `aten::greater_equal.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::greater_equal.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const greaterEqual = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('greater_equal');
 /** `aten::grid_sampler(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor` */
 export const gridSampler = bind<(input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean) => Tensor>('grid_sampler');
 /** `aten::grid_sampler_2d(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor` */
-export const gridSampler2d = bind<(input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean) => Tensor>('grid_sampler_2d');
+export const gridSampler2d = bind<(input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, options?: { out?: Tensor }) => Tensor>('grid_sampler_2d');
 /** `aten::grid_sampler_2d_backward(Tensor grad_output, Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners, bool[2] output_mask) -> (Tensor, Tensor)` */
-export const gridSampler2dBackward = bind<(gradOutput: Tensor, input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, outputMask: readonly boolean[] | boolean) => [Tensor, Tensor]>('grid_sampler_2d_backward');
+export const gridSampler2dBackward = bind<(gradOutput: Tensor, input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('grid_sampler_2d_backward');
 /** `aten::grid_sampler_3d(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor` */
-export const gridSampler3d = bind<(input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean) => Tensor>('grid_sampler_3d');
+export const gridSampler3d = bind<(input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, options?: { out?: Tensor }) => Tensor>('grid_sampler_3d');
 /** `aten::grid_sampler_3d_backward(Tensor grad_output, Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners, bool[2] output_mask) -> (Tensor, Tensor)` */
-export const gridSampler3dBackward = bind<(gradOutput: Tensor, input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, outputMask: readonly boolean[] | boolean) => [Tensor, Tensor]>('grid_sampler_3d_backward');
+export const gridSampler3dBackward = bind<(gradOutput: Tensor, input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('grid_sampler_3d_backward');
 /** `aten::group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enabled=True) -> Tensor` */
 export const groupNorm = bind<{
   (input: Tensor, numGroups: number, options?: { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean }): Tensor;
@@ -1170,12 +1539,15 @@ export const gruCell = bind<{
   (input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh?: Tensor | null, bHh?: Tensor | null): Tensor;
 }>('gru_cell');
 /**
+ * Whether elements are greater, as bool.
+ *
  * - `aten::gt.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::gt.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const gt = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('gt');
 /**
  * - `aten::hamming_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
@@ -1199,51 +1571,64 @@ export const hannWindow = bind<{
 }>('hann_window');
 /** `aten::hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor` */
 export const hardshrink = bind<{
-  (self: Tensor, options?: { lambd?: Scalar }): Tensor;
-  (self: Tensor, lambd?: Scalar): Tensor;
+  (self: Tensor, options?: { lambd?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, lambd?: Scalar, options?: { out?: Tensor }): Tensor;
 }>('hardshrink');
 /** `aten::hardshrink_backward(Tensor grad_out, Tensor self, Scalar lambd) -> Tensor` */
-export const hardshrinkBackward = bind<(gradOut: Tensor, self: Tensor, lambd: Scalar) => Tensor>('hardshrink_backward');
+export const hardshrinkBackward = bind<(gradOut: Tensor, self: Tensor, lambd: Scalar, options?: { out?: Tensor }) => Tensor>('hardshrink_backward');
 /** `aten::hardsigmoid(Tensor self) -> Tensor` */
-export const hardsigmoid = bind<(self: Tensor) => Tensor>('hardsigmoid');
+export const hardsigmoid = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('hardsigmoid');
+/** `aten::hardsigmoid_(Tensor(a!) self) -> Tensor(a!)` */
+export const hardsigmoid_ = bind<(self: Tensor) => Tensor>('hardsigmoid_');
 /** `aten::hardsigmoid_backward(Tensor grad_output, Tensor self) -> Tensor` */
-export const hardsigmoidBackward = bind<(gradOutput: Tensor, self: Tensor) => Tensor>('hardsigmoid_backward');
+export const hardsigmoidBackward = bind<(gradOutput: Tensor, self: Tensor, options?: { out?: Tensor }) => Tensor>('hardsigmoid_backward');
 /** `aten::hardswish(Tensor self) -> Tensor` */
-export const hardswish = bind<(self: Tensor) => Tensor>('hardswish');
+export const hardswish = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('hardswish');
+/** `aten::hardswish_(Tensor(a!) self) -> Tensor(a!)` */
+export const hardswish_ = bind<(self: Tensor) => Tensor>('hardswish_');
 /** `aten::hardswish_backward(Tensor grad_output, Tensor self) -> Tensor` */
-export const hardswishBackward = bind<(gradOutput: Tensor, self: Tensor) => Tensor>('hardswish_backward');
+export const hardswishBackward = bind<(gradOutput: Tensor, self: Tensor, options?: { out?: Tensor }) => Tensor>('hardswish_backward');
 /** `aten::hardtanh(Tensor self, Scalar min_val=-1, Scalar max_val=1) -> Tensor` */
 export const hardtanh = bind<{
+  (self: Tensor, options?: { minVal?: Scalar; maxVal?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, minVal?: Scalar, maxVal?: Scalar, options?: { out?: Tensor }): Tensor;
+}>('hardtanh');
+/** `aten::hardtanh_(Tensor(a!) self, Scalar min_val=-1, Scalar max_val=1) -> Tensor(a!)` */
+export const hardtanh_ = bind<{
   (self: Tensor, options?: { minVal?: Scalar; maxVal?: Scalar }): Tensor;
   (self: Tensor, minVal?: Scalar, maxVal?: Scalar): Tensor;
-}>('hardtanh');
+}>('hardtanh_');
 /** `aten::hardtanh_backward(Tensor grad_output, Tensor self, Scalar min_val, Scalar max_val) -> Tensor` */
-export const hardtanhBackward = bind<(gradOutput: Tensor, self: Tensor, minVal: Scalar, maxVal: Scalar) => Tensor>('hardtanh_backward');
+export const hardtanhBackward = bind<(gradOutput: Tensor, self: Tensor, minVal: Scalar, maxVal: Scalar, options?: { out?: Tensor }) => Tensor>('hardtanh_backward');
 /** `aten::hash_tensor(Tensor self, int[1] dim=[], *, bool keepdim=False, int mode=0) -> Tensor` */
 export const hashTensor = bind<{
-  (self: Tensor, options?: { dim?: readonly number[] | number; keepdim?: boolean; mode?: number }): Tensor;
-  (self: Tensor, dim?: readonly number[] | number, options?: { keepdim?: boolean; mode?: number }): Tensor;
+  (self: Tensor, options?: { dim?: readonly number[] | number; keepdim?: boolean; mode?: number; out?: Tensor }): Tensor;
+  (self: Tensor, dim?: readonly number[] | number, options?: { keepdim?: boolean; mode?: number; out?: Tensor }): Tensor;
 }>('hash_tensor');
 /** `aten::heaviside(Tensor self, Tensor values) -> Tensor` */
-export const heaviside = bind<(self: Tensor, values: Tensor) => Tensor>('heaviside');
+export const heaviside = bind<(self: Tensor, values: Tensor, options?: { out?: Tensor }) => Tensor>('heaviside');
 /** `aten::hinge_embedding_loss(Tensor self, Tensor target, float margin=1., int reduction=1) -> Tensor` */
 export const hingeEmbeddingLoss = bind<{
   (self: Tensor, target: Tensor, options?: { margin?: number; reduction?: number }): Tensor;
   (self: Tensor, target: Tensor, margin?: number, reduction?: number): Tensor;
 }>('hinge_embedding_loss');
-/** `aten::histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0) -> Tensor` */
+/**
+ * Counts of elements in equal bins between `min` and `max`.
+ *
+ * `aten::histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0) -> Tensor`
+ */
 export const histc = bind<{
-  (self: Tensor, options?: { bins?: number; min?: Scalar; max?: Scalar }): Tensor;
-  (self: Tensor, bins?: number, min?: Scalar, max?: Scalar): Tensor;
+  (self: Tensor, options?: { bins?: number; min?: Scalar; max?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, bins?: number, min?: Scalar, max?: Scalar, options?: { out?: Tensor }): Tensor;
 }>('histc');
 /**
  * - `aten::histogram.bin_ct(Tensor self, int bins=100, *, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
  * - `aten::histogram.bins_tensor(Tensor self, Tensor bins, *, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
  */
 export const histogram = bind<{
-  (self: Tensor, options?: { bins?: number; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor];
-  (self: Tensor, bins?: number, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor];
-  (self: Tensor, bins: Tensor, options?: { weight?: Tensor | null; density?: boolean }): [Tensor, Tensor];
+  (self: Tensor, options?: { bins?: number; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean; out?: readonly [Tensor, Tensor] }): HistBinEdges;
+  (self: Tensor, bins?: number, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean; out?: readonly [Tensor, Tensor] }): HistBinEdges;
+  (self: Tensor, bins: Tensor, options?: { weight?: Tensor | null; density?: boolean; out?: readonly [Tensor, Tensor] }): HistBinEdges;
 }>('histogram');
 /**
  * - `aten::histogramdd(Tensor self, int[] bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)`
@@ -1251,12 +1636,12 @@ export const histogram = bind<{
  * - `aten::histogramdd.int_bins(Tensor self, int bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)`
  */
 export const histogramdd = bind<{
-  (self: Tensor, bins: readonly number[], options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor[]];
-  (self: Tensor, bins: readonly number[], range?: readonly number[] | null, weight?: Tensor | null, density?: boolean): [Tensor, Tensor[]];
-  (self: Tensor, bins: readonly Tensor[], options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor[]];
-  (self: Tensor, bins: readonly Tensor[], range?: readonly number[] | null, weight?: Tensor | null, density?: boolean): [Tensor, Tensor[]];
-  (self: Tensor, bins: number, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor[]];
-  (self: Tensor, bins: number, range?: readonly number[] | null, weight?: Tensor | null, density?: boolean): [Tensor, Tensor[]];
+  (self: Tensor, bins: readonly number[], options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): HistBinEdgesList;
+  (self: Tensor, bins: readonly number[], range?: readonly number[] | null, weight?: Tensor | null, density?: boolean): HistBinEdgesList;
+  (self: Tensor, bins: readonly Tensor[], options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): HistBinEdgesList;
+  (self: Tensor, bins: readonly Tensor[], range?: readonly number[] | null, weight?: Tensor | null, density?: boolean): HistBinEdgesList;
+  (self: Tensor, bins: number, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): HistBinEdgesList;
+  (self: Tensor, bins: number, range?: readonly number[] | null, weight?: Tensor | null, density?: boolean): HistBinEdgesList;
 }>('histogramdd');
 /**
  * - `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
@@ -1267,71 +1652,101 @@ export const hsplit = bind<{
   (self: Tensor, sections: number): Tensor[];
 }>('hsplit');
 /** `aten::hspmm(Tensor mat1, Tensor mat2) -> Tensor` */
-export const hspmm = bind<(mat1: Tensor, mat2: Tensor) => Tensor>('hspmm');
+export const hspmm = bind<(mat1: Tensor, mat2: Tensor, options?: { out?: Tensor }) => Tensor>('hspmm');
 /** `aten::hstack(Tensor[] tensors) -> Tensor` */
-export const hstack = bind<(tensors: readonly Tensor[]) => Tensor>('hstack');
+export const hstack = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('hstack');
 /** `aten::huber_loss(Tensor self, Tensor target, int reduction=1, float delta=1.) -> Tensor` */
 export const huberLoss = bind<{
-  (self: Tensor, target: Tensor, options?: { reduction?: number; delta?: number }): Tensor;
-  (self: Tensor, target: Tensor, reduction?: number, delta?: number): Tensor;
+  (self: Tensor, target: Tensor, options?: { reduction?: number; delta?: number; out?: Tensor }): Tensor;
+  (self: Tensor, target: Tensor, reduction?: number, delta?: number, options?: { out?: Tensor }): Tensor;
 }>('huber_loss');
 /** `aten::huber_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction, float delta) -> Tensor` */
-export const huberLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, delta: number) => Tensor>('huber_loss_backward');
+export const huberLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, delta: number, options?: { out?: Tensor }) => Tensor>('huber_loss_backward');
 /** `aten::hypot(Tensor self, Tensor other) -> Tensor` */
-export const hypot = bind<(self: Tensor, other: Tensor) => Tensor>('hypot');
+export const hypot = bind<{
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+}>('hypot');
 /** `aten::i0(Tensor self) -> Tensor` */
-export const i0 = bind<(self: Tensor) => Tensor>('i0');
+export const i0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('i0');
+/** `aten::i0_(Tensor(a!) self) -> Tensor(a!)` */
+export const i0_ = bind<(self: Tensor) => Tensor>('i0_');
 /** `aten::igamma(Tensor self, Tensor other) -> Tensor` */
-export const igamma = bind<(self: Tensor, other: Tensor) => Tensor>('igamma');
+export const igamma = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('igamma');
 /** `aten::igammac(Tensor self, Tensor other) -> Tensor` */
-export const igammac = bind<(self: Tensor, other: Tensor) => Tensor>('igammac');
+export const igammac = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('igammac');
 /** `aten::im2col(Tensor self, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor` */
-export const im2col = bind<(self: Tensor, kernelSize: readonly number[] | number, dilation: readonly number[] | number, padding: readonly number[] | number, stride: readonly number[] | number) => Tensor>('im2col');
+export const im2col = bind<(self: Tensor, kernelSize: readonly number[] | number, dilation: readonly number[] | number, padding: readonly number[] | number, stride: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('im2col');
 /** `aten::imag(Tensor(a) self) -> Tensor(a)` */
 export const imag = bind<(self: Tensor) => Tensor>('imag');
 /** `aten::index.Tensor(Tensor self, Tensor?[] indices) -> Tensor` */
-export const index = bind<(self: Tensor, indices: readonly (Tensor | null)[]) => Tensor>('index');
-/** `aten::index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor` */
-export const indexAdd = bind<(self: Tensor, dim: number, index: Tensor, source: Tensor, options?: { alpha?: Scalar }) => Tensor>('index_add');
+export const index = bind<(self: Tensor, indices: readonly (Tensor | null)[], options?: { out?: Tensor }) => Tensor>('index');
+/**
+ * Adds rows of `source` to the rows that `index` names, along `dim`.
+ *
+ * `aten::index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor`
+ */
+export const indexAdd = bind<(self: Tensor, dim: number, index: Tensor, source: Tensor, options?: { alpha?: Scalar; out?: Tensor }) => Tensor>('index_add');
 /** `aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor` */
-export const indexCopy = bind<(self: Tensor, dim: number, index: Tensor, source: Tensor) => Tensor>('index_copy');
+export const indexCopy = bind<(self: Tensor, dim: number, index: Tensor, source: Tensor, options?: { out?: Tensor }) => Tensor>('index_copy');
 /**
  * - `aten::index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
  * - `aten::index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor`
  */
 export const indexFill = bind<{
-  (self: Tensor, dim: number, index: Tensor, value: Scalar): Tensor;
-  (self: Tensor, dim: number, index: Tensor, value: Tensor): Tensor;
+  (self: Tensor, dim: number, index: Tensor, value: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, index: Tensor, value: Tensor, options?: { out?: Tensor }): Tensor;
 }>('index_fill');
 /** `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor` */
 export const indexPut = bind<{
+  (self: Tensor, indices: readonly (Tensor | null)[], values: Tensor, options?: { accumulate?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean, options?: { out?: Tensor }): Tensor;
+}>('index_put');
+/** `aten::index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)` */
+export const indexPut_ = bind<{
   (self: Tensor, indices: readonly (Tensor | null)[], values: Tensor, options?: { accumulate?: boolean }): Tensor;
   (self: Tensor, indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean): Tensor;
-}>('index_put');
+}>('index_put_');
 /** `aten::index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor` */
-export const indexReduce = bind<(self: Tensor, dim: number, index: Tensor, source: Tensor, reduce: string, options?: { includeSelf?: boolean }) => Tensor>('index_reduce');
-/** `aten::index_select(Tensor self, int dim, Tensor index) -> Tensor` */
-export const indexSelect = bind<(self: Tensor, dim: number, index: Tensor) => Tensor>('index_select');
+export const indexReduce = bind<(self: Tensor, dim: number, index: Tensor, source: Tensor, reduce: string, options?: { includeSelf?: boolean; out?: Tensor }) => Tensor>('index_reduce');
+/**
+ * Rows along `dim` that an integer tensor names.
+ *
+ * `aten::index_select(Tensor self, int dim, Tensor index) -> Tensor`
+ */
+export const indexSelect = bind<(self: Tensor, dim: number, index: Tensor, options?: { out?: Tensor }) => Tensor>('index_select');
 /** `aten::index_select_backward(Tensor grad, SymInt[] self_sizes, int dim, Tensor index) -> Tensor` */
 export const indexSelectBackward = bind<(grad: Tensor, selfSizes: readonly number[], dim: number, index: Tensor) => Tensor>('index_select_backward');
 /** `aten::indices_copy(Tensor self) -> Tensor` */
-export const indicesCopy = bind<(self: Tensor) => Tensor>('indices_copy');
+export const indicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('indices_copy');
 /** `aten::infinitely_differentiable_gelu_backward(Tensor grad, Tensor self) -> Tensor` */
 export const infinitelyDifferentiableGeluBackward = bind<(grad: Tensor, self: Tensor) => Tensor>('infinitely_differentiable_gelu_backward');
 /** `aten::inner(Tensor self, Tensor other) -> Tensor` */
-export const inner = bind<(self: Tensor, other: Tensor) => Tensor>('inner');
+export const inner = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('inner');
 /** `aten::instance_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool use_input_stats, float momentum, float eps, bool cudnn_enabled) -> Tensor` */
 export const instanceNorm = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, useInputStats: boolean, momentum: number, eps: number, cudnnEnabled: boolean) => Tensor>('instance_norm');
 /** `aten::int_repr(Tensor self) -> Tensor` */
-export const intRepr = bind<(self: Tensor) => Tensor>('int_repr');
+export const intRepr = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('int_repr');
 /** `aten::inverse(Tensor self) -> Tensor` */
-export const inverse = bind<(self: Tensor) => Tensor>('inverse');
+export const inverse = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('inverse');
+/** `aten::is_complex(Tensor self) -> bool` */
+export const isComplex = bind<(self: Tensor) => boolean>('is_complex');
+/** `aten::is_conj(Tensor self) -> bool` */
+export const isConj = bind<(self: Tensor) => boolean>('is_conj');
 /** `aten::is_distributed(Tensor self) -> bool` */
 export const isDistributed = bind<(self: Tensor) => boolean>('is_distributed');
+/** `aten::is_floating_point(Tensor self) -> bool` */
+export const isFloatingPoint = bind<(self: Tensor) => boolean>('is_floating_point');
+/** `aten::is_inference(Tensor self) -> bool` */
+export const isInference = bind<(self: Tensor) => boolean>('is_inference');
+/** `aten::is_neg(Tensor self) -> bool` */
+export const isNeg = bind<(self: Tensor) => boolean>('is_neg');
 /** `aten::is_nonzero(Tensor self) -> bool` */
 export const isNonzero = bind<(self: Tensor) => boolean>('is_nonzero');
 /** `aten::is_same_size(Tensor self, Tensor other) -> bool` */
 export const isSameSize = bind<(self: Tensor, other: Tensor) => boolean>('is_same_size');
+/** `aten::is_signed(Tensor self) -> bool` */
+export const isSigned = bind<(self: Tensor) => boolean>('is_signed');
 /** `aten::is_vulkan_available() -> bool` */
 export const isVulkanAvailable = bind<() => boolean>('is_vulkan_available');
 /** `aten::isclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> Tensor` */
@@ -1339,7 +1754,11 @@ export const isclose = bind<{
   (self: Tensor, other: Tensor, options?: { rtol?: number; atol?: number; equalNan?: boolean }): Tensor;
   (self: Tensor, other: Tensor, rtol?: number, atol?: number, equalNan?: boolean): Tensor;
 }>('isclose');
-/** `aten::isfinite(Tensor self) -> Tensor` */
+/**
+ * Whether elements are neither infinite nor NaN.
+ *
+ * `aten::isfinite(Tensor self) -> Tensor`
+ */
 export const isfinite = bind<(self: Tensor) => Tensor>('isfinite');
 /**
  * - `aten::isin.Scalar_Tensor(Scalar element, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor`
@@ -1347,18 +1766,22 @@ export const isfinite = bind<(self: Tensor) => Tensor>('isfinite');
  * - `aten::isin.Tensor_Tensor(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor`
  */
 export const isin = bind<{
-  (element: Scalar, testElements: Tensor, options?: { assumeUnique?: boolean; invert?: boolean }): Tensor;
-  (elements: Tensor, testElement: Scalar, options?: { assumeUnique?: boolean; invert?: boolean }): Tensor;
-  (elements: Tensor, testElements: Tensor, options?: { assumeUnique?: boolean; invert?: boolean }): Tensor;
+  (element: Scalar, testElements: Tensor, options?: { assumeUnique?: boolean; invert?: boolean; out?: Tensor }): Tensor;
+  (elements: Tensor, testElement: Scalar, options?: { assumeUnique?: boolean; invert?: boolean; out?: Tensor }): Tensor;
+  (elements: Tensor, testElements: Tensor, options?: { assumeUnique?: boolean; invert?: boolean; out?: Tensor }): Tensor;
 }>('isin');
 /** `aten::isinf(Tensor self) -> Tensor` */
-export const isinf = bind<(self: Tensor) => Tensor>('isinf');
-/** `aten::isnan(Tensor self) -> Tensor` */
-export const isnan = bind<(self: Tensor) => Tensor>('isnan');
+export const isinf = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('isinf');
+/**
+ * Whether elements are NaN.
+ *
+ * `aten::isnan(Tensor self) -> Tensor`
+ */
+export const isnan = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('isnan');
 /** `aten::isneginf(Tensor self) -> Tensor` */
-export const isneginf = bind<(self: Tensor) => Tensor>('isneginf');
+export const isneginf = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('isneginf');
 /** `aten::isposinf(Tensor self) -> Tensor` */
-export const isposinf = bind<(self: Tensor) => Tensor>('isposinf');
+export const isposinf = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('isposinf');
 /** `aten::isreal(Tensor self) -> Tensor` */
 export const isreal = bind<(self: Tensor) => Tensor>('isreal');
 /** `aten::istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, bool normalized=False, bool? onesided=None, int? length=None, bool return_complex=False) -> Tensor` */
@@ -1382,152 +1805,176 @@ export const klDiv = bind<{
   (self: Tensor, target: Tensor, reduction?: number, options?: { logTarget?: boolean }): Tensor;
 }>('kl_div');
 /** `aten::kron(Tensor self, Tensor other) -> Tensor` */
-export const kron = bind<(self: Tensor, other: Tensor) => Tensor>('kron');
-/** `aten::kthvalue(Tensor self, SymInt k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+export const kron = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('kron');
+/**
+ * The k-th smallest value along `dim`, and its position.
+ *
+ * `aten::kthvalue(Tensor self, SymInt k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)`
+ */
 export const kthvalue = bind<{
-  (self: Tensor, k: number, options?: { dim?: number; keepdim?: boolean }): [Tensor, Tensor];
-  (self: Tensor, k: number, dim?: number, keepdim?: boolean): [Tensor, Tensor];
+  (self: Tensor, k: number, options?: { dim?: number; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, k: number, dim?: number, keepdim?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('kthvalue');
 /** `aten::l1_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
 export const l1Loss = bind<{
   (self: Tensor, target: Tensor, options?: { reduction?: number }): Tensor;
   (self: Tensor, target: Tensor, reduction?: number): Tensor;
 }>('l1_loss');
-/** `aten::layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enable=True) -> Tensor` */
+/**
+ * Brings the last dimensions to mean 0 and variance 1, then applies weight and bias.
+ *
+ * `aten::layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enable=True) -> Tensor`
+ */
 export const layerNorm = bind<{
   (input: Tensor, normalizedShape: readonly number[], options?: { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean }): Tensor;
   (input: Tensor, normalizedShape: readonly number[], weight?: Tensor | null, bias?: Tensor | null, eps?: number, cudnnEnable?: boolean): Tensor;
 }>('layer_norm');
 /** `aten::lcm(Tensor self, Tensor other) -> Tensor` */
-export const lcm = bind<(self: Tensor, other: Tensor) => Tensor>('lcm');
+export const lcm = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('lcm');
+/** `aten::lcm_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+export const lcm_ = bind<(self: Tensor, other: Tensor) => Tensor>('lcm_');
 /** `aten::ldexp.Tensor(Tensor self, Tensor other) -> Tensor` */
-export const ldexp = bind<(self: Tensor, other: Tensor) => Tensor>('ldexp');
+export const ldexp = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('ldexp');
+/** `aten::ldexp_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+export const ldexp_ = bind<(self: Tensor, other: Tensor) => Tensor>('ldexp_');
 /**
+ * Whether elements are less or equal, as bool.
+ *
  * - `aten::le.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::le.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const le = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('le');
 /** `aten::leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor` */
 export const leakyRelu = bind<{
+  (self: Tensor, options?: { negativeSlope?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, negativeSlope?: Scalar, options?: { out?: Tensor }): Tensor;
+}>('leaky_relu');
+/** `aten::leaky_relu_(Tensor(a!) self, Scalar negative_slope=0.01) -> Tensor(a!)` */
+export const leakyRelu_ = bind<{
   (self: Tensor, options?: { negativeSlope?: Scalar }): Tensor;
   (self: Tensor, negativeSlope?: Scalar): Tensor;
-}>('leaky_relu');
+}>('leaky_relu_');
 /** `aten::leaky_relu_backward(Tensor grad_output, Tensor self, Scalar negative_slope, bool self_is_result) -> Tensor` */
-export const leakyReluBackward = bind<(gradOutput: Tensor, self: Tensor, negativeSlope: Scalar, selfIsResult: boolean) => Tensor>('leaky_relu_backward');
+export const leakyReluBackward = bind<(gradOutput: Tensor, self: Tensor, negativeSlope: Scalar, selfIsResult: boolean, options?: { out?: Tensor }) => Tensor>('leaky_relu_backward');
 /**
+ * Values between two tensors: `self + weight * (end - self)`.
+ *
  * - `aten::lerp.Scalar(Tensor self, Tensor end, Scalar weight) -> Tensor`
  * - `aten::lerp.Tensor(Tensor self, Tensor end, Tensor weight) -> Tensor`
  */
 export const lerp = bind<{
-  (self: Tensor, end: Tensor, weight: Scalar): Tensor;
-  (self: Tensor, end: Tensor, weight: Tensor): Tensor;
+  (self: Tensor, end: Tensor, weight: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, end: Tensor, weight: Tensor, options?: { out?: Tensor }): Tensor;
 }>('lerp');
 /**
  * - `aten::less.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::less.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const less = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('less');
 /**
  * - `aten::less_equal.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::less_equal.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const lessEqual = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('less_equal');
 /** `aten::lgamma(Tensor self) -> Tensor` */
-export const lgamma = bind<(self: Tensor) => Tensor>('lgamma');
+export const lgamma = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('lgamma');
 /** `aten::lift(Tensor self) -> Tensor` */
-export const lift = bind<(self: Tensor) => Tensor>('lift');
+export const lift = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('lift');
 /** `aten::lift_fresh(Tensor(a) self) -> Tensor(a)` */
 export const liftFresh = bind<(self: Tensor) => Tensor>('lift_fresh');
 /** `aten::lift_fresh_copy(Tensor self) -> Tensor` */
-export const liftFreshCopy = bind<(self: Tensor) => Tensor>('lift_fresh_copy');
+export const liftFreshCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('lift_fresh_copy');
 /** `aten::linalg__powsum(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
 export const linalgPowsum = bind<{
   (self: Tensor, options?: { ord?: Scalar; dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
   (self: Tensor, ord?: Scalar, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
 }>('linalg__powsum');
 /** `aten::linalg_cholesky(Tensor self, *, bool upper=False) -> Tensor` */
-export const linalgCholesky = bind<(self: Tensor, options?: { upper?: boolean }) => Tensor>('linalg_cholesky');
+export const linalgCholesky = bind<(self: Tensor, options?: { upper?: boolean; out?: Tensor }) => Tensor>('linalg_cholesky');
 /** `aten::linalg_cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) -> (Tensor L, Tensor info)` */
-export const linalgCholeskyEx = bind<(self: Tensor, options?: { upper?: boolean; checkErrors?: boolean }) => [Tensor, Tensor]>('linalg_cholesky_ex');
+export const linalgCholeskyEx = bind<(self: Tensor, options?: { upper?: boolean; checkErrors?: boolean; out?: readonly [Tensor, Tensor] }) => LInfo>('linalg_cholesky_ex');
 /**
  * - `aten::linalg_cond(Tensor self, Scalar? p=None) -> Tensor`
  * - `aten::linalg_cond.p_str(Tensor self, str p) -> Tensor`
  */
 export const linalgCond = bind<{
-  (self: Tensor, options?: { p?: Scalar | null }): Tensor;
-  (self: Tensor, p?: Scalar | null): Tensor;
-  (self: Tensor, p: string): Tensor;
+  (self: Tensor, options?: { p?: Scalar | null; out?: Tensor }): Tensor;
+  (self: Tensor, p?: Scalar | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, p: string, options?: { out?: Tensor }): Tensor;
 }>('linalg_cond');
 /** `aten::linalg_cross(Tensor self, Tensor other, *, int dim=-1) -> Tensor` */
-export const linalgCross = bind<(self: Tensor, other: Tensor, options?: { dim?: number }) => Tensor>('linalg_cross');
+export const linalgCross = bind<(self: Tensor, other: Tensor, options?: { dim?: number; out?: Tensor }) => Tensor>('linalg_cross');
 /** `aten::linalg_det(Tensor A) -> Tensor` */
-export const linalgDet = bind<(A: Tensor) => Tensor>('linalg_det');
+export const linalgDet = bind<(A: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_det');
 /** `aten::linalg_diagonal(Tensor(a) A, *, int offset=0, int dim1=-2, int dim2=-1) -> Tensor(a)` */
 export const linalgDiagonal = bind<(A: Tensor, options?: { offset?: number; dim1?: number; dim2?: number }) => Tensor>('linalg_diagonal');
 /** `aten::linalg_eig(Tensor self) -> (Tensor eigenvalues, Tensor eigenvectors)` */
-export const linalgEig = bind<(self: Tensor) => [Tensor, Tensor]>('linalg_eig');
+export const linalgEig = bind<(self: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => EigenvaluesEigenvectors>('linalg_eig');
 /** `aten::linalg_eigh(Tensor self, str UPLO="L") -> (Tensor eigenvalues, Tensor eigenvectors)` */
 export const linalgEigh = bind<{
-  (self: Tensor, options?: { UPLO?: string }): [Tensor, Tensor];
-  (self: Tensor, UPLO?: string): [Tensor, Tensor];
+  (self: Tensor, options?: { UPLO?: string; out?: readonly [Tensor, Tensor] }): EigenvaluesEigenvectors;
+  (self: Tensor, UPLO?: string, options?: { out?: readonly [Tensor, Tensor] }): EigenvaluesEigenvectors;
 }>('linalg_eigh');
 /** `aten::linalg_eigvals(Tensor self) -> Tensor` */
-export const linalgEigvals = bind<(self: Tensor) => Tensor>('linalg_eigvals');
+export const linalgEigvals = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_eigvals');
 /** `aten::linalg_eigvalsh(Tensor self, str UPLO="L") -> Tensor` */
 export const linalgEigvalsh = bind<{
-  (self: Tensor, options?: { UPLO?: string }): Tensor;
-  (self: Tensor, UPLO?: string): Tensor;
+  (self: Tensor, options?: { UPLO?: string; out?: Tensor }): Tensor;
+  (self: Tensor, UPLO?: string, options?: { out?: Tensor }): Tensor;
 }>('linalg_eigvalsh');
 /** `aten::linalg_householder_product(Tensor input, Tensor tau) -> Tensor` */
-export const linalgHouseholderProduct = bind<(input: Tensor, tau: Tensor) => Tensor>('linalg_householder_product');
+export const linalgHouseholderProduct = bind<(input: Tensor, tau: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_householder_product');
 /** `aten::linalg_inv(Tensor A) -> Tensor` */
-export const linalgInv = bind<(A: Tensor) => Tensor>('linalg_inv');
+export const linalgInv = bind<(A: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_inv');
 /** `aten::linalg_inv_ex(Tensor A, *, bool check_errors=False) -> (Tensor inverse, Tensor info)` */
-export const linalgInvEx = bind<(A: Tensor, options?: { checkErrors?: boolean }) => [Tensor, Tensor]>('linalg_inv_ex');
+export const linalgInvEx = bind<(A: Tensor, options?: { checkErrors?: boolean; out?: readonly [Tensor, Tensor] }) => InverseInfo>('linalg_inv_ex');
 /** `aten::linalg_ldl_factor(Tensor self, *, bool hermitian=False) -> (Tensor LD, Tensor pivots)` */
-export const linalgLdlFactor = bind<(self: Tensor, options?: { hermitian?: boolean }) => [Tensor, Tensor]>('linalg_ldl_factor');
+export const linalgLdlFactor = bind<(self: Tensor, options?: { hermitian?: boolean; out?: readonly [Tensor, Tensor] }) => LDPivots>('linalg_ldl_factor');
 /** `aten::linalg_ldl_factor_ex(Tensor self, *, bool hermitian=False, bool check_errors=False) -> (Tensor LD, Tensor pivots, Tensor info)` */
-export const linalgLdlFactorEx = bind<(self: Tensor, options?: { hermitian?: boolean; checkErrors?: boolean }) => [Tensor, Tensor, Tensor]>('linalg_ldl_factor_ex');
+export const linalgLdlFactorEx = bind<(self: Tensor, options?: { hermitian?: boolean; checkErrors?: boolean; out?: readonly [Tensor, Tensor, Tensor] }) => LDPivotsInfo>('linalg_ldl_factor_ex');
 /** `aten::linalg_ldl_solve(Tensor LD, Tensor pivots, Tensor B, *, bool hermitian=False) -> Tensor` */
-export const linalgLdlSolve = bind<(LD: Tensor, pivots: Tensor, B: Tensor, options?: { hermitian?: boolean }) => Tensor>('linalg_ldl_solve');
+export const linalgLdlSolve = bind<(LD: Tensor, pivots: Tensor, B: Tensor, options?: { hermitian?: boolean; out?: Tensor }) => Tensor>('linalg_ldl_solve');
 /** `aten::linalg_lstsq(Tensor self, Tensor b, float? rcond=None, *, str? driver=None) -> (Tensor solution, Tensor residuals, Tensor rank, Tensor singular_values)` */
 export const linalgLstsq = bind<{
-  (self: Tensor, b: Tensor, options?: { rcond?: number | null; driver?: string | null }): [Tensor, Tensor, Tensor, Tensor];
-  (self: Tensor, b: Tensor, rcond?: number | null, options?: { driver?: string | null }): [Tensor, Tensor, Tensor, Tensor];
+  (self: Tensor, b: Tensor, options?: { rcond?: number | null; driver?: string | null; out?: readonly [Tensor, Tensor, Tensor, Tensor] }): SolutionResidualsRankSingularValues;
+  (self: Tensor, b: Tensor, rcond?: number | null, options?: { driver?: string | null; out?: readonly [Tensor, Tensor, Tensor, Tensor] }): SolutionResidualsRankSingularValues;
 }>('linalg_lstsq');
 /** `aten::linalg_lu(Tensor A, *, bool pivot=True) -> (Tensor P, Tensor L, Tensor U)` */
-export const linalgLu = bind<(A: Tensor, options?: { pivot?: boolean }) => [Tensor, Tensor, Tensor]>('linalg_lu');
+export const linalgLu = bind<(A: Tensor, options?: { pivot?: boolean; out?: readonly [Tensor, Tensor, Tensor] }) => PLU>('linalg_lu');
 /** `aten::linalg_lu_factor(Tensor A, *, bool pivot=True) -> (Tensor LU, Tensor pivots)` */
-export const linalgLuFactor = bind<(A: Tensor, options?: { pivot?: boolean }) => [Tensor, Tensor]>('linalg_lu_factor');
+export const linalgLuFactor = bind<(A: Tensor, options?: { pivot?: boolean; out?: readonly [Tensor, Tensor] }) => LUPivots>('linalg_lu_factor');
 /** `aten::linalg_lu_factor_ex(Tensor A, *, bool pivot=True, bool check_errors=False) -> (Tensor LU, Tensor pivots, Tensor info)` */
-export const linalgLuFactorEx = bind<(A: Tensor, options?: { pivot?: boolean; checkErrors?: boolean }) => [Tensor, Tensor, Tensor]>('linalg_lu_factor_ex');
+export const linalgLuFactorEx = bind<(A: Tensor, options?: { pivot?: boolean; checkErrors?: boolean; out?: readonly [Tensor, Tensor, Tensor] }) => LUPivotsInfo>('linalg_lu_factor_ex');
 /** `aten::linalg_lu_solve(Tensor LU, Tensor pivots, Tensor B, *, bool left=True, bool adjoint=False) -> Tensor` */
-export const linalgLuSolve = bind<(LU: Tensor, pivots: Tensor, B: Tensor, options?: { left?: boolean; adjoint?: boolean }) => Tensor>('linalg_lu_solve');
+export const linalgLuSolve = bind<(LU: Tensor, pivots: Tensor, B: Tensor, options?: { left?: boolean; adjoint?: boolean; out?: Tensor }) => Tensor>('linalg_lu_solve');
 /** `aten::linalg_matmul(Tensor self, Tensor other) -> Tensor` */
-export const linalgMatmul = bind<(self: Tensor, other: Tensor) => Tensor>('linalg_matmul');
+export const linalgMatmul = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_matmul');
 /** `aten::linalg_matrix_exp(Tensor self) -> Tensor` */
-export const linalgMatrixExp = bind<(self: Tensor) => Tensor>('linalg_matrix_exp');
+export const linalgMatrixExp = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_matrix_exp');
 /**
  * - `aten::linalg_matrix_norm(Tensor self, Scalar ord, int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
  * - `aten::linalg_matrix_norm.str_ord(Tensor self, str ord="fro", int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
  */
 export const linalgMatrixNorm = bind<{
-  (self: Tensor, ord: Scalar, options?: { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }): Tensor;
-  (self: Tensor, ord: Scalar, dim?: readonly number[], keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
-  (self: Tensor, options?: { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }): Tensor;
-  (self: Tensor, ord?: string, dim?: readonly number[], keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
+  (self: Tensor, ord: Scalar, options?: { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, ord: Scalar, dim?: readonly number[], keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, options?: { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, ord?: string, dim?: readonly number[], keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
 }>('linalg_matrix_norm');
 /** `aten::linalg_matrix_power(Tensor self, int n) -> Tensor` */
-export const linalgMatrixPower = bind<(self: Tensor, n: number) => Tensor>('linalg_matrix_power');
+export const linalgMatrixPower = bind<(self: Tensor, n: number, options?: { out?: Tensor }) => Tensor>('linalg_matrix_power');
 /**
  * - `aten::linalg_matrix_rank(Tensor self, float tol, bool hermitian=False) -> Tensor`
  * - `aten::linalg_matrix_rank.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor`
@@ -1535,24 +1982,24 @@ export const linalgMatrixPower = bind<(self: Tensor, n: number) => Tensor>('lina
  * - `aten::linalg_matrix_rank.tol_tensor(Tensor input, Tensor tol, bool hermitian=False) -> Tensor`
  */
 export const linalgMatrixRank = bind<{
-  (self: Tensor, tol: number, options?: { hermitian?: boolean }): Tensor;
-  (self: Tensor, tol: number, hermitian?: boolean): Tensor;
-  (self: Tensor, options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean }): Tensor;
-  (input: Tensor, options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean }): Tensor;
-  (input: Tensor, tol: Tensor, options?: { hermitian?: boolean }): Tensor;
-  (input: Tensor, tol: Tensor, hermitian?: boolean): Tensor;
+  (self: Tensor, tol: number, options?: { hermitian?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, tol: number, hermitian?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean; out?: Tensor }): Tensor;
+  (input: Tensor, options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean; out?: Tensor }): Tensor;
+  (input: Tensor, tol: Tensor, options?: { hermitian?: boolean; out?: Tensor }): Tensor;
+  (input: Tensor, tol: Tensor, hermitian?: boolean, options?: { out?: Tensor }): Tensor;
 }>('linalg_matrix_rank');
 /** `aten::linalg_multi_dot(Tensor[] tensors) -> Tensor` */
-export const linalgMultiDot = bind<(tensors: readonly Tensor[]) => Tensor>('linalg_multi_dot');
+export const linalgMultiDot = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('linalg_multi_dot');
 /**
  * - `aten::linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
  * - `aten::linalg_norm.ord_str(Tensor self, str ord, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
  */
 export const linalgNorm = bind<{
-  (self: Tensor, options?: { ord?: Scalar | null; dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
-  (self: Tensor, ord?: Scalar | null, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
-  (self: Tensor, ord: string, options?: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
-  (self: Tensor, ord: string, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
+  (self: Tensor, options?: { ord?: Scalar | null; dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, ord?: Scalar | null, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, ord: string, options?: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, ord: string, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
 }>('linalg_norm');
 /**
  * - `aten::linalg_pinv(Tensor self, float rcond, bool hermitian=False) -> Tensor`
@@ -1561,108 +2008,176 @@ export const linalgNorm = bind<{
  * - `aten::linalg_pinv.rcond_tensor(Tensor self, Tensor rcond, bool hermitian=False) -> Tensor`
  */
 export const linalgPinv = bind<{
-  (self: Tensor, rcond: number, options?: { hermitian?: boolean }): Tensor;
-  (self: Tensor, rcond: number, hermitian?: boolean): Tensor;
-  (self: Tensor, options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean }): Tensor;
-  (self: Tensor, options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean }): Tensor;
-  (self: Tensor, rcond: Tensor, options?: { hermitian?: boolean }): Tensor;
-  (self: Tensor, rcond: Tensor, hermitian?: boolean): Tensor;
+  (self: Tensor, rcond: number, options?: { hermitian?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, rcond: number, hermitian?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, rcond: Tensor, options?: { hermitian?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, rcond: Tensor, hermitian?: boolean, options?: { out?: Tensor }): Tensor;
 }>('linalg_pinv');
 /** `aten::linalg_qr(Tensor A, str mode="reduced") -> (Tensor Q, Tensor R)` */
 export const linalgQr = bind<{
-  (A: Tensor, options?: { mode?: string }): [Tensor, Tensor];
-  (A: Tensor, mode?: string): [Tensor, Tensor];
+  (A: Tensor, options?: { mode?: string; out?: readonly [Tensor, Tensor] }): QR;
+  (A: Tensor, mode?: string, options?: { out?: readonly [Tensor, Tensor] }): QR;
 }>('linalg_qr');
 /** `aten::linalg_slogdet(Tensor A) -> (Tensor sign, Tensor logabsdet)` */
-export const linalgSlogdet = bind<(A: Tensor) => [Tensor, Tensor]>('linalg_slogdet');
+export const linalgSlogdet = bind<(A: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => SignLogabsdet>('linalg_slogdet');
 /** `aten::linalg_solve(Tensor A, Tensor B, *, bool left=True) -> Tensor` */
-export const linalgSolve = bind<(A: Tensor, B: Tensor, options?: { left?: boolean }) => Tensor>('linalg_solve');
+export const linalgSolve = bind<(A: Tensor, B: Tensor, options?: { left?: boolean; out?: Tensor }) => Tensor>('linalg_solve');
 /** `aten::linalg_solve_ex(Tensor A, Tensor B, *, bool left=True, bool check_errors=False) -> (Tensor result, Tensor info)` */
-export const linalgSolveEx = bind<(A: Tensor, B: Tensor, options?: { left?: boolean; checkErrors?: boolean }) => [Tensor, Tensor]>('linalg_solve_ex');
+export const linalgSolveEx = bind<(A: Tensor, B: Tensor, options?: { left?: boolean; checkErrors?: boolean; out?: readonly [Tensor, Tensor] }) => ResultInfo>('linalg_solve_ex');
 /** `aten::linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, bool unitriangular=False) -> Tensor` */
-export const linalgSolveTriangular = bind<(self: Tensor, B: Tensor, options: { upper: boolean; left?: boolean; unitriangular?: boolean }) => Tensor>('linalg_solve_triangular');
+export const linalgSolveTriangular = bind<(self: Tensor, B: Tensor, options: { upper: boolean; left?: boolean; unitriangular?: boolean; out?: Tensor }) => Tensor>('linalg_solve_triangular');
 /** `aten::linalg_svd(Tensor A, bool full_matrices=True, *, str? driver=None) -> (Tensor U, Tensor S, Tensor Vh)` */
 export const linalgSvd = bind<{
-  (A: Tensor, options?: { fullMatrices?: boolean; driver?: string | null }): [Tensor, Tensor, Tensor];
-  (A: Tensor, fullMatrices?: boolean, options?: { driver?: string | null }): [Tensor, Tensor, Tensor];
+  (A: Tensor, options?: { fullMatrices?: boolean; driver?: string | null; out?: readonly [Tensor, Tensor, Tensor] }): USVh;
+  (A: Tensor, fullMatrices?: boolean, options?: { driver?: string | null; out?: readonly [Tensor, Tensor, Tensor] }): USVh;
 }>('linalg_svd');
 /** `aten::linalg_svdvals(Tensor A, *, str? driver=None) -> Tensor` */
-export const linalgSvdvals = bind<(A: Tensor, options?: { driver?: string | null }) => Tensor>('linalg_svdvals');
+export const linalgSvdvals = bind<(A: Tensor, options?: { driver?: string | null; out?: Tensor }) => Tensor>('linalg_svdvals');
 /** `aten::linalg_tensorinv(Tensor self, int ind=2) -> Tensor` */
 export const linalgTensorinv = bind<{
-  (self: Tensor, options?: { ind?: number }): Tensor;
-  (self: Tensor, ind?: number): Tensor;
+  (self: Tensor, options?: { ind?: number; out?: Tensor }): Tensor;
+  (self: Tensor, ind?: number, options?: { out?: Tensor }): Tensor;
 }>('linalg_tensorinv');
 /** `aten::linalg_tensorsolve(Tensor self, Tensor other, int[]? dims=None) -> Tensor` */
 export const linalgTensorsolve = bind<{
-  (self: Tensor, other: Tensor, options?: { dims?: readonly number[] | null }): Tensor;
-  (self: Tensor, other: Tensor, dims?: readonly number[] | null): Tensor;
+  (self: Tensor, other: Tensor, options?: { dims?: readonly number[] | null; out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, dims?: readonly number[] | null, options?: { out?: Tensor }): Tensor;
 }>('linalg_tensorsolve');
 /** `aten::linalg_vander(Tensor x, *, SymInt? N=None) -> Tensor` */
 export const linalgVander = bind<(x: Tensor, options?: { N?: number | null }) => Tensor>('linalg_vander');
 /** `aten::linalg_vecdot(Tensor x, Tensor y, *, int dim=-1) -> Tensor` */
-export const linalgVecdot = bind<(x: Tensor, y: Tensor, options?: { dim?: number }) => Tensor>('linalg_vecdot');
+export const linalgVecdot = bind<(x: Tensor, y: Tensor, options?: { dim?: number; out?: Tensor }) => Tensor>('linalg_vecdot');
 /** `aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
 export const linalgVectorNorm = bind<{
-  (self: Tensor, options?: { ord?: Scalar; dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
-  (self: Tensor, ord?: Scalar, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
+  (self: Tensor, options?: { ord?: Scalar; dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, ord?: Scalar, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
 }>('linalg_vector_norm');
-/** `aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor` */
+/**
+ * `input @ weight.T + bias`.
+ *
+ * `aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor`
+ */
 export const linear = bind<{
-  (input: Tensor, weight: Tensor, options?: { bias?: Tensor | null }): Tensor;
-  (input: Tensor, weight: Tensor, bias?: Tensor | null): Tensor;
+  (input: Tensor, weight: Tensor, options?: { bias?: Tensor | null; out?: Tensor }): Tensor;
+  (input: Tensor, weight: Tensor, bias?: Tensor | null, options?: { out?: Tensor }): Tensor;
 }>('linear');
 /** `aten::linear_backward(Tensor self, Tensor grad_output, Tensor weight, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const linearBackward = bind<(self: Tensor, gradOutput: Tensor, weight: Tensor, outputMask: readonly boolean[] | boolean) => [Tensor, Tensor, Tensor]>('linear_backward');
-/** `aten::log(Tensor self) -> Tensor` */
-export const log = bind<(self: Tensor) => Tensor>('log');
+export const linearBackward = bind<(self: Tensor, gradOutput: Tensor, weight: Tensor, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('linear_backward');
+/**
+ * Natural logarithms.
+ *
+ * `aten::log(Tensor self) -> Tensor`
+ */
+export const log = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('log');
 /** `aten::log10(Tensor self) -> Tensor` */
-export const log10 = bind<(self: Tensor) => Tensor>('log10');
-/** `aten::log1p(Tensor self) -> Tensor` */
-export const log1p = bind<(self: Tensor) => Tensor>('log1p');
-/** `aten::log2(Tensor self) -> Tensor` */
-export const log2 = bind<(self: Tensor) => Tensor>('log2');
+export const log10 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('log10');
+/** `aten::log10_(Tensor(a!) self) -> Tensor(a!)` */
+export const log10_ = bind<(self: Tensor) => Tensor>('log10_');
+/**
+ * Logarithm of 1 + x, exact near 0.
+ *
+ * `aten::log1p(Tensor self) -> Tensor`
+ */
+export const log1p = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('log1p');
+/**
+ * In place: logarithm of 1 + x, exact near 0.
+ *
+ * `aten::log1p_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const log1p_ = bind<(self: Tensor) => Tensor>('log1p_');
+/**
+ * Logarithms to base 2.
+ *
+ * `aten::log2(Tensor self) -> Tensor`
+ */
+export const log2 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('log2');
+/**
+ * In place: logarithms to base 2.
+ *
+ * `aten::log2_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const log2_ = bind<(self: Tensor) => Tensor>('log2_');
+/**
+ * In place: natural logarithms.
+ *
+ * `aten::log_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const log_ = bind<(self: Tensor) => Tensor>('log_');
 /** `aten::log_normal(Tensor self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor` */
 export const logNormal = bind<{
-  (self: Tensor, options?: { mean?: number; std?: number; generator?: Generator | null }): Tensor;
-  (self: Tensor, mean?: number, std?: number, options?: { generator?: Generator | null }): Tensor;
+  (self: Tensor, options?: { mean?: number; std?: number; generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, mean?: number, std?: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
 }>('log_normal');
 /** `aten::log_sigmoid(Tensor self) -> Tensor` */
-export const logSigmoid = bind<(self: Tensor) => Tensor>('log_sigmoid');
+export const logSigmoid = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('log_sigmoid');
 /** `aten::log_sigmoid_backward(Tensor grad_output, Tensor self, Tensor buffer) -> Tensor` */
-export const logSigmoidBackward = bind<(gradOutput: Tensor, self: Tensor, buffer: Tensor) => Tensor>('log_sigmoid_backward');
+export const logSigmoidBackward = bind<(gradOutput: Tensor, self: Tensor, buffer: Tensor, options?: { out?: Tensor }) => Tensor>('log_sigmoid_backward');
 /** `aten::log_sigmoid_forward(Tensor self) -> (Tensor output, Tensor buffer)` */
-export const logSigmoidForward = bind<(self: Tensor) => [Tensor, Tensor]>('log_sigmoid_forward');
-/** `aten::log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
+export const logSigmoidForward = bind<(self: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => OutputBuffer>('log_sigmoid_forward');
+/**
+ * Logarithm of the softmax along `dim`, computed without overflow.
+ *
+ * `aten::log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor`
+ */
 export const logSoftmax = bind<{
-  (self: Tensor, dim: number, options?: { dtype?: DType | null }): Tensor;
-  (self: Tensor, dim: number, dtype?: DType | null): Tensor;
+  (self: Tensor, dim: number, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, dtype?: DType | null, options?: { out?: Tensor }): Tensor;
 }>('log_softmax');
 /** `aten::logaddexp(Tensor self, Tensor other) -> Tensor` */
-export const logaddexp = bind<(self: Tensor, other: Tensor) => Tensor>('logaddexp');
+export const logaddexp = bind<{
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+}>('logaddexp');
 /** `aten::logaddexp2(Tensor self, Tensor other) -> Tensor` */
-export const logaddexp2 = bind<(self: Tensor, other: Tensor) => Tensor>('logaddexp2');
+export const logaddexp2 = bind<{
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+}>('logaddexp2');
 /** `aten::logcumsumexp(Tensor self, int dim) -> Tensor` */
-export const logcumsumexp = bind<(self: Tensor, dim: number) => Tensor>('logcumsumexp');
+export const logcumsumexp = bind<(self: Tensor, dim: number, options?: { out?: Tensor }) => Tensor>('logcumsumexp');
 /** `aten::logdet(Tensor self) -> Tensor` */
 export const logdet = bind<(self: Tensor) => Tensor>('logdet');
-/** `aten::logical_and(Tensor self, Tensor other) -> Tensor` */
-export const logicalAnd = bind<(self: Tensor, other: Tensor) => Tensor>('logical_and');
-/** `aten::logical_not(Tensor self) -> Tensor` */
-export const logicalNot = bind<(self: Tensor) => Tensor>('logical_not');
+/**
+ * Whether both elements are not 0.
+ *
+ * `aten::logical_and(Tensor self, Tensor other) -> Tensor`
+ */
+export const logicalAnd = bind<{
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+}>('logical_and');
+/**
+ * Whether elements are 0.
+ *
+ * `aten::logical_not(Tensor self) -> Tensor`
+ */
+export const logicalNot = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('logical_not');
 /** `aten::logical_or(Tensor self, Tensor other) -> Tensor` */
-export const logicalOr = bind<(self: Tensor, other: Tensor) => Tensor>('logical_or');
+export const logicalOr = bind<{
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+}>('logical_or');
 /** `aten::logical_xor(Tensor self, Tensor other) -> Tensor` */
-export const logicalXor = bind<(self: Tensor, other: Tensor) => Tensor>('logical_xor');
+export const logicalXor = bind<{
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+}>('logical_xor');
 /** `aten::logit(Tensor self, float? eps=None) -> Tensor` */
 export const logit = bind<{
+  (self: Tensor, options?: { eps?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, eps?: number | null, options?: { out?: Tensor }): Tensor;
+}>('logit');
+/** `aten::logit_(Tensor(a!) self, float? eps=None) -> Tensor(a!)` */
+export const logit_ = bind<{
   (self: Tensor, options?: { eps?: number | null }): Tensor;
   (self: Tensor, eps?: number | null): Tensor;
-}>('logit');
+}>('logit_');
 /** `aten::logit_backward(Tensor grad_output, Tensor self, float? eps=None) -> Tensor` */
 export const logitBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, options?: { eps?: number | null }): Tensor;
-  (gradOutput: Tensor, self: Tensor, eps?: number | null): Tensor;
+  (gradOutput: Tensor, self: Tensor, options?: { eps?: number | null; out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, eps?: number | null, options?: { out?: Tensor }): Tensor;
 }>('logit_backward');
 /**
  * - `aten::logspace(Scalar start, Scalar end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
@@ -1680,10 +2195,14 @@ export const logspace = bind<{
   (start: Tensor, end: Tensor, steps: number, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (start: Tensor, end: Tensor, steps: number, base?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('logspace');
-/** `aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
+/**
+ * Logarithm of the sum of exponentials along dimensions, without overflow.
+ *
+ * `aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor`
+ */
 export const logsumexp = bind<{
-  (self: Tensor, dim: readonly number[] | number, options?: { keepdim?: boolean }): Tensor;
-  (self: Tensor, dim: readonly number[] | number, keepdim?: boolean): Tensor;
+  (self: Tensor, dim: readonly number[] | number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
 }>('logsumexp');
 /**
  * - `aten::lstm.data(Tensor data, Tensor batch_sizes, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor, Tensor)`
@@ -1699,21 +2218,24 @@ export const lstmCell = bind<{
   (input: Tensor, hx: readonly Tensor[], wIh: Tensor, wHh: Tensor, bIh?: Tensor | null, bHh?: Tensor | null): [Tensor, Tensor];
 }>('lstm_cell');
 /** `aten::lstm_mps_backward(Tensor? grad_y, Tensor? grad_hy, Tensor? grad_cy, Tensor z_state, Tensor cell_state_fwd, Tensor input, Tensor layersOutputs, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor[], Tensor[])` */
-export const lstmMpsBackward = bind<(gradY: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, zState: Tensor, cellStateFwd: Tensor, input: Tensor, layersOutputs: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean) => [Tensor, Tensor[], Tensor[]]>('lstm_mps_backward');
+export const lstmMpsBackward = bind<(gradY: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, zState: Tensor, cellStateFwd: Tensor, input: Tensor, layersOutputs: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean, options?: { out?: readonly [Tensor, readonly Tensor[], readonly Tensor[]] }) => [Tensor, Tensor[], Tensor[]]>('lstm_mps_backward');
 /**
+ * Whether elements are less, as bool.
+ *
  * - `aten::lt.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::lt.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const lt = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('lt');
 /** `aten::lu_solve(Tensor self, Tensor LU_data, Tensor LU_pivots) -> Tensor` */
-export const luSolve = bind<(self: Tensor, LUData: Tensor, LUPivots: Tensor) => Tensor>('lu_solve');
+export const luSolve = bind<(self: Tensor, LUData: Tensor, LUPivots: Tensor, options?: { out?: Tensor }) => Tensor>('lu_solve');
 /** `aten::lu_unpack(Tensor LU_data, Tensor LU_pivots, bool unpack_data=True, bool unpack_pivots=True) -> (Tensor P, Tensor L, Tensor U)` */
 export const luUnpack = bind<{
-  (LUData: Tensor, LUPivots: Tensor, options?: { unpackData?: boolean; unpackPivots?: boolean }): [Tensor, Tensor, Tensor];
-  (LUData: Tensor, LUPivots: Tensor, unpackData?: boolean, unpackPivots?: boolean): [Tensor, Tensor, Tensor];
+  (LUData: Tensor, LUPivots: Tensor, options?: { unpackData?: boolean; unpackPivots?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): PLU;
+  (LUData: Tensor, LUPivots: Tensor, unpackData?: boolean, unpackPivots?: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): PLU;
 }>('lu_unpack');
 /** `aten::margin_ranking_loss(Tensor input1, Tensor input2, Tensor target, float margin=0., int reduction=1) -> Tensor` */
 export const marginRankingLoss = bind<{
@@ -1721,41 +2243,53 @@ export const marginRankingLoss = bind<{
   (input1: Tensor, input2: Tensor, target: Tensor, margin?: number, reduction?: number): Tensor;
 }>('margin_ranking_loss');
 /**
+ * Sets elements to one value where the mask is true.
+ *
  * - `aten::masked_fill.Scalar(Tensor self, Tensor mask, Scalar value) -> Tensor`
  * - `aten::masked_fill.Tensor(Tensor self, Tensor mask, Tensor value) -> Tensor`
  */
 export const maskedFill = bind<{
-  (self: Tensor, mask: Tensor, value: Scalar): Tensor;
-  (self: Tensor, mask: Tensor, value: Tensor): Tensor;
+  (self: Tensor, mask: Tensor, value: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, mask: Tensor, value: Tensor, options?: { out?: Tensor }): Tensor;
 }>('masked_fill');
 /** `aten::masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor` */
-export const maskedScatter = bind<(self: Tensor, mask: Tensor, source: Tensor) => Tensor>('masked_scatter');
+export const maskedScatter = bind<(self: Tensor, mask: Tensor, source: Tensor, options?: { out?: Tensor }) => Tensor>('masked_scatter');
 /** `aten::masked_scatter_backward(Tensor grad_output, Tensor mask, SymInt[] sizes) -> Tensor` */
 export const maskedScatterBackward = bind<(gradOutput: Tensor, mask: Tensor, sizes: readonly number[]) => Tensor>('masked_scatter_backward');
-/** `aten::masked_select(Tensor self, Tensor mask) -> Tensor` */
-export const maskedSelect = bind<(self: Tensor, mask: Tensor) => Tensor>('masked_select');
+/**
+ * The elements where the mask is true, in one dimension.
+ *
+ * `aten::masked_select(Tensor self, Tensor mask) -> Tensor`
+ */
+export const maskedSelect = bind<(self: Tensor, mask: Tensor, options?: { out?: Tensor }) => Tensor>('masked_select');
 /** `aten::masked_select_backward(Tensor grad, Tensor input, Tensor mask) -> Tensor` */
 export const maskedSelectBackward = bind<(grad: Tensor, input: Tensor, mask: Tensor) => Tensor>('masked_select_backward');
-/** `aten::matmul(Tensor self, Tensor other) -> Tensor` */
-export const matmul = bind<(self: Tensor, other: Tensor) => Tensor>('matmul');
+/**
+ * Matrix product; vectors count as rows or columns, further dimensions are batches and broadcast.
+ *
+ * `aten::matmul(Tensor self, Tensor other) -> Tensor`
+ */
+export const matmul = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('matmul');
 /** `aten::matmul_backward(Tensor grad, Tensor self, Tensor other, bool[2] mask) -> (Tensor, Tensor)` */
-export const matmulBackward = bind<(grad: Tensor, self: Tensor, other: Tensor, mask: readonly boolean[] | boolean) => [Tensor, Tensor]>('matmul_backward');
+export const matmulBackward = bind<(grad: Tensor, self: Tensor, other: Tensor, mask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('matmul_backward');
 /** `aten::matrix_exp(Tensor self) -> Tensor` */
 export const matrixExp = bind<(self: Tensor) => Tensor>('matrix_exp');
 /** `aten::matrix_exp_backward(Tensor self, Tensor grad) -> Tensor` */
 export const matrixExpBackward = bind<(self: Tensor, grad: Tensor) => Tensor>('matrix_exp_backward');
 /** `aten::matrix_power(Tensor self, int n) -> Tensor` */
-export const matrixPower = bind<(self: Tensor, n: number) => Tensor>('matrix_power');
+export const matrixPower = bind<(self: Tensor, n: number, options?: { out?: Tensor }) => Tensor>('matrix_power');
 /**
+ * The largest element; with `dim`, values and their positions; with a tensor, the larger of each pair.
+ *
  * - `aten::max(Tensor self) -> Tensor`
  * - `aten::max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
  * - `aten::max.other(Tensor self, Tensor other) -> Tensor`
  */
 export const max = bind<{
-  (self: Tensor): Tensor;
-  (self: Tensor, dim: number, options?: { keepdim?: boolean }): [Tensor, Tensor];
-  (self: Tensor, dim: number, keepdim?: boolean): [Tensor, Tensor];
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, options?: { keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, dim: number, keepdim?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('max');
 /** `aten::max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor` */
 export const maxPool1d = bind<{
@@ -1774,16 +2308,16 @@ export const maxPool2d = bind<{
 }>('max_pool2d');
 /** `aten::max_pool2d_backward(Tensor grad_output, Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const maxPool2dBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
-  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): Tensor;
+  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
 }>('max_pool2d_backward');
 /** `aten::max_pool2d_with_indices(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)` */
 export const maxPool2dWithIndices = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): [Tensor, Tensor];
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): [Tensor, Tensor];
+  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
 }>('max_pool2d_with_indices');
 /** `aten::max_pool2d_with_indices_backward(Tensor grad_output, Tensor self, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation, bool ceil_mode, Tensor indices) -> Tensor` */
-export const maxPool2dWithIndicesBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number, ceilMode: boolean, indices: Tensor) => Tensor>('max_pool2d_with_indices_backward');
+export const maxPool2dWithIndicesBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number, ceilMode: boolean, indices: Tensor, options?: { out?: Tensor }) => Tensor>('max_pool2d_with_indices_backward');
 /** `aten::max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const maxPool3d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
@@ -1791,36 +2325,49 @@ export const maxPool3d = bind<{
 }>('max_pool3d');
 /** `aten::max_pool3d_with_indices(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)` */
 export const maxPool3dWithIndices = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): [Tensor, Tensor];
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): [Tensor, Tensor];
+  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
 }>('max_pool3d_with_indices');
 /** `aten::max_pool3d_with_indices_backward(Tensor grad_output, Tensor self, int[3] kernel_size, int[3] stride, int[3] padding, int[3] dilation, bool ceil_mode, Tensor indices) -> Tensor` */
-export const maxPool3dWithIndicesBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number, ceilMode: boolean, indices: Tensor) => Tensor>('max_pool3d_with_indices_backward');
+export const maxPool3dWithIndicesBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number, ceilMode: boolean, indices: Tensor, options?: { out?: Tensor }) => Tensor>('max_pool3d_with_indices_backward');
 /** `aten::max_unpool2d(Tensor self, Tensor indices, SymInt[2] output_size) -> Tensor` */
-export const maxUnpool2d = bind<(self: Tensor, indices: Tensor, outputSize: readonly number[] | number) => Tensor>('max_unpool2d');
+export const maxUnpool2d = bind<(self: Tensor, indices: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('max_unpool2d');
 /** `aten::max_unpool3d(Tensor self, Tensor indices, SymInt[3] output_size, int[3] stride, int[3] padding) -> Tensor` */
-export const maxUnpool3d = bind<(self: Tensor, indices: Tensor, outputSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number) => Tensor>('max_unpool3d');
-/** `aten::maximum(Tensor self, Tensor other) -> Tensor` */
-export const maximum = bind<(self: Tensor, other: Tensor) => Tensor>('maximum');
+export const maxUnpool3d = bind<(self: Tensor, indices: Tensor, outputSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('max_unpool3d');
 /**
+ * The larger of each pair of elements; NaN where either is NaN.
+ *
+ * `aten::maximum(Tensor self, Tensor other) -> Tensor`
+ */
+export const maximum = bind<{
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+}>('maximum');
+/**
+ * Mean of all elements, or along dimensions.
+ *
  * - `aten::mean(Tensor self, *, ScalarType? dtype=None) -> Tensor`
  * - `aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
  */
 export const mean = bind<{
-  (self: Tensor, options?: { dtype?: DType | null }): Tensor;
-  (self: Tensor, dim: readonly number[] | number | null, options?: { keepdim?: boolean; dtype?: DType | null }): Tensor;
-  (self: Tensor, dim: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
+  (self: Tensor, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[] | number | null, options?: { keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
 }>('mean');
 /**
+ * Median of all elements; with `dim`, values and their positions. The lower of two middle ones.
+ *
  * - `aten::median(Tensor self) -> Tensor`
  * - `aten::median.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
  */
 export const median = bind<{
-  (self: Tensor): Tensor;
-  (self: Tensor, dim: number, options?: { keepdim?: boolean }): [Tensor, Tensor];
-  (self: Tensor, dim: number, keepdim?: boolean): [Tensor, Tensor];
+  (self: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, options?: { keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, dim: number, keepdim?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('median');
 /**
+ * Grids of coordinates from vectors.
+ *
  * - `aten::meshgrid(Tensor[] tensors) -> Tensor[]`
  * - `aten::meshgrid.indexing(Tensor[] tensors, *, str indexing) -> Tensor[]`
  */
@@ -1829,111 +2376,124 @@ export const meshgrid = bind<{
   (tensors: readonly Tensor[], options: { indexing: string }): Tensor[];
 }>('meshgrid');
 /**
+ * The smallest element; with `dim`, values and their positions; with a tensor, the smaller of each pair.
+ *
  * - `aten::min(Tensor self) -> Tensor`
  * - `aten::min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
  * - `aten::min.other(Tensor self, Tensor other) -> Tensor`
  */
 export const min = bind<{
-  (self: Tensor): Tensor;
-  (self: Tensor, dim: number, options?: { keepdim?: boolean }): [Tensor, Tensor];
-  (self: Tensor, dim: number, keepdim?: boolean): [Tensor, Tensor];
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, options?: { keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, dim: number, keepdim?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('min');
-/** `aten::minimum(Tensor self, Tensor other) -> Tensor` */
-export const minimum = bind<(self: Tensor, other: Tensor) => Tensor>('minimum');
+/**
+ * The smaller of each pair of elements; NaN where either is NaN.
+ *
+ * `aten::minimum(Tensor self, Tensor other) -> Tensor`
+ */
+export const minimum = bind<{
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+}>('minimum');
 /** `aten::miopen_batch_norm(Tensor input, Tensor weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float exponential_average_factor, float epsilon) -> (Tensor, Tensor, Tensor)` */
-export const miopenBatchNorm = bind<(input: Tensor, weight: Tensor, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, exponentialAverageFactor: number, epsilon: number) => [Tensor, Tensor, Tensor]>('miopen_batch_norm');
+export const miopenBatchNorm = bind<(input: Tensor, weight: Tensor, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, exponentialAverageFactor: number, epsilon: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('miopen_batch_norm');
 /** `aten::miopen_batch_norm_backward(Tensor input, Tensor grad_output, Tensor weight, Tensor? running_mean, Tensor? running_var, Tensor? save_mean, Tensor? save_var, float epsilon) -> (Tensor, Tensor, Tensor)` */
-export const miopenBatchNormBackward = bind<(input: Tensor, gradOutput: Tensor, weight: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveVar: Tensor | null, epsilon: number) => [Tensor, Tensor, Tensor]>('miopen_batch_norm_backward');
+export const miopenBatchNormBackward = bind<(input: Tensor, gradOutput: Tensor, weight: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveVar: Tensor | null, epsilon: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('miopen_batch_norm_backward');
 /** `aten::miopen_convolution(Tensor self, Tensor weight, Tensor? bias, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic) -> Tensor` */
-export const miopenConvolution = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean) => Tensor>('miopen_convolution');
+export const miopenConvolution = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, options?: { out?: Tensor }) => Tensor>('miopen_convolution');
 /** `aten::miopen_convolution_add_relu(Tensor self, Tensor weight, Tensor z, Scalar? alpha, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor` */
 export const miopenConvolutionAddRelu = bind<(self: Tensor, weight: Tensor, z: Tensor, alpha: Scalar | null, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number) => Tensor>('miopen_convolution_add_relu');
 /** `aten::miopen_convolution_relu(Tensor self, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor` */
 export const miopenConvolutionRelu = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number) => Tensor>('miopen_convolution_relu');
 /** `aten::miopen_convolution_transpose(Tensor self, Tensor weight, Tensor? bias, SymInt[] padding, SymInt[] output_padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic) -> Tensor` */
-export const miopenConvolutionTranspose = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean) => Tensor>('miopen_convolution_transpose');
+export const miopenConvolutionTranspose = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, options?: { out?: Tensor }) => Tensor>('miopen_convolution_transpose');
 /**
  * - `aten::miopen_ctc_loss(Tensor log_probs, Tensor targets, int[] input_lengths, int[] target_lengths, int blank, bool deterministic, bool zero_infinity) -> (Tensor, Tensor)`
  * - `aten::miopen_ctc_loss.Tensor(Tensor log_probs, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank, bool deterministic, bool zero_infinity) -> (Tensor, Tensor)`
  */
 export const miopenCtcLoss = bind<{
-  (logProbs: Tensor, targets: Tensor, inputLengths: readonly number[], targetLengths: readonly number[], blank: number, deterministic: boolean, zeroInfinity: boolean): [Tensor, Tensor];
+  (logProbs: Tensor, targets: Tensor, inputLengths: readonly number[], targetLengths: readonly number[], blank: number, deterministic: boolean, zeroInfinity: boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (logProbs: Tensor, targets: Tensor, inputLengths: Tensor, targetLengths: Tensor, blank: number, deterministic: boolean, zeroInfinity: boolean): [Tensor, Tensor];
 }>('miopen_ctc_loss');
 /** `aten::miopen_depthwise_convolution(Tensor self, Tensor weight, Tensor? bias, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic) -> Tensor` */
-export const miopenDepthwiseConvolution = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean) => Tensor>('miopen_depthwise_convolution');
+export const miopenDepthwiseConvolution = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, options?: { out?: Tensor }) => Tensor>('miopen_depthwise_convolution');
 /** `aten::miopen_rnn(Tensor input, Tensor[] weight, int weight_stride0, Tensor hx, Tensor? cx, int mode, int hidden_size, int num_layers, bool batch_first, float dropout, bool train, bool bidirectional, int[] batch_sizes, Tensor? dropout_state) -> (Tensor, Tensor, Tensor, Tensor, Tensor)` */
-export const miopenRnn = bind<(input: Tensor, weight: readonly Tensor[], weightStride0: number, hx: Tensor, cx: Tensor | null, mode: number, hiddenSize: number, numLayers: number, batchFirst: boolean, dropout: number, train: boolean, bidirectional: boolean, batchSizes: readonly number[], dropoutState: Tensor | null) => [Tensor, Tensor, Tensor, Tensor, Tensor]>('miopen_rnn');
+export const miopenRnn = bind<(input: Tensor, weight: readonly Tensor[], weightStride0: number, hx: Tensor, cx: Tensor | null, mode: number, hiddenSize: number, numLayers: number, batchFirst: boolean, dropout: number, train: boolean, bidirectional: boolean, batchSizes: readonly number[], dropoutState: Tensor | null, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor, Tensor, Tensor]>('miopen_rnn');
 /** `aten::miopen_rnn_backward(Tensor input, Tensor[] weight, int weight_stride0, Tensor weight_buf, Tensor hx, Tensor? cx, Tensor output, Tensor? grad_output, Tensor? grad_hy, Tensor? grad_cy, int mode, int hidden_size, int num_layers, bool batch_first, float dropout, bool train, bool bidirectional, int[] batch_sizes, Tensor? dropout_state, Tensor reserve, bool[4] output_mask) -> (Tensor, Tensor, Tensor, Tensor[])` */
-export const miopenRnnBackward = bind<(input: Tensor, weight: readonly Tensor[], weightStride0: number, weightBuf: Tensor, hx: Tensor, cx: Tensor | null, output: Tensor, gradOutput: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, mode: number, hiddenSize: number, numLayers: number, batchFirst: boolean, dropout: number, train: boolean, bidirectional: boolean, batchSizes: readonly number[], dropoutState: Tensor | null, reserve: Tensor, outputMask: readonly boolean[] | boolean) => [Tensor, Tensor, Tensor, Tensor[]]>('miopen_rnn_backward');
+export const miopenRnnBackward = bind<(input: Tensor, weight: readonly Tensor[], weightStride0: number, weightBuf: Tensor, hx: Tensor, cx: Tensor | null, output: Tensor, gradOutput: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, mode: number, hiddenSize: number, numLayers: number, batchFirst: boolean, dropout: number, train: boolean, bidirectional: boolean, batchSizes: readonly number[], dropoutState: Tensor | null, reserve: Tensor, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor, readonly Tensor[]] }) => [Tensor, Tensor, Tensor, Tensor[]]>('miopen_rnn_backward');
 /** `aten::mish(Tensor self) -> Tensor` */
-export const mish = bind<(self: Tensor) => Tensor>('mish');
+export const mish = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('mish');
+/** `aten::mish_(Tensor(a!) self) -> Tensor(a!)` */
+export const mish_ = bind<(self: Tensor) => Tensor>('mish_');
 /** `aten::mish_backward(Tensor grad_output, Tensor self) -> Tensor` */
 export const mishBackward = bind<(gradOutput: Tensor, self: Tensor) => Tensor>('mish_backward');
 /** `aten::mkldnn_adaptive_avg_pool2d(Tensor self, int[2] output_size) -> Tensor` */
-export const mkldnnAdaptiveAvgPool2d = bind<(self: Tensor, outputSize: readonly number[] | number) => Tensor>('mkldnn_adaptive_avg_pool2d');
+export const mkldnnAdaptiveAvgPool2d = bind<(self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('mkldnn_adaptive_avg_pool2d');
 /** `aten::mkldnn_adaptive_avg_pool2d_backward(Tensor grad_output, Tensor self) -> Tensor` */
-export const mkldnnAdaptiveAvgPool2dBackward = bind<(gradOutput: Tensor, self: Tensor) => Tensor>('mkldnn_adaptive_avg_pool2d_backward');
+export const mkldnnAdaptiveAvgPool2dBackward = bind<(gradOutput: Tensor, self: Tensor, options?: { out?: Tensor }) => Tensor>('mkldnn_adaptive_avg_pool2d_backward');
 /** `aten::mkldnn_convolution(Tensor self, Tensor weight, Tensor? bias, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups) -> Tensor` */
-export const mkldnnConvolution = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number) => Tensor>('mkldnn_convolution');
+export const mkldnnConvolution = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, options?: { out?: Tensor }) => Tensor>('mkldnn_convolution');
 /** `aten::mkldnn_linear(Tensor self, Tensor weight, Tensor? bias=None) -> Tensor` */
 export const mkldnnLinear = bind<{
-  (self: Tensor, weight: Tensor, options?: { bias?: Tensor | null }): Tensor;
-  (self: Tensor, weight: Tensor, bias?: Tensor | null): Tensor;
+  (self: Tensor, weight: Tensor, options?: { bias?: Tensor | null; out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, bias?: Tensor | null, options?: { out?: Tensor }): Tensor;
 }>('mkldnn_linear');
 /** `aten::mkldnn_linear_backward(Tensor self, Tensor grad_output, Tensor weight, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const mkldnnLinearBackward = bind<(self: Tensor, gradOutput: Tensor, weight: Tensor, outputMask: readonly boolean[] | boolean) => [Tensor, Tensor, Tensor]>('mkldnn_linear_backward');
+export const mkldnnLinearBackward = bind<(self: Tensor, gradOutput: Tensor, weight: Tensor, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('mkldnn_linear_backward');
 /** `aten::mkldnn_linear_backward_input(int[] input_size, Tensor grad_output, Tensor weight) -> Tensor` */
-export const mkldnnLinearBackwardInput = bind<(inputSize: readonly number[], gradOutput: Tensor, weight: Tensor) => Tensor>('mkldnn_linear_backward_input');
+export const mkldnnLinearBackwardInput = bind<(inputSize: readonly number[], gradOutput: Tensor, weight: Tensor, options?: { out?: Tensor }) => Tensor>('mkldnn_linear_backward_input');
 /** `aten::mkldnn_linear_backward_weights(Tensor grad_output, Tensor input, Tensor weight, bool bias_defined) -> (Tensor, Tensor)` */
-export const mkldnnLinearBackwardWeights = bind<(gradOutput: Tensor, input: Tensor, weight: Tensor, biasDefined: boolean) => [Tensor, Tensor]>('mkldnn_linear_backward_weights');
+export const mkldnnLinearBackwardWeights = bind<(gradOutput: Tensor, input: Tensor, weight: Tensor, biasDefined: boolean, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('mkldnn_linear_backward_weights');
 /** `aten::mkldnn_max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const mkldnnMaxPool2d = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
 }>('mkldnn_max_pool2d');
 /** `aten::mkldnn_max_pool2d_backward(Tensor grad_output, Tensor output, Tensor input, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const mkldnnMaxPool2dBackward = bind<{
-  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
-  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): Tensor;
+  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
+  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
 }>('mkldnn_max_pool2d_backward');
 /** `aten::mkldnn_max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const mkldnnMaxPool3d = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
 }>('mkldnn_max_pool3d');
 /** `aten::mkldnn_max_pool3d_backward(Tensor grad_output, Tensor output, Tensor input, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const mkldnnMaxPool3dBackward = bind<{
-  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
-  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): Tensor;
+  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
+  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
 }>('mkldnn_max_pool3d_backward');
 /** `aten::mkldnn_reorder_conv2d_weight(Tensor self, SymInt[2] padding=[0, 0], SymInt[2] stride=[1, 1], SymInt[2] dilation=[1, 1], SymInt groups=1, SymInt[]? input_size=None) -> Tensor` */
 export const mkldnnReorderConv2dWeight = bind<{
-  (self: Tensor, options?: { padding?: readonly number[] | number; stride?: readonly number[] | number; dilation?: readonly number[] | number; groups?: number; inputSize?: readonly number[] | null }): Tensor;
-  (self: Tensor, padding?: readonly number[] | number, stride?: readonly number[] | number, dilation?: readonly number[] | number, groups?: number, inputSize?: readonly number[] | null): Tensor;
+  (self: Tensor, options?: { padding?: readonly number[] | number; stride?: readonly number[] | number; dilation?: readonly number[] | number; groups?: number; inputSize?: readonly number[] | null; out?: Tensor }): Tensor;
+  (self: Tensor, padding?: readonly number[] | number, stride?: readonly number[] | number, dilation?: readonly number[] | number, groups?: number, inputSize?: readonly number[] | null, options?: { out?: Tensor }): Tensor;
 }>('mkldnn_reorder_conv2d_weight');
 /** `aten::mkldnn_reorder_conv3d_weight(Tensor self, SymInt[3] padding=[0, 0, 0], SymInt[3] stride=[1, 1, 1], SymInt[3] dilation=[1, 1, 1], SymInt groups=1, SymInt[]? input_size=None) -> Tensor` */
 export const mkldnnReorderConv3dWeight = bind<{
-  (self: Tensor, options?: { padding?: readonly number[] | number; stride?: readonly number[] | number; dilation?: readonly number[] | number; groups?: number; inputSize?: readonly number[] | null }): Tensor;
-  (self: Tensor, padding?: readonly number[] | number, stride?: readonly number[] | number, dilation?: readonly number[] | number, groups?: number, inputSize?: readonly number[] | null): Tensor;
+  (self: Tensor, options?: { padding?: readonly number[] | number; stride?: readonly number[] | number; dilation?: readonly number[] | number; groups?: number; inputSize?: readonly number[] | null; out?: Tensor }): Tensor;
+  (self: Tensor, padding?: readonly number[] | number, stride?: readonly number[] | number, dilation?: readonly number[] | number, groups?: number, inputSize?: readonly number[] | null, options?: { out?: Tensor }): Tensor;
 }>('mkldnn_reorder_conv3d_weight');
 /** `aten::mkldnn_rnn_layer(Tensor input, Tensor weight0, Tensor weight1, Tensor weight2, Tensor weight3, Tensor hx_, Tensor cx_, bool reverse, int[] batch_sizes, int mode, int hidden_size, int num_layers, bool has_biases, bool bidirectional, bool batch_first, bool train) -> (Tensor, Tensor, Tensor, Tensor)` */
-export const mkldnnRnnLayer = bind<(input: Tensor, weight0: Tensor, weight1: Tensor, weight2: Tensor, weight3: Tensor, hx_: Tensor, cx_: Tensor, reverse: boolean, batchSizes: readonly number[], mode: number, hiddenSize: number, numLayers: number, hasBiases: boolean, bidirectional: boolean, batchFirst: boolean, train: boolean) => [Tensor, Tensor, Tensor, Tensor]>('mkldnn_rnn_layer');
+export const mkldnnRnnLayer = bind<(input: Tensor, weight0: Tensor, weight1: Tensor, weight2: Tensor, weight3: Tensor, hx_: Tensor, cx_: Tensor, reverse: boolean, batchSizes: readonly number[], mode: number, hiddenSize: number, numLayers: number, hasBiases: boolean, bidirectional: boolean, batchFirst: boolean, train: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor, Tensor]>('mkldnn_rnn_layer');
 /** `aten::mkldnn_rnn_layer_backward(Tensor input, Tensor weight1, Tensor weight2, Tensor weight3, Tensor weight4, Tensor hx_, Tensor cx_tmp, Tensor output, Tensor hy_, Tensor cy_, Tensor? grad_output, Tensor? grad_hy, Tensor? grad_cy, bool reverse, int mode, int hidden_size, int num_layers, bool has_biases, bool train, bool bidirectional, int[] batch_sizes, bool batch_first, Tensor workspace) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)` */
-export const mkldnnRnnLayerBackward = bind<(input: Tensor, weight1: Tensor, weight2: Tensor, weight3: Tensor, weight4: Tensor, hx_: Tensor, cxTmp: Tensor, output: Tensor, hy_: Tensor, cy_: Tensor, gradOutput: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, reverse: boolean, mode: number, hiddenSize: number, numLayers: number, hasBiases: boolean, train: boolean, bidirectional: boolean, batchSizes: readonly number[], batchFirst: boolean, workspace: Tensor) => [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]>('mkldnn_rnn_layer_backward');
+export const mkldnnRnnLayerBackward = bind<(input: Tensor, weight1: Tensor, weight2: Tensor, weight3: Tensor, weight4: Tensor, hx_: Tensor, cxTmp: Tensor, output: Tensor, hy_: Tensor, cy_: Tensor, gradOutput: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, reverse: boolean, mode: number, hiddenSize: number, numLayers: number, hasBiases: boolean, train: boolean, bidirectional: boolean, batchSizes: readonly number[], batchFirst: boolean, workspace: Tensor, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]>('mkldnn_rnn_layer_backward');
 /**
+ * Product of two matrices.
+ *
  * - `aten::mm(Tensor self, Tensor mat2) -> Tensor`
  * - `aten::mm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor`
  */
 export const mm = bind<{
-  (self: Tensor, mat2: Tensor): Tensor;
-  (self: Tensor, mat2: Tensor, outDtype: DType): Tensor;
+  (self: Tensor, mat2: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, mat2: Tensor, outDtype: DType, options?: { out?: Tensor }): Tensor;
 }>('mm');
 /** `aten::mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
 export const mode = bind<{
-  (self: Tensor, options?: { dim?: number; keepdim?: boolean }): [Tensor, Tensor];
-  (self: Tensor, dim?: number, keepdim?: boolean): [Tensor, Tensor];
+  (self: Tensor, options?: { dim?: number; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, dim?: number, keepdim?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('mode');
 /**
  * - `aten::moveaxis.int(Tensor(a) self, int source, int destination) -> Tensor(a)`
@@ -1944,6 +2504,8 @@ export const moveaxis = bind<{
   (self: Tensor, source: readonly number[], destination: readonly number[]): Tensor;
 }>('moveaxis');
 /**
+ * Moves dimensions to other places.
+ *
  * - `aten::movedim.int(Tensor(a) self, int source, int destination) -> Tensor(a)`
  * - `aten::movedim.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
  */
@@ -1952,49 +2514,60 @@ export const movedim = bind<{
   (self: Tensor, source: readonly number[], destination: readonly number[]): Tensor;
 }>('movedim');
 /** `aten::mps_convolution_backward(Tensor self, Tensor grad_output, Tensor weight, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const mpsConvolutionBackward = bind<(self: Tensor, gradOutput: Tensor, weight: Tensor, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, outputMask: readonly boolean[] | boolean) => [Tensor, Tensor, Tensor]>('mps_convolution_backward');
+export const mpsConvolutionBackward = bind<(self: Tensor, gradOutput: Tensor, weight: Tensor, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('mps_convolution_backward');
 /** `aten::mps_convolution_transpose_backward(Tensor self, Tensor grad_output, Tensor weight, SymInt[] padding, SymInt[] output_padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool[2] output_mask) -> (Tensor, Tensor)` */
-export const mpsConvolutionTransposeBackward = bind<(self: Tensor, gradOutput: Tensor, weight: Tensor, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, outputMask: readonly boolean[] | boolean) => [Tensor, Tensor]>('mps_convolution_transpose_backward');
-/** `aten::mse_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
+export const mpsConvolutionTransposeBackward = bind<(self: Tensor, gradOutput: Tensor, weight: Tensor, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('mps_convolution_transpose_backward');
+/**
+ * Mean squared difference.
+ *
+ * `aten::mse_loss(Tensor self, Tensor target, int reduction=1) -> Tensor`
+ */
 export const mseLoss = bind<{
-  (self: Tensor, target: Tensor, options?: { reduction?: number }): Tensor;
-  (self: Tensor, target: Tensor, reduction?: number): Tensor;
+  (self: Tensor, target: Tensor, options?: { reduction?: number; out?: Tensor }): Tensor;
+  (self: Tensor, target: Tensor, reduction?: number, options?: { out?: Tensor }): Tensor;
 }>('mse_loss');
 /** `aten::mse_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction) -> Tensor` */
-export const mseLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number) => Tensor>('mse_loss_backward');
+export const mseLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, options?: { out?: Tensor }) => Tensor>('mse_loss_backward');
 /** `aten::msort(Tensor self) -> Tensor` */
-export const msort = bind<(self: Tensor) => Tensor>('msort');
+export const msort = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('msort');
 /**
+ * Product, element by element.
+ *
  * - `aten::mul.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::mul.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const mul = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('mul');
 /** `aten::multi_margin_loss(Tensor self, Tensor target, Scalar p=1, Scalar margin=1, Tensor? weight=None, int reduction=1) -> Tensor` */
 export const multiMarginLoss = bind<{
-  (self: Tensor, target: Tensor, options?: { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number }): Tensor;
-  (self: Tensor, target: Tensor, p?: Scalar, margin?: Scalar, weight?: Tensor | null, reduction?: number): Tensor;
+  (self: Tensor, target: Tensor, options?: { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number; out?: Tensor }): Tensor;
+  (self: Tensor, target: Tensor, p?: Scalar, margin?: Scalar, weight?: Tensor | null, reduction?: number, options?: { out?: Tensor }): Tensor;
 }>('multi_margin_loss');
 /** `aten::multi_margin_loss_backward(Tensor grad_output, Tensor self, Tensor target, Scalar p, Scalar margin, Tensor? weight=None, int reduction=1) -> Tensor` */
 export const multiMarginLossBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, target: Tensor, p: Scalar, margin: Scalar, options?: { weight?: Tensor | null; reduction?: number }): Tensor;
-  (gradOutput: Tensor, self: Tensor, target: Tensor, p: Scalar, margin: Scalar, weight?: Tensor | null, reduction?: number): Tensor;
+  (gradOutput: Tensor, self: Tensor, target: Tensor, p: Scalar, margin: Scalar, options?: { weight?: Tensor | null; reduction?: number; out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, target: Tensor, p: Scalar, margin: Scalar, weight?: Tensor | null, reduction?: number, options?: { out?: Tensor }): Tensor;
 }>('multi_margin_loss_backward');
 /** `aten::multilabel_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
 export const multilabelMarginLoss = bind<{
-  (self: Tensor, target: Tensor, options?: { reduction?: number }): Tensor;
-  (self: Tensor, target: Tensor, reduction?: number): Tensor;
+  (self: Tensor, target: Tensor, options?: { reduction?: number; out?: Tensor }): Tensor;
+  (self: Tensor, target: Tensor, reduction?: number, options?: { out?: Tensor }): Tensor;
 }>('multilabel_margin_loss');
 /** `aten::multilabel_margin_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction, Tensor is_target) -> Tensor` */
-export const multilabelMarginLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, isTarget: Tensor) => Tensor>('multilabel_margin_loss_backward');
+export const multilabelMarginLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, isTarget: Tensor, options?: { out?: Tensor }) => Tensor>('multilabel_margin_loss_backward');
 /** `aten::multilabel_margin_loss_forward(Tensor self, Tensor target, int reduction) -> (Tensor output, Tensor is_target)` */
-export const multilabelMarginLossForward = bind<(self: Tensor, target: Tensor, reduction: number) => [Tensor, Tensor]>('multilabel_margin_loss_forward');
-/** `aten::multinomial(Tensor self, SymInt num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor` */
+export const multilabelMarginLossForward = bind<(self: Tensor, target: Tensor, reduction: number, options?: { out?: readonly [Tensor, Tensor] }) => OutputIsTarget>('multilabel_margin_loss_forward');
+/**
+ * Draws positions with probability in proportion to the elements.
+ *
+ * `aten::multinomial(Tensor self, SymInt num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor`
+ */
 export const multinomial = bind<{
-  (self: Tensor, numSamples: number, options?: { replacement?: boolean; generator?: Generator | null }): Tensor;
-  (self: Tensor, numSamples: number, replacement?: boolean, options?: { generator?: Generator | null }): Tensor;
+  (self: Tensor, numSamples: number, options?: { replacement?: boolean; generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, numSamples: number, replacement?: boolean, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
 }>('multinomial');
 /**
  * - `aten::multiply.Scalar(Tensor self, Scalar other) -> Tensor`
@@ -2002,47 +2575,67 @@ export const multinomial = bind<{
  */
 export const multiply = bind<{
   (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('multiply');
-/** `aten::mv(Tensor self, Tensor vec) -> Tensor` */
-export const mv = bind<(self: Tensor, vec: Tensor) => Tensor>('mv');
+/**
+ * Product of a matrix and a vector.
+ *
+ * `aten::mv(Tensor self, Tensor vec) -> Tensor`
+ */
+export const mv = bind<(self: Tensor, vec: Tensor, options?: { out?: Tensor }) => Tensor>('mv');
 /** `aten::mvlgamma(Tensor self, int p) -> Tensor` */
-export const mvlgamma = bind<(self: Tensor, p: number) => Tensor>('mvlgamma');
-/** `aten::nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor` */
+export const mvlgamma = bind<(self: Tensor, p: number, options?: { out?: Tensor }) => Tensor>('mvlgamma');
+/**
+ * Puts numbers in place of NaN and the infinities.
+ *
+ * `aten::nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor`
+ */
 export const nanToNum = bind<{
+  (self: Tensor, options?: { nan?: number | null; posinf?: number | null; neginf?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, nan?: number | null, posinf?: number | null, neginf?: number | null, options?: { out?: Tensor }): Tensor;
+}>('nan_to_num');
+/**
+ * In place: puts numbers in place of NaN and the infinities.
+ *
+ * `aten::nan_to_num_(Tensor(a!) self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor(a!)`
+ */
+export const nanToNum_ = bind<{
   (self: Tensor, options?: { nan?: number | null; posinf?: number | null; neginf?: number | null }): Tensor;
   (self: Tensor, nan?: number | null, posinf?: number | null, neginf?: number | null): Tensor;
-}>('nan_to_num');
+}>('nan_to_num_');
 /** `aten::nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
 export const nanmean = bind<{
-  (self: Tensor, options?: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
-  (self: Tensor, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
+  (self: Tensor, options?: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
 }>('nanmean');
 /**
  * - `aten::nanmedian(Tensor self) -> Tensor`
  * - `aten::nanmedian.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
  */
 export const nanmedian = bind<{
-  (self: Tensor): Tensor;
-  (self: Tensor, dim: number, options?: { keepdim?: boolean }): [Tensor, Tensor];
-  (self: Tensor, dim: number, keepdim?: boolean): [Tensor, Tensor];
+  (self: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, options?: { keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, dim: number, keepdim?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('nanmedian');
 /**
  * - `aten::nanquantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
  * - `aten::nanquantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
  */
 export const nanquantile = bind<{
-  (self: Tensor, q: Tensor, options?: { dim?: number | null; keepdim?: boolean; interpolation?: string }): Tensor;
-  (self: Tensor, q: Tensor, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string }): Tensor;
-  (self: Tensor, q: number, options?: { dim?: number | null; keepdim?: boolean; interpolation?: string }): Tensor;
-  (self: Tensor, q: number, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string }): Tensor;
+  (self: Tensor, q: Tensor, options?: { dim?: number | null; keepdim?: boolean; interpolation?: string; out?: Tensor }): Tensor;
+  (self: Tensor, q: Tensor, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string; out?: Tensor }): Tensor;
+  (self: Tensor, q: number, options?: { dim?: number | null; keepdim?: boolean; interpolation?: string; out?: Tensor }): Tensor;
+  (self: Tensor, q: number, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string; out?: Tensor }): Tensor;
 }>('nanquantile');
 /** `aten::nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
 export const nansum = bind<{
-  (self: Tensor, options?: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
-  (self: Tensor, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
+  (self: Tensor, options?: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
 }>('nansum');
 /**
+ * View of `length` positions from `start` along `dim`.
+ *
  * - `aten::narrow(Tensor(a) self, int dim, SymInt start, SymInt length) -> Tensor(a)`
  * - `aten::narrow.Tensor(Tensor(a) self, int dim, Tensor start, SymInt length) -> Tensor(a)`
  */
@@ -2051,95 +2644,116 @@ export const narrow = bind<{
   (self: Tensor, dim: number, start: Tensor, length: number): Tensor;
 }>('narrow');
 /** `aten::narrow_copy(Tensor self, int dim, SymInt start, SymInt length) -> Tensor` */
-export const narrowCopy = bind<(self: Tensor, dim: number, start: number, length: number) => Tensor>('narrow_copy');
+export const narrowCopy = bind<(self: Tensor, dim: number, start: number, length: number, options?: { out?: Tensor }) => Tensor>('narrow_copy');
 /** `aten::native_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps) -> (Tensor, Tensor, Tensor)` */
-export const nativeBatchNorm = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, momentum: number, eps: number) => [Tensor, Tensor, Tensor]>('native_batch_norm');
+export const nativeBatchNorm = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, momentum: number, eps: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('native_batch_norm');
 /** `aten::native_batch_norm_backward(Tensor grad_out, Tensor input, Tensor? weight, Tensor? running_mean, Tensor? running_var, Tensor? save_mean, Tensor? save_invstd, bool train, float eps, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const nativeBatchNormBackward = bind<(gradOut: Tensor, input: Tensor, weight: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveInvstd: Tensor | null, train: boolean, eps: number, outputMask: readonly boolean[] | boolean) => [Tensor, Tensor, Tensor]>('native_batch_norm_backward');
+export const nativeBatchNormBackward = bind<(gradOut: Tensor, input: Tensor, weight: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveInvstd: Tensor | null, train: boolean, eps: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('native_batch_norm_backward');
 /** `aten::native_channel_shuffle(Tensor self, SymInt groups) -> Tensor` */
 export const nativeChannelShuffle = bind<(self: Tensor, groups: number) => Tensor>('native_channel_shuffle');
 /** `aten::native_dropout(Tensor input, float p, bool? train) -> (Tensor, Tensor)` */
-export const nativeDropout = bind<(input: Tensor, p: number, train: boolean | null) => [Tensor, Tensor]>('native_dropout');
+export const nativeDropout = bind<(input: Tensor, p: number, train: boolean | null, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('native_dropout');
 /** `aten::native_dropout_backward(Tensor grad_output, Tensor mask, float scale) -> Tensor` */
-export const nativeDropoutBackward = bind<(gradOutput: Tensor, mask: Tensor, scale: number) => Tensor>('native_dropout_backward');
+export const nativeDropoutBackward = bind<(gradOutput: Tensor, mask: Tensor, scale: number, options?: { out?: Tensor }) => Tensor>('native_dropout_backward');
 /** `aten::native_group_norm(Tensor input, Tensor? weight, Tensor? bias, SymInt N, SymInt C, SymInt HxW, int group, float eps) -> (Tensor, Tensor, Tensor)` */
-export const nativeGroupNorm = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, N: number, C: number, HxW: number, group: number, eps: number) => [Tensor, Tensor, Tensor]>('native_group_norm');
+export const nativeGroupNorm = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, N: number, C: number, HxW: number, group: number, eps: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('native_group_norm');
 /** `aten::native_group_norm_backward(Tensor grad_out, Tensor input, Tensor mean, Tensor rstd, Tensor? weight, SymInt N, SymInt C, SymInt HxW, int group, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const nativeGroupNormBackward = bind<(gradOut: Tensor, input: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | null, N: number, C: number, HxW: number, group: number, outputMask: readonly boolean[] | boolean) => [Tensor, Tensor, Tensor]>('native_group_norm_backward');
+export const nativeGroupNormBackward = bind<(gradOut: Tensor, input: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | null, N: number, C: number, HxW: number, group: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('native_group_norm_backward');
 /** `aten::native_layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight, Tensor? bias, float eps) -> (Tensor, Tensor, Tensor)` */
-export const nativeLayerNorm = bind<(input: Tensor, normalizedShape: readonly number[], weight: Tensor | null, bias: Tensor | null, eps: number) => [Tensor, Tensor, Tensor]>('native_layer_norm');
+export const nativeLayerNorm = bind<(input: Tensor, normalizedShape: readonly number[], weight: Tensor | null, bias: Tensor | null, eps: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('native_layer_norm');
 /** `aten::native_layer_norm_backward(Tensor grad_out, Tensor input, SymInt[] normalized_shape, Tensor mean, Tensor rstd, Tensor? weight, Tensor? bias, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const nativeLayerNormBackward = bind<(gradOut: Tensor, input: Tensor, normalizedShape: readonly number[], mean: Tensor, rstd: Tensor, weight: Tensor | null, bias: Tensor | null, outputMask: readonly boolean[] | boolean) => [Tensor, Tensor, Tensor]>('native_layer_norm_backward');
+export const nativeLayerNormBackward = bind<(gradOut: Tensor, input: Tensor, normalizedShape: readonly number[], mean: Tensor, rstd: Tensor, weight: Tensor | null, bias: Tensor | null, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('native_layer_norm_backward');
 /**
  * - `aten::native_norm(Tensor self, Scalar p=2) -> Tensor`
  * - `aten::native_norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, ScalarType? dtype) -> Tensor`
  */
 export const nativeNorm = bind<{
-  (self: Tensor, options?: { p?: Scalar }): Tensor;
-  (self: Tensor, p?: Scalar): Tensor;
-  (self: Tensor, p: Scalar | null, dim: readonly number[] | number, keepdim: boolean, dtype: DType | null): Tensor;
+  (self: Tensor, options?: { p?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, p?: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, p: Scalar | null, dim: readonly number[] | number, keepdim: boolean, dtype: DType | null, options?: { out?: Tensor }): Tensor;
 }>('native_norm');
 /**
+ * Whether elements differ, as bool.
+ *
  * - `aten::ne.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::ne.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const ne = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('ne');
-/** `aten::neg(Tensor self) -> Tensor` */
-export const neg = bind<(self: Tensor) => Tensor>('neg');
+/**
+ * Elements with the opposite sign.
+ *
+ * `aten::neg(Tensor self) -> Tensor`
+ */
+export const neg = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('neg');
+/**
+ * In place: elements with the opposite sign.
+ *
+ * `aten::neg_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const neg_ = bind<(self: Tensor) => Tensor>('neg_');
 /** `aten::negative(Tensor self) -> Tensor` */
-export const negative = bind<(self: Tensor) => Tensor>('negative');
+export const negative = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('negative');
+/** `aten::negative_(Tensor(a!) self) -> Tensor(a!)` */
+export const negative_ = bind<(self: Tensor) => Tensor>('negative_');
 /** `aten::nested_to_padded_tensor(Tensor self, float padding, int[]? output_size=None) -> Tensor` */
 export const nestedToPaddedTensor = bind<{
   (self: Tensor, padding: number, options?: { outputSize?: readonly number[] | null }): Tensor;
   (self: Tensor, padding: number, outputSize?: readonly number[] | null): Tensor;
 }>('nested_to_padded_tensor');
 /** `aten::nextafter(Tensor self, Tensor other) -> Tensor` */
-export const nextafter = bind<(self: Tensor, other: Tensor) => Tensor>('nextafter');
+export const nextafter = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('nextafter');
 /** `aten::nll_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
 export const nllLoss = bind<{
-  (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number; ignoreIndex?: number }): Tensor;
-  (self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number, ignoreIndex?: number): Tensor;
+  (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number; ignoreIndex?: number; out?: Tensor }): Tensor;
+  (self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number, ignoreIndex?: number, options?: { out?: Tensor }): Tensor;
 }>('nll_loss');
 /** `aten::nll_loss2d(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
 export const nllLoss2d = bind<{
-  (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number; ignoreIndex?: number }): Tensor;
-  (self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number, ignoreIndex?: number): Tensor;
+  (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number; ignoreIndex?: number; out?: Tensor }): Tensor;
+  (self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number, ignoreIndex?: number, options?: { out?: Tensor }): Tensor;
 }>('nll_loss2d');
 /** `aten::nll_loss2d_backward(Tensor grad_output, Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index, Tensor total_weight) -> Tensor` */
-export const nllLoss2dBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, totalWeight: Tensor) => Tensor>('nll_loss2d_backward');
+export const nllLoss2dBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, totalWeight: Tensor, options?: { out?: Tensor }) => Tensor>('nll_loss2d_backward');
 /** `aten::nll_loss2d_forward(Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index) -> (Tensor output, Tensor total_weight)` */
-export const nllLoss2dForward = bind<(self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number) => [Tensor, Tensor]>('nll_loss2d_forward');
+export const nllLoss2dForward = bind<(self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, options?: { out?: readonly [Tensor, Tensor] }) => OutputTotalWeight>('nll_loss2d_forward');
 /** `aten::nll_loss_backward(Tensor grad_output, Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index, Tensor total_weight) -> Tensor` */
-export const nllLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, totalWeight: Tensor) => Tensor>('nll_loss_backward');
+export const nllLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, totalWeight: Tensor, options?: { out?: Tensor }) => Tensor>('nll_loss_backward');
 /** `aten::nll_loss_forward(Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index) -> (Tensor output, Tensor total_weight)` */
-export const nllLossForward = bind<(self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number) => [Tensor, Tensor]>('nll_loss_forward');
+export const nllLossForward = bind<(self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, options?: { out?: readonly [Tensor, Tensor] }) => OutputTotalWeight>('nll_loss_forward');
 /** `aten::nll_loss_nd(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
 export const nllLossNd = bind<{
   (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number; ignoreIndex?: number }): Tensor;
   (self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number, ignoreIndex?: number): Tensor;
 }>('nll_loss_nd');
-/** `aten::nonzero(Tensor self) -> Tensor` */
-export const nonzero = bind<(self: Tensor) => Tensor>('nonzero');
+/**
+ * Positions of all elements that are not 0, one row each.
+ *
+ * `aten::nonzero(Tensor self) -> Tensor`
+ */
+export const nonzero = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('nonzero');
 /** `aten::nonzero_numpy(Tensor self) -> Tensor[]` */
 export const nonzeroNumpy = bind<(self: Tensor) => Tensor[]>('nonzero_numpy');
 /** `aten::nonzero_static(Tensor self, *, SymInt size, int fill_value=-1) -> Tensor` */
-export const nonzeroStatic = bind<(self: Tensor, options: { size: number; fillValue?: number }) => Tensor>('nonzero_static');
+export const nonzeroStatic = bind<(self: Tensor, options: { size: number; fillValue?: number; out?: Tensor }) => Tensor>('nonzero_static');
 /**
+ * The p-norm of all elements, or along dimensions.
+ *
  * - `aten::norm.Scalar(Tensor self, Scalar p=2) -> Tensor`
  * - `aten::norm.ScalarOpt_dim(Tensor self, Scalar? p, int[1] dim, bool keepdim=False) -> Tensor`
  * - `aten::norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, *, ScalarType dtype) -> Tensor`
  * - `aten::norm.ScalarOpt_dtype(Tensor self, Scalar? p, *, ScalarType dtype) -> Tensor`
  */
 export const norm = bind<{
-  (self: Tensor, options?: { p?: Scalar }): Tensor;
-  (self: Tensor, p?: Scalar): Tensor;
-  (self: Tensor, p: Scalar | null, dim: readonly number[] | number, options?: { keepdim?: boolean }): Tensor;
-  (self: Tensor, p: Scalar | null, dim: readonly number[] | number, keepdim?: boolean): Tensor;
-  (self: Tensor, p: Scalar | null, dim: readonly number[] | number, keepdim: boolean, options: { dtype: DType }): Tensor;
-  (self: Tensor, p: Scalar | null, options: { dtype: DType }): Tensor;
+  (self: Tensor, options?: { p?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, p?: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, p: Scalar | null, dim: readonly number[] | number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, p: Scalar | null, dim: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, p: Scalar | null, dim: readonly number[] | number, keepdim: boolean, options: { dtype: DType; out?: Tensor }): Tensor;
+  (self: Tensor, p: Scalar | null, options: { dtype: DType; out?: Tensor }): Tensor;
 }>('norm');
 /** `aten::norm_except_dim(Tensor v, int pow=2, int dim=0) -> Tensor` */
 export const normExceptDim = bind<{
@@ -2153,46 +2767,66 @@ export const normExceptDim = bind<{
  * - `aten::normal.float_float(float mean, float std, SymInt[] size, *, Generator? generator=None, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  */
 export const normal = bind<{
-  (mean: Tensor, std: Tensor, options?: { generator?: Generator | null }): Tensor;
-  (mean: Tensor, options?: { std?: number; generator?: Generator | null }): Tensor;
-  (mean: Tensor, std?: number, options?: { generator?: Generator | null }): Tensor;
-  (mean: number, std: Tensor, options?: { generator?: Generator | null }): Tensor;
+  (mean: Tensor, std: Tensor, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
+  (mean: Tensor, options?: { std?: number; generator?: Generator | null; out?: Tensor }): Tensor;
+  (mean: Tensor, std?: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
+  (mean: number, std: Tensor, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
   (mean: number, std: number, size: readonly number[], options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('normal');
+/** `aten::normal_functional(Tensor self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor` */
+export const normalFunctional = bind<{
+  (self: Tensor, options?: { mean?: number; std?: number; generator?: Generator | null }): Tensor;
+  (self: Tensor, mean?: number, std?: number, options?: { generator?: Generator | null }): Tensor;
+}>('normal_functional');
 /**
  * - `aten::not_equal.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const notEqual = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('not_equal');
 /**
  * - `aten::nuclear_norm(Tensor self, bool keepdim=False) -> Tensor`
  * - `aten::nuclear_norm.dim(Tensor self, int[2] dim, bool keepdim=False) -> Tensor`
  */
 export const nuclearNorm = bind<{
-  (self: Tensor, options?: { keepdim?: boolean }): Tensor;
-  (self: Tensor, keepdim?: boolean): Tensor;
-  (self: Tensor, dim: readonly number[] | number, options?: { keepdim?: boolean }): Tensor;
-  (self: Tensor, dim: readonly number[] | number, keepdim?: boolean): Tensor;
+  (self: Tensor, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[] | number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
 }>('nuclear_norm');
-/** `aten::one_hot(Tensor self, int num_classes=-1) -> Tensor` */
+/** `aten::numel(Tensor self) -> int` */
+export const numel = bind<(self: Tensor) => number>('numel');
+/**
+ * Vectors with a 1 at each index and 0 elsewhere.
+ *
+ * `aten::one_hot(Tensor self, int num_classes=-1) -> Tensor`
+ */
 export const oneHot = bind<{
   (self: Tensor, options?: { numClasses?: number }): Tensor;
   (self: Tensor, numClasses?: number): Tensor;
 }>('one_hot');
-/** `aten::ones_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+/**
+ * Ones in the shape and dtype of another tensor.
+ *
+ * `aten::ones_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+ */
 export const onesLike = bind<(self: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }) => Tensor>('ones_like');
 /** `aten::orgqr(Tensor self, Tensor input2) -> Tensor` */
-export const orgqr = bind<(self: Tensor, input2: Tensor) => Tensor>('orgqr');
+export const orgqr = bind<(self: Tensor, input2: Tensor, options?: { out?: Tensor }) => Tensor>('orgqr');
 /** `aten::ormqr(Tensor self, Tensor input2, Tensor input3, bool left=True, bool transpose=False) -> Tensor` */
 export const ormqr = bind<{
-  (self: Tensor, input2: Tensor, input3: Tensor, options?: { left?: boolean; transpose?: boolean }): Tensor;
-  (self: Tensor, input2: Tensor, input3: Tensor, left?: boolean, transpose?: boolean): Tensor;
+  (self: Tensor, input2: Tensor, input3: Tensor, options?: { left?: boolean; transpose?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, input2: Tensor, input3: Tensor, left?: boolean, transpose?: boolean, options?: { out?: Tensor }): Tensor;
 }>('ormqr');
-/** `aten::outer(Tensor self, Tensor vec2) -> Tensor` */
-export const outer = bind<(self: Tensor, vec2: Tensor) => Tensor>('outer');
+/**
+ * All products of an element of one vector and one of the other.
+ *
+ * `aten::outer(Tensor self, Tensor vec2) -> Tensor`
+ */
+export const outer = bind<(self: Tensor, vec2: Tensor, options?: { out?: Tensor }) => Tensor>('outer');
 /** `aten::pad(Tensor self, SymInt[] pad, str mode="constant", float? value=None) -> Tensor` */
 export const pad = bind<{
   (self: Tensor, pad: readonly number[], options?: { mode?: string; value?: number | null }): Tensor;
@@ -2213,126 +2847,138 @@ export const pdist = bind<{
   (self: Tensor, options?: { p?: number }): Tensor;
   (self: Tensor, p?: number): Tensor;
 }>('pdist');
-/** `aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)` */
+/**
+ * View with the dimensions in another order.
+ *
+ * `aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)`
+ */
 export const permute = bind<(self: Tensor, dims: readonly number[]) => Tensor>('permute');
 /** `aten::permute_copy(Tensor self, int[] dims) -> Tensor` */
-export const permuteCopy = bind<(self: Tensor, dims: readonly number[]) => Tensor>('permute_copy');
+export const permuteCopy = bind<(self: Tensor, dims: readonly number[], options?: { out?: Tensor }) => Tensor>('permute_copy');
 /** `aten::pinverse(Tensor self, float rcond=1.0000000000000001e-15) -> Tensor` */
 export const pinverse = bind<{
   (self: Tensor, options?: { rcond?: number }): Tensor;
   (self: Tensor, rcond?: number): Tensor;
 }>('pinverse');
 /** `aten::pixel_shuffle(Tensor self, int upscale_factor) -> Tensor` */
-export const pixelShuffle = bind<(self: Tensor, upscaleFactor: number) => Tensor>('pixel_shuffle');
+export const pixelShuffle = bind<(self: Tensor, upscaleFactor: number, options?: { out?: Tensor }) => Tensor>('pixel_shuffle');
 /** `aten::pixel_unshuffle(Tensor self, int downscale_factor) -> Tensor` */
-export const pixelUnshuffle = bind<(self: Tensor, downscaleFactor: number) => Tensor>('pixel_unshuffle');
+export const pixelUnshuffle = bind<(self: Tensor, downscaleFactor: number, options?: { out?: Tensor }) => Tensor>('pixel_unshuffle');
 /** `aten::poisson(Tensor self, Generator? generator=None) -> Tensor` */
 export const poisson = bind<{
-  (self: Tensor, options?: { generator?: Generator | null }): Tensor;
-  (self: Tensor, generator?: Generator | null): Tensor;
+  (self: Tensor, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, generator?: Generator | null, options?: { out?: Tensor }): Tensor;
 }>('poisson');
 /** `aten::poisson_nll_loss(Tensor input, Tensor target, bool log_input, bool full, float eps, int reduction) -> Tensor` */
 export const poissonNllLoss = bind<(input: Tensor, target: Tensor, logInput: boolean, full: boolean, eps: number, reduction: number) => Tensor>('poisson_nll_loss');
 /** `aten::polar(Tensor abs, Tensor angle) -> Tensor` */
-export const polar = bind<(abs: Tensor, angle: Tensor) => Tensor>('polar');
+export const polar = bind<(abs: Tensor, angle: Tensor, options?: { out?: Tensor }) => Tensor>('polar');
 /** `aten::polygamma(int n, Tensor self) -> Tensor` */
-export const polygamma = bind<(n: number, self: Tensor) => Tensor>('polygamma');
+export const polygamma = bind<(n: number, self: Tensor, options?: { out?: Tensor }) => Tensor>('polygamma');
 /** `aten::positive(Tensor(a) self) -> Tensor(a)` */
 export const positive = bind<(self: Tensor) => Tensor>('positive');
 /**
+ * Elements to a power.
+ *
  * - `aten::pow.Scalar(Scalar self, Tensor exponent) -> Tensor`
  * - `aten::pow.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor`
  * - `aten::pow.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
  */
 export const pow = bind<{
-  (self: Scalar, exponent: Tensor): Tensor;
-  (self: Tensor, exponent: Scalar): Tensor;
-  (self: Tensor, exponent: Tensor): Tensor;
+  (self: Scalar, exponent: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, exponent: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, exponent: Tensor, options?: { out?: Tensor }): Tensor;
 }>('pow');
 /** `aten::prelu(Tensor self, Tensor weight) -> Tensor` */
 export const prelu = bind<(self: Tensor, weight: Tensor) => Tensor>('prelu');
 /**
+ * Product of all elements, or along `dim`.
+ *
  * - `aten::prod(Tensor self, *, ScalarType? dtype=None) -> Tensor`
  * - `aten::prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
  */
 export const prod = bind<{
-  (self: Tensor, options?: { dtype?: DType | null }): Tensor;
-  (self: Tensor, dim: number, options?: { keepdim?: boolean; dtype?: DType | null }): Tensor;
-  (self: Tensor, dim: number, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
+  (self: Tensor, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, options?: { keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
 }>('prod');
 /** `aten::promote_types(ScalarType type1, ScalarType type2) -> ScalarType` */
 export const promoteTypes = bind<(type1: DType, type2: DType) => DType>('promote_types');
 /** `aten::put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor` */
 export const put = bind<{
-  (self: Tensor, index: Tensor, source: Tensor, options?: { accumulate?: boolean }): Tensor;
-  (self: Tensor, index: Tensor, source: Tensor, accumulate?: boolean): Tensor;
+  (self: Tensor, index: Tensor, source: Tensor, options?: { accumulate?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, index: Tensor, source: Tensor, accumulate?: boolean, options?: { out?: Tensor }): Tensor;
 }>('put');
 /** `aten::q_per_channel_axis(Tensor self) -> int` */
 export const qPerChannelAxis = bind<(self: Tensor) => number>('q_per_channel_axis');
 /** `aten::q_per_channel_scales(Tensor self) -> Tensor` */
-export const qPerChannelScales = bind<(self: Tensor) => Tensor>('q_per_channel_scales');
+export const qPerChannelScales = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('q_per_channel_scales');
 /** `aten::q_per_channel_zero_points(Tensor self) -> Tensor` */
-export const qPerChannelZeroPoints = bind<(self: Tensor) => Tensor>('q_per_channel_zero_points');
+export const qPerChannelZeroPoints = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('q_per_channel_zero_points');
 /** `aten::q_scale(Tensor self) -> float` */
 export const qScale = bind<(self: Tensor) => number>('q_scale');
 /** `aten::q_zero_point(Tensor self) -> int` */
 export const qZeroPoint = bind<(self: Tensor) => number>('q_zero_point');
 /** `aten::qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)` */
 export const qr = bind<{
-  (self: Tensor, options?: { some?: boolean }): [Tensor, Tensor];
-  (self: Tensor, some?: boolean): [Tensor, Tensor];
+  (self: Tensor, options?: { some?: boolean; out?: readonly [Tensor, Tensor] }): QR;
+  (self: Tensor, some?: boolean, options?: { out?: readonly [Tensor, Tensor] }): QR;
 }>('qr');
 /**
+ * Quantiles of all elements, or along `dim`.
+ *
  * - `aten::quantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
  * - `aten::quantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
  */
 export const quantile = bind<{
-  (self: Tensor, q: Tensor, options?: { dim?: number | null; keepdim?: boolean; interpolation?: string }): Tensor;
-  (self: Tensor, q: Tensor, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string }): Tensor;
-  (self: Tensor, q: number, options?: { dim?: number | null; keepdim?: boolean; interpolation?: string }): Tensor;
-  (self: Tensor, q: number, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string }): Tensor;
+  (self: Tensor, q: Tensor, options?: { dim?: number | null; keepdim?: boolean; interpolation?: string; out?: Tensor }): Tensor;
+  (self: Tensor, q: Tensor, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string; out?: Tensor }): Tensor;
+  (self: Tensor, q: number, options?: { dim?: number | null; keepdim?: boolean; interpolation?: string; out?: Tensor }): Tensor;
+  (self: Tensor, q: number, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string; out?: Tensor }): Tensor;
 }>('quantile');
 /** `aten::quantize_per_channel(Tensor self, Tensor scales, Tensor zero_points, int axis, ScalarType dtype) -> Tensor` */
-export const quantizePerChannel = bind<(self: Tensor, scales: Tensor, zeroPoints: Tensor, axis: number, dtype: DType) => Tensor>('quantize_per_channel');
+export const quantizePerChannel = bind<(self: Tensor, scales: Tensor, zeroPoints: Tensor, axis: number, dtype: DType, options?: { out?: Tensor }) => Tensor>('quantize_per_channel');
 /**
  * - `aten::quantize_per_tensor(Tensor self, float scale, int zero_point, ScalarType dtype) -> Tensor`
  * - `aten::quantize_per_tensor.tensor_qparams(Tensor self, Tensor scale, Tensor zero_point, ScalarType dtype) -> Tensor`
  * - `aten::quantize_per_tensor.tensors(Tensor[] tensors, Tensor scales, Tensor zero_points, ScalarType dtype) -> Tensor[]`
  */
 export const quantizePerTensor = bind<{
-  (self: Tensor, scale: number, zeroPoint: number, dtype: DType): Tensor;
-  (self: Tensor, scale: Tensor, zeroPoint: Tensor, dtype: DType): Tensor;
-  (tensors: readonly Tensor[], scales: Tensor, zeroPoints: Tensor, dtype: DType): Tensor[];
+  (self: Tensor, scale: number, zeroPoint: number, dtype: DType, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, scale: Tensor, zeroPoint: Tensor, dtype: DType, options?: { out?: Tensor }): Tensor;
+  (tensors: readonly Tensor[], scales: Tensor, zeroPoints: Tensor, dtype: DType, options?: { out?: readonly Tensor[] }): Tensor[];
 }>('quantize_per_tensor');
 /** `aten::quantize_per_tensor_dynamic(Tensor self, ScalarType dtype, bool reduce_range) -> Tensor` */
-export const quantizePerTensorDynamic = bind<(self: Tensor, dtype: DType, reduceRange: boolean) => Tensor>('quantize_per_tensor_dynamic');
+export const quantizePerTensorDynamic = bind<(self: Tensor, dtype: DType, reduceRange: boolean, options?: { out?: Tensor }) => Tensor>('quantize_per_tensor_dynamic');
 /** `aten::quantized_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor mean, Tensor var, float eps, float output_scale, int output_zero_point) -> Tensor` */
-export const quantizedBatchNorm = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, mean: Tensor, var_: Tensor, eps: number, outputScale: number, outputZeroPoint: number) => Tensor>('quantized_batch_norm');
+export const quantizedBatchNorm = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, mean: Tensor, var_: Tensor, eps: number, outputScale: number, outputZeroPoint: number, options?: { out?: Tensor }) => Tensor>('quantized_batch_norm');
 /** `aten::quantized_gru_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> Tensor` */
 export const quantizedGruCell = bind<(input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar) => Tensor>('quantized_gru_cell');
 /** `aten::quantized_lstm_cell(Tensor input, Tensor[] hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> (Tensor, Tensor)` */
 export const quantizedLstmCell = bind<(input: Tensor, hx: readonly Tensor[], wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar) => [Tensor, Tensor]>('quantized_lstm_cell');
 /** `aten::quantized_max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor` */
 export const quantizedMaxPool1d = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
 }>('quantized_max_pool1d');
 /** `aten::quantized_max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const quantizedMaxPool2d = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
 }>('quantized_max_pool2d');
 /** `aten::quantized_max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const quantizedMaxPool3d = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
 }>('quantized_max_pool3d');
 /** `aten::quantized_rnn_relu_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> Tensor` */
 export const quantizedRnnReluCell = bind<(input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar) => Tensor>('quantized_rnn_relu_cell');
 /** `aten::quantized_rnn_tanh_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> Tensor` */
 export const quantizedRnnTanhCell = bind<(input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar) => Tensor>('quantized_rnn_tanh_cell');
 /** `aten::rad2deg(Tensor self) -> Tensor` */
-export const rad2deg = bind<(self: Tensor) => Tensor>('rad2deg');
+export const rad2deg = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('rad2deg');
+/** `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)` */
+export const rad2deg_ = bind<(self: Tensor) => Tensor>('rad2deg_');
 /**
  * - `aten::rand_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
  * - `aten::rand_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
@@ -2371,9 +3017,9 @@ export const randnLike = bind<{
  * - `aten::random.to(Tensor self, int to, *, Generator? generator=None) -> Tensor`
  */
 export const random = bind<{
-  (self: Tensor, options?: { generator?: Generator | null }): Tensor;
-  (self: Tensor, from: number, to: number | null, options?: { generator?: Generator | null }): Tensor;
-  (self: Tensor, to: number, options?: { generator?: Generator | null }): Tensor;
+  (self: Tensor, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, from: number, to: number | null, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, to: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
 }>('random');
 /**
  * - `aten::range(Scalar start, Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
@@ -2388,68 +3034,102 @@ export const range = bind<{
 export const ravel = bind<(self: Tensor) => Tensor>('ravel');
 /** `aten::real(Tensor(a) self) -> Tensor(a)` */
 export const real = bind<(self: Tensor) => Tensor>('real');
-/** `aten::reciprocal(Tensor self) -> Tensor` */
-export const reciprocal = bind<(self: Tensor) => Tensor>('reciprocal');
+/**
+ * 1 divided by each element.
+ *
+ * `aten::reciprocal(Tensor self) -> Tensor`
+ */
+export const reciprocal = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('reciprocal');
+/**
+ * In place: 1 divided by each element.
+ *
+ * `aten::reciprocal_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const reciprocal_ = bind<(self: Tensor) => Tensor>('reciprocal_');
 /** `aten::reflection_pad1d(Tensor self, SymInt[2] padding) -> Tensor` */
-export const reflectionPad1d = bind<(self: Tensor, padding: readonly number[] | number) => Tensor>('reflection_pad1d');
+export const reflectionPad1d = bind<(self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('reflection_pad1d');
 /** `aten::reflection_pad1d_backward(Tensor grad_output, Tensor self, SymInt[2] padding) -> Tensor` */
-export const reflectionPad1dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number) => Tensor>('reflection_pad1d_backward');
+export const reflectionPad1dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('reflection_pad1d_backward');
 /** `aten::reflection_pad2d(Tensor self, SymInt[4] padding) -> Tensor` */
-export const reflectionPad2d = bind<(self: Tensor, padding: readonly number[] | number) => Tensor>('reflection_pad2d');
+export const reflectionPad2d = bind<(self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('reflection_pad2d');
 /** `aten::reflection_pad2d_backward(Tensor grad_output, Tensor self, SymInt[4] padding) -> Tensor` */
-export const reflectionPad2dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number) => Tensor>('reflection_pad2d_backward');
+export const reflectionPad2dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('reflection_pad2d_backward');
 /** `aten::reflection_pad3d(Tensor self, SymInt[6] padding) -> Tensor` */
-export const reflectionPad3d = bind<(self: Tensor, padding: readonly number[] | number) => Tensor>('reflection_pad3d');
+export const reflectionPad3d = bind<(self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('reflection_pad3d');
 /** `aten::reflection_pad3d_backward(Tensor grad_output, Tensor self, SymInt[6] padding) -> Tensor` */
-export const reflectionPad3dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number) => Tensor>('reflection_pad3d_backward');
-/** `aten::relu(Tensor self) -> Tensor` */
-export const relu = bind<(self: Tensor) => Tensor>('relu');
+export const reflectionPad3dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('reflection_pad3d_backward');
+/**
+ * Elements below 0 become 0.
+ *
+ * `aten::relu(Tensor self) -> Tensor`
+ */
+export const relu = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('relu');
 /** `aten::relu6(Tensor self) -> Tensor` */
 export const relu6 = bind<(self: Tensor) => Tensor>('relu6');
+/** `aten::relu6_(Tensor(a!) self) -> Tensor(a!)` */
+export const relu6_ = bind<(self: Tensor) => Tensor>('relu6_');
 /**
+ * In place: elements below 0 become 0.
+ *
+ * `aten::relu_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const relu_ = bind<(self: Tensor) => Tensor>('relu_');
+/**
+ * Remainder of the division rounded down: it has the sign of the divisor.
+ *
  * - `aten::remainder.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::remainder.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
  * - `aten::remainder.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const remainder = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Scalar, other: Tensor): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('remainder');
 /** `aten::renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor` */
-export const renorm = bind<(self: Tensor, p: Scalar, dim: number, maxnorm: Scalar) => Tensor>('renorm');
+export const renorm = bind<(self: Tensor, p: Scalar, dim: number, maxnorm: Scalar, options?: { out?: Tensor }) => Tensor>('renorm');
 /**
+ * Repeats each element.
+ *
  * - `aten::repeat_interleave.Tensor(Tensor repeats, *, SymInt? output_size=None) -> Tensor`
  * - `aten::repeat_interleave.self_Tensor(Tensor self, Tensor repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor`
  * - `aten::repeat_interleave.self_int(Tensor self, SymInt repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor`
  */
 export const repeatInterleave = bind<{
-  (repeats: Tensor, options?: { outputSize?: number | null }): Tensor;
+  (repeats: Tensor, options?: { outputSize?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, repeats: Tensor, options?: { dim?: number | null; outputSize?: number | null }): Tensor;
   (self: Tensor, repeats: Tensor, dim?: number | null, options?: { outputSize?: number | null }): Tensor;
   (self: Tensor, repeats: number, options?: { dim?: number | null; outputSize?: number | null }): Tensor;
   (self: Tensor, repeats: number, dim?: number | null, options?: { outputSize?: number | null }): Tensor;
 }>('repeat_interleave');
 /** `aten::replication_pad1d(Tensor self, SymInt[2] padding) -> Tensor` */
-export const replicationPad1d = bind<(self: Tensor, padding: readonly number[] | number) => Tensor>('replication_pad1d');
+export const replicationPad1d = bind<(self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('replication_pad1d');
 /** `aten::replication_pad1d_backward(Tensor grad_output, Tensor self, SymInt[2] padding) -> Tensor` */
-export const replicationPad1dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number) => Tensor>('replication_pad1d_backward');
+export const replicationPad1dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('replication_pad1d_backward');
 /** `aten::replication_pad2d(Tensor self, SymInt[4] padding) -> Tensor` */
-export const replicationPad2d = bind<(self: Tensor, padding: readonly number[] | number) => Tensor>('replication_pad2d');
+export const replicationPad2d = bind<(self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('replication_pad2d');
 /** `aten::replication_pad2d_backward(Tensor grad_output, Tensor self, SymInt[4] padding) -> Tensor` */
-export const replicationPad2dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number) => Tensor>('replication_pad2d_backward');
+export const replicationPad2dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('replication_pad2d_backward');
 /** `aten::replication_pad3d(Tensor self, SymInt[6] padding) -> Tensor` */
-export const replicationPad3d = bind<(self: Tensor, padding: readonly number[] | number) => Tensor>('replication_pad3d');
+export const replicationPad3d = bind<(self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('replication_pad3d');
 /** `aten::replication_pad3d_backward(Tensor grad_output, Tensor self, SymInt[6] padding) -> Tensor` */
-export const replicationPad3dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number) => Tensor>('replication_pad3d_backward');
-/** `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)` */
+export const replicationPad3dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('replication_pad3d_backward');
+/**
+ * The elements in another shape: a view where that is possible, else a copy. -1 stands for what is left.
+ *
+ * `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)`
+ */
 export const reshape = bind<(self: Tensor, shape: readonly number[]) => Tensor>('reshape');
 /** `aten::resize(Tensor self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor` */
-export const resize = bind<(self: Tensor, size: readonly number[], options?: { memoryFormat?: MemoryFormat | null }) => Tensor>('resize');
+export const resize = bind<(self: Tensor, size: readonly number[], options?: { memoryFormat?: MemoryFormat | null; out?: Tensor }) => Tensor>('resize');
 /** `aten::resize_as(Tensor self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor` */
-export const resizeAs = bind<(self: Tensor, theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }) => Tensor>('resize_as');
+export const resizeAs = bind<(self: Tensor, theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null; out?: Tensor }) => Tensor>('resize_as');
+/** `aten::resize_as_(Tensor(a!) self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
+export const resizeAs_ = bind<(self: Tensor, theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }) => Tensor>('resize_as_');
 /** `aten::resize_as_sparse(Tensor self, Tensor the_template) -> Tensor` */
-export const resizeAsSparse = bind<(self: Tensor, theTemplate: Tensor) => Tensor>('resize_as_sparse');
+export const resizeAsSparse = bind<(self: Tensor, theTemplate: Tensor, options?: { out?: Tensor }) => Tensor>('resize_as_sparse');
+/** `aten::resize_as_sparse_(Tensor(a!) self, Tensor the_template) -> Tensor(a!)` */
+export const resizeAsSparse_ = bind<(self: Tensor, theTemplate: Tensor) => Tensor>('resize_as_sparse_');
 /** `aten::resolve_conj(Tensor(a) self) -> Tensor(a)` */
 export const resolveConj = bind<(self: Tensor) => Tensor>('resolve_conj');
 /** `aten::resolve_neg(Tensor(a) self) -> Tensor(a)` */
@@ -2497,92 +3177,151 @@ export const rnnTanhCell = bind<{
   (input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, options?: { bIh?: Tensor | null; bHh?: Tensor | null }): Tensor;
   (input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh?: Tensor | null, bHh?: Tensor | null): Tensor;
 }>('rnn_tanh_cell');
-/** `aten::roll(Tensor self, SymInt[1] shifts, int[1] dims=[]) -> Tensor` */
+/**
+ * Moves elements along dimensions; what falls off one end comes in at the other.
+ *
+ * `aten::roll(Tensor self, SymInt[1] shifts, int[1] dims=[]) -> Tensor`
+ */
 export const roll = bind<{
-  (self: Tensor, shifts: readonly number[] | number, options?: { dims?: readonly number[] | number }): Tensor;
-  (self: Tensor, shifts: readonly number[] | number, dims?: readonly number[] | number): Tensor;
+  (self: Tensor, shifts: readonly number[] | number, options?: { dims?: readonly number[] | number; out?: Tensor }): Tensor;
+  (self: Tensor, shifts: readonly number[] | number, dims?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
 }>('roll');
 /** `aten::rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor` */
 export const rot90 = bind<{
-  (self: Tensor, options?: { k?: number; dims?: readonly number[] }): Tensor;
-  (self: Tensor, k?: number, dims?: readonly number[]): Tensor;
+  (self: Tensor, options?: { k?: number; dims?: readonly number[]; out?: Tensor }): Tensor;
+  (self: Tensor, k?: number, dims?: readonly number[], options?: { out?: Tensor }): Tensor;
 }>('rot90');
 /**
+ * Nearest integers, halves to the even one.
+ *
  * - `aten::round(Tensor self) -> Tensor`
  * - `aten::round.decimals(Tensor self, *, int decimals) -> Tensor`
  */
 export const round = bind<{
+  (self: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { decimals: number; out?: Tensor }): Tensor;
+}>('round');
+/**
+ * In place: nearest integers, halves to the even one.
+ *
+ * - `aten::round_(Tensor(a!) self) -> Tensor(a!)`
+ * - `aten::round_.decimals(Tensor(a!) self, *, int decimals) -> Tensor(a!)`
+ */
+export const round_ = bind<{
   (self: Tensor): Tensor;
   (self: Tensor, options: { decimals: number }): Tensor;
-}>('round');
+}>('round_');
 /** `aten::row_indices_copy(Tensor self) -> Tensor` */
-export const rowIndicesCopy = bind<(self: Tensor) => Tensor>('row_indices_copy');
+export const rowIndicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('row_indices_copy');
 /** `aten::row_stack(Tensor[] tensors) -> Tensor` */
-export const rowStack = bind<(tensors: readonly Tensor[]) => Tensor>('row_stack');
+export const rowStack = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('row_stack');
 /** `aten::rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor` */
 export const rrelu = bind<{
   (self: Tensor, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Tensor;
   (self: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null): Tensor;
 }>('rrelu');
+/** `aten::rrelu_(Tensor(a!) self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)` */
+export const rrelu_ = bind<{
+  (self: Tensor, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Tensor;
+  (self: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null): Tensor;
+}>('rrelu_');
 /** `aten::rrelu_with_noise(Tensor self, Tensor(b!) noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor` */
 export const rreluWithNoise = bind<{
+  (self: Tensor, noise: Tensor, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, noise: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null, options?: { out?: Tensor }): Tensor;
+}>('rrelu_with_noise');
+/** `aten::rrelu_with_noise_(Tensor(a!) self, Tensor(b!) noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)` */
+export const rreluWithNoise_ = bind<{
   (self: Tensor, noise: Tensor, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Tensor;
   (self: Tensor, noise: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null): Tensor;
-}>('rrelu_with_noise');
+}>('rrelu_with_noise_');
 /** `aten::rrelu_with_noise_backward(Tensor grad_output, Tensor self, Tensor noise, Scalar lower, Scalar upper, bool training, bool self_is_result) -> Tensor` */
-export const rreluWithNoiseBackward = bind<(gradOutput: Tensor, self: Tensor, noise: Tensor, lower: Scalar, upper: Scalar, training: boolean, selfIsResult: boolean) => Tensor>('rrelu_with_noise_backward');
-/** `aten::rsqrt(Tensor self) -> Tensor` */
-export const rsqrt = bind<(self: Tensor) => Tensor>('rsqrt');
+export const rreluWithNoiseBackward = bind<(gradOutput: Tensor, self: Tensor, noise: Tensor, lower: Scalar, upper: Scalar, training: boolean, selfIsResult: boolean, options?: { out?: Tensor }) => Tensor>('rrelu_with_noise_backward');
+/** `aten::rrelu_with_noise_functional(Tensor self, Tensor noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> (Tensor, Tensor noise_out)` */
+export const rreluWithNoiseFunctional = bind<{
+  (self: Tensor, noise: Tensor, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): [Tensor, Tensor];
+  (self: Tensor, noise: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null): [Tensor, Tensor];
+}>('rrelu_with_noise_functional');
+/**
+ * 1 divided by the square root.
+ *
+ * `aten::rsqrt(Tensor self) -> Tensor`
+ */
+export const rsqrt = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('rsqrt');
+/**
+ * In place: 1 divided by the square root.
+ *
+ * `aten::rsqrt_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const rsqrt_ = bind<(self: Tensor) => Tensor>('rsqrt_');
 /**
  * - `aten::rsub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
  * - `aten::rsub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
  */
 export const rsub = bind<{
-  (self: Tensor, other: Scalar, options?: { alpha?: Scalar }): Tensor;
-  (self: Tensor, other: Scalar, alpha?: Scalar): Tensor;
-  (self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Tensor;
+  (self: Tensor, other: Scalar, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, other: Scalar, alpha?: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
 }>('rsub');
-/** `aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0., bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor` */
+/**
+ * softmax(q kᵀ · scale) v; `isCausal` hides later positions.
+ *
+ * `aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0., bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor`
+ */
 export const scaledDotProductAttention = bind<{
   (query: Tensor, key: Tensor, value: Tensor, options?: { attnMask?: Tensor | null; dropoutP?: number; isCausal?: boolean; scale?: number | null; enableGqa?: boolean }): Tensor;
   (query: Tensor, key: Tensor, value: Tensor, attnMask?: Tensor | null, dropoutP?: number, isCausal?: boolean, options?: { scale?: number | null; enableGqa?: boolean }): Tensor;
 }>('scaled_dot_product_attention');
 /**
+ * Writes values along `dim` to the places that an index tensor names.
+ *
  * - `aten::scatter.reduce(Tensor self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor`
  * - `aten::scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor`
  * - `aten::scatter.value(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
  * - `aten::scatter.value_reduce(Tensor self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor`
  */
 export const scatter = bind<{
-  (self: Tensor, dim: number, index: Tensor, src: Tensor, options: { reduce: string }): Tensor;
-  (self: Tensor, dim: number, index: Tensor, src: Tensor): Tensor;
-  (self: Tensor, dim: number, index: Tensor, value: Scalar): Tensor;
-  (self: Tensor, dim: number, index: Tensor, value: Scalar, options: { reduce: string }): Tensor;
+  (self: Tensor, dim: number, index: Tensor, src: Tensor, options: { reduce: string; out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, index: Tensor, src: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, index: Tensor, value: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, index: Tensor, value: Scalar, options: { reduce: string; out?: Tensor }): Tensor;
 }>('scatter');
-/** `aten::scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor` */
-export const scatterAdd = bind<(self: Tensor, dim: number, index: Tensor, src: Tensor) => Tensor>('scatter_add');
-/** `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor` */
-export const scatterReduce = bind<(self: Tensor, dim: number, index: Tensor, src: Tensor, reduce: string, options?: { includeSelf?: boolean }) => Tensor>('scatter_reduce');
 /**
+ * Adds values along `dim` at the places that an index tensor names.
+ *
+ * `aten::scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor`
+ */
+export const scatterAdd = bind<(self: Tensor, dim: number, index: Tensor, src: Tensor, options?: { out?: Tensor }) => Tensor>('scatter_add');
+/** `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor` */
+export const scatterReduce = bind<(self: Tensor, dim: number, index: Tensor, src: Tensor, reduce: string, options?: { includeSelf?: boolean; out?: Tensor }) => Tensor>('scatter_reduce');
+/**
+ * Where values would go in a sorted sequence.
+ *
  * - `aten::searchsorted.Scalar(Tensor sorted_sequence, Scalar self, *, bool out_int32=False, bool right=False, str? side=None, Tensor? sorter=None) -> Tensor`
  * - `aten::searchsorted.Tensor(Tensor sorted_sequence, Tensor self, *, bool out_int32=False, bool right=False, str? side=None, Tensor? sorter=None) -> Tensor`
  */
 export const searchsorted = bind<{
-  (sortedSequence: Tensor, self: Scalar, options?: { outInt32?: boolean; right?: boolean; side?: string | null; sorter?: Tensor | null }): Tensor;
-  (sortedSequence: Tensor, self: Tensor, options?: { outInt32?: boolean; right?: boolean; side?: string | null; sorter?: Tensor | null }): Tensor;
+  (sortedSequence: Tensor, self: Scalar, options?: { outInt32?: boolean; right?: boolean; side?: string | null; sorter?: Tensor | null; out?: Tensor }): Tensor;
+  (sortedSequence: Tensor, self: Tensor, options?: { outInt32?: boolean; right?: boolean; side?: string | null; sorter?: Tensor | null; out?: Tensor }): Tensor;
 }>('searchsorted');
 /** `aten::segment_reduce(Tensor data, str reduce, *, Tensor? lengths=None, Tensor? indices=None, Tensor? offsets=None, int axis=0, bool unsafe=False, Scalar? initial=None) -> Tensor` */
-export const segmentReduce = bind<(data: Tensor, reduce: string, options?: { lengths?: Tensor | null; indices?: Tensor | null; offsets?: Tensor | null; axis?: number; unsafe?: boolean; initial?: Scalar | null }) => Tensor>('segment_reduce');
-/** `aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)` */
+export const segmentReduce = bind<(data: Tensor, reduce: string, options?: { lengths?: Tensor | null; indices?: Tensor | null; offsets?: Tensor | null; axis?: number; unsafe?: boolean; initial?: Scalar | null; out?: Tensor }) => Tensor>('segment_reduce');
+/**
+ * View of one position along `dim`, which is gone from the shape.
+ *
+ * `aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)`
+ */
 export const select = bind<(self: Tensor, dim: number, index: number) => Tensor>('select');
 /** `aten::select_backward(Tensor grad_output, SymInt[] input_sizes, int dim, SymInt index) -> Tensor` */
-export const selectBackward = bind<(gradOutput: Tensor, inputSizes: readonly number[], dim: number, index: number) => Tensor>('select_backward');
+export const selectBackward = bind<(gradOutput: Tensor, inputSizes: readonly number[], dim: number, index: number, options?: { out?: Tensor }) => Tensor>('select_backward');
 /** `aten::select_copy.int(Tensor self, int dim, SymInt index) -> Tensor` */
-export const selectCopy = bind<(self: Tensor, dim: number, index: number) => Tensor>('select_copy');
+export const selectCopy = bind<(self: Tensor, dim: number, index: number, options?: { out?: Tensor }) => Tensor>('select_copy');
 /** `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor` */
-export const selectScatter = bind<(self: Tensor, src: Tensor, dim: number, index: number) => Tensor>('select_scatter');
+export const selectScatter = bind<(self: Tensor, src: Tensor, dim: number, index: number, options?: { out?: Tensor }) => Tensor>('select_scatter');
 /** `aten::selu(Tensor self) -> Tensor` */
 export const selu = bind<(self: Tensor) => Tensor>('selu');
+/** `aten::selu_(Tensor(a!) self) -> Tensor(a!)` */
+export const selu_ = bind<(self: Tensor) => Tensor>('selu_');
 /**
  * - `aten::set(Tensor self) -> Tensor`
  * - `aten::set.source_Storage(Tensor self, Storage source) -> Tensor`
@@ -2590,42 +3329,75 @@ export const selu = bind<(self: Tensor) => Tensor>('selu');
  * - `aten::set.source_Tensor(Tensor self, Tensor source) -> Tensor`
  */
 export const set = bind<{
-  (self: Tensor): Tensor;
-  (self: Tensor, source: Tensor): Tensor;
-  (self: Tensor, source: Tensor, storageOffset: number, size: readonly number[], options?: { stride?: readonly number[] }): Tensor;
-  (self: Tensor, source: Tensor, storageOffset: number, size: readonly number[], stride?: readonly number[]): Tensor;
+  (self: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, source: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, source: Tensor, storageOffset: number, size: readonly number[], options?: { stride?: readonly number[]; out?: Tensor }): Tensor;
+  (self: Tensor, source: Tensor, storageOffset: number, size: readonly number[], stride?: readonly number[], options?: { out?: Tensor }): Tensor;
 }>('set');
 /** `aten::sgn(Tensor self) -> Tensor` */
-export const sgn = bind<(self: Tensor) => Tensor>('sgn');
-/** `aten::sigmoid(Tensor self) -> Tensor` */
-export const sigmoid = bind<(self: Tensor) => Tensor>('sigmoid');
+export const sgn = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('sgn');
+/**
+ * 1 / (1 + e^-x).
+ *
+ * `aten::sigmoid(Tensor self) -> Tensor`
+ */
+export const sigmoid = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('sigmoid');
+/**
+ * In place: 1 / (1 + e^-x).
+ *
+ * `aten::sigmoid_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const sigmoid_ = bind<(self: Tensor) => Tensor>('sigmoid_');
 /** `aten::sigmoid_backward(Tensor grad_output, Tensor output) -> Tensor` */
-export const sigmoidBackward = bind<(gradOutput: Tensor, output: Tensor) => Tensor>('sigmoid_backward');
-/** `aten::sign(Tensor self) -> Tensor` */
-export const sign = bind<(self: Tensor) => Tensor>('sign');
+export const sigmoidBackward = bind<(gradOutput: Tensor, output: Tensor, options?: { out?: Tensor }) => Tensor>('sigmoid_backward');
+/**
+ * -1, 0 or 1.
+ *
+ * `aten::sign(Tensor self) -> Tensor`
+ */
+export const sign = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('sign');
 /** `aten::signbit(Tensor self) -> Tensor` */
-export const signbit = bind<(self: Tensor) => Tensor>('signbit');
-/** `aten::silu(Tensor self) -> Tensor` */
-export const silu = bind<(self: Tensor) => Tensor>('silu');
+export const signbit = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('signbit');
+/**
+ * x · sigmoid(x).
+ *
+ * `aten::silu(Tensor self) -> Tensor`
+ */
+export const silu = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('silu');
+/**
+ * In place: x · sigmoid(x).
+ *
+ * `aten::silu_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const silu_ = bind<(self: Tensor) => Tensor>('silu_');
 /** `aten::silu_backward(Tensor grad_output, Tensor self) -> Tensor` */
-export const siluBackward = bind<(gradOutput: Tensor, self: Tensor) => Tensor>('silu_backward');
-/** `aten::sin(Tensor self) -> Tensor` */
-export const sin = bind<(self: Tensor) => Tensor>('sin');
+export const siluBackward = bind<(gradOutput: Tensor, self: Tensor, options?: { out?: Tensor }) => Tensor>('silu_backward');
+/**
+ * Sines of angles in radians.
+ *
+ * `aten::sin(Tensor self) -> Tensor`
+ */
+export const sin = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('sin');
+/**
+ * In place: sines of angles in radians.
+ *
+ * `aten::sin_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const sin_ = bind<(self: Tensor) => Tensor>('sin_');
 /** `aten::sinc(Tensor self) -> Tensor` */
-export const sinc = bind<(self: Tensor) => Tensor>('sinc');
+export const sinc = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('sinc');
+/** `aten::sinc_(Tensor(a!) self) -> Tensor(a!)` */
+export const sinc_ = bind<(self: Tensor) => Tensor>('sinc_');
 /** `aten::sinh(Tensor self) -> Tensor` */
-export const sinh = bind<(self: Tensor) => Tensor>('sinh');
-/** `aten::slice.Tensor(Tensor(a) self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)` */
-export const slice = bind<{
-  (self: Tensor, options?: { dim?: number; start?: number | null; end?: number | null; step?: number }): Tensor;
-  (self: Tensor, dim?: number, start?: number | null, end?: number | null, step?: number): Tensor;
-}>('slice');
+export const sinh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('sinh');
+/** `aten::sinh_(Tensor(a!) self) -> Tensor(a!)` */
+export const sinh_ = bind<(self: Tensor) => Tensor>('sinh_');
 /** `aten::slice_backward(Tensor grad_output, SymInt[] input_sizes, int dim, SymInt start, SymInt end, SymInt step) -> Tensor` */
-export const sliceBackward = bind<(gradOutput: Tensor, inputSizes: readonly number[], dim: number, start: number, end: number, step: number) => Tensor>('slice_backward');
+export const sliceBackward = bind<(gradOutput: Tensor, inputSizes: readonly number[], dim: number, start: number, end: number, step: number, options?: { out?: Tensor }) => Tensor>('slice_backward');
 /** `aten::slice_copy.Tensor(Tensor self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor` */
 export const sliceCopy = bind<{
-  (self: Tensor, options?: { dim?: number; start?: number | null; end?: number | null; step?: number }): Tensor;
-  (self: Tensor, dim?: number, start?: number | null, end?: number | null, step?: number): Tensor;
+  (self: Tensor, options?: { dim?: number; start?: number | null; end?: number | null; step?: number; out?: Tensor }): Tensor;
+  (self: Tensor, dim?: number, start?: number | null, end?: number | null, step?: number, options?: { out?: Tensor }): Tensor;
 }>('slice_copy');
 /** `aten::slice_inverse(Tensor(a) self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)` */
 export const sliceInverse = bind<{
@@ -2634,81 +3406,87 @@ export const sliceInverse = bind<{
 }>('slice_inverse');
 /** `aten::slice_scatter(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor` */
 export const sliceScatter = bind<{
-  (self: Tensor, src: Tensor, options?: { dim?: number; start?: number | null; end?: number | null; step?: number }): Tensor;
-  (self: Tensor, src: Tensor, dim?: number, start?: number | null, end?: number | null, step?: number): Tensor;
+  (self: Tensor, src: Tensor, options?: { dim?: number; start?: number | null; end?: number | null; step?: number; out?: Tensor }): Tensor;
+  (self: Tensor, src: Tensor, dim?: number, start?: number | null, end?: number | null, step?: number, options?: { out?: Tensor }): Tensor;
 }>('slice_scatter');
 /** `aten::slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)` */
-export const slogdet = bind<(self: Tensor) => [Tensor, Tensor]>('slogdet');
+export const slogdet = bind<(self: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => SignLogabsdet>('slogdet');
 /** `aten::slow_conv3d(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0]) -> Tensor` */
 export const slowConv3d = bind<{
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number): Tensor;
+  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
 }>('slow_conv3d');
 /** `aten::slow_conv3d_forward(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias, SymInt[3] stride, SymInt[3] padding) -> Tensor` */
-export const slowConv3dForward = bind<(self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null, stride: readonly number[] | number, padding: readonly number[] | number) => Tensor>('slow_conv3d_forward');
+export const slowConv3dForward = bind<(self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null, stride: readonly number[] | number, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('slow_conv3d_forward');
 /** `aten::slow_conv_dilated2d(Tensor self, Tensor weight, SymInt[2] kernel_size, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] dilation=[1, 1]) -> Tensor` */
 export const slowConvDilated2d = bind<{
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number): Tensor;
+  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
 }>('slow_conv_dilated2d');
 /** `aten::slow_conv_dilated3d(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] dilation=[1, 1, 1]) -> Tensor` */
 export const slowConvDilated3d = bind<{
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number): Tensor;
+  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
 }>('slow_conv_dilated3d');
 /** `aten::slow_conv_transpose2d(Tensor self, Tensor weight, SymInt[2] kernel_size, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] output_padding=[0, 0], SymInt[2] dilation=[1, 1]) -> Tensor` */
 export const slowConvTranspose2d = bind<{
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, outputPadding?: readonly number[] | number, dilation?: readonly number[] | number): Tensor;
+  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, outputPadding?: readonly number[] | number, dilation?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
 }>('slow_conv_transpose2d');
 /** `aten::slow_conv_transpose3d(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] output_padding=[0, 0, 0], SymInt[3] dilation=[1, 1, 1]) -> Tensor` */
 export const slowConvTranspose3d = bind<{
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, outputPadding?: readonly number[] | number, dilation?: readonly number[] | number): Tensor;
+  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, outputPadding?: readonly number[] | number, dilation?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
 }>('slow_conv_transpose3d');
 /** `aten::smm(Tensor self, Tensor mat2) -> Tensor` */
 export const smm = bind<(self: Tensor, mat2: Tensor) => Tensor>('smm');
 /** `aten::smooth_l1_loss(Tensor self, Tensor target, int reduction=1, float beta=1.) -> Tensor` */
 export const smoothL1Loss = bind<{
-  (self: Tensor, target: Tensor, options?: { reduction?: number; beta?: number }): Tensor;
-  (self: Tensor, target: Tensor, reduction?: number, beta?: number): Tensor;
+  (self: Tensor, target: Tensor, options?: { reduction?: number; beta?: number; out?: Tensor }): Tensor;
+  (self: Tensor, target: Tensor, reduction?: number, beta?: number, options?: { out?: Tensor }): Tensor;
 }>('smooth_l1_loss');
 /** `aten::smooth_l1_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction, float beta) -> Tensor` */
-export const smoothL1LossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, beta: number) => Tensor>('smooth_l1_loss_backward');
+export const smoothL1LossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, beta: number, options?: { out?: Tensor }) => Tensor>('smooth_l1_loss_backward');
 /** `aten::soft_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
 export const softMarginLoss = bind<{
-  (self: Tensor, target: Tensor, options?: { reduction?: number }): Tensor;
-  (self: Tensor, target: Tensor, reduction?: number): Tensor;
+  (self: Tensor, target: Tensor, options?: { reduction?: number; out?: Tensor }): Tensor;
+  (self: Tensor, target: Tensor, reduction?: number, options?: { out?: Tensor }): Tensor;
 }>('soft_margin_loss');
 /** `aten::soft_margin_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction) -> Tensor` */
-export const softMarginLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number) => Tensor>('soft_margin_loss_backward');
-/** `aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
+export const softMarginLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, options?: { out?: Tensor }) => Tensor>('soft_margin_loss_backward');
+/**
+ * Exponentials along `dim`, scaled to the sum 1.
+ *
+ * `aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor`
+ */
 export const softmax = bind<{
-  (self: Tensor, dim: number, options?: { dtype?: DType | null }): Tensor;
-  (self: Tensor, dim: number, dtype?: DType | null): Tensor;
+  (self: Tensor, dim: number, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, dtype?: DType | null, options?: { out?: Tensor }): Tensor;
 }>('softmax');
 /** `aten::softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor` */
 export const softplus = bind<{
-  (self: Tensor, options?: { beta?: Scalar; threshold?: Scalar }): Tensor;
-  (self: Tensor, beta?: Scalar, threshold?: Scalar): Tensor;
+  (self: Tensor, options?: { beta?: Scalar; threshold?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, beta?: Scalar, threshold?: Scalar, options?: { out?: Tensor }): Tensor;
 }>('softplus');
 /** `aten::softplus_backward(Tensor grad_output, Tensor self, Scalar beta, Scalar threshold) -> Tensor` */
-export const softplusBackward = bind<(gradOutput: Tensor, self: Tensor, beta: Scalar, threshold: Scalar) => Tensor>('softplus_backward');
+export const softplusBackward = bind<(gradOutput: Tensor, self: Tensor, beta: Scalar, threshold: Scalar, options?: { out?: Tensor }) => Tensor>('softplus_backward');
 /** `aten::softshrink(Tensor self, Scalar lambd=0.5) -> Tensor` */
 export const softshrink = bind<{
-  (self: Tensor, options?: { lambd?: Scalar }): Tensor;
-  (self: Tensor, lambd?: Scalar): Tensor;
+  (self: Tensor, options?: { lambd?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, lambd?: Scalar, options?: { out?: Tensor }): Tensor;
 }>('softshrink');
 /** `aten::softshrink_backward(Tensor grad_output, Tensor self, Scalar lambd) -> Tensor` */
-export const softshrinkBackward = bind<(gradOutput: Tensor, self: Tensor, lambd: Scalar) => Tensor>('softshrink_backward');
+export const softshrinkBackward = bind<(gradOutput: Tensor, self: Tensor, lambd: Scalar, options?: { out?: Tensor }) => Tensor>('softshrink_backward');
 /**
+ * Values in order along `dim`, and the positions that they had.
+ *
  * - `aten::sort(Tensor self, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)`
  * - `aten::sort.stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)`
  */
 export const sort = bind<{
-  (self: Tensor, options?: { dim?: number; descending?: boolean }): [Tensor, Tensor];
-  (self: Tensor, dim?: number, descending?: boolean): [Tensor, Tensor];
-  (self: Tensor, options?: { stable?: boolean | null; dim?: number; descending?: boolean }): [Tensor, Tensor];
+  (self: Tensor, options?: { dim?: number; descending?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, dim?: number, descending?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, options?: { stable?: boolean | null; dim?: number; descending?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('sort');
 /**
  * - `aten::sparse_bsc_tensor.ccol_row_value(Tensor ccol_indices, Tensor row_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
@@ -2761,30 +3539,30 @@ export const sparseCsrTensor = bind<{
   (crowIndices: Tensor, colIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_csr_tensor');
 /** `aten::sparse_resize(Tensor self, int[] size, int sparse_dim, int dense_dim) -> Tensor` */
-export const sparseResize = bind<(self: Tensor, size: readonly number[], sparseDim: number, denseDim: number) => Tensor>('sparse_resize');
+export const sparseResize = bind<(self: Tensor, size: readonly number[], sparseDim: number, denseDim: number, options?: { out?: Tensor }) => Tensor>('sparse_resize');
 /** `aten::sparse_resize_and_clear(Tensor self, int[] size, int sparse_dim, int dense_dim) -> Tensor` */
-export const sparseResizeAndClear = bind<(self: Tensor, size: readonly number[], sparseDim: number, denseDim: number) => Tensor>('sparse_resize_and_clear');
+export const sparseResizeAndClear = bind<(self: Tensor, size: readonly number[], sparseDim: number, denseDim: number, options?: { out?: Tensor }) => Tensor>('sparse_resize_and_clear');
 /** `aten::sparse_sampled_addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
-export const sparseSampledAddmm = bind<(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }) => Tensor>('sparse_sampled_addmm');
+export const sparseSampledAddmm = bind<(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }) => Tensor>('sparse_sampled_addmm');
 /** `aten::special_airy_ai(Tensor x) -> Tensor` */
-export const specialAiryAi = bind<(x: Tensor) => Tensor>('special_airy_ai');
+export const specialAiryAi = bind<(x: Tensor, options?: { out?: Tensor }) => Tensor>('special_airy_ai');
 /** `aten::special_bessel_j0(Tensor self) -> Tensor` */
-export const specialBesselJ0 = bind<(self: Tensor) => Tensor>('special_bessel_j0');
+export const specialBesselJ0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_bessel_j0');
 /** `aten::special_bessel_j1(Tensor self) -> Tensor` */
-export const specialBesselJ1 = bind<(self: Tensor) => Tensor>('special_bessel_j1');
+export const specialBesselJ1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_bessel_j1');
 /** `aten::special_bessel_y0(Tensor self) -> Tensor` */
-export const specialBesselY0 = bind<(self: Tensor) => Tensor>('special_bessel_y0');
+export const specialBesselY0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_bessel_y0');
 /** `aten::special_bessel_y1(Tensor self) -> Tensor` */
-export const specialBesselY1 = bind<(self: Tensor) => Tensor>('special_bessel_y1');
+export const specialBesselY1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_bessel_y1');
 /**
  * - `aten::special_chebyshev_polynomial_t(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_chebyshev_polynomial_t.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_chebyshev_polynomial_t.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialChebyshevPolynomialT = bind<{
-  (x: Tensor, n: Tensor): Tensor;
-  (x: Tensor, n: Scalar): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
+  (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
+  (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
+  (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_chebyshev_polynomial_t');
 /**
  * - `aten::special_chebyshev_polynomial_u(Tensor x, Tensor n) -> Tensor`
@@ -2792,9 +3570,9 @@ export const specialChebyshevPolynomialT = bind<{
  * - `aten::special_chebyshev_polynomial_u.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialChebyshevPolynomialU = bind<{
-  (x: Tensor, n: Tensor): Tensor;
-  (x: Tensor, n: Scalar): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
+  (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
+  (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
+  (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_chebyshev_polynomial_u');
 /**
  * - `aten::special_chebyshev_polynomial_v(Tensor x, Tensor n) -> Tensor`
@@ -2802,9 +3580,9 @@ export const specialChebyshevPolynomialU = bind<{
  * - `aten::special_chebyshev_polynomial_v.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialChebyshevPolynomialV = bind<{
-  (x: Tensor, n: Tensor): Tensor;
-  (x: Tensor, n: Scalar): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
+  (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
+  (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
+  (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_chebyshev_polynomial_v');
 /**
  * - `aten::special_chebyshev_polynomial_w(Tensor x, Tensor n) -> Tensor`
@@ -2812,43 +3590,43 @@ export const specialChebyshevPolynomialV = bind<{
  * - `aten::special_chebyshev_polynomial_w.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialChebyshevPolynomialW = bind<{
-  (x: Tensor, n: Tensor): Tensor;
-  (x: Tensor, n: Scalar): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
+  (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
+  (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
+  (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_chebyshev_polynomial_w');
 /** `aten::special_digamma(Tensor self) -> Tensor` */
-export const specialDigamma = bind<(self: Tensor) => Tensor>('special_digamma');
+export const specialDigamma = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_digamma');
 /** `aten::special_entr(Tensor self) -> Tensor` */
-export const specialEntr = bind<(self: Tensor) => Tensor>('special_entr');
+export const specialEntr = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_entr');
 /** `aten::special_erf(Tensor self) -> Tensor` */
-export const specialErf = bind<(self: Tensor) => Tensor>('special_erf');
+export const specialErf = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_erf');
 /** `aten::special_erfc(Tensor self) -> Tensor` */
-export const specialErfc = bind<(self: Tensor) => Tensor>('special_erfc');
+export const specialErfc = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_erfc');
 /** `aten::special_erfcx(Tensor self) -> Tensor` */
-export const specialErfcx = bind<(self: Tensor) => Tensor>('special_erfcx');
+export const specialErfcx = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_erfcx');
 /** `aten::special_erfinv(Tensor self) -> Tensor` */
-export const specialErfinv = bind<(self: Tensor) => Tensor>('special_erfinv');
+export const specialErfinv = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_erfinv');
 /** `aten::special_exp2(Tensor self) -> Tensor` */
-export const specialExp2 = bind<(self: Tensor) => Tensor>('special_exp2');
+export const specialExp2 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_exp2');
 /** `aten::special_expit(Tensor self) -> Tensor` */
-export const specialExpit = bind<(self: Tensor) => Tensor>('special_expit');
+export const specialExpit = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_expit');
 /** `aten::special_expm1(Tensor self) -> Tensor` */
-export const specialExpm1 = bind<(self: Tensor) => Tensor>('special_expm1');
+export const specialExpm1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_expm1');
 /** `aten::special_gammainc(Tensor self, Tensor other) -> Tensor` */
-export const specialGammainc = bind<(self: Tensor, other: Tensor) => Tensor>('special_gammainc');
+export const specialGammainc = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('special_gammainc');
 /** `aten::special_gammaincc(Tensor self, Tensor other) -> Tensor` */
-export const specialGammaincc = bind<(self: Tensor, other: Tensor) => Tensor>('special_gammaincc');
+export const specialGammaincc = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('special_gammaincc');
 /** `aten::special_gammaln(Tensor self) -> Tensor` */
-export const specialGammaln = bind<(self: Tensor) => Tensor>('special_gammaln');
+export const specialGammaln = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_gammaln');
 /**
  * - `aten::special_hermite_polynomial_h(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_hermite_polynomial_h.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_hermite_polynomial_h.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialHermitePolynomialH = bind<{
-  (x: Tensor, n: Tensor): Tensor;
-  (x: Tensor, n: Scalar): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
+  (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
+  (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
+  (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_hermite_polynomial_h');
 /**
  * - `aten::special_hermite_polynomial_he(Tensor x, Tensor n) -> Tensor`
@@ -2856,27 +3634,27 @@ export const specialHermitePolynomialH = bind<{
  * - `aten::special_hermite_polynomial_he.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialHermitePolynomialHe = bind<{
-  (x: Tensor, n: Tensor): Tensor;
-  (x: Tensor, n: Scalar): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
+  (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
+  (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
+  (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_hermite_polynomial_he');
 /** `aten::special_i0(Tensor self) -> Tensor` */
-export const specialI0 = bind<(self: Tensor) => Tensor>('special_i0');
+export const specialI0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_i0');
 /** `aten::special_i0e(Tensor self) -> Tensor` */
-export const specialI0e = bind<(self: Tensor) => Tensor>('special_i0e');
+export const specialI0e = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_i0e');
 /** `aten::special_i1(Tensor self) -> Tensor` */
-export const specialI1 = bind<(self: Tensor) => Tensor>('special_i1');
+export const specialI1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_i1');
 /** `aten::special_i1e(Tensor self) -> Tensor` */
-export const specialI1e = bind<(self: Tensor) => Tensor>('special_i1e');
+export const specialI1e = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_i1e');
 /**
  * - `aten::special_laguerre_polynomial_l(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_laguerre_polynomial_l.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_laguerre_polynomial_l.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialLaguerrePolynomialL = bind<{
-  (x: Tensor, n: Tensor): Tensor;
-  (x: Tensor, n: Scalar): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
+  (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
+  (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
+  (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_laguerre_polynomial_l');
 /**
  * - `aten::special_legendre_polynomial_p(Tensor x, Tensor n) -> Tensor`
@@ -2884,59 +3662,59 @@ export const specialLaguerrePolynomialL = bind<{
  * - `aten::special_legendre_polynomial_p.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialLegendrePolynomialP = bind<{
-  (x: Tensor, n: Tensor): Tensor;
-  (x: Tensor, n: Scalar): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
+  (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
+  (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
+  (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_legendre_polynomial_p');
 /** `aten::special_log1p(Tensor self) -> Tensor` */
-export const specialLog1p = bind<(self: Tensor) => Tensor>('special_log1p');
+export const specialLog1p = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_log1p');
 /** `aten::special_log_ndtr(Tensor self) -> Tensor` */
-export const specialLogNdtr = bind<(self: Tensor) => Tensor>('special_log_ndtr');
+export const specialLogNdtr = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_log_ndtr');
 /** `aten::special_log_softmax(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
 export const specialLogSoftmax = bind<(self: Tensor, dim: number, options?: { dtype?: DType | null }) => Tensor>('special_log_softmax');
 /** `aten::special_logit(Tensor self, float? eps=None) -> Tensor` */
 export const specialLogit = bind<{
-  (self: Tensor, options?: { eps?: number | null }): Tensor;
-  (self: Tensor, eps?: number | null): Tensor;
+  (self: Tensor, options?: { eps?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, eps?: number | null, options?: { out?: Tensor }): Tensor;
 }>('special_logit');
 /** `aten::special_logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
 export const specialLogsumexp = bind<{
-  (self: Tensor, dim: readonly number[] | number, options?: { keepdim?: boolean }): Tensor;
-  (self: Tensor, dim: readonly number[] | number, keepdim?: boolean): Tensor;
+  (self: Tensor, dim: readonly number[] | number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
 }>('special_logsumexp');
 /** `aten::special_modified_bessel_i0(Tensor self) -> Tensor` */
-export const specialModifiedBesselI0 = bind<(self: Tensor) => Tensor>('special_modified_bessel_i0');
+export const specialModifiedBesselI0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_modified_bessel_i0');
 /** `aten::special_modified_bessel_i1(Tensor self) -> Tensor` */
-export const specialModifiedBesselI1 = bind<(self: Tensor) => Tensor>('special_modified_bessel_i1');
+export const specialModifiedBesselI1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_modified_bessel_i1');
 /** `aten::special_modified_bessel_k0(Tensor self) -> Tensor` */
-export const specialModifiedBesselK0 = bind<(self: Tensor) => Tensor>('special_modified_bessel_k0');
+export const specialModifiedBesselK0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_modified_bessel_k0');
 /** `aten::special_modified_bessel_k1(Tensor self) -> Tensor` */
-export const specialModifiedBesselK1 = bind<(self: Tensor) => Tensor>('special_modified_bessel_k1');
+export const specialModifiedBesselK1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_modified_bessel_k1');
 /** `aten::special_multigammaln(Tensor self, int p) -> Tensor` */
-export const specialMultigammaln = bind<(self: Tensor, p: number) => Tensor>('special_multigammaln');
+export const specialMultigammaln = bind<(self: Tensor, p: number, options?: { out?: Tensor }) => Tensor>('special_multigammaln');
 /** `aten::special_ndtr(Tensor self) -> Tensor` */
-export const specialNdtr = bind<(self: Tensor) => Tensor>('special_ndtr');
+export const specialNdtr = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_ndtr');
 /** `aten::special_ndtri(Tensor self) -> Tensor` */
-export const specialNdtri = bind<(self: Tensor) => Tensor>('special_ndtri');
+export const specialNdtri = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_ndtri');
 /** `aten::special_polygamma(int n, Tensor self) -> Tensor` */
-export const specialPolygamma = bind<(n: number, self: Tensor) => Tensor>('special_polygamma');
+export const specialPolygamma = bind<(n: number, self: Tensor, options?: { out?: Tensor }) => Tensor>('special_polygamma');
 /** `aten::special_psi(Tensor self) -> Tensor` */
-export const specialPsi = bind<(self: Tensor) => Tensor>('special_psi');
+export const specialPsi = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_psi');
 /** `aten::special_round(Tensor self, *, int decimals=0) -> Tensor` */
-export const specialRound = bind<(self: Tensor, options?: { decimals?: number }) => Tensor>('special_round');
+export const specialRound = bind<(self: Tensor, options?: { decimals?: number; out?: Tensor }) => Tensor>('special_round');
 /** `aten::special_scaled_modified_bessel_k0(Tensor x) -> Tensor` */
-export const specialScaledModifiedBesselK0 = bind<(x: Tensor) => Tensor>('special_scaled_modified_bessel_k0');
+export const specialScaledModifiedBesselK0 = bind<(x: Tensor, options?: { out?: Tensor }) => Tensor>('special_scaled_modified_bessel_k0');
 /** `aten::special_scaled_modified_bessel_k1(Tensor x) -> Tensor` */
-export const specialScaledModifiedBesselK1 = bind<(x: Tensor) => Tensor>('special_scaled_modified_bessel_k1');
+export const specialScaledModifiedBesselK1 = bind<(x: Tensor, options?: { out?: Tensor }) => Tensor>('special_scaled_modified_bessel_k1');
 /**
  * - `aten::special_shifted_chebyshev_polynomial_t(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_shifted_chebyshev_polynomial_t.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_shifted_chebyshev_polynomial_t.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialShiftedChebyshevPolynomialT = bind<{
-  (x: Tensor, n: Tensor): Tensor;
-  (x: Tensor, n: Scalar): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
+  (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
+  (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
+  (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_shifted_chebyshev_polynomial_t');
 /**
  * - `aten::special_shifted_chebyshev_polynomial_u(Tensor x, Tensor n) -> Tensor`
@@ -2944,9 +3722,9 @@ export const specialShiftedChebyshevPolynomialT = bind<{
  * - `aten::special_shifted_chebyshev_polynomial_u.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialShiftedChebyshevPolynomialU = bind<{
-  (x: Tensor, n: Tensor): Tensor;
-  (x: Tensor, n: Scalar): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
+  (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
+  (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
+  (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_shifted_chebyshev_polynomial_u');
 /**
  * - `aten::special_shifted_chebyshev_polynomial_v(Tensor x, Tensor n) -> Tensor`
@@ -2954,9 +3732,9 @@ export const specialShiftedChebyshevPolynomialU = bind<{
  * - `aten::special_shifted_chebyshev_polynomial_v.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialShiftedChebyshevPolynomialV = bind<{
-  (x: Tensor, n: Tensor): Tensor;
-  (x: Tensor, n: Scalar): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
+  (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
+  (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
+  (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_shifted_chebyshev_polynomial_v');
 /**
  * - `aten::special_shifted_chebyshev_polynomial_w(Tensor x, Tensor n) -> Tensor`
@@ -2964,28 +3742,28 @@ export const specialShiftedChebyshevPolynomialV = bind<{
  * - `aten::special_shifted_chebyshev_polynomial_w.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
 export const specialShiftedChebyshevPolynomialW = bind<{
-  (x: Tensor, n: Tensor): Tensor;
-  (x: Tensor, n: Scalar): Tensor;
-  (x: Scalar, n: Tensor): Tensor;
+  (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
+  (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
+  (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_shifted_chebyshev_polynomial_w');
 /** `aten::special_sinc(Tensor self) -> Tensor` */
-export const specialSinc = bind<(self: Tensor) => Tensor>('special_sinc');
+export const specialSinc = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_sinc');
 /** `aten::special_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
 export const specialSoftmax = bind<{
   (self: Tensor, dim: number, options?: { dtype?: DType | null }): Tensor;
   (self: Tensor, dim: number, dtype?: DType | null): Tensor;
 }>('special_softmax');
 /** `aten::special_spherical_bessel_j0(Tensor x) -> Tensor` */
-export const specialSphericalBesselJ0 = bind<(x: Tensor) => Tensor>('special_spherical_bessel_j0');
+export const specialSphericalBesselJ0 = bind<(x: Tensor, options?: { out?: Tensor }) => Tensor>('special_spherical_bessel_j0');
 /**
  * - `aten::special_xlog1py(Tensor self, Tensor other) -> Tensor`
  * - `aten::special_xlog1py.other_scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::special_xlog1py.self_scalar(Scalar self, Tensor other) -> Tensor`
  */
 export const specialXlog1py = bind<{
-  (self: Tensor, other: Tensor): Tensor;
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Scalar, other: Tensor): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_xlog1py');
 /**
  * - `aten::special_xlogy(Tensor self, Tensor other) -> Tensor`
@@ -2993,9 +3771,9 @@ export const specialXlog1py = bind<{
  * - `aten::special_xlogy.self_scalar(Scalar self, Tensor other) -> Tensor`
  */
 export const specialXlogy = bind<{
-  (self: Tensor, other: Tensor): Tensor;
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Scalar, other: Tensor): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_xlogy');
 /**
  * - `aten::special_zeta(Tensor self, Tensor other) -> Tensor`
@@ -3003,11 +3781,13 @@ export const specialXlogy = bind<{
  * - `aten::special_zeta.self_scalar(Scalar self, Tensor other) -> Tensor`
  */
 export const specialZeta = bind<{
-  (self: Tensor, other: Tensor): Tensor;
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Scalar, other: Tensor): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_zeta');
 /**
+ * Views of a size, or of the sizes given, along `dim`.
+ *
  * - `aten::split.Tensor(Tensor(a -> *) self, SymInt split_size, int dim=0) -> Tensor(a)[]`
  * - `aten::split.sizes(Tensor(a -> *) self, SymInt[] split_size, int dim=0) -> Tensor(a)[]`
  */
@@ -3019,8 +3799,8 @@ export const split = bind<{
 }>('split');
 /** `aten::split_copy.Tensor(Tensor self, SymInt split_size, int dim=0) -> Tensor[]` */
 export const splitCopy = bind<{
-  (self: Tensor, splitSize: number, options?: { dim?: number }): Tensor[];
-  (self: Tensor, splitSize: number, dim?: number): Tensor[];
+  (self: Tensor, splitSize: number, options?: { dim?: number; out?: readonly Tensor[] }): Tensor[];
+  (self: Tensor, splitSize: number, dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
 }>('split_copy');
 /** `aten::split_with_sizes(Tensor(a -> *) self, SymInt[] split_sizes, int dim=0) -> Tensor(a)[]` */
 export const splitWithSizes = bind<{
@@ -3029,14 +3809,28 @@ export const splitWithSizes = bind<{
 }>('split_with_sizes');
 /** `aten::split_with_sizes_copy(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]` */
 export const splitWithSizesCopy = bind<{
-  (self: Tensor, splitSizes: readonly number[], options?: { dim?: number }): Tensor[];
-  (self: Tensor, splitSizes: readonly number[], dim?: number): Tensor[];
+  (self: Tensor, splitSizes: readonly number[], options?: { dim?: number; out?: readonly Tensor[] }): Tensor[];
+  (self: Tensor, splitSizes: readonly number[], dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
 }>('split_with_sizes_copy');
-/** `aten::sqrt(Tensor self) -> Tensor` */
-export const sqrt = bind<(self: Tensor) => Tensor>('sqrt');
-/** `aten::square(Tensor self) -> Tensor` */
-export const square = bind<(self: Tensor) => Tensor>('square');
 /**
+ * Square roots.
+ *
+ * `aten::sqrt(Tensor self) -> Tensor`
+ */
+export const sqrt = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('sqrt');
+/**
+ * In place: square roots.
+ *
+ * `aten::sqrt_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const sqrt_ = bind<(self: Tensor) => Tensor>('sqrt_');
+/** `aten::square(Tensor self) -> Tensor` */
+export const square = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('square');
+/** `aten::square_(Tensor(a!) self) -> Tensor(a!)` */
+export const square_ = bind<(self: Tensor) => Tensor>('square_');
+/**
+ * View without dimensions of size 1, or without one of them.
+ *
  * - `aten::squeeze(Tensor(a) self) -> Tensor(a)`
  * - `aten::squeeze.dim(Tensor(a) self, int dim) -> Tensor(a)`
  * - `aten::squeeze.dims(Tensor(a) self, int[] dim) -> Tensor(a)`
@@ -3052,18 +3846,24 @@ export const squeeze = bind<{
  * - `aten::squeeze_copy.dims(Tensor self, int[] dim) -> Tensor`
  */
 export const squeezeCopy = bind<{
-  (self: Tensor): Tensor;
-  (self: Tensor, dim: number): Tensor;
-  (self: Tensor, dim: readonly number[]): Tensor;
+  (self: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, dim: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[], options?: { out?: Tensor }): Tensor;
 }>('squeeze_copy');
 /** `aten::sspaddmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
-export const sspaddmm = bind<(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }) => Tensor>('sspaddmm');
-/** `aten::stack(Tensor[] tensors, int dim=0) -> Tensor` */
+export const sspaddmm = bind<(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }) => Tensor>('sspaddmm');
+/**
+ * Joins tensors of one shape along a new dimension.
+ *
+ * `aten::stack(Tensor[] tensors, int dim=0) -> Tensor`
+ */
 export const stack = bind<{
-  (tensors: readonly Tensor[], options?: { dim?: number }): Tensor;
-  (tensors: readonly Tensor[], dim?: number): Tensor;
+  (tensors: readonly Tensor[], options?: { dim?: number; out?: Tensor }): Tensor;
+  (tensors: readonly Tensor[], dim?: number, options?: { out?: Tensor }): Tensor;
 }>('stack');
 /**
+ * Standard deviation; divided by n - 1 unless `correction` says otherwise.
+ *
  * - `aten::std(Tensor self, bool unbiased=True) -> Tensor`
  * - `aten::std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor`
  * - `aten::std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
@@ -3071,10 +3871,10 @@ export const stack = bind<{
 export const std = bind<{
   (self: Tensor, options?: { unbiased?: boolean }): Tensor;
   (self: Tensor, unbiased?: boolean): Tensor;
-  (self: Tensor, options?: { dim?: readonly number[] | number | null; correction?: Scalar | null; keepdim?: boolean }): Tensor;
-  (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean }): Tensor;
-  (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): Tensor;
-  (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): Tensor;
+  (self: Tensor, options?: { dim?: readonly number[] | number | null; correction?: Scalar | null; keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
 }>('std');
 /**
  * - `aten::std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)`
@@ -3084,8 +3884,8 @@ export const std = bind<{
 export const stdMean = bind<{
   (self: Tensor, options?: { unbiased?: boolean }): [Tensor, Tensor];
   (self: Tensor, unbiased?: boolean): [Tensor, Tensor];
-  (self: Tensor, options?: { dim?: readonly number[] | number | null; correction?: Scalar | null; keepdim?: boolean }): [Tensor, Tensor];
-  (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean }): [Tensor, Tensor];
+  (self: Tensor, options?: { dim?: readonly number[] | number | null; correction?: Scalar | null; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): [Tensor, Tensor];
   (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): [Tensor, Tensor];
 }>('std_mean');
@@ -3100,13 +3900,16 @@ export const stft = bind<{
   (self: Tensor, nFft: number, hopLength?: number | null, winLength?: number | null, window?: Tensor | null, center?: boolean, padMode?: string, normalized?: boolean, onesided?: boolean | null, returnComplex?: boolean | null, alignToWindow?: boolean | null): Tensor;
 }>('stft');
 /**
+ * Difference of two tensors; `alpha` multiplies the second first.
+ *
  * - `aten::sub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
  * - `aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
  */
 export const sub = bind<{
-  (self: Tensor, other: Scalar, options?: { alpha?: Scalar }): Tensor;
-  (self: Tensor, other: Scalar, alpha?: Scalar): Tensor;
-  (self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Tensor;
+  (self: Tensor, other: Scalar, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, other: Scalar, alpha?: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
 }>('sub');
 /**
  * - `aten::subtract.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
@@ -3115,21 +3918,24 @@ export const sub = bind<{
 export const subtract = bind<{
   (self: Tensor, other: Scalar, options?: { alpha?: Scalar }): Tensor;
   (self: Tensor, other: Scalar, alpha?: Scalar): Tensor;
-  (self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Tensor;
+  (self: Tensor, other: Tensor, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
 }>('subtract');
 /**
+ * Sum of all elements, or along dimensions; integers add up in int64.
+ *
  * - `aten::sum(Tensor self, *, ScalarType? dtype=None) -> Tensor`
  * - `aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
  */
 export const sum = bind<{
-  (self: Tensor, options?: { dtype?: DType | null }): Tensor;
-  (self: Tensor, dim: readonly number[] | number | null, options?: { keepdim?: boolean; dtype?: DType | null }): Tensor;
-  (self: Tensor, dim: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
+  (self: Tensor, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[] | number | null, options?: { keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
 }>('sum');
 /** `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)` */
 export const svd = bind<{
-  (self: Tensor, options?: { some?: boolean; computeUv?: boolean }): [Tensor, Tensor, Tensor];
-  (self: Tensor, some?: boolean, computeUv?: boolean): [Tensor, Tensor, Tensor];
+  (self: Tensor, options?: { some?: boolean; computeUv?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): USV;
+  (self: Tensor, some?: boolean, computeUv?: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): USV;
 }>('svd');
 /** `aten::swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)` */
 export const swapaxes = bind<(self: Tensor, axis0: number, axis1: number) => Tensor>('swapaxes');
@@ -3139,23 +3945,39 @@ export const swapdims = bind<(self: Tensor, dim0: number, dim1: number) => Tenso
 export const symConstrainRange = bind<(size: Scalar, options?: { min?: number | null; max?: number | null }) => void>('sym_constrain_range');
 /** `aten::sym_constrain_range_for_size(Scalar size, *, int? min=None, int? max=None) -> ()` */
 export const symConstrainRangeForSize = bind<(size: Scalar, options?: { min?: number | null; max?: number | null }) => void>('sym_constrain_range_for_size');
-/** `aten::t(Tensor(a) self) -> Tensor(a)` */
+/**
+ * View of a matrix transposed.
+ *
+ * `aten::t(Tensor(a) self) -> Tensor(a)`
+ */
 export const t = bind<(self: Tensor) => Tensor>('t');
 /** `aten::t_copy(Tensor self) -> Tensor` */
-export const tCopy = bind<(self: Tensor) => Tensor>('t_copy');
+export const tCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('t_copy');
 /** `aten::take(Tensor self, Tensor index) -> Tensor` */
-export const take = bind<(self: Tensor, index: Tensor) => Tensor>('take');
+export const take = bind<(self: Tensor, index: Tensor, options?: { out?: Tensor }) => Tensor>('take');
 /** `aten::take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor` */
 export const takeAlongDim = bind<{
-  (self: Tensor, indices: Tensor, options?: { dim?: number | null }): Tensor;
-  (self: Tensor, indices: Tensor, dim?: number | null): Tensor;
+  (self: Tensor, indices: Tensor, options?: { dim?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, indices: Tensor, dim?: number | null, options?: { out?: Tensor }): Tensor;
 }>('take_along_dim');
 /** `aten::tan(Tensor self) -> Tensor` */
-export const tan = bind<(self: Tensor) => Tensor>('tan');
-/** `aten::tanh(Tensor self) -> Tensor` */
-export const tanh = bind<(self: Tensor) => Tensor>('tanh');
+export const tan = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('tan');
+/** `aten::tan_(Tensor(a!) self) -> Tensor(a!)` */
+export const tan_ = bind<(self: Tensor) => Tensor>('tan_');
+/**
+ * Hyperbolic tangents.
+ *
+ * `aten::tanh(Tensor self) -> Tensor`
+ */
+export const tanh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('tanh');
+/**
+ * In place: hyperbolic tangents.
+ *
+ * `aten::tanh_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const tanh_ = bind<(self: Tensor) => Tensor>('tanh_');
 /** `aten::tanh_backward(Tensor grad_output, Tensor output) -> Tensor` */
-export const tanhBackward = bind<(gradOutput: Tensor, output: Tensor) => Tensor>('tanh_backward');
+export const tanhBackward = bind<(gradOutput: Tensor, output: Tensor, options?: { out?: Tensor }) => Tensor>('tanh_backward');
 /**
  * - `aten::tensor_split.indices(Tensor(a -> *) self, SymInt[] indices, int dim=0) -> Tensor(a)[]`
  * - `aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]`
@@ -3170,16 +3992,18 @@ export const tensorSplit = bind<{
   (self: Tensor, tensorIndicesOrSections: Tensor, dim?: number): Tensor[];
 }>('tensor_split');
 /** `aten::tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor` */
-export const tensordot = bind<(self: Tensor, other: Tensor, dimsSelf: readonly number[], dimsOther: readonly number[]) => Tensor>('tensordot');
+export const tensordot = bind<(self: Tensor, other: Tensor, dimsSelf: readonly number[], dimsOther: readonly number[], options?: { out?: Tensor }) => Tensor>('tensordot');
 /** `aten::thnn_conv2d(Tensor self, Tensor weight, SymInt[2] kernel_size, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0]) -> Tensor` */
 export const thnnConv2d = bind<{
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number): Tensor;
+  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
 }>('thnn_conv2d');
 /** `aten::threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor` */
-export const threshold = bind<(self: Tensor, threshold: Scalar, value: Scalar) => Tensor>('threshold');
+export const threshold = bind<(self: Tensor, threshold: Scalar, value: Scalar, options?: { out?: Tensor }) => Tensor>('threshold');
+/** `aten::threshold_(Tensor(a!) self, Scalar threshold, Scalar value) -> Tensor(a!)` */
+export const threshold_ = bind<(self: Tensor, threshold: Scalar, value: Scalar) => Tensor>('threshold_');
 /** `aten::threshold_backward(Tensor grad_output, Tensor self, Scalar threshold) -> Tensor` */
-export const thresholdBackward = bind<(gradOutput: Tensor, self: Tensor, threshold: Scalar) => Tensor>('threshold_backward');
+export const thresholdBackward = bind<(gradOutput: Tensor, self: Tensor, threshold: Scalar, options?: { out?: Tensor }) => Tensor>('threshold_backward');
 /** `aten::tile(Tensor self, SymInt[] dims) -> Tensor` */
 export const tile = bind<(self: Tensor, dims: readonly number[]) => Tensor>('tile');
 /** `aten::to_dense_backward(Tensor grad, Tensor input, bool? masked_grad=None) -> Tensor` */
@@ -3189,19 +4013,27 @@ export const toDenseBackward = bind<{
 }>('to_dense_backward');
 /** `aten::to_mkldnn_backward(Tensor grad, Tensor input) -> Tensor` */
 export const toMkldnnBackward = bind<(grad: Tensor, input: Tensor) => Tensor>('to_mkldnn_backward');
-/** `aten::topk(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)` */
+/**
+ * The k largest values along `dim`, in order, and their positions.
+ *
+ * `aten::topk(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)`
+ */
 export const topk = bind<{
-  (self: Tensor, k: number, options?: { dim?: number; largest?: boolean; sorted?: boolean }): [Tensor, Tensor];
-  (self: Tensor, k: number, dim?: number, largest?: boolean, sorted?: boolean): [Tensor, Tensor];
+  (self: Tensor, k: number, options?: { dim?: number; largest?: boolean; sorted?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, k: number, dim?: number, largest?: boolean, sorted?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('topk');
 /** `aten::trace(Tensor self) -> Tensor` */
-export const trace = bind<(self: Tensor) => Tensor>('trace');
+export const trace = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('trace');
 /** `aten::trace_backward(Tensor grad, SymInt[] sizes) -> Tensor` */
 export const traceBackward = bind<(grad: Tensor, sizes: readonly number[]) => Tensor>('trace_backward');
-/** `aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)` */
+/**
+ * View with two dimensions exchanged.
+ *
+ * `aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)`
+ */
 export const transpose = bind<(self: Tensor, dim0: number, dim1: number) => Tensor>('transpose');
 /** `aten::transpose_copy.int(Tensor self, int dim0, int dim1) -> Tensor` */
-export const transposeCopy = bind<(self: Tensor, dim0: number, dim1: number) => Tensor>('transpose_copy');
+export const transposeCopy = bind<(self: Tensor, dim0: number, dim1: number, options?: { out?: Tensor }) => Tensor>('transpose_copy');
 /**
  * - `aten::trapezoid.dx(Tensor y, *, Scalar dx=1, int dim=-1) -> Tensor`
  * - `aten::trapezoid.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor`
@@ -3220,13 +4052,17 @@ export const trapz = bind<{
 }>('trapz');
 /** `aten::triangular_solve(Tensor self, Tensor A, bool upper=True, bool transpose=False, bool unitriangular=False) -> (Tensor solution, Tensor cloned_coefficient)` */
 export const triangularSolve = bind<{
-  (self: Tensor, A: Tensor, options?: { upper?: boolean; transpose?: boolean; unitriangular?: boolean }): [Tensor, Tensor];
-  (self: Tensor, A: Tensor, upper?: boolean, transpose?: boolean, unitriangular?: boolean): [Tensor, Tensor];
+  (self: Tensor, A: Tensor, options?: { upper?: boolean; transpose?: boolean; unitriangular?: boolean; out?: readonly [Tensor, Tensor] }): SolutionClonedCoefficient;
+  (self: Tensor, A: Tensor, upper?: boolean, transpose?: boolean, unitriangular?: boolean, options?: { out?: readonly [Tensor, Tensor] }): SolutionClonedCoefficient;
 }>('triangular_solve');
-/** `aten::tril(Tensor self, SymInt diagonal=0) -> Tensor` */
+/**
+ * The matrix with 0 above its diagonal.
+ *
+ * `aten::tril(Tensor self, SymInt diagonal=0) -> Tensor`
+ */
 export const tril = bind<{
-  (self: Tensor, options?: { diagonal?: number }): Tensor;
-  (self: Tensor, diagonal?: number): Tensor;
+  (self: Tensor, options?: { diagonal?: number; out?: Tensor }): Tensor;
+  (self: Tensor, diagonal?: number, options?: { out?: Tensor }): Tensor;
 }>('tril');
 /** `aten::tril_indices(int row, int col, int offset=0, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
 export const trilIndices = bind<{
@@ -3238,10 +4074,14 @@ export const tripletMarginLoss = bind<{
   (anchor: Tensor, positive: Tensor, negative: Tensor, options?: { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number }): Tensor;
   (anchor: Tensor, positive: Tensor, negative: Tensor, margin?: number, p?: number, eps?: number, swap?: boolean, reduction?: number): Tensor;
 }>('triplet_margin_loss');
-/** `aten::triu(Tensor self, SymInt diagonal=0) -> Tensor` */
+/**
+ * The matrix with 0 below its diagonal.
+ *
+ * `aten::triu(Tensor self, SymInt diagonal=0) -> Tensor`
+ */
 export const triu = bind<{
-  (self: Tensor, options?: { diagonal?: number }): Tensor;
-  (self: Tensor, diagonal?: number): Tensor;
+  (self: Tensor, options?: { diagonal?: number; out?: Tensor }): Tensor;
+  (self: Tensor, diagonal?: number, options?: { out?: Tensor }): Tensor;
 }>('triu');
 /** `aten::triu_indices(int row, int col, int offset=0, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
 export const triuIndices = bind<{
@@ -3254,47 +4094,54 @@ export const triuIndices = bind<{
  */
 export const trueDivide = bind<{
   (self: Tensor, other: Scalar): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('true_divide');
 /** `aten::trunc(Tensor self) -> Tensor` */
-export const trunc = bind<(self: Tensor) => Tensor>('trunc');
-/** `aten::unbind.int(Tensor(a -> *) self, int dim=0) -> Tensor(a)[]` */
+export const trunc = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('trunc');
+/** `aten::trunc_(Tensor(a!) self) -> Tensor(a!)` */
+export const trunc_ = bind<(self: Tensor) => Tensor>('trunc_');
+/**
+ * Views of all positions along `dim`.
+ *
+ * `aten::unbind.int(Tensor(a -> *) self, int dim=0) -> Tensor(a)[]`
+ */
 export const unbind = bind<{
   (self: Tensor, options?: { dim?: number }): Tensor[];
   (self: Tensor, dim?: number): Tensor[];
 }>('unbind');
 /** `aten::unbind_copy.int(Tensor self, int dim=0) -> Tensor[]` */
 export const unbindCopy = bind<{
-  (self: Tensor, options?: { dim?: number }): Tensor[];
-  (self: Tensor, dim?: number): Tensor[];
+  (self: Tensor, options?: { dim?: number; out?: readonly Tensor[] }): Tensor[];
+  (self: Tensor, dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
 }>('unbind_copy');
 /** `aten::unflatten.int(Tensor(a) self, int dim, SymInt[] sizes) -> Tensor(a)` */
 export const unflatten = bind<(self: Tensor, dim: number, sizes: readonly number[]) => Tensor>('unflatten');
 /** `aten::unflatten_dense_tensors(Tensor flat, Tensor[] tensors) -> Tensor[]` */
 export const unflattenDenseTensors = bind<(flat: Tensor, tensors: readonly Tensor[]) => Tensor[]>('unflatten_dense_tensors');
 /** `aten::unfold_backward(Tensor grad_in, SymInt[] input_sizes, int dim, int size, int step) -> Tensor` */
-export const unfoldBackward = bind<(gradIn: Tensor, inputSizes: readonly number[], dim: number, size: number, step: number) => Tensor>('unfold_backward');
+export const unfoldBackward = bind<(gradIn: Tensor, inputSizes: readonly number[], dim: number, size: number, step: number, options?: { out?: Tensor }) => Tensor>('unfold_backward');
 /** `aten::unfold_copy(Tensor self, int dimension, int size, int step) -> Tensor` */
-export const unfoldCopy = bind<(self: Tensor, dimension: number, size: number, step: number) => Tensor>('unfold_copy');
+export const unfoldCopy = bind<(self: Tensor, dimension: number, size: number, step: number, options?: { out?: Tensor }) => Tensor>('unfold_copy');
 /** `aten::uniform(Tensor self, float from=0., float to=1., *, Generator? generator=None) -> Tensor` */
 export const uniform = bind<{
-  (self: Tensor, options?: { from?: number; to?: number; generator?: Generator | null }): Tensor;
-  (self: Tensor, from?: number, to?: number, options?: { generator?: Generator | null }): Tensor;
+  (self: Tensor, options?: { from?: number; to?: number; generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, from?: number, to?: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
 }>('uniform');
 /** `aten::unique_consecutive(Tensor self, bool return_inverse=False, bool return_counts=False, int? dim=None) -> (Tensor, Tensor, Tensor)` */
 export const uniqueConsecutive = bind<{
-  (self: Tensor, options?: { returnInverse?: boolean; returnCounts?: boolean; dim?: number | null }): [Tensor, Tensor, Tensor];
-  (self: Tensor, returnInverse?: boolean, returnCounts?: boolean, dim?: number | null): [Tensor, Tensor, Tensor];
+  (self: Tensor, options?: { returnInverse?: boolean; returnCounts?: boolean; dim?: number | null; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (self: Tensor, returnInverse?: boolean, returnCounts?: boolean, dim?: number | null, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
 }>('unique_consecutive');
 /** `aten::unique_dim(Tensor self, int dim, bool sorted=True, bool return_inverse=False, bool return_counts=False) -> (Tensor, Tensor, Tensor)` */
 export const uniqueDim = bind<{
-  (self: Tensor, dim: number, options?: { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean }): [Tensor, Tensor, Tensor];
-  (self: Tensor, dim: number, sorted?: boolean, returnInverse?: boolean, returnCounts?: boolean): [Tensor, Tensor, Tensor];
+  (self: Tensor, dim: number, options?: { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (self: Tensor, dim: number, sorted?: boolean, returnInverse?: boolean, returnCounts?: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
 }>('unique_dim');
 /** `aten::unique_dim_consecutive(Tensor self, int dim, bool return_inverse=False, bool return_counts=False) -> (Tensor, Tensor, Tensor)` */
 export const uniqueDimConsecutive = bind<{
-  (self: Tensor, dim: number, options?: { returnInverse?: boolean; returnCounts?: boolean }): [Tensor, Tensor, Tensor];
-  (self: Tensor, dim: number, returnInverse?: boolean, returnCounts?: boolean): [Tensor, Tensor, Tensor];
+  (self: Tensor, dim: number, options?: { returnInverse?: boolean; returnCounts?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (self: Tensor, dim: number, returnInverse?: boolean, returnCounts?: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
 }>('unique_dim_consecutive');
 /** `aten::unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]` */
 export const unsafeChunk = bind<{
@@ -3303,126 +4150,132 @@ export const unsafeChunk = bind<{
 }>('unsafe_chunk');
 /** `aten::unsafe_split.Tensor(Tensor self, SymInt split_size, int dim=0) -> Tensor[]` */
 export const unsafeSplit = bind<{
-  (self: Tensor, splitSize: number, options?: { dim?: number }): Tensor[];
-  (self: Tensor, splitSize: number, dim?: number): Tensor[];
+  (self: Tensor, splitSize: number, options?: { dim?: number; out?: readonly Tensor[] }): Tensor[];
+  (self: Tensor, splitSize: number, dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
 }>('unsafe_split');
 /** `aten::unsafe_split_with_sizes(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]` */
 export const unsafeSplitWithSizes = bind<{
-  (self: Tensor, splitSizes: readonly number[], options?: { dim?: number }): Tensor[];
-  (self: Tensor, splitSizes: readonly number[], dim?: number): Tensor[];
+  (self: Tensor, splitSizes: readonly number[], options?: { dim?: number; out?: readonly Tensor[] }): Tensor[];
+  (self: Tensor, splitSizes: readonly number[], dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
 }>('unsafe_split_with_sizes');
-/** `aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)` */
+/**
+ * View with a new dimension of size 1.
+ *
+ * `aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)`
+ */
 export const unsqueeze = bind<(self: Tensor, dim: number) => Tensor>('unsqueeze');
 /** `aten::unsqueeze_copy(Tensor self, int dim) -> Tensor` */
-export const unsqueezeCopy = bind<(self: Tensor, dim: number) => Tensor>('unsqueeze_copy');
+export const unsqueezeCopy = bind<(self: Tensor, dim: number, options?: { out?: Tensor }) => Tensor>('unsqueeze_copy');
 /**
  * - `aten::upsample_bicubic2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor`
  * - `aten::upsample_bicubic2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor`
  */
 export const upsampleBicubic2d = bind<{
-  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesH?: number | null; scalesW?: number | null }): Tensor;
-  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null): Tensor;
+  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
   (input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null): Tensor;
 }>('upsample_bicubic2d');
 /** `aten::upsample_bicubic2d_backward(Tensor grad_output, SymInt[2] output_size, SymInt[4] input_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleBicubic2dBackward = bind<{
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesH?: number | null; scalesW?: number | null }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null): Tensor;
+  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
+  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
 }>('upsample_bicubic2d_backward');
 /**
  * - `aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor`
  * - `aten::upsample_bilinear2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor`
  */
 export const upsampleBilinear2d = bind<{
-  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesH?: number | null; scalesW?: number | null }): Tensor;
-  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null): Tensor;
-  (input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null): Tensor;
+  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
+  (input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null, options?: { out?: Tensor }): Tensor;
 }>('upsample_bilinear2d');
 /** `aten::upsample_bilinear2d_backward(Tensor grad_output, SymInt[2] output_size, SymInt[4] input_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleBilinear2dBackward = bind<{
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesH?: number | null; scalesW?: number | null }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null): Tensor;
+  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
+  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
 }>('upsample_bilinear2d_backward');
 /**
  * - `aten::upsample_linear1d(Tensor self, SymInt[1] output_size, bool align_corners, float? scales=None) -> Tensor`
  * - `aten::upsample_linear1d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor`
  */
 export const upsampleLinear1d = bind<{
-  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, options?: { scales?: number | null }): Tensor;
-  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, scales?: number | null): Tensor;
+  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, options?: { scales?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, scales?: number | null, options?: { out?: Tensor }): Tensor;
   (input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null): Tensor;
 }>('upsample_linear1d');
 /** `aten::upsample_linear1d_backward(Tensor grad_output, SymInt[1] output_size, SymInt[3] input_size, bool align_corners, float? scales=None) -> Tensor` */
 export const upsampleLinear1dBackward = bind<{
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scales?: number | null }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scales?: number | null): Tensor;
+  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scales?: number | null; out?: Tensor }): Tensor;
+  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scales?: number | null, options?: { out?: Tensor }): Tensor;
 }>('upsample_linear1d_backward');
 /**
  * - `aten::upsample_nearest1d(Tensor self, SymInt[1] output_size, float? scales=None) -> Tensor`
  * - `aten::upsample_nearest1d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor`
  */
 export const upsampleNearest1d = bind<{
-  (self: Tensor, outputSize: readonly number[] | number, options?: { scales?: number | null }): Tensor;
-  (self: Tensor, outputSize: readonly number[] | number, scales?: number | null): Tensor;
+  (self: Tensor, outputSize: readonly number[] | number, options?: { scales?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, outputSize: readonly number[] | number, scales?: number | null, options?: { out?: Tensor }): Tensor;
   (input: Tensor, outputSize: readonly number[] | null, scaleFactors: readonly number[] | null): Tensor;
 }>('upsample_nearest1d');
 /** `aten::upsample_nearest1d_backward(Tensor grad_output, SymInt[1] output_size, SymInt[3] input_size, float? scales=None) -> Tensor` */
 export const upsampleNearest1dBackward = bind<{
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, options?: { scales?: number | null }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scales?: number | null): Tensor;
+  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, options?: { scales?: number | null; out?: Tensor }): Tensor;
+  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scales?: number | null, options?: { out?: Tensor }): Tensor;
 }>('upsample_nearest1d_backward');
 /**
  * - `aten::upsample_nearest2d(Tensor self, SymInt[2] output_size, float? scales_h=None, float? scales_w=None) -> Tensor`
  * - `aten::upsample_nearest2d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor`
  */
 export const upsampleNearest2d = bind<{
-  (self: Tensor, outputSize: readonly number[] | number, options?: { scalesH?: number | null; scalesW?: number | null }): Tensor;
-  (self: Tensor, outputSize: readonly number[] | number, scalesH?: number | null, scalesW?: number | null): Tensor;
-  (input: Tensor, outputSize: readonly number[] | null, scaleFactors: readonly number[] | null): Tensor;
+  (self: Tensor, outputSize: readonly number[] | number, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, outputSize: readonly number[] | number, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
+  (input: Tensor, outputSize: readonly number[] | null, scaleFactors: readonly number[] | null, options?: { out?: Tensor }): Tensor;
 }>('upsample_nearest2d');
 /** `aten::upsample_nearest2d_backward(Tensor grad_output, SymInt[2] output_size, SymInt[4] input_size, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleNearest2dBackward = bind<{
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, options?: { scalesH?: number | null; scalesW?: number | null }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scalesH?: number | null, scalesW?: number | null): Tensor;
+  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
+  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
 }>('upsample_nearest2d_backward');
 /**
  * - `aten::upsample_nearest3d(Tensor self, SymInt[3] output_size, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor`
  * - `aten::upsample_nearest3d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor`
  */
 export const upsampleNearest3d = bind<{
-  (self: Tensor, outputSize: readonly number[] | number, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }): Tensor;
-  (self: Tensor, outputSize: readonly number[] | number, scalesD?: number | null, scalesH?: number | null, scalesW?: number | null): Tensor;
+  (self: Tensor, outputSize: readonly number[] | number, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, outputSize: readonly number[] | number, scalesD?: number | null, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
   (input: Tensor, outputSize: readonly number[] | null, scaleFactors: readonly number[] | null): Tensor;
 }>('upsample_nearest3d');
 /** `aten::upsample_nearest3d_backward(Tensor grad_output, SymInt[3] output_size, SymInt[5] input_size, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleNearest3dBackward = bind<{
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scalesD?: number | null, scalesH?: number | null, scalesW?: number | null): Tensor;
+  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
+  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scalesD?: number | null, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
 }>('upsample_nearest3d_backward');
 /**
  * - `aten::upsample_trilinear3d(Tensor self, SymInt[3] output_size, bool align_corners, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor`
  * - `aten::upsample_trilinear3d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor`
  */
 export const upsampleTrilinear3d = bind<{
-  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }): Tensor;
-  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, scalesD?: number | null, scalesH?: number | null, scalesW?: number | null): Tensor;
+  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
+  (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, scalesD?: number | null, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
   (input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null): Tensor;
 }>('upsample_trilinear3d');
 /** `aten::upsample_trilinear3d_backward(Tensor grad_output, SymInt[3] output_size, SymInt[5] input_size, bool align_corners, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleTrilinear3dBackward = bind<{
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesD?: number | null, scalesH?: number | null, scalesW?: number | null): Tensor;
+  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
+  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesD?: number | null, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
 }>('upsample_trilinear3d_backward');
 /** `aten::value_selecting_reduction_backward(Tensor grad, int dim, Tensor indices, SymInt[] sizes, bool keepdim) -> Tensor` */
 export const valueSelectingReductionBackward = bind<(grad: Tensor, dim: number, indices: Tensor, sizes: readonly number[], keepdim: boolean) => Tensor>('value_selecting_reduction_backward');
 /** `aten::values_copy(Tensor self) -> Tensor` */
-export const valuesCopy = bind<(self: Tensor) => Tensor>('values_copy');
+export const valuesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('values_copy');
 /** `aten::vander(Tensor x, int? N=None, bool increasing=False) -> Tensor` */
 export const vander = bind<{
   (x: Tensor, options?: { N?: number | null; increasing?: boolean }): Tensor;
   (x: Tensor, N?: number | null, increasing?: boolean): Tensor;
 }>('vander');
 /**
+ * Variance; divided by n - 1 unless `correction` says otherwise.
+ *
  * - `aten::var(Tensor self, bool unbiased=True) -> Tensor`
  * - `aten::var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor`
  * - `aten::var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
@@ -3430,10 +4283,10 @@ export const vander = bind<{
 const var_ = bind<{
   (self: Tensor, options?: { unbiased?: boolean }): Tensor;
   (self: Tensor, unbiased?: boolean): Tensor;
-  (self: Tensor, options?: { dim?: readonly number[] | number | null; correction?: Scalar | null; keepdim?: boolean }): Tensor;
-  (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean }): Tensor;
-  (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): Tensor;
-  (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): Tensor;
+  (self: Tensor, options?: { dim?: readonly number[] | number | null; correction?: Scalar | null; keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
 }>('var');
 /**
  * - `aten::var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)`
@@ -3443,28 +4296,28 @@ const var_ = bind<{
 export const varMean = bind<{
   (self: Tensor, options?: { unbiased?: boolean }): [Tensor, Tensor];
   (self: Tensor, unbiased?: boolean): [Tensor, Tensor];
-  (self: Tensor, options?: { dim?: readonly number[] | number | null; correction?: Scalar | null; keepdim?: boolean }): [Tensor, Tensor];
-  (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean }): [Tensor, Tensor];
+  (self: Tensor, options?: { dim?: readonly number[] | number | null; correction?: Scalar | null; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): [Tensor, Tensor];
   (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): [Tensor, Tensor];
 }>('var_mean');
 /** `aten::vdot(Tensor self, Tensor other) -> Tensor` */
-export const vdot = bind<(self: Tensor, other: Tensor) => Tensor>('vdot');
+export const vdot = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('vdot');
 /** `aten::view_as_complex(Tensor(a) self) -> Tensor(a)` */
 export const viewAsComplex = bind<(self: Tensor) => Tensor>('view_as_complex');
 /** `aten::view_as_complex_copy(Tensor self) -> Tensor` */
-export const viewAsComplexCopy = bind<(self: Tensor) => Tensor>('view_as_complex_copy');
+export const viewAsComplexCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('view_as_complex_copy');
 /** `aten::view_as_real(Tensor(a) self) -> Tensor(a)` */
 export const viewAsReal = bind<(self: Tensor) => Tensor>('view_as_real');
 /** `aten::view_as_real_copy(Tensor self) -> Tensor` */
-export const viewAsRealCopy = bind<(self: Tensor) => Tensor>('view_as_real_copy');
+export const viewAsRealCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('view_as_real_copy');
 /**
  * - `aten::view_copy(Tensor self, SymInt[] size) -> Tensor`
  * - `aten::view_copy.dtype(Tensor self, ScalarType dtype) -> Tensor`
  */
 export const viewCopy = bind<{
-  (self: Tensor, size: readonly number[]): Tensor;
-  (self: Tensor, dtype: DType): Tensor;
+  (self: Tensor, size: readonly number[], options?: { out?: Tensor }): Tensor;
+  (self: Tensor, dtype: DType, options?: { out?: Tensor }): Tensor;
 }>('view_copy');
 /**
  * - `aten::vsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
@@ -3475,8 +4328,10 @@ export const vsplit = bind<{
   (self: Tensor, sections: number): Tensor[];
 }>('vsplit');
 /** `aten::vstack(Tensor[] tensors) -> Tensor` */
-export const vstack = bind<(tensors: readonly Tensor[]) => Tensor>('vstack');
+export const vstack = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('vstack');
 /**
+ * Elements of one tensor where the condition is true, of the other elsewhere; alone, the positions of true.
+ *
  * - `aten::where(Tensor condition) -> Tensor[]`
  * - `aten::where.Scalar(Tensor condition, Scalar self, Scalar other) -> Tensor`
  * - `aten::where.ScalarOther(Tensor condition, Tensor self, Scalar other) -> Tensor`
@@ -3488,7 +4343,7 @@ export const where = bind<{
   (condition: Tensor, self: Scalar, other: Scalar): Tensor;
   (condition: Tensor, self: Tensor, other: Scalar): Tensor;
   (condition: Tensor, self: Scalar, other: Tensor): Tensor;
-  (condition: Tensor, self: Tensor, other: Tensor): Tensor;
+  (condition: Tensor, self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('where');
 /**
  * - `aten::xlogy.Scalar_Other(Tensor self, Scalar other) -> Tensor`
@@ -3496,12 +4351,162 @@ export const where = bind<{
  * - `aten::xlogy.Tensor(Tensor self, Tensor other) -> Tensor`
  */
 export const xlogy = bind<{
-  (self: Tensor, other: Scalar): Tensor;
-  (self: Scalar, other: Tensor): Tensor;
-  (self: Tensor, other: Tensor): Tensor;
+  (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('xlogy');
+/**
+ * - `aten::xlogy_.Scalar_Other(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+ * - `aten::xlogy_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+ */
+export const xlogy_ = bind<{
+  (self: Tensor, other: Scalar): Tensor;
+  (self: Tensor, other: Tensor): Tensor;
+}>('xlogy_');
 /** `aten::zero(Tensor self) -> Tensor` */
-export const zero = bind<(self: Tensor) => Tensor>('zero');
-/** `aten::zeros_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+export const zero = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('zero');
+/**
+ * Sets every element to 0.
+ *
+ * `aten::zero_(Tensor(a!) self) -> Tensor(a!)`
+ */
+export const zero_ = bind<(self: Tensor) => Tensor>('zero_');
+/**
+ * Zeros in the shape and dtype of another tensor.
+ *
+ * `aten::zeros_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+ */
 export const zerosLike = bind<(self: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }) => Tensor>('zeros_like');
 export { var_ as var };
+
+/** PyTorch's `torch.linalg`. */
+export const linalg = {
+  _powsum: linalgPowsum,
+  cholesky: linalgCholesky,
+  choleskyEx: linalgCholeskyEx,
+  cond: linalgCond,
+  cross: linalgCross,
+  det: linalgDet,
+  diagonal: linalgDiagonal,
+  eig: linalgEig,
+  eigh: linalgEigh,
+  eigvals: linalgEigvals,
+  eigvalsh: linalgEigvalsh,
+  householderProduct: linalgHouseholderProduct,
+  inv: linalgInv,
+  invEx: linalgInvEx,
+  ldlFactor: linalgLdlFactor,
+  ldlFactorEx: linalgLdlFactorEx,
+  ldlSolve: linalgLdlSolve,
+  lstsq: linalgLstsq,
+  lu: linalgLu,
+  luFactor: linalgLuFactor,
+  luFactorEx: linalgLuFactorEx,
+  luSolve: linalgLuSolve,
+  matmul: linalgMatmul,
+  matrixExp: linalgMatrixExp,
+  matrixNorm: linalgMatrixNorm,
+  matrixPower: linalgMatrixPower,
+  matrixRank: linalgMatrixRank,
+  multiDot: linalgMultiDot,
+  norm: linalgNorm,
+  pinv: linalgPinv,
+  qr: linalgQr,
+  slogdet: linalgSlogdet,
+  solve: linalgSolve,
+  solveEx: linalgSolveEx,
+  solveTriangular: linalgSolveTriangular,
+  svd: linalgSvd,
+  svdvals: linalgSvdvals,
+  tensorinv: linalgTensorinv,
+  tensorsolve: linalgTensorsolve,
+  vander: linalgVander,
+  vecdot: linalgVecdot,
+  vectorNorm: linalgVectorNorm,
+};
+
+/** PyTorch's `torch.fft`. */
+export const fft = {
+  fft: fftFft,
+  fft2: fftFft2,
+  fftfreq: fftFftfreq,
+  fftn: fftFftn,
+  fftshift: fftFftshift,
+  hfft: fftHfft,
+  hfft2: fftHfft2,
+  hfftn: fftHfftn,
+  ifft: fftIfft,
+  ifft2: fftIfft2,
+  ifftn: fftIfftn,
+  ifftshift: fftIfftshift,
+  ihfft: fftIhfft,
+  ihfft2: fftIhfft2,
+  ihfftn: fftIhfftn,
+  irfft: fftIrfft,
+  irfft2: fftIrfft2,
+  irfftn: fftIrfftn,
+  rfft: fftRfft,
+  rfft2: fftRfft2,
+  rfftfreq: fftRfftfreq,
+  rfftn: fftRfftn,
+};
+
+/** PyTorch's `torch.special`. */
+export const special = {
+  airyAi: specialAiryAi,
+  besselJ0: specialBesselJ0,
+  besselJ1: specialBesselJ1,
+  besselY0: specialBesselY0,
+  besselY1: specialBesselY1,
+  chebyshevPolynomialT: specialChebyshevPolynomialT,
+  chebyshevPolynomialU: specialChebyshevPolynomialU,
+  chebyshevPolynomialV: specialChebyshevPolynomialV,
+  chebyshevPolynomialW: specialChebyshevPolynomialW,
+  digamma: specialDigamma,
+  entr: specialEntr,
+  erf: specialErf,
+  erfc: specialErfc,
+  erfcx: specialErfcx,
+  erfinv: specialErfinv,
+  exp2: specialExp2,
+  expit: specialExpit,
+  expm1: specialExpm1,
+  gammainc: specialGammainc,
+  gammaincc: specialGammaincc,
+  gammaln: specialGammaln,
+  hermitePolynomialH: specialHermitePolynomialH,
+  hermitePolynomialHe: specialHermitePolynomialHe,
+  i0: specialI0,
+  i0e: specialI0e,
+  i1: specialI1,
+  i1e: specialI1e,
+  laguerrePolynomialL: specialLaguerrePolynomialL,
+  legendrePolynomialP: specialLegendrePolynomialP,
+  log1p: specialLog1p,
+  logNdtr: specialLogNdtr,
+  logSoftmax: specialLogSoftmax,
+  logit: specialLogit,
+  logsumexp: specialLogsumexp,
+  modifiedBesselI0: specialModifiedBesselI0,
+  modifiedBesselI1: specialModifiedBesselI1,
+  modifiedBesselK0: specialModifiedBesselK0,
+  modifiedBesselK1: specialModifiedBesselK1,
+  multigammaln: specialMultigammaln,
+  ndtr: specialNdtr,
+  ndtri: specialNdtri,
+  polygamma: specialPolygamma,
+  psi: specialPsi,
+  round: specialRound,
+  scaledModifiedBesselK0: specialScaledModifiedBesselK0,
+  scaledModifiedBesselK1: specialScaledModifiedBesselK1,
+  shiftedChebyshevPolynomialT: specialShiftedChebyshevPolynomialT,
+  shiftedChebyshevPolynomialU: specialShiftedChebyshevPolynomialU,
+  shiftedChebyshevPolynomialV: specialShiftedChebyshevPolynomialV,
+  shiftedChebyshevPolynomialW: specialShiftedChebyshevPolynomialW,
+  sinc: specialSinc,
+  softmax: specialSoftmax,
+  sphericalBesselJ0: specialSphericalBesselJ0,
+  xlog1py: specialXlog1py,
+  xlogy: specialXlogy,
+  zeta: specialZeta,
+};

@@ -3,26 +3,37 @@ import type { DType } from '../dtype';
 import type { Layout, MemoryFormat, Scalar } from '../schema-types';
 import type { Generator } from '../random';
 import type { Tensor } from '../tensor';
+import type { ATau, HistBinEdges, MantissaExponent, MinMax, QR, SignLogabsdet, SolutionClonedCoefficient, USV, ValuesIndices } from './tuples';
 
 /** Every operator that PyTorch has as a tensor method. */
 export interface TensorMethods {
-  /** `aten::abs(Tensor self) -> Tensor` */
+  /**
+   * Absolute values; of complex numbers, their magnitudes.
+   *
+   * `aten::abs(Tensor self) -> Tensor`
+   */
   abs(): Tensor;
-  /** `aten::abs_(Tensor(a!) self) -> Tensor(a!)` */
-  abs_(): Tensor;
+  /**
+   * In place: absolute values; of complex numbers, their magnitudes.
+   *
+   * `aten::abs_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  abs_(): this;
   /** `aten::absolute(Tensor self) -> Tensor` */
   absolute(): Tensor;
   /** `aten::absolute_(Tensor(a!) self) -> Tensor(a!)` */
-  absolute_(): Tensor;
+  absolute_(): this;
   /** `aten::acos(Tensor self) -> Tensor` */
   acos(): Tensor;
   /** `aten::acos_(Tensor(a!) self) -> Tensor(a!)` */
-  acos_(): Tensor;
+  acos_(): this;
   /** `aten::acosh(Tensor self) -> Tensor` */
   acosh(): Tensor;
   /** `aten::acosh_(Tensor(a!) self) -> Tensor(a!)` */
-  acosh_(): Tensor;
+  acosh_(): this;
   /**
+   * Sum of two tensors, or of a tensor and a number; `alpha` multiplies the second first.
+   *
    * - `aten::add.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
    * - `aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
    */
@@ -30,45 +41,55 @@ export interface TensorMethods {
   add(other: Scalar, alpha?: Scalar): Tensor;
   add(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   /**
+   * In place: sum of two tensors, or of a tensor and a number; `alpha` multiplies the second first.
+   *
    * - `aten::add_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)`
    * - `aten::add_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
    */
-  add_(other: Scalar, options?: { alpha?: Scalar }): Tensor;
-  add_(other: Scalar, alpha?: Scalar): Tensor;
-  add_(other: Tensor, options?: { alpha?: Scalar }): Tensor;
+  add_(other: Scalar, options?: { alpha?: Scalar }): this;
+  add_(other: Scalar, alpha?: Scalar): this;
+  add_(other: Tensor, options?: { alpha?: Scalar }): this;
   /** `aten::addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   addbmm(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
   /** `aten::addbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
-  addbmm_(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
+  addbmm_(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): this;
   /** `aten::addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor` */
   addcdiv(tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): Tensor;
   /** `aten::addcdiv_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)` */
-  addcdiv_(tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): Tensor;
+  addcdiv_(tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): this;
   /** `aten::addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor` */
   addcmul(tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): Tensor;
   /** `aten::addcmul_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)` */
-  addcmul_(tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): Tensor;
+  addcmul_(tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): this;
   /**
+   * `beta * self + alpha * (mat1 @ mat2)` in one step.
+   *
    * - `aten::addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
    * - `aten::addmm.dtype(Tensor self, Tensor mat1, Tensor mat2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
    */
   addmm(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
   addmm(mat1: Tensor, mat2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
-  /** `aten::addmm_(Tensor(a!) self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
-  addmm_(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
+  /**
+   * In place: `beta * self + alpha * (mat1 @ mat2)` in one step.
+   *
+   * `aten::addmm_(Tensor(a!) self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
+  addmm_(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): this;
   /** `aten::addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   addmv(mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
   /** `aten::addmv_(Tensor(a!) self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
-  addmv_(mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
+  addmv_(mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): this;
   /** `aten::addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   addr(vec1: Tensor, vec2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
   /** `aten::addr_(Tensor(a!) self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
-  addr_(vec1: Tensor, vec2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
+  addr_(vec1: Tensor, vec2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): this;
   /** `aten::adjoint(Tensor(a) self) -> Tensor(a)` */
   adjoint(): Tensor;
   /** `aten::alias(Tensor(a) self) -> Tensor(a)` */
   alias(): Tensor;
   /**
+   * Whether all elements, or all along `dim`, are not 0.
+   *
    * - `aten::all(Tensor self) -> Tensor`
    * - `aten::all.dim(Tensor self, int dim, bool keepdim=False) -> Tensor`
    * - `aten::all.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor`
@@ -78,20 +99,34 @@ export interface TensorMethods {
   all(dim: number, keepdim?: boolean): Tensor;
   all(options?: { dim?: readonly number[] | null; keepdim?: boolean }): Tensor;
   all(dim?: readonly number[] | null, keepdim?: boolean): Tensor;
-  /** `aten::allclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> bool` */
+  /**
+   * Whether all elements lie within `atol + rtol * |other|` of each other.
+   *
+   * `aten::allclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> bool`
+   */
   allclose(other: Tensor, options?: { rtol?: number; atol?: number; equalNan?: boolean }): boolean;
   allclose(other: Tensor, rtol?: number, atol?: number, equalNan?: boolean): boolean;
-  /** `aten::amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor` */
+  /**
+   * Largest values along dimensions, without their positions; gradients are shared between equal ones.
+   *
+   * `aten::amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor`
+   */
   amax(options?: { dim?: readonly number[] | number; keepdim?: boolean }): Tensor;
   amax(dim?: readonly number[] | number, keepdim?: boolean): Tensor;
-  /** `aten::amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor` */
+  /**
+   * Smallest values along dimensions, without their positions; gradients are shared between equal ones.
+   *
+   * `aten::amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor`
+   */
   amin(options?: { dim?: readonly number[] | number; keepdim?: boolean }): Tensor;
   amin(dim?: readonly number[] | number, keepdim?: boolean): Tensor;
   /** `aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)` */
-  aminmax(options?: { dim?: number | null; keepdim?: boolean }): [Tensor, Tensor];
+  aminmax(options?: { dim?: number | null; keepdim?: boolean }): MinMax;
   /** `aten::angle(Tensor self) -> Tensor` */
   angle(): Tensor;
   /**
+   * Whether any element, or any along `dim`, is not 0.
+   *
    * - `aten::any(Tensor self) -> Tensor`
    * - `aten::any.dim(Tensor self, int dim, bool keepdim=False) -> Tensor`
    * - `aten::any.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor`
@@ -104,38 +139,48 @@ export interface TensorMethods {
   /** `aten::arccos(Tensor self) -> Tensor` */
   arccos(): Tensor;
   /** `aten::arccos_(Tensor(a!) self) -> Tensor(a!)` */
-  arccos_(): Tensor;
+  arccos_(): this;
   /** `aten::arccosh(Tensor self) -> Tensor` */
   arccosh(): Tensor;
   /** `aten::arccosh_(Tensor(a!) self) -> Tensor(a!)` */
-  arccosh_(): Tensor;
+  arccosh_(): this;
   /** `aten::arcsin(Tensor self) -> Tensor` */
   arcsin(): Tensor;
   /** `aten::arcsin_(Tensor(a!) self) -> Tensor(a!)` */
-  arcsin_(): Tensor;
+  arcsin_(): this;
   /** `aten::arcsinh(Tensor self) -> Tensor` */
   arcsinh(): Tensor;
   /** `aten::arcsinh_(Tensor(a!) self) -> Tensor(a!)` */
-  arcsinh_(): Tensor;
+  arcsinh_(): this;
   /** `aten::arctan(Tensor self) -> Tensor` */
   arctan(): Tensor;
   /** `aten::arctan2(Tensor self, Tensor other) -> Tensor` */
   arctan2(other: Tensor): Tensor;
   /** `aten::arctan2_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
-  arctan2_(other: Tensor): Tensor;
+  arctan2_(other: Tensor): this;
   /** `aten::arctan_(Tensor(a!) self) -> Tensor(a!)` */
-  arctan_(): Tensor;
+  arctan_(): this;
   /** `aten::arctanh(Tensor self) -> Tensor` */
   arctanh(): Tensor;
   /** `aten::arctanh_(Tensor(a!) self) -> Tensor(a!)` */
-  arctanh_(): Tensor;
-  /** `aten::argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor` */
+  arctanh_(): this;
+  /**
+   * Position of the largest value: in the flattened tensor, or along `dim`.
+   *
+   * `aten::argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor`
+   */
   argmax(options?: { dim?: number | null; keepdim?: boolean }): Tensor;
   argmax(dim?: number | null, keepdim?: boolean): Tensor;
-  /** `aten::argmin(Tensor self, int? dim=None, bool keepdim=False) -> Tensor` */
+  /**
+   * Position of the smallest value: in the flattened tensor, or along `dim`.
+   *
+   * `aten::argmin(Tensor self, int? dim=None, bool keepdim=False) -> Tensor`
+   */
   argmin(options?: { dim?: number | null; keepdim?: boolean }): Tensor;
   argmin(dim?: number | null, keepdim?: boolean): Tensor;
   /**
+   * Positions that would sort the values along `dim`.
+   *
    * - `aten::argsort(Tensor self, int dim=-1, bool descending=False) -> Tensor`
    * - `aten::argsort.stable(Tensor self, *, bool stable, int dim=-1, bool descending=False) -> Tensor`
    */
@@ -148,40 +193,48 @@ export interface TensorMethods {
   asStrided(size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): Tensor;
   asStrided(size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor;
   /** `aten::as_strided_(Tensor(a!) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a!)` */
-  asStrided_(size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): Tensor;
-  asStrided_(size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor;
+  asStrided_(size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): this;
+  asStrided_(size: readonly number[], stride: readonly number[], storageOffset?: number | null): this;
   /** `aten::as_strided_scatter(Tensor self, Tensor src, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor` */
   asStridedScatter(src: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): Tensor;
   asStridedScatter(src: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor;
   /** `aten::asin(Tensor self) -> Tensor` */
   asin(): Tensor;
   /** `aten::asin_(Tensor(a!) self) -> Tensor(a!)` */
-  asin_(): Tensor;
+  asin_(): this;
   /** `aten::asinh(Tensor self) -> Tensor` */
   asinh(): Tensor;
   /** `aten::asinh_(Tensor(a!) self) -> Tensor(a!)` */
-  asinh_(): Tensor;
+  asinh_(): this;
   /** `aten::atan(Tensor self) -> Tensor` */
   atan(): Tensor;
   /** `aten::atan2(Tensor self, Tensor other) -> Tensor` */
   atan2(other: Tensor): Tensor;
   /** `aten::atan2_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
-  atan2_(other: Tensor): Tensor;
+  atan2_(other: Tensor): this;
   /** `aten::atan_(Tensor(a!) self) -> Tensor(a!)` */
-  atan_(): Tensor;
+  atan_(): this;
   /** `aten::atanh(Tensor self) -> Tensor` */
   atanh(): Tensor;
   /** `aten::atanh_(Tensor(a!) self) -> Tensor(a!)` */
-  atanh_(): Tensor;
+  atanh_(): this;
   /**
+   * `beta * self + alpha * (batch1 @ batch2)` for each matrix of a batch.
+   *
    * - `aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
    * - `aten::baddbmm.dtype(Tensor self, Tensor batch1, Tensor batch2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
    */
   baddbmm(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
   baddbmm(batch1: Tensor, batch2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
-  /** `aten::baddbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
-  baddbmm_(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
   /**
+   * In place: `beta * self + alpha * (batch1 @ batch2)` for each matrix of a batch.
+   *
+   * `aten::baddbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
+  baddbmm_(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): this;
+  /**
+   * 1 with the probability that the element gives, else 0.
+   *
    * - `aten::bernoulli(Tensor self, *, Generator? generator=None) -> Tensor`
    * - `aten::bernoulli.Tensor(Tensor self, Tensor p, *, Generator? generator=None) -> Tensor`
    * - `aten::bernoulli.p(Tensor self, float p, *, Generator? generator=None) -> Tensor`
@@ -190,13 +243,19 @@ export interface TensorMethods {
   bernoulli(p: Tensor, options?: { generator?: Generator | null }): Tensor;
   bernoulli(p: number, options?: { generator?: Generator | null }): Tensor;
   /**
+   * In place: 1 with the probability that the element gives, else 0.
+   *
    * - `aten::bernoulli_.Tensor(Tensor(a!) self, Tensor p, *, Generator? generator=None) -> Tensor(a!)`
    * - `aten::bernoulli_.float(Tensor(a!) self, float p=0.5, *, Generator? generator=None) -> Tensor(a!)`
    */
-  bernoulli_(p: Tensor, options?: { generator?: Generator | null }): Tensor;
-  bernoulli_(options?: { p?: number; generator?: Generator | null }): Tensor;
-  bernoulli_(p?: number, options?: { generator?: Generator | null }): Tensor;
-  /** `aten::bincount(Tensor self, Tensor? weights=None, SymInt minlength=0) -> Tensor` */
+  bernoulli_(p: Tensor, options?: { generator?: Generator | null }): this;
+  bernoulli_(options?: { p?: number; generator?: Generator | null }): this;
+  bernoulli_(p?: number, options?: { generator?: Generator | null }): this;
+  /**
+   * How often each of the integers 0, 1, ... occurs.
+   *
+   * `aten::bincount(Tensor self, Tensor? weights=None, SymInt minlength=0) -> Tensor`
+   */
   bincount(options?: { weights?: Tensor | null; minlength?: number }): Tensor;
   bincount(weights?: Tensor | null, minlength?: number): Tensor;
   /**
@@ -209,8 +268,8 @@ export interface TensorMethods {
    * - `aten::bitwise_and_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::bitwise_and_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  bitwiseAnd_(other: Scalar): Tensor;
-  bitwiseAnd_(other: Tensor): Tensor;
+  bitwiseAnd_(other: Scalar): this;
+  bitwiseAnd_(other: Tensor): this;
   /**
    * - `aten::bitwise_left_shift.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::bitwise_left_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
@@ -221,12 +280,12 @@ export interface TensorMethods {
    * - `aten::bitwise_left_shift_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::bitwise_left_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    */
-  bitwiseLeftShift_(other: Tensor): Tensor;
-  bitwiseLeftShift_(other: Scalar): Tensor;
+  bitwiseLeftShift_(other: Tensor): this;
+  bitwiseLeftShift_(other: Scalar): this;
   /** `aten::bitwise_not(Tensor self) -> Tensor` */
   bitwiseNot(): Tensor;
   /** `aten::bitwise_not_(Tensor(a!) self) -> Tensor(a!)` */
-  bitwiseNot_(): Tensor;
+  bitwiseNot_(): this;
   /**
    * - `aten::bitwise_or.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::bitwise_or.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -237,8 +296,8 @@ export interface TensorMethods {
    * - `aten::bitwise_or_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  bitwiseOr_(other: Scalar): Tensor;
-  bitwiseOr_(other: Tensor): Tensor;
+  bitwiseOr_(other: Scalar): this;
+  bitwiseOr_(other: Tensor): this;
   /**
    * - `aten::bitwise_right_shift.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::bitwise_right_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
@@ -249,8 +308,8 @@ export interface TensorMethods {
    * - `aten::bitwise_right_shift_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::bitwise_right_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    */
-  bitwiseRightShift_(other: Tensor): Tensor;
-  bitwiseRightShift_(other: Scalar): Tensor;
+  bitwiseRightShift_(other: Tensor): this;
+  bitwiseRightShift_(other: Scalar): this;
   /**
    * - `aten::bitwise_xor.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::bitwise_xor.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -261,9 +320,11 @@ export interface TensorMethods {
    * - `aten::bitwise_xor_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::bitwise_xor_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  bitwiseXor_(other: Scalar): Tensor;
-  bitwiseXor_(other: Tensor): Tensor;
+  bitwiseXor_(other: Scalar): this;
+  bitwiseXor_(other: Tensor): this;
   /**
+   * Matrix products of two batches: (B, N, M) by (B, M, P) gives (B, N, P).
+   *
    * - `aten::bmm(Tensor self, Tensor mat2) -> Tensor`
    * - `aten::bmm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor`
    */
@@ -273,14 +334,22 @@ export interface TensorMethods {
   broadcastTo(size: readonly number[]): Tensor;
   broadcastTo(...size: number[]): Tensor;
   /** `aten::cauchy_(Tensor(a!) self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor(a!)` */
-  cauchy_(options?: { median?: number; sigma?: number; generator?: Generator | null }): Tensor;
-  cauchy_(median?: number, sigma?: number, options?: { generator?: Generator | null }): Tensor;
+  cauchy_(options?: { median?: number; sigma?: number; generator?: Generator | null }): this;
+  cauchy_(median?: number, sigma?: number, options?: { generator?: Generator | null }): this;
   /** `aten::ccol_indices(Tensor(a) self) -> Tensor(a)` */
   ccolIndices(): Tensor;
-  /** `aten::ceil(Tensor self) -> Tensor` */
+  /**
+   * Smallest integers that are not below the elements.
+   *
+   * `aten::ceil(Tensor self) -> Tensor`
+   */
   ceil(): Tensor;
-  /** `aten::ceil_(Tensor(a!) self) -> Tensor(a!)` */
-  ceil_(): Tensor;
+  /**
+   * In place: smallest integers that are not below the elements.
+   *
+   * `aten::ceil_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  ceil_(): this;
   /** `aten::chalf(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor` */
   chalf(options?: { memoryFormat?: MemoryFormat | null }): Tensor;
   /** `aten::cholesky(Tensor self, bool upper=False) -> Tensor` */
@@ -292,10 +361,16 @@ export interface TensorMethods {
   /** `aten::cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor` */
   choleskySolve(input2: Tensor, options?: { upper?: boolean }): Tensor;
   choleskySolve(input2: Tensor, upper?: boolean): Tensor;
-  /** `aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Splits into a number of views of about equal size along `dim`.
+   *
+   * `aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]`
+   */
   chunk(chunks: number, options?: { dim?: number }): Tensor[];
   chunk(chunks: number, dim?: number): Tensor[];
   /**
+   * Limits elements to the range from `min` to `max`.
+   *
    * - `aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor`
    * - `aten::clamp.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor`
    */
@@ -304,13 +379,15 @@ export interface TensorMethods {
   clamp(options?: { min?: Tensor | null; max?: Tensor | null }): Tensor;
   clamp(min?: Tensor | null, max?: Tensor | null): Tensor;
   /**
+   * In place: limits elements to the range from `min` to `max`.
+   *
    * - `aten::clamp_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)`
    * - `aten::clamp_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)`
    */
-  clamp_(options?: { min?: Scalar | null; max?: Scalar | null }): Tensor;
-  clamp_(min?: Scalar | null, max?: Scalar | null): Tensor;
-  clamp_(options?: { min?: Tensor | null; max?: Tensor | null }): Tensor;
-  clamp_(min?: Tensor | null, max?: Tensor | null): Tensor;
+  clamp_(options?: { min?: Scalar | null; max?: Scalar | null }): this;
+  clamp_(min?: Scalar | null, max?: Scalar | null): this;
+  clamp_(options?: { min?: Tensor | null; max?: Tensor | null }): this;
+  clamp_(min?: Tensor | null, max?: Tensor | null): this;
   /**
    * - `aten::clamp_max(Tensor self, Scalar max) -> Tensor`
    * - `aten::clamp_max.Tensor(Tensor self, Tensor max) -> Tensor`
@@ -321,8 +398,8 @@ export interface TensorMethods {
    * - `aten::clamp_max_(Tensor(a!) self, Scalar max) -> Tensor(a!)`
    * - `aten::clamp_max_.Tensor(Tensor(a!) self, Tensor max) -> Tensor(a!)`
    */
-  clampMax_(max: Scalar): Tensor;
-  clampMax_(max: Tensor): Tensor;
+  clampMax_(max: Scalar): this;
+  clampMax_(max: Tensor): this;
   /**
    * - `aten::clamp_min(Tensor self, Scalar min) -> Tensor`
    * - `aten::clamp_min.Tensor(Tensor self, Tensor min) -> Tensor`
@@ -333,8 +410,8 @@ export interface TensorMethods {
    * - `aten::clamp_min_(Tensor(a!) self, Scalar min) -> Tensor(a!)`
    * - `aten::clamp_min_.Tensor(Tensor(a!) self, Tensor min) -> Tensor(a!)`
    */
-  clampMin_(min: Scalar): Tensor;
-  clampMin_(min: Tensor): Tensor;
+  clampMin_(min: Scalar): this;
+  clampMin_(min: Tensor): this;
   /**
    * - `aten::clip(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor`
    * - `aten::clip.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor`
@@ -347,23 +424,39 @@ export interface TensorMethods {
    * - `aten::clip_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)`
    * - `aten::clip_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)`
    */
-  clip_(options?: { min?: Scalar | null; max?: Scalar | null }): Tensor;
-  clip_(min?: Scalar | null, max?: Scalar | null): Tensor;
-  clip_(options?: { min?: Tensor | null; max?: Tensor | null }): Tensor;
-  clip_(min?: Tensor | null, max?: Tensor | null): Tensor;
-  /** `aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor` */
+  clip_(options?: { min?: Scalar | null; max?: Scalar | null }): this;
+  clip_(min?: Scalar | null, max?: Scalar | null): this;
+  clip_(options?: { min?: Tensor | null; max?: Tensor | null }): this;
+  clip_(min?: Tensor | null, max?: Tensor | null): this;
+  /**
+   * A copy with memory of its own; gradients flow through it.
+   *
+   * `aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor`
+   */
   clone(options?: { memoryFormat?: MemoryFormat | null }): Tensor;
   /** `aten::coalesce(Tensor(a) self) -> Tensor(a)` */
   coalesce(): Tensor;
   /** `aten::col_indices(Tensor(a) self) -> Tensor(a)` */
   colIndices(): Tensor;
+  /** `aten::conj(Tensor(a) self) -> Tensor(a)` */
+  conj(): Tensor;
   /** `aten::conj_physical(Tensor self) -> Tensor` */
   conjPhysical(): Tensor;
   /** `aten::conj_physical_(Tensor(a!) self) -> Tensor(a!)` */
-  conjPhysical_(): Tensor;
-  /** `aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)` */
-  copy_(src: Tensor, options?: { nonBlocking?: boolean }): Tensor;
-  copy_(src: Tensor, nonBlocking?: boolean): Tensor;
+  conjPhysical_(): this;
+  /**
+   * The tensor laid out in row-major order: itself where it is so already.
+   *
+   * `aten::contiguous(Tensor(a) self, *, MemoryFormat memory_format=0) -> Tensor(a)`
+   */
+  contiguous(options?: { memoryFormat?: MemoryFormat }): Tensor;
+  /**
+   * Copies the elements of another tensor into this one, broadcast and converted.
+   *
+   * `aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)`
+   */
+  copy_(src: Tensor, options?: { nonBlocking?: boolean }): this;
+  copy_(src: Tensor, nonBlocking?: boolean): this;
   /**
    * - `aten::copysign.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -374,18 +467,26 @@ export interface TensorMethods {
    * - `aten::copysign_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::copysign_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  copysign_(other: Scalar): Tensor;
-  copysign_(other: Tensor): Tensor;
+  copysign_(other: Scalar): this;
+  copysign_(other: Tensor): this;
   /** `aten::corrcoef(Tensor self) -> Tensor` */
   corrcoef(): Tensor;
-  /** `aten::cos(Tensor self) -> Tensor` */
+  /**
+   * Cosines of angles in radians.
+   *
+   * `aten::cos(Tensor self) -> Tensor`
+   */
   cos(): Tensor;
-  /** `aten::cos_(Tensor(a!) self) -> Tensor(a!)` */
-  cos_(): Tensor;
+  /**
+   * In place: cosines of angles in radians.
+   *
+   * `aten::cos_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  cos_(): this;
   /** `aten::cosh(Tensor self) -> Tensor` */
   cosh(): Tensor;
   /** `aten::cosh_(Tensor(a!) self) -> Tensor(a!)` */
-  cosh_(): Tensor;
+  cosh_(): this;
   /**
    * - `aten::count_nonzero(Tensor self, int? dim=None) -> Tensor`
    * - `aten::count_nonzero.dim_IntList(Tensor self, int[] dim) -> Tensor`
@@ -402,32 +503,60 @@ export interface TensorMethods {
   /** `aten::crow_indices(Tensor(a) self) -> Tensor(a)` */
   crowIndices(): Tensor;
   /** `aten::cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
-  cummax(dim: number): [Tensor, Tensor];
+  cummax(dim: number): ValuesIndices;
   /** `aten::cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
-  cummin(dim: number): [Tensor, Tensor];
-  /** `aten::cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
+  cummin(dim: number): ValuesIndices;
+  /**
+   * Products of all elements up to each, along `dim`.
+   *
+   * `aten::cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
+   */
   cumprod(dim: number, options?: { dtype?: DType | null }): Tensor;
-  /** `aten::cumprod_(Tensor(a!) self, int dim, *, ScalarType? dtype=None) -> Tensor(a!)` */
-  cumprod_(dim: number, options?: { dtype?: DType | null }): Tensor;
-  /** `aten::cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * In place: products of all elements up to each, along `dim`.
+   *
+   * `aten::cumprod_(Tensor(a!) self, int dim, *, ScalarType? dtype=None) -> Tensor(a!)`
+   */
+  cumprod_(dim: number, options?: { dtype?: DType | null }): this;
+  /**
+   * Sums of all elements up to each, along `dim`.
+   *
+   * `aten::cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
+   */
   cumsum(dim: number, options?: { dtype?: DType | null }): Tensor;
-  /** `aten::cumsum_(Tensor(a!) self, int dim, *, ScalarType? dtype=None) -> Tensor(a!)` */
-  cumsum_(dim: number, options?: { dtype?: DType | null }): Tensor;
+  /**
+   * In place: sums of all elements up to each, along `dim`.
+   *
+   * `aten::cumsum_(Tensor(a!) self, int dim, *, ScalarType? dtype=None) -> Tensor(a!)`
+   */
+  cumsum_(dim: number, options?: { dtype?: DType | null }): this;
   /** `aten::deg2rad(Tensor self) -> Tensor` */
   deg2rad(): Tensor;
   /** `aten::deg2rad_(Tensor(a!) self) -> Tensor(a!)` */
-  deg2rad_(): Tensor;
+  deg2rad_(): this;
   /** `aten::dense_dim(Tensor self) -> int` */
   denseDim(): number;
   /** `aten::dequantize.self(Tensor self) -> Tensor` */
   dequantize(): Tensor;
   /** `aten::det(Tensor self) -> Tensor` */
   det(): Tensor;
-  /** `aten::detach(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * The same values and memory outside the graph: no gradient flows back.
+   *
+   * `aten::detach(Tensor(a) self) -> Tensor(a)`
+   */
   detach(): Tensor;
-  /** `aten::detach_(Tensor(a!) self) -> Tensor(a!)` */
-  detach_(): Tensor;
-  /** `aten::diag(Tensor self, int diagonal=0) -> Tensor` */
+  /**
+   * In place: the same values and memory outside the graph: no gradient flows back.
+   *
+   * `aten::detach_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  detach_(): this;
+  /**
+   * A matrix with this diagonal, or the diagonal of a matrix.
+   *
+   * `aten::diag(Tensor self, int diagonal=0) -> Tensor`
+   */
   diag(options?: { diagonal?: number }): Tensor;
   diag(diagonal?: number): Tensor;
   /** `aten::diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor` */
@@ -436,7 +565,11 @@ export interface TensorMethods {
   /** `aten::diagflat(Tensor self, int offset=0) -> Tensor` */
   diagflat(options?: { offset?: number }): Tensor;
   diagflat(offset?: number): Tensor;
-  /** `aten::diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)` */
+  /**
+   * View of the diagonal of two dimensions.
+   *
+   * `aten::diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)`
+   */
   diagonal(options?: { offset?: number; dim1?: number; dim2?: number }): Tensor;
   diagonal(offset?: number, dim1?: number, dim2?: number): Tensor;
   /** `aten::diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> Tensor` */
@@ -448,11 +581,13 @@ export interface TensorMethods {
   /** `aten::digamma(Tensor self) -> Tensor` */
   digamma(): Tensor;
   /** `aten::digamma_(Tensor(a!) self) -> Tensor(a!)` */
-  digamma_(): Tensor;
+  digamma_(): this;
   /** `aten::dist(Tensor self, Tensor other, Scalar p=2) -> Tensor` */
   dist(other: Tensor, options?: { p?: Scalar }): Tensor;
   dist(other: Tensor, p?: Scalar): Tensor;
   /**
+   * True quotient; `roundingMode` `trunc` or `floor` rounds it.
+   *
    * - `aten::div.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::div.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor`
    * - `aten::div.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -463,15 +598,17 @@ export interface TensorMethods {
   div(other: Tensor): Tensor;
   div(other: Tensor, options?: { roundingMode?: string | null }): Tensor;
   /**
+   * In place: true quotient; `roundingMode` `trunc` or `floor` rounds it.
+   *
    * - `aten::div_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::div_.Scalar_mode(Tensor(a!) self, Scalar other, *, str? rounding_mode) -> Tensor(a!)`
    * - `aten::div_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::div_.Tensor_mode(Tensor(a!) self, Tensor other, *, str? rounding_mode) -> Tensor(a!)`
    */
-  div_(other: Scalar): Tensor;
-  div_(other: Scalar, options?: { roundingMode?: string | null }): Tensor;
-  div_(other: Tensor): Tensor;
-  div_(other: Tensor, options?: { roundingMode?: string | null }): Tensor;
+  div_(other: Scalar): this;
+  div_(other: Scalar, options?: { roundingMode?: string | null }): this;
+  div_(other: Tensor): this;
+  div_(other: Tensor, options?: { roundingMode?: string | null }): this;
   /**
    * - `aten::divide.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::divide.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor`
@@ -488,10 +625,10 @@ export interface TensorMethods {
    * - `aten::divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::divide_.Tensor_mode(Tensor(a!) self, Tensor other, *, str? rounding_mode) -> Tensor(a!)`
    */
-  divide_(other: Scalar): Tensor;
-  divide_(other: Scalar, options?: { roundingMode?: string | null }): Tensor;
-  divide_(other: Tensor): Tensor;
-  divide_(other: Tensor, options?: { roundingMode?: string | null }): Tensor;
+  divide_(other: Scalar): this;
+  divide_(other: Scalar, options?: { roundingMode?: string | null }): this;
+  divide_(other: Tensor): this;
+  divide_(other: Tensor, options?: { roundingMode?: string | null }): this;
   /** `aten::dot(Tensor self, Tensor tensor) -> Tensor` */
   dot(tensor: Tensor): Tensor;
   /**
@@ -502,67 +639,114 @@ export interface TensorMethods {
   dsplit(...indices: number[]): Tensor[];
   dsplit(sections: number): Tensor[];
   /**
+   * Whether elements are equal, as bool.
+   *
    * - `aten::eq.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::eq.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   eq(other: Scalar): Tensor;
   eq(other: Tensor): Tensor;
   /**
+   * In place: whether elements are equal, as bool.
+   *
    * - `aten::eq_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::eq_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  eq_(other: Scalar): Tensor;
-  eq_(other: Tensor): Tensor;
-  /** `aten::equal(Tensor self, Tensor other) -> bool` */
+  eq_(other: Scalar): this;
+  eq_(other: Tensor): this;
+  /**
+   * Whether two tensors have the same shape and elements.
+   *
+   * `aten::equal(Tensor self, Tensor other) -> bool`
+   */
   equal(other: Tensor): boolean;
-  /** `aten::erf(Tensor self) -> Tensor` */
+  /**
+   * The error function.
+   *
+   * `aten::erf(Tensor self) -> Tensor`
+   */
   erf(): Tensor;
-  /** `aten::erf_(Tensor(a!) self) -> Tensor(a!)` */
-  erf_(): Tensor;
+  /**
+   * In place: the error function.
+   *
+   * `aten::erf_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  erf_(): this;
   /** `aten::erfc(Tensor self) -> Tensor` */
   erfc(): Tensor;
   /** `aten::erfc_(Tensor(a!) self) -> Tensor(a!)` */
-  erfc_(): Tensor;
+  erfc_(): this;
   /** `aten::erfinv(Tensor self) -> Tensor` */
   erfinv(): Tensor;
   /** `aten::erfinv_(Tensor(a!) self) -> Tensor(a!)` */
-  erfinv_(): Tensor;
-  /** `aten::exp(Tensor self) -> Tensor` */
+  erfinv_(): this;
+  /**
+   * e to the power of each element.
+   *
+   * `aten::exp(Tensor self) -> Tensor`
+   */
   exp(): Tensor;
   /** `aten::exp2(Tensor self) -> Tensor` */
   exp2(): Tensor;
   /** `aten::exp2_(Tensor(a!) self) -> Tensor(a!)` */
-  exp2_(): Tensor;
-  /** `aten::exp_(Tensor(a!) self) -> Tensor(a!)` */
-  exp_(): Tensor;
-  /** `aten::expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a)` */
+  exp2_(): this;
+  /**
+   * In place: e to the power of each element.
+   *
+   * `aten::exp_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  exp_(): this;
+  /**
+   * View with dimensions of size 1 repeated to the given sizes, without copying; -1 keeps a size.
+   *
+   * `aten::expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a)`
+   */
   expand(size: readonly number[], options?: { implicit?: boolean }): Tensor;
+  expand(...size: number[]): Tensor;
   /** `aten::expand_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
   expandAs(other: Tensor): Tensor;
-  /** `aten::expm1(Tensor self) -> Tensor` */
-  expm1(): Tensor;
-  /** `aten::expm1_(Tensor(a!) self) -> Tensor(a!)` */
-  expm1_(): Tensor;
-  /** `aten::exponential_(Tensor(a!) self, float lambd=1., *, Generator? generator=None) -> Tensor(a!)` */
-  exponential_(options?: { lambd?: number; generator?: Generator | null }): Tensor;
-  exponential_(lambd?: number, options?: { generator?: Generator | null }): Tensor;
   /**
+   * e^x - 1, exact near 0.
+   *
+   * `aten::expm1(Tensor self) -> Tensor`
+   */
+  expm1(): Tensor;
+  /**
+   * In place: e^x - 1, exact near 0.
+   *
+   * `aten::expm1_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  expm1_(): this;
+  /** `aten::exponential_(Tensor(a!) self, float lambd=1., *, Generator? generator=None) -> Tensor(a!)` */
+  exponential_(options?: { lambd?: number; generator?: Generator | null }): this;
+  exponential_(lambd?: number, options?: { generator?: Generator | null }): this;
+  /**
+   * Sets every element to one value.
+   *
    * - `aten::fill_.Scalar(Tensor(a!) self, Scalar value) -> Tensor(a!)`
    * - `aten::fill_.Tensor(Tensor(a!) self, Tensor value) -> Tensor(a!)`
    */
-  fill_(value: Scalar): Tensor;
-  fill_(value: Tensor): Tensor;
+  fill_(value: Scalar): this;
+  fill_(value: Tensor): this;
   /** `aten::fill_diagonal_(Tensor(a!) self, Scalar fill_value, bool wrap=False) -> Tensor(a!)` */
-  fillDiagonal_(fillValue: Scalar, options?: { wrap?: boolean }): Tensor;
-  fillDiagonal_(fillValue: Scalar, wrap?: boolean): Tensor;
+  fillDiagonal_(fillValue: Scalar, options?: { wrap?: boolean }): this;
+  fillDiagonal_(fillValue: Scalar, wrap?: boolean): this;
   /** `aten::fix(Tensor self) -> Tensor` */
   fix(): Tensor;
   /** `aten::fix_(Tensor(a!) self) -> Tensor(a!)` */
-  fix_(): Tensor;
-  /** `aten::flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)` */
+  fix_(): this;
+  /**
+   * Joins the dimensions from `startDim` to `endDim` into one.
+   *
+   * `aten::flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)`
+   */
   flatten(options?: { startDim?: number; endDim?: number }): Tensor;
   flatten(startDim?: number, endDim?: number): Tensor;
-  /** `aten::flip(Tensor self, int[] dims) -> Tensor` */
+  /**
+   * Reverses the order along dimensions.
+   *
+   * `aten::flip(Tensor self, int[] dims) -> Tensor`
+   */
   flip(dims: readonly number[]): Tensor;
   flip(...dims: number[]): Tensor;
   /** `aten::fliplr(Tensor self) -> Tensor` */
@@ -579,24 +763,36 @@ export interface TensorMethods {
    * - `aten::float_power_.Scalar(Tensor(a!) self, Scalar exponent) -> Tensor(a!)`
    * - `aten::float_power_.Tensor(Tensor(a!) self, Tensor exponent) -> Tensor(a!)`
    */
-  floatPower_(exponent: Scalar): Tensor;
-  floatPower_(exponent: Tensor): Tensor;
-  /** `aten::floor(Tensor self) -> Tensor` */
-  floor(): Tensor;
-  /** `aten::floor_(Tensor(a!) self) -> Tensor(a!)` */
-  floor_(): Tensor;
+  floatPower_(exponent: Scalar): this;
+  floatPower_(exponent: Tensor): this;
   /**
+   * Largest integers that are not above the elements.
+   *
+   * `aten::floor(Tensor self) -> Tensor`
+   */
+  floor(): Tensor;
+  /**
+   * In place: largest integers that are not above the elements.
+   *
+   * `aten::floor_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  floor_(): this;
+  /**
+   * Quotient rounded down.
+   *
    * - `aten::floor_divide(Tensor self, Tensor other) -> Tensor`
    * - `aten::floor_divide.Scalar(Tensor self, Scalar other) -> Tensor`
    */
   floorDivide(other: Tensor): Tensor;
   floorDivide(other: Scalar): Tensor;
   /**
+   * In place: quotient rounded down.
+   *
    * - `aten::floor_divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::floor_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  floorDivide_(other: Scalar): Tensor;
-  floorDivide_(other: Tensor): Tensor;
+  floorDivide_(other: Scalar): this;
+  floorDivide_(other: Tensor): this;
   /** `aten::fmax(Tensor self, Tensor other) -> Tensor` */
   fmax(other: Tensor): Tensor;
   /** `aten::fmin(Tensor self, Tensor other) -> Tensor` */
@@ -611,36 +807,44 @@ export interface TensorMethods {
    * - `aten::fmod_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::fmod_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  fmod_(other: Scalar): Tensor;
-  fmod_(other: Tensor): Tensor;
+  fmod_(other: Scalar): this;
+  fmod_(other: Tensor): this;
   /** `aten::frac(Tensor self) -> Tensor` */
   frac(): Tensor;
   /** `aten::frac_(Tensor(a!) self) -> Tensor(a!)` */
-  frac_(): Tensor;
+  frac_(): this;
   /** `aten::frexp.Tensor(Tensor self) -> (Tensor mantissa, Tensor exponent)` */
-  frexp(): [Tensor, Tensor];
-  /** `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor` */
+  frexp(): MantissaExponent;
+  /**
+   * Picks elements along `dim` by an index tensor of the result’s shape.
+   *
+   * `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor`
+   */
   gather(dim: number, index: Tensor, options?: { sparseGrad?: boolean }): Tensor;
   /** `aten::gcd(Tensor self, Tensor other) -> Tensor` */
   gcd(other: Tensor): Tensor;
   /** `aten::gcd_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
-  gcd_(other: Tensor): Tensor;
+  gcd_(other: Tensor): this;
   /**
+   * Whether elements are greater or equal, as bool.
+   *
    * - `aten::ge.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::ge.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   ge(other: Scalar): Tensor;
   ge(other: Tensor): Tensor;
   /**
+   * In place: whether elements are greater or equal, as bool.
+   *
    * - `aten::ge_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::ge_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  ge_(other: Scalar): Tensor;
-  ge_(other: Tensor): Tensor;
+  ge_(other: Scalar): this;
+  ge_(other: Tensor): this;
   /** `aten::geometric_(Tensor(a!) self, float p, *, Generator? generator=None) -> Tensor(a!)` */
-  geometric_(p: number, options?: { generator?: Generator | null }): Tensor;
+  geometric_(p: number, options?: { generator?: Generator | null }): this;
   /** `aten::geqrf(Tensor self) -> (Tensor a, Tensor tau)` */
-  geqrf(): [Tensor, Tensor];
+  geqrf(): ATau;
   /** `aten::ger(Tensor self, Tensor vec2) -> Tensor` */
   ger(vec2: Tensor): Tensor;
   /**
@@ -653,8 +857,8 @@ export interface TensorMethods {
    * - `aten::greater_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::greater_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  greater_(other: Scalar): Tensor;
-  greater_(other: Tensor): Tensor;
+  greater_(other: Scalar): this;
+  greater_(other: Tensor): this;
   /**
    * - `aten::greater_equal.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::greater_equal.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -665,20 +869,24 @@ export interface TensorMethods {
    * - `aten::greater_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::greater_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  greaterEqual_(other: Scalar): Tensor;
-  greaterEqual_(other: Tensor): Tensor;
+  greaterEqual_(other: Scalar): this;
+  greaterEqual_(other: Tensor): this;
   /**
+   * Whether elements are greater, as bool.
+   *
    * - `aten::gt.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::gt.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   gt(other: Scalar): Tensor;
   gt(other: Tensor): Tensor;
   /**
+   * In place: whether elements are greater, as bool.
+   *
    * - `aten::gt_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::gt_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  gt_(other: Scalar): Tensor;
-  gt_(other: Tensor): Tensor;
+  gt_(other: Scalar): this;
+  gt_(other: Tensor): this;
   /** `aten::hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor` */
   hardshrink(options?: { lambd?: Scalar }): Tensor;
   hardshrink(lambd?: Scalar): Tensor;
@@ -688,17 +896,21 @@ export interface TensorMethods {
   /** `aten::heaviside(Tensor self, Tensor values) -> Tensor` */
   heaviside(values: Tensor): Tensor;
   /** `aten::heaviside_(Tensor(a!) self, Tensor values) -> Tensor(a!)` */
-  heaviside_(values: Tensor): Tensor;
-  /** `aten::histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0) -> Tensor` */
+  heaviside_(values: Tensor): this;
+  /**
+   * Counts of elements in equal bins between `min` and `max`.
+   *
+   * `aten::histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0) -> Tensor`
+   */
   histc(options?: { bins?: number; min?: Scalar; max?: Scalar }): Tensor;
   histc(bins?: number, min?: Scalar, max?: Scalar): Tensor;
   /**
    * - `aten::histogram.bin_ct(Tensor self, int bins=100, *, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
    * - `aten::histogram.bins_tensor(Tensor self, Tensor bins, *, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
    */
-  histogram(options?: { bins?: number; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor];
-  histogram(bins?: number, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): [Tensor, Tensor];
-  histogram(bins: Tensor, options?: { weight?: Tensor | null; density?: boolean }): [Tensor, Tensor];
+  histogram(options?: { bins?: number; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): HistBinEdges;
+  histogram(bins?: number, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): HistBinEdges;
+  histogram(bins: Tensor, options?: { weight?: Tensor | null; density?: boolean }): HistBinEdges;
   /**
    * - `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
    * - `aten::hsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
@@ -709,29 +921,37 @@ export interface TensorMethods {
   /** `aten::hypot(Tensor self, Tensor other) -> Tensor` */
   hypot(other: Tensor): Tensor;
   /** `aten::hypot_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
-  hypot_(other: Tensor): Tensor;
+  hypot_(other: Tensor): this;
   /** `aten::i0(Tensor self) -> Tensor` */
   i0(): Tensor;
   /** `aten::i0_(Tensor(a!) self) -> Tensor(a!)` */
-  i0_(): Tensor;
+  i0_(): this;
   /** `aten::igamma(Tensor self, Tensor other) -> Tensor` */
   igamma(other: Tensor): Tensor;
   /** `aten::igamma_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
-  igamma_(other: Tensor): Tensor;
+  igamma_(other: Tensor): this;
   /** `aten::igammac(Tensor self, Tensor other) -> Tensor` */
   igammac(other: Tensor): Tensor;
   /** `aten::igammac_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
-  igammac_(other: Tensor): Tensor;
+  igammac_(other: Tensor): this;
   /** `aten::index.Tensor(Tensor self, Tensor?[] indices) -> Tensor` */
   index(indices: readonly (Tensor | null)[]): Tensor;
-  /** `aten::index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor` */
+  /**
+   * Adds rows of `source` to the rows that `index` names, along `dim`.
+   *
+   * `aten::index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor`
+   */
   indexAdd(dim: number, index: Tensor, source: Tensor, options?: { alpha?: Scalar }): Tensor;
-  /** `aten::index_add_(Tensor(a!) self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor(a!)` */
-  indexAdd_(dim: number, index: Tensor, source: Tensor, options?: { alpha?: Scalar }): Tensor;
+  /**
+   * In place: adds rows of `source` to the rows that `index` names, along `dim`.
+   *
+   * `aten::index_add_(Tensor(a!) self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor(a!)`
+   */
+  indexAdd_(dim: number, index: Tensor, source: Tensor, options?: { alpha?: Scalar }): this;
   /** `aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor` */
   indexCopy(dim: number, index: Tensor, source: Tensor): Tensor;
   /** `aten::index_copy_(Tensor(a!) self, int dim, Tensor index, Tensor source) -> Tensor(a!)` */
-  indexCopy_(dim: number, index: Tensor, source: Tensor): Tensor;
+  indexCopy_(dim: number, index: Tensor, source: Tensor): this;
   /**
    * - `aten::index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
    * - `aten::index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor`
@@ -742,19 +962,23 @@ export interface TensorMethods {
    * - `aten::index_fill_.int_Scalar(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)`
    * - `aten::index_fill_.int_Tensor(Tensor(a!) self, int dim, Tensor index, Tensor value) -> Tensor(a!)`
    */
-  indexFill_(dim: number, index: Tensor, value: Scalar): Tensor;
-  indexFill_(dim: number, index: Tensor, value: Tensor): Tensor;
+  indexFill_(dim: number, index: Tensor, value: Scalar): this;
+  indexFill_(dim: number, index: Tensor, value: Tensor): this;
   /** `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor` */
   indexPut(indices: readonly (Tensor | null)[], values: Tensor, options?: { accumulate?: boolean }): Tensor;
   indexPut(indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean): Tensor;
   /** `aten::index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)` */
-  indexPut_(indices: readonly (Tensor | null)[], values: Tensor, options?: { accumulate?: boolean }): Tensor;
-  indexPut_(indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean): Tensor;
+  indexPut_(indices: readonly (Tensor | null)[], values: Tensor, options?: { accumulate?: boolean }): this;
+  indexPut_(indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean): this;
   /** `aten::index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor` */
   indexReduce(dim: number, index: Tensor, source: Tensor, reduce: string, options?: { includeSelf?: boolean }): Tensor;
   /** `aten::index_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor(a!)` */
-  indexReduce_(dim: number, index: Tensor, source: Tensor, reduce: string, options?: { includeSelf?: boolean }): Tensor;
-  /** `aten::index_select(Tensor self, int dim, Tensor index) -> Tensor` */
+  indexReduce_(dim: number, index: Tensor, source: Tensor, reduce: string, options?: { includeSelf?: boolean }): this;
+  /**
+   * Rows along `dim` that an integer tensor names.
+   *
+   * `aten::index_select(Tensor self, int dim, Tensor index) -> Tensor`
+   */
   indexSelect(dim: number, index: Tensor): Tensor;
   /** `aten::indices(Tensor(a) self) -> Tensor(a)` */
   indices(): Tensor;
@@ -766,8 +990,18 @@ export interface TensorMethods {
   inverse(): Tensor;
   /** `aten::is_coalesced(Tensor self) -> bool` */
   isCoalesced(): boolean;
+  /** `aten::is_complex(Tensor self) -> bool` */
+  isComplex(): boolean;
+  /** `aten::is_conj(Tensor self) -> bool` */
+  isConj(): boolean;
   /** `aten::is_distributed(Tensor self) -> bool` */
   isDistributed(): boolean;
+  /** `aten::is_floating_point(Tensor self) -> bool` */
+  isFloatingPoint(): boolean;
+  /** `aten::is_inference(Tensor self) -> bool` */
+  isInference(): boolean;
+  /** `aten::is_neg(Tensor self) -> bool` */
+  isNeg(): boolean;
   /** `aten::is_nonzero(Tensor self) -> bool` */
   isNonzero(): boolean;
   /** `aten::is_pinned(Tensor self, Device? device=None) -> bool` */
@@ -777,14 +1011,24 @@ export interface TensorMethods {
   isSameSize(other: Tensor): boolean;
   /** `aten::is_set_to(Tensor self, Tensor tensor) -> bool` */
   isSetTo(tensor: Tensor): boolean;
+  /** `aten::is_signed(Tensor self) -> bool` */
+  isSigned(): boolean;
   /** `aten::isclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> Tensor` */
   isclose(other: Tensor, options?: { rtol?: number; atol?: number; equalNan?: boolean }): Tensor;
   isclose(other: Tensor, rtol?: number, atol?: number, equalNan?: boolean): Tensor;
-  /** `aten::isfinite(Tensor self) -> Tensor` */
+  /**
+   * Whether elements are neither infinite nor NaN.
+   *
+   * `aten::isfinite(Tensor self) -> Tensor`
+   */
   isfinite(): Tensor;
   /** `aten::isinf(Tensor self) -> Tensor` */
   isinf(): Tensor;
-  /** `aten::isnan(Tensor self) -> Tensor` */
+  /**
+   * Whether elements are NaN.
+   *
+   * `aten::isnan(Tensor self) -> Tensor`
+   */
   isnan(): Tensor;
   /** `aten::isneginf(Tensor self) -> Tensor` */
   isneginf(): Tensor;
@@ -797,41 +1041,53 @@ export interface TensorMethods {
   istft(nFft: number, hopLength?: number | null, winLength?: number | null, window?: Tensor | null, center?: boolean, normalized?: boolean, onesided?: boolean | null, length?: number | null, returnComplex?: boolean): Tensor;
   /** `aten::kron(Tensor self, Tensor other) -> Tensor` */
   kron(other: Tensor): Tensor;
-  /** `aten::kthvalue(Tensor self, SymInt k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
-  kthvalue(k: number, options?: { dim?: number; keepdim?: boolean }): [Tensor, Tensor];
-  kthvalue(k: number, dim?: number, keepdim?: boolean): [Tensor, Tensor];
+  /**
+   * The k-th smallest value along `dim`, and its position.
+   *
+   * `aten::kthvalue(Tensor self, SymInt k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   */
+  kthvalue(k: number, options?: { dim?: number; keepdim?: boolean }): ValuesIndices;
+  kthvalue(k: number, dim?: number, keepdim?: boolean): ValuesIndices;
   /** `aten::lcm(Tensor self, Tensor other) -> Tensor` */
   lcm(other: Tensor): Tensor;
   /** `aten::lcm_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
-  lcm_(other: Tensor): Tensor;
+  lcm_(other: Tensor): this;
   /** `aten::ldexp.Tensor(Tensor self, Tensor other) -> Tensor` */
   ldexp(other: Tensor): Tensor;
   /** `aten::ldexp_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
-  ldexp_(other: Tensor): Tensor;
+  ldexp_(other: Tensor): this;
   /**
+   * Whether elements are less or equal, as bool.
+   *
    * - `aten::le.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::le.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   le(other: Scalar): Tensor;
   le(other: Tensor): Tensor;
   /**
+   * In place: whether elements are less or equal, as bool.
+   *
    * - `aten::le_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::le_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  le_(other: Scalar): Tensor;
-  le_(other: Tensor): Tensor;
+  le_(other: Scalar): this;
+  le_(other: Tensor): this;
   /**
+   * Values between two tensors: `self + weight * (end - self)`.
+   *
    * - `aten::lerp.Scalar(Tensor self, Tensor end, Scalar weight) -> Tensor`
    * - `aten::lerp.Tensor(Tensor self, Tensor end, Tensor weight) -> Tensor`
    */
   lerp(end: Tensor, weight: Scalar): Tensor;
   lerp(end: Tensor, weight: Tensor): Tensor;
   /**
+   * In place: values between two tensors: `self + weight * (end - self)`.
+   *
    * - `aten::lerp_.Scalar(Tensor(a!) self, Tensor end, Scalar weight) -> Tensor(a!)`
    * - `aten::lerp_.Tensor(Tensor(a!) self, Tensor end, Tensor weight) -> Tensor(a!)`
    */
-  lerp_(end: Tensor, weight: Scalar): Tensor;
-  lerp_(end: Tensor, weight: Tensor): Tensor;
+  lerp_(end: Tensor, weight: Scalar): this;
+  lerp_(end: Tensor, weight: Tensor): this;
   /**
    * - `aten::less.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::less.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -842,8 +1098,8 @@ export interface TensorMethods {
    * - `aten::less_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::less_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  less_(other: Scalar): Tensor;
-  less_(other: Tensor): Tensor;
+  less_(other: Scalar): this;
+  less_(other: Tensor): this;
   /**
    * - `aten::less_equal.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::less_equal.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -854,32 +1110,60 @@ export interface TensorMethods {
    * - `aten::less_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::less_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  lessEqual_(other: Scalar): Tensor;
-  lessEqual_(other: Tensor): Tensor;
+  lessEqual_(other: Scalar): this;
+  lessEqual_(other: Tensor): this;
   /** `aten::lgamma(Tensor self) -> Tensor` */
   lgamma(): Tensor;
   /** `aten::lgamma_(Tensor(a!) self) -> Tensor(a!)` */
-  lgamma_(): Tensor;
-  /** `aten::log(Tensor self) -> Tensor` */
+  lgamma_(): this;
+  /**
+   * Natural logarithms.
+   *
+   * `aten::log(Tensor self) -> Tensor`
+   */
   log(): Tensor;
   /** `aten::log10(Tensor self) -> Tensor` */
   log10(): Tensor;
   /** `aten::log10_(Tensor(a!) self) -> Tensor(a!)` */
-  log10_(): Tensor;
-  /** `aten::log1p(Tensor self) -> Tensor` */
+  log10_(): this;
+  /**
+   * Logarithm of 1 + x, exact near 0.
+   *
+   * `aten::log1p(Tensor self) -> Tensor`
+   */
   log1p(): Tensor;
-  /** `aten::log1p_(Tensor(a!) self) -> Tensor(a!)` */
-  log1p_(): Tensor;
-  /** `aten::log2(Tensor self) -> Tensor` */
+  /**
+   * In place: logarithm of 1 + x, exact near 0.
+   *
+   * `aten::log1p_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  log1p_(): this;
+  /**
+   * Logarithms to base 2.
+   *
+   * `aten::log2(Tensor self) -> Tensor`
+   */
   log2(): Tensor;
-  /** `aten::log2_(Tensor(a!) self) -> Tensor(a!)` */
-  log2_(): Tensor;
-  /** `aten::log_(Tensor(a!) self) -> Tensor(a!)` */
-  log_(): Tensor;
+  /**
+   * In place: logarithms to base 2.
+   *
+   * `aten::log2_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  log2_(): this;
+  /**
+   * In place: natural logarithms.
+   *
+   * `aten::log_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  log_(): this;
   /** `aten::log_normal_(Tensor(a!) self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor(a!)` */
-  logNormal_(options?: { mean?: number; std?: number; generator?: Generator | null }): Tensor;
-  logNormal_(mean?: number, std?: number, options?: { generator?: Generator | null }): Tensor;
-  /** `aten::log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
+  logNormal_(options?: { mean?: number; std?: number; generator?: Generator | null }): this;
+  logNormal_(mean?: number, std?: number, options?: { generator?: Generator | null }): this;
+  /**
+   * Logarithm of the softmax along `dim`, computed without overflow.
+   *
+   * `aten::log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor`
+   */
   logSoftmax(dim: number, options?: { dtype?: DType | null }): Tensor;
   logSoftmax(dim: number, dtype?: DType | null): Tensor;
   /** `aten::logaddexp(Tensor self, Tensor other) -> Tensor` */
@@ -890,81 +1174,125 @@ export interface TensorMethods {
   logcumsumexp(dim: number): Tensor;
   /** `aten::logdet(Tensor self) -> Tensor` */
   logdet(): Tensor;
-  /** `aten::logical_and(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Whether both elements are not 0.
+   *
+   * `aten::logical_and(Tensor self, Tensor other) -> Tensor`
+   */
   logicalAnd(other: Tensor): Tensor;
-  /** `aten::logical_and_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
-  logicalAnd_(other: Tensor): Tensor;
-  /** `aten::logical_not(Tensor self) -> Tensor` */
+  /**
+   * In place: whether both elements are not 0.
+   *
+   * `aten::logical_and_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
+  logicalAnd_(other: Tensor): this;
+  /**
+   * Whether elements are 0.
+   *
+   * `aten::logical_not(Tensor self) -> Tensor`
+   */
   logicalNot(): Tensor;
-  /** `aten::logical_not_(Tensor(a!) self) -> Tensor(a!)` */
-  logicalNot_(): Tensor;
+  /**
+   * In place: whether elements are 0.
+   *
+   * `aten::logical_not_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  logicalNot_(): this;
   /** `aten::logical_or(Tensor self, Tensor other) -> Tensor` */
   logicalOr(other: Tensor): Tensor;
   /** `aten::logical_or_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
-  logicalOr_(other: Tensor): Tensor;
+  logicalOr_(other: Tensor): this;
   /** `aten::logical_xor(Tensor self, Tensor other) -> Tensor` */
   logicalXor(other: Tensor): Tensor;
   /** `aten::logical_xor_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
-  logicalXor_(other: Tensor): Tensor;
+  logicalXor_(other: Tensor): this;
   /** `aten::logit(Tensor self, float? eps=None) -> Tensor` */
   logit(options?: { eps?: number | null }): Tensor;
   logit(eps?: number | null): Tensor;
   /** `aten::logit_(Tensor(a!) self, float? eps=None) -> Tensor(a!)` */
-  logit_(options?: { eps?: number | null }): Tensor;
-  logit_(eps?: number | null): Tensor;
-  /** `aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
+  logit_(options?: { eps?: number | null }): this;
+  logit_(eps?: number | null): this;
+  /**
+   * Logarithm of the sum of exponentials along dimensions, without overflow.
+   *
+   * `aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor`
+   */
   logsumexp(dim: readonly number[] | number, options?: { keepdim?: boolean }): Tensor;
   logsumexp(dim: readonly number[] | number, keepdim?: boolean): Tensor;
   /**
+   * Whether elements are less, as bool.
+   *
    * - `aten::lt.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::lt.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   lt(other: Scalar): Tensor;
   lt(other: Tensor): Tensor;
   /**
+   * In place: whether elements are less, as bool.
+   *
    * - `aten::lt_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::lt_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  lt_(other: Scalar): Tensor;
-  lt_(other: Tensor): Tensor;
+  lt_(other: Scalar): this;
+  lt_(other: Tensor): this;
   /** `aten::lu_solve(Tensor self, Tensor LU_data, Tensor LU_pivots) -> Tensor` */
   luSolve(LUData: Tensor, LUPivots: Tensor): Tensor;
   /**
+   * Sets elements to one value where the mask is true.
+   *
    * - `aten::masked_fill.Scalar(Tensor self, Tensor mask, Scalar value) -> Tensor`
    * - `aten::masked_fill.Tensor(Tensor self, Tensor mask, Tensor value) -> Tensor`
    */
   maskedFill(mask: Tensor, value: Scalar): Tensor;
   maskedFill(mask: Tensor, value: Tensor): Tensor;
   /**
+   * In place: sets elements to one value where the mask is true.
+   *
    * - `aten::masked_fill_.Scalar(Tensor(a!) self, Tensor mask, Scalar value) -> Tensor(a!)`
    * - `aten::masked_fill_.Tensor(Tensor(a!) self, Tensor mask, Tensor value) -> Tensor(a!)`
    */
-  maskedFill_(mask: Tensor, value: Scalar): Tensor;
-  maskedFill_(mask: Tensor, value: Tensor): Tensor;
+  maskedFill_(mask: Tensor, value: Scalar): this;
+  maskedFill_(mask: Tensor, value: Tensor): this;
   /** `aten::masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor` */
   maskedScatter(mask: Tensor, source: Tensor): Tensor;
   /** `aten::masked_scatter_(Tensor(a!) self, Tensor mask, Tensor source) -> Tensor(a!)` */
-  maskedScatter_(mask: Tensor, source: Tensor): Tensor;
-  /** `aten::masked_select(Tensor self, Tensor mask) -> Tensor` */
+  maskedScatter_(mask: Tensor, source: Tensor): this;
+  /**
+   * The elements where the mask is true, in one dimension.
+   *
+   * `aten::masked_select(Tensor self, Tensor mask) -> Tensor`
+   */
   maskedSelect(mask: Tensor): Tensor;
-  /** `aten::matmul(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Matrix product; vectors count as rows or columns, further dimensions are batches and broadcast.
+   *
+   * `aten::matmul(Tensor self, Tensor other) -> Tensor`
+   */
   matmul(other: Tensor): Tensor;
   /** `aten::matrix_exp(Tensor self) -> Tensor` */
   matrixExp(): Tensor;
   /** `aten::matrix_power(Tensor self, int n) -> Tensor` */
   matrixPower(n: number): Tensor;
   /**
+   * The largest element; with `dim`, values and their positions; with a tensor, the larger of each pair.
+   *
    * - `aten::max(Tensor self) -> Tensor`
    * - `aten::max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
    * - `aten::max.other(Tensor self, Tensor other) -> Tensor`
    */
   max(): Tensor;
-  max(dim: number, options?: { keepdim?: boolean }): [Tensor, Tensor];
-  max(dim: number, keepdim?: boolean): [Tensor, Tensor];
+  max(dim: number, options?: { keepdim?: boolean }): ValuesIndices;
+  max(dim: number, keepdim?: boolean): ValuesIndices;
   max(other: Tensor): Tensor;
-  /** `aten::maximum(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * The larger of each pair of elements; NaN where either is NaN.
+   *
+   * `aten::maximum(Tensor self, Tensor other) -> Tensor`
+   */
   maximum(other: Tensor): Tensor;
   /**
+   * Mean of all elements, or along dimensions.
+   *
    * - `aten::mean(Tensor self, *, ScalarType? dtype=None) -> Tensor`
    * - `aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
    */
@@ -972,32 +1300,42 @@ export interface TensorMethods {
   mean(dim: readonly number[] | number | null, options?: { keepdim?: boolean; dtype?: DType | null }): Tensor;
   mean(dim: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
   /**
+   * Median of all elements; with `dim`, values and their positions. The lower of two middle ones.
+   *
    * - `aten::median(Tensor self) -> Tensor`
    * - `aten::median.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
    */
   median(): Tensor;
-  median(dim: number, options?: { keepdim?: boolean }): [Tensor, Tensor];
-  median(dim: number, keepdim?: boolean): [Tensor, Tensor];
+  median(dim: number, options?: { keepdim?: boolean }): ValuesIndices;
+  median(dim: number, keepdim?: boolean): ValuesIndices;
   /**
+   * The smallest element; with `dim`, values and their positions; with a tensor, the smaller of each pair.
+   *
    * - `aten::min(Tensor self) -> Tensor`
    * - `aten::min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
    * - `aten::min.other(Tensor self, Tensor other) -> Tensor`
    */
   min(): Tensor;
-  min(dim: number, options?: { keepdim?: boolean }): [Tensor, Tensor];
-  min(dim: number, keepdim?: boolean): [Tensor, Tensor];
+  min(dim: number, options?: { keepdim?: boolean }): ValuesIndices;
+  min(dim: number, keepdim?: boolean): ValuesIndices;
   min(other: Tensor): Tensor;
-  /** `aten::minimum(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * The smaller of each pair of elements; NaN where either is NaN.
+   *
+   * `aten::minimum(Tensor self, Tensor other) -> Tensor`
+   */
   minimum(other: Tensor): Tensor;
   /**
+   * Product of two matrices.
+   *
    * - `aten::mm(Tensor self, Tensor mat2) -> Tensor`
    * - `aten::mm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor`
    */
   mm(mat2: Tensor): Tensor;
   mm(mat2: Tensor, outDtype: DType): Tensor;
   /** `aten::mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
-  mode(options?: { dim?: number; keepdim?: boolean }): [Tensor, Tensor];
-  mode(dim?: number, keepdim?: boolean): [Tensor, Tensor];
+  mode(options?: { dim?: number; keepdim?: boolean }): ValuesIndices;
+  mode(dim?: number, keepdim?: boolean): ValuesIndices;
   /**
    * - `aten::moveaxis.int(Tensor(a) self, int source, int destination) -> Tensor(a)`
    * - `aten::moveaxis.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
@@ -1005,6 +1343,8 @@ export interface TensorMethods {
   moveaxis(source: number, destination: number): Tensor;
   moveaxis(source: readonly number[], destination: readonly number[]): Tensor;
   /**
+   * Moves dimensions to other places.
+   *
    * - `aten::movedim.int(Tensor(a) self, int source, int destination) -> Tensor(a)`
    * - `aten::movedim.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
    */
@@ -1013,18 +1353,26 @@ export interface TensorMethods {
   /** `aten::msort(Tensor self) -> Tensor` */
   msort(): Tensor;
   /**
+   * Product, element by element.
+   *
    * - `aten::mul.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::mul.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   mul(other: Scalar): Tensor;
   mul(other: Tensor): Tensor;
   /**
+   * In place: product, element by element.
+   *
    * - `aten::mul_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::mul_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  mul_(other: Scalar): Tensor;
-  mul_(other: Tensor): Tensor;
-  /** `aten::multinomial(Tensor self, SymInt num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor` */
+  mul_(other: Scalar): this;
+  mul_(other: Tensor): this;
+  /**
+   * Draws positions with probability in proportion to the elements.
+   *
+   * `aten::multinomial(Tensor self, SymInt num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor`
+   */
   multinomial(numSamples: number, options?: { replacement?: boolean; generator?: Generator | null }): Tensor;
   multinomial(numSamples: number, replacement?: boolean, options?: { generator?: Generator | null }): Tensor;
   /**
@@ -1037,20 +1385,32 @@ export interface TensorMethods {
    * - `aten::multiply_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::multiply_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  multiply_(other: Scalar): Tensor;
-  multiply_(other: Tensor): Tensor;
-  /** `aten::mv(Tensor self, Tensor vec) -> Tensor` */
+  multiply_(other: Scalar): this;
+  multiply_(other: Tensor): this;
+  /**
+   * Product of a matrix and a vector.
+   *
+   * `aten::mv(Tensor self, Tensor vec) -> Tensor`
+   */
   mv(vec: Tensor): Tensor;
   /** `aten::mvlgamma(Tensor self, int p) -> Tensor` */
   mvlgamma(p: number): Tensor;
   /** `aten::mvlgamma_(Tensor(a!) self, int p) -> Tensor(a!)` */
-  mvlgamma_(p: number): Tensor;
-  /** `aten::nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor` */
+  mvlgamma_(p: number): this;
+  /**
+   * Puts numbers in place of NaN and the infinities.
+   *
+   * `aten::nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor`
+   */
   nanToNum(options?: { nan?: number | null; posinf?: number | null; neginf?: number | null }): Tensor;
   nanToNum(nan?: number | null, posinf?: number | null, neginf?: number | null): Tensor;
-  /** `aten::nan_to_num_(Tensor(a!) self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor(a!)` */
-  nanToNum_(options?: { nan?: number | null; posinf?: number | null; neginf?: number | null }): Tensor;
-  nanToNum_(nan?: number | null, posinf?: number | null, neginf?: number | null): Tensor;
+  /**
+   * In place: puts numbers in place of NaN and the infinities.
+   *
+   * `aten::nan_to_num_(Tensor(a!) self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor(a!)`
+   */
+  nanToNum_(options?: { nan?: number | null; posinf?: number | null; neginf?: number | null }): this;
+  nanToNum_(nan?: number | null, posinf?: number | null, neginf?: number | null): this;
   /** `aten::nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
   nanmean(options?: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
   nanmean(dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
@@ -1059,8 +1419,8 @@ export interface TensorMethods {
    * - `aten::nanmedian.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
    */
   nanmedian(): Tensor;
-  nanmedian(dim: number, options?: { keepdim?: boolean }): [Tensor, Tensor];
-  nanmedian(dim: number, keepdim?: boolean): [Tensor, Tensor];
+  nanmedian(dim: number, options?: { keepdim?: boolean }): ValuesIndices;
+  nanmedian(dim: number, keepdim?: boolean): ValuesIndices;
   /**
    * - `aten::nanquantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
    * - `aten::nanquantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
@@ -1073,6 +1433,8 @@ export interface TensorMethods {
   nansum(options?: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
   nansum(dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
   /**
+   * View of `length` positions from `start` along `dim`.
+   *
    * - `aten::narrow(Tensor(a) self, int dim, SymInt start, SymInt length) -> Tensor(a)`
    * - `aten::narrow.Tensor(Tensor(a) self, int dim, Tensor start, SymInt length) -> Tensor(a)`
    */
@@ -1081,46 +1443,67 @@ export interface TensorMethods {
   /** `aten::narrow_copy(Tensor self, int dim, SymInt start, SymInt length) -> Tensor` */
   narrowCopy(dim: number, start: number, length: number): Tensor;
   /**
+   * Whether elements differ, as bool.
+   *
    * - `aten::ne.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::ne.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   ne(other: Scalar): Tensor;
   ne(other: Tensor): Tensor;
   /**
+   * In place: whether elements differ, as bool.
+   *
    * - `aten::ne_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::ne_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  ne_(other: Scalar): Tensor;
-  ne_(other: Tensor): Tensor;
-  /** `aten::neg(Tensor self) -> Tensor` */
+  ne_(other: Scalar): this;
+  ne_(other: Tensor): this;
+  /**
+   * Elements with the opposite sign.
+   *
+   * `aten::neg(Tensor self) -> Tensor`
+   */
   neg(): Tensor;
-  /** `aten::neg_(Tensor(a!) self) -> Tensor(a!)` */
-  neg_(): Tensor;
+  /**
+   * In place: elements with the opposite sign.
+   *
+   * `aten::neg_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  neg_(): this;
   /** `aten::negative(Tensor self) -> Tensor` */
   negative(): Tensor;
   /** `aten::negative_(Tensor(a!) self) -> Tensor(a!)` */
-  negative_(): Tensor;
+  negative_(): this;
   /** `aten::new_empty(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   newEmpty(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  newEmpty(...size: number[]): Tensor;
   /** `aten::new_empty_strided(Tensor self, SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   newEmptyStrided(size: readonly number[], stride: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   /** `aten::new_full(Tensor self, SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   newFull(size: readonly number[], fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   /** `aten::new_ones(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   newOnes(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  newOnes(...size: number[]): Tensor;
   /** `aten::new_zeros(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   newZeros(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  newZeros(...size: number[]): Tensor;
   /** `aten::nextafter(Tensor self, Tensor other) -> Tensor` */
   nextafter(other: Tensor): Tensor;
   /** `aten::nextafter_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
-  nextafter_(other: Tensor): Tensor;
-  /** `aten::nonzero(Tensor self) -> Tensor` */
+  nextafter_(other: Tensor): this;
+  /**
+   * Positions of all elements that are not 0, one row each.
+   *
+   * `aten::nonzero(Tensor self) -> Tensor`
+   */
   nonzero(): Tensor;
   /** `aten::nonzero_numpy(Tensor self) -> Tensor[]` */
   nonzeroNumpy(): Tensor[];
   /** `aten::nonzero_static(Tensor self, *, SymInt size, int fill_value=-1) -> Tensor` */
   nonzeroStatic(options: { size: number; fillValue?: number }): Tensor;
   /**
+   * The p-norm of all elements, or along dimensions.
+   *
    * - `aten::norm.Scalar(Tensor self, Scalar p=2) -> Tensor`
    * - `aten::norm.ScalarOpt_dim(Tensor self, Scalar? p, int[1] dim, bool keepdim=False) -> Tensor`
    * - `aten::norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, *, ScalarType dtype) -> Tensor`
@@ -1132,9 +1515,13 @@ export interface TensorMethods {
   norm(p: Scalar | null, dim: readonly number[] | number, keepdim?: boolean): Tensor;
   norm(p: Scalar | null, dim: readonly number[] | number, keepdim: boolean, options: { dtype: DType }): Tensor;
   norm(p: Scalar | null, options: { dtype: DType }): Tensor;
-  /** `aten::normal_(Tensor(a!) self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor(a!)` */
-  normal_(options?: { mean?: number; std?: number; generator?: Generator | null }): Tensor;
-  normal_(mean?: number, std?: number, options?: { generator?: Generator | null }): Tensor;
+  /**
+   * Fills with normally distributed numbers.
+   *
+   * `aten::normal_(Tensor(a!) self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor(a!)`
+   */
+  normal_(options?: { mean?: number; std?: number; generator?: Generator | null }): this;
+  normal_(mean?: number, std?: number, options?: { generator?: Generator | null }): this;
   /**
    * - `aten::not_equal.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -1145,16 +1532,24 @@ export interface TensorMethods {
    * - `aten::not_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::not_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  notEqual_(other: Scalar): Tensor;
-  notEqual_(other: Tensor): Tensor;
+  notEqual_(other: Scalar): this;
+  notEqual_(other: Tensor): this;
   /** `aten::orgqr(Tensor self, Tensor input2) -> Tensor` */
   orgqr(input2: Tensor): Tensor;
   /** `aten::ormqr(Tensor self, Tensor input2, Tensor input3, bool left=True, bool transpose=False) -> Tensor` */
   ormqr(input2: Tensor, input3: Tensor, options?: { left?: boolean; transpose?: boolean }): Tensor;
   ormqr(input2: Tensor, input3: Tensor, left?: boolean, transpose?: boolean): Tensor;
-  /** `aten::outer(Tensor self, Tensor vec2) -> Tensor` */
+  /**
+   * All products of an element of one vector and one of the other.
+   *
+   * `aten::outer(Tensor self, Tensor vec2) -> Tensor`
+   */
   outer(vec2: Tensor): Tensor;
-  /** `aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)` */
+  /**
+   * View with the dimensions in another order.
+   *
+   * `aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)`
+   */
   permute(dims: readonly number[]): Tensor;
   permute(...dims: number[]): Tensor;
   /** `aten::pin_memory(Tensor(a) self, Device? device=None) -> Tensor(a)` */
@@ -1164,24 +1559,30 @@ export interface TensorMethods {
   pinverse(options?: { rcond?: number }): Tensor;
   pinverse(rcond?: number): Tensor;
   /** `aten::polygamma_(Tensor(a!) self, int n) -> Tensor(a!)` */
-  polygamma_(n: number): Tensor;
+  polygamma_(n: number): this;
   /** `aten::positive(Tensor(a) self) -> Tensor(a)` */
   positive(): Tensor;
   /**
+   * Elements to a power.
+   *
    * - `aten::pow.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor`
    * - `aten::pow.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
    */
   pow(exponent: Scalar): Tensor;
   pow(exponent: Tensor): Tensor;
   /**
+   * In place: elements to a power.
+   *
    * - `aten::pow_.Scalar(Tensor(a!) self, Scalar exponent) -> Tensor(a!)`
    * - `aten::pow_.Tensor(Tensor(a!) self, Tensor exponent) -> Tensor(a!)`
    */
-  pow_(exponent: Scalar): Tensor;
-  pow_(exponent: Tensor): Tensor;
+  pow_(exponent: Scalar): this;
+  pow_(exponent: Tensor): this;
   /** `aten::prelu(Tensor self, Tensor weight) -> Tensor` */
   prelu(weight: Tensor): Tensor;
   /**
+   * Product of all elements, or along `dim`.
+   *
    * - `aten::prod(Tensor self, *, ScalarType? dtype=None) -> Tensor`
    * - `aten::prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
    */
@@ -1192,8 +1593,8 @@ export interface TensorMethods {
   put(index: Tensor, source: Tensor, options?: { accumulate?: boolean }): Tensor;
   put(index: Tensor, source: Tensor, accumulate?: boolean): Tensor;
   /** `aten::put_(Tensor(a!) self, Tensor index, Tensor source, bool accumulate=False) -> Tensor(a!)` */
-  put_(index: Tensor, source: Tensor, options?: { accumulate?: boolean }): Tensor;
-  put_(index: Tensor, source: Tensor, accumulate?: boolean): Tensor;
+  put_(index: Tensor, source: Tensor, options?: { accumulate?: boolean }): this;
+  put_(index: Tensor, source: Tensor, accumulate?: boolean): this;
   /** `aten::q_per_channel_axis(Tensor self) -> int` */
   qPerChannelAxis(): number;
   /** `aten::q_per_channel_scales(Tensor self) -> Tensor` */
@@ -1205,11 +1606,13 @@ export interface TensorMethods {
   /** `aten::q_zero_point(Tensor self) -> int` */
   qZeroPoint(): number;
   /** `aten::qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)` */
-  qr(options?: { some?: boolean }): [Tensor, Tensor];
-  qr(some?: boolean): [Tensor, Tensor];
+  qr(options?: { some?: boolean }): QR;
+  qr(some?: boolean): QR;
   /** `aten::qscheme(Tensor self) -> QScheme` */
   qscheme(): number;
   /**
+   * Quantiles of all elements, or along `dim`.
+   *
    * - `aten::quantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
    * - `aten::quantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
    */
@@ -1220,45 +1623,71 @@ export interface TensorMethods {
   /** `aten::rad2deg(Tensor self) -> Tensor` */
   rad2deg(): Tensor;
   /** `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)` */
-  rad2deg_(): Tensor;
+  rad2deg_(): this;
   /**
    * - `aten::random_(Tensor(a!) self, *, Generator? generator=None) -> Tensor(a!)`
    * - `aten::random_.from(Tensor(a!) self, int from, int? to, *, Generator? generator=None) -> Tensor(a!)`
    * - `aten::random_.to(Tensor(a!) self, int to, *, Generator? generator=None) -> Tensor(a!)`
    */
-  random_(options?: { generator?: Generator | null }): Tensor;
-  random_(from: number, to: number | null, options?: { generator?: Generator | null }): Tensor;
-  random_(to: number, options?: { generator?: Generator | null }): Tensor;
+  random_(options?: { generator?: Generator | null }): this;
+  random_(from: number, to: number | null, options?: { generator?: Generator | null }): this;
+  random_(to: number, options?: { generator?: Generator | null }): this;
   /** `aten::ravel(Tensor(a) self) -> Tensor(a)` */
   ravel(): Tensor;
-  /** `aten::reciprocal(Tensor self) -> Tensor` */
-  reciprocal(): Tensor;
-  /** `aten::reciprocal_(Tensor(a!) self) -> Tensor(a!)` */
-  reciprocal_(): Tensor;
-  /** `aten::relu(Tensor self) -> Tensor` */
-  relu(): Tensor;
-  /** `aten::relu_(Tensor(a!) self) -> Tensor(a!)` */
-  relu_(): Tensor;
   /**
+   * 1 divided by each element.
+   *
+   * `aten::reciprocal(Tensor self) -> Tensor`
+   */
+  reciprocal(): Tensor;
+  /**
+   * In place: 1 divided by each element.
+   *
+   * `aten::reciprocal_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  reciprocal_(): this;
+  /**
+   * Elements below 0 become 0.
+   *
+   * `aten::relu(Tensor self) -> Tensor`
+   */
+  relu(): Tensor;
+  /**
+   * In place: elements below 0 become 0.
+   *
+   * `aten::relu_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  relu_(): this;
+  /**
+   * Remainder of the division rounded down: it has the sign of the divisor.
+   *
    * - `aten::remainder.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::remainder.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   remainder(other: Scalar): Tensor;
   remainder(other: Tensor): Tensor;
   /**
+   * In place: remainder of the division rounded down: it has the sign of the divisor.
+   *
    * - `aten::remainder_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::remainder_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  remainder_(other: Scalar): Tensor;
-  remainder_(other: Tensor): Tensor;
+  remainder_(other: Scalar): this;
+  remainder_(other: Tensor): this;
   /** `aten::renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor` */
   renorm(p: Scalar, dim: number, maxnorm: Scalar): Tensor;
   /** `aten::renorm_(Tensor(a!) self, Scalar p, int dim, Scalar maxnorm) -> Tensor(a!)` */
-  renorm_(p: Scalar, dim: number, maxnorm: Scalar): Tensor;
-  /** `aten::repeat(Tensor self, SymInt[] repeats) -> Tensor` */
+  renorm_(p: Scalar, dim: number, maxnorm: Scalar): this;
+  /**
+   * Copies laid one after the other, as often along each dimension as is given.
+   *
+   * `aten::repeat(Tensor self, SymInt[] repeats) -> Tensor`
+   */
   repeat(repeats: readonly number[]): Tensor;
   repeat(...repeats: number[]): Tensor;
   /**
+   * Repeats each element.
+   *
    * - `aten::repeat_interleave.self_Tensor(Tensor self, Tensor repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor`
    * - `aten::repeat_interleave.self_int(Tensor self, SymInt repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor`
    */
@@ -1266,46 +1695,69 @@ export interface TensorMethods {
   repeatInterleave(repeats: Tensor, dim?: number | null, options?: { outputSize?: number | null }): Tensor;
   repeatInterleave(repeats: number, options?: { dim?: number | null; outputSize?: number | null }): Tensor;
   repeatInterleave(repeats: number, dim?: number | null, options?: { outputSize?: number | null }): Tensor;
-  /** `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)` */
+  /**
+   * The elements in another shape: a view where that is possible, else a copy. -1 stands for what is left.
+   *
+   * `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)`
+   */
   reshape(shape: readonly number[]): Tensor;
   reshape(...shape: number[]): Tensor;
   /** `aten::reshape_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
   reshapeAs(other: Tensor): Tensor;
   /** `aten::resize_(Tensor(a!) self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
-  resize_(size: readonly number[], options?: { memoryFormat?: MemoryFormat | null }): Tensor;
+  resize_(size: readonly number[], options?: { memoryFormat?: MemoryFormat | null }): this;
+  resize_(...size: number[]): this;
   /** `aten::resize_as_(Tensor(a!) self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
-  resizeAs_(theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }): Tensor;
+  resizeAs_(theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }): this;
   /** `aten::resize_as_sparse_(Tensor(a!) self, Tensor the_template) -> Tensor(a!)` */
-  resizeAsSparse_(theTemplate: Tensor): Tensor;
+  resizeAsSparse_(theTemplate: Tensor): this;
   /** `aten::resolve_conj(Tensor(a) self) -> Tensor(a)` */
   resolveConj(): Tensor;
   /** `aten::resolve_neg(Tensor(a) self) -> Tensor(a)` */
   resolveNeg(): Tensor;
-  /** `aten::roll(Tensor self, SymInt[1] shifts, int[1] dims=[]) -> Tensor` */
+  /**
+   * Moves elements along dimensions; what falls off one end comes in at the other.
+   *
+   * `aten::roll(Tensor self, SymInt[1] shifts, int[1] dims=[]) -> Tensor`
+   */
   roll(shifts: readonly number[] | number, options?: { dims?: readonly number[] | number }): Tensor;
   roll(shifts: readonly number[] | number, dims?: readonly number[] | number): Tensor;
   /** `aten::rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor` */
   rot90(options?: { k?: number; dims?: readonly number[] }): Tensor;
   rot90(k?: number, dims?: readonly number[]): Tensor;
   /**
+   * Nearest integers, halves to the even one.
+   *
    * - `aten::round(Tensor self) -> Tensor`
    * - `aten::round.decimals(Tensor self, *, int decimals) -> Tensor`
    */
   round(): Tensor;
   round(options: { decimals: number }): Tensor;
   /**
+   * In place: nearest integers, halves to the even one.
+   *
    * - `aten::round_(Tensor(a!) self) -> Tensor(a!)`
    * - `aten::round_.decimals(Tensor(a!) self, *, int decimals) -> Tensor(a!)`
    */
-  round_(): Tensor;
-  round_(options: { decimals: number }): Tensor;
+  round_(): this;
+  round_(options: { decimals: number }): this;
   /** `aten::row_indices(Tensor(a) self) -> Tensor(a)` */
   rowIndices(): Tensor;
-  /** `aten::rsqrt(Tensor self) -> Tensor` */
-  rsqrt(): Tensor;
-  /** `aten::rsqrt_(Tensor(a!) self) -> Tensor(a!)` */
-  rsqrt_(): Tensor;
   /**
+   * 1 divided by the square root.
+   *
+   * `aten::rsqrt(Tensor self) -> Tensor`
+   */
+  rsqrt(): Tensor;
+  /**
+   * In place: 1 divided by the square root.
+   *
+   * `aten::rsqrt_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  rsqrt_(): this;
+  /**
+   * Writes values along `dim` to the places that an index tensor names.
+   *
    * - `aten::scatter.reduce(Tensor self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor`
    * - `aten::scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor`
    * - `aten::scatter.value(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
@@ -1316,24 +1768,38 @@ export interface TensorMethods {
   scatter(dim: number, index: Tensor, value: Scalar): Tensor;
   scatter(dim: number, index: Tensor, value: Scalar, options: { reduce: string }): Tensor;
   /**
+   * In place: writes values along `dim` to the places that an index tensor names.
+   *
    * - `aten::scatter_.reduce(Tensor(a!) self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor(a!)`
    * - `aten::scatter_.src(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)`
    * - `aten::scatter_.value(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)`
    * - `aten::scatter_.value_reduce(Tensor(a!) self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor(a!)`
    */
-  scatter_(dim: number, index: Tensor, src: Tensor, options: { reduce: string }): Tensor;
-  scatter_(dim: number, index: Tensor, src: Tensor): Tensor;
-  scatter_(dim: number, index: Tensor, value: Scalar): Tensor;
-  scatter_(dim: number, index: Tensor, value: Scalar, options: { reduce: string }): Tensor;
-  /** `aten::scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor` */
+  scatter_(dim: number, index: Tensor, src: Tensor, options: { reduce: string }): this;
+  scatter_(dim: number, index: Tensor, src: Tensor): this;
+  scatter_(dim: number, index: Tensor, value: Scalar): this;
+  scatter_(dim: number, index: Tensor, value: Scalar, options: { reduce: string }): this;
+  /**
+   * Adds values along `dim` at the places that an index tensor names.
+   *
+   * `aten::scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor`
+   */
   scatterAdd(dim: number, index: Tensor, src: Tensor): Tensor;
-  /** `aten::scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)` */
-  scatterAdd_(dim: number, index: Tensor, src: Tensor): Tensor;
+  /**
+   * In place: adds values along `dim` at the places that an index tensor names.
+   *
+   * `aten::scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)`
+   */
+  scatterAdd_(dim: number, index: Tensor, src: Tensor): this;
   /** `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor` */
   scatterReduce(dim: number, index: Tensor, src: Tensor, reduce: string, options?: { includeSelf?: boolean }): Tensor;
   /** `aten::scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)` */
-  scatterReduce_(dim: number, index: Tensor, src: Tensor, reduce: string, options?: { includeSelf?: boolean }): Tensor;
-  /** `aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)` */
+  scatterReduce_(dim: number, index: Tensor, src: Tensor, reduce: string, options?: { includeSelf?: boolean }): this;
+  /**
+   * View of one position along `dim`, which is gone from the shape.
+   *
+   * `aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)`
+   */
   select(dim: number, index: number): Tensor;
   /** `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor` */
   selectScatter(src: Tensor, dim: number, index: number): Tensor;
@@ -1344,37 +1810,65 @@ export interface TensorMethods {
    * - `aten::set_.source_Tensor(Tensor(a!) self, Tensor source) -> Tensor(a!)`
    * - `aten::set_.source_Tensor_storage_offset(Tensor(a!) self, Tensor source, SymInt storage_offset, SymInt[] size, SymInt[] stride=[]) -> Tensor(a!)`
    */
-  set_(): Tensor;
-  set_(source: Tensor): Tensor;
-  set_(source: Tensor, storageOffset: number, size: readonly number[], options?: { stride?: readonly number[] }): Tensor;
-  set_(source: Tensor, storageOffset: number, size: readonly number[], stride?: readonly number[]): Tensor;
+  set_(): this;
+  set_(source: Tensor): this;
+  set_(source: Tensor, storageOffset: number, size: readonly number[], options?: { stride?: readonly number[] }): this;
+  set_(source: Tensor, storageOffset: number, size: readonly number[], stride?: readonly number[]): this;
   /** `aten::sgn(Tensor self) -> Tensor` */
   sgn(): Tensor;
   /** `aten::sgn_(Tensor(a!) self) -> Tensor(a!)` */
-  sgn_(): Tensor;
-  /** `aten::sigmoid(Tensor self) -> Tensor` */
+  sgn_(): this;
+  /**
+   * 1 / (1 + e^-x).
+   *
+   * `aten::sigmoid(Tensor self) -> Tensor`
+   */
   sigmoid(): Tensor;
-  /** `aten::sigmoid_(Tensor(a!) self) -> Tensor(a!)` */
-  sigmoid_(): Tensor;
-  /** `aten::sign(Tensor self) -> Tensor` */
+  /**
+   * In place: 1 / (1 + e^-x).
+   *
+   * `aten::sigmoid_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  sigmoid_(): this;
+  /**
+   * -1, 0 or 1.
+   *
+   * `aten::sign(Tensor self) -> Tensor`
+   */
   sign(): Tensor;
-  /** `aten::sign_(Tensor(a!) self) -> Tensor(a!)` */
-  sign_(): Tensor;
+  /**
+   * In place: -1, 0 or 1.
+   *
+   * `aten::sign_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  sign_(): this;
   /** `aten::signbit(Tensor self) -> Tensor` */
   signbit(): Tensor;
-  /** `aten::sin(Tensor self) -> Tensor` */
+  /**
+   * Sines of angles in radians.
+   *
+   * `aten::sin(Tensor self) -> Tensor`
+   */
   sin(): Tensor;
-  /** `aten::sin_(Tensor(a!) self) -> Tensor(a!)` */
-  sin_(): Tensor;
+  /**
+   * In place: sines of angles in radians.
+   *
+   * `aten::sin_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  sin_(): this;
   /** `aten::sinc(Tensor self) -> Tensor` */
   sinc(): Tensor;
   /** `aten::sinc_(Tensor(a!) self) -> Tensor(a!)` */
-  sinc_(): Tensor;
+  sinc_(): this;
   /** `aten::sinh(Tensor self) -> Tensor` */
   sinh(): Tensor;
   /** `aten::sinh_(Tensor(a!) self) -> Tensor(a!)` */
-  sinh_(): Tensor;
-  /** `aten::slice.Tensor(Tensor(a) self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)` */
+  sinh_(): this;
+  /**
+   * View from `start` to `end` in steps along `dim`.
+   *
+   * `aten::slice.Tensor(Tensor(a) self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)`
+   */
   slice(options?: { dim?: number; start?: number | null; end?: number | null; step?: number }): Tensor;
   slice(dim?: number, start?: number | null, end?: number | null, step?: number): Tensor;
   /** `aten::slice_inverse(Tensor(a) self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)` */
@@ -1384,28 +1878,36 @@ export interface TensorMethods {
   sliceScatter(src: Tensor, options?: { dim?: number; start?: number | null; end?: number | null; step?: number }): Tensor;
   sliceScatter(src: Tensor, dim?: number, start?: number | null, end?: number | null, step?: number): Tensor;
   /** `aten::slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)` */
-  slogdet(): [Tensor, Tensor];
+  slogdet(): SignLogabsdet;
   /** `aten::smm(Tensor self, Tensor mat2) -> Tensor` */
   smm(mat2: Tensor): Tensor;
-  /** `aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Exponentials along `dim`, scaled to the sum 1.
+   *
+   * `aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor`
+   */
   softmax(dim: number, options?: { dtype?: DType | null }): Tensor;
   softmax(dim: number, dtype?: DType | null): Tensor;
   /**
+   * Values in order along `dim`, and the positions that they had.
+   *
    * - `aten::sort(Tensor self, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)`
    * - `aten::sort.stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)`
    */
-  sort(options?: { dim?: number; descending?: boolean }): [Tensor, Tensor];
-  sort(dim?: number, descending?: boolean): [Tensor, Tensor];
-  sort(options?: { stable?: boolean | null; dim?: number; descending?: boolean }): [Tensor, Tensor];
+  sort(options?: { dim?: number; descending?: boolean }): ValuesIndices;
+  sort(dim?: number, descending?: boolean): ValuesIndices;
+  sort(options?: { stable?: boolean | null; dim?: number; descending?: boolean }): ValuesIndices;
   /** `aten::sparse_dim(Tensor self) -> int` */
   sparseDim(): number;
   /** `aten::sparse_mask(Tensor self, Tensor mask) -> Tensor` */
   sparseMask(mask: Tensor): Tensor;
   /** `aten::sparse_resize_(Tensor(a!) self, int[] size, int sparse_dim, int dense_dim) -> Tensor(a!)` */
-  sparseResize_(size: readonly number[], sparseDim: number, denseDim: number): Tensor;
+  sparseResize_(size: readonly number[], sparseDim: number, denseDim: number): this;
   /** `aten::sparse_resize_and_clear_(Tensor(a!) self, int[] size, int sparse_dim, int dense_dim) -> Tensor(a!)` */
-  sparseResizeAndClear_(size: readonly number[], sparseDim: number, denseDim: number): Tensor;
+  sparseResizeAndClear_(size: readonly number[], sparseDim: number, denseDim: number): this;
   /**
+   * Views of a size, or of the sizes given, along `dim`.
+   *
    * - `aten::split.Tensor(Tensor(a -> *) self, SymInt split_size, int dim=0) -> Tensor(a)[]`
    * - `aten::split.sizes(Tensor(a -> *) self, SymInt[] split_size, int dim=0) -> Tensor(a)[]`
    */
@@ -1416,15 +1918,25 @@ export interface TensorMethods {
   /** `aten::split_with_sizes(Tensor(a -> *) self, SymInt[] split_sizes, int dim=0) -> Tensor(a)[]` */
   splitWithSizes(splitSizes: readonly number[], options?: { dim?: number }): Tensor[];
   splitWithSizes(splitSizes: readonly number[], dim?: number): Tensor[];
-  /** `aten::sqrt(Tensor self) -> Tensor` */
+  /**
+   * Square roots.
+   *
+   * `aten::sqrt(Tensor self) -> Tensor`
+   */
   sqrt(): Tensor;
-  /** `aten::sqrt_(Tensor(a!) self) -> Tensor(a!)` */
-  sqrt_(): Tensor;
+  /**
+   * In place: square roots.
+   *
+   * `aten::sqrt_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  sqrt_(): this;
   /** `aten::square(Tensor self) -> Tensor` */
   square(): Tensor;
   /** `aten::square_(Tensor(a!) self) -> Tensor(a!)` */
-  square_(): Tensor;
+  square_(): this;
   /**
+   * View without dimensions of size 1, or without one of them.
+   *
    * - `aten::squeeze(Tensor(a) self) -> Tensor(a)`
    * - `aten::squeeze.dim(Tensor(a) self, int dim) -> Tensor(a)`
    * - `aten::squeeze.dims(Tensor(a) self, int[] dim) -> Tensor(a)`
@@ -1434,17 +1946,21 @@ export interface TensorMethods {
   squeeze(dim: readonly number[]): Tensor;
   squeeze(...dim: number[]): Tensor;
   /**
+   * In place: view without dimensions of size 1, or without one of them.
+   *
    * - `aten::squeeze_(Tensor(a!) self) -> Tensor(a!)`
    * - `aten::squeeze_.dim(Tensor(a!) self, int dim) -> Tensor(a!)`
    * - `aten::squeeze_.dims(Tensor(a!) self, int[] dim) -> Tensor(a!)`
    */
-  squeeze_(): Tensor;
-  squeeze_(dim: number): Tensor;
-  squeeze_(dim: readonly number[]): Tensor;
-  squeeze_(...dim: number[]): Tensor;
+  squeeze_(): this;
+  squeeze_(dim: number): this;
+  squeeze_(dim: readonly number[]): this;
+  squeeze_(...dim: number[]): this;
   /** `aten::sspaddmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   sspaddmm(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
   /**
+   * Standard deviation; divided by n - 1 unless `correction` says otherwise.
+   *
    * - `aten::std(Tensor self, bool unbiased=True) -> Tensor`
    * - `aten::std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor`
    * - `aten::std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
@@ -1464,6 +1980,8 @@ export interface TensorMethods {
   stft(nFft: number, options?: { hopLength?: number | null; winLength?: number | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }): Tensor;
   stft(nFft: number, hopLength?: number | null, winLength?: number | null, window?: Tensor | null, center?: boolean, padMode?: string, normalized?: boolean, onesided?: boolean | null, returnComplex?: boolean | null, alignToWindow?: boolean | null): Tensor;
   /**
+   * Difference of two tensors; `alpha` multiplies the second first.
+   *
    * - `aten::sub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
    * - `aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
    */
@@ -1471,12 +1989,14 @@ export interface TensorMethods {
   sub(other: Scalar, alpha?: Scalar): Tensor;
   sub(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   /**
+   * In place: difference of two tensors; `alpha` multiplies the second first.
+   *
    * - `aten::sub_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)`
    * - `aten::sub_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
    */
-  sub_(other: Scalar, options?: { alpha?: Scalar }): Tensor;
-  sub_(other: Scalar, alpha?: Scalar): Tensor;
-  sub_(other: Tensor, options?: { alpha?: Scalar }): Tensor;
+  sub_(other: Scalar, options?: { alpha?: Scalar }): this;
+  sub_(other: Scalar, alpha?: Scalar): this;
+  sub_(other: Tensor, options?: { alpha?: Scalar }): this;
   /**
    * - `aten::subtract.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
    * - `aten::subtract.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
@@ -1488,10 +2008,12 @@ export interface TensorMethods {
    * - `aten::subtract_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)`
    * - `aten::subtract_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
    */
-  subtract_(other: Scalar, options?: { alpha?: Scalar }): Tensor;
-  subtract_(other: Scalar, alpha?: Scalar): Tensor;
-  subtract_(other: Tensor, options?: { alpha?: Scalar }): Tensor;
+  subtract_(other: Scalar, options?: { alpha?: Scalar }): this;
+  subtract_(other: Scalar, alpha?: Scalar): this;
+  subtract_(other: Tensor, options?: { alpha?: Scalar }): this;
   /**
+   * Sum of all elements, or along dimensions; integers add up in int64.
+   *
    * - `aten::sum(Tensor self, *, ScalarType? dtype=None) -> Tensor`
    * - `aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
    */
@@ -1502,20 +2024,28 @@ export interface TensorMethods {
   sumToSize(size: readonly number[]): Tensor;
   sumToSize(...size: number[]): Tensor;
   /** `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)` */
-  svd(options?: { some?: boolean; computeUv?: boolean }): [Tensor, Tensor, Tensor];
-  svd(some?: boolean, computeUv?: boolean): [Tensor, Tensor, Tensor];
+  svd(options?: { some?: boolean; computeUv?: boolean }): USV;
+  svd(some?: boolean, computeUv?: boolean): USV;
   /** `aten::swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)` */
   swapaxes(axis0: number, axis1: number): Tensor;
   /** `aten::swapaxes_(Tensor(a!) self, int axis0, int axis1) -> Tensor(a!)` */
-  swapaxes_(axis0: number, axis1: number): Tensor;
+  swapaxes_(axis0: number, axis1: number): this;
   /** `aten::swapdims(Tensor(a) self, int dim0, int dim1) -> Tensor(a)` */
   swapdims(dim0: number, dim1: number): Tensor;
   /** `aten::swapdims_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)` */
-  swapdims_(dim0: number, dim1: number): Tensor;
-  /** `aten::t(Tensor(a) self) -> Tensor(a)` */
+  swapdims_(dim0: number, dim1: number): this;
+  /**
+   * View of a matrix transposed.
+   *
+   * `aten::t(Tensor(a) self) -> Tensor(a)`
+   */
   t(): Tensor;
-  /** `aten::t_(Tensor(a!) self) -> Tensor(a!)` */
-  t_(): Tensor;
+  /**
+   * In place: view of a matrix transposed.
+   *
+   * `aten::t_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  t_(): this;
   /** `aten::take(Tensor self, Tensor index) -> Tensor` */
   take(index: Tensor): Tensor;
   /** `aten::take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor` */
@@ -1524,11 +2054,19 @@ export interface TensorMethods {
   /** `aten::tan(Tensor self) -> Tensor` */
   tan(): Tensor;
   /** `aten::tan_(Tensor(a!) self) -> Tensor(a!)` */
-  tan_(): Tensor;
-  /** `aten::tanh(Tensor self) -> Tensor` */
+  tan_(): this;
+  /**
+   * Hyperbolic tangents.
+   *
+   * `aten::tanh(Tensor self) -> Tensor`
+   */
   tanh(): Tensor;
-  /** `aten::tanh_(Tensor(a!) self) -> Tensor(a!)` */
-  tanh_(): Tensor;
+  /**
+   * In place: hyperbolic tangents.
+   *
+   * `aten::tanh_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  tanh_(): this;
   /**
    * - `aten::tensor_split.indices(Tensor(a -> *) self, SymInt[] indices, int dim=0) -> Tensor(a)[]`
    * - `aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]`
@@ -1570,30 +2108,58 @@ export interface TensorMethods {
   /** `aten::to_sparse_csr(Tensor self, int? dense_dim=None) -> Tensor` */
   toSparseCsr(options?: { denseDim?: number | null }): Tensor;
   toSparseCsr(denseDim?: number | null): Tensor;
-  /** `aten::topk(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)` */
-  topk(k: number, options?: { dim?: number; largest?: boolean; sorted?: boolean }): [Tensor, Tensor];
-  topk(k: number, dim?: number, largest?: boolean, sorted?: boolean): [Tensor, Tensor];
+  /**
+   * The k largest values along `dim`, in order, and their positions.
+   *
+   * `aten::topk(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)`
+   */
+  topk(k: number, options?: { dim?: number; largest?: boolean; sorted?: boolean }): ValuesIndices;
+  topk(k: number, dim?: number, largest?: boolean, sorted?: boolean): ValuesIndices;
   /** `aten::trace(Tensor self) -> Tensor` */
   trace(): Tensor;
-  /** `aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)` */
+  /**
+   * View with two dimensions exchanged.
+   *
+   * `aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)`
+   */
   transpose(dim0: number, dim1: number): Tensor;
-  /** `aten::transpose_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)` */
-  transpose_(dim0: number, dim1: number): Tensor;
+  /**
+   * In place: view with two dimensions exchanged.
+   *
+   * `aten::transpose_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)`
+   */
+  transpose_(dim0: number, dim1: number): this;
   /** `aten::triangular_solve(Tensor self, Tensor A, bool upper=True, bool transpose=False, bool unitriangular=False) -> (Tensor solution, Tensor cloned_coefficient)` */
-  triangularSolve(A: Tensor, options?: { upper?: boolean; transpose?: boolean; unitriangular?: boolean }): [Tensor, Tensor];
-  triangularSolve(A: Tensor, upper?: boolean, transpose?: boolean, unitriangular?: boolean): [Tensor, Tensor];
-  /** `aten::tril(Tensor self, SymInt diagonal=0) -> Tensor` */
+  triangularSolve(A: Tensor, options?: { upper?: boolean; transpose?: boolean; unitriangular?: boolean }): SolutionClonedCoefficient;
+  triangularSolve(A: Tensor, upper?: boolean, transpose?: boolean, unitriangular?: boolean): SolutionClonedCoefficient;
+  /**
+   * The matrix with 0 above its diagonal.
+   *
+   * `aten::tril(Tensor self, SymInt diagonal=0) -> Tensor`
+   */
   tril(options?: { diagonal?: number }): Tensor;
   tril(diagonal?: number): Tensor;
-  /** `aten::tril_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)` */
-  tril_(options?: { diagonal?: number }): Tensor;
-  tril_(diagonal?: number): Tensor;
-  /** `aten::triu(Tensor self, SymInt diagonal=0) -> Tensor` */
+  /**
+   * In place: the matrix with 0 above its diagonal.
+   *
+   * `aten::tril_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)`
+   */
+  tril_(options?: { diagonal?: number }): this;
+  tril_(diagonal?: number): this;
+  /**
+   * The matrix with 0 below its diagonal.
+   *
+   * `aten::triu(Tensor self, SymInt diagonal=0) -> Tensor`
+   */
   triu(options?: { diagonal?: number }): Tensor;
   triu(diagonal?: number): Tensor;
-  /** `aten::triu_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)` */
-  triu_(options?: { diagonal?: number }): Tensor;
-  triu_(diagonal?: number): Tensor;
+  /**
+   * In place: the matrix with 0 below its diagonal.
+   *
+   * `aten::triu_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)`
+   */
+  triu_(options?: { diagonal?: number }): this;
+  triu_(diagonal?: number): this;
   /**
    * - `aten::true_divide.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::true_divide.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -1604,24 +2170,36 @@ export interface TensorMethods {
    * - `aten::true_divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::true_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  trueDivide_(other: Scalar): Tensor;
-  trueDivide_(other: Tensor): Tensor;
+  trueDivide_(other: Scalar): this;
+  trueDivide_(other: Tensor): this;
   /** `aten::trunc(Tensor self) -> Tensor` */
   trunc(): Tensor;
   /** `aten::trunc_(Tensor(a!) self) -> Tensor(a!)` */
-  trunc_(): Tensor;
+  trunc_(): this;
   /** `aten::type_as(Tensor self, Tensor other) -> Tensor` */
   typeAs(other: Tensor): Tensor;
-  /** `aten::unbind.int(Tensor(a -> *) self, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Views of all positions along `dim`.
+   *
+   * `aten::unbind.int(Tensor(a -> *) self, int dim=0) -> Tensor(a)[]`
+   */
   unbind(options?: { dim?: number }): Tensor[];
   unbind(dim?: number): Tensor[];
   /** `aten::unflatten.int(Tensor(a) self, int dim, SymInt[] sizes) -> Tensor(a)` */
   unflatten(dim: number, sizes: readonly number[]): Tensor;
-  /** `aten::unfold(Tensor(a) self, int dimension, int size, int step) -> Tensor(a)` */
+  /**
+   * View of all windows of a size along a dimension.
+   *
+   * `aten::unfold(Tensor(a) self, int dimension, int size, int step) -> Tensor(a)`
+   */
   unfold(dimension: number, size: number, step: number): Tensor;
-  /** `aten::uniform_(Tensor(a!) self, float from=0., float to=1., *, Generator? generator=None) -> Tensor(a!)` */
-  uniform_(options?: { from?: number; to?: number; generator?: Generator | null }): Tensor;
-  uniform_(from?: number, to?: number, options?: { generator?: Generator | null }): Tensor;
+  /**
+   * Fills with numbers evenly distributed between `from` and `to`.
+   *
+   * `aten::uniform_(Tensor(a!) self, float from=0., float to=1., *, Generator? generator=None) -> Tensor(a!)`
+   */
+  uniform_(options?: { from?: number; to?: number; generator?: Generator | null }): this;
+  uniform_(from?: number, to?: number, options?: { generator?: Generator | null }): this;
   /** `aten::unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]` */
   unsafeChunk(chunks: number, options?: { dim?: number }): Tensor[];
   unsafeChunk(chunks: number, dim?: number): Tensor[];
@@ -1631,13 +2209,23 @@ export interface TensorMethods {
   /** `aten::unsafe_split_with_sizes(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]` */
   unsafeSplitWithSizes(splitSizes: readonly number[], options?: { dim?: number }): Tensor[];
   unsafeSplitWithSizes(splitSizes: readonly number[], dim?: number): Tensor[];
-  /** `aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)` */
+  /**
+   * View with a new dimension of size 1.
+   *
+   * `aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)`
+   */
   unsqueeze(dim: number): Tensor;
-  /** `aten::unsqueeze_(Tensor(a!) self, int dim) -> Tensor(a!)` */
-  unsqueeze_(dim: number): Tensor;
+  /**
+   * In place: view with a new dimension of size 1.
+   *
+   * `aten::unsqueeze_(Tensor(a!) self, int dim) -> Tensor(a!)`
+   */
+  unsqueeze_(dim: number): this;
   /** `aten::values(Tensor(a) self) -> Tensor(a)` */
   values(): Tensor;
   /**
+   * Variance; divided by n - 1 unless `correction` says otherwise.
+   *
    * - `aten::var(Tensor self, bool unbiased=True) -> Tensor`
    * - `aten::var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor`
    * - `aten::var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
@@ -1651,6 +2239,8 @@ export interface TensorMethods {
   /** `aten::vdot(Tensor self, Tensor other) -> Tensor` */
   vdot(other: Tensor): Tensor;
   /**
+   * The same memory in another shape; -1 stands for what is left. Fails where strides do not allow it.
+   *
    * - `aten::view(Tensor(a) self, SymInt[] size) -> Tensor(a)`
    * - `aten::view.dtype(Tensor(a) self, ScalarType dtype) -> Tensor(a)`
    */
@@ -1676,12 +2266,16 @@ export interface TensorMethods {
    * - `aten::xlogy_.Scalar_Other(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::xlogy_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
-  xlogy_(other: Scalar): Tensor;
-  xlogy_(other: Tensor): Tensor;
-  /** `aten::zero_(Tensor(a!) self) -> Tensor(a!)` */
-  zero_(): Tensor;
+  xlogy_(other: Scalar): this;
+  xlogy_(other: Tensor): this;
+  /**
+   * Sets every element to 0.
+   *
+   * `aten::zero_(Tensor(a!) self) -> Tensor(a!)`
+   */
+  zero_(): this;
 }
 
 /** Operators that become methods: PyTorch's names, which `camelCase` turns into the names above. */
 export const METHOD_NAMES =
-  'abs abs_ absolute absolute_ acos acos_ acosh acosh_ add add_ addbmm addbmm_ addcdiv addcdiv_ addcmul addcmul_ addmm addmm_ addmv addmv_ addr addr_ adjoint alias all allclose amax amin aminmax angle any arccos arccos_ arccosh arccosh_ arcsin arcsin_ arcsinh arcsinh_ arctan arctan2 arctan2_ arctan_ arctanh arctanh_ argmax argmin argsort argwhere as_strided as_strided_ as_strided_scatter asin asin_ asinh asinh_ atan atan2 atan2_ atan_ atanh atanh_ baddbmm baddbmm_ bernoulli bernoulli_ bincount bitwise_and bitwise_and_ bitwise_left_shift bitwise_left_shift_ bitwise_not bitwise_not_ bitwise_or bitwise_or_ bitwise_right_shift bitwise_right_shift_ bitwise_xor bitwise_xor_ bmm broadcast_to cauchy_ ccol_indices ceil ceil_ chalf cholesky cholesky_inverse cholesky_solve chunk clamp clamp_ clamp_max clamp_max_ clamp_min clamp_min_ clip clip_ clone coalesce col_indices conj_physical conj_physical_ copy_ copysign copysign_ corrcoef cos cos_ cosh cosh_ count_nonzero cov cross crow_indices cummax cummin cumprod cumprod_ cumsum cumsum_ deg2rad deg2rad_ dense_dim dequantize det detach detach_ diag diag_embed diagflat diagonal diagonal_scatter diff digamma digamma_ dist div div_ divide divide_ dot dsplit eq eq_ equal erf erf_ erfc erfc_ erfinv erfinv_ exp exp2 exp2_ exp_ expand expand_as expm1 expm1_ exponential_ fill_ fill_diagonal_ fix fix_ flatten flip fliplr flipud float_power float_power_ floor floor_ floor_divide floor_divide_ fmax fmin fmod fmod_ frac frac_ frexp gather gcd gcd_ ge ge_ geometric_ geqrf ger greater greater_ greater_equal greater_equal_ gt gt_ hardshrink hash_tensor heaviside heaviside_ histc histogram hsplit hypot hypot_ i0 i0_ igamma igamma_ igammac igammac_ index index_add index_add_ index_copy index_copy_ index_fill index_fill_ index_put index_put_ index_reduce index_reduce_ index_select indices inner int_repr inverse is_coalesced is_distributed is_nonzero is_pinned is_same_size is_set_to isclose isfinite isinf isnan isneginf isposinf isreal istft kron kthvalue lcm lcm_ ldexp ldexp_ le le_ lerp lerp_ less less_ less_equal less_equal_ lgamma lgamma_ log log10 log10_ log1p log1p_ log2 log2_ log_ log_normal_ log_softmax logaddexp logaddexp2 logcumsumexp logdet logical_and logical_and_ logical_not logical_not_ logical_or logical_or_ logical_xor logical_xor_ logit logit_ logsumexp lt lt_ lu_solve masked_fill masked_fill_ masked_scatter masked_scatter_ masked_select matmul matrix_exp matrix_power max maximum mean median min minimum mm mode moveaxis movedim msort mul mul_ multinomial multiply multiply_ mv mvlgamma mvlgamma_ nan_to_num nan_to_num_ nanmean nanmedian nanquantile nansum narrow narrow_copy ne ne_ neg neg_ negative negative_ new_empty new_empty_strided new_full new_ones new_zeros nextafter nextafter_ nonzero nonzero_numpy nonzero_static norm normal_ not_equal not_equal_ orgqr ormqr outer permute pin_memory pinverse polygamma_ positive pow pow_ prelu prod put put_ q_per_channel_axis q_per_channel_scales q_per_channel_zero_points q_scale q_zero_point qr qscheme quantile rad2deg rad2deg_ random_ ravel reciprocal reciprocal_ relu relu_ remainder remainder_ renorm renorm_ repeat repeat_interleave reshape reshape_as resize_ resize_as_ resize_as_sparse_ resolve_conj resolve_neg roll rot90 round round_ row_indices rsqrt rsqrt_ scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_ select select_scatter set_ sgn sgn_ sigmoid sigmoid_ sign sign_ signbit sin sin_ sinc sinc_ sinh sinh_ slice slice_inverse slice_scatter slogdet smm softmax sort sparse_dim sparse_mask sparse_resize_ sparse_resize_and_clear_ split split_with_sizes sqrt sqrt_ square square_ squeeze squeeze_ sspaddmm std stft sub sub_ subtract subtract_ sum sum_to_size svd swapaxes swapaxes_ swapdims swapdims_ t t_ take take_along_dim tan tan_ tanh tanh_ tensor_split tile to_dense to_mkldnn to_padded_tensor to_sparse to_sparse_bsc to_sparse_bsr to_sparse_csc to_sparse_csr topk trace transpose transpose_ triangular_solve tril tril_ triu triu_ true_divide true_divide_ trunc trunc_ type_as unbind unflatten unfold uniform_ unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze unsqueeze_ values var vdot view view_as vsplit xlogy xlogy_ zero_';
+  'abs abs_ absolute absolute_ acos acos_ acosh acosh_ add add_ addbmm addbmm_ addcdiv addcdiv_ addcmul addcmul_ addmm addmm_ addmv addmv_ addr addr_ adjoint alias all allclose amax amin aminmax angle any arccos arccos_ arccosh arccosh_ arcsin arcsin_ arcsinh arcsinh_ arctan arctan2 arctan2_ arctan_ arctanh arctanh_ argmax argmin argsort argwhere as_strided as_strided_ as_strided_scatter asin asin_ asinh asinh_ atan atan2 atan2_ atan_ atanh atanh_ baddbmm baddbmm_ bernoulli bernoulli_ bincount bitwise_and bitwise_and_ bitwise_left_shift bitwise_left_shift_ bitwise_not bitwise_not_ bitwise_or bitwise_or_ bitwise_right_shift bitwise_right_shift_ bitwise_xor bitwise_xor_ bmm broadcast_to cauchy_ ccol_indices ceil ceil_ chalf cholesky cholesky_inverse cholesky_solve chunk clamp clamp_ clamp_max clamp_max_ clamp_min clamp_min_ clip clip_ clone coalesce col_indices conj conj_physical conj_physical_ contiguous copy_ copysign copysign_ corrcoef cos cos_ cosh cosh_ count_nonzero cov cross crow_indices cummax cummin cumprod cumprod_ cumsum cumsum_ deg2rad deg2rad_ dense_dim dequantize det detach detach_ diag diag_embed diagflat diagonal diagonal_scatter diff digamma digamma_ dist div div_ divide divide_ dot dsplit eq eq_ equal erf erf_ erfc erfc_ erfinv erfinv_ exp exp2 exp2_ exp_ expand expand_as expm1 expm1_ exponential_ fill_ fill_diagonal_ fix fix_ flatten flip fliplr flipud float_power float_power_ floor floor_ floor_divide floor_divide_ fmax fmin fmod fmod_ frac frac_ frexp gather gcd gcd_ ge ge_ geometric_ geqrf ger greater greater_ greater_equal greater_equal_ gt gt_ hardshrink hash_tensor heaviside heaviside_ histc histogram hsplit hypot hypot_ i0 i0_ igamma igamma_ igammac igammac_ index index_add index_add_ index_copy index_copy_ index_fill index_fill_ index_put index_put_ index_reduce index_reduce_ index_select indices inner int_repr inverse is_coalesced is_complex is_conj is_distributed is_floating_point is_inference is_neg is_nonzero is_pinned is_same_size is_set_to is_signed isclose isfinite isinf isnan isneginf isposinf isreal istft kron kthvalue lcm lcm_ ldexp ldexp_ le le_ lerp lerp_ less less_ less_equal less_equal_ lgamma lgamma_ log log10 log10_ log1p log1p_ log2 log2_ log_ log_normal_ log_softmax logaddexp logaddexp2 logcumsumexp logdet logical_and logical_and_ logical_not logical_not_ logical_or logical_or_ logical_xor logical_xor_ logit logit_ logsumexp lt lt_ lu_solve masked_fill masked_fill_ masked_scatter masked_scatter_ masked_select matmul matrix_exp matrix_power max maximum mean median min minimum mm mode moveaxis movedim msort mul mul_ multinomial multiply multiply_ mv mvlgamma mvlgamma_ nan_to_num nan_to_num_ nanmean nanmedian nanquantile nansum narrow narrow_copy ne ne_ neg neg_ negative negative_ new_empty new_empty_strided new_full new_ones new_zeros nextafter nextafter_ nonzero nonzero_numpy nonzero_static norm normal_ not_equal not_equal_ orgqr ormqr outer permute pin_memory pinverse polygamma_ positive pow pow_ prelu prod put put_ q_per_channel_axis q_per_channel_scales q_per_channel_zero_points q_scale q_zero_point qr qscheme quantile rad2deg rad2deg_ random_ ravel reciprocal reciprocal_ relu relu_ remainder remainder_ renorm renorm_ repeat repeat_interleave reshape reshape_as resize_ resize_as_ resize_as_sparse_ resolve_conj resolve_neg roll rot90 round round_ row_indices rsqrt rsqrt_ scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_ select select_scatter set_ sgn sgn_ sigmoid sigmoid_ sign sign_ signbit sin sin_ sinc sinc_ sinh sinh_ slice slice_inverse slice_scatter slogdet smm softmax sort sparse_dim sparse_mask sparse_resize_ sparse_resize_and_clear_ split split_with_sizes sqrt sqrt_ square square_ squeeze squeeze_ sspaddmm std stft sub sub_ subtract subtract_ sum sum_to_size svd swapaxes swapaxes_ swapdims swapdims_ t t_ take take_along_dim tan tan_ tanh tanh_ tensor_split tile to_dense to_mkldnn to_padded_tensor to_sparse to_sparse_bsc to_sparse_bsr to_sparse_csc to_sparse_csr topk trace transpose transpose_ triangular_solve tril tril_ triu triu_ true_divide true_divide_ trunc trunc_ type_as unbind unflatten unfold uniform_ unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze unsqueeze_ values var vdot view view_as vsplit xlogy xlogy_ zero_';

@@ -1,0 +1,113 @@
+import { checkOptions, describe, TorchBindError } from '../errors';
+import { Tensor } from './core';
+import { checkDType, isDType } from './dtype';
+import type { DType } from './dtype';
+import { Operator } from './operator';
+import type { MemoryFormat } from './schema-types';
+
+/** What `to()` changes. */
+export interface ToOptions {
+  dtype?: DType;
+  device?: string;
+  /** Copy even where nothing changes. Default false. */
+  copy?: boolean;
+  /** Let a copy from pinned memory run beside the program. Default false. */
+  nonBlocking?: boolean;
+  /** Order of the elements in memory. Default `preserve_format`. */
+  memoryFormat?: MemoryFormat;
+}
+
+/** Other dtypes and devices. Each gives the tensor itself where nothing changes. */
+export interface TensorConversions {
+  /** A tensor of another dtype or on another device; itself where nothing changes (PyTorch's `Tensor.to`). */
+  to(dtypeOrDevice: DType | (string & {}), options?: ToOptions): Tensor;
+  to(device: string, dtype: DType, options?: ToOptions): Tensor;
+  to(options: ToOptions): Tensor;
+  to(other: Tensor, options?: ToOptions): Tensor;
+  /** The tensor on the CPU. */
+  cpu(): Tensor;
+  /** The tensor on a CUDA device; the current one without an index. */
+  cuda(index?: number): Tensor;
+  /** To float32. */
+  float(): Tensor;
+  /** To float64. */
+  double(): Tensor;
+  /** To float16. */
+  half(): Tensor;
+  /** To bfloat16. */
+  bfloat16(): Tensor;
+  /** To int64. */
+  long(): Tensor;
+  /** To int32. */
+  int(): Tensor;
+  /** To int16. */
+  short(): Tensor;
+  /** To int8. */
+  char(): Tensor;
+  /** To uint8. */
+  byte(): Tensor;
+  /** To bool: whether elements are not 0. */
+  bool(): Tensor;
+  /** To complex64. */
+  cfloat(): Tensor;
+  /** To complex128. */
+  cdouble(): Tensor;
+}
+
+const OPTIONS = ['dtype', 'device', 'copy', 'nonBlocking', 'memoryFormat'];
+
+let operator: Operator | undefined;
+
+function convert(tensor: Tensor, options: ToOptions): Tensor {
+  operator ??= new Operator('aten::to', 'dtype_layout');
+  const { dtype, device = tensor.device, nonBlocking = false, copy = false, memoryFormat } = options;
+  return operator.call([tensor, dtype, undefined, device, undefined, nonBlocking, copy, memoryFormat]) as Tensor;
+}
+
+/** What the first argument of `to()` asks for. */
+function target(value: unknown): ToOptions {
+  if (value instanceof Tensor) return { dtype: value.dtype, device: value.device };
+  if (typeof value === 'string') return isDType(value) ? { dtype: value } : { device: value };
+  if (value !== null && typeof value === 'object' && !Array.isArray(value)) return value;
+  throw new TorchBindError(
+    `to(): expected a dtype, a device, a tensor or options but received ${describe(value)}.`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}
+
+function to(this: Tensor, first: string | Tensor | ToOptions, ...rest: (DType | ToOptions | undefined)[]): Tensor {
+  const second = rest[0];
+  const dtype = typeof second === 'string' ? { dtype: second } : {};
+  const options = typeof second === 'string' ? rest[1] : second;
+  const merged: ToOptions = { ...(options as ToOptions | undefined), ...dtype, ...target(first) };
+  checkOptions(merged, OPTIONS, 'to()');
+  if (merged.dtype !== undefined) checkDType(merged.dtype, 'to()');
+  return convert(this, merged);
+}
+
+const cast = (dtype: DType) =>
+  function (this: Tensor): Tensor {
+    return convert(this, { dtype });
+  };
+
+export const conversions: TensorConversions & ThisType<Tensor> = {
+  to,
+  cpu() {
+    return convert(this, { device: 'cpu' });
+  },
+  cuda(index) {
+    return convert(this, { device: index === undefined ? 'cuda' : `cuda:${index}` });
+  },
+  float: cast('float32'),
+  double: cast('float64'),
+  half: cast('float16'),
+  bfloat16: cast('bfloat16'),
+  long: cast('int64'),
+  int: cast('int32'),
+  short: cast('int16'),
+  char: cast('int8'),
+  byte: cast('uint8'),
+  bool: cast('bool'),
+  cfloat: cast('complex64'),
+  cdouble: cast('complex128'),
+};

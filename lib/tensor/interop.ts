@@ -1,0 +1,132 @@
+import { checkOptions, TorchBindError } from '../errors';
+import { native } from '../native/native';
+import { unwrap } from './core';
+import type { NestedValues, Tensor } from './core';
+import { itemSize, typedArrayOf } from './dtype';
+import type { TypedArray } from './dtype';
+import type { Complex } from './schema-types';
+
+/** What `toTypedArray` takes. */
+export interface TypedArrayOptions {
+  /**
+   * false: the array lies over the tensor's own memory, and writing to one changes the other (PyTorch's `numpy()`).
+   * Default true: a copy.
+   */
+  copy?: boolean;
+}
+
+/** Values out of a tensor and into JavaScript. */
+export interface TensorInterop {
+  /** The value of a one-element tensor; int64 values that are no safe integers come as bigint. */
+  item(): number | bigint | boolean | Complex;
+  /** All values as nested arrays, row by row (PyTorch's `tolist`). */
+  tolist(): NestedValues;
+  /**
+   * All elements in row-major order. float16, bfloat16 and complex32 come as their bits in a Uint16Array, float8 in a
+   * Uint8Array, bool as 0 and 1 in a Uint8Array, int64 in a BigInt64Array, complex as (re, im) pairs.
+   *
+   * With `{ copy: false }` the array shares the tensor's memory and keeps it alive, also after `dispose()`; the memory can
+   * no longer be resized. It is for contiguous tensors on the CPU that require no gradient; autograd does not see what
+   * is written through the array.
+   *
+   * @throws {TorchBindError} `ERR_TORCHBIND_UNSUPPORTED` where the memory cannot be shared
+   */
+  toTypedArray(options?: TypedArrayOptions): TypedArray;
+}
+
+export const interop: TensorInterop & ThisType<Tensor> = {
+  item() {
+    const value = native().item(unwrap(this, 'item'));
+    return Array.isArray(value) ? { re: value[0], im: value[1] } : value;
+  },
+
+  tolist() {
+    return nest(this.shape, valuesOf(this));
+  },
+
+  toTypedArray(options = {}) {
+    checkOptions(options, ['copy'], 'toTypedArray()');
+    const handle = unwrap(this, 'toTypedArray');
+    return options.copy === false ? sharedArray(this) : typedArrayOf(this.dtype, native().toArrayBuffer(handle));
+  },
+};
+
+/** One ArrayBuffer for a storage, however often it is asked for: engines do not like two over the same memory. */
+const buffers = new Map<number, WeakRef<ArrayBuffer>>();
+const collected = new FinalizationRegistry<number>((id) => {
+  if (buffers.get(id)?.deref() === undefined) buffers.delete(id);
+});
+
+function sharedArray(tensor: Tensor): TypedArray {
+  refuseUnshareable(tensor);
+  const { id } = native().storageInfo(tensor.handle);
+  let buffer = buffers.get(id)?.deref();
+  if (buffer === undefined) {
+    buffer = native().shareStorage(tensor.handle);
+    if (buffer.byteLength > 0) {
+      buffers.set(id, new WeakRef(buffer));
+      collected.register(buffer, id);
+    }
+  }
+  const size = itemSize(tensor.dtype);
+  const offset = buffer.byteLength === 0 ? 0 : tensor.storageOffset() * size;
+  return typedArrayOf(tensor.dtype, buffer, offset, tensor.numel() * size);
+}
+
+function refuseUnshareable(tensor: Tensor): void {
+  const reason = tensor.requiresGrad
+    ? 'it requires a gradient; use detach() first'
+    : !tensor.device.startsWith('cpu')
+      ? `it is on ${tensor.device}; use cpu() first`
+      : tensor.layout !== 'strided'
+        ? `its layout is ${tensor.layout}; use toDense() first`
+        : !tensor.isContiguous()
+          ? 'it is not contiguous; use contiguous() first'
+          : tensor.isConj() || tensor.isNeg()
+            ? 'its values are conjugated or negated when they are read; use resolveConj() and resolveNeg() first'
+            : undefined;
+  if (reason === undefined) return;
+  throw new TorchBindError(
+    `toTypedArray({ copy: false }): the memory of this tensor cannot be shared: ${reason}.`,
+    'ERR_TORCHBIND_UNSUPPORTED',
+  );
+}
+
+/** Half precision, float8 and complex32 as types that JavaScript can read. */
+function widen(tensor: Tensor): Tensor {
+  const dtype = tensor.dtype;
+  if (dtype === 'float16' || dtype === 'bfloat16' || dtype.startsWith('float8')) return tensor.detach().to('float32');
+  if (dtype === 'complex32') return tensor.detach().to('complex64');
+  return tensor;
+}
+
+/** Values in row-major order as JavaScript's own types. */
+function valuesOf(tensor: Tensor): (number | bigint | boolean | Complex)[] {
+  const dtype = tensor.dtype;
+  const widened = widen(tensor);
+  const data = widened.toTypedArray() as ArrayLike<number | bigint>;
+  if (widened !== tensor) widened.dispose();
+  if (dtype === 'bool') return Array.from(data, (value) => value !== 0);
+  if (dtype.startsWith('complex')) {
+    return Array.from({ length: data.length / 2 }, (_, i) => ({
+      re: Number(data[2 * i]),
+      im: Number(data[2 * i + 1]),
+    }));
+  }
+  return Array.from(data, (value) => (typeof value === 'bigint' && isSafe(value) ? Number(value) : value));
+}
+
+function isSafe(value: bigint): boolean {
+  return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER;
+}
+
+function nest(shape: number[], values: (number | bigint | boolean | Complex)[]): NestedValues {
+  if (shape.length === 0) return values[0]!;
+  let rows: NestedValues[] = values;
+  for (let d = shape.length - 1; d > 0; d--) {
+    const size = shape[d]!;
+    const count = shape.slice(0, d).reduce((a, b) => a * b, 1);
+    rows = Array.from({ length: count }, (_, i) => rows.slice(i * size, (i + 1) * size));
+  }
+  return rows;
+}
