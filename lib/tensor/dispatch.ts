@@ -4,6 +4,7 @@ import { Tensor, wrap } from './core';
 import { bindArguments, isOptions, Operator } from './operator';
 import { isDType } from './dtype';
 import { isScalar } from './schema-types';
+import type { Scalar } from './schema-types';
 
 /** Overload names by operator: `aten::add` -> ['Tensor', 'Scalar', 'out', ...]. */
 let overloadNames: Map<string, string[]> | undefined;
@@ -51,6 +52,13 @@ class Plan {
   }
 }
 
+/** Operators of two tensors that take a number in place of the first, as PyTorch's functions do: `sub(1, x)`. */
+const NUMBER_FIRST = new Set(
+  'add sub subtract mul multiply div divide true_divide floor_divide fmod atan2 arctan2 eq ne lt le gt ge not_equal less less_equal greater greater_equal maximum minimum fmax fmin copysign hypot logaddexp logaddexp2 logical_and logical_or logical_xor'
+    .split(' ')
+    .map((name) => `aten::${name}`),
+);
+
 /** All overloads of one operator, and the choice among them by the arguments. */
 export class OverloadSet {
   private operators: Operator[] | undefined;
@@ -60,7 +68,11 @@ export class OverloadSet {
   private readonly ofOne: (Operator | undefined)[] = new Array<Operator | undefined>(16).fill(undefined);
   private readonly ofTwo: (Operator | undefined)[] = new Array<Operator | undefined>(256).fill(undefined);
 
-  constructor(readonly name: string) {}
+  private readonly takesNumberFirst: boolean;
+
+  constructor(readonly name: string) {
+    this.takesNumberFirst = NUMBER_FIRST.has(name);
+  }
 
   get overloads(): Operator[] {
     if (this.operators === undefined) {
@@ -84,8 +96,19 @@ export class OverloadSet {
   }
 
   call(args: readonly unknown[]): unknown {
+    if (this.takesNumberFirst && isScalar(args[0]) && args[1] instanceof Tensor) return this.callNumberFirst(args);
     const last = args[args.length - 1];
     return isOptions(last) ? this.callWithOptions(args, last) : this.callPositional(args);
+  }
+
+  /** `sub(1, x)`, with the number as a tensor that is promoted as a number. */
+  private callNumberFirst([first, ...rest]: readonly unknown[]): unknown {
+    const number = wrap(native().wrappedNumber(first as Scalar));
+    try {
+      return this.call([number, ...rest]);
+    } finally {
+      number.dispose();
+    }
   }
 
   private callPositional(args: readonly unknown[]): unknown {
@@ -116,8 +139,6 @@ export class OverloadSet {
       const bound = bindArguments(operator, args);
       if (bound !== undefined) return [operator, bound];
     }
-    const withTensor = numberFirst(this.name, args);
-    if (withTensor !== undefined) return this.choose(withTensor);
     this.mismatch(args);
   }
 
@@ -157,20 +178,6 @@ export class OverloadSet {
       'ERR_TORCHBIND_UNKNOWN_OPERATOR',
     );
   }
-}
-
-/** Operators of two tensors that take a number in place of the first, as PyTorch's functions do: `sub(1, x)`. */
-const NUMBER_FIRST = new Set(
-  'add sub subtract mul multiply div divide true_divide floor_divide remainder fmod pow atan2 arctan2 eq ne lt le gt ge not_equal less less_equal greater greater_equal maximum minimum fmax fmin copysign hypot logaddexp logaddexp2 xlogy bitwise_and bitwise_or bitwise_xor logical_and logical_or logical_xor'
-    .split(' ')
-    .map((name) => `aten::${name}`),
-);
-
-/** `sub(1, x)` with the number as a tensor that is promoted as a number; undefined where that is not the case. */
-function numberFirst(name: string, args: readonly unknown[]): unknown[] | undefined {
-  const [first, second, ...rest] = args;
-  if (!NUMBER_FIRST.has(name) || !isScalar(first) || !(second instanceof Tensor)) return undefined;
-  return [wrap(native().wrappedNumber(first)), second, ...rest];
 }
 
 function describeArgument(value: unknown): string {
