@@ -100,8 +100,8 @@ class FileWork : public Napi::AsyncWorker {
 
 class ReadBytes final : public FileWork {
  public:
-  ReadBytes(Napi::Env env, int fd, size_t offset, at::Tensor target)
-      : FileWork(env), fd_(fd), offset_(offset), target_(std::move(target)) {}
+  ReadBytes(Napi::Env env, int fd, size_t offset, at::Tensor target, bool checksum)
+      : FileWork(env), fd_(fd), offset_(offset), target_(std::move(target)), checksum_(checksum) {}
 
  private:
   void run() override {
@@ -110,7 +110,7 @@ class ReadBytes final : public FileWork {
     for (size_t done = 0; done < size; done += kChunk) {
       const size_t part = std::min(kChunk, size - done);
       read_fully(fd_, data + done, part, offset_ + done);
-      crc_.update(data + done, part);
+      if (checksum_) crc_.update(data + done, part);
     }
   }
 
@@ -124,24 +124,31 @@ class ReadBytes final : public FileWork {
   int fd_;
   size_t offset_;
   at::Tensor target_;
+  bool checksum_;
   Crc32 crc_;
 };
 
 class WriteStorage final : public FileWork {
  public:
-  WriteStorage(Napi::Env env, int fd, size_t position, at::Tensor source, size_t offset, size_t nbytes)
+  WriteStorage(Napi::Env env, int fd, size_t position, at::Tensor source, size_t offset, size_t nbytes,
+               bool checksum)
       : FileWork(env),
         fd_(fd),
         position_(position),
         source_(std::move(source)),
         offset_(offset),
-        nbytes_(nbytes) {}
+        nbytes_(nbytes),
+        checksum_(checksum) {}
 
  private:
   void run() override {
     const at::Tensor bytes = source_.device().is_cpu() ? source_ : copy_from_device();
     const char* data =
         static_cast<const char*>(bytes.storage().data()) + (bytes.is_same(source_) ? offset_ : 0);
+    if (!checksum_) {
+      write_fully(fd_, data, nbytes_, position_);
+      return;
+    }
     // From a copy, so that the checksum is of the bytes that are written even if the tensor changes
     // meanwhile.
     std::vector<char> chunk(std::min(kChunk, nbytes_));
@@ -169,6 +176,7 @@ class WriteStorage final : public FileWork {
   at::Tensor source_;
   size_t offset_;
   size_t nbytes_;
+  bool checksum_;
   Crc32 crc_;
 };
 
@@ -198,6 +206,11 @@ void check_range(int fd, size_t offset, size_t nbytes) {
   }
 }
 
+// Checksums are computed unless `false` is given.
+bool wants_checksum(const Napi::Value& value) {
+  return !value.IsBoolean() || value.As<Napi::Boolean>().Value();
+}
+
 Napi::Value map_file(const Napi::CallbackInfo& info) {
   const int fd = to_fd(info[0]);
   const size_t nbytes = to_size(info[1], "nbytes");
@@ -218,7 +231,7 @@ Napi::Value read_bytes(const Napi::CallbackInfo& info) {
   const size_t nbytes = to_size(info[2], "nbytes");
   check_range(fd, offset, nbytes);  // before anything of that size is allocated
   at::Tensor target = at::empty({static_cast<int64_t>(nbytes)}, at::kByte);
-  return (new ReadBytes(info.Env(), fd, offset, std::move(target)))->start();
+  return (new ReadBytes(info.Env(), fd, offset, std::move(target), wants_checksum(info[3])))->start();
 }
 
 Napi::Value write_storage(const Napi::CallbackInfo& info) {
@@ -232,7 +245,8 @@ Napi::Value write_storage(const Napi::CallbackInfo& info) {
     invalid("Bytes " + std::to_string(offset) + " + " + std::to_string(nbytes) +
             " are outside a storage of " + std::to_string(available) + " bytes.");
   }
-  return (new WriteStorage(info.Env(), fd, position, tensor, offset, nbytes))->start();
+  return (new WriteStorage(info.Env(), fd, position, tensor, offset, nbytes, wants_checksum(info[5])))
+      ->start();
 }
 
 }  // namespace

@@ -127,13 +127,24 @@ export interface Binding {
   mapFile(fd: number, nbytes: number): Handle;
   /** A uint8 tensor with a storage of its own over bytes [offset, offset + nbytes) of another; nothing is copied. */
   sliceBytes(handle: Handle, offset: number, nbytes: number): Handle;
-  /** Reads file bytes into a new uint8 CPU tensor, off the main thread; the CRC-32 is that of the bytes. */
-  readBytes(fd: number, offset: number, nbytes: number): Promise<ReadResult>;
+  /**
+   * Reads file bytes into a new uint8 CPU tensor, off the main thread; the CRC-32 is that of the bytes, or that of no
+   * bytes where `checksum` is false (default true).
+   */
+  readBytes(fd: number, offset: number, nbytes: number, checksum?: boolean): Promise<ReadResult>;
   /**
    * Writes bytes [offset, offset + nbytes) of the tensor's *storage* at `position` of the file, off the main thread.
-   * Returns their CRC-32. Device memory is copied to the CPU first.
+   * Returns their CRC-32, or that of no bytes where `checksum` is false (default true). Device memory is copied to the
+   * CPU first.
    */
-  writeStorage(fd: number, position: number, handle: Handle, offset: number, nbytes: number): Promise<number>;
+  writeStorage(
+    fd: number,
+    position: number,
+    handle: Handle,
+    offset: number,
+    nbytes: number,
+    checksum?: boolean,
+  ): Promise<number>;
   /** A tensor of any dtype, strides and offset (in elements) over the storage of `handle`. Bounds are checked. */
   viewStorage(handle: Handle, dtype: number, storageOffset: number, shape: number[], strides: number[]): Handle;
   /** Bytes an element takes. */
