@@ -51,6 +51,8 @@ export type * from './tensor/generated/tuples';
 // Files
 export { load, save } from './formats/pt';
 export type { LoadOptions, SaveOptions, SaveProgress } from './formats/pt';
+export { loadSafetensors, NamedTensors, saveSafetensors } from './formats/safetensors';
+export type { LoadSafetensorsOptions, SaveSafetensorsOptions } from './formats/safetensors';
 export { CheckpointCode, CheckpointError } from './formats/errors';
 export { ByteArray, Counter, Device, DTypeValue, Float, OrderedDict, Size, Tuple } from './pickle/types';
 

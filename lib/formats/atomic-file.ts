@@ -3,6 +3,14 @@ import { type FileHandle, open, realpath, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { TorchBindError } from '../errors';
 
+/** A file whose new content is on the disk, under another name beside it. */
+export interface StagedFile {
+  /** Moves the content to its place, at once. The directory must be synced afterwards. */
+  commit(): Promise<void>;
+  /** Removes what `commit` did not move. */
+  discard(): Promise<void>;
+}
+
 /**
  * Writes a file so that at every moment, crash included, the path holds the old content or the new one and never a
  * part: into a temporary file in the same directory, synced, then renamed, and the directory synced.
@@ -10,21 +18,31 @@ import { TorchBindError } from '../errors';
  * @throws what `body` throws, or TorchBindError ERR_TORCHBIND_SAVE; the old content is then untouched
  */
 export async function writeFileAtomically(target: string, body: (file: FileHandle) => Promise<void>): Promise<void> {
+  const staged = await stageFile(target, body);
+  try {
+    await staged.commit();
+    await syncDirectoryOf(target);
+  } finally {
+    await staged.discard();
+  }
+}
+
+/** Writes and syncs the new content of `target`, without moving it there yet. */
+export async function stageFile(target: string, body: (file: FileHandle) => Promise<void>): Promise<StagedFile> {
   // Through a symbolic link the file itself is replaced, not the link.
   const file = await realpath(target).catch(() => path.resolve(target));
-  const directory = path.dirname(file);
-  const temporary = path.join(
-    directory,
-    `.${path.basename(file)}.${process.pid}-${randomBytes(6).toString('hex')}.tmp`,
-  );
+  const unique = `${process.pid}-${randomBytes(6).toString('hex')}`;
+  const temporary = path.join(path.dirname(file), `.${path.basename(file)}.${unique}.tmp`);
   try {
     await writeAndClose(await open(temporary, 'wx'), body);
-    await rename(temporary, file);
-    await syncDirectory(directory);
   } catch (error) {
     await rm(temporary, { force: true });
     throw asFailure(target, error);
   }
+  return {
+    commit: () => rename(temporary, file).catch((error: unknown) => Promise.reject(asFailure(target, error))),
+    discard: () => rm(temporary, { force: true }),
+  };
 }
 
 async function writeAndClose(handle: FileHandle, body: (file: FileHandle) => Promise<void>): Promise<void> {
@@ -39,14 +57,19 @@ async function writeAndClose(handle: FileHandle, body: (file: FileHandle) => Pro
   await handle.close();
 }
 
-async function syncDirectory(directory: string): Promise<void> {
+/** Makes renames and removals beside `target` durable. */
+export async function syncDirectoryOf(target: string): Promise<void> {
   // Windows cannot open directories, and makes renames durable by itself.
   if (process.platform === 'win32') return;
-  const handle = await open(directory, 'r');
   try {
-    await handle.sync();
-  } finally {
-    await handle.close();
+    const handle = await open(path.dirname(await realpath(target)), 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw asFailure(target, error);
   }
 }
 
