@@ -75,8 +75,16 @@ export type { GenerateOptions, GenerateTokensOptions } from './models/generate';
 // Text and training
 export { CharTokenizer, Gpt2Tokenizer, tokenizerForText, tokenizerFromJson } from './tokenizers';
 export type { Tokenizer, TokenizerJson } from './tokenizers';
-export { RandomWindows, TokenStream } from './data';
-export type { Batch, RandomWindowsOptions, Tokens, TokenStreamOptions } from './data';
+export { EpochWindows, RandomWindows, TokenStream } from './data';
+export type {
+  Batch,
+  BatchSource,
+  EpochPosition,
+  EpochWindowsOptions,
+  RandomWindowsOptions,
+  Tokens,
+  TokenStreamOptions,
+} from './data';
 export type { EvalEvent, FitOptions, FitResult, SaveEvent, StepEvent } from './train';
 
 // Checkpoints

@@ -1,14 +1,9 @@
-import { checkOptions, describe, TorchBindError } from '../errors';
-import { fromTypedArray, randint } from '../tensor/creation';
+import { checkOptions } from '../errors';
+import { randint } from '../tensor/creation';
 import { type Generator, getRngState, setRngState } from '../tensor/random';
 import type { Tensor } from '../tensor/tensor';
+import { type Batch, type BatchSource, checkWindows, windowsAt } from './batch';
 import type { Tokens } from './token-stream';
-
-/** Inputs and targets of one step: `y` is `x` one token later. Both (B, T) int64. */
-export interface Batch {
-  x: Tensor;
-  y: Tensor;
-}
 
 export interface RandomWindowsOptions {
   /** B, windows a batch. */
@@ -27,7 +22,7 @@ export interface RandomWindowsOptions {
  * The places are those of `torch.randint(len(tokens) - block_size, (batch_size,), generator=generator)`: the same
  * generator state gives the same batches as in Python.
  */
-export class RandomWindows {
+export class RandomWindows implements BatchSource {
   private readonly options: RandomWindowsOptions;
 
   constructor(
@@ -35,15 +30,7 @@ export class RandomWindows {
     options: RandomWindowsOptions,
   ) {
     checkOptions(options, ['batchSize', 'blockSize', 'generator', 'device'], 'RandomWindows');
-    checkPositiveInteger(options.batchSize, 'batchSize');
-    checkPositiveInteger(options.blockSize, 'blockSize');
-    if (tokens.length <= options.blockSize) {
-      throw new TorchBindError(
-        `RandomWindows: windows of ${options.blockSize} tokens and their targets need at least ${options.blockSize + 1} ` +
-          `tokens, but there are ${tokens.length}. Give more text, or a model with a smaller blockSize.`,
-        'ERR_TORCHBIND_INVALID_ARGUMENT',
-      );
-    }
+    checkWindows('RandomWindows', tokens, options);
     this.options = options;
   }
 
@@ -51,15 +38,9 @@ export class RandomWindows {
   next(): Batch {
     const { batchSize, blockSize, generator, device } = this.options;
     const starts = randint(this.tokens.length - blockSize, [batchSize], { generator }); // (B)
-    const x = new Int32Array(batchSize * blockSize);
-    const y = new Int32Array(batchSize * blockSize);
-    (starts.toTypedArray() as BigInt64Array).forEach((value, row) => {
-      const start = Number(value);
-      x.set(this.tokens.subarray(start, start + blockSize), row * blockSize);
-      y.set(this.tokens.subarray(start + 1, start + 1 + blockSize), row * blockSize);
-    });
+    const places = Array.from(starts.toTypedArray() as BigInt64Array, Number);
     starts.dispose();
-    return { x: this.batch(x, device), y: this.batch(y, device) };
+    return windowsAt(this.tokens, places, blockSize, device);
   }
 
   /** Where the sequence of batches stands: the generator's state, a uint8 tensor. */
@@ -72,17 +53,4 @@ export class RandomWindows {
     if (this.options.generator === undefined) setRngState(state);
     else this.options.generator.setState(state);
   }
-
-  private batch(ids: Int32Array, device = 'cpu'): Tensor {
-    const { batchSize, blockSize } = this.options;
-    return fromTypedArray(ids, [batchSize, blockSize]).to({ dtype: 'int64', device }); // (B, T)
-  }
-}
-
-function checkPositiveInteger(value: unknown, name: string): void {
-  if (Number.isSafeInteger(value) && (value as number) > 0) return;
-  throw new TorchBindError(
-    `RandomWindows: ${name} must be a positive integer, got ${describe(value)}`,
-    'ERR_TORCHBIND_INVALID_ARGUMENT',
-  );
 }

@@ -7,3 +7,6 @@ export { clipGradNorm_ } from './clip';
 export type { ClipGradNormOptions } from './clip';
 export { SGD } from './sgd';
 export type { SGDGroup, SGDGroupOptions, SGDOptions } from './sgd';
+export { decayGroups } from './decay-groups';
+export * as schedulers from './schedulers';
+export type { DecayOptions, Schedule, WarmupOptions } from './schedulers';

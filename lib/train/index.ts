@@ -1,2 +1,6 @@
-export type { EvalEvent, FitOptions, SaveEvent, StepEvent } from './options';
-export { fit, type FitResult, type SaveBundle } from './trainer';
+export type * from './events';
+export type { GuardOptions } from './guard';
+export type { Bundles, Snapshot } from './io';
+export type { FitOptions } from './options';
+export { readRun, type RunState, saveRun } from './run-state';
+export { type FitResult, train } from './trainer';

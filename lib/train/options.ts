@@ -2,60 +2,81 @@ import { checkOptions, describe, TorchBindError } from '../errors';
 import { TokenStream } from '../data';
 import type { GPTModel } from '../models/gpt';
 import type { AdamW, SGD } from '../optim';
-
-/** After an update. */
-export interface StepEvent {
-  /** Updates made so far, those before this call included. */
-  step: number;
-  /** Mean cross-entropy of the batch, in nats, before the update. */
-  loss: number;
-  tokensPerSecond: number;
-}
-
-/** After an evaluation. */
-export interface EvalEvent {
-  step: number;
-  /** Mean cross-entropy of batches of the training part, in nats. */
-  trainLoss: number;
-  /** The same of the validation part; null where that part is shorter than one window. */
-  valLoss: number | null;
-}
-
-/** After a save. */
-export interface SaveEvent {
-  step: number;
-  directory: string;
-}
+import { constant, cosine, linear, type Schedule } from '../optim/schedulers';
+import type { KeepOptions } from '../checkpoint/retention';
+import type { EvalEvent, SaveEvent, StepEvent } from './events';
+import { type GuardOptions, checkGuard } from './guard';
+import type { DataOrder } from './run-data';
 
 export interface FitOptions {
   /** What to train on; the model's tokenizer turns it into tokens, of which the last tenth is kept for validation. */
   text?: string;
   /** Tokens to train on, instead of a text. */
   data?: TokenStream;
+  /** `random` windows (default), or `epochs` in which every window comes once. */
+  dataOrder?: DataOrder;
   /** Updates that this call makes. Default 1000. */
   maxSteps?: number;
   /** Windows a batch. Default: the batchSize of the model's config. */
   batchSize?: number;
-  /** Sets the learning rate of all groups of the optimizer. Default 3e-4 for a new optimizer, else what it has. */
+  /** Batches whose gradients are averaged for one update. Default 1. */
+  gradAccumulation?: number;
+  /** Learning rate of all groups of the optimizer. Default 3e-4 for a new optimizer, else what it has. */
   learningRate?: number;
+  /**
+   * What counts where a run goes on: `keep` the saved rate and schedule, whatever `learningRate` says; `restart` the
+   * schedule at this step, with `learningRate` if it is given; or a rate. Default: `learningRate` if given, else `keep`.
+   */
+  resumeLearningRate?: 'keep' | 'restart' | number;
+  /** How the rate changes from update to update: a name, or a function such as those of `optim.schedulers`. Default `constant`. */
+  schedule?: 'constant' | 'linear' | 'cosine' | Schedule;
+  /** Updates over which the rate rises. Default 0. */
+  warmupSteps?: number;
+  /** Updates after which `linear` and `cosine` have fallen to `minLearningRate`. Default: to the end of this call. */
+  decaySteps?: number;
+  /** Rate that `linear` and `cosine` fall to. Default 0. */
+  minLearningRate?: number;
   /** Default: the one of the model's last `fit` or of the bundle that it resumes, else a new AdamW. */
   optimizer?: AdamW | SGD;
+  /** Of a new AdamW: weight decay of matrices and embeddings; biases and norms have none. Default: 0.01 for all. */
+  weightDecay?: number;
+  /** Of a new AdamW. Default [0.9, 0.999]. */
+  betas?: readonly [number, number];
   /** Scale gradients so that their norm is at most this. Default: no clipping. */
   gradClip?: number;
-  /** Evaluate before every so many updates, and at the end; 0 never. Default 100. */
+  /** Evaluate at every step that is a multiple of this, at the start and at the end; 0 never. Default 100. */
   evalInterval?: number;
   /** Batches of each part that an evaluation takes: the same ones each time. Default 20. */
   evalSteps?: number;
-  /** Seeds the default generators (dropout) and the places of windows. Default: drawn from the default generator. */
+  /** Stop after so many evaluations in a row without a lower validation loss. Default: never. */
+  patience?: number;
+  /** What to do when the loss is no number or leaps. Default: an error where it is no number. */
+  guard?: GuardOptions;
+  /**
+   * Seeds the default generators (dropout) and the order of windows. A run that goes on with the seed that it began
+   * with, or with none given, goes on with its random numbers too; another seed begins anew. Default: drawn from the
+   * default generator.
+   */
   seed?: number;
-  /** Stops at the end of a step; the result says `stopped: 'aborted'`. */
+  /** Stops at the end of an update; the result says `stopped: 'aborted'`. */
   signal?: AbortSignal;
+  /**
+   * Take SIGINT, SIGTERM and SIGUSR1 while training: each saves at the end of the update where there is a
+   * checkpointDir; the first two then stop, and a second one ends the process at once. Default false.
+   */
+  handleSignals?: boolean;
   /** Updates that the optimizer made before: numbering goes on from there. */
   startStep?: number;
   /** Where to save a bundle at the end, stopped early or not. */
   checkpointDir?: string;
-  /** Save there after every so many updates as well. */
+  /** Save there at every step that is a multiple of this as well. */
   saveEvery?: number;
+  /** Which bundles to keep there under `steps/`. Default: the newest and the one before. */
+  keep?: KeepOptions;
+  /** Go on training while a copy of the weights is written. Default true. */
+  saveInBackground?: boolean;
+  /** Whether a save that fails ends training (`stop`, the default) or is only reported (`continue`). */
+  onSaveError?: 'stop' | 'continue';
   /** Show progress on stderr: a bar on a terminal, else a line for each evaluation. Default false. */
   progressBar?: boolean;
   onStep?: (event: StepEvent) => void;
@@ -64,15 +85,18 @@ export interface FitOptions {
 }
 
 const optionNames = [
-  'text data maxSteps batchSize learningRate optimizer gradClip evalInterval evalSteps seed signal',
-  'startStep checkpointDir saveEvery progressBar onStep onEval onSave',
+  'text data dataOrder maxSteps batchSize gradAccumulation learningRate resumeLearningRate schedule warmupSteps',
+  'decaySteps minLearningRate optimizer weightDecay betas gradClip evalInterval evalSteps patience guard seed signal',
+  'handleSignals startStep checkpointDir saveEvery keep saveInBackground onSaveError progressBar onStep onEval onSave',
 ].flatMap((names) => names.split(' '));
 
 /** Options with the defaults filled in. */
-export type Settings = Omit<FitOptions, 'text' | 'data'> & {
+export type Settings = Omit<FitOptions, 'text' | 'data' | 'schedule'> & {
   data: TokenStream;
+  dataOrder: DataOrder;
   maxSteps: number;
   batchSize: number;
+  gradAccumulation: number;
   evalInterval: number;
   evalSteps: number;
   startStep: number;
@@ -81,25 +105,57 @@ export type Settings = Omit<FitOptions, 'text' | 'data'> & {
 /** @throws ERR_TORCHBIND_UNKNOWN_OPTION, ERR_TORCHBIND_INVALID_ARGUMENT */
 export function completeOptions(model: GPTModel, options: FitOptions): Settings {
   checkOptions(options, optionNames, 'fit');
+  const { schedule: _, ...rest } = options;
   const settings = {
-    ...options,
+    ...rest,
     data: dataOf(model, options),
+    dataOrder: options.dataOrder ?? 'random',
     maxSteps: options.maxSteps ?? 1000,
     batchSize: options.batchSize ?? model.config.batchSize,
+    gradAccumulation: options.gradAccumulation ?? 1,
     evalInterval: options.evalInterval ?? 100,
     evalSteps: options.evalSteps ?? 20,
     startStep: options.startStep ?? 0,
   };
   for (const name of ['maxSteps', 'evalInterval', 'startStep'] as const) checkCount(name, settings[name], 0);
-  for (const name of ['batchSize', 'evalSteps'] as const) checkCount(name, settings[name], 1);
-  const { saveEvery, learningRate, gradClip, checkpointDir } = options;
+  for (const name of ['batchSize', 'evalSteps', 'gradAccumulation'] as const) checkCount(name, settings[name], 1);
+  checkOneOf('dataOrder', settings.dataOrder, ['random', 'epochs']);
+  checkRates(options);
+  checkSaves(options);
+  if (options.patience !== undefined) checkCount('patience', options.patience, 1);
+  if (options.guard !== undefined) checkGuard(options.guard, options.checkpointDir);
+  return settings;
+}
+
+function checkRates({ learningRate, minLearningRate, resumeLearningRate, gradClip, weightDecay }: FitOptions): void {
+  for (const [name, value] of Object.entries({ learningRate, minLearningRate, weightDecay })) {
+    if (value !== undefined) check(value >= 0, name, value, 'a number of at least 0');
+  }
+  if (gradClip !== undefined) check(gradClip > 0, 'gradClip', gradClip, 'a number above 0');
+  if (resumeLearningRate === undefined || Number(resumeLearningRate) >= 0) return;
+  checkOneOf('resumeLearningRate', resumeLearningRate, ['keep', 'restart'], ', or a number of at least 0');
+}
+
+function checkSaves({ saveEvery, checkpointDir, onSaveError }: FitOptions): void {
   if (saveEvery !== undefined) {
     checkCount('saveEvery', saveEvery, 1);
     if (checkpointDir === undefined) throw invalid('saveEvery needs checkpointDir, the directory to save to');
   }
-  if (learningRate !== undefined) check(learningRate >= 0, 'learningRate', learningRate, 'a number of at least 0');
-  if (gradClip !== undefined) check(gradClip > 0, 'gradClip', gradClip, 'a number above 0');
-  return settings;
+  if (onSaveError !== undefined) checkOneOf('onSaveError', onSaveError, ['stop', 'continue']);
+}
+
+/** Factor of the learning rate by updates since the schedule began. */
+export function scheduleOf(options: FitOptions, learningRate: number): Schedule {
+  const { schedule = 'constant', warmupSteps = 0, maxSteps = 1000, minLearningRate = 0 } = options;
+  if (typeof schedule === 'function') return schedule;
+  checkOneOf('schedule', schedule, ['constant', 'linear', 'cosine'], ', or a function of the step');
+  checkCount('warmupSteps', warmupSteps, 0);
+  if (schedule === 'constant') return constant({ warmup: warmupSteps });
+  const steps = options.decaySteps ?? maxSteps;
+  checkCount('decaySteps', steps, 1);
+  if (steps <= warmupSteps) throw invalid(`decaySteps must be above warmupSteps (${warmupSteps}), got ${steps}`);
+  const min = learningRate === 0 ? 0 : Math.min(1, minLearningRate / learningRate);
+  return (schedule === 'linear' ? linear : cosine)({ warmup: warmupSteps, steps, min });
 }
 
 function dataOf(model: GPTModel, { text, data }: FitOptions): TokenStream {
@@ -130,6 +186,10 @@ function tokenizerOf({ tokenizer }: GPTModel): NonNullable<GPTModel['tokenizer']
 
 function checkCount(name: string, value: unknown, least: number): void {
   check(Number.isSafeInteger(value) && (value as number) >= least, name, value, `an integer of at least ${least}`);
+}
+
+function checkOneOf(name: string, value: unknown, allowed: readonly string[], more = ''): void {
+  check(allowed.includes(value as string), name, value, `one of '${allowed.join("', '")}'${more}`);
 }
 
 function check(valid: boolean, name: string, value: unknown, expected: string): void {

@@ -1,166 +1,331 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { TorchBindError } from '../errors';
-import { RandomWindows } from '../data';
 import type { GPTModel } from '../models/gpt';
 import { rememberModes } from '../models/mode';
-import { AdamW, clipGradNorm_, type SGD } from '../optim';
+import { AdamW, decayGroups, type SGD } from '../optim';
+import { applySchedule, baseLearningRate, type Schedule, setBaseLearningRate } from '../optim/schedulers';
 import { randint } from '../tensor/creation';
-import { Generator, manualSeed } from '../tensor/random';
+import { manualSeed } from '../tensor/random';
 import { tidy } from '../tensor/scope';
+import { BackgroundSaves } from './background-save';
 import { evaluate } from './evaluate';
-import { completeOptions, type FitOptions, type Settings, type StepEvent } from './options';
+import type { EvalEvent, TrainEvent } from './events';
+import { LossGuard } from './guard';
+import type { Bundles } from './io';
+import { completeOptions, type FitOptions, scheduleOf, type Settings } from './options';
 import { noProgress, type Progress, showProgress } from './progress';
+import { getRandomStates, isPositionOf, makeRunData, type RunData, setRandomStates } from './run-data';
+import type { RunState } from './run-state';
+import { listenForSignals, noSignals, type TrainingSignals } from './signals';
+import { update } from './update';
 
 /** What `fit` gives. */
 export interface FitResult {
   /** Updates made, those before this call included: what a resumed run starts with. */
   step: number;
-  /** The loss of each batch of this call, in nats. */
+  /** The loss of each update of this call, in nats. */
   losses: number[];
   /** Losses of the last evaluation; null where there was none, or no validation part that holds a window. */
   trainLoss: number | null;
   valLoss: number | null;
-  /** `done` after maxSteps updates, `aborted` by the signal before. */
-  stopped: 'done' | 'aborted';
+  /** The lowest validation loss of the whole run, and its step. */
+  best: { valLoss: number; step: number } | null;
+  /** `done` after maxSteps updates; `patience` after evaluations without gain; `aborted` by the signal option; or the name of a signal. */
+  stopped: 'done' | 'patience' | 'aborted' | 'SIGINT' | 'SIGTERM';
   /** Holds the moments that further training needs. */
   optimizer: AdamW | SGD;
+  /** @internal Where the run stands. */
+  run: RunState;
 }
-
-/** Writes a bundle of the model as it is after `step` updates. */
-export type SaveBundle = (directory: string, step: number, optimizer: AdamW | SGD) => Promise<void>;
 
 const training = new WeakSet<GPTModel>();
 
 /**
- * Trains a model on random windows of a text.
+ * Trains a model, and gives each event as it happens; the generator's return value is the result. Leaving the loop ends
+ * training after the update.
  *
- * Between steps the event loop turns, so that servers answer and signals arrive. A stop leaves model and optimizer as
- * they were after the last whole step, and the model in the mode that it was in before.
+ * Between updates the event loop turns, so that servers answer and signals arrive. A stop leaves model and optimizer as
+ * they were after the last whole update, and the model in the mode that it was in before.
  *
+ * @param before where the run stands that goes on; undefined begins anew
  * @throws ERR_TORCHBIND_NONFINITE_LOSS where the loss is no number; the update with it is not made
  */
-export async function fit(model: GPTModel, options: FitOptions, save: SaveBundle): Promise<FitResult> {
+export async function* train(
+  model: GPTModel,
+  options: FitOptions,
+  bundles: Bundles,
+  before: RunState | undefined,
+): AsyncGenerator<TrainEvent, FitResult> {
   const settings = completeOptions(model, options);
   if (training.has(model)) {
     throw new TorchBindError('fit: the model is already being trained. Await the first fit().', 'ERR_TORCHBIND_BUSY');
   }
-  const trainer = new Trainer(model, settings, save);
-  const restoreModes = rememberModes(model.modules());
   training.add(model);
+  const restoreModes = rememberModes(model.modules());
+  const { checkpointDir } = settings;
+  let trainer: Trainer | undefined;
+  let unlock: (() => Promise<void>) | undefined;
   try {
-    return await trainer.run();
+    if (checkpointDir !== undefined) unlock = await bundles.lock(checkpointDir);
+    trainer = new Trainer(model, settings, options, bundles, before);
+    return yield* trainer.run();
   } finally {
+    await trainer?.close();
+    await unlock?.();
     training.delete(model);
     model.zeroGrad();
     restoreModes();
-    trainer.progress.stop();
   }
 }
 
 class Trainer {
-  readonly progress: Progress;
   private readonly optimizer: AdamW | SGD;
-  private readonly windows: RandomWindows;
-  private readonly seed: number;
+  private readonly schedule: Schedule;
+  private readonly data: RunData;
+  private readonly progress: Progress;
+  private readonly signals: TrainingSignals;
+  private readonly guard: LossGuard;
+  private readonly saves = new BackgroundSaves();
   private readonly losses: number[] = [];
-  private lastEvaluation: { step: number; trainLoss: number; valLoss: number | null } | undefined;
+  private readonly missing: string[] = [];
+  private run_: Omit<RunState, 'data' | 'random' | 'scaler'>;
+  private lastEvaluation: EvalEvent | undefined;
+  private savedStep: number | undefined;
+  private rollbacks = 0;
+  /** Updates made, those before this call included. */
+  private step: number;
 
   constructor(
     private readonly model: GPTModel,
     private readonly settings: Settings,
-    private readonly saveBundle: SaveBundle,
+    options: FitOptions,
+    private readonly bundles: Bundles,
+    before: RunState | undefined,
   ) {
-    const { data, batchSize, seed, startStep, maxSteps } = settings;
-    if (seed !== undefined) manualSeed(seed);
-    this.seed = seed ?? drawSeed();
-    const generator = new Generator().manualSeed(this.seed);
-    const { blockSize } = model.config;
-    this.windows = new RandomWindows(data.train, { batchSize, blockSize, generator, device: model.device });
+    const { startStep, maxSteps } = settings;
+    this.step = startStep;
+    const continued = before !== undefined && (settings.seed === undefined || settings.seed === before.seed);
+    const seed = continued ? before.seed : (settings.seed ?? drawSeed());
+    this.run_ = before ?? { seed, scheduleStart: 0, tokensSeen: 0, best: null, evaluationsSinceBest: 0 };
+    this.run_ = { ...this.run_, seed };
+    this.data = makeRunData(settings.data.train, settings.dataOrder, this.dataOptions(seed));
+    if (continued) this.goOn(before);
+    else if (settings.seed !== undefined) manualSeed(settings.seed);
+    if (before === undefined && startStep > 0) this.missing.push('random numbers', 'position in the data');
     this.optimizer = makeOptimizer(model, settings);
+    this.setRates(before !== undefined || startStep > 0);
+    this.schedule = scheduleOf(options, baseLearningRate(this.optimizer.paramGroups[0]!));
+    this.guard = new LossGuard(settings.guard?.spikeFactor);
+    this.signals = settings.handleSignals === true ? listenForSignals() : noSignals;
     this.progress = settings.progressBar === true ? showProgress(startStep, maxSteps) : noProgress;
   }
 
-  /** Updates made. */
-  private get step(): number {
-    return this.settings.startStep + this.losses.length;
+  private dataOptions(seed: number): Parameters<typeof makeRunData>[2] {
+    return { batchSize: this.settings.batchSize, blockSize: this.model.config.blockSize, seed, device: this.model.device };
   }
 
-  async run(): Promise<FitResult> {
-    const { maxSteps, evalInterval, saveEvery, checkpointDir, signal } = this.settings;
+  private goOn(before: RunState): void {
+    setRandomStates(before.random, this.model.device);
+    if (isPositionOf(this.data, before.data)) this.data.setPosition(before.data);
+    else this.missing.push('position in the data, which is not the data of the run before');
+  }
+
+  private setRates(isResumed: boolean): void {
+    const { learningRate, resumeLearningRate: rule } = this.settings;
+    const rate = isResumed && rule !== undefined ? (rule === 'restart' ? learningRate : rule) : learningRate;
+    if (isResumed && rule === 'restart') this.run_.scheduleStart = this.step;
+    if (typeof rate !== 'number') return;
+    for (const group of this.optimizer.paramGroups) setBaseLearningRate(group, rate);
+  }
+
+  async *run(): AsyncGenerator<TrainEvent, FitResult> {
+    const { startStep, maxSteps, saveEvery, checkpointDir } = this.settings;
+    const end = startStep + maxSteps;
     this.model.train();
-    while (this.losses.length < maxSteps && signal?.aborted !== true) {
-      if (evalInterval > 0 && this.losses.length % evalInterval === 0) await this.evaluate();
-      this.update();
-      if (saveEvery !== undefined && this.losses.length % saveEvery === 0) await this.save();
+    if (startStep > 0) yield { type: 'resume', step: startStep, missing: this.missing };
+    if (this.isDue(this.settings.evalInterval) && !this.stopReason(end)) yield* this.evaluate();
+    let stopped: FitResult['stopped'] | undefined;
+    while ((stopped = this.stopReason(end)) === undefined) {
+      if (!(yield* this.makeUpdate())) continue;
+      if (this.isDue(this.settings.evalInterval)) yield* this.evaluate();
+      if (this.signals.takeSaveRequest() || this.isDue(saveEvery ?? 0)) yield* this.save();
+      yield* this.reportSave();
       await nextTurn();
     }
-    const stopped = this.losses.length < maxSteps ? 'aborted' : 'done';
-    if (stopped === 'done' && evalInterval > 0) await this.evaluate();
-    if (checkpointDir !== undefined && this.savedStep !== this.step) await this.save();
-    const { trainLoss = null, valLoss = null } = this.lastEvaluation ?? {};
-    return { step: this.step, losses: this.losses, trainLoss, valLoss, stopped, optimizer: this.optimizer };
+    if (stopped === 'done' && this.settings.evalInterval > 0 && this.lastEvaluation?.step !== this.step) {
+      yield* this.evaluate();
+    }
+    if (checkpointDir !== undefined && this.savedStep !== this.step) yield* this.save();
+    await this.saves.settle();
+    yield* this.reportSave();
+    return this.result(stopped);
   }
 
-  private update(): void {
+  private isDue(interval: number): boolean {
+    return interval > 0 && this.step % interval === 0;
+  }
+
+  private stopReason(end: number): FitResult['stopped'] | undefined {
+    const { signal, patience } = this.settings;
+    if (signal?.aborted === true) return 'aborted';
+    if (this.signals.stop !== undefined) return this.signals.stop;
+    if (patience !== undefined && this.run_.evaluationsSinceBest >= patience) return 'patience';
+    return this.step >= end ? 'done' : undefined;
+  }
+
+  /** Makes one update, or goes back to the last bundle; false where there is none to report. */
+  private async *makeUpdate(): AsyncGenerator<TrainEvent, boolean> {
+    const { gradAccumulation, gradClip, batchSize, signal } = this.settings;
     const began = performance.now();
-    const loss = tidy(() => this.computeUpdate());
-    this.losses.push(loss);
-    const tokens = this.settings.batchSize * this.model.config.blockSize;
-    const event: StepEvent = {
+    applySchedule(this.optimizer.paramGroups, this.schedule, this.step - this.run_.scheduleStart);
+    const shouldStop = (): boolean => signal?.aborted === true || this.signals.stop !== undefined;
+    const updated = await update(this.model, this.optimizer, this.data, { gradAccumulation, gradClip, shouldStop });
+    if (updated === null) return false;
+    const problem = this.guard.judge(updated.loss);
+    if (problem !== undefined) {
+      yield* this.goBack(problem, updated.loss);
+      return false;
+    }
+    this.step++;
+    this.losses.push(updated.loss);
+    const tokens = gradAccumulation * batchSize * this.model.config.blockSize;
+    this.run_.tokensSeen += tokens;
+    const event = {
+      ...updated,
       step: this.step,
-      loss,
+      learningRate: this.optimizer.paramGroups[0]!.lr,
       tokensPerSecond: (1000 * tokens) / (performance.now() - began),
+      tokensSeen: this.run_.tokensSeen,
     };
     this.progress.step(event);
     this.settings.onStep?.(event);
+    yield { type: 'step', ...event };
+    return true;
   }
 
-  private computeUpdate(): number {
-    const { x, y } = this.windows.next(); // (B, T) each
-    const loss = this.model.forward(x, y).loss!;
-    const value = Number(loss.item());
-    if (!Number.isFinite(value)) throw nonFinite(value, this.step);
-    this.optimizer.zeroGrad();
-    loss.backward();
-    if (this.settings.gradClip !== undefined) clipGradNorm_(this.model.parameters(), this.settings.gradClip);
-    this.optimizer.step();
-    return value;
+  /** After a loss that spoils the weights, or would: the last bundle again, and other batches than those that led here. */
+  private async *goBack(reason: string, loss: number): AsyncGenerator<TrainEvent, void> {
+    const { guard, checkpointDir, startStep } = this.settings;
+    if (guard === undefined || this.rollbacks++ >= (guard.maxRollbacks ?? 3)) throw badLoss(loss, reason, this.step);
+    await this.saves.settle();
+    yield* this.reportSave();
+    const step = this.step;
+    const restored = await this.bundles.restore(checkpointDir!, this.optimizer).catch((error: unknown) => {
+      throw badLoss(loss, `${reason}, and there is no bundle to go back to`, step, error);
+    });
+    this.step = restored.step;
+    this.losses.length = Math.max(0, restored.step - startStep);
+    if (restored.run !== undefined) {
+      setRandomStates(restored.run.random, this.model.device);
+      const { tokensSeen, best, evaluationsSinceBest } = restored.run;
+      this.run_ = { ...this.run_, tokensSeen, best, evaluationsSinceBest };
+    }
+    const other = makeRunData(this.settings.data.train, this.settings.dataOrder, this.dataOptions(drawSeed()));
+    this.data.setPosition(other.getPosition());
+    this.guard.reset();
+    yield { type: 'rollback', step, backTo: restored.step, reason };
   }
 
-  private async evaluate(): Promise<void> {
-    const { data, evalSteps: steps, batchSize, onEval } = this.settings;
-    const losses = await evaluate(this.model, data, { steps, batchSize, seed: this.seed });
-    this.lastEvaluation = { step: this.step, ...losses };
-    this.progress.evaluated(this.lastEvaluation);
+  private async *evaluate(): AsyncGenerator<TrainEvent, void> {
+    const { data, evalSteps: steps, batchSize, onEval, evalInterval } = this.settings;
+    const losses = await evaluate(this.model, data, { steps, batchSize, seed: this.run_.seed });
+    const event = { step: this.step, ...losses };
+    this.lastEvaluation = event;
+    if (event.valLoss !== null && this.step % evalInterval === 0) this.countTowardsBest(event.valLoss);
+    this.progress.evaluated(event);
     if (onEval !== undefined) this.progress.clear();
-    onEval?.(this.lastEvaluation);
+    onEval?.(event);
+    yield { type: 'eval', ...event };
   }
 
-  private savedStep: number | undefined;
+  /** Evaluations of a step count once, also where a run stopped there and goes on. */
+  private countTowardsBest(valLoss: number): void {
+    const { best, evaluationsSinceBest } = this.run_;
+    if (best === null || valLoss < best.valLoss) {
+      this.run_ = { ...this.run_, best: { valLoss, step: this.step }, evaluationsSinceBest: 0 };
+    } else if (best.step !== this.step) {
+      this.run_ = { ...this.run_, evaluationsSinceBest: evaluationsSinceBest + 1 };
+    }
+  }
 
-  private async save(): Promise<void> {
-    const directory = this.settings.checkpointDir!;
-    await this.saveBundle(directory, this.step, this.optimizer);
-    this.savedStep = this.step;
-    this.progress.saved({ step: this.step, directory });
-    this.settings.onSave?.({ step: this.step, directory });
+  /** Hands a copy over to be written; waits for the save before first, so that there is one at a time. */
+  private async *save(): AsyncGenerator<TrainEvent, void> {
+    const { checkpointDir, keep, saveInBackground = true } = this.settings;
+    if (checkpointDir === undefined) return;
+    await this.saves.settle();
+    yield* this.reportSave();
+    const { step, optimizer } = this;
+    const snapshot = { step, optimizer, run: this.state(), metrics: this.metrics(), keep, copy: saveInBackground };
+    this.saves.start(step, this.bundles.save(checkpointDir, snapshot));
+    this.savedStep = step;
+    if (saveInBackground) return;
+    await this.saves.settle();
+    yield* this.reportSave();
+  }
+
+  /** Reports the save that has come to its end, if one has. */
+  private *reportSave(): Generator<TrainEvent, void> {
+    const outcome = this.saves.take();
+    if (outcome === undefined) return;
+    const { step, error } = outcome;
+    if (error !== undefined) {
+      if (this.settings.onSaveError !== 'continue') throw error;
+      this.progress.clear();
+      process.emitWarning(`step ${step} could not be saved: ${error.message}`, { code: 'TORCHBIND_SAVE' });
+      yield { type: 'saveError', step, error };
+      return;
+    }
+    const event = { step, directory: this.settings.checkpointDir! };
+    this.progress.saved(event);
+    this.settings.onSave?.(event);
+    yield { type: 'save', ...event };
+  }
+
+  private metrics(): Record<string, number> {
+    const metrics: Record<string, number> = {};
+    const { lastEvaluation: evaluation } = this;
+    if (evaluation?.step === this.step) {
+      metrics.train_loss = evaluation.trainLoss;
+      if (evaluation.valLoss !== null) metrics.val_loss = evaluation.valLoss;
+    }
+    return metrics;
+  }
+
+  private state(): RunState {
+    const random = getRandomStates(this.model.device);
+    return { ...this.run_, data: this.data.getPosition(), random, scaler: null };
+  }
+
+  private result(stopped: FitResult['stopped']): FitResult {
+    const { trainLoss = null, valLoss = null } = this.lastEvaluation ?? {};
+    const { step, losses, optimizer } = this;
+    return { step, losses, trainLoss, valLoss, best: this.run_.best, stopped, optimizer, run: this.state() };
+  }
+
+  /** Ends what goes on beside training. A save that is under way is waited for; its failure was reported or is lost. */
+  async close(): Promise<void> {
+    this.progress.stop();
+    this.signals.release();
+    await this.saves.settle();
   }
 }
 
-function makeOptimizer(model: GPTModel, { optimizer, learningRate }: Settings): AdamW | SGD {
-  if (optimizer === undefined) return new AdamW(model.parameters(), { lr: learningRate ?? 3e-4 });
-  if (learningRate !== undefined) for (const group of optimizer.paramGroups) group.lr = learningRate;
-  return optimizer;
+function makeOptimizer(model: GPTModel, settings: Settings): AdamW | SGD {
+  const { optimizer, learningRate: lr = 3e-4, weightDecay, betas } = settings;
+  if (optimizer !== undefined) return optimizer;
+  const options = betas === undefined ? { lr } : { lr, betas };
+  if (weightDecay === undefined) return new AdamW(model.parameters(), options);
+  return new AdamW(decayGroups(model.namedParameters(), weightDecay), options);
 }
 
 function drawSeed(): number {
   return tidy(() => Number(randint(2 ** 31, [1]).item()));
 }
 
-function nonFinite(loss: number, step: number): TorchBindError {
-  return new TorchBindError(
-    `fit: the loss is ${loss} after ${step} updates, so training cannot go on; the model keeps the weights that gave it. ` +
-      'Try a lower learningRate or gradClip: 1, from weights that were saved before.',
-    'ERR_TORCHBIND_NONFINITE_LOSS',
-  );
+function badLoss(loss: number, reason: string, step: number, cause?: unknown): TorchBindError {
+  const advice = 'Try a lower learningRate or gradClip: 1, from weights that were saved before.';
+  const message = Number.isFinite(loss)
+    ? `fit: ${reason} after ${step} updates. ${advice}`
+    : `fit: the loss is ${loss} after ${step} updates, so training cannot go on; the model keeps the weights that gave it. ${advice}`;
+  return new TorchBindError(message, 'ERR_TORCHBIND_NONFINITE_LOSS', { cause });
 }

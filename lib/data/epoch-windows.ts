@@ -1,0 +1,98 @@
+import { checkOptions, describe, TorchBindError } from '../errors';
+import { randperm } from '../tensor/creation';
+import { Generator } from '../tensor/random';
+import { type Batch, type BatchSource, checkWindows, windowsAt } from './batch';
+import type { Tokens } from './token-stream';
+
+export interface EpochWindowsOptions {
+  /** B, windows a batch. */
+  batchSize: number;
+  /** T, tokens a window. */
+  blockSize: number;
+  /** Of the order: epoch e goes by `torch.randperm` of a generator seeded with `seed + e`. Default 0. */
+  seed?: number;
+  /** Whether to shuffle. Default true. */
+  shuffle?: boolean;
+  /** Where the batches go. Default `cpu`. */
+  device?: string;
+}
+
+/** How far an `EpochWindows` has come. */
+export interface EpochPosition {
+  /** Epochs that are over. */
+  epoch: number;
+  /** Batches of this epoch that were given. */
+  batch: number;
+}
+
+/**
+ * Batches of windows that lie one after the other, each once an epoch, in an order that is drawn anew for every epoch.
+ * What is left at the end of an epoch and fills no batch is left out of it.
+ */
+export class EpochWindows implements BatchSource {
+  /** Batches in an epoch. */
+  readonly batchesPerEpoch: number;
+  private readonly windows: number;
+  private position: EpochPosition = { epoch: 0, batch: 0 };
+  private order: { epoch: number; starts: number[] } | undefined;
+
+  constructor(
+    private readonly tokens: Tokens,
+    private readonly options: EpochWindowsOptions,
+  ) {
+    checkOptions(options, ['batchSize', 'blockSize', 'seed', 'shuffle', 'device'], 'EpochWindows');
+    checkWindows('EpochWindows', tokens, options);
+    this.windows = Math.floor((tokens.length - 1) / options.blockSize);
+    this.batchesPerEpoch = Math.floor(this.windows / options.batchSize);
+    if (this.batchesPerEpoch > 0) return;
+    throw invalid(
+      `a batch of ${options.batchSize} windows of ${options.blockSize} tokens does not fit into ${tokens.length} tokens. ` +
+        'Give more text, or a smaller batchSize or blockSize.',
+    );
+  }
+
+  /** The next batch. */
+  next(): Batch {
+    const { batchSize, blockSize, device } = this.options;
+    const { epoch, batch } = this.position;
+    const starts = this.startsOf(epoch).slice(batch * batchSize, (batch + 1) * batchSize);
+    const isLast = batch + 1 === this.batchesPerEpoch;
+    this.position = isLast ? { epoch: epoch + 1, batch: 0 } : { epoch, batch: batch + 1 };
+    return windowsAt(this.tokens, starts, blockSize, device);
+  }
+
+  getState(): EpochPosition {
+    return { ...this.position };
+  }
+
+  /** Goes on at a position. */
+  setState({ epoch, batch }: EpochPosition): void {
+    const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+    if (!isCount(epoch) || !isCount(batch) || batch >= this.batchesPerEpoch) {
+      throw invalid(
+        `a position is an epoch and a batch below ${this.batchesPerEpoch}, got epoch ${describe(epoch)} and batch ${describe(batch)}`,
+      );
+    }
+    this.position = { epoch, batch };
+  }
+
+  private startsOf(epoch: number): number[] {
+    if (this.order?.epoch === epoch) return this.order.starts;
+    const starts = this.permutation(epoch).map((window) => window * this.options.blockSize);
+    this.order = { epoch, starts };
+    return starts;
+  }
+
+  private permutation(epoch: number): number[] {
+    const { seed = 0, shuffle = true } = this.options;
+    if (!shuffle) return Array.from({ length: this.windows }, (_, i) => i);
+    const order = randperm(this.windows, { generator: new Generator().manualSeed(seed + epoch) });
+    const windows = Array.from(order.toTypedArray() as BigInt64Array, Number);
+    order.dispose();
+    return windows;
+  }
+}
+
+function invalid(reason: string): TorchBindError {
+  return new TorchBindError(`EpochWindows: ${reason}`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+}

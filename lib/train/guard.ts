@@ -1,0 +1,60 @@
+import { checkOptions, describe, TorchBindError } from '../errors';
+
+export interface GuardOptions {
+  /** A loss above this multiple of the median of the last 50 counts as a leap. Default: only NaN and infinity count. */
+  spikeFactor?: number;
+  /** How often to go back to the last bundle before giving up. Default 3. */
+  maxRollbacks?: number;
+}
+
+const windowSize = 50;
+
+/** @throws ERR_TORCHBIND_UNKNOWN_OPTION, ERR_TORCHBIND_INVALID_ARGUMENT */
+export function checkGuard(options: GuardOptions, checkpointDir: string | undefined): void {
+  checkOptions(options, ['spikeFactor', 'maxRollbacks'], 'guard');
+  const { spikeFactor, maxRollbacks } = options;
+  if (spikeFactor !== undefined && !(spikeFactor > 1)) throw invalid('spikeFactor', 'a number above 1', spikeFactor);
+  if (maxRollbacks !== undefined && !(Number.isSafeInteger(maxRollbacks) && maxRollbacks >= 0)) {
+    throw invalid('maxRollbacks', 'an integer of at least 0', maxRollbacks);
+  }
+  if (checkpointDir !== undefined) return;
+  throw new TorchBindError(
+    'fit: guard goes back to the last bundle, so it needs checkpointDir, and saveEvery to have one.',
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}
+
+/** Watches the losses of a run. */
+export class LossGuard {
+  private recent: number[] = [];
+
+  constructor(private readonly spikeFactor: number | undefined) {}
+
+  /** What is wrong with a loss, if anything; a good one counts towards the median. */
+  judge(loss: number): string | undefined {
+    if (!Number.isFinite(loss)) return `the loss is ${loss}`;
+    const median = this.median();
+    if (this.spikeFactor !== undefined && median !== undefined && loss > this.spikeFactor * median) {
+      return `the loss is ${loss.toFixed(4)}, the median of the last ${windowSize} is ${median.toFixed(4)}`;
+    }
+    this.recent = [...this.recent.slice(1 - windowSize), loss];
+    return undefined;
+  }
+
+  /** Forgets the losses, after which none is a leap for a while. */
+  reset(): void {
+    this.recent = [];
+  }
+
+  private median(): number | undefined {
+    if (this.recent.length < windowSize) return undefined;
+    return [...this.recent].sort((a, b) => a - b)[windowSize >> 1];
+  }
+}
+
+function invalid(name: string, expected: string, value: unknown): TorchBindError {
+  return new TorchBindError(
+    `guard: ${name} must be ${expected}, got ${describe(value)}`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}

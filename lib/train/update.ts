@@ -1,0 +1,72 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { GPTModel } from '../models/gpt';
+import { type AdamW, clipGradNorm_, type SGD } from '../optim';
+import { tidy } from '../tensor/scope';
+import { getRandomStates, type RunData, setRandomStates } from './run-data';
+
+export interface UpdateOptions {
+  /** Batches whose gradients are averaged. */
+  gradAccumulation: number;
+  gradClip: number | undefined;
+  /** Asked between the batches of one update: true gives the update up. */
+  shouldStop: () => boolean;
+}
+
+export interface Updated {
+  loss: number;
+  /** Before clipping; null where gradients are not clipped. */
+  gradNorm: number | null;
+}
+
+/**
+ * One update of the weights from the batches that come next.
+ *
+ * An update that is given up midway leaves everything as it was before it, random numbers and position in the data
+ * included, so that a run that goes on later makes it whole. So does one whose loss is no number, but for the position.
+ *
+ * @returns null where it was given up; a loss that is no number comes without an update
+ */
+export async function update(
+  model: GPTModel,
+  optimizer: AdamW | SGD,
+  data: RunData,
+  { gradAccumulation, gradClip, shouldStop }: UpdateOptions,
+): Promise<Updated | null> {
+  const rewind = gradAccumulation > 1 ? rewinder(model, data) : undefined;
+  optimizer.zeroGrad();
+  let sum = 0;
+  for (let i = 0; i < gradAccumulation; i++) {
+    if (i > 0) {
+      await nextTurn();
+      if (shouldStop()) {
+        rewind!();
+        optimizer.zeroGrad();
+        return null;
+      }
+    }
+    const loss = tidy(() => accumulate(model, data, gradAccumulation));
+    if (!Number.isFinite(loss)) return { loss, gradNorm: null };
+    sum += loss;
+  }
+  const gradNorm = gradClip === undefined ? null : tidy(() => Number(clipGradNorm_(model.parameters(), gradClip).item()));
+  optimizer.step();
+  return { loss: sum / gradAccumulation, gradNorm };
+}
+
+/** Adds the gradients of the next batch, and gives its loss; a loss that is no number adds none. */
+function accumulate(model: GPTModel, data: RunData, parts: number): number {
+  const { x, y } = data.next(); // (B, T) each
+  const loss = model.forward(x, y).loss!;
+  const value = Number(loss.item());
+  if (Number.isFinite(value)) (parts === 1 ? loss : loss.div(parts)).backward();
+  return value;
+}
+
+function rewinder(model: GPTModel, data: RunData): () => void {
+  const position = data.getPosition();
+  const random = getRandomStates(model.device);
+  return () => {
+    data.setPosition(position);
+    setRandomStates(random, model.device);
+  };
+}
