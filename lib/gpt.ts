@@ -1,10 +1,19 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkOptions, TorchBindError } from './errors';
-import { readBundle, readWeightsFile, type SavedModel, writeBundle, writeWeights } from './checkpoint/bundle';
-import type { JsonObject } from './checkpoint/files';
+import {
+  readBundle,
+  readWeightsFile,
+  type SavedModel,
+  type SavedRun,
+  writeBundle,
+  writeWeights,
+} from './checkpoint/bundle';
+import { type JsonObject, makeDirectory } from './checkpoint/files';
 import type { Metrics } from './checkpoint/integrity';
 import type { KeepOptions } from './checkpoint/retention';
+import { takeSnapshot } from './checkpoint/snapshot';
+import { lockWriter } from './checkpoint/writer-lock';
 import { readLegacy } from './checkpoint/legacy';
 import { CheckpointCode, CheckpointError } from './formats/errors';
 import {
@@ -17,11 +26,20 @@ import {
 import type { GPTConfig, GPTOptions } from './models/config';
 import { GPTModel, type GPTModelOptions } from './models/gpt';
 import { detectLayout } from './models/layouts';
-import { AdamW, type SGD } from './optim';
+import type { AdamW, SGD } from './optim';
 import { cuda } from './tensor/device';
 import { dispose } from './tensor/scope';
 import type { Tokenizer } from './tokenizers';
-import { fit, type FitOptions, type FitResult } from './train';
+import {
+  type Bundles,
+  type FitOptions,
+  type FitResult,
+  readRun,
+  type RunState,
+  saveRun,
+  train,
+  type TrainEvent,
+} from './train';
 
 export interface LoadModelOptions {
   /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
@@ -39,6 +57,18 @@ export interface SaveBundleOptions {
   keep?: KeepOptions | null;
   /** Numbers to judge the bundle by, such as `val_loss`. */
   metrics?: Metrics;
+}
+
+/** What goes into a bundle beside the model as it is. */
+interface ToWrite {
+  step: number | null;
+  optimizer: AdamW | SGD | undefined;
+  /** Instead of the optimizer's own. */
+  optimizerState?: ReadonlyMap<string, unknown> | null;
+  run: SavedRun | null;
+  metrics: Metrics;
+  keep: KeepOptions | null;
+  copy: boolean;
 }
 
 /** What `GPT.loadLegacy` gives. */
@@ -61,6 +91,7 @@ export class GPT extends GPTModel {
   #optimizer: AdamW | SGD | undefined;
   #step: number | null = null;
   #extra: JsonObject = {};
+  #run: RunState | undefined;
 
   constructor(config: GPTOptions, options?: GPTModelOptions) {
     super(config, options);
@@ -77,26 +108,56 @@ export class GPT extends GPTModel {
   }
 
   /**
-   * Trains the model on a text; a second call goes on with the same optimizer.
+   * Trains the model on a text; a second call goes on with the same optimizer, random numbers and place in the text.
    *
    * @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_UNKNOWN_OPTION, ERR_TORCHBIND_UNKNOWN_CHARACTER before anything
-   *   is done; ERR_TORCHBIND_NONFINITE_LOSS in between
+   *   is done; ERR_TORCHBIND_NONFINITE_LOSS and ERR_TORCHBIND_SAVE in between
    */
   async fit(options: FitOptions): Promise<FitResult> {
+    const events = this.fitEvents(options);
+    for (;;) {
+      const { done, value } = await events.next();
+      if (done === true) return value;
+    }
+  }
+
+  /** As `fit`, giving each event as it happens: `for await (const event of gpt.fitEvents(options))`. Leaving the loop ends training. */
+  fitEvents(options: FitOptions): AsyncGenerator<TrainEvent, FitResult> {
     const optimizer = options.optimizer ?? this.#optimizer;
     const continued = optimizer !== undefined && optimizer === this.#optimizer;
     const startStep = options.startStep ?? (continued ? (this.#step ?? 0) : 0);
-    const result = await fit(this, { ...options, optimizer, startStep }, (directory, step, trained) =>
-      this.saveCheckpointBundle(directory, { step, optimizer: trained }),
-    );
-    this.setTraining(result.optimizer, result.step);
-    return result;
+    return train(this, { ...options, optimizer, startStep }, this.#bundles(), continued ? this.#run : undefined);
   }
 
   /** Makes this optimizer the one that `fit` goes on with and that bundles are saved with. */
-  setTraining(optimizer: AdamW | SGD | undefined, step: number | null): void {
+  setTraining(optimizer: AdamW | SGD | undefined, step: number | null, run?: RunState): void {
+    this.#run = run;
     this.#optimizer = optimizer;
     this.#step = step;
+  }
+
+  /** What the trainer does with files. */
+  #bundles(): Bundles {
+    return {
+      save: (directory, { step, optimizer, run, metrics, keep = {}, copy }) =>
+        this.#write(directory, { step, optimizer, run: saveRun(run), metrics, keep, copy }),
+      restore: async (directory, optimizer) => {
+        const saved = await readBundle(directory, { device: 'cpu', optimizer: true });
+        try {
+          this.loadStateDict(saved.weights);
+          if (saved.optimizerState !== null) this.loadOptimizerStateDict(optimizer, saved.optimizerState);
+        } finally {
+          dispose([saved.weights, saved.optimizerState]);
+        }
+        const { step, run } = saved.training;
+        return { step: step ?? 0, run: run === null ? undefined : readRun(run) };
+      },
+      lock: async (directory) => {
+        await makeDirectory(directory);
+        return lockWriter(directory);
+      },
+      ended: ({ step, optimizer, run }) => this.setTraining(optimizer, step, run),
+    };
   }
 
   /**
@@ -123,7 +184,9 @@ export class GPT extends GPTModel {
    * is there stays as it is.
    */
   async save(directory: string): Promise<void> {
-    await writeWeights(directory, this);
+    const snapshot = takeSnapshot(this, undefined, false);
+    const model = { weights: snapshot.weights, config: this.config, tokenizer: this.tokenizer };
+    await writeWeights(directory, model).finally(() => snapshot.release());
   }
 
   /**
@@ -137,14 +200,21 @@ export class GPT extends GPTModel {
   async saveCheckpointBundle(directory: string, options: SaveBundleOptions = {}): Promise<void> {
     checkOptions(options, ['step', 'optimizer', 'optimizerState', 'keep', 'metrics'], 'saveCheckpointBundle');
     const { step = this.#step, optimizer = this.#optimizer, keep = {}, metrics = {} } = options;
-    const given = options.optimizerState;
-    if (given === undefined && optimizer === undefined) await refuseToDropOptimizer(directory);
-    const own = given === undefined && optimizer !== undefined ? this.optimizerStateDict(optimizer) : null;
-    try {
-      await writeBundle(directory, this, { step, optimizerState: given ?? own, extra: this.#extra, keep, metrics });
-    } finally {
-      if (own !== null && optimizer !== undefined) disposeCopies(own, optimizer);
-    }
+    const state = options.optimizerState;
+    if (state === undefined && optimizer === undefined) await refuseToDropOptimizer(directory);
+    const isOwn = state === undefined && optimizer === this.#optimizer && step === this.#step;
+    const run = isOwn && this.#run !== undefined ? saveRun(this.#run) : null;
+    await this.#write(directory, { step, optimizer, optimizerState: state, run, metrics, keep, copy: false });
+  }
+
+  /** Decides what to write before it returns; `copy` lets the model change while that is written. */
+  #write(directory: string, { optimizer, optimizerState, copy, ...facts }: ToWrite): Promise<void> {
+    const snapshot = takeSnapshot(this, optimizerState === undefined ? optimizer : undefined, copy);
+    const { config, tokenizer } = this;
+    const { weights } = snapshot;
+    const state = optimizerState ?? snapshot.optimizerState;
+    const bundle = { ...facts, weights, config, tokenizer, optimizerState: state, extra: this.#extra };
+    return writeBundle(directory, bundle).finally(() => snapshot.release());
   }
 
   /**
@@ -196,14 +266,6 @@ export function chooseDevice(requested: string | undefined, configured: string):
   if (requested !== undefined) return requested;
   const [type, index = '0'] = configured.split(':');
   return type === 'cuda' && Number(index) < cuda.deviceCount() ? configured : 'cpu';
-}
-
-/** Frees what a state dict does not share with the optimizer that it was made from. */
-function disposeCopies(stateDict: ReadonlyMap<string, unknown>, optimizer: AdamW | SGD): void {
-  const own = new Set([...optimizer.state.values()].flatMap((values) => [...values.values()]));
-  for (const values of (stateDict.get('state') as Map<number, Map<string, unknown>>).values()) {
-    for (const value of values.values()) if (!own.has(value)) dispose(value);
-  }
 }
 
 /** A model that was only opened knows no optimizer; saving it over its own bundle must not throw that one away. */

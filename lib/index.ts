@@ -85,7 +85,18 @@ export type {
   Tokens,
   TokenStreamOptions,
 } from './data';
-export type { EvalEvent, FitOptions, FitResult, SaveEvent, StepEvent } from './train';
+export type {
+  EvalEvent,
+  FitOptions,
+  FitResult,
+  GuardOptions,
+  ResumeEvent,
+  RollbackEvent,
+  SaveErrorEvent,
+  SaveEvent,
+  StepEvent,
+  TrainEvent,
+} from './train';
 
 // Checkpoints
 export * from './checkpoint';

@@ -3,8 +3,9 @@ import { describe, TorchBindError } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { load, save } from '../formats/pt';
 import { configFromJson, configToJson, type GPTConfig } from '../models/config';
-import type { GPTModel } from '../models/gpt';
+import { fromTypedArray } from '../tensor/creation';
 import { dispose } from '../tensor/scope';
+import { Tensor } from '../tensor/tensor';
 import { type Tokenizer, tokenizerFromJson } from '../tokenizers';
 import { commitBundle, currentBundle, readBundleFiles } from './commit';
 import { bundleFiles, exists, type JsonObject, linkOrCopy, readJson, readOptionalJson, writeJson } from './files';
@@ -18,8 +19,16 @@ export interface TrainingState {
   step: number | null;
   /** Name of the file with the optimizer's state; null where there is none. */
   optimizerFile: string | null;
+  /** Where the training run stands; null in bundles of programs that do not say. */
+  run: SavedRun | null;
   /** Fields that say nothing to this library: kept, and written back. */
   extra: JsonObject;
+}
+
+/** What a training run adds, so that it can go on exactly: plain values, and states of random number generators. */
+export interface SavedRun {
+  json: JsonObject;
+  random: ReadonlyMap<string, Uint8Array>;
 }
 
 /** What a model's files hold. */
@@ -39,7 +48,7 @@ export interface ReadOptions {
   optimizer: boolean;
 }
 
-const noTraining: TrainingState = { step: null, optimizerFile: null, extra: {} };
+export const noTraining: TrainingState = { step: null, optimizerFile: null, run: null, extra: {} };
 
 /** Whether a directory holds a bundle, weights and the config to make a model for them, or one that was kept. */
 export async function isBundle(directory: string): Promise<boolean> {
@@ -88,14 +97,34 @@ async function wasDropped(directory: string, name: string): Promise<boolean> {
 async function readTrainingState(file: string): Promise<TrainingState> {
   const json = await readOptionalJson(file);
   if (json === undefined) return noTraining;
-  const { step = null, optimizer_file: optimizerFile = null, ...extra } = json;
+  const { step = null, optimizer_file: optimizerFile = null, run: runJson, ...extra } = json;
   if (step !== null && !(Number.isSafeInteger(step) && (step as number) >= 0)) {
     throw wrong(file, `step must be an integer of at least 0, got ${describe(step)}`);
   }
   if (optimizerFile !== null && (typeof optimizerFile !== 'string' || path.basename(optimizerFile) !== optimizerFile)) {
     throw wrong(file, `optimizer_file must be the name of a file beside it, got ${describe(optimizerFile)}`);
   }
-  return { step: step as number | null, optimizerFile, extra };
+  const run = isObject(runJson) ? { json: runJson, random: await readRandomStates(path.dirname(file)) } : null;
+  return { step: step as number | null, optimizerFile, run, extra };
+}
+
+async function readRandomStates(directory: string): Promise<Map<string, Uint8Array>> {
+  const file = path.join(directory, bundleFiles.randomState);
+  const states = mapIn(file, await load(file));
+  try {
+    return new Map(Array.from(states, ([name, state]) => [name, bytesIn(file, name, state)]));
+  } finally {
+    dispose(states);
+  }
+}
+
+function bytesIn(file: string, name: string, state: unknown): Uint8Array {
+  if (state instanceof Tensor && state.dtype === 'uint8') return state.toTypedArray() as Uint8Array;
+  throw wrong(file, `${name} must be the state of a random number generator, a uint8 tensor; got ${describe(state)}`);
+}
+
+function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** The state dict in a file of weights, which may lie in a dict with notes on dtypes. */
@@ -123,37 +152,54 @@ export function inFile<T>(file: string, read: (json: unknown) => T, json: unknow
   }
 }
 
-/** What to write beside weights, config and tokenizer. */
-export interface TrainingToWrite {
+/** What a bundle says that inference needs. */
+export interface ModelToWrite {
+  /** State dict, in the keys of the layout. */
+  weights: ReadonlyMap<string, unknown>;
+  config: GPTConfig;
+  tokenizer: Tokenizer | null;
+}
+
+/** What to write into a bundle. */
+export interface BundleToWrite extends ModelToWrite {
   step: number | null;
   /** In the layout's form, as `model.optimizerStateDict(optimizer)` gives it. */
   optimizerState: ReadonlyMap<string, unknown> | null;
+  run: SavedRun | null;
   extra: JsonObject;
   /** Which bundles to keep under `steps/`; null to keep none, this one included. */
   keep: KeepOptions | null;
   metrics: Metrics;
 }
 
-/** Replaces the bundle in a directory by one of this model. */
-export function writeBundle(directory: string, model: GPTModel, training: TrainingToWrite): Promise<void> {
-  const { step, keep, metrics } = training;
+/** Replaces the bundle in a directory. */
+export function writeBundle(directory: string, bundle: BundleToWrite): Promise<void> {
+  const { step, keep, metrics, optimizerState, run } = bundle;
   return commitBundle(directory, {
     step,
     keep,
     metrics,
     write: async (staging) => {
-      await writeModel(staging, model);
-      if (training.optimizerState !== null) {
-        await save(training.optimizerState, path.join(staging, bundleFiles.optimizer));
-      }
-      const state = trainingJson(training);
+      await writeModel(staging, bundle);
+      if (optimizerState !== null) await save(optimizerState, path.join(staging, bundleFiles.optimizer));
+      if (run !== null) await writeRandomStates(path.join(staging, bundleFiles.randomState), run.random);
+      const state = trainingJson(bundle);
       if (state !== undefined) await writeJson(path.join(staging, bundleFiles.trainingState), state);
     },
   });
 }
 
+async function writeRandomStates(file: string, states: ReadonlyMap<string, Uint8Array>): Promise<void> {
+  const tensors = new Map(Array.from(states, ([name, bytes]) => [name, fromTypedArray(bytes, [bytes.length])]));
+  try {
+    await save(tensors, file);
+  } finally {
+    dispose(tensors);
+  }
+}
+
 /** Replaces weights, config and tokenizer of the bundle in a directory; what it holds of training stays as it is. */
-export async function writeWeights(directory: string, model: GPTModel): Promise<void> {
+export async function writeWeights(directory: string, model: ModelToWrite): Promise<void> {
   const state = path.join(await currentBundle(directory), bundleFiles.trainingState);
   const { step, optimizerFile } = await readTrainingState(state);
   await commitBundle(directory, {
@@ -161,7 +207,7 @@ export async function writeWeights(directory: string, model: GPTModel): Promise<
     keep: null,
     write: async (staging) => {
       await writeModel(staging, model);
-      for (const name of [bundleFiles.trainingState, optimizerFile]) {
+      for (const name of [bundleFiles.trainingState, bundleFiles.randomState, optimizerFile]) {
         if (name === null || !(await exists(path.join(directory, name)))) continue;
         await linkOrCopy(path.join(directory, name), path.join(staging, name));
       }
@@ -169,24 +215,18 @@ export async function writeWeights(directory: string, model: GPTModel): Promise<
   });
 }
 
-async function writeModel(directory: string, model: GPTModel): Promise<void> {
-  const weights = model.stateDict();
-  try {
-    await save(weights, path.join(directory, bundleFiles.model));
-  } finally {
-    dispose(weights);
-  }
-  await writeJson(path.join(directory, bundleFiles.config), configToJson(model.config));
-  if (model.tokenizer !== null) {
-    await writeJson(path.join(directory, bundleFiles.tokenizer), model.tokenizer.toJson());
-  }
+async function writeModel(directory: string, { weights, config, tokenizer }: ModelToWrite): Promise<void> {
+  await save(weights, path.join(directory, bundleFiles.model));
+  await writeJson(path.join(directory, bundleFiles.config), configToJson(config));
+  if (tokenizer !== null) await writeJson(path.join(directory, bundleFiles.tokenizer), tokenizer.toJson());
 }
 
 /** As the Python programs write it: each field only where there is something to say. */
-function trainingJson({ step, optimizerState, extra }: TrainingToWrite): JsonObject | undefined {
+function trainingJson({ step, optimizerState, run, extra }: BundleToWrite): JsonObject | undefined {
   const fields = {
     ...(step === null ? {} : { step }),
     ...(optimizerState === null ? {} : { optimizer_file: bundleFiles.optimizer }),
+    ...(run === null ? {} : { run: run.json }),
     ...extra,
   };
   return Object.keys(fields).length === 0 ? undefined : fields;

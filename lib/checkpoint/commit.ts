@@ -44,6 +44,7 @@ function exclusively<T>(directory: string, change: (target: string) => Promise<T
   const result = previous
     .catch(() => undefined)
     .then(async () => {
+      await makeDirectory(target);
       const unlock = await lockWriter(target);
       try {
         return await change(target);
@@ -67,7 +68,6 @@ function exclusively<T>(directory: string, change: (target: string) => Promise<T
  */
 export async function commitBundle(directory: string, writer: BundleWriter): Promise<void> {
   try {
-    await makeDirectory(directory);
     await exclusively(directory, (target) => replaceBundle(target, writer));
   } catch (error) {
     throw asSaveError(directory, error);

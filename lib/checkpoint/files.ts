@@ -11,6 +11,7 @@ export const bundleFiles = {
   tokenizer: 'tokenizer.json',
   trainingState: 'training_state.json',
   optimizer: 'optimizer.pt',
+  randomState: 'random_state.pt',
 } as const;
 
 /** Sizes and checksums of a bundle's files; Python's bundles have none. */

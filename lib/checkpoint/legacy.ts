@@ -35,7 +35,7 @@ export async function readLegacy(file: string, options: ReadOptions): Promise<Sa
     config: inFile(`${file} (config)`, configFromJson, plain(dict.get('config'))),
     tokenizer: tokenizer === null ? null : tokenizerFromJson(tokenizer, `${file} (tokenizer)`),
     weights: dict.get('model_state_dict') as Map<string, unknown>,
-    training: { step: typeof step === 'number' ? step : null, optimizerFile: null, extra: {} },
+    training: { step: typeof step === 'number' ? step : null, optimizerFile: null, run: null, extra: {} },
     optimizerState: optimizerState instanceof Map ? (optimizerState as Map<string, unknown>) : null,
   };
 }

@@ -7,7 +7,8 @@ import type { GPTOptions } from '../models/config';
 import { AdamW, type SGD } from '../optim';
 import { dispose } from '../tensor/scope';
 import { type Tokenizer, tokenizerForText } from '../tokenizers';
-import { isBundle, readBundle, type SavedModel } from './bundle';
+import { readRun, type RunState } from '../train';
+import { isBundle, noTraining, readBundle, type SavedModel } from './bundle';
 import { recoverBundle, refuseStep, rollbackBundle } from './commit';
 import { bundleFiles, exists, readOptionalJson } from './files';
 import { type Metrics, readManifest } from './integrity';
@@ -145,10 +146,11 @@ export class CheckpointManager {
 
   private resume({ saved, source }: Found, { learningRate = 3e-4, device }: InitializeOptions): TrainingStart {
     const model = GPT.fromSaved(saved, device);
-    const optimizer = new AdamW(model.parameters(), { lr: learningRate });
+    const optimizer = new AdamW(model.parameterGroups(saved.optimizerState), { lr: learningRate });
     if (saved.optimizerState !== null) model.loadOptimizerStateDict(optimizer, saved.optimizerState);
     dispose(saved.optimizerState);
-    return start(model, optimizer, saved.training.step ?? 0, 'resume', source);
+    const { step, run } = saved.training;
+    return start(model, optimizer, step ?? 0, 'resume', source, run === null ? undefined : readRun(run));
   }
 
   private async initFrom(base: string, options: InitializeOptions): Promise<TrainingStart> {
@@ -163,7 +165,7 @@ export class CheckpointManager {
     if (tokenization !== undefined && kind !== tokenization) {
       throw refuseBase(base, `its tokenizer is '${kind}', but tokenization is ${describe(tokenization)}`);
     }
-    const model = GPT.fromSaved({ ...saved, training: { step: null, optimizerFile: null, extra: {} } }, device);
+    const model = GPT.fromSaved({ ...saved, training: noTraining }, device);
     return start(model, new AdamW(model.parameters(), { lr: learningRate }), 0, 'init', source);
   }
 
@@ -320,8 +322,9 @@ function start(
   startStep: number,
   mode: TrainingStart['mode'],
   source: string | null,
+  run?: RunState,
 ): TrainingStart {
-  model.setTraining(optimizer, startStep);
+  model.setTraining(optimizer, startStep, run);
   return { model, optimizer, startStep, mode, source };
 }
 

@@ -5,6 +5,7 @@ import { LayerNorm } from '../nn/layer-norm';
 import { Linear } from '../nn/linear';
 import { Module } from '../nn/module';
 import { ModuleList } from '../nn/module-list';
+import type { Parameter } from '../nn/parameter';
 import type { StateEntry } from '../nn/state-dict';
 import type { Optimizer } from '../optim/optimizer';
 import { noGrad } from '../tensor/autograd';
@@ -20,6 +21,7 @@ import { KVCache } from './kv-cache';
 import { layoutByName } from './layouts';
 import { isParameter, keyOf, layoutParameters, partOf } from './layouts/layout';
 import type { Layout } from './layouts/layout';
+import { groupsInFile } from './layouts/optimizer-groups';
 import { optimizerFromFile, optimizerToFile } from './layouts/optimizer-state';
 import type { GroupNames } from './layouts/optimizer-state';
 
@@ -307,6 +309,15 @@ export class GPTModel extends Module {
         optimizer.loadStateDict(optimizerFromFile(stateDict, this.groupNames(optimizer), table, shapes));
       }),
     );
+  }
+
+  /** @internal The parameters in the groups of an optimizer's state dict; all in one where that does not tell. */
+  parameterGroups(stateDict: ReadonlyMap<string, unknown> | null): { params: Parameter[] }[] {
+    const table = layoutParameters(this.layout, this.config);
+    const groups = stateDict === null ? undefined : groupsInFile(stateDict, table);
+    if (groups === undefined) return [{ params: this.parameters() }];
+    const named = new Map(this.namedParameters());
+    return groups.map((names) => ({ params: names.map((name) => named.get(name)!) }));
   }
 
   private groupNames(optimizer: Optimizer): GroupNames {

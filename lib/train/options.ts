@@ -32,7 +32,7 @@ export interface FitOptions {
   schedule?: 'constant' | 'linear' | 'cosine' | Schedule;
   /** Updates over which the rate rises. Default 0. */
   warmupSteps?: number;
-  /** Updates after which `linear` and `cosine` have fallen to `minLearningRate`. Default: to the end of this call. */
+  /** Updates after which `linear` and `cosine` have fallen to `minLearningRate`. Default: at the end of this call. */
   decaySteps?: number;
   /** Rate that `linear` and `cosine` fall to. Default 0. */
   minLearningRate?: number;
@@ -144,14 +144,17 @@ function checkSaves({ saveEvery, checkpointDir, onSaveError }: FitOptions): void
   if (onSaveError !== undefined) checkOneOf('onSaveError', onSaveError, ['stop', 'continue']);
 }
 
-/** Factor of the learning rate by updates since the schedule began. */
-export function scheduleOf(options: FitOptions, learningRate: number): Schedule {
-  const { schedule = 'constant', warmupSteps = 0, maxSteps = 1000, minLearningRate = 0 } = options;
+/**
+ * Factor of the learning rate by updates since the schedule began, of which there are `length`; null for the full rate
+ * all along.
+ */
+export function scheduleOf(options: FitOptions, learningRate: number, length: number): Schedule | null {
+  const { schedule = 'constant', warmupSteps = 0, minLearningRate = 0 } = options;
   if (typeof schedule === 'function') return schedule;
   checkOneOf('schedule', schedule, ['constant', 'linear', 'cosine'], ', or a function of the step');
   checkCount('warmupSteps', warmupSteps, 0);
-  if (schedule === 'constant') return constant({ warmup: warmupSteps });
-  const steps = options.decaySteps ?? maxSteps;
+  if (schedule === 'constant') return warmupSteps === 0 ? null : constant({ warmup: warmupSteps });
+  const steps = options.decaySteps ?? length;
   checkCount('decaySteps', steps, 1);
   if (steps <= warmupSteps) throw invalid(`decaySteps must be above warmupSteps (${warmupSteps}), got ${steps}`);
   const min = learningRate === 0 ? 0 : Math.min(1, minLearningRate / learningRate);

@@ -1,5 +1,5 @@
 import { Presets, SingleBar } from 'cli-progress';
-import type { EvalEvent, SaveEvent, StepEvent } from './options';
+import type { EvalEvent, SaveEvent, StepEvent } from './events';
 
 /** Shows how training goes. */
 export interface Progress {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { describe } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
+import type { SavedRun } from '../checkpoint/bundle';
 import type { Tokens } from '../data';
 
 /**
@@ -28,12 +29,6 @@ export type DataPosition =
   | { order: 'random'; fingerprint: string; generator: Uint8Array }
   | { order: 'epochs'; fingerprint: string; epoch: number; batch: number };
 
-/** A run's state as a bundle holds it: JSON, and states of generators as bytes. */
-export interface SavedRun {
-  json: Record<string, unknown>;
-  random: ReadonlyMap<string, Uint8Array>;
-}
-
 const format = 1;
 /** Key of the state of the generator that the places of windows are drawn from; the others are names of devices. */
 const dataGenerator = 'data';
@@ -50,8 +45,7 @@ export function fingerprintOf(tokens: Tokens): string {
 
 export function saveRun(state: RunState): SavedRun {
   const { data, best, scaler } = state;
-  const position =
-    data.order === 'random' ? {} : { epoch: data.epoch, batch: data.batch };
+  const position = data.order === 'random' ? {} : { epoch: data.epoch, batch: data.batch };
   const random = new Map(Object.entries(state.random));
   if (data.order === 'random') random.set(dataGenerator, data.generator);
   return {

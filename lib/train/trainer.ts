@@ -34,8 +34,6 @@ export interface FitResult {
   stopped: 'done' | 'patience' | 'aborted' | 'SIGINT' | 'SIGTERM';
   /** Holds the moments that further training needs. */
   optimizer: AdamW | SGD;
-  /** @internal Where the run stands. */
-  run: RunState;
 }
 
 const training = new WeakSet<GPTModel>();
@@ -80,7 +78,7 @@ export async function* train(
 
 class Trainer {
   private readonly optimizer: AdamW | SGD;
-  private readonly schedule: Schedule;
+  private readonly schedule: Schedule | null;
   private readonly data: RunData;
   private readonly progress: Progress;
   private readonly signals: TrainingSignals;
@@ -88,7 +86,7 @@ class Trainer {
   private readonly saves = new BackgroundSaves();
   private readonly losses: number[] = [];
   private readonly missing: string[] = [];
-  private run_: Omit<RunState, 'data' | 'random' | 'scaler'>;
+  private standing: Omit<RunState, 'data' | 'random' | 'scaler'>;
   private lastEvaluation: EvalEvent | undefined;
   private savedStep: number | undefined;
   private rollbacks = 0;
@@ -106,22 +104,28 @@ class Trainer {
     this.step = startStep;
     const continued = before !== undefined && (settings.seed === undefined || settings.seed === before.seed);
     const seed = continued ? before.seed : (settings.seed ?? drawSeed());
-    this.run_ = before ?? { seed, scheduleStart: 0, tokensSeen: 0, best: null, evaluationsSinceBest: 0 };
-    this.run_ = { ...this.run_, seed };
+    this.standing = before ?? { seed, scheduleStart: 0, tokensSeen: 0, best: null, evaluationsSinceBest: 0 };
+    this.standing = { ...this.standing, seed };
     this.data = makeRunData(settings.data.train, settings.dataOrder, this.dataOptions(seed));
     if (continued) this.goOn(before);
     else if (settings.seed !== undefined) manualSeed(settings.seed);
     if (before === undefined && startStep > 0) this.missing.push('random numbers', 'position in the data');
     this.optimizer = makeOptimizer(model, settings);
     this.setRates(before !== undefined || startStep > 0);
-    this.schedule = scheduleOf(options, baseLearningRate(this.optimizer.paramGroups[0]!));
+    const rate = baseLearningRate(this.optimizer.paramGroups[0]!);
+    this.schedule = scheduleOf(options, rate, startStep + maxSteps - this.standing.scheduleStart);
     this.guard = new LossGuard(settings.guard?.spikeFactor);
     this.signals = settings.handleSignals === true ? listenForSignals() : noSignals;
     this.progress = settings.progressBar === true ? showProgress(startStep, maxSteps) : noProgress;
   }
 
   private dataOptions(seed: number): Parameters<typeof makeRunData>[2] {
-    return { batchSize: this.settings.batchSize, blockSize: this.model.config.blockSize, seed, device: this.model.device };
+    return {
+      batchSize: this.settings.batchSize,
+      blockSize: this.model.config.blockSize,
+      seed,
+      device: this.model.device,
+    };
   }
 
   private goOn(before: RunState): void {
@@ -133,7 +137,7 @@ class Trainer {
   private setRates(isResumed: boolean): void {
     const { learningRate, resumeLearningRate: rule } = this.settings;
     const rate = isResumed && rule !== undefined ? (rule === 'restart' ? learningRate : rule) : learningRate;
-    if (isResumed && rule === 'restart') this.run_.scheduleStart = this.step;
+    if (isResumed && rule === 'restart') this.standing.scheduleStart = this.step;
     if (typeof rate !== 'number') return;
     for (const group of this.optimizer.paramGroups) setBaseLearningRate(group, rate);
   }
@@ -169,15 +173,21 @@ class Trainer {
     const { signal, patience } = this.settings;
     if (signal?.aborted === true) return 'aborted';
     if (this.signals.stop !== undefined) return this.signals.stop;
-    if (patience !== undefined && this.run_.evaluationsSinceBest >= patience) return 'patience';
+    if (patience !== undefined && this.standing.evaluationsSinceBest >= patience) return 'patience';
     return this.step >= end ? 'done' : undefined;
+  }
+
+  private setLearningRates(): void {
+    const { paramGroups } = this.optimizer;
+    if (this.schedule !== null) applySchedule(paramGroups, this.schedule, this.step - this.standing.scheduleStart);
+    else for (const group of paramGroups) group.lr = baseLearningRate(group);
   }
 
   /** Makes one update, or goes back to the last bundle; false where there is none to report. */
   private async *makeUpdate(): AsyncGenerator<TrainEvent, boolean> {
     const { gradAccumulation, gradClip, batchSize, signal } = this.settings;
     const began = performance.now();
-    applySchedule(this.optimizer.paramGroups, this.schedule, this.step - this.run_.scheduleStart);
+    this.setLearningRates();
     const shouldStop = (): boolean => signal?.aborted === true || this.signals.stop !== undefined;
     const updated = await update(this.model, this.optimizer, this.data, { gradAccumulation, gradClip, shouldStop });
     if (updated === null) return false;
@@ -189,13 +199,13 @@ class Trainer {
     this.step++;
     this.losses.push(updated.loss);
     const tokens = gradAccumulation * batchSize * this.model.config.blockSize;
-    this.run_.tokensSeen += tokens;
+    this.standing.tokensSeen += tokens;
     const event = {
       ...updated,
       step: this.step,
       learningRate: this.optimizer.paramGroups[0]!.lr,
       tokensPerSecond: (1000 * tokens) / (performance.now() - began),
-      tokensSeen: this.run_.tokensSeen,
+      tokensSeen: this.standing.tokensSeen,
     };
     this.progress.step(event);
     this.settings.onStep?.(event);
@@ -218,7 +228,7 @@ class Trainer {
     if (restored.run !== undefined) {
       setRandomStates(restored.run.random, this.model.device);
       const { tokensSeen, best, evaluationsSinceBest } = restored.run;
-      this.run_ = { ...this.run_, tokensSeen, best, evaluationsSinceBest };
+      this.standing = { ...this.standing, tokensSeen, best, evaluationsSinceBest };
     }
     const other = makeRunData(this.settings.data.train, this.settings.dataOrder, this.dataOptions(drawSeed()));
     this.data.setPosition(other.getPosition());
@@ -228,7 +238,7 @@ class Trainer {
 
   private async *evaluate(): AsyncGenerator<TrainEvent, void> {
     const { data, evalSteps: steps, batchSize, onEval, evalInterval } = this.settings;
-    const losses = await evaluate(this.model, data, { steps, batchSize, seed: this.run_.seed });
+    const losses = await evaluate(this.model, data, { steps, batchSize, seed: this.standing.seed });
     const event = { step: this.step, ...losses };
     this.lastEvaluation = event;
     if (event.valLoss !== null && this.step % evalInterval === 0) this.countTowardsBest(event.valLoss);
@@ -240,11 +250,11 @@ class Trainer {
 
   /** Evaluations of a step count once, also where a run stopped there and goes on. */
   private countTowardsBest(valLoss: number): void {
-    const { best, evaluationsSinceBest } = this.run_;
+    const { best, evaluationsSinceBest } = this.standing;
     if (best === null || valLoss < best.valLoss) {
-      this.run_ = { ...this.run_, best: { valLoss, step: this.step }, evaluationsSinceBest: 0 };
+      this.standing = { ...this.standing, best: { valLoss, step: this.step }, evaluationsSinceBest: 0 };
     } else if (best.step !== this.step) {
-      this.run_ = { ...this.run_, evaluationsSinceBest: evaluationsSinceBest + 1 };
+      this.standing = { ...this.standing, evaluationsSinceBest: evaluationsSinceBest + 1 };
     }
   }
 
@@ -293,17 +303,18 @@ class Trainer {
 
   private state(): RunState {
     const random = getRandomStates(this.model.device);
-    return { ...this.run_, data: this.data.getPosition(), random, scaler: null };
+    return { ...this.standing, data: this.data.getPosition(), random, scaler: null };
   }
 
   private result(stopped: FitResult['stopped']): FitResult {
     const { trainLoss = null, valLoss = null } = this.lastEvaluation ?? {};
     const { step, losses, optimizer } = this;
-    return { step, losses, trainLoss, valLoss, best: this.run_.best, stopped, optimizer, run: this.state() };
+    return { step, losses, trainLoss, valLoss, best: this.standing.best, stopped, optimizer };
   }
 
   /** Ends what goes on beside training. A save that is under way is waited for; its failure was reported or is lost. */
   async close(): Promise<void> {
+    this.bundles.ended({ step: this.step, optimizer: this.optimizer, run: this.state() });
     this.progress.stop();
     this.signals.release();
     await this.saves.settle();

@@ -48,7 +48,8 @@ export async function update(
     if (!Number.isFinite(loss)) return { loss, gradNorm: null };
     sum += loss;
   }
-  const gradNorm = gradClip === undefined ? null : tidy(() => Number(clipGradNorm_(model.parameters(), gradClip).item()));
+  const gradNorm =
+    gradClip === undefined ? null : tidy(() => Number(clipGradNorm_(model.parameters(), gradClip).item()));
   optimizer.step();
   return { loss: sum / gradAccumulation, gradNorm };
 }

@@ -1,0 +1,62 @@
+import type { GPTModel } from '../models/gpt';
+import { native } from '../native/native';
+import type { AdamW, SGD } from '../optim';
+import { noGrad } from '../tensor/autograd';
+import { clone } from '../tensor/generated/functions';
+import { dispose, keep, tidy } from '../tensor/scope';
+import { Tensor } from '../tensor/tensor';
+
+/** A model's tensors as they are to be written. */
+export interface Snapshot {
+  weights: Map<string, unknown>;
+  optimizerState: Map<string, unknown> | null;
+  /** Frees what is not the model's or the optimizer's own. */
+  release(): void;
+}
+
+/**
+ * The state dicts of a model and of its optimizer, in the layout's form. They share memory with both, unless they are
+ * copied: then both may change while the copies are written.
+ */
+export function takeSnapshot(model: GPTModel, optimizer: AdamW | SGD | undefined, copy: boolean): Snapshot {
+  const weights = model.stateDict();
+  const optimizerState = optimizer === undefined ? null : model.optimizerStateDict(optimizer);
+  const trees = optimizerState === null ? [weights] : [weights, optimizerState];
+  const shared = new Set([...(optimizer?.state.values() ?? [])].flatMap((values) => [...values.values()]));
+  const own = trees.flatMap(tensorsIn).filter((tensor) => !shared.has(tensor));
+  if (!copy) return { weights, optimizerState, release: () => dispose(own) };
+  const copies = copyTensors(trees);
+  dispose(own);
+  return { weights, optimizerState, release: () => dispose(copies) };
+}
+
+/**
+ * Puts copies on the CPU in place of all tensors. Tensors that are the same view of one storage, such as tied weights,
+ * become one.
+ */
+function copyTensors(trees: readonly Map<unknown, unknown>[]): Tensor[] {
+  const copies = new Map<string, Tensor>();
+  const copyOf = (tensor: Tensor): Tensor => {
+    const { id } = native().storageInfo(tensor.handle);
+    const view = [id, tensor.dtype, tensor.storageOffset(), tensor.shape, tensor.strides()].join(' ');
+    const copy = copies.get(view) ?? keep(tensor.device === 'cpu' ? clone(tensor) : tensor.to('cpu'));
+    copies.set(view, copy);
+    return copy;
+  };
+  noGrad(() => tidy(() => trees.forEach((tree) => replaceTensors(tree, copyOf))));
+  return [...copies.values()];
+}
+
+function tensorsIn(map: Map<unknown, unknown>): Tensor[] {
+  return [...map.values()].flatMap((value) => {
+    if (value instanceof Map) return tensorsIn(value);
+    return value instanceof Tensor ? [value] : [];
+  });
+}
+
+function replaceTensors(map: Map<unknown, unknown>, change: (tensor: Tensor) => Tensor): void {
+  for (const [key, value] of map) {
+    if (value instanceof Tensor) map.set(key, change(value));
+    else if (value instanceof Map) replaceTensors(value, change);
+  }
+}
