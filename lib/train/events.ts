@@ -6,7 +6,7 @@ export interface StepEvent {
   loss: number;
   /** The rate that the update was made with; that of the first group of parameters. */
   learningRate: number;
-  /** Norm of all gradients before clipping; null where it is not asked for. */
+  /** Norm of all gradients before clipping; null where gradients are not clipped and no metrics written. */
   gradNorm: number | null;
   tokensPerSecond: number;
   /** Tokens that the run has trained on so far. */

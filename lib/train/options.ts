@@ -77,6 +77,11 @@ export interface FitOptions {
   saveInBackground?: boolean;
   /** Whether a save that fails ends training (`stop`, the default) or is only reported (`continue`). */
   onSaveError?: 'stop' | 'continue';
+  /**
+   * Write `metrics.jsonl`, an event file for TensorBoard and `metrics.html` with the curves into checkpointDir.
+   * Default true.
+   */
+  metrics?: boolean;
   /** Show progress on stderr: a bar on a terminal, else a line for each evaluation. Default false. */
   progressBar?: boolean;
   onStep?: (event: StepEvent) => void;
@@ -87,7 +92,7 @@ export interface FitOptions {
 const optionNames = [
   'text data dataOrder maxSteps batchSize gradAccumulation learningRate resumeLearningRate schedule warmupSteps',
   'decaySteps minLearningRate optimizer weightDecay betas gradClip evalInterval evalSteps patience guard seed signal',
-  'handleSignals startStep checkpointDir saveEvery keep saveInBackground onSaveError progressBar onStep onEval onSave',
+  'handleSignals startStep checkpointDir saveEvery keep saveInBackground onSaveError metrics progressBar onStep onEval onSave',
 ].flatMap((names) => names.split(' '));
 
 /** Options with the defaults filled in. */

@@ -12,6 +12,7 @@ import { evaluate } from './evaluate';
 import type { EvalEvent, TrainEvent } from './events';
 import { LossGuard } from './guard';
 import type { Bundles } from './io';
+import { MetricsLog } from './metrics/log';
 import { completeOptions, type FitOptions, scheduleOf, type Settings } from './options';
 import { noProgress, type Progress, showProgress } from './progress';
 import { getRandomStates, isPositionOf, makeRunData, type RunData, setRandomStates } from './run-data';
@@ -66,7 +67,7 @@ export async function* train(
   try {
     if (checkpointDir !== undefined) unlock = await bundles.lock(checkpointDir);
     trainer = new Trainer(model, settings, options, bundles, before);
-    return yield* trainer.run();
+    return yield* logged(trainer.run(), settings);
   } finally {
     await trainer?.close();
     await unlock?.();
@@ -74,6 +75,30 @@ export async function* train(
     model.zeroGrad();
     restoreModes();
   }
+}
+
+/** Passes events on, and writes them down where there is a directory for that. */
+async function* logged(
+  events: AsyncGenerator<TrainEvent, FitResult>,
+  settings: Settings,
+): AsyncGenerator<TrainEvent, FitResult> {
+  if (!isLogged(settings)) return yield* events;
+  let log = MetricsLog.open(settings.checkpointDir!, settings.startStep);
+  try {
+    for (;;) {
+      const { done, value } = await events.next();
+      if (done === true) return value;
+      if (log?.take(value) === false) log = null;
+      yield value;
+    }
+  } finally {
+    await events.return(undefined as never);
+    log?.close();
+  }
+}
+
+function isLogged({ checkpointDir, metrics = true }: Settings): boolean {
+  return checkpointDir !== undefined && metrics;
 }
 
 class Trainer {
@@ -185,11 +210,15 @@ class Trainer {
 
   /** Makes one update, or goes back to the last bundle; false where there is none to report. */
   private async *makeUpdate(): AsyncGenerator<TrainEvent, boolean> {
-    const { gradAccumulation, gradClip, batchSize, signal } = this.settings;
+    const { gradAccumulation, batchSize, signal } = this.settings;
     const began = performance.now();
     this.setLearningRates();
     const shouldStop = (): boolean => signal?.aborted === true || this.signals.stop !== undefined;
-    const updated = await update(this.model, this.optimizer, this.data, { gradAccumulation, gradClip, shouldStop });
+    const updated = await update(this.model, this.optimizer, this.data, {
+      gradAccumulation,
+      gradClip: this.settings.gradClip ?? (isLogged(this.settings) ? Infinity : undefined),
+      shouldStop,
+    });
     if (updated === null) return false;
     const problem = this.guard.judge(updated.loss);
     if (problem !== undefined) {

@@ -7,6 +7,7 @@ import { getRandomStates, type RunData, setRandomStates } from './run-data';
 export interface UpdateOptions {
   /** Batches whose gradients are averaged. */
   gradAccumulation: number;
+  /** Infinity to compute the norm only. */
   gradClip: number | undefined;
   /** Asked between the batches of one update: true gives the update up. */
   shouldStop: () => boolean;

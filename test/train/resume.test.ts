@@ -27,8 +27,8 @@ function makeGpt(layout: 'mypt' | 'ng-lecture'): GPT {
 function traceOf(model: GPT): unknown {
   const plain = (value: unknown): unknown => {
     if (value instanceof Tensor) return value.tolist();
-    if (value instanceof Map) return [...value].map(([key, item]) => [key, plain(item)]);
-    return Array.isArray(value) ? (value as unknown[]).map(plain) : value;
+    if (value instanceof Map) return [...(value as Map<unknown, unknown>)].map(([key, item]) => [key, plain(item)]);
+    return value instanceof Array ? value.map((item) => plain(item)) : value;
   };
   return tidy(() => {
     const optimizer = model.optimizerStateDict(model.optimizer!);

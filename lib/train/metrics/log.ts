@@ -1,0 +1,141 @@
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync, appendFileSync } from 'node:fs';
+import path from 'node:path';
+import type { TrainEvent } from '../events';
+import { writePage } from './page';
+import { EventFile } from './tensorboard';
+
+/** A line of `metrics.jsonl`. */
+export interface MetricsLine {
+  type: 'step' | 'eval';
+  step: number;
+  /** Seconds since 1970. */
+  time: number;
+  loss?: number;
+  learning_rate?: number;
+  grad_norm?: number;
+  tokens_per_second?: number;
+  tokens_seen?: number;
+  /** Resident memory of the process, in bytes. */
+  memory?: number;
+  train_loss?: number;
+  val_loss?: number;
+}
+
+const linesFile = 'metrics.jsonl';
+const pageFile = 'metrics.html';
+/** Lines are gathered for so long, so that quick steps do not wait for the disk. */
+const FLUSH_MS = 1000;
+
+/**
+ * Writes what happens in training beside the bundle: `metrics.jsonl`, TensorBoard's event file, and `metrics.html` with
+ * the curves. A run that goes on at a step drops the lines of later steps, which it makes again.
+ *
+ * A log that cannot be written is given up with a warning; training goes on.
+ */
+export class MetricsLog {
+  private readonly lines: MetricsLine[];
+  private readonly events: EventFile;
+  private waiting: MetricsLine[] = [];
+  private lastFlush = performance.now();
+
+  private constructor(
+    private readonly directory: string,
+    step: number,
+  ) {
+    mkdirSync(directory, { recursive: true });
+    this.lines = readLines(path.join(directory, linesFile)).filter((line) => line.step <= step);
+    rewrite(path.join(directory, linesFile), this.lines);
+    this.events = new EventFile(directory, step);
+  }
+
+  /** The log of a directory; null where it cannot be written. */
+  static open(directory: string, step: number): MetricsLog | null {
+    return attempt(directory, () => new MetricsLog(directory, step));
+  }
+
+  /** Takes an event; false once the log was given up. */
+  take(event: TrainEvent): boolean {
+    const line = lineOf(event);
+    if (line !== undefined) this.waiting.push(line);
+    const isDue = performance.now() - this.lastFlush > FLUSH_MS;
+    if (event.type !== 'eval' && event.type !== 'save' && !isDue) return true;
+    return this.flush() && (event.type === 'step' || this.draw());
+  }
+
+  close(): void {
+    if (this.flush()) this.draw();
+  }
+
+  private flush(): boolean {
+    const { waiting } = this;
+    this.waiting = [];
+    this.lastFlush = performance.now();
+    const written = attempt(this.directory, () => {
+      if (waiting.length > 0) appendFileSync(path.join(this.directory, linesFile), textOf(waiting));
+      for (const line of waiting) this.events.add(line);
+      this.events.flush();
+      return true;
+    });
+    this.lines.push(...waiting);
+    return written === true;
+  }
+
+  private draw(): boolean {
+    return attempt(this.directory, () => writePage(path.join(this.directory, pageFile), this.lines)) === true;
+  }
+}
+
+function lineOf(event: TrainEvent): MetricsLine | undefined {
+  const time = Date.now() / 1000;
+  if (event.type === 'eval') {
+    const { step, trainLoss, valLoss } = event;
+    return { type: 'eval', step, time, train_loss: trainLoss, ...(valLoss === null ? {} : { val_loss: valLoss }) };
+  }
+  if (event.type !== 'step') return undefined;
+  return {
+    type: 'step',
+    step: event.step,
+    time,
+    loss: event.loss,
+    learning_rate: event.learningRate,
+    ...(event.gradNorm === null ? {} : { grad_norm: event.gradNorm }),
+    tokens_per_second: Math.round(event.tokensPerSecond),
+    tokens_seen: event.tokensSeen,
+    memory: process.memoryUsage.rss(),
+  };
+}
+
+/** Lines of an earlier part of the run; what a crash cut off is left out. */
+function readLines(file: string): MetricsLine[] {
+  if (!existsSync(file)) return [];
+  return readFileSync(file, 'utf8')
+    .split('\n')
+    .flatMap((text) => {
+      try {
+        const line = JSON.parse(text) as MetricsLine;
+        return Number.isSafeInteger(line.step) ? [line] : [];
+      } catch {
+        return [];
+      }
+    });
+}
+
+function rewrite(file: string, lines: readonly MetricsLine[]): void {
+  const temporary = `${file}.${process.pid}`;
+  writeFileSync(temporary, textOf(lines));
+  renameSync(temporary, file);
+}
+
+function textOf(lines: readonly MetricsLine[]): string {
+  return lines.map((line) => `${JSON.stringify(line)}\n`).join('');
+}
+
+function attempt<T>(directory: string, action: () => T): T | null {
+  try {
+    return action();
+  } catch (error) {
+    const message = `the metrics in ${directory} cannot be written: ${(error as Error).message}`;
+    process.emitWarning(message, { code: 'TORCHBIND_METRICS' });
+    return null;
+  }
+}
