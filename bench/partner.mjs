@@ -9,13 +9,13 @@ export class Partner {
   #child;
   #answers;
 
-  static async start() {
+  static async start(name = 'partner.py') {
     const { command, env } = await pythonEnvironment();
-    return new Partner(command, { ...process.env, ...env });
+    return new Partner(command, { ...process.env, ...env }, name);
   }
 
-  constructor(command, env) {
-    const script = fileURLToPath(new URL('partner.py', import.meta.url));
+  constructor(command, env, name) {
+    const script = fileURLToPath(new URL(name, import.meta.url));
     this.#child = spawn(command, [script], { env, stdio: ['pipe', 'pipe', 'inherit'] });
     this.#answers = readline.createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
   }

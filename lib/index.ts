@@ -54,7 +54,22 @@ export type { LoadOptions, SaveOptions, SaveProgress } from './formats/pt';
 export { loadSafetensors, NamedTensors, saveSafetensors } from './formats/safetensors';
 export type { LoadSafetensorsOptions, SaveSafetensorsOptions } from './formats/safetensors';
 export { CheckpointCode, CheckpointError } from './formats/errors';
-export { ByteArray, Counter, Device, DTypeValue, Float, OrderedDict, Size, Tuple } from './pickle/types';
+export {
+  ByteArray,
+  Complex as ComplexValue,
+  Counter,
+  DefaultDict,
+  Device,
+  DTypeValue,
+  Float,
+  FrozenSet,
+  GlobalName,
+  InertObject,
+  NumpyScalar,
+  OrderedDict,
+  Size,
+  Tuple,
+} from './pickle/types';
 
 // Modules, optimizers, the model
 export * as nn from './nn';

@@ -23,7 +23,7 @@ namespace torchbind {
 namespace {
 
 // Large enough that system calls cost nothing, small enough that the checksum finds the bytes in the cache.
-constexpr size_t kChunk = size_t{1} << 20;
+constexpr size_t kChunk = size_t{1} << 18;
 
 [[noreturn]] void fail_errno(const std::string& what) {
   throw Error(kFile, what + ": " + std::strerror(errno));
@@ -53,6 +53,32 @@ void write_fully(int fd, const char* data, size_t size, size_t position) {
     size -= static_cast<size_t>(put);
     position += static_cast<size_t>(put);
   }
+}
+
+// Reads to `data` and gives back the CRC-32 of what was read, or that of no bytes.
+uint32_t read_and_check(int fd, char* data, size_t size, size_t position, bool checksum) {
+  Crc32 crc;
+  for (size_t done = 0; done < size; done += kChunk) {
+    const size_t part = std::min(kChunk, size - done);
+    read_fully(fd, data + done, part, position + done);
+    if (checksum) crc.update(data + done, part);
+  }
+  return crc.value();
+}
+
+// Memory for file bytes. The kernel clears it page by page when it is first written to, which in pages of 4
+// KiB costs as much as reading a cached file: large pages are asked for.
+at::Tensor allocate(size_t nbytes) {
+  at::Tensor target = at::empty({static_cast<int64_t>(nbytes)}, at::kByte);
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t kHugePage = uintptr_t{1} << 21;
+  const auto begin = reinterpret_cast<uintptr_t>(target.mutable_data_ptr());
+  const uintptr_t first = (begin + kHugePage - 1) & ~(kHugePage - 1);
+  const uintptr_t last = (begin + nbytes) & ~(kHugePage - 1);
+  if (nbytes >= kHugePage && last > first)
+    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+  return target;
 }
 
 // Work off the main thread with a promise for its result. Subclasses touch no JavaScript in `run`.
@@ -105,19 +131,14 @@ class ReadBytes final : public FileWork {
 
  private:
   void run() override {
-    char* data = static_cast<char*>(target_.mutable_data_ptr());
-    const size_t size = target_.nbytes();
-    for (size_t done = 0; done < size; done += kChunk) {
-      const size_t part = std::min(kChunk, size - done);
-      read_fully(fd_, data + done, part, offset_ + done);
-      if (checksum_) crc_.update(data + done, part);
-    }
+    crc_ = read_and_check(fd_, static_cast<char*>(target_.mutable_data_ptr()), target_.nbytes(), offset_,
+                          checksum_);
   }
 
   Napi::Value result(Napi::Env env) override {
     Napi::Object object = Napi::Object::New(env);
     object.Set("handle", from_tensor(env, target_));
-    object.Set("crc32", static_cast<double>(crc_.value()));
+    object.Set("crc32", static_cast<double>(crc_));
     return object;
   }
 
@@ -125,7 +146,36 @@ class ReadBytes final : public FileWork {
   size_t offset_;
   at::Tensor target_;
   bool checksum_;
-  Crc32 crc_;
+  uint32_t crc_ = 0;
+};
+
+class ReadInto final : public FileWork {
+ public:
+  ReadInto(Napi::Env env, int fd, size_t position, at::Tensor target, size_t offset, size_t nbytes,
+           bool checksum)
+      : FileWork(env),
+        fd_(fd),
+        position_(position),
+        target_(std::move(target)),
+        offset_(offset),
+        nbytes_(nbytes),
+        checksum_(checksum) {}
+
+ private:
+  void run() override {
+    char* data = static_cast<char*>(target_.storage().mutable_data()) + offset_;
+    crc_ = read_and_check(fd_, data, nbytes_, position_, checksum_);
+  }
+
+  Napi::Value result(Napi::Env env) override { return Napi::Number::New(env, static_cast<double>(crc_)); }
+
+  int fd_;
+  size_t position_;
+  at::Tensor target_;
+  size_t offset_;
+  size_t nbytes_;
+  bool checksum_;
+  uint32_t crc_ = 0;
 };
 
 class WriteStorage final : public FileWork {
@@ -216,7 +266,9 @@ Napi::Value map_file(const Napi::CallbackInfo& info) {
   const size_t nbytes = to_size(info[1], "nbytes");
   check_range(fd, 0, nbytes);
   if (nbytes == 0) invalid("An empty file cannot be mapped.");
-  void* data = mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+  // Without a reservation: a file may be larger than the memory, of which a mapping takes only what is
+  // written to.
+  void* data = mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
   if (data == MAP_FAILED) fail_errno("Mapping the file failed");
   c10::DataPtr pointer(data, new Mapping{data, nbytes}, unmap, at::kCPU);
   c10::Storage storage(c10::Storage::use_byte_size_t(), nbytes, std::move(pointer), nullptr,
@@ -230,8 +282,32 @@ Napi::Value read_bytes(const Napi::CallbackInfo& info) {
   const size_t offset = to_size(info[1], "offset");
   const size_t nbytes = to_size(info[2], "nbytes");
   check_range(fd, offset, nbytes);  // before anything of that size is allocated
-  at::Tensor target = at::empty({static_cast<int64_t>(nbytes)}, at::kByte);
+  at::Tensor target = allocate(nbytes);
   return (new ReadBytes(info.Env(), fd, offset, std::move(target), wants_checksum(info[3])))->start();
+}
+
+void check_storage_range(const at::Tensor& tensor, size_t offset, size_t nbytes) {
+  const size_t available = tensor.storage().nbytes();
+  if (offset > available || nbytes > available - offset) {
+    invalid("Bytes " + std::to_string(offset) + " + " + std::to_string(nbytes) +
+            " are outside a storage of " + std::to_string(available) + " bytes.");
+  }
+}
+
+Napi::Value allocate_bytes(const Napi::CallbackInfo& info) {
+  return from_tensor(info.Env(), allocate(to_size(info[0], "nbytes")));
+}
+
+Napi::Value read_into(const Napi::CallbackInfo& info) {
+  const int fd = to_fd(info[0]);
+  const size_t position = to_size(info[1], "position");
+  const size_t offset = to_size(info[3], "offset");
+  const size_t nbytes = to_size(info[4], "nbytes");
+  const at::Tensor tensor = to_tensor(info[2], "tensor");
+  if (!tensor.device().is_cpu()) invalid("readInto() fills CPU tensors.");
+  check_storage_range(tensor, offset, nbytes);
+  check_range(fd, position, nbytes);
+  return (new ReadInto(info.Env(), fd, position, tensor, offset, nbytes, wants_checksum(info[5])))->start();
 }
 
 Napi::Value write_storage(const Napi::CallbackInfo& info) {
@@ -240,11 +316,7 @@ Napi::Value write_storage(const Napi::CallbackInfo& info) {
   const size_t offset = to_size(info[3], "offset");
   const size_t nbytes = to_size(info[4], "nbytes");
   const at::Tensor tensor = to_tensor(info[2], "tensor");
-  const size_t available = tensor.storage().nbytes();
-  if (offset > available || nbytes > available - offset) {
-    invalid("Bytes " + std::to_string(offset) + " + " + std::to_string(nbytes) +
-            " are outside a storage of " + std::to_string(available) + " bytes.");
-  }
+  check_storage_range(tensor, offset, nbytes);
   return (new WriteStorage(info.Env(), fd, position, tensor, offset, nbytes, wants_checksum(info[5])))
       ->start();
 }
@@ -259,6 +331,8 @@ void unmap(void* context) {
 void init_file_io(Napi::Env, Napi::Object& exports) {
   expose<map_file>(exports, "mapFile");
   expose<read_bytes>(exports, "readBytes");
+  expose<allocate_bytes>(exports, "allocateBytes");
+  expose<read_into>(exports, "readInto");
   expose<write_storage>(exports, "writeStorage");
 }
 

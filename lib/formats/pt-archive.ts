@@ -1,29 +1,28 @@
-import { GlobalError, PickleGlobal } from '../pickle/globals';
+import { GlobalError } from '../pickle/globals';
 import { readPickle } from '../pickle/reader';
-import { OrderedDict } from '../pickle/types';
+import {
+  maxPickleSize,
+  refuseReferences,
+  type StoredBytes,
+  type TensorArchive,
+  TensorChecker,
+  type ValueOptions,
+} from './archive';
 import type { ByteSource } from './byte-source';
-import { type FileDType, isDifferentiable } from './dtypes';
 import { CheckpointCode, CheckpointError } from './errors';
-import { requireTensors, requireZip } from './sniff';
-import { StorageRef, type TensorSpec } from './tensor-spec';
-import { storageFromId, type TensorBuilder, torchGlobals } from './torch-globals';
-import { ZipReader, type ZipRecord } from './zip-reader';
+import { requireTensors } from './sniff';
+import type { StorageRef, TensorBuilder } from './tensor-spec';
+import { storageFromId, torchGlobals } from './torch-globals';
+import { isStored, ZipReader } from './zip-reader';
 
 const pickleRecord = 'data.pkl';
-
-/** Text of the pickle becomes strings, of which none can be longer than this in JavaScript. */
-const maxPickleSize = 2 ** 29 - 1024;
 
 /** The container versions that PyTorch 2.13 reads. */
 const oldestVersion = 1;
 const newestVersion = 10;
 
-/**
- * A `.pt` file, opened: the pickle is in memory and has been read once to its end, with all that it claims of tensors
- * checked, before anything is made of it. The storages are still in the file.
- */
-export class PtArchive {
-  /** The storages that the pickle refers to, by key. */
+/** The zip that `torch.save` has written since PyTorch 1.6. */
+export class PtArchive implements TensorArchive {
   readonly storages = new Map<string, StorageRef>();
 
   private constructor(
@@ -31,29 +30,36 @@ export class PtArchive {
     readonly zip: ZipReader,
     private readonly pickle: Buffer,
     readonly bigEndian: boolean,
+    options: ValueOptions,
   ) {
-    refuseReferences(this.build(new TensorChecker(bigEndian)));
+    refuseReferences(this.build(new TensorChecker(bigEndian), options), pickleRecord);
   }
 
-  static async open(source: ByteSource): Promise<PtArchive> {
-    await requireZip(source);
+  static async open(source: ByteSource, options: ValueOptions = {}): Promise<PtArchive> {
     const zip = await ZipReader.open(source);
     requireTensors(zip, source.path);
     await checkVersion(zip);
     const bigEndian = await isBigEndian(zip);
-    return new PtArchive(source, zip, await readPickleRecord(zip), bigEndian);
+    return new PtArchive(source, zip, await readPickleRecord(zip), bigEndian, options);
   }
 
-  recordOf(storage: StorageRef): ZipRecord {
-    return this.zip.records.get(`data/${storage.key}`)!;
+  bytesOf({ key }: StorageRef): StoredBytes {
+    const record = this.zip.records.get(`data/${key}`)!;
+    return {
+      record: record.name,
+      size: record.size,
+      offset: isStored(record) ? record.dataOffset : undefined,
+      read: () => this.zip.read(record),
+      verify: (crc32) => this.zip.verify(record, crc32),
+    };
   }
 
-  /** Runs the pickle, with tensors made by `builder`. */
-  build(builder: TensorBuilder, exact = false): unknown {
+  build(builder: TensorBuilder, { exact, inert }: ValueOptions): unknown {
     const { value, end } = readPickle(this.pickle, {
-      globals: torchGlobals(builder),
+      globals: torchGlobals(builder, exact),
       persistentLoad: (id) => this.storage(id),
       exact,
+      inert,
       record: pickleRecord,
     });
     if (end === this.pickle.length) return value;
@@ -74,57 +80,6 @@ export class PtArchive {
     if (known.dtype !== found.dtype)
       throw new GlobalError(`storage '${found.key}' is claimed as ${known.dtype.name} and as ${found.dtype.name}`);
     return known;
-  }
-}
-
-/** Stands for a tensor while the pickle is only being checked. */
-class NotedTensor {
-  constructor(readonly dtype: FileDType) {}
-}
-
-/** Makes nothing, and refuses what could not be made. */
-class TensorChecker implements TensorBuilder {
-  constructor(private readonly bigEndian: boolean) {}
-
-  tensor({ dtype, storage }: TensorSpec): NotedTensor {
-    if (this.bigEndian && dtype.swapSize !== storage.dtype.swapSize) {
-      throw new GlobalError(
-        `a ${dtype.name} tensor over a ${storage.dtype.name} storage in big-endian order is not supported`,
-      );
-    }
-    return new NotedTensor(dtype);
-  }
-
-  parameter(tensor: NotedTensor, requiresGrad: boolean): NotedTensor {
-    if (requiresGrad && !isDifferentiable(tensor.dtype.name))
-      throw new GlobalError(`a ${tensor.dtype.name} parameter that requires gradients`);
-    return tensor;
-  }
-
-  isTensor(value: unknown): boolean {
-    return value instanceof NotedTensor;
-  }
-}
-
-/** A bare storage or class is of no use to JavaScript, and its bytes would be lost on the way: refused. */
-function refuseReferences(root: unknown): void {
-  const seen = new Set<object>();
-  const todo: unknown[] = [root];
-  while (todo.length > 0) {
-    const node = todo.pop();
-    if (node === null || typeof node !== 'object' || seen.has(node)) continue;
-    seen.add(node);
-    if (node instanceof StorageRef || node instanceof PickleGlobal) {
-      const what = node instanceof StorageRef ? `the bare storage '${node.key}'` : `the class or function ${node.name}`;
-      throw new CheckpointError(
-        `the file holds ${what} as a value, which torchbind does not read`,
-        CheckpointCode.unsupported,
-        { record: pickleRecord },
-      );
-    }
-    if (Array.isArray(node) || node instanceof Set) for (const item of node as Iterable<unknown>) todo.push(item);
-    if (node instanceof Map) for (const item of node.values()) todo.push(item);
-    if (node instanceof OrderedDict) for (const item of node.attributes.values()) todo.push(item);
   }
 }
 

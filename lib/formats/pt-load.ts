@@ -1,14 +1,12 @@
-import { checkOptions } from '../errors';
-import { native } from '../native/native';
-import { ops } from '../tensor/dispatch';
-import { type DType, dtypeCode } from '../tensor/dtype';
-import { Tensor, unwrap, wrap } from '../tensor/tensor';
+import { checkOptions, describe, TorchBindError } from '../errors';
+import type { TensorArchive, ValueOptions } from './archive';
 import { ByteSource } from './byte-source';
-import { markParameter } from './parameter-mark';
+import { LegacyArchive } from './legacy-archive';
+import { NativeTensors } from './native-tensors';
 import { PtArchive } from './pt-archive';
+import { containerOf } from './sniff';
 import { LoadedStorages, mapStorages, readStorages } from './storage-reader';
-import type { StorageRef, TensorSpec } from './tensor-spec';
-import type { TensorBuilder } from './torch-globals';
+import { TarArchive } from './tar-archive';
 
 export interface LoadOptions {
   /** Where the tensors go, whatever device they were saved from: `cpu`, `cuda:0`, ... Default `cpu`. */
@@ -20,34 +18,45 @@ export interface LoadOptions {
    */
   mmap?: boolean;
   /**
-   * Give floats that a plain number would turn into ints, such as 1.0, as `Float`, so that `save` writes them back as
-   * they were. Default false.
+   * Give floats that a plain number would turn into ints, such as 1.0, as `Float`, and NumPy's scalars as `NumpyScalar`,
+   * so that `save` writes them back as they were. Default false.
    */
   exact?: boolean;
+  /**
+   * What to do with objects of classes that torchbind does not know, such as a dataclass or an `argparse.Namespace`:
+   * `refuse` the file by their name, or give them as `inert` data (`InertObject`), which `save` writes back as it was.
+   * Their code is never looked for. Default `refuse`.
+   */
+  unknown?: 'refuse' | 'inert';
 }
 
 /**
- * Reads a file that `torch.save` wrote (PyTorch's `torch.load` with `weights_only=True` and `map_location`).
+ * Reads a file that `torch.save` wrote (PyTorch's `torch.load` with `weights_only=True` and `map_location`): the zip of
+ * today, the one stream of PyTorch before 1.6, or the tar of 0.1, in any pickle protocol.
  *
  * dict comes as `Map`, OrderedDict as `OrderedDict`, list as array, tuple as `Tuple`, set as `Set`, None as `null`, int
  * as `number`, or `bigint` beyond 2^53 - 1, float as `number`, str as `string`, bytes as `Uint8Array`, torch.Size as
- * `Size`, dtypes as `DTypeValue`, torch.device as `Device`, tensors and parameters as `Tensor`. Tensors that share a
- * storage in the file share it in memory.
+ * `Size`, dtypes as `DTypeValue`, torch.device as `Device`, tensors, parameters and NumPy arrays as `Tensor`. Tensors that
+ * share a storage in the file share it in memory. docs/formats.md has the whole table.
  *
  * Nothing in the file is executed; classes and functions that are not PyTorch's own are refused by name.
  *
  * @throws CheckpointError with a stable `code`, the byte `offset` and the `record` where the file is not right
  */
 export async function load(path: string, options: LoadOptions = {}): Promise<unknown> {
-  checkOptions(options, ['device', 'mmap', 'exact'], 'load');
+  checkOptions(options, ['device', 'mmap', 'exact', 'unknown'], 'load');
+  const values = { exact: options.exact, inert: isInert(options.unknown) };
   const source = await ByteSource.open(path);
   const loaded = new LoadedStorages();
   try {
-    const archive = await PtArchive.open(source);
+    const archive = await openArchive(source, values);
     await (options.mmap === true ? mapStorages(archive, loaded) : readStorages(archive, loaded));
     const tensors = new NativeTensors(loaded, options.device ?? 'cpu');
     try {
-      return archive.build(tensors, options.exact);
+      return archive.build(tensors, values);
+    } catch (error) {
+      tensors.disposeAll();
+      throw error;
     } finally {
       tensors.release();
     }
@@ -57,48 +66,21 @@ export async function load(path: string, options: LoadOptions = {}): Promise<unk
   }
 }
 
-/** Makes libtorch tensors over the loaded storages. */
-class NativeTensors implements TensorBuilder {
-  private readonly moved = new Map<StorageRef, Tensor>();
+/**
+ * Opens a checkpoint of any container, and checks its pickle.
+ *
+ * @throws CheckpointError where the file is none, or is not right
+ */
+export async function openArchive(source: ByteSource, options: ValueOptions = {}): Promise<TensorArchive> {
+  const container = await containerOf(source);
+  if (container === 'zip') return PtArchive.open(source, options);
+  return container === 'legacy' ? LegacyArchive.open(source, options) : TarArchive.open(source, options);
+}
 
-  constructor(
-    private readonly loaded: LoadedStorages,
-    private readonly device: string,
-  ) {}
-
-  tensor({ storage, dtype, offset, shape, strides, requiresGrad, conj, neg }: TensorSpec): Tensor {
-    const base = this.device === 'cpu' ? this.loaded.get(storage) : unwrap(this.onDevice(storage), 'load');
-    let tensor = wrap(native().viewStorage(base, dtypeCode[dtype.name as DType], offset, shape, strides));
-    if (conj) tensor = ops.aten!._conj!(tensor) as Tensor;
-    if (neg) tensor = ops.aten!._neg_view!(tensor) as Tensor;
-    if (requiresGrad) tensor.requiresGrad = true;
-    return tensor;
-  }
-
-  parameter(tensor: Tensor, requiresGrad: boolean): Tensor {
-    if (tensor.requiresGrad !== requiresGrad) tensor.requiresGrad = requiresGrad;
-    return markParameter(tensor);
-  }
-
-  isTensor(value: unknown): value is Tensor {
-    return value instanceof Tensor;
-  }
-
-  /** A storage is moved once, so that what shares it goes on sharing it. */
-  private onDevice(storage: StorageRef): Tensor {
-    let tensor = this.moved.get(storage);
-    if (tensor === undefined) {
-      const bytes = native().viewStorage(this.loaded.get(storage), dtypeCode.uint8, 0, [storage.nbytes], [1]);
-      const staged = wrap(bytes);
-      tensor = staged.to(this.device);
-      if (tensor !== staged) staged.dispose();
-      this.moved.set(storage, tensor);
-    }
-    return tensor;
-  }
-
-  /** The tensors that were made hold their storages themselves. */
-  release(): void {
-    for (const tensor of this.moved.values()) tensor.dispose();
-  }
+function isInert(unknown: LoadOptions['unknown']): boolean {
+  if (unknown === undefined || unknown === 'refuse' || unknown === 'inert') return unknown === 'inert';
+  throw new TorchBindError(
+    `load: expected 'refuse' or 'inert' for the option 'unknown' but received ${describe(unknown)}.`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
 }

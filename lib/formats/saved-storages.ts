@@ -1,12 +1,13 @@
 import type { Handle } from '../native/binding';
 import { native } from '../native/native';
 import { ops } from '../tensor/dispatch';
-import { type DType, dtypeCode } from '../tensor/dtype';
+import { dtypeCode } from '../tensor/dtype';
 import { Tensor, unwrap } from '../tensor/tensor';
 import { GlobalName, PersistentId, type Reduced, Reduction, Unwritable } from '../pickle/writer';
 import { OrderedDict, Tuple } from '../pickle/types';
-import { byteDType, type FileDType, fileDTypes } from './dtypes';
-import { isParameter } from './parameter-mark';
+import { byteDType, type FileDType, fileDTypes, quantizedDTypes } from './dtypes';
+import { quantizerOf, reduceCompound } from './saved-compounds';
+import { isParameter } from './tensor-marks';
 import { reduceTorchValue } from './torch-values';
 
 /** A storage that is about to be written: the span of its bytes that tensors use. */
@@ -45,6 +46,10 @@ export class SavedStorage {
  */
 export class SavedStorages {
   private readonly byId = new Map<number, SavedStorage>();
+  /** How tensors that are not strided bytes are written; made once, as both passes must see the same parts. */
+  private readonly compound = new Map<Tensor, Reduced | undefined>();
+  private readonly quantizers = new Map<Tensor, Tuple>();
+  private readonly parts: Tensor[] = [];
 
   /** In the order of their keys. */
   get all(): SavedStorage[] {
@@ -54,28 +59,21 @@ export class SavedStorages {
   /** Notes the bytes that a tensor needs, and gives something to write in its place. */
   collect(value: object): Reduced | undefined {
     if (!(value instanceof Tensor)) return reduceTorchValue(value);
-    const handle = unwrap(value, 'save');
-    const problem = unwritable(value, handle);
-    if (problem !== undefined) return new Unwritable(problem);
-    const dtype = fileDTypes.get(value.dtype)!;
-    const storage = this.storageOf(handle, unitOf(dtype));
-    if (storage.dtype !== unitOf(dtype)) {
-      const both = `as ${storage.dtype.name} and as ${dtype.name}`;
-      return new Unwritable(`one storage ${both}, which torch.load refuses; clone() one of the tensors`);
-    }
-    const shape = native().shape(handle);
-    if (!shape.includes(0)) {
-      const strides = native().strides(handle);
-      const first = native().storageOffset(handle);
-      const last = shape.reduce((index, size, dim) => index + (size - 1) * strides[dim]!, first);
-      storage.include(first * dtype.itemSize, (last + 1) * dtype.itemSize, dtype.itemSize);
-    }
-    return new GlobalName('torch', 'Tensor');
+    const compound = this.compoundOf(value);
+    if (compound !== undefined) return compound;
+    const problem = this.span(unwrap(value, 'save'), fileDTypeOf(value));
+    if (problem !== undefined) return problem;
+    // The parts of a quantizer are tensors, to be collected too.
+    const parts = isQuantized(value) ? this.quantizer(value) : new Tuple();
+    return new Reduction(new GlobalName('torch', 'Tensor'), parts);
   }
 
   /** How a tensor is written, after everything was collected. */
   reduce(value: object): Reduced | undefined {
     if (!(value instanceof Tensor)) return reduceTorchValue(value);
+    const compound = this.compoundOf(value);
+    if (compound !== undefined) return compound;
+    if (isQuantized(value)) return this.rebuildQuantized(value);
     const requiresGrad = value.requiresGrad;
     if (!isParameter(value)) return this.rebuild(value, requiresGrad);
     const args = Tuple.of<unknown>(this.rebuild(value, false), requiresGrad, new OrderedDict());
@@ -85,23 +83,36 @@ export class SavedStorages {
   dispose(): void {
     for (const storage of this.byId.values()) native().dispose(storage.bytes);
     this.byId.clear();
+    for (const part of this.parts) part.dispose();
+  }
+
+  private compoundOf(tensor: Tensor): Reduced | undefined {
+    if (!this.compound.has(tensor)) {
+      const reduced = reduceCompound(tensor, (part) => this.keep(part));
+      this.compound.set(tensor, reduced);
+    }
+    return this.compound.get(tensor);
+  }
+
+  /** Notes the bytes of a storage that a tensor reaches. */
+  private span(handle: Handle, dtype: FileDType): Unwritable | undefined {
+    const storage = this.storageOf(handle, unitOf(dtype));
+    if (storage.dtype !== unitOf(dtype)) {
+      const both = `as ${storage.dtype.name} and as ${dtype.name}`;
+      return new Unwritable(`one storage ${both}, which torch.load refuses; clone() one of the tensors`);
+    }
+    const shape = native().shape(handle);
+    if (shape.includes(0)) return undefined;
+    const strides = native().strides(handle);
+    const first = native().storageOffset(handle);
+    const last = shape.reduce((index, size, dim) => index + (size - 1) * strides[dim]!, first);
+    storage.include(first * dtype.itemSize, (last + 1) * dtype.itemSize, dtype.itemSize);
+    return undefined;
   }
 
   private rebuild(tensor: Tensor, requiresGrad: boolean): Reduction {
-    const handle = unwrap(tensor, 'save');
-    const dtype = fileDTypes.get(tensor.dtype)!;
-    const storage = this.storageOf(handle, unitOf(dtype));
-    const shape = native().shape(handle);
-    const offset = native().storageOffset(handle) - storage.offset / dtype.itemSize;
-    const strides = native().strides(handle);
-    const args = Tuple.of<unknown>(
-      storageId(storage, dtype),
-      clamp(offset, storage.size / dtype.itemSize),
-      Tuple.from(shape),
-      Tuple.from(strides),
-      requiresGrad,
-      new OrderedDict(),
-    );
+    const dtype = fileDTypeOf(tensor);
+    const args = Tuple.of<unknown>(...this.placeOf(tensor, dtype), requiresGrad, new OrderedDict());
     if (dtype.storageClass === null) args.push(new GlobalName('torch', dtype.name));
     const flags = lazyFlags(tensor);
     if (flags.size > 0) args.push(flags);
@@ -109,6 +120,44 @@ export class SavedStorages {
       new GlobalName('torch._utils', dtype.storageClass === null ? '_rebuild_tensor_v3' : '_rebuild_tensor_v2'),
       args,
     );
+  }
+
+  private rebuildQuantized(tensor: Tensor): Reduction {
+    const args = Tuple.of<unknown>(
+      ...this.placeOf(tensor, fileDTypeOf(tensor)),
+      this.quantizer(tensor),
+      false,
+      new OrderedDict(),
+    );
+    return new Reduction(new GlobalName('torch._utils', '_rebuild_qtensor'), args);
+  }
+
+  /** Storage, offset, sizes and strides. */
+  private placeOf(tensor: Tensor, dtype: FileDType): unknown[] {
+    const handle = unwrap(tensor, 'save');
+    const storage = this.storageOf(handle, unitOf(dtype));
+    const offset = native().storageOffset(handle) - storage.offset / dtype.itemSize;
+    return [
+      storageId(storage, dtype),
+      clamp(offset, storage.size / dtype.itemSize),
+      Tuple.from(native().shape(handle)),
+      Tuple.from(native().strides(handle)),
+    ];
+  }
+
+  private quantizer(tensor: Tensor): Tuple {
+    let parameters = this.quantizers.get(tensor);
+    if (parameters === undefined) {
+      parameters = quantizerOf(tensor, (part) => this.keep(part));
+      this.quantizers.set(tensor, parameters);
+    }
+    return parameters;
+  }
+
+  /** Frees a part at the end. */
+  private keep(part: Tensor): Tensor {
+    this.parts.push(part);
+    return part;
   }
 
   private storageOf(handle: Handle, dtype: FileDType): SavedStorage {
@@ -121,6 +170,15 @@ export class SavedStorages {
     }
     return storage;
   }
+}
+
+/** Of a tensor that is a view of a storage. */
+function fileDTypeOf({ dtype }: Tensor): FileDType {
+  return (fileDTypes.get(dtype) ?? quantizedDTypes.get(dtype))!;
+}
+
+function isQuantized({ dtype }: Tensor): boolean {
+  return quantizedDTypes.has(dtype);
 }
 
 /** A tensor without elements may lie anywhere, also outside of the span that the others need. */
@@ -141,15 +199,6 @@ function storageId(storage: SavedStorage, dtype: FileDType): PersistentId {
   return new PersistentId(
     Tuple.of<unknown>('storage', type, storage.key, 'cpu', storage.size / unitOf(dtype).itemSize),
   );
-}
-
-function unwritable(tensor: Tensor, handle: Handle): string | undefined {
-  if (native().layout(handle) !== 'strided')
-    return `a tensor of layout ${native().layout(handle)}; save it as to_dense()`;
-  if (native().device(handle).startsWith('meta')) return 'a tensor on the meta device, which has no data';
-  if (!fileDTypes.has(tensor.dtype))
-    return `a ${tensor.dtype satisfies DType} tensor, which is not supported in files yet`;
-  return undefined;
 }
 
 /** A conjugate or negative that was not computed yet is written as such, over the bytes as they are. */

@@ -1,20 +1,14 @@
 import type { ByteSource } from './byte-source';
 import { CheckpointCode, CheckpointError } from './errors';
+import { legacyMagic } from './legacy-archive';
+import { readPlain } from './plain-pickle';
 import { Signature } from './zip-format';
 import type { ZipReader } from './zip-reader';
 
 /** What a file begins with, and what that says of it. */
 const kinds: { what: string; test: (head: Buffer, size: number) => boolean }[] = [
   { what: 'an empty zip', test: startsWith('PK\x05\x06') },
-  {
-    what: 'a checkpoint in the format of PyTorch before 1.6 (not a zip); save it again with torch.save',
-    test: startsWith('\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19'),
-  },
   { what: 'a safetensors file; read it with loadSafetensors()', test: isSafetensors },
-  {
-    what: 'a tar archive, perhaps a checkpoint of PyTorch 0.1; save it again with torch.save',
-    test: (head) => head.toString('latin1', 257, 262) === 'ustar',
-  },
   { what: 'a NumPy array', test: startsWith('\x93NUMPY') },
   { what: 'an HDF5 file, as Keras writes them', test: startsWith('\x89HDF') },
   { what: 'a GGUF file', test: startsWith('GGUF') },
@@ -32,10 +26,18 @@ const kinds: { what: string; test: (head: Buffer, size: number) => boolean }[] =
 
 const headSize = 512;
 
-/** @throws CheckpointError that says what the file is, where it is not a zip container */
-export async function requireZip(source: ByteSource): Promise<void> {
+export type Container = 'zip' | 'legacy' | 'tar';
+
+/**
+ * Which container of checkpoints a file is, by its content.
+ *
+ * @throws CheckpointError that says what the file is, where it is none
+ */
+export async function containerOf(source: ByteSource): Promise<Container> {
   const head = await source.read(0, Math.min(headSize, source.size));
-  if (head.length >= 4 && head.readUInt32LE(0) === Signature.local) return;
+  if (head.length >= 4 && head.readUInt32LE(0) === Signature.local) return 'zip';
+  if (head.toString('latin1', 257, 262) === 'ustar') return 'tar';
+  if (beginsWithMagic(head)) return 'legacy';
   const kind = kinds.find(({ test }) => test(head, source.size));
   const what = kind === undefined ? 'not a file of a kind that torchbind knows' : kind.what;
   throw new CheckpointError(`'${source.path}' is ${what}; load() reads what torch.save writes`, CheckpointCode.format, {
@@ -43,16 +45,27 @@ export async function requireZip(source: ByteSource): Promise<void> {
   });
 }
 
+/** Whether the first pickle, of whatever protocol, is the number that the format before PyTorch 1.6 begins with. */
+function beginsWithMagic(head: Buffer): boolean {
+  try {
+    return readPlain(head, 'magic number') === legacyMagic;
+  } catch (error) {
+    if (error instanceof CheckpointError) return false;
+    throw error;
+  }
+}
+
 /** @throws CheckpointError that says what the zip is, where it is not what torch.save writes */
 export function requireTensors(zip: ZipReader, path: string): void {
   const names = [...zip.records.keys()];
   const has = (test: (name: string) => boolean): boolean => names.some(test);
   let what: string | undefined;
-  if (has((name) => name.startsWith('code/')) || zip.records.has('constants.pkl'))
+  if (zip.records.has('bytecode.pkl')) what = 'an archive for the mobile interpreter (.ptl), which holds a program';
+  else if (has((name) => name.startsWith('code/')) || zip.records.has('constants.pkl'))
     what = 'a TorchScript archive, which holds a program';
-  else if (zip.records.has('archive_format') || has((name) => name.startsWith('models/')))
-    what = 'an archive of torch.export, which holds a program';
-  else if (has((name) => name.startsWith('.data/extern_modules')))
+  else if (has((name) => /^(archive_format$|models\/|serialized_exported_program\.json$)/.test(name)))
+    what = 'an archive of torch.export (.pt2), which holds a program';
+  else if (has((name) => /^\.data\/(extern_modules|python_version)$/.test(name)))
     what = 'a torch.package archive, which holds a program';
   else if (!zip.records.has('data.pkl')) what = "a zip without a record 'data.pkl'";
   if (what === undefined) return;

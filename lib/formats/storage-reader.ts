@@ -1,17 +1,20 @@
 import type { Handle } from '../native/binding';
 import { native } from '../native/native';
 import { dtypeCode } from '../tensor/dtype';
+import type { StoredBytes, TensorArchive } from './archive';
 import { forEachConcurrent } from './concurrent';
+import { combineCrc32 } from './crc32';
 import { CheckpointCode, CheckpointError } from './errors';
-import type { PtArchive } from './pt-archive';
 import type { StorageRef } from './tensor-spec';
-import { isStored, type ZipRecord } from './zip-reader';
 
 /**
  * Records up to this size are read together with their neighbours, and copied; larger ones go straight into their
  * tensor.
  */
 const smallRecord = 16 * 1024;
+
+/** Larger ones are read in parts of this size, so that a single storage too is read by several threads. */
+const partSize = 8 * 1024 * 1024;
 
 /** libuv has four threads. */
 const concurrentReads = 4;
@@ -38,22 +41,22 @@ export class LoadedStorages {
 }
 
 /** Reads every storage that the archive's pickle refers to, once, with its checksum verified. */
-export async function readStorages(archive: PtArchive, loaded: LoadedStorages): Promise<void> {
+export async function readStorages(archive: TensorArchive, loaded: LoadedStorages): Promise<void> {
   await readEach(archive, [...archive.storages.values()], loaded);
 }
 
 /**
  * Maps the file and cuts the storages out of it; nothing is read until it is used, so checksums are not verified.
- * Records that cannot be used in place (compressed, of the other byte order, not aligned) are read.
+ * Storages that cannot be used in place (compressed, of the other byte order, not aligned) are read.
  */
-export async function mapStorages(archive: PtArchive, loaded: LoadedStorages): Promise<void> {
+export async function mapStorages(archive: TensorArchive, loaded: LoadedStorages): Promise<void> {
   const file = native().mapFile(archive.source.fd, archive.source.size);
   try {
     const unmappable: StorageRef[] = [];
     for (const storage of archive.storages.values()) {
-      const record = archive.recordOf(storage);
-      const inPlace = isStored(record) && !needsSwap(archive, storage) && record.dataOffset % mappedAlignment === 0;
-      if (inPlace) loaded.set(storage, native().sliceBytes(file, record.dataOffset, record.size));
+      const { offset, size } = archive.bytesOf(storage);
+      const inPlace = offset !== undefined && !needsSwap(archive, storage) && offset % mappedAlignment === 0;
+      if (inPlace) loaded.set(storage, native().sliceBytes(file, offset, size));
       else unmappable.push(storage);
     }
     await readEach(archive, unmappable, loaded);
@@ -62,54 +65,75 @@ export async function mapStorages(archive: PtArchive, loaded: LoadedStorages): P
   }
 }
 
-async function readEach(archive: PtArchive, storages: StorageRef[], loaded: LoadedStorages): Promise<void> {
-  const direct: StorageRef[] = [];
-  const copied: StorageRef[] = [];
+async function readEach(archive: TensorArchive, storages: StorageRef[], loaded: LoadedStorages): Promise<void> {
+  const direct: DirectRead[] = [];
+  const copied: { storage: StorageRef; bytes: StoredBytes }[] = [];
   for (const storage of storages) {
-    const record = archive.recordOf(storage);
-    const plain = isStored(record) && !needsSwap(archive, storage);
-    (plain && record.size > smallRecord ? direct : copied).push(storage);
+    const bytes = archive.bytesOf(storage);
+    if (bytes.offset === undefined || needsSwap(archive, storage) || bytes.size <= smallRecord) {
+      copied.push({ storage, bytes });
+      continue;
+    }
+    const read = new DirectRead(archive.source.fd, bytes, bytes.offset);
+    loaded.set(storage, read.target);
+    direct.push(read);
   }
   // In the order of the file, so that one read serves many.
-  copied.sort((a, b) => archive.recordOf(a).dataOffset - archive.recordOf(b).dataOffset);
-  for (const storage of copied) loaded.set(storage, await copyRecord(archive, storage));
-  await forEachConcurrent(direct, concurrentReads, async (storage) => {
-    loaded.set(storage, await readRecord(archive, archive.recordOf(storage)));
-  });
+  copied.sort((a, b) => (a.bytes.offset ?? 0) - (b.bytes.offset ?? 0));
+  for (const { storage, bytes } of copied) {
+    const content = await bytes.read();
+    const ordered = needsSwap(archive, storage) ? swapped(content, storage.dtype.swapSize) : content;
+    loaded.set(storage, native().fromTypedArray(ordered, [ordered.length], dtypeCode.uint8));
+  }
+  await forEachConcurrent(
+    direct.flatMap((read) => read.parts),
+    concurrentReads,
+    (part) => part(),
+  );
+  for (const read of direct) read.verify();
 }
 
-async function copyRecord(archive: PtArchive, storage: StorageRef): Promise<Handle> {
-  const bytes = await archive.zip.read(archive.recordOf(storage));
-  const ordered = needsSwap(archive, storage) ? swapped(bytes, storage.dtype.swapSize) : bytes;
-  return native().fromTypedArray(ordered, [ordered.length], dtypeCode.uint8);
-}
+/** A storage that is read straight into its memory, in parts that several threads may read at a time. */
+class DirectRead {
+  readonly target: Handle;
+  /** What is to be done, in any order. */
+  readonly parts: (() => Promise<void>)[];
+  private readonly checksums: number[] = [];
 
-async function readRecord(archive: PtArchive, record: ZipRecord): Promise<Handle> {
-  let handle: Handle;
-  let crc32: number;
-  try {
-    ({ handle, crc32 } = await native().readBytes(archive.source.fd, record.dataOffset, record.size));
-  } catch (error) {
-    throw new CheckpointError(
-      `cannot read ${record.size} bytes: ${(error as Error).message}`,
-      CheckpointCode.truncated,
-      {
-        record: record.name,
-        offset: record.dataOffset,
+  constructor(
+    private readonly fd: number,
+    readonly bytes: StoredBytes,
+    private readonly offset: number,
+  ) {
+    this.target = native().allocateBytes(bytes.size);
+    this.parts = Array.from({ length: Math.ceil(bytes.size / partSize) }, (_, i) => () => this.readPart(i));
+  }
+
+  /** @throws CheckpointError where all that was read is not what the file's checksum says */
+  verify(): void {
+    this.bytes.verify(this.checksums.reduce((crc, part, i) => combineCrc32(crc, part, this.lengthOf(i))));
+  }
+
+  private async readPart(index: number): Promise<void> {
+    const start = index * partSize;
+    const [position, length] = [this.offset + start, this.lengthOf(index)];
+    try {
+      this.checksums[index] = await native().readInto(this.fd, position, this.target, start, length);
+    } catch (error) {
+      throw new CheckpointError(`cannot read ${length} bytes: ${(error as Error).message}`, CheckpointCode.truncated, {
+        record: this.bytes.record,
+        offset: position,
         cause: error,
-      },
-    );
+      });
+    }
   }
-  try {
-    archive.zip.verify(record, crc32);
-    return handle;
-  } catch (error) {
-    native().dispose(handle);
-    throw error;
+
+  private lengthOf(index: number): number {
+    return Math.min(partSize, this.bytes.size - index * partSize);
   }
 }
 
-function needsSwap(archive: PtArchive, storage: StorageRef): boolean {
+function needsSwap(archive: TensorArchive, storage: StorageRef): boolean {
   return archive.bigEndian && storage.dtype.swapSize > 1;
 }
 

@@ -7,20 +7,26 @@ import {
   pythonGlobals,
   UnsupportedGlobal,
 } from '../pickle/globals';
-import { Device, DTypeValue, Size, Tuple } from '../pickle/types';
-import { byteDType, type FileDType, fileDTypes, isDifferentiable, valueOnlyDTypes } from './dtypes';
-import { checkGeometry, StorageRef, type TensorSpec } from './tensor-spec';
+import { Device, DTypeValue, Float, Size, Tuple } from '../pickle/types';
+import { byteDType, type FileDType, fileDTypes, isDifferentiable, quantizedDTypes, valueOnlyDTypes } from './dtypes';
+import { numpyGlobals } from './numpy-globals';
+import { nonNegative, sizes } from './global-arguments';
+import {
+  checkGeometry,
+  checkShape,
+  type Quantizer,
+  type SparseLayout,
+  sparseLayouts,
+  StorageRef,
+  StorageView,
+  type TensorBuilder,
+  type TensorSpec,
+} from './tensor-spec';
 
-/** Makes the tensors that a pickle describes: real ones, or only notes of them. */
-export interface TensorBuilder {
-  tensor(spec: TensorSpec): unknown;
-  /** Turns what `tensor` made into a parameter. */
-  parameter(tensor: unknown, requiresGrad: boolean): unknown;
-  isTensor(value: unknown): boolean;
-}
+export type { TensorBuilder } from './tensor-spec';
 
 /** A storage class, as `torch.FloatStorage`: it stands in persistent ids only. */
-class StorageClass extends PickleGlobal {
+export class StorageClass extends PickleGlobal {
   constructor(
     name: string,
     readonly dtype: FileDType,
@@ -30,20 +36,30 @@ class StorageClass extends PickleGlobal {
   }
 }
 
+/** A memory layout or a way to quantize, by its name without `torch.`: arguments of rebuild functions only. */
+class TorchName {
+  constructor(readonly name: string) {}
+}
+
 /**
- * The allow-list of `torch.load(weights_only=True)` in 2.13, and what torchbind makes of each entry. What is not here
- * is refused by name.
+ * The allow-list of `torch.load(weights_only=True)` in 2.13, NumPy's arrays and scalars, and what torchbind makes of
+ * each entry. What is not here is refused by name.
+ *
+ * @param exact gives NumPy scalars as such
  */
-export function torchGlobals(builder: TensorBuilder): GlobalTable {
+export function torchGlobals(builder: TensorBuilder, exact = false): GlobalTable {
   const table = new Map<string, GlobalEntry>([...pythonGlobals, ...constants]);
-  for (const global of [...storageClasses, size, device, ...tensorClasses, ...rebuildFunctions(builder)])
+  const functions = [...rebuildFunctions(builder), ...numpyGlobals(builder, exact)];
+  for (const global of [...storageClasses, size, device, getLayout, ...tensorClasses, ...functions])
     table.set(global.name, global);
   for (const [what, names] of unsupported)
     for (const name of names) table.set(`torch.${name}`, new UnsupportedGlobal(what));
   return table;
 }
 
-const storageNames = [...fileDTypes.values()].filter((dtype) => dtype.storageClass !== null);
+const storageNames = [...fileDTypes.values(), ...quantizedDTypes.values()].filter(
+  (dtype) => dtype.storageClass !== null,
+);
 
 const storageClasses = [
   ...storageNames.flatMap((dtype) => [
@@ -53,10 +69,17 @@ const storageClasses = [
   new StorageClass('torch.storage.UntypedStorage', byteDType, true),
 ];
 
-const constants: [string, GlobalEntry][] = [...fileDTypes.keys(), ...valueOnlyDTypes].map((name) => [
-  `torch.${name}`,
-  new PickleConstant(new DTypeValue(name)),
-]);
+const quantizationSchemes = [
+  'per_tensor_affine',
+  'per_tensor_symmetric',
+  'per_channel_affine',
+  'per_channel_symmetric',
+];
+
+const constants: [string, GlobalEntry][] = [
+  ...[...fileDTypes.keys(), ...valueOnlyDTypes].map((name): [string, unknown] => [name, new DTypeValue(name)]),
+  ...quantizationSchemes.map((name): [string, unknown] => [name, new TorchName(name)]),
+].map(([name, value]) => [`torch.${name}`, new PickleConstant(value)]);
 
 const elementNames = [
   'Double',
@@ -77,31 +100,14 @@ const legacyTensors = ['', 'cuda.', 'sparse.', 'cuda.sparse.'].flatMap((prefix) 
 );
 
 const unsupported: [string, string[]][] = [
-  ['a sparse tensor or layout', ['_utils._rebuild_sparse_tensor', 'serialization._get_layout']],
   ['a nested tensor', ['_utils._rebuild_nested_tensor']],
-  ['a tensor on the meta device, which has no data', ['_utils._rebuild_meta_tensor_no_storage']],
   ['a tensor subclass', ['_utils._rebuild_wrapper_subclass']],
   [
     'a tensor of a device without storages',
     ['_utils._rebuild_device_tensor_from_numpy', '_utils._rebuild_device_tensor_from_cpu_tensor'],
   ],
-  [
-    'a quantized tensor',
-    [
-      '_utils._rebuild_qtensor',
-      ...['QInt8', 'QInt32', 'QUInt8', 'QUInt4x2', 'QUInt2x4'].map((name) => `${name}Storage`),
-    ],
-  ],
-  [
-    'a quantization scheme',
-    [
-      'per_tensor_affine',
-      'per_tensor_symmetric',
-      'per_channel_affine',
-      'per_channel_symmetric',
-      'per_channel_affine_float_qparams',
-    ],
-  ],
+  ['a tensor quantized to less than a byte', ['QUInt4x2Storage', 'QUInt2x4Storage']],
+  ['a tensor quantized with floating-point zero points', ['per_channel_affine_float_qparams']],
   ['a storage object of its own', ['storage.TypedStorage']],
   ['a tensor class of PyTorch before 0.4', legacyTensors],
 ];
@@ -120,12 +126,18 @@ const device = new PickleGlobal('torch.device', ([type, index = null, ...rest]) 
   return new Device(match[1]!, match[2] === undefined ? (index as number | null) : Number(match[2]));
 });
 
+const getLayout = new PickleGlobal('torch.serialization._get_layout', ([name, ...rest]) => {
+  const layout = sparseLayouts.find((candidate) => `torch.${candidate}` === name);
+  if (layout === undefined || rest.length > 0) throw new GlobalError('expected a sparse layout');
+  return new TorchName(layout);
+});
+
 /** Classes that occur as an argument of `_rebuild_from_type_v2`, and as nothing else. */
 const tensorClasses = [new PickleGlobal('torch.Tensor'), new PickleGlobal('torch.nn.parameter.Parameter')];
 
 function rebuildFunctions(builder: TensorBuilder): PickleGlobal[] {
   const rebuild = (spec: TensorSpec): unknown => {
-    checkGeometry(spec.dtype, spec.storage.nbytes, spec.offset, spec.shape, spec.strides);
+    if (quantizedDTypes.has(spec.dtype.name)) throw new GlobalError('a quantized tensor without scale and zero point');
     if (spec.conj && !spec.dtype.name.startsWith('complex'))
       throw new GlobalError(`a conjugated ${spec.dtype.name} tensor`);
     if (spec.requiresGrad && !isDifferentiable(spec.dtype.name))
@@ -144,6 +156,9 @@ function rebuildFunctions(builder: TensorBuilder): PickleGlobal[] {
     new PickleGlobal('torch._utils._rebuild_parameter', (args) => parameter(args, 3)),
     // Python attributes of a tensor or parameter mean nothing here, and are dropped.
     new PickleGlobal('torch._utils._rebuild_parameter_with_state', (args) => parameter(args, 4)),
+    new PickleGlobal('torch._utils._rebuild_qtensor', (args) => rebuildQuantized(builder, args)),
+    new PickleGlobal('torch._utils._rebuild_sparse_tensor', (args) => rebuildSparse(builder, args)),
+    new PickleGlobal('torch._utils._rebuild_meta_tensor_no_storage', (args) => rebuildMeta(builder, args)),
   ];
   return [...functions, fromType(functions)];
 }
@@ -165,15 +180,34 @@ function tensorArguments(args: Tuple, fewest: number, most: number): TensorSpec 
   if (args.length < fewest || args.length > most)
     throw new GlobalError(`expected ${fewest} to ${most} arguments, got ${args.length}`);
   const [storage, offset, shape, strides, requiresGrad = false, _hooks, metadata = null] = args;
-  if (!(storage instanceof StorageRef)) throw new GlobalError('expected a storage');
   return {
-    storage,
-    dtype: storage.dtype,
-    offset: nonNegative(offset, 'offset'),
-    shape: sizes(shape, 'sizes'),
-    strides: sizes(strides, 'strides'),
+    ...checkedPlace(storage, undefined, offset, shape, strides),
     requiresGrad: bool(requiresGrad),
     ...flags(metadata),
+  };
+}
+
+/** A tensor's place within its storage; the offset comes out as one in the whole storage. */
+function checkedPlace(
+  storage: unknown,
+  type: FileDType | undefined,
+  offset: unknown,
+  shape: unknown,
+  strides: unknown,
+): Pick<TensorSpec, 'storage' | 'dtype' | 'offset' | 'shape' | 'strides'> {
+  const view = storage instanceof StorageRef ? new StorageView(storage, 0, storage.nbytes) : storage;
+  if (!(view instanceof StorageView)) throw new GlobalError('expected a storage');
+  const dtype = type ?? view.storage.dtype;
+  const [sizeList, strideList] = [sizes(shape, 'sizes'), sizes(strides, 'strides')];
+  const inView = nonNegative(offset, 'offset');
+  checkGeometry(dtype, view.nbytes, inView, sizeList, strideList);
+  if (view.start % dtype.itemSize !== 0) throw new GlobalError('the view of a storage begins within an element');
+  return {
+    storage: view.storage,
+    dtype,
+    offset: inView + view.start / dtype.itemSize,
+    shape: sizeList,
+    strides: strideList,
   };
 }
 
@@ -184,8 +218,75 @@ function tensorV3Arguments(args: Tuple): TensorSpec {
   if (!(value instanceof DTypeValue)) throw new GlobalError('expected a dtype');
   const dtype = fileDTypes.get(value.name);
   if (dtype === undefined) throw new GlobalError(`tensors of dtype ${value.name} are not supported`);
-  const common = Tuple.from([...args.slice(0, 6), ...args.slice(7)]);
-  return { ...tensorArguments(common, 6, 7), dtype };
+  const [storage, offset, shape, strides, requiresGrad, _hooks, _dtype, metadata = null] = args;
+  return {
+    ...checkedPlace(storage, dtype, offset, shape, strides),
+    requiresGrad: bool(requiresGrad),
+    ...flags(metadata),
+  };
+}
+
+/** (storage, offset, size, stride, (scheme, scale, zero point[, axis]), requires_grad, backward_hooks) */
+function rebuildQuantized(builder: TensorBuilder, args: Tuple): unknown {
+  const [storage, offset, shape, strides, parameters, requiresGrad] = args;
+  if (args.length !== 7 || !(parameters instanceof Tuple)) throw new GlobalError('expected 7 arguments');
+  const place = checkedPlace(storage, undefined, offset, shape, strides);
+  if (!quantizedDTypes.has(place.dtype.name)) throw new GlobalError(`a quantized tensor over ${place.dtype.name}`);
+  if (bool(requiresGrad)) throw new GlobalError('a quantized tensor that requires gradients');
+  const spec = { ...place, requiresGrad: false, conj: false, neg: false };
+  return builder.quantized(spec, quantizer(builder, parameters, place.shape.length));
+}
+
+function quantizer(builder: TensorBuilder, parameters: Tuple, dimensions: number): Quantizer {
+  const [scheme, scale, zeroPoint, axis] = parameters;
+  const name = scheme instanceof TorchName ? scheme.name : '';
+  if (name.startsWith('per_tensor') && parameters.length === 3) {
+    const value = scale instanceof Float ? scale.value : scale;
+    if (typeof value !== 'number' || !(value > 0) || !Number.isInteger(zeroPoint))
+      throw new GlobalError('expected a scale and a zero point');
+    return { scale: value, zeroPoint: zeroPoint as number };
+  }
+  if (!name.startsWith('per_channel') || parameters.length !== 4) throw new GlobalError('expected a quantizer');
+  if (!builder.isTensor(scale) || !builder.isTensor(zeroPoint))
+    throw new GlobalError('expected tensors of scales and zero points');
+  if (nonNegative(axis, 'axis') >= dimensions)
+    throw new GlobalError(`axis ${String(axis)} of ${dimensions} dimensions`);
+  return { scales: scale, zeroPoints: zeroPoint, axis: axis as number };
+}
+
+/** (layout, (indices, values, size[, is_coalesced])) or (layout, (compressed, plain, values, size)) */
+function rebuildSparse(builder: TensorBuilder, [layout, data, ...rest]: Tuple): unknown {
+  const name = layout instanceof TorchName ? layout.name : '';
+  if (!sparseLayouts.includes(name as SparseLayout) || !(data instanceof Tuple) || rest.length > 0)
+    throw new GlobalError('expected a sparse layout and its parts');
+  const isCoo = name === 'sparse_coo';
+  const parts = isCoo ? 2 : 3;
+  if (data.length < parts + 1 || data.length > 4) throw new GlobalError('expected the parts of the layout');
+  const tensors = data.slice(0, parts);
+  if (!tensors.every((part) => builder.isTensor(part))) throw new GlobalError('expected tensors');
+  const shape = sizes(data[parts], 'sizes');
+  checkShape(byteDType, shape);
+  const coalesced = isCoo && data.length === 4 ? bool(data[3]) : undefined;
+  return builder.sparse({
+    layout: name as SparseLayout,
+    indices: tensors.slice(0, -1),
+    values: tensors.at(-1),
+    shape,
+    coalesced,
+  });
+}
+
+/** (dtype, size, stride, requires_grad) */
+function rebuildMeta(builder: TensorBuilder, args: Tuple): unknown {
+  const [type, shape, strides, requiresGrad] = args;
+  const dtype = type instanceof DTypeValue ? fileDTypes.get(type.name) : undefined;
+  if (args.length !== 4 || dtype === undefined) throw new GlobalError('expected a dtype, sizes, strides and a bool');
+  const [sizeList, strideList] = [sizes(shape, 'sizes'), sizes(strides, 'strides')];
+  // No storage limits it, but that of which a view could be.
+  checkGeometry(dtype, Number.MAX_SAFE_INTEGER, 0, sizeList, strideList);
+  if (bool(requiresGrad) && !isDifferentiable(dtype.name))
+    throw new GlobalError(`a ${dtype.name} tensor that requires gradients`);
+  return builder.meta({ dtype, shape: sizeList, strides: strideList, requiresGrad: bool(requiresGrad) });
 }
 
 /**
@@ -194,27 +295,31 @@ function tensorV3Arguments(args: Tuple): TensorSpec {
  * @param sizeOf bytes in a record, or undefined where there is none
  */
 export function storageFromId(id: unknown, sizeOf: (key: string) => number | undefined): StorageRef {
-  if (!(id instanceof Tuple) || id.length !== 5 || id[0] !== 'storage')
-    throw new GlobalError("expected ('storage', class, key, location, size)");
-  const [, type, key, location, numel] = id;
-  if (!(type instanceof StorageClass)) throw new GlobalError('expected a storage class');
-  if (typeof key !== 'string' || typeof location !== 'string') throw new GlobalError('expected a key and a location');
+  const { type, key, numel } = storageId(id, 5);
   const nbytes = sizeOf(key);
   if (nbytes === undefined) throw new GlobalError(`the file has no record 'data/${key.slice(0, 100)}'`);
-  const claimed = BigInt(nonNegative(numel, 'size')) * BigInt(type.dtype.itemSize);
+  const claimed = claimedBytes(type, numel);
   if (claimed !== BigInt(nbytes))
     throw new GlobalError(`storage '${key}' claims ${claimed} bytes and its record has ${nbytes}`);
   return new StorageRef(key, type.dtype, type.untyped, nbytes);
 }
 
-function sizes(value: unknown, what: string): number[] {
-  if (!Array.isArray(value)) throw new GlobalError(`${what} are not a tuple`);
-  return Array.from(value, (item: unknown) => nonNegative(item, what));
+/** A persistent id, ('storage', class, key, location, number of elements), with what may follow in `rest`. */
+export function storageId(
+  id: unknown,
+  length: number,
+): { type: StorageClass; key: string; numel: unknown; rest: unknown[] } {
+  if (!(id instanceof Tuple) || id.length !== length || id[0] !== 'storage')
+    throw new GlobalError("expected ('storage', class, key, location, size)");
+  const [, type, key, location, numel, ...rest] = id;
+  if (!(type instanceof StorageClass)) throw new GlobalError('expected a storage class');
+  if (typeof key !== 'string' || typeof location !== 'string') throw new GlobalError('expected a key and a location');
+  return { type, key, numel, rest };
 }
 
-function nonNegative(value: unknown, what: string): number {
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
-  throw new GlobalError(`${what}: expected ints from 0 to 2^53 - 1`);
+/** Bytes of `numel` elements of a storage. */
+export function claimedBytes(type: StorageClass, numel: unknown): bigint {
+  return BigInt(nonNegative(numel, 'size')) * BigInt(type.dtype.itemSize);
 }
 
 function bool(value: unknown): boolean {

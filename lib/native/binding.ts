@@ -132,6 +132,20 @@ export interface Binding {
    * bytes where `checksum` is false (default true).
    */
   readBytes(fd: number, offset: number, nbytes: number, checksum?: boolean): Promise<ReadResult>;
+  /** A uint8 CPU tensor whose content is undefined until `readInto` has filled it. */
+  allocateBytes(nbytes: number): Handle;
+  /**
+   * Reads `nbytes` file bytes from `position` into the tensor's *storage* from byte `offset` on, off the main thread.
+   * Returns their CRC-32, or that of no bytes where `checksum` is false (default true).
+   */
+  readInto(
+    fd: number,
+    position: number,
+    handle: Handle,
+    offset: number,
+    nbytes: number,
+    checksum?: boolean,
+  ): Promise<number>;
   /**
    * Writes bytes [offset, offset + nbytes) of the tensor's *storage* at `position` of the file, off the main thread.
    * Returns their CRC-32, or that of no bytes where `checksum` is false (default true). Device memory is copied to the

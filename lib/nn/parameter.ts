@@ -1,4 +1,4 @@
-import { markParameter } from '../formats/parameter-mark';
+import { markParameter } from '../formats/tensor-marks';
 import { keep } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
 

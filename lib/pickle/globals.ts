@@ -1,4 +1,4 @@
-import { ByteArray, Complex, Counter, Float, OrderedDict, Tuple } from './types';
+import { ByteArray, Complex, Counter, DefaultDict, Float, FrozenSet, GlobalName, OrderedDict, Tuple } from './types';
 
 /**
  * A class or function that a pickle may name. It is data: a name, and what torchbind makes of a call to it.
@@ -14,6 +14,18 @@ export class PickleGlobal {
      */
     readonly call?: (args: Tuple) => unknown,
   ) {}
+}
+
+/**
+ * What a call made and BUILD completes: `build` gives the finished value, which takes its place wherever it is
+ * referred to.
+ */
+export abstract class Unfinished {
+  /** @param what for the message where it stays unfinished: `a NumPy array` */
+  constructor(readonly what: string) {}
+
+  /** Throws `GlobalError` where the state is not one. */
+  abstract build(state: unknown): unknown;
 }
 
 /** A global that stands for a value, not for a callable: `torch.float32`. */
@@ -40,11 +52,15 @@ export const pythonGlobals: GlobalTable = new Map<string, GlobalEntry>(
   [
     new PickleGlobal('collections.OrderedDict', orderedDict),
     new PickleGlobal('collections.Counter', counter),
-    new PickleGlobal('builtins.set', set),
+    new PickleGlobal('collections.defaultdict', defaultDict),
+    new PickleGlobal('builtins.set', (args) => new Set(members(args))),
+    new PickleGlobal('builtins.frozenset', (args) => new FrozenSet(members(args))),
     new PickleGlobal('builtins.bytes', emptyBytes),
     new PickleGlobal('builtins.bytearray', bytearray),
     new PickleGlobal('builtins.complex', complex),
     new PickleGlobal('_codecs.encode', encode),
+    // Factories of defaultdicts: names, which nothing calls.
+    ...['list', 'dict', 'tuple', 'int', 'float', 'str', 'bool'].map((name) => new PickleGlobal(`builtins.${name}`)),
   ].map((global) => [global.name, global]),
 );
 
@@ -67,11 +83,21 @@ function counter(args: Tuple): Counter {
   return new Counter(counts as Map<unknown, unknown>);
 }
 
-function set(args: Tuple): Set<unknown> {
+function defaultDict(args: Tuple): DefaultDict {
+  const [factory = null] = args;
+  if (args.length > 1) throw new GlobalError('expected one factory');
+  if (factory === null || factory instanceof GlobalName) return new DefaultDict(factory);
+  if (!(factory instanceof PickleGlobal)) throw new GlobalError('the factory is not a class or function');
+  const dot = factory.name.lastIndexOf('.');
+  return new DefaultDict(new GlobalName(factory.name.slice(0, dot), factory.name.slice(dot + 1)));
+}
+
+/** The members that a set is made of. */
+function members(args: Tuple): unknown[] {
   const [items] = args;
-  if (args.length === 0) return new Set();
+  if (args.length === 0) return [];
   if (args.length !== 1 || !Array.isArray(items)) throw new GlobalError('expected one list of members');
-  return new Set(items.map(hashableKey));
+  return items.map(hashableKey);
 }
 
 /** Python writes b'' as `bytes()` before protocol 3. */

@@ -1,9 +1,18 @@
 import { Cursor } from './cursor';
 import { CheckpointCode } from './errors';
-import { GlobalError, type GlobalTable, hashableKey, PickleConstant, PickleGlobal, UnsupportedGlobal } from './globals';
+import { isDangerousModule } from './dangerous';
+import {
+  GlobalError,
+  type GlobalTable,
+  hashableKey,
+  PickleConstant,
+  PickleGlobal,
+  Unfinished,
+  UnsupportedGlobal,
+} from './globals';
 import { Op, opName } from './opcodes';
 import { decodeQuotedString, decodeRawUnicodeEscape, decodeUtf8, latin1 } from './text';
-import { ByteArray, Float, isPythonInt, OrderedDict, Tuple } from './types';
+import { ByteArray, Float, FrozenSet, GlobalName, InertObject, isPythonInt, OrderedDict, Tuple } from './types';
 
 /** Python's own limit on the digits of an int in text form, which protocols 0 and 1 use. */
 const maxIntDigits = 4300;
@@ -20,6 +29,11 @@ export interface PickleReaderOptions {
   persistentLoad: (id: unknown) => unknown;
   /** Gives floats that a plain number would turn into ints as `Float`. */
   exact?: boolean;
+  /**
+   * Gives objects of unknown classes as `InertObject` and unknown names as `GlobalName`, instead of refusing them.
+   * Names that only an attack has a use for are refused all the same.
+   */
+  inert?: boolean;
   /** Name of the record that the bytes are, for messages. */
   record?: string;
 }
@@ -32,7 +46,8 @@ export interface PickleResult {
 
 /**
  * Reads one pickle of protocol 0 to 5 as data. No name is ever imported and no code is run: a name that is not in
- * `globals` is refused, and so are the opcodes that exist to call things (INST, OBJ, NEWOBJ, NEWOBJ_EX, EXT*).
+ * `globals` is refused (or inert data, on request), and so are the opcodes that exist to call things (INST, OBJ, NEWOBJ
+ * of known classes, NEWOBJ_EX, EXT*).
  *
  * Objects that the pickle shares are shared in the result, and cycles stay cycles. The stack is explicit, so depth is
  * bounded only by the length of the stream, as is the number of objects.
@@ -49,6 +64,8 @@ class PickleReader {
   /** Stack heights at the open MARKs; nothing below the last one can be popped. */
   private readonly marks: number[] = [];
   private readonly memo = new Map<number, unknown>();
+  /** Where in the memo objects are that BUILD will replace. */
+  private readonly unfinished = new Map<Unfinished, number[]>();
   /** Position of the opcode that is being executed. */
   private opStart = 0;
 
@@ -184,6 +201,8 @@ class PickleReader {
         return this.setItems(this.popMark(), this.top());
       case Op.ADDITEMS:
         return this.addItems(this.popMark());
+      case Op.FROZENSET:
+        return this.frozenSet(this.popMark());
       case Op.POP:
         // As in Python: directly after MARK, POP takes the mark.
         if (this.stack.length === this.marks.at(-1)) this.marks.pop();
@@ -238,14 +257,20 @@ class PickleReader {
       }
       case Op.REDUCE:
         return this.reduce();
+      case Op.NEWOBJ:
+        return this.newObject();
       case Op.BUILD:
         return this.build();
       case Op.BINPERSID:
         this.stack.push(this.guarded('persistent id', () => this.options.persistentLoad(this.pop())));
         return;
       default:
-        throw this.fail(`pickle opcode ${opName(op)} is not one that a checkpoint needs, and is refused`);
+        throw this.refusedOpcode(op);
     }
+  }
+
+  private refusedOpcode(op: number): Error {
+    return this.fail(`pickle opcode ${opName(op)} is not one that a checkpoint needs, and is refused`);
   }
 
   private protocol(version: number): void {
@@ -258,11 +283,8 @@ class PickleReader {
     const fullName = `${module === '__builtin__' ? 'builtins' : module}.${name}`;
     const entry = this.options.globals.get(fullName);
     if (entry === undefined) {
-      throw this.fail(
-        `the pickle names ${JSON.stringify(fullName)}, which is not a class or function that torchbind knows; ` +
-          'nothing in a checkpoint is executed, so the file cannot be read',
-        CheckpointCode.global,
-      );
+      this.stack.push(this.unknownName(module, name, fullName));
+      return;
     }
     if (entry instanceof UnsupportedGlobal) {
       throw this.fail(
@@ -273,9 +295,27 @@ class PickleReader {
     this.stack.push(entry instanceof PickleConstant ? entry.value : entry);
   }
 
+  private unknownName(module: string, name: string, fullName: string): GlobalName {
+    const shown = JSON.stringify(fullName);
+    if (isDangerousModule(module)) {
+      throw this.fail(
+        `the pickle names ${shown}, which has no place in a checkpoint: the file may have been made to do harm. ` +
+          'Nothing in it was executed',
+        CheckpointCode.global,
+      );
+    }
+    if (this.options.inert === true) return new GlobalName(module, name);
+    throw this.fail(
+      `the pickle names ${shown}, which is not a class or function that torchbind knows; ` +
+        "nothing in a checkpoint is executed. load(path, { unknown: 'inert' }) gives such objects as plain data",
+      CheckpointCode.global,
+    );
+  }
+
   private reduce(): void {
     const args = this.pop();
     const callee = this.pop();
+    if (callee instanceof GlobalName) return this.inertObject(callee, args, true);
     if (!(callee instanceof PickleGlobal) || callee.call === undefined) {
       throw this.fail(`REDUCE calls ${callee instanceof PickleGlobal ? callee.name : 'what is not a function'}`);
     }
@@ -284,15 +324,42 @@ class PickleReader {
     this.stack.push(this.guarded(callee.name, () => call(args)));
   }
 
-  /** Only an OrderedDict takes attributes, and they are kept aside from its items. */
+  /** Instances of known classes are never made without a call; those of unknown ones are data. */
+  private newObject(): void {
+    const args = this.pop();
+    const type = this.pop();
+    if (!(type instanceof GlobalName)) throw this.refusedOpcode(Op.NEWOBJ);
+    this.inertObject(type, args, false);
+  }
+
+  private inertObject({ module, name }: GlobalName, args: unknown, called: boolean): void {
+    if (!(args instanceof Tuple)) throw this.fail(`${module}.${name} is called without a tuple of arguments`);
+    this.stack.push(new InertObject(module, name, args, called));
+  }
+
+  /** An OrderedDict takes attributes, which are kept aside from its items. */
   private build(): void {
     const state = this.pop();
     const target = this.top();
-    if (!(target instanceof OrderedDict)) throw this.fail('BUILD on what is not an OrderedDict');
+    if (target instanceof Unfinished) return this.finish(target, state);
+    if (target instanceof InertObject) {
+      target.state = state;
+      return;
+    }
+    if (!(target instanceof OrderedDict)) throw this.fail('BUILD on what takes no state');
     if (!(state instanceof Map)) throw this.fail('BUILD with a state that is not a dict');
     for (const [name, value] of state) {
       if (typeof name !== 'string') throw this.fail('BUILD with an attribute name that is not a string');
       target.attributes.set(name, value);
+    }
+  }
+
+  /** Puts what is finished in the place of what was not: on the stack, and in the memo. */
+  private finish(target: Unfinished, state: unknown): void {
+    const value = this.guarded(target.what, () => target.build(state));
+    this.stack[this.stack.length - 1] = value;
+    for (const index of this.unfinished.get(target) ?? []) {
+      if (this.memo.get(index) === target) this.memo.set(index, value);
     }
   }
 
@@ -304,14 +371,16 @@ class PickleReader {
   }
 
   private append(items: unknown[]): boolean {
-    const list = this.top();
+    const top = this.top();
+    const list = top instanceof InertObject ? top.members : top;
     // Array.isArray also holds for Tuple and torch.Size, which Python cannot append to.
     if (!Array.isArray(list) || list.constructor !== Array) throw this.fail('items are appended to what is not a list');
     for (const item of items) list.push(item);
     return true;
   }
 
-  private setItems(items: unknown[], dict: unknown): boolean {
+  private setItems(items: unknown[], target: unknown): boolean {
+    const dict = target instanceof InertObject ? target.items : target;
     if (!(dict instanceof Map)) throw this.fail('items are set on what is not a dict');
     if (items.length % 2 !== 0) throw this.fail('a dict has a key without a value');
     for (let i = 0; i < items.length; i += 2) {
@@ -325,15 +394,26 @@ class PickleReader {
 
   private addItems(items: unknown[]): boolean {
     const set = this.top();
-    if (!(set instanceof Set)) throw this.fail('members are added to what is not a set');
+    if (!(set instanceof Set) || set instanceof FrozenSet) throw this.fail('members are added to what is not a set');
     for (const item of items) set.add(this.guarded('set member', () => hashableKey(item)));
+    return true;
+  }
+
+  private frozenSet(items: unknown[]): boolean {
+    this.stack.push(new FrozenSet(items.map((item) => this.guarded('set member', () => hashableKey(item)))));
     return true;
   }
 
   private put(index: number): boolean {
     // A Map is as small as what it holds, but an index beyond the stream's length is a lie all the same.
     if (index > this.cursor.bytes.length) throw this.fail(`memo index ${index} is beyond the length of the pickle`);
-    this.memo.set(index, this.top());
+    const value = this.top();
+    this.memo.set(index, value);
+    if (value instanceof Unfinished) {
+      const places = this.unfinished.get(value);
+      if (places === undefined) this.unfinished.set(value, [index]);
+      else places.push(index);
+    }
     return true;
   }
 

@@ -14,6 +14,79 @@ export class OrderedDict<K = unknown, V = unknown> extends Map<K, V> {
 /** Python's `collections.Counter`. */
 export class Counter<K = unknown> extends Map<K, unknown> {}
 
+/** Python's `collections.defaultdict`. Missing keys are not made up: it is a Map that knows its factory. */
+export class DefaultDict<K = unknown, V = unknown> extends Map<K, V> {
+  constructor(
+    /** The function that Python calls for a missing key, as `builtins.list`; null where there is none. */
+    readonly factory: GlobalName | null,
+    entries?: Iterable<readonly [K, V]>,
+  ) {
+    super(entries ?? []);
+  }
+}
+
+/** Python's frozenset. */
+export class FrozenSet<T = unknown> extends Set<T> {}
+
+/** A class or function of Python by its name: nothing here can call it. */
+export class GlobalName {
+  constructor(
+    readonly module: string,
+    readonly name: string,
+  ) {}
+
+  toString(): string {
+    return `${this.module}.${this.name}`;
+  }
+}
+
+/**
+ * An object of a Python class that torchbind does not know, as the file describes it: read by
+ * `load(path, { unknown: 'inert' })`, and written back as it came. Its class is never looked up or called.
+ */
+export class InertObject {
+  /** The instance's attributes as the class gave them to pickle, usually a Map by name; null where it gave none. */
+  state: unknown = null;
+  /** Members of an instance of a subclass of list. */
+  readonly members: unknown[] = [];
+  /** Items of an instance of a subclass of dict. */
+  readonly items = new Map<unknown, unknown>();
+
+  constructor(
+    /** Module of its class, or of the function that makes it. */
+    readonly module: string,
+    readonly name: string,
+    /** What the class or function is called with. */
+    readonly args: Tuple,
+    /** Whether it is made by calling (an enum's member, say) and not as a bare instance. */
+    readonly called: boolean,
+  ) {}
+}
+
+/**
+ * A NumPy scalar, read with `exact: true` so that `save` writes it back as one. It computes like the number that it
+ * holds.
+ */
+export class NumpyScalar {
+  constructor(
+    /** NumPy's code of the type, as `f8`, `i4`, `b1`. */
+    readonly code: string,
+    readonly value: number | bigint | boolean | Complex,
+    /** Its bytes, the least significant first. */
+    readonly bytes: Uint8Array,
+    /** The module that the file named for it: `numpy.core.multiarray` before NumPy 2. */
+    readonly module: string,
+  ) {}
+
+  valueOf(): unknown {
+    return this.value;
+  }
+
+  toJSON(): unknown {
+    return this.value;
+  }
+}
+
 /** Python's tuple. Make one with `Tuple.of(1, 2)` or `Tuple.from(items)`. */
 export class Tuple<T = unknown> extends Array<T> {
   static override of<T>(...items: T[]): Tuple<T> {

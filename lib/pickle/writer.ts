@@ -2,21 +2,29 @@ import { describe, TorchBindError } from '../errors';
 import { ByteWriter } from './byte-writer';
 import { Op } from './opcodes';
 import { encodeUtf8 } from './text';
-import { ByteArray, Complex, Counter, Float, isPythonInt, OrderedDict, Tuple } from './types';
+import {
+  ByteArray,
+  Complex,
+  Counter,
+  DefaultDict,
+  Float,
+  FrozenSet,
+  GlobalName,
+  InertObject,
+  isPythonInt,
+  OrderedDict,
+  Tuple,
+} from './types';
 
-/** A module-level name, written as GLOBAL. */
-export class GlobalName {
-  constructor(
-    readonly module: string,
-    readonly name: string,
-  ) {}
-}
+export { GlobalName } from './types';
 
 /** An object that is written as a call of a known function: Python's `__reduce__`. */
 export class Reduction {
   constructor(
     readonly callee: GlobalName,
     readonly args: Tuple,
+    /** What BUILD completes the object with, if anything. */
+    readonly state?: unknown,
   ) {}
 }
 
@@ -119,7 +127,13 @@ class PickleWriter {
     if (this.open.has(value)) throw this.refusal('a tuple or set that contains itself');
     if (value instanceof Tuple) return this.tuple(value);
     if (value instanceof Map) return this.map(value);
-    if (value instanceof Set) return this.reduction(value, builtin('set'), Tuple.of([...value]));
+    if (value instanceof Set)
+      return this.reduction(
+        value,
+        builtin(value instanceof FrozenSet ? 'frozenset' : 'set'),
+        Tuple.of<unknown>([...value]),
+      );
+    if (value instanceof InertObject) return this.inert(value);
     if (value instanceof Complex)
       return this.reduction(value, builtin('complex'), Tuple.of(new Float(value.re), new Float(value.im)));
     if (value instanceof ByteArray) return this.reduction(value, builtin('bytearray'), Tuple.of(new Uint8Array(value)));
@@ -130,7 +144,7 @@ class PickleWriter {
   }
 
   private reduced(value: object, reduced: Reduced): void {
-    if (reduced instanceof Reduction) return this.reduction(value, reduced.callee, reduced.args);
+    if (reduced instanceof Reduction) return this.reduction(value, reduced.callee, reduced.args, reduced.state);
     if (reduced instanceof GlobalName) return this.global(reduced);
     if (reduced instanceof Unwritable) throw this.refusal(reduced.what);
     this.sequence([{ value: reduced.id }, this.emit(Op.BINPERSID)]);
@@ -203,26 +217,68 @@ class PickleWriter {
   private list(list: unknown[]): void {
     this.out.uint8(Op.EMPTY_LIST);
     this.memoize(list);
+    this.appendAll(list, true);
+  }
+
+  private appendAll(list: unknown[], exact: boolean): void {
     this.batches(
       this.children(list).map((child) => [child]),
       Op.APPEND,
       Op.APPENDS,
-      true,
+      exact,
     );
   }
 
   private map(map: Map<unknown, unknown>): void {
     if (map instanceof Counter)
       return this.reduction(map, new GlobalName('collections', 'Counter'), Tuple.of(new Map(map)));
+    if (map instanceof DefaultDict) {
+      const { factory } = map;
+      const args = factory === null ? new Tuple() : Tuple.of(pythonTwo(factory));
+      return this.sequence([
+        ...[{ value: new GlobalName('collections', 'defaultdict') }, { value: args }],
+        ...[this.create(map, Op.REDUCE), this.itemsOf(map)],
+      ]);
+    }
     if (!(map instanceof OrderedDict)) return this.dict(map, [...map], true);
     const state: Task[] = map.attributes.size === 0 ? [] : [this.child(new Map(map.attributes)), this.emit(Op.BUILD)];
-    const create = (): void => {
-      this.out.uint8(Op.EMPTY_TUPLE);
-      this.out.uint8(Op.REDUCE);
-      this.memoize(map);
+    this.sequence([
+      ...[{ value: new GlobalName('collections', 'OrderedDict') }, this.emit(Op.EMPTY_TUPLE)],
+      ...[this.create(map, Op.REDUCE), this.itemsOf(map), ...state],
+    ]);
+  }
+
+  /** As the class gave it to pickle: the bare instance, members and items of a subclass, then the state. */
+  private inert(object: InertObject): void {
+    const { module, name, args, called, members, items, state } = object;
+    this.open.add(object);
+    this.sequence([
+      ...[{ value: new GlobalName(module, name) }, this.child(args, 'args')],
+      this.create(object, called ? Op.REDUCE : Op.NEWOBJ),
+      ...(members.length === 0 ? [] : [this.within(() => this.appendAll(members, false))]),
+      ...(items.size === 0 ? [] : [this.itemsOf(items)]),
+      ...(state === null ? [] : [this.child(state), this.emit(Op.BUILD)]),
+    ]);
+  }
+
+  /** Makes an object of what is on the stack. */
+  private create(value: object, op: number): Task {
+    return {
+      action: () => {
+        this.open.delete(value);
+        this.out.uint8(op);
+        this.memoize(value);
+      },
     };
-    const items = { action: () => this.items([...map], false), parent: this.current.parent, key: this.current.key };
-    this.sequence([{ value: new GlobalName('collections', 'OrderedDict') }, { action: create }, items, ...state]);
+  }
+
+  private itemsOf(map: Map<unknown, unknown>): Task {
+    return this.within(() => this.items([...map], false));
+  }
+
+  /** An action whose values have the current one's place in messages. */
+  private within(action: () => void): Task {
+    return { action, parent: this.current.parent, key: this.current.key };
   }
 
   private dict(dict: object, entries: [unknown, unknown][], exact: boolean): void {
@@ -264,14 +320,15 @@ class PickleWriter {
     this.reduction(bytes, new GlobalName('_codecs', 'encode'), Tuple.of(text, 'latin1'));
   }
 
-  private reduction(value: object, callee: GlobalName, args: Tuple): void {
+  private reduction(value: object, callee: GlobalName, args: Tuple, state?: unknown): void {
     this.open.add(value);
     const call = (): void => {
       this.open.delete(value);
       this.out.uint8(Op.REDUCE);
       this.memoize(value);
     };
-    this.sequence([{ value: callee }, this.child(args), { action: call }]);
+    const build = state === undefined ? [] : [this.child(state), this.emit(Op.BUILD)];
+    this.sequence([{ value: callee }, this.child(args), { action: call }, ...build]);
   }
 
   /**
@@ -338,6 +395,11 @@ class PickleWriter {
 
 function isReduced(value: object): value is Reduction | GlobalName | PersistentId {
   return value instanceof Reduction || value instanceof GlobalName || value instanceof PersistentId;
+}
+
+/** Names in a pickle of protocol 2 are those of Python 2. */
+function pythonTwo(name: GlobalName): GlobalName {
+  return name.module === 'builtins' ? builtin(name.name) : name;
 }
 
 function builtin(name: string): GlobalName {

@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { isParameter } from '../../lib/formats/parameter-mark';
+import { isParameter } from '../../lib/formats/tensor-marks';
 import { load, save } from '../../lib/formats/pt';
 import { Complex, Device, DTypeValue, Float, OrderedDict, Size, Tuple } from '../../lib/pickle/types';
 import { ones, tensor, zeros } from '../../lib/tensor/creation';
@@ -199,13 +199,9 @@ describe('load', () => {
   });
 
   it.each([
-    ['legacy', 'FORMAT', 'before 1.6'],
     ['script', 'FORMAT', 'TorchScript'],
-    ['quantized', 'UNSUPPORTED', 'quantized'],
-    ['sparse', 'UNSUPPORTED', 'sparse'],
     ['storage', 'UNSUPPORTED', 'storage'],
     ['module_object', 'GLOBAL', 'torch.nn.modules.container.Sequential'],
-    ['numpy', 'GLOBAL', 'numpy'],
   ])('refuses %s and says why', async (name, code, text) => {
     const error = load(fileOf(name));
     await expect(error).rejects.toMatchObject({ name: 'CheckpointError', code: `ERR_TORCHBIND_CHECKPOINT_${code}` });
@@ -397,7 +393,6 @@ describe('save', () => {
       [new Map([[[1], 2]]), 'a dict key that is array'],
       [cycle, 'contains itself'],
       [2n ** 3000n, 'int of more than 255 bytes'],
-      [{ s: ones([2, 2]).toSparse() }, 'layout sparse'],
       [[base, base.view('float32' as never)], 'one storage as int32 and as float32'],
     ];
     for (const [value, text] of cases) {

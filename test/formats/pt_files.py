@@ -116,12 +116,8 @@ def make(directory):
     write("small", {"w": torch.arange(3.0)})
     for protocol in range(1, 6):
         write(f"protocol{protocol}", {"module": model.state_dict(), "nested": nested()}, pickle_protocol=protocol)
-    write("legacy", model.state_dict(), _use_new_zipfile_serialization=False)
-    write("quantized", torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8))
-    write("sparse", torch.ones(2, 2).to_sparse())
     write("storage", torch.ones(2).untyped_storage())
     write("module_object", model)
-    write("numpy", {"a": torch.ones(1).numpy()})
     torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), os.path.join(directory, "script.pt"))
     torch.serialization.set_crc32_options(False)
     write("no_crc", {"w": torch.arange(3.0)})

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { TensorChecker } from '../../lib/formats/archive';
 import { torchGlobals } from '../../lib/formats/torch-globals';
 import { reduceTorchValue } from '../../lib/formats/torch-values';
 import { readPickle } from '../../lib/pickle/reader';
@@ -77,7 +78,7 @@ function samples(): Record<string, unknown> {
   };
 }
 
-const noTensors = { tensor: () => null, parameter: () => null, isTensor: () => false };
+const noTensors = new TensorChecker(false);
 
 function read(bytes: Uint8Array): unknown {
   const { value, end } = readPickle(bytes, {
