@@ -9,7 +9,7 @@ export interface Versions {
   torch: string;
   /** The libtorch that the addon was compiled for. */
   compiledFor: string;
-  /** The Node-API version that the addon uses. */
+  /** The newest Node-API version that this Node has. */
   nodeApi: number;
   node: string;
 }
@@ -20,12 +20,11 @@ let own: string | undefined;
 export function versions(): Versions {
   own ??= (JSON.parse(readFileSync(path.resolve(__dirname, '../package.json'), 'utf8')) as { version: string }).version;
   const { binding, libtorch } = loadedAddon();
-  const compiled = binding.versions();
   return {
     torchbind: own,
     torch: libtorch.version,
-    compiledFor: compiled.torch,
-    nodeApi: compiled.napi,
+    compiledFor: binding.versions().torch,
+    nodeApi: Number(process.versions.napi),
     node: process.versions.node,
   };
 }

@@ -40,7 +40,6 @@ Napi::Value setup(const Napi::CallbackInfo& info) {
 Napi::Value versions(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("torch", TORCH_VERSION);
-  result.Set("napi", static_cast<double>(NAPI_VERSION));
   return result;
 }
 

@@ -9,7 +9,19 @@ export async function writeEsmWrapper() {
   // Exported under another name inside, because a name such as `var` is fine outside and a keyword here.
   const lines = names.map((name, i) => `const _${i} = torchbind.${name};`);
   const exports = names.map((name, i) => `  _${i} as ${name},`);
-  const text = ["import torchbind from './index.js';", '', ...lines, '', 'export {', ...exports, '};', ''].join('\n');
+  const text = [
+    // Not an import of the CommonJS file: Node would first read every file behind it in search of export names.
+    "import { createRequire } from 'node:module';",
+    '',
+    "const torchbind = createRequire(import.meta.url)('./index.js');",
+    '',
+    ...lines,
+    '',
+    'export {',
+    ...exports,
+    '};',
+    '',
+  ].join('\n');
   writeFileSync(inRoot('dist/index.mjs'), text);
   writeFileSync(inRoot('dist/index.d.mts'), "export * from './index.js';\n");
 }

@@ -1,5 +1,5 @@
 /**
- * The code of README.md runs as it is printed: every ```js block, in order, each a program of its own, in a copy of
+ * The code of the documents runs as it is printed: every ```js block, in order, each a program of its own, in a copy of
  * examples/. Where a console.log is followed by a comment, that comment is what it must print.
  */
 import { execFile } from 'node:child_process';
@@ -19,7 +19,10 @@ interface Block {
 
 const run = promisify(execFile);
 const directory = path.join(sharedTemporaryDirectory(), 'examples');
-const blocks = blocksOf(readFileSync(path.join(repositoryRoot, 'README.md'), 'utf8'));
+const documents = ['README.md', 'docs/tensors.md'].map((name) => ({
+  name,
+  blocks: blocksOf(readFileSync(path.join(repositoryRoot, name), 'utf8')),
+}));
 
 function blocksOf(markdown: string): Block[] {
   return [...markdown.matchAll(/^```js\n(.*?)^```$/gms)].map((match) => ({
@@ -35,15 +38,15 @@ beforeAll(() => {
   symlinkSync(repositoryRoot, path.join(directory, 'node_modules/torchbind'), 'junction');
 });
 
-test('the README shows code', () => {
+test.each(documents)('$name shows code', ({ blocks }) => {
   expect(blocks.length).toBeGreaterThan(5);
 });
 
-describe('README.md', () => {
+describe.each(documents)('$name', ({ name, blocks }) => {
   test.each(blocks.map((block) => [block.line, block] as const))(
     'the code at line %i runs and prints what its comments say',
     async (line, { code, expected }) => {
-      const file = path.join(directory, `line-${line}.mjs`);
+      const file = path.join(directory, `${path.basename(name)}-line-${line}.mjs`);
       writeFileSync(file, code);
       const { stdout } = await run(process.execPath, [file], { cwd: directory });
       if (expected.every((comment) => comment === undefined)) return;

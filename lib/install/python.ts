@@ -1,5 +1,4 @@
 /** The Python on PATH: which one it is, and the torch that it has. */
-import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 
 export interface Python {
@@ -25,6 +24,8 @@ print(json.dumps({
 /** `python3`, else `python`, on PATH; undefined where neither runs. */
 export function findPython(env: NodeJS.ProcessEnv = process.env): Python | undefined {
   for (const command of process.platform === 'win32' ? ['python', 'python3'] : ['python3', 'python']) {
+    // Asked for here, because it is not needed where libtorch lies in the cache, and takes milliseconds to load.
+    const { spawnSync } = process.getBuiltinModule('node:child_process');
     const result = spawnSync(command, ['-c', PROBE], { env, encoding: 'utf8', timeout: 30_000, windowsHide: true });
     if (result.status !== 0) continue;
     const python = JSON.parse(result.stdout) as Python;

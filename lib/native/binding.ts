@@ -73,8 +73,8 @@ export interface ReadResult {
 
 export interface Binding {
   setup(hooks: NativeHooks): void;
-  /** The libtorch that the addon was compiled for, and the Node-API version that it uses. */
-  versions(): { torch: string; napi: number };
+  /** The libtorch version that the addon was compiled for. */
+  versions(): { torch: string };
 
   // dispatch.cc: every operator, boxed
   findOperator(name: string, overload: string): OperatorId;

@@ -1,4 +1,5 @@
-import { Presets, SingleBar } from 'cli-progress';
+import type { SingleBar } from 'cli-progress';
+import { createRequire } from 'node:module';
 import type { EvalEvent, SaveEvent, StepEvent } from './events';
 
 /** Shows how training goes. */
@@ -26,21 +27,24 @@ export const noProgress: Progress = {
 };
 
 class ProgressBar implements Progress {
-  private readonly bar = new SingleBar(
-    {
-      format: '{bar} {value}/{total} | loss {loss}{validation} | {speed} tokens/s | {eta_formatted} left',
-      stream: process.stderr,
-      barsize: 24,
-      hideCursor: true,
-      etaBuffer: 50,
-    },
-    Presets.shades_classic,
-  );
+  private readonly bar: SingleBar;
 
   constructor(
     private readonly startStep: number,
     maxSteps: number,
   ) {
+    // Loaded where a bar is shown: most programs that import torchbind show none.
+    const cliProgress = createRequire(__filename)('cli-progress') as typeof import('cli-progress');
+    this.bar = new cliProgress.SingleBar(
+      {
+        format: '{bar} {value}/{total} | loss {loss}{validation} | {speed} tokens/s | {eta_formatted} left',
+        stream: process.stderr,
+        barsize: 24,
+        hideCursor: true,
+        etaBuffer: 50,
+      },
+      cliProgress.Presets.shades_classic,
+    );
     this.bar.start(maxSteps, 0, { loss: '-', validation: '', speed: '-' });
   }
 
