@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// npm run prebuild: puts the compiled addon into prebuilds/, as the package carries it.
+// npm run prebuilds: puts the compiled addon into prebuilds/, as the package carries it.
 import { chmodSync, readdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
