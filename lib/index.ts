@@ -41,8 +41,27 @@ export type { TensorData } from './tensor/values';
 export { ops } from './tensor/dispatch';
 export type { OperatorNamespace, RawOperator, RawOverload } from './tensor/dispatch';
 export { dispose, keep, memory, tidy } from './tensor/scope';
-export { enableGrad, grad, inferenceMode, isGradEnabled, isInferenceModeEnabled, noGrad } from './tensor/autograd';
-export type { GradOptions } from './tensor/autograd';
+export * as autograd from './tensor/autograd';
+export {
+  autocast,
+  enableGrad,
+  getAutocastDtype,
+  grad,
+  inferenceMode,
+  isAutocastEnabled,
+  isGradEnabled,
+  isInferenceModeEnabled,
+  noGrad,
+  setGradEnabled,
+} from './tensor/autograd';
+export type {
+  AutocastOptions,
+  FunctionContext,
+  GradcheckOptions,
+  GradientHook,
+  GradOptions,
+  RemovableHandle,
+} from './tensor/autograd';
 export { Generator, getRngState, manualSeed, setRngState } from './tensor/random';
 export { cuda, getNumThreads, setNumThreads } from './tensor/device';
 export type { DeviceMemory } from './tensor/device';

@@ -4,10 +4,13 @@
 #include <ATen/Version.h>
 #include <torch/headeronly/version.h>
 
+#include "autocast.h"
 #include "autograd.h"
+#include "custom_function.h"
 #include "device.h"
 #include "errors.h"
 #include "file_io.h"
+#include "hooks.h"
 #include "indexing.h"
 #include "random.h"
 #include "storage.h"
@@ -52,6 +55,7 @@ Addon& Addon::of(Napi::Env env) {
 }
 
 Handle Addon::add(at::Tensor tensor) {
+  if (!tensor.is_cpu() && !tensor.is_meta()) js->uses_accelerator = true;
   const bool own = tensor.requires_grad() || storage_bytes(tensor) > kSharedTokenBytes;
   const Handle handle = store->table.add(std::move(tensor));
   if (own && state != nullptr) state[0] = 1;
@@ -62,7 +66,7 @@ Handle Addon::add(at::Tensor tensor) {
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   using namespace torchbind;
-  env.SetInstanceData<Addon>(new Addon());
+  env.SetInstanceData<Addon>(new Addon(env));
   expose<setup>(exports, "setup");
   expose<versions>(exports, "versions");
   init_dispatch(env, exports);
@@ -72,6 +76,9 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_file_io(env, exports);
   init_indexing(env, exports);
   init_autograd(env, exports);
+  init_hooks(env, exports);
+  init_custom_function(env, exports);
+  init_autocast(env, exports);
   init_random(env, exports);
   init_device(env, exports);
   return exports;

@@ -8,12 +8,17 @@
 #include <vector>
 
 #include "dispatch.h"
+#include "js_thread.h"
 #include "napi_setup.h"
 #include "tensor_table.h"
 
 namespace torchbind {
 
 struct Addon {
+  explicit Addon(Napi::Env env) : js(std::make_shared<JsThread>(env)) {}
+  ~Addon() { js->close(); }
+
+  std::shared_ptr<JsThread> js;
   std::shared_ptr<TensorStore> store = std::make_shared<TensorStore>();
   // A deque, so that an operator stays where it is when others are looked up.
   std::deque<Operator> operators;

@@ -15,8 +15,12 @@ namespace {
 Napi::Value backward(const Napi::CallbackInfo& info) {
   const bool retain_graph = to_bool(info[2], "retainGraph");
   const bool create_graph = to_bool(info[3], "createGraph");
-  torch::autograd::backward(to_tensors(info[0], "tensors"), to_tensors(info[1], "gradients", true),
-                            retain_graph, create_graph, to_tensors(info[4], "inputs"));
+  const auto tensors = to_tensors(info[0], "tensors");
+  const auto gradients = to_tensors(info[1], "gradients", true);
+  const auto inputs = to_tensors(info[4], "inputs");
+  Addon::of(info.Env()).js->drive([&] {
+    torch::autograd::backward(tensors, gradients, retain_graph, create_graph, inputs);
+  });
   return info.Env().Undefined();
 }
 
@@ -24,9 +28,14 @@ Napi::Value grad(const Napi::CallbackInfo& info) {
   const bool retain_graph = to_bool(info[3], "retainGraph");
   const bool create_graph = to_bool(info[4], "createGraph");
   const bool allow_unused = to_bool(info[5], "allowUnused");
-  const auto gradients = torch::autograd::grad(to_tensors(info[0], "outputs"), to_tensors(info[1], "inputs"),
-                                               to_tensors(info[2], "gradOutputs", true), retain_graph,
-                                               create_graph, allow_unused);
+  const auto outputs = to_tensors(info[0], "outputs");
+  const auto inputs = to_tensors(info[1], "inputs");
+  const auto grad_outputs = to_tensors(info[2], "gradOutputs", true);
+  torch::autograd::variable_list gradients;
+  Addon::of(info.Env()).js->drive([&] {
+    gradients =
+        torch::autograd::grad(outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused);
+  });
   Napi::Array result = Napi::Array::New(info.Env(), gradients.size());
   for (size_t i = 0; i < gradients.size(); ++i) {
     result.Set(static_cast<uint32_t>(i), from_tensor(info.Env(), gradients[i]));
@@ -80,6 +89,12 @@ Napi::Value exit_inference_mode(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// For tests: whether the engine always runs beside the JavaScript thread, as it does with devices.
+Napi::Value set_always_beside(const Napi::CallbackInfo& info) {
+  Addon::of(info.Env()).js->always_beside = to_bool(info[0], "always");
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void init_autograd(Napi::Env, Napi::Object& exports) {
@@ -92,6 +107,7 @@ void init_autograd(Napi::Env, Napi::Object& exports) {
   expose<inference_mode_enabled>(exports, "inferenceModeEnabled");
   expose<enter_inference_mode>(exports, "enterInferenceMode");
   expose<exit_inference_mode>(exports, "exitInferenceMode");
+  expose<set_always_beside>(exports, "setEngineAlwaysBeside");
 }
 
 }  // namespace torchbind

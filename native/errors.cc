@@ -5,6 +5,7 @@
 #include <new>
 
 #include "addon.h"
+#include "js_thread.h"
 
 namespace torchbind {
 namespace {
@@ -54,5 +55,15 @@ Napi::Value make_error(Napi::Env env, const Failure& failure) {
 }
 
 void throw_to_js(Napi::Env env, const Failure& failure) { throw Napi::Error(env, make_error(env, failure)); }
+
+void rethrow_to_js(Napi::Env env) {
+  try {
+    throw;
+  } catch (const JavaScriptError& error) {
+    error.rethrow(env);
+  } catch (...) {
+    throw_to_js(env, describe_current_exception());
+  }
+}
 
 }  // namespace torchbind

@@ -23,6 +23,7 @@ inline constexpr const char* kInvalidArgument = "ERR_TORCHBIND_INVALID_ARGUMENT"
 inline constexpr const char* kDisposed = "ERR_TORCHBIND_DISPOSED";
 inline constexpr const char* kUnknownOperator = "ERR_TORCHBIND_UNKNOWN_OPERATOR";
 inline constexpr const char* kUnsupported = "ERR_TORCHBIND_UNSUPPORTED";
+inline constexpr const char* kThread = "ERR_TORCHBIND_THREAD";
 inline constexpr const char* kFile = "ERR_TORCHBIND_FILE";
 
 [[noreturn]] inline void invalid(const std::string& message) { throw Error(kInvalidArgument, message); }
@@ -41,6 +42,9 @@ Napi::Value make_error(Napi::Env env, const Failure& failure);
 
 [[noreturn]] void throw_to_js(Napi::Env env, const Failure& failure);
 
+// Turns the exception in flight into JavaScript's: what JavaScript threw stays the very same value.
+void rethrow_to_js(Napi::Env env);
+
 template <Napi::Value (*Function)(const Napi::CallbackInfo&)>
 Napi::Value guarded(const Napi::CallbackInfo& info) {
   try {
@@ -48,7 +52,8 @@ Napi::Value guarded(const Napi::CallbackInfo& info) {
   } catch (const Napi::Error&) {
     throw;  // already a JavaScript error: thrown by user code that we called, or by Node-API itself
   } catch (...) {
-    throw_to_js(info.Env(), describe_current_exception());
+    rethrow_to_js(info.Env());
+    return Napi::Value();
   }
 }
 

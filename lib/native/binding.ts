@@ -20,6 +20,9 @@ export type NativeGenerator = object & { readonly __generator: unique symbol };
 /** What crosses as a number of any kind. */
 type Scalar = number | bigint | boolean | { re: number; im: number };
 
+/** What takes a hook away again (type-tagged external). */
+export type NativeHook = object & { readonly __hook: unique symbol };
+
 export interface ArgumentSchema {
   name: string;
   /** The type as the schema prints it: `Tensor`, `Tensor?`, `int[]`, `SymInt[2]`, `ScalarType?`, `Scalar`, ... */
@@ -197,6 +200,38 @@ export interface Binding {
   /** Enters and leaves strictly nested. */
   enterInferenceMode(enabled: boolean): void;
   exitInferenceMode(): void;
+  /** For tests: the engine runs on a thread of its own always, as it does where devices take part. */
+  setEngineAlwaysBeside(always: boolean): void;
+
+  // hooks.cc: functions get handles, which are theirs, and give a handle or null
+  registerHook(handle: Handle, hook: (gradient: Handle) => Handle | null): NativeHook;
+  registerPostAccumulateGradHook(handle: Handle, hook: (tensor: Handle) => Handle | null): NativeHook;
+  removeHook(hook: NativeHook): void;
+  retainGrad(handle: Handle): void;
+  retainsGrad(handle: Handle): boolean;
+
+  // custom_function.cc
+  /**
+   * Calls `forward`, which gives [outputs, saved, dirty, nonDifferentiable, materializeGrads], and records it under
+   * `name`. `backward` gets the number of the call and a gradient for each output, and gives one for each input.
+   * Returns new handles of the outputs; null for an output that is an input changed in place.
+   */
+  applyFunction(
+    name: string,
+    inputs: Handle[],
+    forward: () => unknown[],
+    backward: (call: number, gradients: (Handle | null)[]) => (Handle | null)[],
+  ): (Handle | null)[];
+  /** What was saved, while that call of backward runs. */
+  savedTensors(call: number): (Handle | null)[];
+
+  // autocast.cc
+  /** Whether it is on, the lower precision, and whether copies of weights are kept. */
+  getAutocast(device: string): [enabled: boolean, dtype: number, cacheEnabled: boolean];
+  setAutocast(device: string, enabled: boolean, dtype: number, cacheEnabled: boolean): void;
+  /** Enters and leaves strictly nested; the copies are dropped at the outermost end. */
+  enterAutocast(): void;
+  exitAutocast(): void;
 
   // random.cc
   manualSeed(seed: bigint): void;

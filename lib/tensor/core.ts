@@ -10,6 +10,9 @@ import type { TensorInterop } from './interop';
 import type { TensorProperties } from './properties';
 import type { Complex, Layout } from './schema-types';
 import { format } from './print';
+import { backward } from './autograd/grad';
+import { registerHook, registerPostAccumulateGradHook } from './autograd/hooks';
+import type { GradientHook, RemovableHandle } from './autograd/hooks';
 import { place, takeOwnFlag } from './scope';
 import type { Scope } from './scope';
 
@@ -165,14 +168,40 @@ export class Tensor {
    * @param gradient derivative of the end result for this tensor, of its shape; may be left out for a single value
    */
   backward(gradient?: Tensor | null, options: BackwardOptions = {}): void {
-    const createGraph = options.createGraph ?? false;
-    native().backward(
-      [unwrap(this, 'backward')],
-      [gradient == null ? null : unwrap(gradient, 'backward: gradient')],
-      options.retainGraph ?? createGraph,
-      createGraph,
-      (options.inputs ?? []).map((input) => unwrap(input, 'backward: inputs')),
-    );
+    backward(this, gradient, options);
+  }
+
+  /**
+   * Calls `hook` with the gradient of this tensor whenever one is computed (PyTorch's `Tensor.register_hook`). A tensor
+   * that it returns takes the gradient's place. Hooks run in the order of their registration, before the gradient
+   * reaches `grad`; an error that one throws comes out of `backward()`.
+   *
+   * A hook lives as long as the graph of its tensor. One that refers to that tensor keeps it alive until it is
+   * removed, or the tensor is disposed, by `tidy()` for instance.
+   *
+   * @throws {TorchBindError} `ERR_TORCHBIND_INVALID_ARGUMENT` when the tensor does not require a gradient, or takes
+   * part in the backward pass that is running
+   */
+  registerHook(hook: GradientHook): RemovableHandle {
+    return registerHook(this, hook);
+  }
+
+  /**
+   * Calls `hook` with this leaf after a gradient was added to its `grad` (PyTorch's
+   * `Tensor.register_post_accumulate_grad_hook`): for an optimizer step in the midst of the backward pass, say.
+   */
+  registerPostAccumulateGradHook(hook: (tensor: Tensor) => void): RemovableHandle {
+    return registerPostAccumulateGradHook(this, hook);
+  }
+
+  /** Lets a tensor that is no leaf have its `grad` after `backward()` (PyTorch's `Tensor.retain_grad`). */
+  retainGrad(): void {
+    native().retainGrad(unwrap(this, 'retainGrad'));
+  }
+
+  /** Whether `retainGrad()` was called on a tensor that is no leaf. */
+  get retainsGrad(): boolean {
+    return native().retainsGrad(unwrap(this, 'retainsGrad'));
   }
 
   /** Frees the memory now. Doing so twice does nothing; any other use afterwards is an error. */
@@ -218,6 +247,17 @@ export function wrap(handle: Handle): Tensor {
 /** @internal As `wrap`, with null for null. */
 export function wrapOptional(handle: Handle | null): Tensor | null {
   return handle === null ? null : wrap(handle);
+}
+
+/** @internal As `wrapOptional`, for all that one native call made. */
+export function wrapAll(handles: readonly (Handle | null)[]): (Tensor | null)[] {
+  const own = takeOwnFlag();
+  return handles.map((handle) => {
+    if (handle === null) return null;
+    const tensor = new Tensor(handle);
+    place(tensor, own);
+    return tensor;
+  });
 }
 
 /** @internal The handle of a live tensor, or an error that names `where`. */

@@ -114,6 +114,15 @@ function move(tensor: Tensor, target: Scope | null): void {
   else tensor.token = native().ownToken(tensor.handle);
 }
 
+/** @internal Gives a tensor another handle of the same native tensor, which has come to hold a graph. */
+export function rehandle(tensor: Tensor, handle: Handle): void {
+  tensor.scope?.remove(tensor.handle);
+  native().dispose(tensor.handle, tensor.token);
+  tensor.handle = handle;
+  if (tensor.scope !== null) tensor.scope.add(handle);
+  else tensor.token = native().ownToken(handle);
+}
+
 /** Calls `visit` for every tensor in a tree of arrays, plain objects, maps and sets. */
 function forEachTensor(tree: unknown, visit: (tensor: Tensor) => void): void {
   const seen = new Set<object>();
