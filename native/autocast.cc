@@ -1,6 +1,7 @@
 #include "autocast.h"
 
 #include <ATen/autocast_mode.h>
+#include <c10/core/Device.h>
 
 #include "arguments.h"
 #include "errors.h"
@@ -8,9 +9,14 @@
 namespace torchbind {
 namespace {
 
+// A type of device that need not be there: `cuda` has its state on every machine.
+c10::DeviceType device_type(const Napi::Value& value) {
+  return c10::Device(to_string(value, "device")).type();
+}
+
 // getAutocast(deviceType): [enabled, dtype, cacheEnabled]
 Napi::Value get_autocast(const Napi::CallbackInfo& info) {
-  const c10::DeviceType device = to_device(info[0], "device").type();
+  const c10::DeviceType device = device_type(info[0]);
   Napi::Array state = Napi::Array::New(info.Env(), 3);
   state.Set(uint32_t{0}, Napi::Boolean::New(info.Env(), at::autocast::is_autocast_enabled(device)));
   state.Set(uint32_t{1}, static_cast<double>(at::autocast::get_autocast_dtype(device)));
@@ -19,7 +25,7 @@ Napi::Value get_autocast(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value set_autocast(const Napi::CallbackInfo& info) {
-  const c10::DeviceType device = to_device(info[0], "device").type();
+  const c10::DeviceType device = device_type(info[0]);
   const bool enabled = to_bool(info[1], "enabled");
   const c10::ScalarType dtype = to_scalar_type(info[2], "dtype");
   const bool cache_enabled = to_bool(info[3], "cacheEnabled");

@@ -93,10 +93,19 @@ void JsThread::make(Call& call) {
 }
 
 void JsThread::drive(const std::function<void()>& engine) {
+  // From 60 passes inside one another on, the engine goes to a thread of its own.
+  constexpr int kDeepest = 50;
   sweep();
-  const bool beside = current_ != nullptr || (callbacks > 0 && (uses_accelerator || always_beside));
-  if (beside) serve(engine);
-  else engine();
+  const bool devices = callbacks > 0 && (uses_accelerator || always_beside);
+  if (current_ != nullptr || devices || depth_ >= kDeepest) return serve(engine);
+  ++depth_;
+  try {
+    engine();
+  } catch (...) {
+    --depth_;
+    throw;
+  }
+  --depth_;
 }
 
 void JsThread::serve(const std::function<void()>& engine) {

@@ -71,6 +71,7 @@ class JsThread : public std::enable_shared_from_this<JsThread> {
   Call* current_ = nullptr;
   std::vector<const torch::autograd::Node*> evaluating_;
   uint64_t serving_since_ = 0;
+  int depth_ = 0;  // of passes that run on this thread, one in a callback of the other
 };
 
 // Keeps a JavaScript value alive. May be destroyed on any thread.

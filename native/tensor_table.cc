@@ -237,6 +237,11 @@ Napi::Value dispose_many(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(released));
 }
 
+// Another handle of the same tensor.
+Napi::Value alias(const Napi::CallbackInfo& info) {
+  return from_tensor(info.Env(), to_tensor(info[0], "tensor"));
+}
+
 Napi::Value is_alive(const Napi::CallbackInfo& info) {
   const Handle handle = to_handle(info[0], "tensor");
   return Napi::Boolean::New(info.Env(), Addon::of(info.Env()).store->table.find(handle) != nullptr);
@@ -258,6 +263,7 @@ void init_tensor_table(Napi::Env, Napi::Object& exports) {
   expose<fill_token>(exports, "fillToken");
   expose<dispose>(exports, "dispose");
   expose<dispose_many>(exports, "disposeMany");
+  expose<alias>(exports, "alias");
   expose<is_alive>(exports, "isAlive");
   expose<memory>(exports, "memory");
 }

@@ -96,6 +96,8 @@ export interface Binding {
   dispose(handle: Handle, token?: Token): boolean;
   disposeMany(handles: Float64Array, count: number): number;
   isAlive(handle: Handle): boolean;
+  /** Another handle of the same tensor, to be disposed by itself. */
+  alias(handle: Handle): Handle;
   /** A token that keeps one tensor alive; its bytes are reported to V8. */
   ownToken(handle: Handle): Token;
   /** An empty token, to be filled later. */

@@ -123,6 +123,16 @@ export function rehandle(tensor: Tensor, handle: Handle): void {
   else tensor.token = native().ownToken(handle);
 }
 
+/**
+ * @internal Takes a tensor off a shared token. Else what a hook on it refers to could share that token, and the two
+ * would keep each other alive.
+ */
+export function ownToken(tensor: Tensor): void {
+  if (tensor.scope !== null) return;
+  rehandle(tensor, native().alias(tensor.handle));
+  takeOwnFlag();
+}
+
 /** Calls `visit` for every tensor in a tree of arrays, plain objects, maps and sets. */
 function forEachTensor(tree: unknown, visit: (tensor: Tensor) => void): void {
   const seen = new Set<object>();

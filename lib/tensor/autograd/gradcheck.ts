@@ -105,7 +105,8 @@ function check(fn: Checked, inputs: readonly Tensor[], settings: Settings): void
   }
   // The inputs were changed in place and put back: the graph is made after that.
   const outputs = differentiable(fn(...inputs));
-  const numericalOf = (input: number, output: number): Tensor => numerical[input]!.filter((_, i) => required[i]!)[output]!;
+  const numericalOf = (input: number, output: number): Tensor =>
+    numerical[input]!.filter((_, i) => required[i]!)[output]!;
   outputs.forEach((output, o) => {
     const analytical = analyticalJacobians(output, checked, settings);
     analytical.forEach((jacobian, i) => compare(jacobian, numericalOf(i, o), o, i, settings));
@@ -144,7 +145,12 @@ function numericalJacobians(fn: Checked, inputs: readonly Tensor[], input: Tenso
     try {
       const below = outputs(original.sub(eps));
       const above = outputs(original.add(eps));
-      return above.map((output, i) => output.sub(below[i]!).div(2 * eps).reshape([-1]));
+      return above.map((output, i) =>
+        output
+          .sub(below[i]!)
+          .div(2 * eps)
+          .reshape([-1]),
+      );
     } finally {
       noGrad(() => element.copy_(original));
     }

@@ -2,6 +2,7 @@ import { describe, TorchBindError } from '../../errors';
 import type { Handle, NativeHook } from '../../native/binding';
 import { native } from '../../native/native';
 import { Tensor, unwrap, wrap } from '../core';
+import { ownToken } from '../scope';
 import { refuseAsyncFunction, refuseAsyncResult } from './synchronous';
 
 /** Sees a gradient; a tensor that it returns replaces it. */
@@ -31,14 +32,18 @@ export class RemovableHandle {
 /** @internal Tensor.registerHook */
 export function registerHook(tensor: Tensor, hook: GradientHook): RemovableHandle {
   const where = 'registerHook()';
-  return new RemovableHandle(native().registerHook(unwrap(tensor, where), nativeCallback(hook, where)));
+  const registered = native().registerHook(unwrap(tensor, where), nativeCallback(hook, where));
+  ownToken(tensor);
+  return new RemovableHandle(registered);
 }
 
 /** @internal Tensor.registerPostAccumulateGradHook */
 export function registerPostAccumulateGradHook(tensor: Tensor, hook: (tensor: Tensor) => void): RemovableHandle {
   const where = 'registerPostAccumulateGradHook()';
   const callback = nativeCallback((leaf) => void refuseAsyncResult(hook(leaf), where), where, hook);
-  return new RemovableHandle(native().registerPostAccumulateGradHook(unwrap(tensor, where), callback));
+  const registered = native().registerPostAccumulateGradHook(unwrap(tensor, where), callback);
+  ownToken(tensor);
+  return new RemovableHandle(registered);
 }
 
 /** What C++ calls, under the name of the function that it stands for, as libtorch's errors give it. */
