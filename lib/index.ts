@@ -9,6 +9,8 @@ export { Tensor } from './tensor/tensor';
 export type { BackwardOptions, NestedValues } from './tensor/tensor';
 export type { ToOptions } from './tensor/conversions';
 export { newAxis, Slice, slice } from './tensor/indexing';
+export { unique } from './tensor/unique';
+export type { UniqueOptions } from './tensor/unique';
 export type { IndexArray, TensorIndex } from './tensor/indexing';
 export type { TypedArrayOptions } from './tensor/interop';
 export type { NamedTuple } from './tensor/named-tuple';

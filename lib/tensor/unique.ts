@@ -1,0 +1,48 @@
+import { checkOptions } from '../errors';
+import type { Tensor } from './core';
+import { overloadSet } from './dispatch';
+
+/** What `unique` takes. */
+export interface UniqueOptions {
+  /** Give the values in ascending order. Default true. */
+  sorted?: boolean;
+  /** Give for each element the position of its value too. Default false. */
+  returnInverse?: boolean;
+  /** Give how often each value occurs too. Default false. */
+  returnCounts?: boolean;
+  /** Compare whole slices along this dimension, not single elements. */
+  dim?: number;
+}
+
+/**
+ * The different values of a tensor, each once (PyTorch's `torch.unique`), then the positions and the counts where they
+ * were asked for.
+ */
+export function unique(
+  input: Tensor,
+  options: UniqueOptions & { returnInverse: true; returnCounts: true },
+): [values: Tensor, inverse: Tensor, counts: Tensor];
+export function unique(
+  input: Tensor,
+  options: UniqueOptions & { returnInverse: true },
+): [values: Tensor, inverse: Tensor];
+export function unique(
+  input: Tensor,
+  options: UniqueOptions & { returnCounts: true },
+): [values: Tensor, counts: Tensor];
+export function unique(input: Tensor, options?: UniqueOptions): Tensor;
+export function unique(input: Tensor, options: UniqueOptions = {}): Tensor | Tensor[] {
+  checkOptions(options, ['sorted', 'returnInverse', 'returnCounts', 'dim'], 'unique()');
+  const { sorted = true, returnInverse = false, returnCounts = false, dim } = options;
+  const found =
+    dim === undefined
+      ? overloadSet('aten::_unique2').call([input, sorted, returnInverse, returnCounts])
+      : overloadSet('aten::unique_dim').call([input, dim, sorted, returnInverse, returnCounts]);
+  const [values, inverse, counts] = found as [Tensor, Tensor, Tensor];
+  const results = [values];
+  if (returnInverse) results.push(inverse);
+  else inverse.dispose();
+  if (returnCounts) results.push(counts);
+  else counts.dispose();
+  return results.length === 1 ? values : results;
+}
