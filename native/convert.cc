@@ -112,7 +112,8 @@ IValue to_scalar_list(const Napi::Value& value, const Parameter& parameter) {
   const Napi::Array array = value.As<Napi::Array>();
   const uint32_t length = array.Length();
   c10::impl::GenericList list(c10::NumberType::get());
-  for (uint32_t i = 0; i < length; ++i) list.push_back(IValue(to_scalar(array.Get(i), parameter.name.c_str())));
+  for (uint32_t i = 0; i < length; ++i)
+    list.push_back(IValue(to_scalar(array.Get(i), parameter.name.c_str())));
   return list;
 }
 

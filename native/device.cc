@@ -15,9 +15,10 @@ namespace {
 
 void require_accelerator() {
   if (!at::getAccelerator() || at::accelerator::deviceCount() == 0) {
-    throw Error("ERR_TORCHBIND_DEVICE",
-                "This process has no accelerator: libtorch was built for the CPU, or no GPU answers. See what "
-                "`torchbind doctor` says.");
+    throw Error(
+        "ERR_TORCHBIND_DEVICE",
+        "This process has no accelerator: libtorch was built for the CPU, or no GPU answers. See what "
+        "`torchbind doctor` says.");
   }
 }
 

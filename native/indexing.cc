@@ -15,8 +15,8 @@ namespace {
 
 using at::indexing::TensorIndex;
 
-// An index is a number (select), a boolean, null (a new dimension), '...', [start, stop, step] (a slice, null for what
-// is left out) or [tensor].
+// An index is a number (select), a boolean, null (a new dimension), '...', [start, stop, step] (a slice, null
+// for what is left out) or [tensor].
 constexpr uint32_t kMaxIndices = 1024;
 
 std::optional<c10::SymInt> bound(const Napi::Value& value) {

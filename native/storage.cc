@@ -73,8 +73,8 @@ Napi::Value to_array_buffer(const Napi::CallbackInfo& info) {
   return buffer;
 }
 
-// An ArrayBuffer over a CPU storage, which it keeps alive. The storage can no longer be resized: that would free the
-// memory under the buffer.
+// An ArrayBuffer over a CPU storage, which it keeps alive. The storage can no longer be resized: that would
+// free the memory under the buffer.
 Napi::Value share_storage(const Napi::CallbackInfo& info) {
   const at::Tensor tensor = to_tensor(info[0], "tensor");
   if (!tensor.device().is_cpu() || !tensor.has_storage() || tensor.layout() != at::kStrided) {
@@ -88,10 +88,11 @@ Napi::Value share_storage(const Napi::CallbackInfo& info) {
   owner->unsafeGetStorageImpl()->set_resizable(false);
   napi_value buffer = nullptr;
   const napi_status status = napi_create_external_arraybuffer(
-      info.Env(), data, size, [](napi_env, void*, void* hint) { delete static_cast<c10::Storage*>(hint); }, owner.get(),
-      &buffer);
+      info.Env(), data, size, [](napi_env, void*, void* hint) { delete static_cast<c10::Storage*>(hint); },
+      owner.get(), &buffer);
   if (status != napi_ok) {
-    throw Error(kUnsupported, "This JavaScript engine allows no ArrayBuffer over memory that is not its own.");
+    throw Error(kUnsupported,
+                "This JavaScript engine allows no ArrayBuffer over memory that is not its own.");
   }
   owner.release();
   return Napi::Value(info.Env(), buffer);
