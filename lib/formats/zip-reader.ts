@@ -48,6 +48,9 @@ const flagUtf8 = 0x0800;
 const methodStored = 0;
 const methodDeflated = 8;
 
+/** Deflate makes at most 258 bytes of two bits: what claims more is a lie, to make us allocate. */
+const largestRatio = 1032;
+
 const inflate = promisify(inflateRaw) as (data: Buffer, options: { maxOutputLength: number }) => Promise<Buffer>;
 
 export class ZipReader {
@@ -238,6 +241,12 @@ function checkEntry(entry: CentralEntry, disk: number, offset: number): void {
     throw broken(`record '${entry.name}' has compression method ${entry.method}`, offset);
   if (entry.method === methodStored && entry.size !== entry.compressedSize)
     throw broken(`record '${entry.name}' states two sizes`, offset);
+  if (entry.method === methodDeflated && entry.size > entry.compressedSize * largestRatio) {
+    throw broken(
+      `record '${entry.name}' claims to inflate from ${entry.compressedSize} to ${entry.size} bytes, which cannot be`,
+      offset,
+    );
+  }
   if (disk !== 0) throw broken('the zip is one part of several', offset);
 }
 

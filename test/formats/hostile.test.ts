@@ -154,9 +154,16 @@ describe('claims of the container', () => {
 
   it('a pickle that would inflate beyond what a string can be', async () => {
     const version = Buffer.from('3\n');
-    const pickle = { name: 'r/data.pkl', method: 8, stored: deflateRawSync(Buffer.alloc(100)), size: 2 ** 31 };
+    const stored = Buffer.concat([deflateRawSync(Buffer.alloc(100)), Buffer.alloc(2 ** 21 + 2 ** 12)]);
+    const pickle = { name: 'r/data.pkl', method: 8, stored, size: 2 ** 31 };
     writeFileSync(file, zipOf([pickle, { name: 'r/version', stored: version }]));
     expect((await refusal()).message).toContain('2147483648 bytes');
+  });
+
+  it('a record that would inflate beyond what its bytes can make', async () => {
+    const pickle = { name: 'r/data.pkl', method: 8, stored: deflateRawSync(Buffer.alloc(100)), size: 2 ** 20 };
+    writeFileSync(file, zipOf([pickle, { name: 'r/version', stored: Buffer.from('3\n') }]));
+    expect((await refusal()).message).toContain('which cannot be');
   });
 
   it('names the function that a pickle wants to call', async () => {
