@@ -40,6 +40,26 @@ export class SavedStorage {
   }
 }
 
+/** A tensor as a view of its storage; offset and strides in elements. */
+interface View {
+  dtype: FileDType;
+  storage: SavedStorage;
+  offset: number;
+  shape: number[];
+  strides: number[];
+}
+
+// One object a name, which the pickle writer then knows again at once.
+const placeholder = new GlobalName('torch', 'Tensor');
+const rebuildTyped = new GlobalName('torch._utils', '_rebuild_tensor_v2');
+const rebuildUntyped = new GlobalName('torch._utils', '_rebuild_tensor_v3');
+const untypedStorage = new GlobalName('torch.storage', 'UntypedStorage');
+const storageNames = new Map<string | null, GlobalName>(
+  [...fileDTypes.values(), ...quantizedDTypes.values()].flatMap(({ storageClass }): [string, GlobalName][] =>
+    storageClass === null ? [] : [[storageClass, new GlobalName('torch', storageClass)]],
+  ),
+);
+
 /**
  * Writes tensors into a pickle as `torch.save` does. What a storage must hold is known only once all tensors were seen,
  * so a pickle is written twice: first with `collect`, then with `reduce`.
@@ -48,6 +68,7 @@ export class SavedStorages {
   private readonly byId = new Map<number, SavedStorage>();
   /** How tensors that are not strided bytes are written; made once, as both passes must see the same parts. */
   private readonly compound = new Map<Tensor, Reduced | undefined>();
+  private readonly views = new Map<Tensor, View>();
   private readonly quantizers = new Map<Tensor, Tuple>();
   private readonly parts: Tensor[] = [];
 
@@ -61,11 +82,10 @@ export class SavedStorages {
     if (!(value instanceof Tensor)) return reduceTorchValue(value);
     const compound = this.compoundOf(value);
     if (compound !== undefined) return compound;
-    const problem = this.span(unwrap(value, 'save'), fileDTypeOf(value));
+    const problem = this.span(this.viewOf(value));
     if (problem !== undefined) return problem;
     // The parts of a quantizer are tensors, to be collected too.
-    const parts = isQuantized(value) ? this.quantizer(value) : new Tuple();
-    return new Reduction(new GlobalName('torch', 'Tensor'), parts);
+    return isQuantized(value) ? new Reduction(placeholder, this.quantizer(value)) : placeholder;
   }
 
   /** How a tensor is written, after everything was collected. */
@@ -94,55 +114,55 @@ export class SavedStorages {
     return this.compound.get(tensor);
   }
 
+  /** Asked for once: both passes need it. */
+  private viewOf(tensor: Tensor): View {
+    let view = this.views.get(tensor);
+    if (view === undefined) {
+      const handle = unwrap(tensor, 'save');
+      const dtype = fileDTypeOf(tensor);
+      view = {
+        dtype,
+        storage: this.storageOf(handle, unitOf(dtype)),
+        offset: native().storageOffset(handle),
+        shape: native().shape(handle),
+        strides: native().strides(handle),
+      };
+      this.views.set(tensor, view);
+    }
+    return view;
+  }
+
   /** Notes the bytes of a storage that a tensor reaches. */
-  private span(handle: Handle, dtype: FileDType): Unwritable | undefined {
-    const storage = this.storageOf(handle, unitOf(dtype));
+  private span({ dtype, storage, offset, shape, strides }: View): Unwritable | undefined {
     if (storage.dtype !== unitOf(dtype)) {
       const both = `as ${storage.dtype.name} and as ${dtype.name}`;
       return new Unwritable(`one storage ${both}, which torch.load refuses; clone() one of the tensors`);
     }
-    const shape = native().shape(handle);
     if (shape.includes(0)) return undefined;
-    const strides = native().strides(handle);
-    const first = native().storageOffset(handle);
-    const last = shape.reduce((index, size, dim) => index + (size - 1) * strides[dim]!, first);
-    storage.include(first * dtype.itemSize, (last + 1) * dtype.itemSize, dtype.itemSize);
+    const last = shape.reduce((index, size, dim) => index + (size - 1) * strides[dim]!, offset);
+    storage.include(offset * dtype.itemSize, (last + 1) * dtype.itemSize, dtype.itemSize);
     return undefined;
   }
 
   private rebuild(tensor: Tensor, requiresGrad: boolean): Reduction {
-    const dtype = fileDTypeOf(tensor);
-    const args = Tuple.of<unknown>(...this.placeOf(tensor, dtype), requiresGrad, new OrderedDict());
+    const { dtype } = this.viewOf(tensor);
+    const args = Tuple.of<unknown>(...this.placeOf(tensor), requiresGrad, new OrderedDict());
     if (dtype.storageClass === null) args.push(new GlobalName('torch', dtype.name));
     const flags = lazyFlags(tensor);
     if (flags.size > 0) args.push(flags);
-    return new Reduction(
-      new GlobalName('torch._utils', dtype.storageClass === null ? '_rebuild_tensor_v3' : '_rebuild_tensor_v2'),
-      args,
-    );
+    return new Reduction(dtype.storageClass === null ? rebuildUntyped : rebuildTyped, args);
   }
 
   private rebuildQuantized(tensor: Tensor): Reduction {
-    const args = Tuple.of<unknown>(
-      ...this.placeOf(tensor, fileDTypeOf(tensor)),
-      this.quantizer(tensor),
-      false,
-      new OrderedDict(),
-    );
+    const args = Tuple.of<unknown>(...this.placeOf(tensor), this.quantizer(tensor), false, new OrderedDict());
     return new Reduction(new GlobalName('torch._utils', '_rebuild_qtensor'), args);
   }
 
   /** Storage, offset, sizes and strides. */
-  private placeOf(tensor: Tensor, dtype: FileDType): unknown[] {
-    const handle = unwrap(tensor, 'save');
-    const storage = this.storageOf(handle, unitOf(dtype));
-    const offset = native().storageOffset(handle) - storage.offset / dtype.itemSize;
-    return [
-      storageId(storage, dtype),
-      clamp(offset, storage.size / dtype.itemSize),
-      Tuple.from(native().shape(handle)),
-      Tuple.from(native().strides(handle)),
-    ];
+  private placeOf(tensor: Tensor): unknown[] {
+    const { dtype, storage, offset, shape, strides } = this.viewOf(tensor);
+    const inFile = clamp(offset - storage.offset / dtype.itemSize, storage.size / dtype.itemSize);
+    return [storageId(storage, dtype), inFile, Tuple.from(shape), Tuple.from(strides)];
   }
 
   private quantizer(tensor: Tensor): Tuple {
@@ -193,9 +213,7 @@ function unitOf(dtype: FileDType): FileDType {
 
 /** The location is the CPU whatever the device: the file opens on machines without one, and `map_location` moves it. */
 function storageId(storage: SavedStorage, dtype: FileDType): PersistentId {
-  const { storageClass } = dtype;
-  const type =
-    storageClass === null ? new GlobalName('torch.storage', 'UntypedStorage') : new GlobalName('torch', storageClass);
+  const type = storageNames.get(dtype.storageClass) ?? untypedStorage;
   return new PersistentId(
     Tuple.of<unknown>('storage', type, storage.key, 'cpu', storage.size / unitOf(dtype).itemSize),
   );

@@ -55,6 +55,9 @@ const batchSize = 1000;
  */
 const maxBytes = 2 ** 27;
 
+/** One object, which is known again at once: every tensor has an OrderedDict of hooks. */
+const orderedDictName = new GlobalName('collections', 'OrderedDict');
+
 /** One value on its way into the pickle, linked to its container for messages; or an action to take in its turn. */
 interface Task {
   value?: unknown;
@@ -242,9 +245,10 @@ class PickleWriter {
     }
     if (!(map instanceof OrderedDict)) return this.dict(map, [...map], true);
     const state: Task[] = map.attributes.size === 0 ? [] : [this.child(new Map(map.attributes)), this.emit(Op.BUILD)];
+    const items = map.size === 0 ? [] : [this.itemsOf(map)];
     this.sequence([
-      ...[{ value: new GlobalName('collections', 'OrderedDict') }, this.emit(Op.EMPTY_TUPLE)],
-      ...[this.create(map, Op.REDUCE), this.itemsOf(map), ...state],
+      ...[{ value: orderedDictName }, this.emit(Op.EMPTY_TUPLE)],
+      ...[this.create(map, Op.REDUCE), ...items, ...state],
     ]);
   }
 
