@@ -11,8 +11,7 @@ const asPickle = /CHECKPOINT_(PICKLE|GLOBAL|UNSUPPORTED)$/;
 
 /** In a zip and in the one stream of old. */
 async function refusedEverywhere(object: Uint8Array, code: RegExp, message?: RegExp): Promise<void> {
-  const error = await refused(checkpoint(pickle(object)), { code, message, record: 'data.pkl' });
-  expect(error.offset).toBeGreaterThan(0);
+  await refused(checkpoint(pickle(object)), { code, message, record: 'data.pkl' });
   await refused(legacyFile(object), { code, message });
 }
 
