@@ -93,3 +93,13 @@ function checkRegularFile(path: string, stats: Stats): void {
   if (!stats.isFile()) throw new CheckpointError(`'${path}' is not a regular file`, CheckpointCode.open);
   if (stats.size === 0) throw new CheckpointError(`'${path}' is empty`, CheckpointCode.truncated);
 }
+
+/** Opens a file for as long as `use` takes. */
+export async function withSource<T>(path: string, use: (source: ByteSource) => Promise<T>): Promise<T> {
+  const source = await ByteSource.open(path);
+  try {
+    return await use(source);
+  } finally {
+    await source.close();
+  }
+}

@@ -1,10 +1,12 @@
 import { checkOptions, describe, TorchBindError } from '../errors';
 import type { TensorArchive, ValueOptions } from './archive';
-import { ByteSource } from './byte-source';
+import { type ByteSource, withSource } from './byte-source';
 import { LegacyArchive } from './legacy-archive';
 import { NativeTensors } from './native-tensors';
 import { PtArchive } from './pt-archive';
-import { containerOf } from './sniff';
+import { readSafetensors } from './safetensors-load';
+import { existing, isShardIndex, loadShards } from './shards';
+import { containerOf, isSafetensorsFile } from './sniff';
 import { LoadedStorages, mapStorages, readStorages } from './storage-reader';
 import { TarArchive } from './tar-archive';
 
@@ -32,7 +34,8 @@ export interface LoadOptions {
 
 /**
  * Reads a file that `torch.save` wrote (PyTorch's `torch.load` with `weights_only=True` and `map_location`): the zip of
- * today, the one stream of PyTorch before 1.6, or the tar of 0.1, in any pickle protocol.
+ * today, the one stream of PyTorch before 1.6, or the tar of 0.1, in any pickle protocol. Of an index file
+ * (`pytorch_model.bin.index.json`) all shards are read; safetensors files go to `loadSafetensors`.
  *
  * dict comes as `Map`, OrderedDict as `OrderedDict`, list as array, tuple as `Tuple`, set as `Set`, None as `null`, int
  * as `number`, or `bigint` beyond 2^53 - 1, float as `number`, str as `string`, bytes as `Uint8Array`, torch.Size as
@@ -46,12 +49,20 @@ export interface LoadOptions {
 export async function load(path: string, options: LoadOptions = {}): Promise<unknown> {
   checkOptions(options, ['device', 'mmap', 'exact', 'unknown'], 'load');
   const values = { exact: options.exact, inert: isInert(options.unknown) };
-  const source = await ByteSource.open(path);
+  return withSource(await existing(path), async (source) =>
+    (await isShardIndex(source))
+      ? loadShards(source, (file) => withSource(file, (shard) => loadFile(shard, options, values)))
+      : loadFile(source, options, values),
+  );
+}
+
+async function loadFile(source: ByteSource, { device, mmap }: LoadOptions, values: ValueOptions): Promise<unknown> {
+  if (await isSafetensorsFile(source)) return readSafetensors(source, { device, mmap });
   const loaded = new LoadedStorages();
   try {
     const archive = await openArchive(source, values);
-    await (options.mmap === true ? mapStorages(archive, loaded) : readStorages(archive, loaded));
-    const tensors = new NativeTensors(loaded, options.device ?? 'cpu');
+    await (mmap === true ? mapStorages(archive, loaded) : readStorages(archive, loaded));
+    const tensors = new NativeTensors(loaded, device ?? 'cpu');
     try {
       return archive.build(tensors, values);
     } catch (error) {
@@ -62,7 +73,6 @@ export async function load(path: string, options: LoadOptions = {}): Promise<unk
     }
   } finally {
     loaded.dispose();
-    await source.close();
   }
 }
 

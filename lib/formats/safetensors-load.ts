@@ -3,7 +3,7 @@ import type { Handle } from '../native/binding';
 import { native } from '../native/native';
 import { dtypeCode } from '../tensor/dtype';
 import { type Tensor, wrap } from '../tensor/tensor';
-import { ByteSource } from './byte-source';
+import { type ByteSource, withSource } from './byte-source';
 import { forEachConcurrent } from './concurrent';
 import { CheckpointCode, CheckpointError } from './errors';
 import { NamedTensors } from './named-tensors';
@@ -48,15 +48,6 @@ export async function loadSafetensors(path: string, options: LoadSafetensorsOpti
   );
   if (options.tied === true) restoreTied(tensors);
   return tensors;
-}
-
-async function withSource<T>(path: string, use: (source: ByteSource) => Promise<T>): Promise<T> {
-  const source = await ByteSource.open(path);
-  try {
-    return await use(source);
-  } finally {
-    await source.close();
-  }
 }
 
 /** The tensors of one file that is open. */

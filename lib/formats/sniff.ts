@@ -77,6 +77,11 @@ function startsWith(text: string): (head: Buffer) => boolean {
   return (head) => head.subarray(0, bytes.length).equals(bytes);
 }
 
+/** Whether a file is one that `loadSafetensors` reads, by its content. */
+export async function isSafetensorsFile(source: ByteSource): Promise<boolean> {
+  return isSafetensors(await source.read(0, Math.min(headSize, source.size)), source.size);
+}
+
 /** A 64-bit header length within the file, then JSON. */
 function isSafetensors(head: Buffer, size: number): boolean {
   return head.length > 8 && head[8] === 0x7b && head.readBigUInt64LE(0) <= BigInt(size - 8);

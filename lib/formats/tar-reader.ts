@@ -70,7 +70,12 @@ function checkExtended(bytes: Buffer, offset: number): void {
   }
 }
 
+/** The end mark is two blocks of zeros, and writers add more. */
 async function requireZeros(source: ByteSource, start: number): Promise<void> {
+  if (source.size - start < 2 * blockSize || source.size % blockSize !== 0)
+    throw new CheckpointError('the tar is cut short in its end mark', CheckpointCode.truncated, {
+      offset: source.size,
+    });
   for (let at = start; at < source.size; at += blockSize) {
     const block = await source.read(at, Math.min(blockSize, source.size - at));
     if (!block.every((byte) => byte === 0)) throw broken('bytes follow the end of the tar', at);

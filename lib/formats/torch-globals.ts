@@ -118,12 +118,17 @@ const size = new PickleGlobal('torch.Size', (args) => {
   return Size.from(sizes(dims, 'sizes'));
 });
 
+/** libtorch keeps it in eight bits. */
+const maxDeviceIndex = 127;
+
 const device = new PickleGlobal('torch.device', ([type, index = null, ...rest]) => {
-  const match = typeof type === 'string' ? /^([a-z]+[a-z0-9]*?)(?::(\d{1,9}))?$/.exec(type) : null;
+  const match = typeof type === 'string' ? /^([a-z]+[a-z0-9]*?)(?::(\d{1,3}))?$/.exec(type) : null;
   if (match === null || rest.length > 0) throw new GlobalError('expected a device such as cpu or cuda:0');
-  if (index !== null && (match[2] !== undefined || !Number.isInteger(index)))
-    throw new GlobalError('expected one device index');
-  return new Device(match[1]!, match[2] === undefined ? (index as number | null) : Number(match[2]));
+  if (index !== null && match[2] !== undefined) throw new GlobalError('expected one device index');
+  const number = match[2] === undefined ? (index as number | null) : Number(match[2]);
+  if (number !== null && !(Number.isInteger(number) && number >= 0 && number <= maxDeviceIndex))
+    throw new GlobalError(`expected a device index from 0 to ${maxDeviceIndex}`);
+  return new Device(match[1]!, number);
 });
 
 const getLayout = new PickleGlobal('torch.serialization._get_layout', ([name, ...rest]) => {

@@ -1,5 +1,4 @@
 /** Small assemblers of hostile files: pickles by opcode, and the containers around them. No file here is ever executed. */
-import { crc32 } from 'node:zlib';
 import { type Entry, zipOf } from '../formats/zip-of';
 
 export type Bytes = string | Uint8Array;
@@ -165,5 +164,3 @@ export function safetensorsFile(header: Bytes, data: number | Bytes = 0, length?
   const text = typeof header === 'string' ? Buffer.from(header) : header;
   return bytes(uint64(length ?? text.length), text, typeof data === 'number' ? Buffer.alloc(data) : data);
 }
-
-export { crc32 };

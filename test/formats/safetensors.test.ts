@@ -2,6 +2,7 @@
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { load, save } from '../../lib/formats/pt';
 import { loadSafetensors, NamedTensors, saveSafetensors } from '../../lib/formats/safetensors';
 import { ops } from '../../lib/tensor/dispatch';
 import { arange, ones, tensor, zeros } from '../../lib/tensor/creation';
@@ -196,6 +197,28 @@ describe('saveSafetensors', () => {
 function ops1j(): Tensor {
   return tensor(-1).to('complex64').sqrt();
 }
+
+describe('load', () => {
+  it('reads safetensors files and indexes of shards too', async () => {
+    expectTensors((await load(fileOf('dtypes'))) as NamedTensors, made.dtypes!);
+    const out = temporaryDirectory();
+    const bin = (name: string): string => path.join(out, name);
+    await save({ a: arange(3) }, bin('pytorch_model-00001-of-00002.bin'));
+    await save({ b: ones([2]) }, bin('pytorch_model-00002-of-00002.bin'));
+    const map = { a: 'pytorch_model-00001-of-00002.bin', b: 'pytorch_model-00002-of-00002.bin' };
+    writeFileSync(
+      bin('pytorch_model.bin.index.json'),
+      JSON.stringify({ metadata: { total_size: 32 }, weight_map: map }),
+    );
+    for (const name of ['pytorch_model.bin.index.json', 'pytorch_model.bin']) {
+      const value = (await load(bin(name))) as NamedTensors;
+      expect([...value].map(([key, item]) => [key, item.tolist()])).toEqual([
+        ['a', [0, 1, 2]],
+        ['b', [1, 1]],
+      ]);
+    }
+  });
+});
 
 describe('shards', () => {
   const values = (): Record<string, Tensor> => ({ a: arange(100), b: ones([50]), c: zeros([300]), d: ones([1]) });

@@ -1,0 +1,136 @@
+import { writeFileSync } from 'node:fs';
+import { CheckpointError } from '../../lib/formats/errors';
+import { load } from '../../lib/formats/pt';
+import { Tensor } from '../../lib/tensor/tensor';
+import { mutations, originals, Random } from './mutate';
+
+/** What came of many hostile files. */
+export interface Figures {
+  files: number;
+  refused: number;
+  loaded: number;
+  /** Errors of another class, with the seed that makes the file again. */
+  untyped: string[];
+  /** Loads that took longer than a second of computing. */
+  slow: string[];
+  slowestMs: number;
+  codes: Record<string, number>;
+  /** Growth of the resident memory over the run, in MB. */
+  growthMb: number;
+}
+
+/** Opens a file, and frees what comes of it. */
+async function attempt(file: string, mmap: boolean): Promise<unknown> {
+  try {
+    disposeAll(await load(file, { mmap }));
+    return undefined;
+  } catch (error) {
+    return error;
+  }
+}
+
+function disposeAll(value: unknown): void {
+  const seen = new Set<unknown>();
+  const todo = [value];
+  while (todo.length > 0) {
+    const node = todo.pop();
+    if (typeof node !== 'object' || node === null || seen.has(node)) continue;
+    seen.add(node);
+    if (node instanceof Tensor) node.dispose();
+    else if (node instanceof Map) todo.push(...(node.values() as Iterable<unknown>));
+    else if (Array.isArray(node)) for (const item of node as unknown[]) todo.push(item);
+  }
+}
+
+/** Loads `count` mutated files, each read and mapped in turn. */
+export async function runMutations(file: string, seed: number, count: number): Promise<Figures> {
+  const figures: Figures = {
+    files: 0,
+    refused: 0,
+    loaded: 0,
+    untyped: [],
+    slow: [],
+    slowestMs: 0,
+    codes: {},
+    growthMb: 0,
+  };
+  const names = Object.keys(mutations);
+  // libtorch itself is not counted.
+  for (const original of Object.values(originals)) {
+    writeFileSync(file, original);
+    const error = await attempt(file, false);
+    if (error !== undefined) throw error as Error;
+  }
+  const before = process.memoryUsage().rss;
+  for (let i = 0; i < count; i++) {
+    const name = names[i % names.length]!;
+    writeFileSync(file, mutations[name]!(new Random(seed + i)));
+    const began = process.cpuUsage();
+    const error = await attempt(file, Math.floor(i / names.length) % 2 === 1);
+    record(figures, `${name}, seed ${seed + i}`, error, process.cpuUsage(began).user / 1000);
+    if (i % 1000 === 0) figures.growthMb = Math.max(figures.growthMb, (process.memoryUsage().rss - before) / 2 ** 20);
+  }
+  return figures;
+}
+
+function record(figures: Figures, what: string, error: unknown, ms: number): void {
+  figures.files++;
+  figures.slowestMs = Math.max(figures.slowestMs, ms);
+  if (ms > 1000) figures.slow.push(what);
+  if (error === undefined) figures.loaded++;
+  else if (error instanceof CheckpointError) {
+    figures.refused++;
+    figures.codes[error.code] = (figures.codes[error.code] ?? 0) + 1;
+  } else figures.untyped.push(`${what}: ${String(error)}`);
+}
+
+/** Every beginning of every small file: each must be a typed error. */
+export async function runTruncations(file: string): Promise<{ files: number; typed: number }> {
+  let files = 0;
+  let typed = 0;
+  for (const original of Object.values(originals)) {
+    for (let length = 0; length < original.length; length++) {
+      writeFileSync(file, original.subarray(0, length));
+      files++;
+      if ((await attempt(file, length % 2 === 1)) instanceof CheckpointError) typed++;
+    }
+  }
+  return { files, typed };
+}
+
+/** Every single bit of a zip checkpoint flipped: what still loads must be the same value. */
+export async function runBitFlips(
+  file: string,
+): Promise<{ files: number; refused: number; same: number; different: number }> {
+  const original = originals.zip!;
+  writeFileSync(file, original);
+  const truth = text(await load(file));
+  const out = { files: 0, refused: 0, same: 0, different: 0 };
+  for (let bit = 0; bit < original.length * 8; bit++) {
+    const copy = Buffer.from(original);
+    copy[bit >> 3]! ^= 1 << (bit & 7);
+    writeFileSync(file, copy);
+    out.files++;
+    try {
+      const value = await load(file);
+      if (text(value) === truth) out.same++;
+      else out.different++;
+    } catch (error) {
+      if (!(error instanceof CheckpointError)) throw error;
+      out.refused++;
+    }
+  }
+  return out;
+}
+
+/** Everything about a value, tensors freed. */
+function text(value: unknown): string {
+  const json = JSON.stringify(value, (_, item: unknown) => {
+    if (item instanceof Tensor)
+      return ['tensor', item.dtype, item.shape, item.strides(), [...item.toTypedArray()].join()];
+    if (item instanceof Map) return ['map', item.constructor.name, [...(item as Map<unknown, unknown>)]];
+    return item;
+  });
+  disposeAll(value);
+  return json;
+}
