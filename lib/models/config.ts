@@ -1,7 +1,10 @@
 import { checkOptions, closest, describe, TorchBindError } from '../errors';
 
-/** Function between the two layers of the MLP: `gelu` is the exact form, `gelu_tanh` the approximation of GPT-2. */
-export type Activation = 'relu' | 'gelu' | 'gelu_tanh';
+/**
+ * Function between the two layers of the MLP: `gelu` is the exact form, `gelu_tanh` the approximation of GPT-2. `swiglu`
+ * gates the first layer by a third one, silu(gate(x)) * up(x) (Shazeer 2020).
+ */
+export type Activation = 'relu' | 'gelu' | 'gelu_tanh' | 'swiglu';
 
 /**
  * The architecture of a GPT. The defaults are those of the program that `mypt` bundles come from; the facts that
@@ -29,8 +32,10 @@ export interface GPTConfig {
 
   /** Default `relu`. */
   activation: Activation;
-  /** Scores are scaled by 1 / sqrt of the head's channels (`head`, default) or of all channels (`embd`). */
-  attentionScale: 'head' | 'embd';
+  /** Scores are scaled by 1 / sqrt of the head's channels (`head`, default), of all channels (`embd`), or not (`none`). */
+  attentionScale: 'head' | 'embd' | 'none';
+  /** Scores of block i are also divided by i + 1. Default false. */
+  scaleByLayer: boolean;
   /** Bias of the projection after attention. Default true. */
   projBias: boolean;
   /** Biases of the MLP. Default true. */
@@ -43,6 +48,22 @@ export interface GPTConfig {
   tieWeights: boolean;
   /** Norms before attention and MLP (`pre`, default), or after adding the residual (`post`). */
   normPosition: 'pre' | 'post';
+  /** LayerNorm (default), or RMSNorm, which has no shift. */
+  normType: 'layernorm' | 'rmsnorm';
+  /** Added to the variance under the norms' root. Default 1e-5, with RMSNorm 1e-6. */
+  normEps: number;
+  /** A learned table that is added to the embeddings (default), or rotated queries and keys (RoPE; Su et al. 2021). */
+  positionEncoding: 'learned' | 'rope';
+  /** Base of RoPE's frequencies. Default 10000. */
+  ropeTheta: number;
+  /** RoPE's positions are divided by this. Default 1. */
+  ropeScale: number;
+  /** Channels inside the MLP. Default 4 nEmbd; with `swiglu` 8/3 nEmbd, rounded up to a multiple of 64. */
+  mlpHidden: number;
+  /** Probability of dropout on attention weights, where it is another. Default `dropout`. */
+  attentionDropout: number;
+  /** Probability of dropout on the embeddings. Default 0. */
+  embeddingDropout: number;
 
   /** Fields of a config.json that say nothing to this library: kept, and written back. */
   extra: Readonly<Record<string, unknown>>;
@@ -74,11 +95,33 @@ const FACT_FIELDS = {
   lm_head_bias: 'lmHeadBias',
   tie_weights: 'tieWeights',
   norm_position: 'normPosition',
+  scale_by_layer: 'scaleByLayer',
+  norm_type: 'normType',
+  norm_eps: 'normEps',
+  pos_encoding: 'positionEncoding',
+  rope_theta: 'ropeTheta',
+  rope_scale: 'ropeScale',
+  mlp_hidden: 'mlpHidden',
+  attention_dropout: 'attentionDropout',
+  embedding_dropout: 'embeddingDropout',
 } as const;
 
 const FIELDS: Readonly<Record<string, keyof GPTConfig>> = { ...SEED_FIELDS, ...FACT_FIELDS };
 
-const DEFAULTS: Omit<GPTConfig, 'vocabSize'> = {
+/** Facts whose default depends on others. */
+const DERIVED = {
+  normEps: ({ normType }: GPTConfig) => (normType === 'rmsnorm' ? 1e-6 : 1e-5),
+  mlpHidden: ({ activation, nEmbd }: GPTConfig) =>
+    activation === 'swiglu' ? 64 * Math.ceil(Math.trunc((8 * nEmbd) / 3) / 64) : 4 * nEmbd,
+  attentionDropout: ({ dropout }: GPTConfig) => dropout,
+};
+
+function derived(config: GPTConfig): Record<keyof typeof DERIVED, number> {
+  const entries = Object.entries(DERIVED).map(([name, value]) => [name, value(config)]);
+  return Object.fromEntries(entries) as Record<keyof typeof DERIVED, number>;
+}
+
+const DEFAULTS: Omit<GPTConfig, 'vocabSize' | keyof typeof DERIVED> = {
   batchSize: 32,
   blockSize: 256,
   nEmbd: 384,
@@ -95,60 +138,83 @@ const DEFAULTS: Omit<GPTConfig, 'vocabSize'> = {
   lmHeadBias: true,
   tieWeights: false,
   normPosition: 'pre',
+  scaleByLayer: false,
+  normType: 'layernorm',
+  positionEncoding: 'learned',
+  ropeTheta: 10000,
+  ropeScale: 1,
+  embeddingDropout: 0,
   extra: {},
 };
 
 /** Of a config.json without `vocab_size`: the padded vocabulary of GPT-2, as in the program that writes it. */
 const FILE_VOCAB_SIZE = 50304;
 
-/** Fields of related programs for architectures that this model does not compute, and the values that it does. */
-const OTHER_ARCHITECTURES: Readonly<Record<string, unknown>> = {
-  pos_encoding: 'learned',
-  norm_type: 'layernorm',
-  mlp_type: 'gelu',
-};
+/** What the models of a family have in common, given the rest of the config: their files do not say it. */
+export type FamilyFacts = (config: Readonly<Omit<GPTConfig, 'vocabSize'>>) => Readonly<Partial<GPTConfig>>;
+
+const noFacts: FamilyFacts = () => ({});
 
 /**
- * A complete config, checked.
+ * A complete config, checked. What is left out is what the family has, else the default.
  *
  * @throws ERR_TORCHBIND_CONFIG for values out of range, ERR_TORCHBIND_UNKNOWN_OPTION for misspelled names
  */
-export function completeConfig(options: GPTOptions): GPTConfig {
-  checkOptions(options, ['vocabSize', ...Object.keys(DEFAULTS)], 'GPT config');
+export function completeConfig(options: GPTOptions, family: FamilyFacts = noFacts): GPTConfig {
+  checkOptions(options, ['vocabSize', ...Object.keys(DEFAULTS), ...Object.keys(DERIVED)], 'GPT config');
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  const config = { ...DEFAULTS, ...given } as GPTConfig;
-  for (const name of ['batchSize', 'blockSize', 'vocabSize', 'nEmbd', 'nHead', 'nLayer'] as const) {
+  const config = { ...DEFAULTS, ...family({ ...DEFAULTS, ...given } as GPTConfig), ...given } as GPTConfig;
+  for (const [name, value] of Object.entries(derived(config))) config[name as keyof typeof DERIVED] ??= value;
+  if (config.normType === 'rmsnorm') config.normBias = false;
+  for (const name of ['batchSize', 'blockSize', 'vocabSize', 'nEmbd', 'nHead', 'nLayer', 'mlpHidden'] as const) {
     check(Number.isSafeInteger(config[name]) && config[name] > 0, name, config[name], 'a whole number above 0');
   }
-  check(config.dropout >= 0 && config.dropout < 1, 'dropout', config.dropout, 'a number from 0 to below 1');
-  check(config.nEmbd % config.nHead === 0, 'nEmbd', config.nEmbd, `a multiple of nHead, which is ${config.nHead}`);
-  for (const name of ['bias', 'projBias', 'mlpBias', 'normBias', 'lmHeadBias', 'tieWeights'] as const) {
-    check(typeof config[name] === 'boolean', name, config[name], 'true or false');
+  for (const name of ['dropout', 'attentionDropout', 'embeddingDropout'] as const) {
+    check(config[name] >= 0 && config[name] < 1, name, config[name], 'a number from 0 to below 1');
   }
+  for (const name of ['normEps', 'ropeTheta', 'ropeScale'] as const) {
+    check(Number.isFinite(config[name]) && config[name] > 0, name, config[name], 'a number above 0');
+  }
+  check(config.nEmbd % config.nHead === 0, 'nEmbd', config.nEmbd, `a multiple of nHead, which is ${config.nHead}`);
+  for (const name of FLAGS) check(typeof config[name] === 'boolean', name, config[name], 'true or false');
   check(typeof config.device === 'string', 'device', config.device, "a device such as 'cpu'");
-  checkChoice('activation', config.activation, ['relu', 'gelu', 'gelu_tanh']);
-  checkChoice('attentionScale', config.attentionScale, ['head', 'embd']);
+  checkChoice('activation', config.activation, ['relu', 'gelu', 'gelu_tanh', 'swiglu']);
+  checkChoice('attentionScale', config.attentionScale, ['head', 'embd', 'none']);
   checkChoice('normPosition', config.normPosition, ['pre', 'post']);
+  checkChoice('normType', config.normType, ['layernorm', 'rmsnorm']);
+  checkChoice('positionEncoding', config.positionEncoding, ['learned', 'rope']);
+  const headSize = config.nEmbd / config.nHead;
+  check(config.positionEncoding !== 'rope' || headSize % 2 === 0, 'nEmbd / nHead', headSize, 'even, as RoPE needs it');
   return config;
 }
 
+const FLAGS = ['bias', 'projBias', 'mlpBias', 'normBias', 'lmHeadBias', 'tieWeights', 'scaleByLayer'] as const;
+
 /**
- * The fields of a config.json: the nine that every `mypt` bundle has, those that differ from their defaults, and those
- * that came in and are unknown.
+ * The fields of a config.json: the nine that every `mypt` bundle has, those that differ from the family's defaults, and
+ * those that came in and are unknown.
  */
-export function configToJson(config: GPTConfig): Record<string, unknown> {
-  const facts = Object.entries(FACT_FIELDS).filter(([, name]) => config[name] !== DEFAULTS[name]);
-  const fields = [...Object.entries(SEED_FIELDS), ...facts].map(([field, name]) => [field, config[name]]);
-  return { ...(Object.fromEntries(fields) as Record<string, unknown>), ...config.extra };
+export function configToJson(config: GPTConfig, family: FamilyFacts = noFacts): Record<string, unknown> {
+  const usual = { ...DEFAULTS, ...derived(config), ...family(config) };
+  const came = (field: string): boolean => Object.hasOwn(config.extra, field);
+  const facts = Object.entries(FACT_FIELDS).filter(([field, name]) => came(field) || config[name] !== usual[name]);
+  const json: Record<string, unknown> = Object.fromEntries(
+    [...Object.entries(SEED_FIELDS), ...facts].map(([field, name]) => [field, config[name]]),
+  );
+  if (came('mlp_type') || config.activation === 'swiglu') {
+    json.mlp_type = config.activation === 'swiglu' ? 'swiglu' : 'gelu';
+    if (!came('activation') && (config.activation === 'swiglu' || config.activation === 'gelu')) delete json.activation;
+  }
+  return { ...config.extra, ...json };
 }
 
 /**
- * The config in a config.json. Fields that are left out take the defaults of the program that writes such files; unknown
- * ones are kept in `extra`.
+ * The config in a config.json. Fields that are left out are what the family has, or take the defaults of the program
+ * that writes such files; unknown ones are kept in `extra`.
  *
  * @throws ERR_TORCHBIND_CONFIG for what is no config, and for architectures that this model does not compute
  */
-export function configFromJson(json: unknown): GPTConfig {
+export function configFromJson(json: unknown, family: FamilyFacts = noFacts): GPTConfig {
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
     throw new TorchBindError(`A config should be an object but is ${describe(json)}.`, 'ERR_TORCHBIND_CONFIG');
   }
@@ -156,20 +222,12 @@ export function configFromJson(json: unknown): GPTConfig {
   const extra: Record<string, unknown> = {};
   for (const [field, value] of Object.entries(json)) {
     const name = Object.hasOwn(FIELDS, field) ? FIELDS[field] : undefined;
-    if (name === undefined) extra[field] = checkArchitecture(field, value);
-    else options[name] = value;
+    if (name !== undefined) options[name] = value;
+    if (field === 'mlp_type' && !Object.hasOwn(json, 'activation')) options.activation = value;
+    // A fact that the file says is said again when it is written, even where it is what the family has anyway.
+    if (!Object.hasOwn(SEED_FIELDS, field)) extra[field] = value;
   }
-  return completeConfig({ ...(options as GPTOptions), extra });
-}
-
-function checkArchitecture(field: string, value: unknown): unknown {
-  if (Object.hasOwn(OTHER_ARCHITECTURES, field) && value !== OTHER_ARCHITECTURES[field]) {
-    throw new TorchBindError(
-      `The config has ${field} = ${describe(value)}, which this model does not compute: it only knows '${String(OTHER_ARCHITECTURES[field])}'.`,
-      'ERR_TORCHBIND_CONFIG',
-    );
-  }
-  return value;
+  return completeConfig({ ...(options as GPTOptions), extra }, family);
 }
 
 function check(valid: boolean, name: string, value: unknown, expected: string): void {

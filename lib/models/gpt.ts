@@ -6,11 +6,13 @@ import { Linear } from '../nn/linear';
 import { Module } from '../nn/module';
 import { ModuleList } from '../nn/module-list';
 import type { Parameter } from '../nn/parameter';
+import { RMSNorm } from '../nn/rms-norm';
 import type { StateEntry } from '../nn/state-dict';
+import type { AdamW, AdamWOptions } from '../optim/adamw';
 import type { Optimizer } from '../optim/optimizer';
 import { noGrad } from '../tensor/autograd';
-import { arange, ones } from '../tensor/creation';
-import { crossEntropyLoss, gelu, relu, scaledDotProductAttention } from '../tensor/generated/functions';
+import { arange, full, ones } from '../tensor/creation';
+import { crossEntropyLoss, gelu, relu, scaledDotProductAttention, silu } from '../tensor/generated/functions';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers/tokenizer';
@@ -18,18 +20,24 @@ import { completeConfig } from './config';
 import type { GPTConfig, GPTOptions } from './config';
 import { initialise } from './initialise';
 import { KVCache } from './kv-cache';
+import { rotate, rotationOf } from './rope';
+import type { Rotation } from './rope';
 import { layoutByName } from './layouts';
-import { isParameter, keyOf, layoutParameters, partOf } from './layouts/layout';
-import type { Layout } from './layouts/layout';
-import { groupsInFile } from './layouts/optimizer-groups';
-import { optimizerFromFile, optimizerToFile } from './layouts/optimizer-state';
-import type { GroupNames } from './layouts/optimizer-state';
+import { isParameter, isPart, keyOf, partOf } from './layouts/layout';
+import type { Layout, LayoutBuffer } from './layouts/layout';
+import {
+  loadOptimizerStateDict,
+  makeOptimizer,
+  optimizerStateDict,
+  parameterGroups,
+  resumeOptimizer,
+} from './optimizers';
 
 /** What a GPT is made with beside its architecture. */
 export interface GPTModelOptions {
   tokenizer?: Tokenizer | null;
-  /** Name of the family of checkpoints whose keys state dicts have. Default `mypt`. */
-  layout?: string;
+  /** The family of checkpoints whose keys state dicts have: its name, or what `detectLayout` gave. Default `mypt`. */
+  layout?: string | Layout;
   /** Where the parameters are made. Default `cpu`, whatever device the config names. */
   device?: string;
   /** False leaves the weights unset, and draws nothing from the generator: for weights that are loaded next. Default true. */
@@ -54,26 +62,29 @@ class CausalSelfAttention extends Module {
 
   constructor(
     private readonly config: GPTConfig,
+    private readonly layer: number,
     device: string,
   ) {
     super();
-    const { nEmbd, nHead, bias, projBias, dropout, attentionScale } = config;
+    const { nEmbd, bias, projBias, dropout } = config;
     this.qkv = new Linear(nEmbd, 3 * nEmbd, { bias, device, init: false });
     this.proj = new Linear(nEmbd, nEmbd, { bias: projBias, device, init: false });
     this.dropout = new Dropout(dropout);
-    this.scale = 1 / Math.sqrt(attentionScale === 'head' ? nEmbd / nHead : nEmbd);
+    this.scale = attentionScale(config, layer);
   }
 
-  forward(x: Tensor, cache?: KVCache, layer = 0): Tensor {
+  /** (B, T, C) to the same; `rotation` holds the cosines and sines (T, hs / 2) of the positions where RoPE is used. */
+  forward(x: Tensor, rotation: Rotation | undefined, cache?: KVCache): Tensor {
     const { nHead, nEmbd } = this.config;
     const [B, T] = x.shape as [number, number];
     const heads = this.qkv
       .forward(x)
       .view([B, T, 3, nHead, nEmbd / nHead])
       .permute([2, 0, 3, 1, 4]); // (3, B, nh, T, hs)
-    const [q, k, v] = heads.unbind(0) as [Tensor, Tensor, Tensor];
+    let [q, k, v] = heads.unbind(0) as [Tensor, Tensor, Tensor];
+    if (rotation !== undefined) [q, k] = [rotate(q, rotation), rotate(k, rotation)];
     const y =
-      cache === undefined ? this.attend(q, k, v, 0) : this.attend(q, ...cache.append(layer, k, v), cache.length);
+      cache === undefined ? this.attend(q, k, v, 0) : this.attend(q, ...cache.append(this.layer, k, v), cache.length);
     return this.dropout.forward(this.proj.forward(y.transpose(1, 2).reshape([B, T, nEmbd])));
   }
 
@@ -83,14 +94,21 @@ class CausalSelfAttention extends Module {
     const attnMask = past > 0 && T > 1 ? ones([T, past + T], { dtype: 'bool', device: q.device }).tril(past) : null;
     return scaledDotProductAttention(q, k, v, {
       attnMask,
-      dropoutP: this.training ? this.config.dropout : 0,
+      dropoutP: this.training ? this.config.attentionDropout : 0,
       isCausal: past === 0 && T > 1,
       scale: this.scale,
     });
   }
 }
 
+/** What scores are multiplied by. */
+function attentionScale({ attentionScale: kind, nEmbd, nHead, scaleByLayer }: GPTConfig, layer: number): number {
+  const channels = { head: nEmbd / nHead, embd: nEmbd, none: 1 }[kind];
+  return 1 / Math.sqrt(channels) / (scaleByLayer ? layer + 1 : 1);
+}
+
 class MLP extends Module {
+  readonly gate: Linear | null;
   readonly up: Linear;
   readonly down: Linear;
   readonly dropout: Dropout;
@@ -100,14 +118,17 @@ class MLP extends Module {
     device: string,
   ) {
     super();
-    const { nEmbd, mlpBias: bias } = config;
-    this.up = new Linear(nEmbd, 4 * nEmbd, { bias, device, init: false });
-    this.down = new Linear(4 * nEmbd, nEmbd, { bias, device, init: false });
+    const { nEmbd, mlpHidden, mlpBias: bias, activation } = config;
+    this.gate = activation === 'swiglu' ? new Linear(nEmbd, mlpHidden, { bias, device, init: false }) : null;
+    this.up = new Linear(nEmbd, mlpHidden, { bias, device, init: false });
+    this.down = new Linear(mlpHidden, nEmbd, { bias, device, init: false });
     this.dropout = new Dropout(config.dropout);
   }
 
   forward(x: Tensor): Tensor {
-    return this.dropout.forward(this.down.forward(this.activate(this.up.forward(x))));
+    const hidden = this.up.forward(x);
+    const active = this.gate === null ? this.activate(hidden) : silu(this.gate.forward(x)).mul(hidden);
+    return this.dropout.forward(this.down.forward(active));
   }
 
   private activate(x: Tensor): Tensor {
@@ -116,32 +137,57 @@ class MLP extends Module {
   }
 }
 
+type Norm = LayerNorm | RMSNorm;
+
+function makeNorm({ nEmbd, normType, normBias: bias, normEps: eps }: GPTConfig, device: string): Norm {
+  return normType === 'rmsnorm' ? new RMSNorm(nEmbd, { eps, device }) : new LayerNorm(nEmbd, { eps, bias, device });
+}
+
 class Block extends Module {
-  readonly ln1: LayerNorm;
+  readonly ln1: Norm;
   readonly attn: CausalSelfAttention;
-  readonly ln2: LayerNorm;
+  readonly ln2: Norm;
   readonly mlp: MLP;
 
   constructor(
     private readonly config: GPTConfig,
+    layer: number,
     device: string,
   ) {
     super();
-    const { nEmbd, normBias: bias } = config;
-    this.ln1 = new LayerNorm(nEmbd, { bias, device });
-    this.attn = new CausalSelfAttention(config, device);
-    this.ln2 = new LayerNorm(nEmbd, { bias, device });
+    this.ln1 = makeNorm(config, device);
+    this.attn = new CausalSelfAttention(config, layer, device);
+    this.ln2 = makeNorm(config, device);
     this.mlp = new MLP(config, device);
   }
 
-  forward(x: Tensor, cache?: KVCache, layer?: number): Tensor {
+  forward(x: Tensor, rotation: Rotation | undefined, cache?: KVCache): Tensor {
     if (this.config.normPosition === 'post') {
-      x = this.ln1.forward(x.add(this.attn.forward(x, cache, layer)));
+      x = this.ln1.forward(x.add(this.attn.forward(x, rotation, cache)));
       return this.ln2.forward(x.add(this.mlp.forward(x)));
     }
-    x = x.add(this.attn.forward(this.ln1.forward(x), cache, layer));
+    x = x.add(this.attn.forward(this.ln1.forward(x), rotation, cache));
     return x.add(this.mlp.forward(this.ln2.forward(x)));
   }
+}
+
+/** Refuses a layout whose files have no place for a parameter, or need one that there is not. */
+function checkLayout(model: GPTModel): void {
+  const lines = new Set(
+    model.layout
+      .modules(model.config)
+      .flatMap(({ tensors }) => tensors.filter(isParameter).map((line) => line.parameter)),
+  );
+  const own = model.namedParameters().map(([name]) => name);
+  const homeless = own.filter((name) => !lines.has(name));
+  const absent = [...lines].filter((name) => !own.includes(name));
+  if (homeless.length + absent.length === 0) return;
+  const list = (names: string[]): string => (names.length === 0 ? 'none' : names.slice(0, 4).join(', '));
+  throw new TorchBindError(
+    `The layout '${model.layout.name}' cannot hold a model of this config. Parameters without a key: ${list(homeless)}. ` +
+      `Keys without a parameter: ${list(absent)}.`,
+    'ERR_TORCHBIND_LAYOUT',
+  );
 }
 
 /**
@@ -157,9 +203,11 @@ export class GPTModel extends Module {
   /** Turns text into token ids and back; null when the model is used with ids alone. */
   tokenizer: Tokenizer | null;
   readonly tokenEmbedding: Embedding;
-  readonly positionEmbedding: Embedding;
+  /** Null where positions are rotations (RoPE). */
+  readonly positionEmbedding: Embedding | null;
+  readonly dropout: Dropout;
   readonly blocks: ModuleList<Block>;
-  readonly lnF: LayerNorm;
+  readonly lnF: LayerNorm | RMSNorm;
   readonly lmHead: Linear;
 
   /**
@@ -169,16 +217,19 @@ export class GPTModel extends Module {
     super();
     checkOptions(options, ['tokenizer', 'layout', 'device', 'init'], 'GPT');
     const { tokenizer = null, layout = 'mypt', device = 'cpu', init = true } = options;
-    this.config = completeConfig(config);
-    this.layout = layoutByName(layout);
+    this.layout = typeof layout === 'string' ? layoutByName(layout) : layout;
+    this.config = completeConfig(config, this.layout.facts);
     this.tokenizer = tokenizer;
-    const { vocabSize, blockSize, nEmbd, nLayer, normBias, lmHeadBias, tieWeights } = this.config;
+    const { vocabSize, blockSize, nEmbd, nLayer, lmHeadBias, tieWeights, positionEncoding } = this.config;
     this.tokenEmbedding = new Embedding(vocabSize, nEmbd, { device, init: false });
-    this.positionEmbedding = new Embedding(blockSize, nEmbd, { device, init: false });
-    this.blocks = new ModuleList(Array.from({ length: nLayer }, () => new Block(this.config, device)));
-    this.lnF = new LayerNorm(nEmbd, { bias: normBias, device });
+    const learned = positionEncoding === 'learned';
+    this.positionEmbedding = learned ? new Embedding(blockSize, nEmbd, { device, init: false }) : null;
+    this.dropout = new Dropout(this.config.embeddingDropout);
+    this.blocks = new ModuleList(Array.from({ length: nLayer }, (_, i) => new Block(this.config, i, device)));
+    this.lnF = makeNorm(this.config, device);
     this.lmHead = new Linear(nEmbd, vocabSize, { bias: lmHeadBias, device, init: false });
     if (tieWeights) this.lmHead.weight = this.tokenEmbedding.weight;
+    checkLayout(this);
     if (init) initialise(this, this.layout, this.config);
   }
 
@@ -232,9 +283,11 @@ export class GPTModel extends Module {
     const [, T] = this.checkTokens(idx);
     const past = cache?.length ?? 0;
     const positions = arange(past, past + T, { device: idx.device });
-    let x = this.tokenEmbedding.forward(idx).add(this.positionEmbedding.forward(positions)); // (B, T, C)
-    let layer = 0;
-    for (const block of this.blocks) x = block.forward(x, cache, layer++);
+    let x = this.tokenEmbedding.forward(idx); // (B, T, C)
+    if (this.positionEmbedding !== null) x = x.add(this.positionEmbedding.forward(positions));
+    x = this.dropout.forward(x);
+    const rotation = this.positionEmbedding === null ? rotationOf(positions, this.config, x.dtype) : undefined;
+    for (const block of this.blocks) x = block.forward(x, rotation, cache);
     return this.lnF.forward(x);
   }
 
@@ -259,23 +312,40 @@ export class GPTModel extends Module {
   /** @internal The tensors of the layout's files. Parts of fused parameters are views of them. */
   override stateEntries(prefix: string): StateEntry[] {
     const parameters = new Map(this.namedParameters());
-    const { blockSize } = this.config;
-    const mask = ones([blockSize, blockSize], { device: this.device }).tril();
+    const buffers = new Map<string, Tensor>();
     const firstKeys = new Map<string, string>();
     return this.layout.modules(this.config).flatMap((module) =>
       module.tensors.map((line): StateEntry => {
         const key = prefix === '' ? keyOf(module, line) : `${prefix}.${keyOf(module, line)}`;
-        if (!isParameter(line)) return { key, tensor: mask, constant: true };
+        if (!isParameter(line)) return { key, tensor: this.buffer(line, buffers), constant: true };
         if (line.alias !== true) firstKeys.set(line.parameter, key);
         const tensor = partOf(parameters.get(line.parameter)!.detach(), line);
         return {
           key,
           tensor,
-          part: line.rows !== undefined,
+          part: isPart(line),
           aliasOf: line.alias === true ? firstKeys.get(line.parameter) : undefined,
         };
       }),
     );
+  }
+
+  /** The tensor of a buffer; equal ones are one tensor, so that a file holds it once. */
+  private buffer({ buffer, shape, dtype = 'float32' }: LayoutBuffer, made: Map<string, Tensor>): Tensor {
+    const { device } = this;
+    const T = this.config.blockSize;
+    const size = shape ?? (buffer === 'causal_mask' ? [T, T] : []);
+    const id = `${buffer} ${size.join(' ')} ${dtype}`;
+    const tensor =
+      made.get(id) ??
+      (buffer === 'causal_mask'
+        ? ones([T, T], { device })
+            .tril()
+            .to(dtype)
+            .view([...size])
+        : full([...size], buffer, { device, dtype }));
+    made.set(id, tensor);
+    return tensor;
   }
 
   /** @internal */
@@ -285,14 +355,11 @@ export class GPTModel extends Module {
 
   /**
    * The state dict of an optimizer over this model's parameters, as the optimizer of the layout's Python program writes
-   * it: Python's `load_state_dict` takes it. With several groups, `param_names` tells which keys are in which.
+   * it: Python's `load_state_dict` takes it. `param_names` tells which key each number stands for, but where the
+   * optimizer came from a file without them.
    */
   optimizerStateDict(optimizer: Optimizer): Map<string, unknown> {
-    return tidy(() =>
-      noGrad(() =>
-        optimizerToFile(optimizer.stateDict(), this.groupNames(optimizer), layoutParameters(this.layout, this.config)),
-      ),
-    );
+    return optimizerStateDict(this, optimizer);
   }
 
   /**
@@ -302,35 +369,29 @@ export class GPTModel extends Module {
    * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, for what does not fit or cannot be carried over exactly
    */
   loadOptimizerStateDict(optimizer: Optimizer, stateDict: ReadonlyMap<string, unknown>): void {
-    tidy(() =>
-      noGrad(() => {
-        const shapes = new Map(this.namedParameters().map(([name, { shape }]) => [name, shape]));
-        const table = layoutParameters(this.layout, this.config);
-        optimizer.loadStateDict(optimizerFromFile(stateDict, this.groupNames(optimizer), table, shapes));
-      }),
-    );
+    loadOptimizerStateDict(this, optimizer, stateDict);
   }
 
-  /** @internal The parameters in the groups of an optimizer's state dict; all in one where that does not tell. */
+  /** @internal The parameters in the groups of an optimizer's state dict; all in one where there is none. */
   parameterGroups(stateDict: ReadonlyMap<string, unknown> | null): { params: Parameter[] }[] {
-    const table = layoutParameters(this.layout, this.config);
-    const groups = stateDict === null ? undefined : groupsInFile(stateDict, table);
-    if (groups === undefined) return [{ params: this.parameters() }];
-    const named = new Map(this.namedParameters());
-    return groups.map((names) => ({ params: names.map((name) => named.get(name)!) }));
+    return parameterGroups(this, stateDict);
   }
 
-  private groupNames(optimizer: Optimizer): GroupNames {
-    const names = new Map<Tensor, string>(this.namedParameters().map(([name, parameter]) => [parameter, name]));
-    return optimizer.paramGroups.map(({ params }) =>
-      params.map((parameter) => {
-        const name = names.get(parameter);
-        if (name !== undefined) return name;
-        throw new TorchBindError(
-          "The optimizer has a parameter that is not this model's.",
-          'ERR_TORCHBIND_INVALID_ARGUMENT',
-        );
-      }),
-    );
+  /**
+   * A new AdamW with the groups that the layout's Python program gives its optimizer.
+   *
+   * @param options what all groups have in common; the weight decay of the family's groups where it is left out
+   */
+  makeOptimizer(options: AdamWOptions = {}): AdamW {
+    return makeOptimizer(this, options);
+  }
+
+  /**
+   * An AdamW that goes on from what the optimizer of the layout's Python program wrote, with the groups that it had.
+   *
+   * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, for what does not fit or cannot be carried over exactly
+   */
+  resumeOptimizer(stateDict: ReadonlyMap<string, unknown>): AdamW {
+    return resumeOptimizer(this, stateDict);
   }
 }

@@ -5,5 +5,5 @@ export { completeConfig, configFromJson, configToJson } from './config';
 export type { Activation, GPTConfig, GPTOptions } from './config';
 export { KVCache } from './kv-cache';
 export type { KVCacheSize } from './kv-cache';
-export { detectLayout, layoutByName } from './layouts';
-export type { Layout } from './layouts';
+export { detectLayout, layoutByName, layoutNames, recogniseLayout } from './layouts';
+export type { Layout, Recognised } from './layouts';

@@ -9,12 +9,14 @@ import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
 import type { GPTConfig } from './config';
 import { isParameter, partOf } from './layouts/layout';
-import type { Layout, LayoutParameter } from './layouts/layout';
+import type { Initialisation, Layout, LayoutParameter } from './layouts/layout';
 
 /** The tensors that one module of the family's model draws. */
 interface Draw {
   kind: 'linear' | 'embedding' | 'norm';
   weight: Tensor;
+  /** The weight once it is tied: another than `weight` for a tied one. */
+  shared: Tensor;
   bias: Tensor | undefined;
 }
 
@@ -28,7 +30,9 @@ export function initialise(model: Module, layout: Layout, config: GPTConfig): vo
       const parts = { modules: new Map(model.namedModules()), parameters: new Map(model.namedParameters()) };
       const draws = layout.modules(config).flatMap(({ tensors }) => drawOf(parts, tensors.filter(isParameter)) ?? []);
       draws.forEach(drawDefault);
-      if (layout.initialisation === 'normal_02') draws.forEach(drawNormal);
+      if (layout.initialisation !== 'pytorch') draws.forEach(drawNormal);
+      if (layout.initialisation in RESIDUALS)
+        drawResiduals(parts.parameters, config, RESIDUALS[layout.initialisation]!);
     }),
   );
 }
@@ -45,8 +49,8 @@ function drawOf({ modules, parameters }: Parts, [weight, bias]: LayoutParameter[
   const owner = modules.get(weight.parameter.replace(/\.[^.]*$/, ''));
   const kind = owner instanceof Linear || weight.alias ? 'linear' : owner instanceof Embedding ? 'embedding' : 'norm';
   // The Python model draws a weight of its own before it ties it to another.
-  const target = weight.alias === true ? emptyLike(tensor(weight)) : tensor(weight);
-  return { kind, weight: target, bias: bias === undefined ? undefined : tensor(bias) };
+  const own = weight.alias === true ? emptyLike(tensor(weight)) : tensor(weight);
+  return { kind, weight: own, shared: tensor(weight), bias: bias === undefined ? undefined : tensor(bias) };
 }
 
 function drawDefault({ kind, weight, bias }: Draw): void {
@@ -60,8 +64,20 @@ function drawDefault({ kind, weight, bias }: Draw): void {
   }
 }
 
-function drawNormal({ kind, weight, bias }: Draw): void {
+function drawNormal({ kind, shared, bias }: Draw): void {
   if (kind === 'norm') return;
-  normal_(weight, 0, 0.02);
+  normal_(shared, 0, 0.02);
   if (bias !== undefined) zeros_(bias);
+}
+
+const RESIDUALS: Partial<Record<Initialisation, RegExp>> = {
+  gpt2: /\.(attn\.proj|mlp\.down)\.weight$/,
+  gpt2_mlp: /\.mlp\.down\.weight$/,
+};
+
+/** GPT-2's rule: what adds to the residual stream starts smaller the more of it there is. */
+function drawResiduals(parameters: ReadonlyMap<string, Parameter>, { nLayer }: GPTConfig, which: RegExp): void {
+  for (const [name, parameter] of parameters) {
+    if (which.test(name)) normal_(parameter.detach(), 0, 0.02 / Math.sqrt(2 * nLayer));
+  }
 }

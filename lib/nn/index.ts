@@ -8,6 +8,8 @@ export type { FactoryOptions, LinearOptions } from './linear';
 export { Embedding } from './embedding';
 export { LayerNorm } from './layer-norm';
 export type { LayerNormOptions } from './layer-norm';
+export { RMSNorm } from './rms-norm';
+export type { RMSNormOptions } from './rms-norm';
 export { Dropout } from './dropout';
 export { GELU } from './gelu';
 export { ReLU } from './relu';

@@ -166,7 +166,7 @@ export class Module {
   stateDict(prefix = ''): OrderedDict<string, Tensor> {
     const state = new OrderedDict<string, Tensor>();
     for (const { key, tensor, part } of this.stateEntries(prefix))
-      state.set(key, part === true ? tensor.clone() : tensor);
+      state.set(key, part === true ? tensor.clone({ memoryFormat: 'contiguous_format' }) : tensor);
     const metadata = new OrderedDict<string, Map<string, number>>();
     for (const path of this.statePaths(prefix)) metadata.set(path, new Map([['version', 1]]));
     state.attributes.set('_metadata', metadata);

@@ -35,14 +35,26 @@ describe('config.json', () => {
     });
   });
 
-  test('names architecture facts only where they differ', () => {
+  test('names architecture facts only where they differ, or the file named them', () => {
     const facts = { activation: 'gelu', attention_scale: 'embd', tie_weights: true, lm_head_bias: false };
-    expect(configToJson(configFromJson({ ...SEED, ...facts, mlp_bias: true }))).toEqual({ ...SEED, ...facts });
+    const json = { ...SEED, ...facts };
+    expect(configToJson({ ...configFromJson({ ...json, mlp_bias: true }), extra: {} })).toEqual(json);
+    expect(configToJson(configFromJson({ ...json, mlp_bias: true }))).toEqual({ ...json, mlp_bias: true });
+  });
+
+  test('of other architectures comes back as it was', () => {
+    const json = { ...SEED, pos_encoding: 'rope', rope_scale: 4, norm_type: 'rmsnorm', mlp_type: 'swiglu' };
+    const config = configFromJson(json);
+    expect(config).toMatchObject({ positionEncoding: 'rope', ropeScale: 4, ropeTheta: 10000, activation: 'swiglu' });
+    expect(config).toMatchObject({ normType: 'rmsnorm', normEps: 1e-6, normBias: false, mlpHidden: 128 });
+    expect(configToJson(config)).toEqual({ ...json, norm_bias: false });
   });
 
   test.each([
-    [{ pos_encoding: 'rope' }, /pos_encoding = string "rope", which this model does not compute/],
-    [{ norm_type: 'rmsnorm' }, /it only knows 'layernorm'/],
+    [{ pos_encoding: 'alibi' }, /positionEncoding must be one of 'learned', 'rope', but is string "alibi"/],
+    [{ norm_type: 'batchnorm' }, /normType must be one of 'layernorm', 'rmsnorm'/],
+    [{ mlp_type: 'geglu' }, /activation must be one of .*, but is string "geglu"/],
+    [{ pos_encoding: 'rope', n_embd: 12 }, /nEmbd \/ nHead must be even, as RoPE needs it, but is number 3/],
     [{ n_embd: 50 }, /nEmbd must be a multiple of nHead, which is 4, but is number 50/],
     [{ n_layer: 1.5 }, /nLayer must be a whole number above 0/],
     [{ n_head: 0 }, /nHead must be a whole number above 0/],

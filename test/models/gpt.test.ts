@@ -264,15 +264,21 @@ describe('layouts', () => {
   });
 
   test.each([
-    [['_orig_mod.transformer.wte.weight'], /compiled or DDP-wrapped model/],
-    [['transformer.wte.weight', 'transformer.h.0.attn.c_attn.weight'], /nanoGPT, minGPT or Hugging Face GPT-2/],
-    [['blocks.0.sa.qkv.weight', 'blocks.0.fwd.net.0.weight'], /later MyPT layout with fused attention/],
+    [['transformer.wte.weight', 'transformer.h.0.attn.c_attn.weight'], /only the shapes of the weights tell apart/],
     [
       ['conv1.weight'],
       /no layout that can be read. Its 1 key\(s\) begin with conv1.weight. Layouts that can be read: 'mypt'/,
     ],
   ])('that cannot be read are named: %s', (keys, message) => {
     expect(() => detectLayout(keys)).toThrow(message);
+  });
+
+  test('without a place for a parameter are refused', () => {
+    const config = { vocabSize: 5, blockSize: 4, nEmbd: 4, nHead: 2, nLayer: 1 };
+    expect(() => new GPTModel({ ...config, positionEncoding: 'rope' })).toThrow(
+      /cannot hold a model of this config. .* Keys without a parameter: positionEmbedding.weight/,
+    );
+    expect(() => new GPTModel({ ...config, activation: 'swiglu' })).toThrow(/without a key: blocks.0.mlp.gate.weight/);
   });
 
   test('go by their names', () => {

@@ -144,13 +144,13 @@ describe('state', () => {
     const model = new GPTModel(config);
     const optimizer = new AdamW(model.parameters());
     expect(stateOf(model.optimizerStateDict(optimizer)).size).toBe(0);
-    model.positionEmbedding.weight.requiresGrad = false;
+    model.positionEmbedding!.weight.requiresGrad = false;
     step(model, optimizer);
     const file = model.optimizerStateDict(optimizer);
     expect([stateOf(file).has(0), stateOf(file).has(1), stateOf(file).has(2)]).toEqual([true, false, true]);
     const again = new AdamW(model.parameters());
     model.loadOptimizerStateDict(again, file);
-    expect(again.state.has(model.positionEmbedding.weight)).toBe(false);
+    expect(again.state.has(model.positionEmbedding!.weight)).toBe(false);
     expect(again.state.size).toBe(model.parameters().length - 1);
   });
 

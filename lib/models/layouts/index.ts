@@ -1,45 +1,57 @@
 import { closest, TorchBindError } from '../../errors';
+import { StateView } from './family';
+import type { Family, Recognised } from './family';
+import { hfGpt2, mingpt, nanogpt } from './gpt2';
 import type { Layout } from './layout';
-import { mypt, ngLecture } from './lecture';
+import { buildLlm, mypt, ngLecture } from './lecture';
+import { myptFused } from './mypt-fused';
+import { recogniseWrapped } from './wrapped';
 
+export type { ConfigFacts, Recognised } from './family';
 export type { Layout } from './layout';
 
-const LAYOUTS: readonly Layout[] = [mypt, ngLecture];
+const FAMILIES: readonly Family[] = [mypt, myptFused, ngLecture, buildLlm, nanogpt, mingpt, hfGpt2];
 
-/** Keys that tell families which cannot be read yet, so that a message can name them. */
-const UNREADABLE: readonly [RegExp, string][] = [
-  [/^(_orig_mod|module)\./, 'a compiled or DDP-wrapped model; save model._orig_mod or model.module instead'],
-  [/\.(lora_A|lora_B|base_layer)\b/, 'a model with LoRA adapters'],
-  [/^blocks\.0\.sa\.qkv\./, 'the later MyPT layout with fused attention'],
-  [/^(transformer\.)?(h\.0\.attn\.c_attn\.|wte\.)/, 'nanoGPT, minGPT or Hugging Face GPT-2'],
-];
+/** Names of the families of checkpoints. */
+export const layoutNames: readonly string[] = FAMILIES.map(({ name }) => name);
 
-/** The layout with a name. Throws `ERR_TORCHBIND_LAYOUT` when there is none. */
+/** The usual layout of a family. Throws `ERR_TORCHBIND_LAYOUT` when there is no family of that name. */
 export function layoutByName(name: string): Layout {
-  const layout = LAYOUTS.find((candidate) => candidate.name === name);
-  if (layout !== undefined) return layout;
-  const names = LAYOUTS.map((candidate) => candidate.name);
-  const near = closest(name, names);
-  const hint = near === undefined ? `Known layouts: ${names.join(', ')}.` : `Did you mean '${near}'?`;
+  const family = FAMILIES.find((candidate) => candidate.name === name);
+  if (family !== undefined) return family.layout;
+  const near = closest(name, layoutNames);
+  const hint = near === undefined ? `Known layouts: ${layoutNames.join(', ')}.` : `Did you mean '${near}'?`;
   throw new TorchBindError(`There is no checkpoint layout '${name}'. ${hint}`, 'ERR_TORCHBIND_LAYOUT');
 }
 
 /**
- * The layout that the keys of a state dict are in.
+ * The layout of a state dict, with what was seen in it and what that says of the model. `state` may be keys alone where
+ * these suffice.
  *
  * @throws ERR_TORCHBIND_LAYOUT saying what was seen, and what would have been recognised
  */
-export function detectLayout(keys: Iterable<string>): Layout {
-  const set = new Set(keys);
-  const found = LAYOUTS.find((layout) => layout.matches(set));
+export function recogniseLayout(state: Iterable<string> | ReadonlyMap<string, unknown>): Recognised {
+  const view = new StateView(state);
+  const found = recogniseWrapped(view, recogniseFamily);
   if (found !== undefined) return found;
-  const all = [...set];
-  const family = UNREADABLE.find(([pattern]) => all.some((key) => pattern.test(key)));
-  const guess = family === undefined ? '' : ` It looks like ${family[1]}.`;
-  const known = LAYOUTS.map(({ name, description }) => `'${name}' (${description})`).join('; ');
+  const known = FAMILIES.map(({ name, description }) => `'${name}' (${description})`).join('; ');
+  const { keys } = view;
   throw new TorchBindError(
-    `The state dict is in no layout that can be read.${guess} Its ${all.length} key(s) begin with ${all.slice(0, 4).join(', ')}. ` +
+    `The state dict is in no layout that can be read. Its ${keys.length} key(s) begin with ${keys.slice(0, 4).join(', ')}. ` +
       `Layouts that can be read: ${known}.`,
     'ERR_TORCHBIND_LAYOUT',
   );
+}
+
+function recogniseFamily(view: StateView): Recognised | undefined {
+  for (const family of FAMILIES) {
+    const found = family.recognise(view);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+/** The layout that a state dict, or where these suffice its keys, are in. Throws as `recogniseLayout` does. */
+export function detectLayout(state: Iterable<string> | ReadonlyMap<string, unknown>): Layout {
+  return recogniseLayout(state).layout;
 }

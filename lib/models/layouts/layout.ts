@@ -1,26 +1,52 @@
 import type { Tensor } from '../../tensor/tensor';
-import type { GPTConfig } from '../config';
+import type { FamilyFacts, GPTConfig } from '../config';
 
 /**
- * A family of checkpoints: how its files name the tensors of a GPT.
+ * A family of checkpoints, in the variant that a file has: how its files name the tensors of a GPT.
  *
  * A layout is a table with a line for each module of the family's own Python model. The same table says which keys a
  * file has and in which order, what each holds of the model here, and how an optimizer numbers the parameters.
  */
 export interface Layout {
+  /** The family's name. */
   readonly name: string;
   /** For messages: where such files come from. */
   readonly description: string;
-  /** Whether keys are those of this family. */
-  matches(keys: ReadonlySet<string>): boolean;
+  /** What all models of the family have in common beside what their configs say. */
+  readonly facts: FamilyFacts;
   /** The family's modules in the order of `named_modules()`, parents before children. */
   modules(config: GPTConfig): LayoutModule[];
   /** How the family's program sets initial weights after PyTorch's defaults have been drawn. */
   readonly initialisation: Initialisation;
+  /** The groups of the family's optimizer, where it makes several. */
+  readonly optimizerGroups?: OptimizerGroups;
 }
 
-/** `pytorch`: each layer's default. `normal_02`: then Linear and Embedding anew from N(0, 0.02^2), biases 0, children first. */
-export type Initialisation = 'pytorch' | 'normal_02';
+/** How a family's optimizer divides the parameters. */
+export interface OptimizerGroups {
+  /** The group of a parameter with that key and number of dimensions: 0 decays, 1 does not. */
+  groupOf(line: KeyedParameter, ndim: number): 0 | 1;
+  /** Order within a group: that of `named_parameters()`, or of the names. */
+  order: 'definition' | 'alphabetical';
+  /** Weight decay of each group. */
+  weightDecay: readonly [number, number];
+  betas: readonly [number, number];
+}
+
+/** The groups of nanoGPT and of Hugging Face's Trainer for GPT-2: what has two dimensions decays. */
+export const decayMatrices: OptimizerGroups = {
+  groupOf: (_, ndim) => (ndim >= 2 ? 0 : 1),
+  order: 'definition',
+  weightDecay: [0.1, 0],
+  betas: [0.9, 0.95],
+};
+
+/**
+ * `pytorch`: each layer's default. `normal_02`: then Linear and Embedding anew from N(0, 0.02^2), biases 0, children
+ * first. `gpt2`: then the projections back into the residual stream anew from N(0, 0.02^2 / (2 nLayer)); `gpt2_mlp`:
+ * only those of MLPs.
+ */
+export type Initialisation = 'pytorch' | 'normal_02' | 'gpt2' | 'gpt2_mlp';
 
 /** A module of a family's Python model. */
 export interface LayoutModule {
@@ -41,14 +67,20 @@ export interface LayoutParameter {
   parameter: string;
   /** Rows of it, from and up to but without; all where left out. */
   rows?: readonly [number, number];
+  /** The file has it as (in, out), as Conv1D does, where the model here has (out, in). */
+  transpose?: boolean;
   /** Another name of a tensor that came before (tied weights): one parameter for optimizers, two keys in files. */
   alias?: boolean;
 }
 
-/** A tensor that follows from the config. */
+/** A tensor that follows from the config: the causal mask, ones up to the diagonal, or one value. */
 export interface LayoutBuffer {
   name: string;
-  buffer: 'causal_mask';
+  buffer: 'causal_mask' | number;
+  /** Default (T, T) for a mask, () for a value. */
+  shape?: readonly number[];
+  /** Default float32. */
+  dtype?: 'float32' | 'bool' | 'uint8' | 'float16' | 'bfloat16';
 }
 
 /** A parameter's part under its full key. */
@@ -76,7 +108,41 @@ export function layoutParameters(layout: Layout, config: GPTConfig): KeyedParame
   );
 }
 
-/** The part of `parameter` that a line of the table stands for, as a view. */
-export function partOf(parameter: Tensor, { rows }: LayoutParameter): Tensor {
-  return rows === undefined ? parameter : parameter.narrow(0, rows[0], rows[1] - rows[0]);
+/** The part of `parameter` that a line of the table stands for, in the form that the file has, as a view. */
+export function partOf(parameter: Tensor, { rows, transpose }: LayoutParameter): Tensor {
+  const part = rows === undefined ? parameter : parameter.narrow(0, rows[0], rows[1] - rows[0]);
+  return transpose === true ? part.t() : part;
+}
+
+/** Whether a line of the table is less than a parameter as it is here. */
+export function isPart({ rows, transpose }: LayoutParameter): boolean {
+  return rows !== undefined || transpose === true;
+}
+
+/** A module without tensors of its own; state dicts list it in their metadata. */
+export function empty(path: string): LayoutModule {
+  return { path, tensors: [] };
+}
+
+/** What lines of a module's tensors have in common. */
+export type LineOptions = Pick<LayoutParameter, 'rows' | 'alias'> & {
+  /** Of the weight; a bias has one dimension. */
+  transpose?: boolean;
+};
+
+/** A module with a weight, and a bias where it has one, that are (parts of) those of the module `parameter` here. */
+export function weighted(path: string, parameter: string, bias: boolean, options: LineOptions = {}): LayoutModule {
+  const { transpose, ...common } = options;
+  const weight = { name: 'weight', parameter: `${parameter}.weight`, ...common, ...(transpose ? { transpose } : {}) };
+  return {
+    path,
+    tensors: bias ? [weight, { name: 'bias', parameter: `${parameter}.bias`, ...common }] : [weight],
+  };
+}
+
+/** A head whose weight may be the token embedding's. */
+export function headModule(path: string, config: GPTConfig): LayoutModule {
+  const module = weighted(path, 'lmHead', config.lmHeadBias);
+  if (config.tieWeights) module.tensors[0] = { name: 'weight', parameter: 'tokenEmbedding.weight', alias: true };
+  return module;
 }

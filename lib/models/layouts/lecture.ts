@@ -1,5 +1,8 @@
-import type { GPTConfig } from '../config';
-import type { Initialisation, Layout, LayoutModule, LayoutParameter } from './layout';
+import type { FamilyFacts, GPTConfig } from '../config';
+import { definedOnly, maskBuffer, shapeFacts } from './family';
+import type { Family, Recognised, StateView } from './family';
+import { empty, headModule, weighted } from './layout';
+import type { Initialisation, Layout, LayoutBuffer, LayoutModule } from './layout';
 
 /**
  * Layouts of the models that follow Karpathy's lecture "Let's build GPT": one module for each head, with the keys,
@@ -11,49 +14,112 @@ interface Variant {
   description: string;
   /** What a block calls its MLP. */
   mlp: 'fwd' | 'ffwd';
+  /** Path of the norm after the last block. */
+  finalNorm: (nLayer: number) => string;
   initialisation: Initialisation;
+  facts: FamilyFacts;
+  asks?: Recognised['asks'];
 }
 
-function lectureLayout({ mlp, ...facts }: Variant): Layout {
+const mask: LayoutBuffer = { name: 'tril', buffer: 'causal_mask' };
+
+function lectureFamily({ asks = [], ...variant }: Variant): Family {
+  const { name, description, mlp, finalNorm } = variant;
   return {
-    ...facts,
-    matches: (keys) =>
-      keys.has('blocks.0.sa.heads.0.key.weight') && keys.has(`blocks.0.${mlp}.net.0.weight`) && keys.has('ln_f.weight'),
-    modules: (config) => [...modules(config, mlp)],
+    name,
+    description,
+    layout: lectureLayout(variant, mask),
+    recognise(state) {
+      const nLayer = state.count((i) => `blocks.${i}.sa.heads.0.key.weight`);
+      const norm = `${finalNorm(nLayer)}.weight`;
+      if (nLayer === 0 || !state.has(`blocks.0.${mlp}.net.0.weight`) || !state.has(norm)) return undefined;
+      const facts = lectureFacts(state, mlp, nLayer);
+      const buffer = maskBuffer(state, 'blocks.0.sa.heads.0.tril', 'tril');
+      return {
+        layout: lectureLayout(variant, buffer),
+        facts,
+        asks,
+        saw: [
+          `${nLayer} block(s) with ${facts.nHead} head(s) apart (blocks.0.sa.heads.0.key.weight)`,
+          `MLPs called ${mlp}`,
+          `the last norm as ${norm}`,
+        ],
+      };
+    },
   };
 }
 
+function lectureFacts(state: StateView, mlp: string, nLayer: number): Partial<GPTConfig> {
+  const up = `blocks.0.${mlp}.net.0`;
+  return definedOnly({
+    ...shapeFacts(state, {
+      token: 'token_embedding_table.weight',
+      position: 'position_embedding_table.weight',
+      up: `${up}.weight`,
+    }),
+    nLayer,
+    nHead: state.count((i) => `blocks.0.sa.heads.${i}.key.weight`),
+    bias: state.has('blocks.0.sa.heads.0.key.bias'),
+    projBias: state.has('blocks.0.sa.proj.bias'),
+    mlpBias: state.has(`${up}.bias`),
+    normBias: state.has('blocks.0.ln1.bias'),
+    lmHeadBias: state.has('lm_head.bias'),
+  });
+}
+
 /** Keys of the MyPT program (seed layout): the MLP of a block is `fwd`. PyTorch's default initialisation. */
-export const mypt = lectureLayout({
+export const mypt = lectureFamily({
   name: 'mypt',
   description: 'MyPT bundles: heads apart, MLP named fwd',
   mlp: 'fwd',
+  finalNorm: () => 'ln_f',
   initialisation: 'pytorch',
+  facts: () => ({}),
 });
 
-/** Keys of karpathy/ng-video-lecture, gpt.py: the MLP of a block is `ffwd`. */
-export const ngLecture = lectureLayout({
+/** Keys of karpathy/ng-video-lecture, gpt.py: the MLP of a block is `ffwd`. Its early form scaled scores by n_embd. */
+export const ngLecture = lectureFamily({
   name: 'ng-lecture',
   description: "models of Karpathy's ng-video-lecture: heads apart, MLP named ffwd",
   mlp: 'ffwd',
+  finalNorm: () => 'ln_f',
   initialisation: 'normal_02',
+  facts: () => ({}),
+  asks: ['attentionScale'],
 });
 
-function* modules(config: GPTConfig, mlp: string): Generator<LayoutModule> {
+/** Keys of build_llm_karpathy, from_scratch: the last norm is one more block, and scores are scaled by n_embd. */
+export const buildLlm = lectureFamily({
+  name: 'build-llm',
+  description: 'from_scratch models of build_llm_karpathy: as ng-lecture, the last norm among the blocks',
+  mlp: 'ffwd',
+  finalNorm: (nLayer) => `blocks.${nLayer}`,
+  initialisation: 'pytorch',
+  facts: () => ({ attentionScale: 'embd' }),
+});
+
+function lectureLayout(variant: Omit<Variant, 'asks'>, buffer: LayoutBuffer | undefined): Layout {
+  const { name, description, facts, initialisation } = variant;
+  return { name, description, facts, initialisation, modules: (config) => [...modules(config, variant, buffer)] };
+}
+
+type Names = Pick<Variant, 'mlp' | 'finalNorm'>;
+
+function* modules(config: GPTConfig, names: Names, buffer: LayoutBuffer | undefined): Generator<LayoutModule> {
   yield empty('');
   yield weighted('token_embedding_table', 'tokenEmbedding', false);
   yield weighted('position_embedding_table', 'positionEmbedding', false);
   yield empty('blocks');
-  for (let i = 0; i < config.nLayer; i++) yield* block(config, `blocks.${i}`, mlp);
-  yield weighted('ln_f', 'lnF', config.normBias);
-  yield head(config);
+  for (let i = 0; i < config.nLayer; i++) yield* block(config, `blocks.${i}`, names.mlp, buffer);
+  yield weighted(names.finalNorm(config.nLayer), 'lnF', config.normBias);
+  yield headModule('lm_head', config);
 }
 
-function* block(config: GPTConfig, path: string, mlp: string): Generator<LayoutModule> {
+function* block(config: GPTConfig, path: string, mlp: string, buffer?: LayoutBuffer): Generator<LayoutModule> {
   yield empty(path);
   yield empty(`${path}.sa`);
   yield empty(`${path}.sa.heads`);
-  for (let head = 0; head < config.nHead; head++) yield* attentionHead(config, path, head);
+  for (let head = 0; head < config.nHead; head++) yield* attentionHead(config, path, head, buffer);
   yield weighted(`${path}.sa.proj`, `${path}.attn.proj`, config.projBias);
   yield empty(`${path}.sa.dropout`);
   yield empty(`${path}.${mlp}`);
@@ -67,37 +133,16 @@ function* block(config: GPTConfig, path: string, mlp: string): Generator<LayoutM
 }
 
 /** The fused rows are all queries, then all keys, then all values, each with the heads in order. */
-function* attentionHead(config: GPTConfig, path: string, head: number): Generator<LayoutModule> {
+function* attentionHead(config: GPTConfig, path: string, head: number, buffer?: LayoutBuffer): Generator<LayoutModule> {
   const size = config.nEmbd / config.nHead;
   const rows = (part: number): [number, number] => {
     const start = part * config.nEmbd + head * size;
     return [start, start + size];
   };
   const own = `${path}.sa.heads.${head}`;
-  yield { path: own, tensors: [{ name: 'tril', buffer: 'causal_mask' }] };
-  yield weighted(`${own}.key`, `${path}.attn.qkv`, config.bias, rows(1));
-  yield weighted(`${own}.query`, `${path}.attn.qkv`, config.bias, rows(0));
-  yield weighted(`${own}.value`, `${path}.attn.qkv`, config.bias, rows(2));
+  yield { path: own, tensors: buffer === undefined ? [] : [buffer] };
+  yield weighted(`${own}.key`, `${path}.attn.qkv`, config.bias, { rows: rows(1) });
+  yield weighted(`${own}.query`, `${path}.attn.qkv`, config.bias, { rows: rows(0) });
+  yield weighted(`${own}.value`, `${path}.attn.qkv`, config.bias, { rows: rows(2) });
   yield empty(`${own}.dropout`);
-}
-
-function head(config: GPTConfig): LayoutModule {
-  const module = weighted('lm_head', 'lmHead', config.lmHeadBias);
-  if (config.tieWeights) module.tensors[0] = { name: 'weight', parameter: 'tokenEmbedding.weight', alias: true };
-  return module;
-}
-
-/** A module without tensors of its own; state dicts list it in their metadata. */
-function empty(path: string): LayoutModule {
-  return { path, tensors: [] };
-}
-
-/** A module with a weight, and a bias where it has one, that are `rows` of those of the module `parameter` here. */
-function weighted(path: string, parameter: string, bias: boolean, rows?: [number, number]): LayoutModule {
-  const tensor = (name: string): LayoutParameter => ({
-    name,
-    parameter: `${parameter}.${name}`,
-    ...(rows === undefined ? {} : { rows }),
-  });
-  return { path, tensors: bias ? [tensor('weight'), tensor('bias')] : [tensor('weight')] };
 }

@@ -3,7 +3,7 @@ import type { FileGroup, ParameterState } from '../../optim/optimizer';
 import { sameShape, size } from '../../nn/state-dict';
 import { cat } from '../../tensor/generated/functions';
 import { Tensor } from '../../tensor/tensor';
-import { partOf } from './layout';
+import { isPart, partOf } from './layout';
 import type { KeyedParameter } from './layout';
 
 /**
@@ -22,6 +22,7 @@ export function optimizerToFile(
   stateDict: ReadonlyMap<string, unknown>,
   groupNames: GroupNames,
   table: readonly KeyedParameter[],
+  { named }: { named: boolean },
 ): Map<string, unknown> {
   const { state, groups } = readStateDict(stateDict);
   const byName = new Map(
@@ -36,7 +37,7 @@ export function optimizerToFile(
   let next = 0;
   const fileGroups = groups.map(({ values }, i) => {
     const group = new Map(values);
-    const named = group.delete('param_names') || groups.length > 1;
+    group.delete('param_names');
     group.delete('params');
     if (named)
       group.set(
@@ -99,6 +100,12 @@ export function optimizerFromFile(
   ]);
 }
 
+/** The `param_names` of a group, where it has as many as parameters. */
+export function namesOf({ params, values }: FileGroup): string[] | undefined {
+  const names: unknown = values.get('param_names');
+  return Array.isArray(names) && names.length === params.length ? names.map(String) : undefined;
+}
+
 /** State of a part of a parameter; undefined where the file has none. */
 interface Part {
   line: KeyedParameter;
@@ -112,11 +119,11 @@ function linesOf(names: readonly string[], table: readonly KeyedParameter[]): Ke
 }
 
 function takePart(values: ParameterState, line: KeyedParameter): ParameterState {
-  if (line.rows === undefined) return values;
+  if (!isPart(line)) return values;
   return new Map(
     Array.from(values, ([key, value]) => {
       if (!(value instanceof Tensor)) return [key, value];
-      return [key, (value.ndim === 0 ? value : partOf(value, line)).clone()];
+      return [key, (value.ndim === 0 ? value : partOf(value, line)).clone({ memoryFormat: 'contiguous_format' })];
     }),
   );
 }
@@ -131,7 +138,8 @@ function matchLines(
     throw refuse(`it has ${groups.length} parameter group(s), the optimizer ${groupNames.length}.`);
   }
   const matched = new Map<unknown, KeyedParameter>();
-  groups.forEach(({ params, values }, i) => {
+  groups.forEach((group, i) => {
+    const { params } = group;
     const lines = linesOf(groupNames[i]!, table);
     if (params.length !== lines.length) {
       throw refuse(
@@ -139,15 +147,34 @@ function matchLines(
           `${lines[0]?.key ?? 'none'} to ${lines.at(-1)?.key ?? 'none'}.`,
       );
     }
-    const names: unknown = values.get('param_names');
-    const ordered = Array.isArray(names) ? byNames(names.map(String), lines, i) : lines;
+    const names = namesOf(group);
+    const ordered = names === undefined ? lines : byNames(names, lines, i);
     params.forEach((index, j) => matched.set(index, ordered[j]!));
   });
   return matched;
 }
 
+/**
+ * Names as the keys are. An optimizer is mostly made before its model is compiled or distributed, and its names then lack
+ * the prefix that the keys have; made after, it may have one that they lack.
+ */
+export function alignNames(names: readonly string[], keys: ReadonlyMap<string, unknown>): readonly string[] {
+  if (names.every((name) => keys.has(name))) return names;
+  const first = names[0]!;
+  for (const key of keys.keys()) {
+    const shorter = key.length < first.length;
+    const [long, short] = shorter ? [first, key] : [key, first];
+    if (!long.endsWith(`.${short}`)) continue;
+    const prefix = long.slice(0, -short.length);
+    const aligned = names.map((name) => (shorter ? name.slice(prefix.length) : prefix + name));
+    if (aligned.every((name) => keys.has(name))) return aligned;
+  }
+  return names;
+}
+
 function byNames(names: readonly string[], lines: readonly KeyedParameter[], group: number): KeyedParameter[] {
   const byKey = new Map(lines.map((line) => [line.key, line]));
+  names = alignNames(names, byKey);
   const strangers = names.filter((name) => !byKey.has(name));
   if (strangers.length > 0 || new Set(names).size !== lines.length) {
     const missing = [...byKey.keys()].filter((key) => !names.includes(key));
@@ -164,8 +191,9 @@ function list(names: readonly string[]): string {
   return names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '');
 }
 
-function checkShapes(values: ParameterState, { key, rows }: KeyedParameter, shape: readonly number[]): void {
-  const expected = rows === undefined ? shape : [rows[1] - rows[0], ...shape.slice(1)];
+function checkShapes(values: ParameterState, { key, rows, transpose }: KeyedParameter, shape: readonly number[]): void {
+  const here = rows === undefined ? shape : [rows[1] - rows[0], ...shape.slice(1)];
+  const expected = transpose === true ? [...here].reverse() : here;
   for (const [name, value] of values) {
     if (name === 'step' || !(value instanceof Tensor) || sameShape(value.shape, expected)) continue;
     throw refuse(
@@ -187,9 +215,9 @@ function join(parts: readonly Part[]): ParameterState | undefined {
         'Here both are parts of one parameter, which is updated as a whole.',
     );
   }
-  if (parts.length === 1) return first.values;
+  if (parts.length === 1 && !isPart(first.line)) return first.values;
   checkSteps(parts);
-  const inOrder = [...parts].sort((a, b) => a.line.rows![0] - b.line.rows![0]);
+  const inOrder = [...parts].sort((a, b) => (a.line.rows?.[0] ?? 0) - (b.line.rows?.[0] ?? 0));
   return new Map(
     Array.from(first.values!, ([name, value]) => {
       if (name === 'step' || !(value instanceof Tensor)) return [name, value];
@@ -215,6 +243,6 @@ function stepOf({ values }: Part): number | undefined {
 
 function tensorOf({ line, values }: Part, name: string): Tensor {
   const value = values!.get(name);
-  if (value instanceof Tensor) return value;
+  if (value instanceof Tensor) return line.transpose === true ? value.t() : value;
   throw refuse(`${line.key} has no '${name}', which other parts of the same parameter here have.`);
 }

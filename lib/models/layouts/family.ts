@@ -1,0 +1,114 @@
+import { TorchBindError } from '../../errors';
+import { Tensor } from '../../tensor/tensor';
+import type { GPTConfig } from '../config';
+import type { Layout, LayoutBuffer } from './layout';
+
+/** What a state dict tells by its keys, and where it is one with tensors, by their shapes. */
+export class StateView {
+  private readonly shapes: ReadonlyMap<string, Tensor | undefined>;
+
+  constructor(state: Iterable<string> | ReadonlyMap<string, unknown>) {
+    const entries: Iterable<readonly [string, unknown]> =
+      state instanceof Map
+        ? (state as Map<string, unknown>)
+        : Array.from(state as Iterable<string>, (key) => [key, undefined] as const);
+    this.shapes = new Map(
+      Array.from(entries, ([key, value]) => [String(key), value instanceof Tensor ? value : undefined]),
+    );
+  }
+
+  get keys(): string[] {
+    return [...this.shapes.keys()];
+  }
+
+  has(key: string): boolean {
+    return this.shapes.has(key);
+  }
+
+  /** Shape of a tensor; undefined where the key is not there, or only keys are known. */
+  shape(key: string): readonly number[] | undefined {
+    return this.shapes.get(key)?.shape;
+  }
+
+  tensor(key: string): Tensor | undefined {
+    return this.shapes.get(key);
+  }
+
+  /** How many numbers from 0 on give a key that is there. */
+  count(keyOf: (i: number) => string): number {
+    let n = 0;
+    while (this.shapes.has(keyOf(n))) n++;
+    return n;
+  }
+
+  /** The same under other keys; those that come out as undefined are left out. */
+  rename(rename: (key: string) => string | undefined): StateView {
+    const renamed = Array.from(this.shapes, ([key, tensor]) => [rename(key), tensor] as const);
+    return new StateView(
+      new Map(renamed.filter((entry): entry is [string, Tensor | undefined] => entry[0] !== undefined)),
+    );
+  }
+}
+
+/** Of a config, what a state dict tells. */
+export type ConfigFacts = Partial<GPTConfig>;
+
+/** A state dict that was recognised. */
+export interface Recognised {
+  layout: Layout;
+  /** What its keys and shapes say of the config. */
+  facts: ConfigFacts;
+  /** What was seen, in words, and what it means. */
+  saw: string[];
+  /** Facts of the architecture that neither keys nor shapes nor the family tell: a config must. */
+  asks: (keyof GPTConfig)[];
+}
+
+/** A family of checkpoints. */
+export interface Family {
+  readonly name: string;
+  readonly description: string;
+  /** The layout that a model takes which did not come from a file of the family. */
+  readonly layout: Layout;
+  /** What a state dict is, if it is of this family. */
+  recognise(state: StateView): Recognised | undefined;
+}
+
+/** The shape facts that all families read off the same four tensors. */
+export function shapeFacts(
+  state: StateView,
+  keys: { token: string; position?: string; up?: string; upTransposed?: boolean },
+): ConfigFacts {
+  const [vocabSize, nEmbd] = state.shape(keys.token) ?? [];
+  const blockSize = keys.position === undefined ? undefined : state.shape(keys.position)?.[0];
+  const up = keys.up === undefined ? undefined : state.shape(keys.up);
+  const mlpHidden = up?.[keys.upTransposed === true ? 1 : 0];
+  return definedOnly({ vocabSize, nEmbd, blockSize, mlpHidden });
+}
+
+export function definedOnly<T extends object>(values: T): T {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T;
+}
+
+/** A mask buffer as a state dict has it; undefined where there is none, or only keys are known. */
+export function maskBuffer(state: StateView, key: string, name: string): LayoutBuffer | undefined {
+  if (!state.has(key)) return undefined;
+  const tensor = state.tensor(key);
+  const buffer = tensor === undefined || tensor.ndim >= 2 ? 'causal_mask' : Number(tensor.item());
+  if (tensor === undefined) return { name, buffer };
+  return { name, buffer, shape: tensor.shape, dtype: maskDType(tensor, key) };
+}
+
+function maskDType({ dtype }: Tensor, key: string): NonNullable<LayoutBuffer['dtype']> {
+  const known = ['float32', 'bool', 'uint8', 'float16', 'bfloat16'] as const;
+  const found = known.find((name) => name === dtype);
+  if (found !== undefined) return found;
+  throw new TorchBindError(`The mask "${key}" has dtype ${dtype}, which masks do not have.`, 'ERR_TORCHBIND_LAYOUT');
+}
+
+/** Whether two tensors of a state dict hold the same values; undefined where only keys are known. */
+export function sameValues(state: StateView, a: string, b: string): boolean | undefined {
+  const [x, y] = [state.tensor(a), state.tensor(b)];
+  if (x === undefined || y === undefined) return undefined;
+  return x.shape.length === y.shape.length && x.shape.every((n, i) => n === y.shape[i]) && x.equal(y);
+}

@@ -1,0 +1,234 @@
+import { TorchBindError } from '../../errors';
+import type { FamilyFacts, GPTConfig } from '../config';
+import { definedOnly, maskBuffer, sameValues, shapeFacts } from './family';
+import type { Family, Recognised, StateView } from './family';
+import { decayMatrices, empty, headModule, weighted } from './layout';
+import type { Initialisation, Layout, LayoutBuffer, LayoutModule, OptimizerGroups } from './layout';
+
+/**
+ * Layouts that have OpenAI's names for GPT-2: nanoGPT, minGPT and Hugging Face's GPT-2. Keys hardly tell them apart:
+ * Hugging Face stores weights as (in, out), minGPT does not tie the head, nanoGPT does.
+ */
+
+/** What files of these families differ in. */
+interface Variant {
+  /** Before all keys but the head's: `transformer.`, or nothing as in files of Hugging Face's GPT2Model. */
+  stem: 'transformer.' | '';
+  /** Whether there is a key for the head's weight where it is tied. */
+  tiedHead: boolean;
+  /** Masks that are saved with each block's attention. */
+  buffers: readonly LayoutBuffer[];
+}
+
+interface Facts {
+  name: string;
+  description: string;
+  facts: FamilyFacts;
+  conv1d: boolean;
+  /** Order of the modules of an MLP. */
+  mlp: readonly string[];
+  initialisation: Initialisation;
+  optimizerGroups: OptimizerGroups;
+}
+
+const nanogptFacts: Facts = {
+  name: 'nanogpt',
+  description: 'nanoGPT: transformer.h.0.attn.c_attn, tied head',
+  facts: ({ bias, dropout }) => ({
+    projBias: bias,
+    mlpBias: bias,
+    normBias: bias,
+    lmHeadBias: false,
+    tieWeights: true,
+    activation: 'gelu',
+    embeddingDropout: dropout,
+  }),
+  conv1d: false,
+  mlp: ['c_fc', 'gelu', 'c_proj', 'dropout'],
+  initialisation: 'gpt2',
+  optimizerGroups: decayMatrices,
+};
+
+const mingptFacts: Facts = {
+  name: 'mingpt',
+  description: 'minGPT: the keys of nanoGPT with masks, the head not tied',
+  facts: ({ dropout }) => ({
+    bias: true,
+    lmHeadBias: false,
+    tieWeights: false,
+    activation: 'gelu_tanh',
+    embeddingDropout: dropout,
+  }),
+  conv1d: false,
+  mlp: ['c_fc', 'c_proj', 'act', 'dropout'],
+  initialisation: 'gpt2',
+  optimizerGroups: {
+    groupOf: ({ key }) => (/(c_attn|c_proj|c_fc|lm_head)\.weight$/.test(key) ? 0 : 1),
+    order: 'alphabetical',
+    weightDecay: [0.1, 0],
+    betas: [0.9, 0.95],
+  },
+};
+
+const hfFacts: Facts = {
+  name: 'hf-gpt2',
+  description: "Hugging Face's GPT-2: weights of blocks as (in, out)",
+  facts: ({ dropout }) => ({
+    bias: true,
+    lmHeadBias: false,
+    tieWeights: true,
+    activation: 'gelu_tanh',
+    embeddingDropout: dropout,
+  }),
+  conv1d: true,
+  mlp: ['c_fc', 'c_proj', 'act', 'dropout'],
+  initialisation: 'gpt2',
+  optimizerGroups: { ...decayMatrices, weightDecay: [0, 0], betas: [0.9, 0.999] },
+};
+
+const floatMask: LayoutBuffer = { name: 'bias', buffer: 'causal_mask' };
+
+/** Keys of karpathy/nanoGPT. */
+export const nanogpt = family(nanogptFacts, { stem: 'transformer.', tiedHead: true, buffers: [] });
+
+/** Keys of karpathy/minGPT. */
+export const mingpt = family(mingptFacts, { stem: 'transformer.', tiedHead: true, buffers: [floatMask] });
+
+/** Keys of Hugging Face's GPT2LMHeadModel. */
+export const hfGpt2 = family(hfFacts, { stem: 'transformer.', tiedHead: true, buffers: [] });
+
+function family(facts: Facts, usual: Variant): Family {
+  const { name, description } = facts;
+  return {
+    name,
+    description,
+    layout: gpt2Layout(facts, usual),
+    recognise(state) {
+      const found = recogniseGpt2(state);
+      return found?.facts === facts ? found.recognised : undefined;
+    },
+  };
+}
+
+function recogniseGpt2(state: StateView): { facts: Facts; recognised: Recognised } | undefined {
+  const stem = state.has('wte.weight') ? '' : 'transformer.';
+  const first = `${stem}h.0`;
+  if (!state.has(`${stem}wte.weight`) || !state.has(`${first}.attn.c_attn.weight`)) return undefined;
+  const saw = [`${stem}wte.weight and ${first}.attn.c_attn.weight, the names of GPT-2`];
+  const conv1d = isConv1d(state, stem, saw);
+  const buffers = ['bias', 'masked_bias']
+    .map((name) => maskBuffer(state, `${first}.attn.${name}`, name))
+    .filter((buffer) => buffer !== undefined);
+  if (buffers.length > 0) saw.push(`attention masks (${first}.attn.${buffers[0]!.name})`);
+  const tieWeights = isTied(state, stem, saw);
+  const facts = conv1d ? hfFacts : !tieWeights && buffers.length > 0 ? mingptFacts : nanogptFacts;
+  const layout = gpt2Layout(facts, { stem, tiedHead: state.has('lm_head.weight'), buffers: buffers.map(anySize) });
+  return {
+    facts,
+    recognised: { layout, facts: factsOf(state, stem, conv1d, tieWeights), saw, asks: ['nHead'] },
+  };
+}
+
+/** A mask's shape follows the context. */
+function anySize({ shape, ...buffer }: LayoutBuffer): LayoutBuffer {
+  return shape === undefined || shape.length < 2 ? { ...buffer, shape } : buffer;
+}
+
+function isConv1d(state: StateView, stem: string, saw: string[]): boolean {
+  const key = `${stem}h.0.attn.c_attn.weight`;
+  const shape = state.shape(key);
+  if (shape === undefined) {
+    throw new TorchBindError(
+      `The keys are those of nanoGPT, minGPT and Hugging Face's GPT-2 alike, which only the shapes of the weights tell ` +
+        'apart: give the state dict, not its keys.',
+      'ERR_TORCHBIND_LAYOUT',
+    );
+  }
+  const conv1d = shape[1] === 3 * shape[0]!;
+  const form = conv1d ? "(in, out), as Hugging Face's Conv1D has it" : '(out, in), as Linear has it';
+  saw.push(`${key} of shape (${shape.join(', ')}): ${form}`);
+  return conv1d;
+}
+
+function isTied(state: StateView, stem: string, saw: string[]): boolean {
+  if (!state.has('lm_head.weight')) {
+    saw.push('no lm_head.weight: the head is the token embedding');
+    return true;
+  }
+  const tied = sameValues(state, 'lm_head.weight', `${stem}wte.weight`) ?? true;
+  saw.push(`lm_head.weight ${tied ? 'equal to' : 'other than'} ${stem}wte.weight: ${tied ? '' : 'not '}tied`);
+  return tied;
+}
+
+function factsOf(state: StateView, stem: string, conv1d: boolean, tieWeights: boolean): Partial<GPTConfig> {
+  const first = `${stem}h.0`;
+  return definedOnly({
+    ...shapeFacts(state, {
+      token: `${stem}wte.weight`,
+      position: `${stem}wpe.weight`,
+      up: `${first}.mlp.c_fc.weight`,
+      upTransposed: conv1d,
+    }),
+    nLayer: state.count((i) => `${stem}h.${i}.attn.c_attn.weight`),
+    bias: state.has(`${first}.attn.c_attn.bias`),
+    projBias: state.has(`${first}.attn.c_proj.bias`),
+    mlpBias: state.has(`${first}.mlp.c_fc.bias`),
+    normBias: state.has(`${first}.ln_1.bias`),
+    lmHeadBias: state.has('lm_head.bias'),
+    tieWeights,
+  });
+}
+
+function gpt2Layout(facts: Facts, variant: Variant): Layout {
+  const { name, description, initialisation, optimizerGroups } = facts;
+  return {
+    name,
+    description,
+    facts: facts.facts,
+    initialisation,
+    optimizerGroups,
+    modules: (config) => [...modules(config, facts, variant)],
+  };
+}
+
+function* modules(config: GPTConfig, facts: Facts, { stem, tiedHead, buffers }: Variant): Generator<LayoutModule> {
+  const masks = buffers.map((buffer) => sized(buffer, config.blockSize));
+  yield empty('');
+  if (stem !== '') yield empty('transformer');
+  yield weighted(`${stem}wte`, 'tokenEmbedding', false);
+  yield weighted(`${stem}wpe`, 'positionEmbedding', false);
+  yield empty(`${stem}drop`);
+  yield empty(`${stem}h`);
+  for (let i = 0; i < config.nLayer; i++) yield* block(config, facts, `${stem}h.${i}`, `blocks.${i}`, masks);
+  yield weighted(`${stem}ln_f`, 'lnF', config.normBias);
+  if (tiedHead || !config.tieWeights) yield headModule('lm_head', config);
+}
+
+/** Masks are (1, 1, T, T). */
+function sized(buffer: LayoutBuffer, T: number): LayoutBuffer {
+  return buffer.buffer === 'causal_mask' ? { ...buffer, shape: [1, 1, T, T] } : buffer;
+}
+
+function* block(
+  config: GPTConfig,
+  { conv1d, mlp }: Facts,
+  path: string,
+  here: string,
+  masks: LayoutBuffer[],
+): Generator<LayoutModule> {
+  const options = { transpose: conv1d };
+  yield empty(path);
+  yield weighted(`${path}.ln_1`, `${here}.ln1`, config.normBias);
+  yield { path: `${path}.attn`, tensors: masks };
+  yield weighted(`${path}.attn.c_attn`, `${here}.attn.qkv`, config.bias, options);
+  yield weighted(`${path}.attn.c_proj`, `${here}.attn.proj`, config.projBias, options);
+  yield empty(`${path}.attn.attn_dropout`);
+  yield empty(`${path}.attn.resid_dropout`);
+  yield weighted(`${path}.ln_2`, `${here}.ln2`, config.normBias);
+  yield empty(`${path}.mlp`);
+  for (const name of mlp) {
+    if (name === 'c_fc') yield weighted(`${path}.mlp.c_fc`, `${here}.mlp.up`, config.mlpBias, options);
+    else if (name === 'c_proj') yield weighted(`${path}.mlp.c_proj`, `${here}.mlp.down`, config.mlpBias, options);
+    else yield empty(`${path}.mlp.${name}`);
+  }
+}

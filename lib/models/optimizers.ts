@@ -1,0 +1,170 @@
+import { TorchBindError } from '../errors';
+import type { Parameter } from '../nn/parameter';
+import { AdamW } from '../optim/adamw';
+import type { AdamWOptions } from '../optim/adamw';
+import { readStateDict, refuse } from '../optim/optimizer';
+import type { FileGroup, Optimizer } from '../optim/optimizer';
+import { noGrad } from '../tensor/autograd';
+import { tidy } from '../tensor/scope';
+import type { Tensor } from '../tensor/tensor';
+import type { GPTModel } from './gpt';
+import { layoutParameters } from './layouts/layout';
+import type { KeyedParameter } from './layouts/layout';
+import { alignNames, namesOf, optimizerFromFile, optimizerToFile } from './layouts/optimizer-state';
+import type { GroupNames } from './layouts/optimizer-state';
+
+/** Optimizers over a GPT's parameters, as the Python programs of its layout make, write and read them. */
+
+/** Optimizers whose state came without names, and is written back without. */
+const unnamed = new WeakSet<Optimizer>();
+
+/** See `GPTModel.optimizerStateDict`. */
+export function optimizerStateDict(model: GPTModel, optimizer: Optimizer): Map<string, unknown> {
+  return tidy(() =>
+    noGrad(() =>
+      optimizerToFile(optimizer.stateDict(), groupNames(model, optimizer), table(model), {
+        named: !unnamed.has(optimizer),
+      }),
+    ),
+  );
+}
+
+/** See `GPTModel.loadOptimizerStateDict`. */
+export function loadOptimizerStateDict(
+  model: GPTModel,
+  optimizer: Optimizer,
+  stateDict: ReadonlyMap<string, unknown>,
+): void {
+  tidy(() =>
+    noGrad(() => {
+      const shapes = new Map(model.namedParameters().map(([name, { shape }]) => [name, shape]));
+      const own = optimizerFromFile(stateDict, groupNames(model, optimizer), table(model), shapes);
+      optimizer.loadStateDict(own);
+      const { groups } = readStateDict(stateDict);
+      if (groups.every((group) => namesOf(group) === undefined)) unnamed.add(optimizer);
+      else unnamed.delete(optimizer);
+    }),
+  );
+}
+
+/** See `GPTModel.makeOptimizer`. */
+export function makeOptimizer(model: GPTModel, options: AdamWOptions): AdamW {
+  const rule = model.layout.optimizerGroups;
+  if (rule === undefined) return new AdamW(trainable(model), options);
+  const groups = familyGroups(model, trainableNames(model))
+    .map((names, i) => ({
+      params: parametersOf(model, names),
+      weightDecay: i === 0 ? (options.weightDecay ?? rule.weightDecay[0]) : rule.weightDecay[1],
+    }))
+    .filter(({ params }) => params.length > 0);
+  return new AdamW(groups, { betas: rule.betas, ...options });
+}
+
+/** See `GPTModel.resumeOptimizer`. */
+export function resumeOptimizer(model: GPTModel, stateDict: ReadonlyMap<string, unknown>): AdamW {
+  const optimizer = new AdamW(parameterGroups(model, stateDict));
+  loadOptimizerStateDict(model, optimizer, stateDict);
+  return optimizer;
+}
+
+/** See `GPTModel.parameterGroups`. */
+export function parameterGroups(
+  model: GPTModel,
+  stateDict: ReadonlyMap<string, unknown> | null,
+): { params: Parameter[] }[] {
+  if (stateDict === null) return [{ params: model.parameters() }];
+  const { groups } = readStateDict(stateDict);
+  return divide(model, groups).map((names) => ({ params: parametersOf(model, names) }));
+}
+
+/**
+ * Which parameters are in each of a file's groups: by their names where it has them; else all in one group, or divided
+ * by the family's rule, where the numbers of parameters agree.
+ */
+function divide(model: GPTModel, groups: readonly FileGroup[]): string[][] {
+  const named = groups.map(namesOf);
+  if (named.every((names) => names !== undefined)) return named.map((names) => byKeys(model, names));
+  const sizes = groups.map(({ params }) => params.length);
+  const sets = [trainableNames(model), model.namedParameters().map(([name]) => name)];
+  const divisions = sets.flatMap((names) => [[names], familyGroups(model, names)]);
+  const fitting = divisions.find((division) => sameSizes(sizesInFile(model, division), sizes));
+  if (fitting !== undefined) return fitting;
+  const expected = [...new Set(divisions.map((division) => describeSizes(sizesInFile(model, division))))];
+  throw refuse(
+    `its groups have ${describeSizes(sizes)} parameters and no names. ` +
+      `A '${model.layout.name}' model of this config has ${expected.join(', or ')}.`,
+  );
+}
+
+function byKeys(model: GPTModel, names: readonly string[]): string[] {
+  const lines = new Map(table(model).map((line) => [line.key, line]));
+  const keys = alignNames(names, lines);
+  const strangers = keys.filter((key) => !lines.has(key));
+  if (strangers.length > 0) {
+    throw refuse(`its param_names name ${strangers.slice(0, 5).join(', ')}, which the model does not have.`);
+  }
+  return [...new Set(keys.map((key) => lines.get(key)!.parameter))];
+}
+
+/** The family's division of parameters, by their names here; one group where the family makes no more. */
+function familyGroups(model: GPTModel, names: readonly string[]): string[][] {
+  const rule = model.layout.optimizerGroups;
+  if (rule === undefined) return [[...names]];
+  const dims = new Map(model.namedParameters().map(([name, { ndim }]) => [name, ndim]));
+  const wanted = new Set(names);
+  const groups: [Set<string>, Set<string>] = [new Set(), new Set()];
+  for (const line of table(model)) {
+    if (wanted.has(line.parameter)) groups[rule.groupOf(line, dims.get(line.parameter)!)].add(line.parameter);
+  }
+  return groups.map((group) => [...group]);
+}
+
+/** The lines of the layout's table in the order in which the family's optimizer has them. */
+function table({ layout, config }: GPTModel): KeyedParameter[] {
+  const lines = layoutParameters(layout, config);
+  if (layout.optimizerGroups?.order !== 'alphabetical') return lines;
+  return lines.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
+}
+
+function sizesInFile(model: GPTModel, division: readonly (readonly string[])[]): number[] {
+  const lines = table(model);
+  return division.map((names) => lines.filter(({ parameter }) => names.includes(parameter)).length);
+}
+
+function sameSizes(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((size, i) => size === b[i]);
+}
+
+function describeSizes(sizes: readonly number[]): string {
+  return sizes.join(' + ');
+}
+
+function trainable(model: GPTModel): Parameter[] {
+  return model.parameters().filter(({ requiresGrad }) => requiresGrad);
+}
+
+function trainableNames(model: GPTModel): string[] {
+  return model
+    .namedParameters()
+    .filter(([, { requiresGrad }]) => requiresGrad)
+    .map(([name]) => name);
+}
+
+function parametersOf(model: GPTModel, names: readonly string[]): Parameter[] {
+  const parameters = new Map(model.namedParameters());
+  return names.map((name) => parameters.get(name)!);
+}
+
+function groupNames(model: GPTModel, optimizer: Optimizer): GroupNames {
+  const names = new Map<Tensor, string>(model.namedParameters().map(([name, parameter]) => [parameter, name]));
+  return optimizer.paramGroups.map(({ params }) =>
+    params.map((parameter) => {
+      const name = names.get(parameter);
+      if (name !== undefined) return name;
+      throw new TorchBindError(
+        "The optimizer has a parameter that is not this model's.",
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
+    }),
+  );
+}

@@ -1,0 +1,43 @@
+import { checkOptions } from '../errors';
+import { ones } from '../tensor/creation';
+import { rmsNorm } from '../tensor/generated/functions';
+import type { Tensor } from '../tensor/tensor';
+import { ones_ } from './init';
+import type { FactoryOptions } from './linear';
+import { Module } from './module';
+import { Parameter } from './parameter';
+
+export interface RMSNormOptions extends Omit<FactoryOptions, 'init'> {
+  /** Added to the mean square. Default: the smallest step of the input's dtype from 1, as in PyTorch. */
+  eps?: number | null;
+  /** Learn a scale. Default true. */
+  elementwiseAffine?: boolean;
+}
+
+/**
+ * Divides by the root of the mean square over the last dimensions (PyTorch's `torch.nn.RMSNorm`; Zhang and Sennrich
+ * 2019): (..., *shape) to the same; weight has `normalizedShape`.
+ */
+export class RMSNorm extends Module {
+  readonly normalizedShape: readonly number[];
+  readonly eps: number | null;
+  weight: Parameter | null;
+
+  constructor(normalizedShape: number | readonly number[], options: RMSNormOptions = {}) {
+    super();
+    checkOptions(options, ['eps', 'elementwiseAffine', 'device', 'dtype'], 'RMSNorm');
+    const { eps = null, elementwiseAffine = true, ...place } = options;
+    this.normalizedShape = typeof normalizedShape === 'number' ? [normalizedShape] : [...normalizedShape];
+    this.eps = eps;
+    this.weight = elementwiseAffine ? new Parameter(ones([...this.normalizedShape], place)) : null;
+  }
+
+  /** Sets the scale to 1. */
+  resetParameters(): void {
+    if (this.weight !== null) ones_(this.weight);
+  }
+
+  forward(input: Tensor): Tensor {
+    return rmsNorm(input, this.normalizedShape, this.weight, this.eps);
+  }
+}
