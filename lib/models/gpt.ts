@@ -81,8 +81,8 @@ class CausalSelfAttention extends Module {
       .forward(x)
       .view([B, T, 3, nHead, nEmbd / nHead])
       .permute([2, 0, 3, 1, 4]); // (3, B, nh, T, hs)
-    let [q, k, v] = heads.unbind(0) as [Tensor, Tensor, Tensor];
-    if (rotation !== undefined) [q, k] = [rotate(q, rotation), rotate(k, rotation)];
+    const [query, key, v] = heads.unbind(0) as [Tensor, Tensor, Tensor];
+    const [q, k] = rotation === undefined ? [query, key] : [rotate(query, rotation), rotate(key, rotation)];
     const y =
       cache === undefined ? this.attend(q, k, v, 0) : this.attend(q, ...cache.append(this.layer, k, v), cache.length);
     return this.dropout.forward(this.proj.forward(y.transpose(1, 2).reshape([B, T, nEmbd])));
