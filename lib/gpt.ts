@@ -1,21 +1,16 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkOptions, TorchBindError } from './errors';
-import {
-  readBundle,
-  readWeightsFile,
-  type SavedModel,
-  type SavedRun,
-  writeBundle,
-  writeWeights,
-} from './checkpoint/bundle';
+import { readBundle, wrapWeights, writeBundle, writeWeights } from './checkpoint/bundle';
 import { type JsonObject, makeDirectory } from './checkpoint/files';
 import type { Metrics } from './checkpoint/integrity';
 import type { KeepOptions } from './checkpoint/retention';
 import { takeSnapshot } from './checkpoint/snapshot';
 import { lockWriter } from './checkpoint/writer-lock';
 import { readLegacy } from './checkpoint/legacy';
-import { CheckpointCode, CheckpointError } from './formats/errors';
+import { openModel } from './checkpoint/open';
+import type { Origin, SavedModel, SavedRun } from './checkpoint/saved-model';
+import { chooseForm, holdsOptimizer, writeForm } from './checkpoint/write';
 import {
   type GenerateOptions,
   generateText,
@@ -23,11 +18,12 @@ import {
   streamText,
   streamTokens,
 } from './models/generate';
-import type { GPTConfig, GPTOptions } from './models/config';
+import { configToJson, type GPTConfig, type GPTOptions } from './models/config';
+import { convertModel } from './models/convert';
 import { GPTModel, type GPTModelOptions } from './models/gpt';
-import { detectLayout } from './models/layouts';
 import type { AdamW, SGD } from './optim';
 import { cuda } from './tensor/device';
+import type { DType } from './tensor/dtype';
 import { dispose } from './tensor/scope';
 import type { Tokenizer } from './tokenizers';
 import {
@@ -44,6 +40,29 @@ import {
 export interface LoadModelOptions {
   /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
   device?: string;
+  /**
+   * Facts of the architecture that the files do not say, as `{ nHead: 12 }` for a bare state dict; they go before what the
+   * files say.
+   */
+  config?: Partial<GPTOptions>;
+  /** Load the optimizer too where the files hold one, and the step: `fit` then goes on with it. Default false. */
+  optimizer?: boolean;
+}
+
+export interface SaveModelOptions {
+  /**
+   * The family to write for, as `hf-gpt2`, `nanogpt` or `mypt`. Default: the one that the model came from, in the form that it
+   * came in.
+   */
+  layout?: string;
+  /** Of forms that hold one: the optimizer. Default: the one that the model was last trained with; null for none. */
+  optimizer?: AdamW | SGD | null;
+  /** Of forms that hold it: optimizer updates made. Default: those of the model's training so far. */
+  step?: number;
+  /** Dtype of the weights in the files. Default: the one that they came in. */
+  dtype?: DType;
+  /** Convert to a family that cannot hold all of the model, although results then differ. Default false. */
+  force?: boolean;
 }
 
 export interface SaveBundleOptions {
@@ -92,6 +111,7 @@ export class GPT extends GPTModel {
   #step: number | null = null;
   #extra: JsonObject = {};
   #run: RunState | undefined;
+  #origin: Origin | undefined;
 
   constructor(config: GPTOptions, options?: GPTModelOptions) {
     super(config, options);
@@ -100,6 +120,13 @@ export class GPT extends GPTModel {
   /** The optimizer that the model was last trained with, or that was resumed with it. */
   get optimizer(): AdamW | SGD | undefined {
     return this.#optimizer;
+  }
+
+  /** Where the model was opened, in which form, and what was seen there; undefined for a new one. */
+  get origin(): { path: string; form: string; layout: string; saw: readonly string[] } | undefined {
+    if (this.#origin === undefined) return undefined;
+    const { path, form, saw } = this.#origin;
+    return { path, form, layout: this.layout.name, saw };
   }
 
   /** Optimizer updates made; null for a model that was never trained here and whose files do not say. */
@@ -180,13 +207,39 @@ export class GPT extends GPTModel {
   }
 
   /**
-   * Writes what inference needs into a directory: `model.pt`, `config.json` and `tokenizer.json`. A training state that
-   * is there stays as it is.
+   * Writes the model: in the form that it came in, such as nanoGPT's `ckpt.pt` or a directory of Hugging Face, or in that of
+   * the family that `layout` names. A bundle's directory gets what inference needs, `model.pt`, `config.json` and
+   * `tokenizer.json`, and a training state that is there stays as it is. A path that ends in `.pt`, `.pth` or `.bin` is a
+   * file's.
+   *
+   * @throws ERR_TORCHBIND_CONVERT naming what the family that `layout` names has no place for; ERR_TORCHBIND_SAVE where an
+   *   optimizer that is in the file would be lost, or where it cannot be written
    */
-  async save(directory: string): Promise<void> {
-    const snapshot = takeSnapshot(this, undefined, false);
-    const model = { weights: snapshot.weights, config: this.config, tokenizer: this.tokenizer };
-    await writeWeights(directory, model).finally(() => snapshot.release());
+  async save(path: string, options: SaveModelOptions = {}): Promise<void> {
+    checkOptions(options, ['layout', 'optimizer', 'step', 'dtype', 'force'], 'save');
+    const { layout = this.layout.name, force } = options;
+    const converted = layout === this.layout.name ? undefined : convertModel(this, layout, { force });
+    try {
+      await this.#saveAs(path, converted ?? this, converted === undefined ? this.#origin : undefined, options);
+    } finally {
+      converted?.dispose();
+    }
+  }
+
+  async #saveAs(
+    path: string,
+    model: GPTModel,
+    origin: Origin | undefined,
+    { optimizer = this.#optimizer, step, dtype = origin?.dtype ?? undefined }: SaveModelOptions,
+  ): Promise<void> {
+    const form = chooseForm(path, model.layout.name, origin);
+    if (form === 'bundle') return saveBundle(path, model, origin);
+    const wanted = holdsOptimizer(form) && model === this ? optimizer : undefined;
+    if (wanted === undefined && origin?.hasOptimizer === true) await refuseToLoseOptimizer(path, origin);
+    const snapshot = takeSnapshot(model, wanted ?? undefined, false);
+    const kept = origin?.kept ?? new Map<string, unknown>();
+    const request = { model, ...snapshot, step: step ?? this.#step, kept, dtype: dtype ?? null };
+    await writeForm(form, path, request).finally(() => snapshot.release());
   }
 
   /**
@@ -210,26 +263,35 @@ export class GPT extends GPTModel {
   /** Decides what to write before it returns; `copy` lets the model change while that is written. */
   #write(directory: string, { optimizer, optimizerState, copy, ...facts }: ToWrite): Promise<void> {
     const snapshot = takeSnapshot(this, optimizerState === undefined ? optimizer : undefined, copy);
-    const { config, tokenizer } = this;
-    const { weights } = snapshot;
+    const { tokenizer } = this;
+    const config = configToJson(this.config, this.layout.facts);
+    const weights = wrapWeights(snapshot.weights, wrapperOf(this.#origin), 'fp32');
     const state = optimizerState ?? snapshot.optimizerState;
     const bundle = { ...facts, weights, config, tokenizer, optimizerState: state, extra: this.#extra };
     return writeBundle(directory, bundle).finally(() => snapshot.release());
   }
 
   /**
-   * Opens a model: a bundle's directory, or a file of weights with `config.json` (and `tokenizer.json`) beside it.
+   * Opens a model in whatever form a program left it: a bundle's directory; a directory of Hugging Face's GPT-2; nanoGPT's
+   * `ckpt.pt` or its directory; a single-file checkpoint; a state dict of a known family. What it is, is told by what it
+   * holds: `origin` says what was seen.
    *
-   * @throws CheckpointError naming the file that is missing or not right
+   * @throws CheckpointError naming the file that is missing or not right; ERR_TORCHBIND_LAYOUT for weights of no known family;
+   *   ERR_TORCHBIND_CONFIG naming the fact to give in `config` where the files do not tell
    */
   static async load(path: string, options: LoadModelOptions = {}): Promise<GPT> {
-    checkOptions(options, ['device'], 'GPT.load');
-    const info = await stat(path).catch((error: Error) => {
-      throw new CheckpointError(`cannot open ${path}: ${error.message}`, CheckpointCode.open, { cause: error });
-    });
-    const where = { device: 'cpu', optimizer: false };
-    const saved = info.isDirectory() ? await readBundle(path, where) : await readWeightsFile(path, where);
-    return GPT.fromSaved(saved, options.device);
+    checkOptions(options, ['device', 'config', 'optimizer'], 'GPT.load');
+    const { device, config, optimizer = false } = options;
+    const saved = await openModel(path, { device: 'cpu', optimizer, config });
+    try {
+      const model = GPT.fromSaved(saved, device);
+      if (optimizer && saved.optimizerState !== null) {
+        model.setTraining(model.resumeOptimizer(saved.optimizerState), saved.training.step);
+      }
+      return model;
+    } finally {
+      dispose(saved.optimizerState);
+    }
   }
 
   /** Opens a checkpoint of a single file, `{ model_state_dict, config, tokenizer, step, optimizer_state_dict }`. */
@@ -244,16 +306,16 @@ export class GPT extends GPTModel {
   /** @internal The model that was saved; frees the weights that were read, which it has copied. */
   static fromSaved(saved: SavedModel, device?: string): GPT {
     try {
-      const layout = detectLayout(saved.weights.keys());
       const model = new GPT(saved.config, {
         tokenizer: saved.tokenizer,
-        layout: layout.name,
+        layout: saved.recognised.layout,
         device: chooseDevice(device, saved.config.device),
         init: false,
       });
       model.loadStateDict(saved.weights);
       model.#step = saved.training.step;
       model.#extra = saved.training.extra;
+      model.#origin = saved.origin;
       return model;
     } finally {
       dispose(saved.weights);
@@ -266,6 +328,31 @@ export function chooseDevice(requested: string | undefined, configured: string):
   if (requested !== undefined) return requested;
   const [type, index = '0'] = configured.split(':');
   return type === 'cuda' && Number(index) < cuda.deviceCount() ? configured : 'cpu';
+}
+
+/** Replaces the weights of a bundle. */
+async function saveBundle(path: string, model: GPTModel, origin: Origin | undefined): Promise<void> {
+  const snapshot = takeSnapshot(model, undefined, false);
+  const weights = wrapWeights(snapshot.weights, wrapperOf(origin), 'fp32');
+  const config = configToJson(model.config, model.layout.facts);
+  const bundle = { weights, config, tokenizer: model.tokenizer };
+  await writeWeights(path, bundle).finally(() => snapshot.release());
+}
+
+/** What lay around the weights in a bundle. */
+function wrapperOf(origin: Origin | undefined): ReadonlyMap<string, unknown> {
+  return origin?.form === 'bundle' ? origin.kept : new Map<string, unknown>();
+}
+
+/** Saving over the file that the model came from must not throw the optimizer away that it holds. */
+async function refuseToLoseOptimizer(path: string, origin: Origin): Promise<void> {
+  const [there, source] = await Promise.all([path, origin.path].map((file) => stat(file).catch(() => undefined)));
+  if (there === undefined || there.ino !== source?.ino || there.dev !== source.dev) return;
+  throw new TorchBindError(
+    `save: ${path} holds the state of an optimizer, and this model was opened without it. Open it with ` +
+      `GPT.load(path, { optimizer: true }) to keep it, or pass { optimizer: null } to drop it.`,
+    'ERR_TORCHBIND_SAVE',
+  );
 }
 
 /** A model that was only opened knows no optimizer; saving it over its own bundle must not throw that one away. */

@@ -1,8 +1,6 @@
 import path from 'node:path';
-import { describe, TorchBindError } from '../errors';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { describe } from '../errors';
 import { load, save } from '../formats/pt';
-import { configFromJson, configToJson, type GPTConfig } from '../models/config';
 import { fromTypedArray } from '../tensor/creation';
 import { dispose } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
@@ -11,44 +9,20 @@ import { commitBundle, currentBundle, readBundleFiles } from './commit';
 import { bundleFiles, exists, type JsonObject, linkOrCopy, readJson, readOptionalJson, writeJson } from './files';
 import { type Metrics, readManifest } from './integrity';
 import type { KeepOptions } from './retention';
+import {
+  commonDType,
+  mapIn,
+  type Origin,
+  noTraining,
+  type ReadOptions,
+  recogniseIn,
+  resolveJsonConfig,
+  type SavedModel,
+  type SavedRun,
+  type TrainingState,
+  wrong,
+} from './saved-model';
 import { listSteps } from './steps';
-
-/** What `training_state.json` holds. */
-export interface TrainingState {
-  /** Optimizer updates made, which is the index of the next one. */
-  step: number | null;
-  /** Name of the file with the optimizer's state; null where there is none. */
-  optimizerFile: string | null;
-  /** Where the training run stands; null in bundles of programs that do not say. */
-  run: SavedRun | null;
-  /** Fields that say nothing to this library: kept, and written back. */
-  extra: JsonObject;
-}
-
-/** What a training run adds, so that it can go on exactly: plain values, and states of random number generators. */
-export interface SavedRun {
-  json: JsonObject;
-  random: ReadonlyMap<string, Uint8Array>;
-}
-
-/** What a model's files hold. */
-export interface SavedModel {
-  config: GPTConfig;
-  tokenizer: Tokenizer | null;
-  /** State dict, in the keys of the program that wrote it. */
-  weights: Map<string, unknown>;
-  training: TrainingState;
-  /** State dict of the optimizer, as the program that wrote it has it; null where there is none, or none was asked for. */
-  optimizerState: Map<string, unknown> | null;
-}
-
-export interface ReadOptions {
-  device: string;
-  /** Read the optimizer's state as well. */
-  optimizer: boolean;
-}
-
-export const noTraining: TrainingState = { step: null, optimizerFile: null, run: null, extra: {} };
 
 /** Whether a directory holds a bundle, weights and the config to make a model for them, or one that was kept. */
 export async function isBundle(directory: string): Promise<boolean> {
@@ -63,29 +37,35 @@ export async function isBundle(directory: string): Promise<boolean> {
  * @throws CheckpointError naming the file that is missing or not right
  */
 export function readBundle(directory: string, options: ReadOptions): Promise<SavedModel> {
-  return readBundleFiles(directory, (current) => readFiles(current, bundleFiles.model, options));
+  return readBundleFiles(directory, (current) => readFiles(current, options));
 }
 
-/** Reads a file of weights, and the config and the tokenizer beside it. */
-export function readWeightsFile(file: string, options: ReadOptions): Promise<SavedModel> {
-  return readFiles(path.dirname(file), path.basename(file), options);
-}
-
-async function readFiles(directory: string, weightsFile: string, options: ReadOptions): Promise<SavedModel> {
+async function readFiles(directory: string, options: ReadOptions): Promise<SavedModel> {
   const at = (name: string): string => path.join(directory, name);
-  const config = inFile(at(bundleFiles.config), configFromJson, await readJson(at(bundleFiles.config)));
+  const weightsFile = at(bundleFiles.model);
+  const json = await readJson(at(bundleFiles.config));
   const tokenizerJson = await readOptionalJson(at(bundleFiles.tokenizer));
   const tokenizer = tokenizerJson === undefined ? null : tokenizerFromJson(tokenizerJson, at(bundleFiles.tokenizer));
   const training = await readTrainingState(at(bundleFiles.trainingState));
-  const weights = weightsOf(at(weightsFile), await load(at(weightsFile), { device: options.device }));
+  const { weights, kept } = weightsOf(weightsFile, await load(weightsFile, { device: options.device }));
+  const recognised = recogniseIn(weightsFile, weights);
+  const config = resolveJsonConfig(at(bundleFiles.config), json, recognised, options);
+  const hasOptimizer = training.optimizerFile !== null && !(await wasDropped(directory, training.optimizerFile));
   const optimizerState =
-    options.optimizer && training.optimizerFile !== null && !(await wasDropped(directory, training.optimizerFile))
-      ? mapIn(
-          at(training.optimizerFile),
-          await load(at(training.optimizerFile), { device: options.device, exact: true }),
-        )
-      : null;
-  return { config, tokenizer, weights, training, optimizerState };
+    options.optimizer && hasOptimizer ? await readOptimizer(at(training.optimizerFile!), options.device) : null;
+  const origin: Origin = {
+    form: 'bundle',
+    path: directory,
+    saw: [`${bundleFiles.config} beside ${bundleFiles.model}`, ...recognised.saw],
+    dtype: commonDType(weights),
+    kept,
+    hasOptimizer,
+  };
+  return { config, tokenizer, weights, recognised, training, optimizerState, origin };
+}
+
+async function readOptimizer(file: string, device: string): Promise<Map<string, unknown>> {
+  return mapIn(file, await load(file, { device, exact: true }));
 }
 
 /** Whether retention took the file away: then it is not missing. */
@@ -127,36 +107,32 @@ function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** The state dict in a file of weights, which may lie in a dict with notes on dtypes. */
-function weightsOf(file: string, value: unknown): Map<string, unknown> {
+/** The state dict in a file of weights, which may lie in a dict with notes on dtypes; these are kept. */
+export function weightsOf(file: string, value: unknown): { weights: Map<string, unknown>; kept: Map<string, unknown> } {
   const outer = mapIn(file, value);
-  if (outer.get('state_dict') instanceof Map) return outer.get('state_dict') as Map<string, unknown>;
-  if (!outer.has('model_state_dict')) return outer;
+  const inner = outer.get('state_dict');
+  if (inner instanceof Map) return { weights: inner as Map<string, unknown>, kept: outer };
+  if (!outer.has('model_state_dict')) return { weights: outer, kept: new Map() };
   throw wrong(file, 'it is a single-file checkpoint with config and optimizer inside: read it with GPT.loadLegacy()');
 }
 
-/** The dict that a file must hold. */
-export function mapIn(file: string, value: unknown): Map<string, unknown> {
-  if (value instanceof Map) return value as Map<string, unknown>;
-  throw wrong(file, `expected a dict, got ${describe(value)}`);
-}
-
-/** Runs a reader of JSON whose errors should name the file. */
-export function inFile<T>(file: string, read: (json: unknown) => T, json: unknown): T {
-  try {
-    return read(json);
-  } catch (error) {
-    if (error instanceof TorchBindError)
-      throw new TorchBindError(`${file}: ${error.message}`, error.code, { cause: error });
-    throw error;
-  }
+/** A state dict with the notes that lay around the one which was read. */
+export function wrapWeights(
+  weights: Map<string, unknown>,
+  wrapper: ReadonlyMap<string, unknown>,
+  dtype: string,
+): Map<string, unknown> {
+  if (wrapper.size === 0) return weights;
+  const wrapped = new Map(wrapper).set('state_dict', weights);
+  return wrapped.has('checkpoint_dtype') ? wrapped.set('checkpoint_dtype', dtype) : wrapped;
 }
 
 /** What a bundle says that inference needs. */
 export interface ModelToWrite {
-  /** State dict, in the keys of the layout. */
+  /** State dict, in the keys of the layout, in whatever lay around it. */
   weights: ReadonlyMap<string, unknown>;
-  config: GPTConfig;
+  /** As `configToJson` gives it. */
+  config: JsonObject;
   tokenizer: Tokenizer | null;
 }
 
@@ -217,7 +193,7 @@ export async function writeWeights(directory: string, model: ModelToWrite): Prom
 
 async function writeModel(directory: string, { weights, config, tokenizer }: ModelToWrite): Promise<void> {
   await save(weights, path.join(directory, bundleFiles.model));
-  await writeJson(path.join(directory, bundleFiles.config), configToJson(config));
+  await writeJson(path.join(directory, bundleFiles.config), config);
   if (tokenizer !== null) await writeJson(path.join(directory, bundleFiles.tokenizer), tokenizer.toJson());
 }
 
@@ -230,8 +206,4 @@ function trainingJson({ step, optimizerState, run, extra }: BundleToWrite): Json
     ...extra,
   };
   return Object.keys(fields).length === 0 ? undefined : fields;
-}
-
-function wrong(file: string, reason: string): CheckpointError {
-  return new CheckpointError(`${file}: ${reason}`, CheckpointCode.format);
 }

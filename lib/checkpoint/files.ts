@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { access, copyFile, link, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { describe } from '../errors';
+import { writeFileAtomically } from '../formats/atomic-file';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 
 /** The files of a bundle, as the Python programs name them. */
@@ -59,9 +60,7 @@ function parse(file: string, text: string): unknown {
 
 /** Writes JSON as `json.dumps(value, indent=2)` does, in ASCII, and syncs the file. */
 export async function writeJson(file: string, value: object): Promise<void> {
-  const text = JSON.stringify(value, null, 2).replace(/[\u0080-\uffff]/g, (unit) => {
-    return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  });
+  const text = pythonJson(value);
   const handle = await open(file, 'wx');
   try {
     await handle.writeFile(text);
@@ -69,6 +68,17 @@ export async function writeJson(file: string, value: object): Promise<void> {
   } finally {
     await handle.close();
   }
+}
+
+/** The same over a file that may be there, which holds the old content or the new at every moment. */
+export async function replaceJson(file: string, value: object): Promise<void> {
+  await writeFileAtomically(file, (handle) => handle.writeFile(`${pythonJson(value)}\n`));
+}
+
+function pythonJson(value: object): string {
+  return JSON.stringify(value, null, 2).replace(/[\u0080-\uffff]/g, (unit) => {
+    return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
 }
 
 /** Makes the entries of a directory durable. */

@@ -1,9 +1,17 @@
 import { load } from '../formats/pt';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
-import { configFromJson } from '../models/config';
 import { tokenizerFromJson } from '../tokenizers';
-import { inFile, mapIn, type ReadOptions, type SavedModel } from './bundle';
-import type { JsonObject } from './files';
+import {
+  commonDType,
+  mapIn,
+  numberIn,
+  plain,
+  plainFields,
+  type ReadOptions,
+  recogniseIn,
+  resolveJsonConfig,
+  type SavedModel,
+  wrong,
+} from './saved-model';
 
 /** Files of a model's directory that hold everything in one, in the order in which they are looked for. */
 export const legacyFiles = {
@@ -19,31 +27,42 @@ export const legacyFiles = {
  * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_FORMAT naming the keys that are missing
  */
 export async function readLegacy(file: string, options: ReadOptions): Promise<SavedModel> {
-  const dict = mapIn(file, await load(file, { device: options.device, exact: true }));
+  return legacyFrom(file, mapIn(file, await load(file, { device: options.device, exact: true })), options);
+}
+
+/** The model in such a dict. */
+export function legacyFrom(file: string, dict: Map<string, unknown>, options: ReadOptions): SavedModel {
   const missing = ['model_state_dict', 'config'].filter((key) => !(dict.get(key) instanceof Map));
   if (missing.length > 0) {
-    throw new CheckpointError(
-      `${file}: a single-file checkpoint needs the dicts model_state_dict and config, but ${missing.join(' and ')} ` +
+    throw wrong(
+      file,
+      `a single-file checkpoint needs the dicts model_state_dict and config, but ${missing.join(' and ')} ` +
         `is missing. Its keys are ${[...dict.keys()].slice(0, 8).join(', ')}.`,
-      CheckpointCode.format,
     );
   }
+  const weights = dict.get('model_state_dict') as Map<string, unknown>;
+  const recognised = recogniseIn(file, weights);
   const tokenizer = plain(dict.get('tokenizer') ?? null);
-  const step = plain(dict.get('step') ?? null);
   const optimizerState = dict.get('optimizer_state_dict');
   return {
-    config: inFile(`${file} (config)`, configFromJson, plain(dict.get('config'))),
+    config: resolveJsonConfig(`${file} (config)`, plainFields(dict.get('config')), recognised, options),
     tokenizer: tokenizer === null ? null : tokenizerFromJson(tokenizer, `${file} (tokenizer)`),
-    weights: dict.get('model_state_dict') as Map<string, unknown>,
-    training: { step: typeof step === 'number' ? step : null, optimizerFile: null, run: null, extra: {} },
+    weights,
+    recognised,
+    training: { step: numberIn(dict.get('step')), optimizerFile: null, run: null, extra: {} },
     optimizerState: optimizerState instanceof Map ? (optimizerState as Map<string, unknown>) : null,
+    origin: {
+      form: 'single-file',
+      path: file,
+      saw: ['a dict of model_state_dict and config', ...recognised.saw],
+      dtype: commonDType(weights),
+      kept: without(dict, ['model_state_dict', 'optimizer_state_dict']),
+      hasOptimizer: optimizerState instanceof Map,
+    },
   };
 }
 
-/** Python's plain data as JSON would hold it. */
-function plain(value: unknown): unknown {
-  const json = JSON.stringify(value, (_, item: unknown) =>
-    item instanceof Map ? (Object.fromEntries(item) as JsonObject) : item,
-  );
-  return JSON.parse(json) as unknown;
+/** A dict's other entries; these keep their places. */
+export function without(dict: ReadonlyMap<string, unknown>, keys: readonly string[]): Map<string, unknown> {
+  return new Map(Array.from(dict, ([key, value]) => [key, keys.includes(key) ? null : value]));
 }

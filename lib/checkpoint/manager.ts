@@ -8,12 +8,13 @@ import { AdamW, type SGD } from '../optim';
 import { dispose } from '../tensor/scope';
 import { type Tokenizer, tokenizerForText } from '../tokenizers';
 import { readRun, type RunState } from '../train';
-import { isBundle, noTraining, readBundle, type SavedModel } from './bundle';
+import { isBundle, readBundle } from './bundle';
 import { recoverBundle, refuseStep, rollbackBundle } from './commit';
 import { bundleFiles, exists, readOptionalJson } from './files';
 import { type Metrics, readManifest } from './integrity';
 import { legacyFiles, readLegacy } from './legacy';
 import { bestSteps, type KeepOptions, keepRules } from './retention';
+import { noTraining, type SavedModel } from './saved-model';
 import { listSteps, type StepBundle } from './steps';
 
 export interface ManagerOptions {

@@ -37,14 +37,19 @@ export function takeSnapshot(model: GPTModel, optimizer: AdamW | SGD | undefined
 function copyTensors(trees: readonly Map<unknown, unknown>[]): Tensor[] {
   const copies = new Map<string, Tensor>();
   const copyOf = (tensor: Tensor): Tensor => {
-    const { id } = native().storageInfo(tensor.handle);
-    const view = [id, tensor.dtype, tensor.storageOffset(), tensor.shape, tensor.strides()].join(' ');
+    const view = storageKey(tensor);
     const copy = copies.get(view) ?? keep(tensor.device === 'cpu' ? clone(tensor) : tensor.to('cpu'));
     copies.set(view, copy);
     return copy;
   };
   noGrad(() => tidy(() => trees.forEach((tree) => replaceTensors(tree, copyOf))));
   return [...copies.values()];
+}
+
+/** The same for tensors that are the same view of one storage, such as tied weights. */
+export function storageKey(tensor: Tensor): string {
+  const { id } = native().storageInfo(tensor.handle);
+  return [id, tensor.dtype, tensor.storageOffset(), tensor.shape, tensor.strides()].join(' ');
 }
 
 function tensorsIn(map: Map<unknown, unknown>): Tensor[] {

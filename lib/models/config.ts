@@ -108,6 +108,11 @@ const FACT_FIELDS = {
 
 const FIELDS: Readonly<Record<string, keyof GPTConfig>> = { ...SEED_FIELDS, ...FACT_FIELDS };
 
+/** Whether a field of a config is one of the nine that every config.json has, or a fact that it may leave out. */
+export function jsonFieldOf(name: string): 'seed' | 'fact' {
+  return (Object.values(SEED_FIELDS) as string[]).includes(name) ? 'seed' : 'fact';
+}
+
 /** Facts whose default depends on others. */
 const DERIVED = {
   normEps: ({ normType }: GPTConfig) => (normType === 'rmsnorm' ? 1e-6 : 1e-5),

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { describe } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
-import type { SavedRun } from '../checkpoint/bundle';
+import type { SavedRun } from '../checkpoint/saved-model';
 import type { Tokens } from '../data';
 
 /**

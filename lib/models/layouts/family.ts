@@ -70,9 +70,21 @@ export interface Family {
   readonly description: string;
   /** The layout that a model takes which did not come from a file of the family. */
   readonly layout: Layout;
+  /** The config of a model of this family that is nearest to one: what the family's own program computes. */
+  conform(config: GPTConfig): Partial<GPTConfig>;
   /** What a state dict is, if it is of this family. */
   recognise(state: StateView): Recognised | undefined;
 }
+
+/** What no family but the later ones departs from. */
+export const classic: Partial<GPTConfig> = {
+  attentionScale: 'head',
+  scaleByLayer: false,
+  normPosition: 'pre',
+  normType: 'layernorm',
+  normEps: 1e-5,
+  positionEncoding: 'learned',
+};
 
 /** The shape facts that all families read off the same four tensors. */
 export function shapeFacts(

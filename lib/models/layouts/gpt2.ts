@@ -1,6 +1,6 @@
 import { TorchBindError } from '../../errors';
 import type { FamilyFacts, GPTConfig } from '../config';
-import { definedOnly, maskBuffer, sameValues, shapeFacts } from './family';
+import { classic, definedOnly, maskBuffer, sameValues, shapeFacts } from './family';
 import type { Family, Recognised, StateView } from './family';
 import { decayMatrices, empty, headModule, weighted } from './layout';
 import type { Initialisation, Layout, LayoutBuffer, LayoutModule, OptimizerGroups } from './layout';
@@ -24,12 +24,16 @@ interface Facts {
   name: string;
   description: string;
   facts: FamilyFacts;
+  conform: (config: GPTConfig) => Partial<GPTConfig>;
   conv1d: boolean;
   /** Order of the modules of an MLP. */
   mlp: readonly string[];
   initialisation: Initialisation;
   optimizerGroups: OptimizerGroups;
 }
+
+/** All biases or none, as nanoGPT's option has it. */
+const biases = (bias: boolean): Partial<GPTConfig> => ({ bias, projBias: bias, mlpBias: bias, normBias: bias });
 
 const nanogptFacts: Facts = {
   name: 'nanogpt',
@@ -42,6 +46,16 @@ const nanogptFacts: Facts = {
     tieWeights: true,
     activation: 'gelu',
     embeddingDropout: dropout,
+  }),
+  conform: ({ bias, projBias, mlpBias, normBias, nEmbd, dropout }) => ({
+    ...classic,
+    ...biases(bias || projBias || mlpBias || normBias),
+    lmHeadBias: false,
+    tieWeights: true,
+    activation: 'gelu',
+    mlpHidden: 4 * nEmbd,
+    embeddingDropout: dropout,
+    attentionDropout: dropout,
   }),
   conv1d: false,
   mlp: ['c_fc', 'gelu', 'c_proj', 'dropout'],
@@ -58,6 +72,14 @@ const mingptFacts: Facts = {
     tieWeights: false,
     activation: 'gelu_tanh',
     embeddingDropout: dropout,
+  }),
+  conform: ({ nEmbd }) => ({
+    ...classic,
+    ...biases(true),
+    lmHeadBias: false,
+    tieWeights: false,
+    activation: 'gelu_tanh',
+    mlpHidden: 4 * nEmbd,
   }),
   conv1d: false,
   mlp: ['c_fc', 'c_proj', 'act', 'dropout'],
@@ -79,6 +101,15 @@ const hfFacts: Facts = {
     tieWeights: true,
     activation: 'gelu_tanh',
     embeddingDropout: dropout,
+  }),
+  conform: ({ activation, attentionScale, scaleByLayer, normEps }) => ({
+    ...classic,
+    ...biases(true),
+    lmHeadBias: false,
+    activation: activation === 'swiglu' ? 'gelu_tanh' : activation,
+    attentionScale: attentionScale === 'none' ? 'none' : 'head',
+    scaleByLayer,
+    normEps,
   }),
   conv1d: true,
   mlp: ['c_fc', 'c_proj', 'act', 'dropout'],
@@ -103,6 +134,7 @@ function family(facts: Facts, usual: Variant): Family {
     name,
     description,
     layout: gpt2Layout(facts, usual),
+    conform: facts.conform,
     recognise(state) {
       const found = recogniseGpt2(state);
       return found?.facts === facts ? found.recognised : undefined;

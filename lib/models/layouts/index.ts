@@ -1,4 +1,5 @@
 import { closest, TorchBindError } from '../../errors';
+import type { GPTConfig } from '../config';
 import { StateView } from './family';
 import type { Family, Recognised } from './family';
 import { hfGpt2, mingpt, nanogpt } from './gpt2';
@@ -17,8 +18,17 @@ export const layoutNames: readonly string[] = FAMILIES.map(({ name }) => name);
 
 /** The usual layout of a family. Throws `ERR_TORCHBIND_LAYOUT` when there is no family of that name. */
 export function layoutByName(name: string): Layout {
+  return familyByName(name).layout;
+}
+
+/** The config, of those that a family's own program computes, that is nearest to the one given. */
+export function conformConfig(name: string, config: GPTConfig): GPTConfig {
+  return { ...config, ...familyByName(name).conform(config) };
+}
+
+function familyByName(name: string): Family {
   const family = FAMILIES.find((candidate) => candidate.name === name);
-  if (family !== undefined) return family.layout;
+  if (family !== undefined) return family;
   const near = closest(name, layoutNames);
   const hint = near === undefined ? `Known layouts: ${layoutNames.join(', ')}.` : `Did you mean '${near}'?`;
   throw new TorchBindError(`There is no checkpoint layout '${name}'. ${hint}`, 'ERR_TORCHBIND_LAYOUT');

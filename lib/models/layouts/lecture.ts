@@ -1,5 +1,5 @@
 import type { FamilyFacts, GPTConfig } from '../config';
-import { definedOnly, maskBuffer, shapeFacts } from './family';
+import { classic, definedOnly, maskBuffer, shapeFacts } from './family';
 import type { Family, Recognised, StateView } from './family';
 import { empty, headModule, weighted } from './layout';
 import type { Initialisation, Layout, LayoutBuffer, LayoutModule } from './layout';
@@ -19,6 +19,8 @@ interface Variant {
   initialisation: Initialisation;
   facts: FamilyFacts;
   asks?: Recognised['asks'];
+  /** What of a config the family's program leaves open beside sizes and dropout. */
+  open: (config: GPTConfig) => Partial<GPTConfig>;
 }
 
 const mask: LayoutBuffer = { name: 'tril', buffer: 'causal_mask' };
@@ -29,6 +31,7 @@ function lectureFamily({ asks = [], ...variant }: Variant): Family {
     name,
     description,
     layout: lectureLayout(variant, mask),
+    conform: (config) => ({ ...lectureModel, mlpHidden: 4 * config.nEmbd, ...variant.open(config) }),
     recognise(state) {
       const nLayer = state.count((i) => `blocks.${i}.sa.heads.0.key.weight`);
       const norm = `${finalNorm(nLayer)}.weight`;
@@ -48,6 +51,17 @@ function lectureFamily({ asks = [], ...variant }: Variant): Family {
     },
   };
 }
+
+const lectureModel: Partial<GPTConfig> = {
+  ...classic,
+  activation: 'relu',
+  bias: false,
+  projBias: true,
+  mlpBias: true,
+  normBias: true,
+  lmHeadBias: true,
+  tieWeights: false,
+};
 
 function lectureFacts(state: StateView, mlp: string, nLayer: number): Partial<GPTConfig> {
   const up = `blocks.0.${mlp}.net.0`;
@@ -75,6 +89,7 @@ export const mypt = lectureFamily({
   finalNorm: () => 'ln_f',
   initialisation: 'pytorch',
   facts: () => ({}),
+  open: ({ bias }) => ({ bias }),
 });
 
 /** Keys of karpathy/ng-video-lecture, gpt.py: the MLP of a block is `ffwd`. Its early form scaled scores by n_embd. */
@@ -86,6 +101,7 @@ export const ngLecture = lectureFamily({
   initialisation: 'normal_02',
   facts: () => ({}),
   asks: ['attentionScale'],
+  open: ({ attentionScale }) => ({ attentionScale: attentionScale === 'embd' ? 'embd' : 'head' }),
 });
 
 /** Keys of build_llm_karpathy, from_scratch: the last norm is one more block, and scores are scaled by n_embd. */
@@ -96,9 +112,10 @@ export const buildLlm = lectureFamily({
   finalNorm: (nLayer) => `blocks.${nLayer}`,
   initialisation: 'pytorch',
   facts: () => ({ attentionScale: 'embd' }),
+  open: () => ({ attentionScale: 'embd' }),
 });
 
-function lectureLayout(variant: Omit<Variant, 'asks'>, buffer: LayoutBuffer | undefined): Layout {
+function lectureLayout(variant: Omit<Variant, 'asks' | 'open'>, buffer: LayoutBuffer | undefined): Layout {
   const { name, description, facts, initialisation } = variant;
   return { name, description, facts, initialisation, modules: (config) => [...modules(config, variant, buffer)] };
 }

@@ -1,5 +1,5 @@
 import type { GPTConfig } from '../config';
-import { definedOnly, sameValues, shapeFacts } from './family';
+import { classic, definedOnly, sameValues, shapeFacts } from './family';
 import type { Family, StateView } from './family';
 import { empty, headModule, weighted } from './layout';
 import type { Layout, LayoutModule } from './layout';
@@ -35,6 +35,19 @@ export const myptFused: Family = {
   name,
   description,
   layout,
+  conform: ({ bias, projBias, activation, normType, positionEncoding, mlpHidden, nEmbd }) => ({
+    ...classic,
+    bias: bias || projBias,
+    projBias: bias || projBias,
+    activation: activation === 'swiglu' ? 'swiglu' : 'gelu',
+    mlpBias: activation !== 'swiglu',
+    mlpHidden: activation === 'swiglu' ? mlpHidden : 4 * nEmbd,
+    normType,
+    normBias: normType !== 'rmsnorm',
+    normEps: normType === 'rmsnorm' ? 1e-6 : 1e-5,
+    positionEncoding,
+    lmHeadBias: true,
+  }),
   recognise(state) {
     const nLayer = state.count((i) => `blocks.${i}.sa.qkv.weight`);
     if (nLayer === 0 || !state.has('token_embedding_table.weight')) return undefined;

@@ -1,0 +1,88 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { writeFileAtomically } from '../../formats/atomic-file';
+import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
+import { commonDType, noTraining, type ReadOptions, recogniseIn, resolveConfig, type SavedModel } from '../saved-model';
+import { type ModelToWrite, withWeights } from './form';
+import { hfConfigJson, hfFacts } from './hf-config';
+import { type HfContainer, readHfWeights, writeHfWeights } from './hf-weights';
+
+/** A directory of Hugging Face's GPT-2: config.json, weights, and files that are kept as they are. */
+
+/** Files that go with the weights. */
+const companions = [
+  'config.json',
+  'generation_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'vocab.json',
+  'merges.txt',
+  'chat_template.jinja',
+];
+
+/** Reads the model that a file of weights, or its index, and the config.json beside it hold. */
+export async function readHfGpt2(file: string, options: ReadOptions): Promise<SavedModel> {
+  const directory = path.dirname(file);
+  const configPath = path.join(directory, configFile);
+  const json = (await exists(configPath)) ? await readJson(configPath) : undefined;
+  const { weights, container } = await readHfWeights(file, options.device);
+  const recognised = recogniseIn(file, weights);
+  const said = json === undefined ? {} : hfFacts(configPath, json);
+  const files = await readCompanions(directory);
+  return {
+    config: resolveConfig(file, recognised, said, options),
+    tokenizer: null,
+    weights,
+    recognised,
+    training: noTraining,
+    optimizerState: null,
+    origin: {
+      form: 'hf-gpt2',
+      path: directory,
+      saw: [
+        json === undefined ? `${path.basename(file)} without a config.json` : 'a config.json of model_type gpt2',
+        ...recognised.saw,
+      ],
+      dtype: commonDType(weights),
+      kept: new Map<string, unknown>([
+        ['config', json],
+        ['container', container],
+        ['files', files],
+      ]),
+      hasOptimizer: false,
+    },
+  };
+}
+
+async function readCompanions(directory: string): Promise<Map<string, Buffer>> {
+  const files = new Map<string, Buffer>();
+  for (const name of companions) {
+    const file = path.join(directory, name);
+    if (await exists(file)) files.set(name, await readFile(file));
+  }
+  return files;
+}
+
+export async function writeHfGpt2(directory: string, request: ModelToWrite): Promise<void> {
+  const { model, kept, dtype } = request;
+  const container = (kept.get('container') as HfContainer | undefined) ?? defaultContainer;
+  await makeDirectory(directory);
+  await withWeights(request, (weights) => writeHfWeights(directory, weights, container));
+  const files = (kept.get('files') as Map<string, Buffer> | undefined) ?? new Map<string, Buffer>();
+  const came = kept.get('config') as JsonObject | undefined;
+  const json = hfConfigJson(model.config, came, dtype ?? 'float32');
+  // Where nothing changed, the bytes stay: JSON of Python tells 0.0 from 0.
+  const unchanged = isDeepStrictEqual(json, came);
+  if (!unchanged) await replaceJson(path.join(directory, configFile), json);
+  for (const [name, bytes] of files) {
+    if (name !== configFile || unchanged)
+      await writeFileAtomically(path.join(directory, name), (file) => file.writeFile(bytes));
+  }
+}
+
+const configFile = 'config.json';
+
+const defaultContainer: HfContainer = { kind: 'bin', weightMap: null, metadata: { format: 'pt' } };

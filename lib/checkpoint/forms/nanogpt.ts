@@ -1,0 +1,92 @@
+import { save } from '../../formats/pt';
+import { Float, isPythonInt } from '../../pickle/types';
+import { dispose } from '../../tensor/scope';
+import {
+  commonDType,
+  factsFrom,
+  numberIn,
+  plainFields,
+  type ReadOptions,
+  recogniseIn,
+  resolveConfig,
+  type SavedModel,
+} from '../saved-model';
+import { without } from '../legacy';
+import { type ModelToWrite, withWeights } from './form';
+
+/** nanoGPT's ckpt.pt: a dict of model, optimizer, model_args, iter_num, best_val_loss and config. */
+
+const modelArgs = {
+  n_layer: 'nLayer',
+  n_head: 'nHead',
+  n_embd: 'nEmbd',
+  block_size: 'blockSize',
+  bias: 'bias',
+  vocab_size: 'vocabSize',
+  dropout: 'dropout',
+} as const;
+
+/** Whether a dict is such a checkpoint. */
+export function isNanoGpt(dict: ReadonlyMap<string, unknown>): boolean {
+  return dict.get('model') instanceof Map && dict.get('model_args') instanceof Map;
+}
+
+export function readNanoGpt(file: string, dict: Map<string, unknown>, options: ReadOptions): SavedModel {
+  const weights = dict.get('model') as Map<string, unknown>;
+  const recognised = recogniseIn(file, weights);
+  const args = plainFields(dict.get('model_args'));
+  const training = plainFields(dict.get('config'));
+  // A dropout of fine-tuning may be in the config alone: model_args then keep what the model was first trained with.
+  const said = { ...factsFrom(args, modelArgs), ...factsFrom(training, { batch_size: 'batchSize' }) };
+  const optimizer = dict.get('optimizer');
+  return {
+    config: resolveConfig(file, recognised, said, options),
+    tokenizer: null,
+    weights,
+    recognised,
+    training: { step: numberIn(dict.get('iter_num')), optimizerFile: null, run: null, extra: {} },
+    optimizerState: optimizer instanceof Map ? (optimizer as Map<string, unknown>) : null,
+    origin: {
+      form: 'nanogpt',
+      path: file,
+      saw: ["a dict of model, model_args and iter_num, as nanoGPT's train.py saves it", ...recognised.saw],
+      dtype: commonDType(weights),
+      kept: without(dict, ['model', 'optimizer']),
+      hasOptimizer: optimizer instanceof Map,
+    },
+  };
+}
+
+export async function writeNanoGpt(file: string, request: ModelToWrite): Promise<void> {
+  const { model, step, kept } = request;
+  // train.py loads an optimizer's state whatever it resumes; that of one before its first step serves.
+  const fresh = request.optimizerState === null ? model.optimizerStateDict(model.makeOptimizer()) : null;
+  try {
+    await withWeights(request, async (weights) => {
+      const dict = new Map<string, unknown>([
+        ['model', weights],
+        ['optimizer', request.optimizerState ?? fresh],
+        ['model_args', argsOf(request)],
+        ['iter_num', step ?? numberIn(kept.get('iter_num')) ?? 0],
+        ['best_val_loss', kept.get('best_val_loss') ?? new Float(1e9)],
+        ['config', kept.get('config') ?? new Map()],
+      ]);
+      for (const [key, value] of kept) if (!dict.has(key)) dict.set(key, value);
+      await save(dict, file);
+    });
+  } finally {
+    dispose(fresh);
+  }
+}
+
+/** model_args as they came; of a model from elsewhere, from its config. */
+function argsOf({ model, kept }: ModelToWrite): Map<string, unknown> {
+  const args = kept.get('model_args');
+  if (args instanceof Map) return args as Map<string, unknown>;
+  return new Map(
+    Object.entries(modelArgs).map(([field, name]) => {
+      const value = model.config[name];
+      return [field, name === 'dropout' && isPythonInt(value as number) ? new Float(value as number) : value];
+    }),
+  );
+}

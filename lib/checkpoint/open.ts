@@ -1,0 +1,52 @@
+import { readdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { load } from '../formats/pt';
+import { isBundle, readBundle } from './bundle';
+import { bundleFiles, exists } from './files';
+import { findHfWeights, isHfIndex } from './forms/hf-weights';
+import { readHfGpt2 } from './forms/hf-gpt2';
+import { isNanoGpt, readNanoGpt } from './forms/nanogpt';
+import { readStateDictFile } from './forms/state-dict';
+import { legacyFiles, legacyFrom } from './legacy';
+import { mapIn, type ReadOptions, type SavedModel } from './saved-model';
+
+/** What nanoGPT calls its checkpoint in a directory. */
+export const nanogptFile = 'ckpt.pt';
+
+/**
+ * Reads the model that is at a path, in whatever form a program left it there.
+ *
+ * @throws CheckpointError saying what was looked for; ERR_TORCHBIND_LAYOUT for weights of no known family
+ */
+export async function openModel(target: string, options: ReadOptions): Promise<SavedModel> {
+  const info = await stat(target).catch((error: Error) => {
+    throw new CheckpointError(`cannot open ${target}: ${error.message}`, CheckpointCode.open, { cause: error });
+  });
+  return info.isDirectory() ? openDirectory(target, options) : openFile(target, options);
+}
+
+async function openDirectory(directory: string, options: ReadOptions): Promise<SavedModel> {
+  const weights = await findHfWeights(directory);
+  if (weights !== undefined) return readHfGpt2(weights, options);
+  if (await isBundle(directory)) return readBundle(directory, options);
+  for (const name of [nanogptFile, ...legacyFiles.inference, bundleFiles.model]) {
+    const file = path.join(directory, name);
+    if (await exists(file)) return openFile(file, options);
+  }
+  const found = (await readdir(directory)).slice(0, 8).join(', ');
+  throw new CheckpointError(
+    `${directory} holds no model: neither ${bundleFiles.model} with ${bundleFiles.config}, nor model.safetensors or ` +
+      `pytorch_model.bin, nor ${nanogptFile}, ${legacyFiles.inference.join(' or ')}. It holds ${found || 'nothing'}.`,
+    CheckpointCode.open,
+  );
+}
+
+async function openFile(file: string, options: ReadOptions): Promise<SavedModel> {
+  if (isHfIndex(file)) return readHfGpt2(file, options);
+  const value = await load(file, { device: options.device, exact: true });
+  const dict = mapIn(file, value);
+  if (isNanoGpt(dict)) return readNanoGpt(file, dict, options);
+  if (dict.has('model_state_dict')) return legacyFrom(file, dict, options);
+  return readStateDictFile(file, dict, options);
+}

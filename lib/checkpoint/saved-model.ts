@@ -1,0 +1,192 @@
+import { describe, TorchBindError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../formats/errors';
+import {
+  completeConfig,
+  configFromJson,
+  type FamilyFacts,
+  type GPTConfig,
+  type GPTOptions,
+  jsonFieldOf,
+} from '../models/config';
+import { recogniseLayout } from '../models/layouts';
+import type { ConfigFacts, Recognised } from '../models/layouts';
+import { Float } from '../pickle/types';
+import type { DType } from '../tensor/dtype';
+import { Tensor } from '../tensor/tensor';
+import type { Tokenizer } from '../tokenizers';
+import type { JsonObject } from './files';
+
+/** What a program noted of training. */
+export interface TrainingState {
+  /** Optimizer updates made, which is the index of the next one. */
+  step: number | null;
+  /** Name of the file with the optimizer's state; null where there is none. */
+  optimizerFile: string | null;
+  /** Where the training run stands; null in bundles of programs that do not say. */
+  run: SavedRun | null;
+  /** Fields that say nothing to this library: kept, and written back. */
+  extra: JsonObject;
+}
+
+/** What a training run adds, so that it can go on exactly: plain values, and states of random number generators. */
+export interface SavedRun {
+  json: JsonObject;
+  random: ReadonlyMap<string, Uint8Array>;
+}
+
+export const noTraining: TrainingState = { step: null, optimizerFile: null, run: null, extra: {} };
+
+/** Forms in which programs keep a model: how weights, config and the rest lie in files. */
+export type FormName =
+  'bundle' | 'state-dict' | 'single-file' | 'nanogpt' | 'build-llm' | 'hf-gpt2' | 'hf-trainer' | 'peft';
+
+/** Where a model came from, and what writing it back needs beside the model. */
+export interface Origin {
+  form: FormName;
+  /** File or directory. */
+  path: string;
+  /** What was seen in the files, in words, and what it means. */
+  saw: readonly string[];
+  /** The dtype of the weights in the files, where it is one and not float32. */
+  dtype: DType | null;
+  /** What the form keeps to write it back: entries of a dict, files of a directory. */
+  kept: ReadonlyMap<string, unknown>;
+  /** Whether the files hold an optimizer's state, which writing over them would lose. */
+  hasOptimizer: boolean;
+}
+
+/** What a model's files hold. */
+export interface SavedModel {
+  config: GPTConfig;
+  tokenizer: Tokenizer | null;
+  /** State dict, in the keys of the program that wrote it. */
+  weights: Map<string, unknown>;
+  recognised: Recognised;
+  training: TrainingState;
+  /** State dict of the optimizer, as the program that wrote it has it; null where there is none, or none was asked for. */
+  optimizerState: Map<string, unknown> | null;
+  origin: Origin;
+}
+
+export interface ReadOptions {
+  device: string;
+  /** Read the optimizer's state as well. */
+  optimizer: boolean;
+  /** Facts of the architecture that the files do not say, or say wrongly. */
+  config?: Partial<GPTOptions> | undefined;
+}
+
+/** The family of a state dict. An error names the file. */
+export function recogniseIn(file: string, weights: ReadonlyMap<string, unknown>): Recognised {
+  return inFile(file, () => recogniseLayout(weights));
+}
+
+/**
+ * The config of a model: what the caller says, else what the files say, else what the weights tell, else what the family
+ * has.
+ *
+ * @throws ERR_TORCHBIND_CONFIG naming the option to give for what none of them says
+ */
+export function resolveConfig(
+  file: string,
+  { layout, facts, asks }: Recognised,
+  said: ConfigFacts,
+  { config: given = {} }: Pick<ReadOptions, 'config'>,
+): GPTConfig {
+  // Weights do not tell dropout, and without it a model computes in training what it computes after.
+  const known = { dropout: 0, ...facts, ...said, ...withoutUndefined(given) } as Partial<GPTOptions>;
+  const missing = [...new Set([...asks, 'vocabSize' as const, 'nEmbd' as const, 'blockSize' as const])].filter(
+    (name) => known[name] === undefined,
+  );
+  if (missing.length > 0) {
+    throw new TorchBindError(
+      `${file}: the weights of a '${layout.name}' model do not tell ${missing.join(' and ')}, and no config was found ` +
+        `that does. Say it: { config: { ${missing.map((name) => `${name}: ${examples[name] ?? '...'}`).join(', ')} } }.`,
+      'ERR_TORCHBIND_CONFIG',
+    );
+  }
+  return inFile(file, () => completeConfig(known as GPTOptions, layout.facts));
+}
+
+/** What a caller may answer, for messages. */
+const examples: Partial<Record<keyof GPTConfig, string>> = {
+  attentionScale: "'head' (1/sqrt(head size)) or 'embd' (1/sqrt(n_embd), in older code)",
+  nHead: '12',
+  blockSize: '1024',
+};
+
+/** The config in a config.json of the MyPT kind; the weights tell what it leaves open. */
+export function resolveJsonConfig(
+  file: string,
+  json: unknown,
+  { layout, facts }: Recognised,
+  { config: given = {} }: Pick<ReadOptions, 'config'>,
+): GPTConfig {
+  const unsaid = Object.fromEntries(Object.entries(facts).filter(([name]) => jsonFieldOf(name) === 'fact'));
+  const family: FamilyFacts = (config) => ({ ...layout.facts(config), ...unsaid });
+  const config = inFile(file, () => configFromJson(json, family));
+  const override = withoutUndefined(given);
+  return Object.keys(override).length === 0 ? config : inFile(file, () => completeConfig({ ...config, ...override }));
+}
+
+function withoutUndefined<T extends object>(values: T): T {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T;
+}
+
+/** The dtype that all floating-point weights have, where it is not float32. */
+export function commonDType(weights: ReadonlyMap<string, unknown>): DType | null {
+  const dtypes = new Set<DType>();
+  for (const value of weights.values()) {
+    if (value instanceof Tensor && value.dtype.includes('float')) dtypes.add(value.dtype);
+  }
+  const [dtype] = dtypes;
+  return dtypes.size !== 1 || dtype === undefined || dtype === 'float32' ? null : dtype;
+}
+
+/** The dict that a file must hold. */
+export function mapIn(file: string, value: unknown): Map<string, unknown> {
+  if (value instanceof Map) return value as Map<string, unknown>;
+  throw wrong(file, `expected a dict, got ${describe(value)}`);
+}
+
+/** Runs a reader whose errors should name the file. */
+export function inFile<T>(file: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof TorchBindError)
+      throw new TorchBindError(`${file}: ${error.message}`, error.code, { cause: error });
+    throw error;
+  }
+}
+
+export function wrong(file: string, reason: string): CheckpointError {
+  return new CheckpointError(`${file}: ${reason}`, CheckpointCode.format);
+}
+
+/** Python's plain data as JSON would hold it: dicts become objects, and floats numbers. */
+export function plain(value: unknown): unknown {
+  if (value === undefined) return undefined;
+  const json = JSON.stringify(value, (_, item: unknown) => {
+    if (item instanceof Map) return Object.fromEntries(item) as JsonObject;
+    return typeof item === 'bigint' || item instanceof Tensor ? String(item) : item;
+  });
+  return JSON.parse(json) as unknown;
+}
+
+/** The fields of a dict as plain data; none where it is no dict. */
+export function plainFields(value: unknown): JsonObject {
+  return value instanceof Map ? (plain(value) as JsonObject) : {};
+}
+
+/** A Python number; null for what is none. */
+export function numberIn(value: unknown): number | null {
+  if (typeof value === 'number' || value instanceof Float) return Number(value);
+  return value instanceof Tensor && value.numel() === 1 ? Number(value.item()) : null;
+}
+
+/** Fields of a program's config as facts, by a table from its names to ours; others are left out. */
+export function factsFrom(fields: JsonObject, names: Readonly<Record<string, keyof GPTConfig>>): ConfigFacts {
+  const entries = Object.entries(names).map(([field, name]) => [name, fields[field] ?? undefined]);
+  return Object.fromEntries(entries.filter(([, value]) => value !== undefined)) as ConfigFacts;
+}

@@ -1,0 +1,105 @@
+import { describe, TorchBindError } from '../errors';
+import { noGrad } from '../tensor/autograd';
+import { tidy } from '../tensor/scope';
+import type { Tensor } from '../tensor/tensor';
+import type { GPTConfig } from './config';
+import { GPTModel } from './gpt';
+import { conformConfig, layoutByName } from './layouts';
+
+/** Facts that change no result but while training. */
+const harmless: readonly (keyof GPTConfig)[] = ['embeddingDropout', 'attentionDropout', 'extra', 'device', 'batchSize'];
+
+/** Facts of the form of the parameters: a model of another cannot be written whatever is forced. */
+const structural: readonly (keyof GPTConfig)[] = ['normType', 'positionEncoding', 'mlpHidden', 'normPosition'];
+
+const biases = {
+  bias: /\.attn\.qkv\.bias$/,
+  projBias: /\.attn\.proj\.bias$/,
+  mlpBias: /\.mlp\.(gate|up|down)\.bias$/,
+  normBias: /(\.ln[12]|^lnF)\.bias$/,
+  lmHeadBias: /^lmHead\.bias$/,
+};
+
+/**
+ * A copy of a model as one of another family computes it. Exact: biases that are missing become zero, ones that are zero
+ * are left out, a tied head becomes one of its own, and another scale of attention is put into the queries' weights
+ * (exact to rounding where the factor is no power of two).
+ *
+ * @param force drop or replace what the family has no place for, although results then differ
+ * @throws ERR_TORCHBIND_CONVERT naming what the family does not have
+ */
+export function convertModel(model: GPTModel, layoutName: string, options: { force?: boolean } = {}): GPTModel {
+  const layout = layoutByName(layoutName);
+  const target = conformConfig(layoutName, model.config);
+  const problems = problemsBetween(model, target);
+  const fatal = problems.filter(({ fatal }) => fatal);
+  const refused = options.force === true ? fatal : problems;
+  if (refused.length > 0) {
+    const hint = fatal.length > 0 ? '' : ' To write it all the same, with other results, pass { force: true }.';
+    throw new TorchBindError(
+      `A '${model.layout.name}' model does not convert to '${layoutName}' exactly: ` +
+        `${refused.map(({ reason }) => reason).join('; ')}.${hint}`,
+      'ERR_TORCHBIND_CONVERT',
+    );
+  }
+  const converted = new GPTModel(target, { layout, tokenizer: model.tokenizer, device: model.device, init: false });
+  noGrad(() => tidy(() => copyParameters(model, converted)));
+  return converted;
+}
+
+interface Problem {
+  reason: string;
+  fatal: boolean;
+}
+
+function problemsBetween(model: GPTModel, target: GPTConfig): Problem[] {
+  const { config } = model;
+  const problems: Problem[] = [];
+  for (const name of Object.keys(target) as (keyof GPTConfig)[]) {
+    if (harmless.includes(name) || config[name] === target[name]) continue;
+    const reason = reasonAgainst(model, target, name);
+    if (reason !== undefined) problems.push({ reason, fatal: structural.includes(name) || isSwiglu(config, target) });
+  }
+  return problems;
+}
+
+function isSwiglu(a: GPTConfig, b: GPTConfig): boolean {
+  return (a.activation === 'swiglu') !== (b.activation === 'swiglu');
+}
+
+function reasonAgainst(model: GPTModel, target: GPTConfig, name: keyof GPTConfig): string | undefined {
+  const { config } = model;
+  if (name in biases) {
+    if (target[name] === true) return undefined;
+    const parameters = model.namedParameters().filter(([own]) => biases[name as keyof typeof biases].test(own));
+    const [found] = parameters.find(([, bias]) => !isZero(bias)) ?? [];
+    return found && `there is no place for ${found}, which is not zero`;
+  }
+  if (name === 'tieWeights') {
+    const tied = model.lmHead.weight.equal(model.tokenEmbedding.weight);
+    return target.tieWeights && !tied ? "its head is the token embedding, and this model's is another" : undefined;
+  }
+  if (name === 'attentionScale') return undefined;
+  return `${name} is ${describe(config[name])} here and ${describe(target[name])} there`;
+}
+
+function isZero(tensor: Tensor): boolean {
+  return tidy(() => Number(tensor.detach().countNonzero().item()) === 0);
+}
+
+function copyParameters(model: GPTModel, converted: GPTModel): void {
+  const sources = new Map<string, Tensor>(model.namedParameters());
+  sources.set('lmHead.weight', model.lmHead.weight);
+  const factor = scaleOf(model.config) / scaleOf(converted.config);
+  for (const [name, parameter] of converted.namedParameters()) {
+    const source = sources.get(name);
+    const target = parameter.detach();
+    if (source === undefined) target.zero_();
+    else target.copy_(source);
+    if (factor !== 1 && /\.attn\.qkv\./.test(name)) target.narrow(0, 0, model.config.nEmbd).mul_(factor);
+  }
+}
+
+function scaleOf({ attentionScale, nEmbd, nHead }: GPTConfig): number {
+  return 1 / Math.sqrt({ head: nEmbd / nHead, embd: nEmbd, none: 1 }[attentionScale]);
+}

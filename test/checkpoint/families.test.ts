@@ -1,0 +1,175 @@
+/**
+ * Checkpoints of other programs: opened, computed, trained and written back as those programs do. Python runs twice: it
+ * writes the files, and judges what Node wrote.
+ */
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { load } from '../../lib/formats/pt';
+import { GPT, type LoadModelOptions } from '../../lib/gpt';
+import { GPTModel } from '../../lib/models';
+import { AdamW } from '../../lib/optim';
+import { noGrad } from '../../lib/tensor/autograd';
+import { manualSeed } from '../../lib/tensor/random';
+import { dispose, tidy } from '../../lib/tensor/scope';
+import type { Tensor } from '../../lib/tensor/tensor';
+import { pythonJson, pythonTimeout, runPython } from '../helpers/python';
+import { expectClose, expectSameBits } from '../helpers/tensors';
+import { sharedTemporaryDirectory } from '../helpers/tmp';
+
+/** Float32: the sides sum in other orders (fused projections, SDPA). */
+const TOLERANCE = 1e-5;
+
+/** Updates that Python made before it saved. */
+const BEFORE = 2;
+
+const CASES: Record<string, { layout: string; form: string; seeded?: true }> = {
+  nanogpt: { layout: 'nanogpt', form: 'nanogpt', seeded: true },
+  'nanogpt compiled, without biases': { layout: 'nanogpt', form: 'nanogpt', seeded: true },
+  'nanogpt with masks, from DDP': { layout: 'nanogpt', form: 'nanogpt' },
+  'nanogpt state dict': { layout: 'nanogpt', form: 'state-dict' },
+  mingpt: { layout: 'mingpt', form: 'state-dict', seeded: true },
+  'hf-gpt2': { layout: 'hf-gpt2', form: 'hf-gpt2' },
+  'hf-gpt2 base model with masks': { layout: 'hf-gpt2', form: 'hf-gpt2' },
+  'hf-gpt2 with float masks': { layout: 'hf-gpt2', form: 'hf-gpt2' },
+  'hf-gpt2 in shards': { layout: 'hf-gpt2', form: 'hf-gpt2' },
+  'hf-gpt2 of another architecture': { layout: 'hf-gpt2', form: 'hf-gpt2' },
+  'hf-gpt2 without scaling': { layout: 'hf-gpt2', form: 'hf-gpt2' },
+  'ng-lecture': { layout: 'ng-lecture', form: 'state-dict', seeded: true },
+  'ng-lecture, early scale': { layout: 'ng-lecture', form: 'state-dict' },
+  'build-llm state dict': { layout: 'build-llm', form: 'state-dict', seeded: true },
+  'mypt-fused': { layout: 'mypt-fused', form: 'bundle', seeded: true },
+  'mypt-fused with bias, one group': { layout: 'mypt-fused', form: 'bundle', seeded: true },
+  'mypt-fused modern': { layout: 'mypt-fused', form: 'bundle', seeded: true },
+};
+
+const script = path.join(__dirname, 'families/families.py');
+const directory = sharedTemporaryDirectory();
+
+interface Case {
+  seed: number;
+  target: string;
+  options: Map<string, Map<string, unknown>>;
+  has_optimizer: boolean;
+  initial: Map<string, Tensor>;
+  logits: Tensor;
+  optimizer: Map<string, unknown>;
+  losses: number[];
+}
+
+let batches: Tensor[];
+let cases: Map<string, Map<string, unknown>>;
+
+beforeAll(async () => {
+  await runPython(script, ['make', directory]);
+  const reference = (await load(path.join(directory, 'reference.pt'))) as Map<string, unknown>;
+  batches = (reference.get('batches') as Tensor).unbind(0);
+  cases = reference.get('cases') as Map<string, Map<string, unknown>>;
+}, pythonTimeout);
+
+function caseOf(name: string): Case {
+  return Object.fromEntries(cases.get(name)!) as unknown as Case;
+}
+
+function optionsOf({ options }: Case): LoadModelOptions {
+  return Object.fromEntries([...options].map(([key, value]) => [key, Object.fromEntries(value)]));
+}
+
+/** The model of a case, with the optimizer that Python had, read from the model's files where these hold it. */
+async function open(name: string): Promise<{ model: GPT; optimizer: AdamW }> {
+  const reference = caseOf(name);
+  const file = path.join(directory, name, reference.target);
+  const model = await GPT.load(file, { ...optionsOf(reference), optimizer: true });
+  expect(model.optimizer !== undefined).toBe(reference.has_optimizer);
+  const optimizer = (model.optimizer as AdamW | undefined) ?? model.resumeOptimizer(reference.optimizer);
+  return { model, optimizer };
+}
+
+function update(model: GPTModel, optimizer: AdamW, batch: Tensor): number {
+  return tidy(() => {
+    const [idx, targets] = batch.unbind(0) as [Tensor, Tensor];
+    const { loss } = model.forward(idx, targets);
+    optimizer.zeroGrad();
+    loss!.backward();
+    optimizer.step();
+    return Number(loss!.item());
+  });
+}
+
+function expectLosses(actual: readonly number[], expected: readonly number[], what: string): void {
+  expect(actual.length).toBe(expected.length);
+  actual.forEach((loss, i) => expect(Math.abs(loss - expected[i]!), `loss ${i} of ${what}`).toBeLessThan(TOLERANCE));
+}
+
+describe.each(Object.keys(CASES))('%s', (name) => {
+  test('is recognised, and gives the logits and the losses of training that Python gives', async () => {
+    const { model, optimizer } = await open(name);
+    expect(model.origin).toMatchObject({ layout: CASES[name]!.layout, form: CASES[name]!.form });
+    const [idx] = batches[BEFORE]!.unbind(0) as [Tensor, Tensor];
+    const reference = caseOf(name);
+    expectClose(
+      noGrad(() => model.forward(idx).logits),
+      reference.logits,
+      TOLERANCE,
+      'logits',
+    );
+    const losses = batches.slice(BEFORE).map((batch) => update(model, optimizer, batch));
+    expectLosses(losses, reference.losses, name);
+  });
+});
+
+test.each(Object.keys(CASES).filter((name) => CASES[name]!.seeded === true))(
+  '%s: the seed gives the initial weights that it gives in Python, bit for bit',
+  async (name) => {
+    const { model } = await open(name);
+    const { initial, seed } = caseOf(name);
+    manualSeed(seed);
+    const fresh = new GPTModel(model.config, { layout: model.layout });
+    const state = fresh.stateDict();
+    const keys = [...state.keys()];
+    [...initial.values()].forEach((value, i) => expectSameBits(state.get(keys[i]!)!, value, keys[i]!));
+    dispose(state);
+  },
+);
+
+test(
+  'what Node writes back loads in the families, goes on as before, and says what it said',
+  async () => {
+    const losses = new Map<string, number[]>();
+    for (const name of Object.keys(CASES)) {
+      const { model, optimizer } = await open(name);
+      const at = (where: string): string => path.join(directory, name, where, caseOf(name).target);
+      await save(model, at('unchanged'), optimizer, BEFORE);
+      const steps = batches.slice(BEFORE).map((batch) => () => update(model, optimizer, batch));
+      steps.splice(0, 2).forEach((step) => step());
+      await save(model, at('trained'), optimizer, BEFORE + 2);
+      losses.set(
+        name,
+        steps.map((step) => step()),
+      );
+      model.dispose();
+    }
+    const verdicts = await pythonJson<Record<string, Verdict>>(script, ['judge', directory, ...Object.keys(CASES)]);
+    expect(Object.entries(verdicts).filter(([, { differences }]) => differences.length > 0)).toEqual([]);
+    for (const [name, verdict] of Object.entries(verdicts)) {
+      // Without an optimizer in the files, the losses after an update are those of a fresh one.
+      const count = caseOf(name).has_optimizer ? Infinity : 1;
+      expectLosses(verdict.losses.slice(0, count), caseOf(name).losses.slice(0, count), `${name}, unchanged`);
+      expectLosses(verdict.trained.slice(0, count), losses.get(name)!.slice(0, count), `${name}, trained`);
+    }
+  },
+  pythonTimeout,
+);
+
+interface Verdict {
+  losses: number[];
+  trained: number[];
+  differences: string[];
+}
+
+async function save(model: GPT, target: string, optimizer: AdamW, step: number): Promise<void> {
+  mkdirSync(path.extname(target) === '' ? target : path.dirname(target), { recursive: true });
+  model.setTraining(optimizer, step);
+  if (model.origin!.form === 'bundle') await model.saveCheckpointBundle(target, { keep: null });
+  else await model.save(target);
+}
