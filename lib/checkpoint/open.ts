@@ -30,7 +30,7 @@ async function openDirectory(directory: string, options: ReadOptions): Promise<S
   const weights = await findHfWeights(directory);
   if (weights !== undefined) return readHfGpt2(weights, options);
   if (await isBundle(directory)) return readBundle(directory, options);
-  for (const name of [nanogptFile, ...legacyFiles.inference, bundleFiles.model]) {
+  for (const name of [nanogptFile, ...legacyFiles.inference]) {
     const file = path.join(directory, name);
     if (await exists(file)) return openFile(file, options);
   }
@@ -43,7 +43,7 @@ async function openDirectory(directory: string, options: ReadOptions): Promise<S
 }
 
 async function openFile(file: string, options: ReadOptions): Promise<SavedModel> {
-  if (isHfIndex(file)) return readHfGpt2(file, options);
+  if (isHfIndex(file) || file.endsWith('.safetensors')) return readHfGpt2(file, options);
   const value = await load(file, { device: options.device, exact: true });
   const dict = mapIn(file, value);
   if (isNanoGpt(dict)) return readNanoGpt(file, dict, options);

@@ -33,6 +33,8 @@ const CASES: Record<string, { layout: string; form: string; seeded?: true }> = {
   'hf-gpt2 base model with masks': { layout: 'hf-gpt2', form: 'hf-gpt2' },
   'hf-gpt2 with float masks': { layout: 'hf-gpt2', form: 'hf-gpt2' },
   'hf-gpt2 in shards': { layout: 'hf-gpt2', form: 'hf-gpt2' },
+  'hf-gpt2 safetensors': { layout: 'hf-gpt2', form: 'hf-gpt2' },
+  'hf-gpt2 safetensors in shards': { layout: 'hf-gpt2', form: 'hf-gpt2' },
   'hf-gpt2 of another architecture': { layout: 'hf-gpt2', form: 'hf-gpt2' },
   'hf-gpt2 without scaling': { layout: 'hf-gpt2', form: 'hf-gpt2' },
   'ng-lecture': { layout: 'ng-lecture', form: 'state-dict', seeded: true },

@@ -315,7 +315,9 @@ describe('GPT.load', () => {
     writeFileSync(at('config.json'), '{"n_layer": "two"}');
     await expect(GPT.load(path.join(root, 'python'))).rejects.toThrow(/config\.json: .*nLayer/);
     rmSync(at('config.json'));
-    await expect(GPT.load(path.join(root, 'python'))).rejects.toThrow(/cannot read .*config\.json/);
+    await expect(GPT.load(path.join(root, 'python'))).rejects.toThrow(
+      /holds no model: neither model\.pt with config\.json/,
+    );
     await expect(GPT.load(path.join(root, 'nobody'))).rejects.toMatchObject({ code: 'ERR_TORCHBIND_CHECKPOINT_OPEN' });
   });
 });

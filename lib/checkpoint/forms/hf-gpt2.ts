@@ -69,6 +69,7 @@ async function readCompanions(directory: string): Promise<Map<string, Buffer>> {
 export async function writeHfGpt2(directory: string, request: ModelToWrite): Promise<void> {
   const { model, kept, dtype } = request;
   const container = (kept.get('container') as HfContainer | undefined) ?? defaultContainer;
+  if (container === defaultContainer) dropTied(request);
   await makeDirectory(directory);
   await withWeights(request, (weights) => writeHfWeights(directory, weights, container));
   const files = (kept.get('files') as Map<string, Buffer> | undefined) ?? new Map<string, Buffer>();
@@ -85,4 +86,9 @@ export async function writeHfGpt2(directory: string, request: ModelToWrite): Pro
 
 const configFile = 'config.json';
 
-const defaultContainer: HfContainer = { kind: 'bin', weightMap: null, metadata: { format: 'pt' } };
+/** Hugging Face leaves out of safetensors what is the same as another tensor. */
+function dropTied({ model, weights }: ModelToWrite): void {
+  for (const { key, aliasOf } of model.stateEntries('')) if (aliasOf !== undefined) weights.delete(key);
+}
+
+const defaultContainer: HfContainer = { kind: 'safetensors', weightMap: null, metadata: { format: 'pt' } };

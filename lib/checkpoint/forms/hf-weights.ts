@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { CheckpointCode, CheckpointError } from '../../formats/errors';
 import { load, save } from '../../formats/pt';
+import { loadSafetensors, saveSafetensors } from '../../formats/safetensors';
 import { OrderedDict } from '../../pickle/types';
 import { itemSize } from '../../tensor/dtype';
 import type { Tensor } from '../../tensor/tensor';
@@ -78,6 +79,10 @@ async function readOne(
   device: string,
 ): Promise<{ weights: Map<string, unknown>; metadata: Record<string, string> }> {
   if (!(await exists(file))) throw new CheckpointError(`cannot open ${file}: no such file`, CheckpointCode.open);
+  if (kindOf(file) === 'safetensors') {
+    const weights = await loadSafetensors(file, { device });
+    return { weights, metadata: Object.fromEntries(weights.metadata) };
+  }
   return { weights: mapIn(file, await load(file, { device })), metadata: {} };
 }
 
@@ -94,14 +99,14 @@ export async function writeHfWeights(
   const name = kind === 'bin' ? 'pytorch_model.bin' : 'model.safetensors';
   const [first] = weightMap?.values() ?? [];
   if (weightMap === null || first === undefined) {
-    await writeOne(path.join(directory, name), weights, metadata);
+    await writeOne(kind, path.join(directory, name), weights, metadata);
     return;
   }
   const fileOf = (key: string): string => weightMap.get(key) ?? first;
   for (const shard of new Set([...weights.keys()].map(fileOf))) {
     const part = new OrderedDict<string, Tensor>();
     for (const [key, value] of weights) if (fileOf(key) === shard) part.set(key, value);
-    await writeOne(path.join(directory, shard), part, metadata);
+    await writeOne(kind, path.join(directory, shard), part, metadata);
   }
   await replaceJson(path.join(directory, `${name}.index.json`), indexOf(weights, fileOf));
 }
@@ -113,9 +118,11 @@ function indexOf(weights: ReadonlyMap<string, Tensor>, fileOf: (key: string) => 
 }
 
 async function writeOne(
+  kind: HfContainer['kind'],
   file: string,
   weights: ReadonlyMap<string, Tensor>,
-  _metadata: Readonly<Record<string, string>>,
+  metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
-  await save(weights, file);
+  if (kind === 'bin') await save(weights, file);
+  else await saveSafetensors(weights, file, { metadata, tied: 'copy' });
 }
