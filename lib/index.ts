@@ -96,8 +96,8 @@ export {
 export * as nn from './nn';
 export * as optim from './optim';
 export { GPT } from './gpt';
-export type { LegacyCheckpoint, LoadModelOptions, SaveBundleOptions } from './gpt';
-export { configFromJson, configToJson, detectLayout, KVCache } from './models';
+export type { LegacyCheckpoint, LoadModelOptions, SaveBundleOptions, SaveModelOptions } from './gpt';
+export { Bigram, configFromJson, configToJson, detectLayout, KVCache, layoutNames } from './models';
 export type {
   Activation,
   GPTConfig,

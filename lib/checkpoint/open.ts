@@ -4,6 +4,7 @@ import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { load } from '../formats/pt';
 import { isBundle, readBundle } from './bundle';
 import { bundleFiles, exists } from './files';
+import { isBuildLlm, readBuildLlm } from './forms/build-llm';
 import { findHfWeights, isHfIndex } from './forms/hf-weights';
 import { readHfGpt2 } from './forms/hf-gpt2';
 import { isNanoGpt, readNanoGpt } from './forms/nanogpt';
@@ -47,6 +48,7 @@ async function openFile(file: string, options: ReadOptions): Promise<SavedModel>
   const value = await load(file, { device: options.device, exact: true });
   const dict = mapIn(file, value);
   if (isNanoGpt(dict)) return readNanoGpt(file, dict, options);
+  if (isBuildLlm(dict)) return readBuildLlm(file, dict, options);
   if (dict.has('model_state_dict')) return legacyFrom(file, dict, options);
   return readStateDictFile(file, dict, options);
 }

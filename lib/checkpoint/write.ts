@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, TorchBindError } from '../errors';
+import { writeBuildLlm } from './forms/build-llm';
 import type { ModelToWrite } from './forms/form';
 import { writeHfGpt2 } from './forms/hf-gpt2';
 import { writeNanoGpt } from './forms/nanogpt';
@@ -16,6 +17,7 @@ type Writer = (target: string, request: ModelToWrite) => Promise<void>;
 const writers: Partial<Record<FormName, { write: Writer; place: 'file' | 'directory'; holdsOptimizer: boolean }>> = {
   nanogpt: { write: writeNanoGpt, place: 'file', holdsOptimizer: true },
   'single-file': { write: writeSingleFile, place: 'file', holdsOptimizer: true },
+  'build-llm': { write: writeBuildLlm, place: 'file', holdsOptimizer: true },
   'state-dict': { write: writeStateDict, place: 'file', holdsOptimizer: false },
   'hf-gpt2': { write: writeHfGpt2, place: 'directory', holdsOptimizer: false },
 };

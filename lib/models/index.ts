@@ -1,4 +1,5 @@
 /** Models, and the checkpoint layouts that they read and write. */
+export { Bigram } from './bigram';
 export { GPTModel } from './gpt';
 export type { GPTModelOptions, GPTOutput } from './gpt';
 export { completeConfig, configFromJson, configToJson } from './config';

@@ -7,15 +7,16 @@ import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { load } from '../../lib/formats/pt';
 import { GPT, type LoadModelOptions } from '../../lib/gpt';
-import { GPTModel } from '../../lib/models';
+import { Bigram, GPTModel } from '../../lib/models';
 import { AdamW } from '../../lib/optim';
 import { noGrad } from '../../lib/tensor/autograd';
+import { tensor } from '../../lib/tensor/creation';
 import { manualSeed } from '../../lib/tensor/random';
 import { dispose, tidy } from '../../lib/tensor/scope';
 import type { Tensor } from '../../lib/tensor/tensor';
 import { pythonJson, pythonTimeout, runPython } from '../helpers/python';
-import { expectClose, expectSameBits } from '../helpers/tensors';
-import { sharedTemporaryDirectory } from '../helpers/tmp';
+import { expectClose, expectSameBits, maxDifference } from '../helpers/tensors';
+import { sharedTemporaryDirectory, temporaryDirectory } from '../helpers/tmp';
 
 /** Float32: the sides sum in other orders (fused projections, SDPA). */
 const TOLERANCE = 1e-5;
@@ -40,6 +41,7 @@ const CASES: Record<string, { layout: string; form: string; seeded?: true }> = {
   'ng-lecture': { layout: 'ng-lecture', form: 'state-dict', seeded: true },
   'ng-lecture, early scale': { layout: 'ng-lecture', form: 'state-dict' },
   'build-llm state dict': { layout: 'build-llm', form: 'state-dict', seeded: true },
+  'build-llm': { layout: 'build-llm', form: 'build-llm' },
   'mypt-fused': { layout: 'mypt-fused', form: 'bundle', seeded: true },
   'mypt-fused with bias, one group': { layout: 'mypt-fused', form: 'bundle', seeded: true },
   'mypt-fused modern': { layout: 'mypt-fused', form: 'bundle', seeded: true },
@@ -162,6 +164,84 @@ test(
   },
   pythonTimeout,
 );
+
+describe('conversions', () => {
+  const convert = async (from: string, layout: string, options = {}): Promise<[Tensor, Tensor]> => {
+    const { model } = await open(from);
+    const target = path.join(temporaryDirectory(), layout === 'nanogpt' ? 'ckpt.pt' : 'converted');
+    await model.save(target, { layout, ...options });
+    const again = await GPT.load(target);
+    expect(again.layout.name).toBe(layout);
+    const [idx] = batches[0]!.unbind(0) as [Tensor, Tensor];
+    return noGrad(() => [model.forward(idx).logits, again.forward(idx).logits]);
+  };
+
+  test.each([
+    ['nanogpt', 'mypt-fused'],
+    ['mingpt', 'hf-gpt2'],
+    ['nanogpt compiled, without biases', 'hf-gpt2'],
+    ['hf-gpt2 without scaling', 'nanogpt'],
+    ['build-llm', 'ng-lecture'],
+    ['ng-lecture', 'mypt'],
+    ['ng-lecture', 'build-llm'],
+  ])('of %s to %s give the same logits', async (from, to) => {
+    const [before, after] = await convert(from, to);
+    expectClose(after, before, TOLERANCE, 'logits');
+  });
+
+  test('that lose something are refused by name, unless they are forced', async () => {
+    await expect(convert('ng-lecture', 'hf-gpt2')).rejects.toThrow(
+      /does not convert to 'hf-gpt2' exactly: there is no place for lmHead.bias, which is not zero. .*force: true/,
+    );
+    await expect(convert('nanogpt', 'mypt')).rejects.toThrow(
+      /activation is string "gelu" here and string "relu" there/,
+    );
+    await expect(convert('mypt-fused modern', 'nanogpt', { force: true })).rejects.toMatchObject({
+      code: 'ERR_TORCHBIND_CONVERT',
+    });
+    const [before, after] = await convert('ng-lecture', 'hf-gpt2', { force: true });
+    expect(maxDifference(after, before)).toBeGreaterThan(TOLERANCE);
+  });
+});
+
+describe('a file that does not tell all', () => {
+  test('asks for what is missing, and takes it', async () => {
+    const file = path.join(directory, 'ng-lecture', 'model.pt');
+    await expect(GPT.load(file)).rejects.toThrow(/do not tell attentionScale, .* { config: { attentionScale: 'head'/);
+    await expect(GPT.load(path.join(directory, 'mingpt', 'model.pt'))).rejects.toThrow(/do not tell nHead/);
+  });
+
+  test('says what was seen', async () => {
+    const { model } = await open('nanogpt compiled, without biases');
+    expect(model.origin!.saw).toEqual([
+      "a dict of model, model_args and iter_num, as nanoGPT's train.py saves it",
+      "'_orig_mod.' before every key: a compiled model",
+      'transformer.wte.weight and transformer.h.0.attn.c_attn.weight, the names of GPT-2',
+      'transformer.h.0.attn.c_attn.weight of shape (24, 8): (out, in), as Linear has it',
+      'lm_head.weight equal to transformer.wte.weight: tied',
+    ]);
+  });
+
+  test('is not saved over its optimizer by accident', async () => {
+    const file = path.join(directory, 'nanogpt', 'ckpt.pt');
+    const model = await GPT.load(file);
+    await expect(model.save(file)).rejects.toThrow(/holds the state of an optimizer, .* { optimizer: true }/);
+  });
+});
+
+test('a bigram model is its table', async () => {
+  const file = path.join(directory, 'bigram.pt');
+  await expect(GPT.load(file)).rejects.toThrow(/a bigram model: open it with Bigram.load/);
+  const model = await Bigram.load(file);
+  const state = (await load(file)) as Map<string, Tensor>;
+  const { logits } = model.forward(tensor([[3, 1]]));
+  expectSameBits(logits.select(1, 0), state.get('token_embedding_table.weight')!.narrow(0, 3, 1), 'logits');
+  const again = path.join(temporaryDirectory(), 'bigram.pt');
+  await model.save(again);
+  const written = (await load(again)) as Map<string, Tensor>;
+  expectSameBits(written.get('token_embedding_table.weight')!, state.get('token_embedding_table.weight')!, 'table');
+  await expect(Bigram.load(path.join(directory, 'ng-lecture', 'model.pt'))).rejects.toThrow(/is no bigram model/);
+});
 
 interface Verdict {
   losses: number[];

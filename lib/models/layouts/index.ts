@@ -13,6 +13,18 @@ export type { Layout } from './layout';
 
 const FAMILIES: readonly Family[] = [mypt, myptFused, ngLecture, buildLlm, nanogpt, mingpt, hfGpt2];
 
+/** Keys of models that are not opened as a GPT, so that a message can name them. */
+const OTHERS: readonly [(keys: readonly string[]) => boolean, string][] = [
+  [
+    (keys) => keys.some((key) => /\.(lora_A|lora_B|base_layer)\b/.test(key)),
+    'a model with LoRA adapters, which is not opened yet: merge them into the weights first',
+  ],
+  [
+    (keys) => keys.length === 1 && keys[0] === 'token_embedding_table.weight',
+    'a bigram model: open it with Bigram.load(path)',
+  ],
+];
+
 /** Names of the families of checkpoints. */
 export const layoutNames: readonly string[] = FAMILIES.map(({ name }) => name);
 
@@ -46,8 +58,10 @@ export function recogniseLayout(state: Iterable<string> | ReadonlyMap<string, un
   if (found !== undefined) return found;
   const known = FAMILIES.map(({ name, description }) => `'${name}' (${description})`).join('; ');
   const { keys } = view;
+  const other = OTHERS.find(([test]) => test(keys));
+  const guess = other === undefined ? '' : ` It looks like ${other[1]}.`;
   throw new TorchBindError(
-    `The state dict is in no layout that can be read. Its ${keys.length} key(s) begin with ${keys.slice(0, 4).join(', ')}. ` +
+    `The state dict is in no layout that can be read.${guess} Its ${keys.length} key(s) begin with ${keys.slice(0, 4).join(', ')}. ` +
       `Layouts that can be read: ${known}.`,
     'ERR_TORCHBIND_LAYOUT',
   );

@@ -190,6 +190,30 @@ class HfWrapper(torch.nn.Module):
         return with_loss(self.inner(input_ids=idx).logits, targets)
 
 
+class BuildLlm(Case):
+    target, has_optimizer = "checkpoint_bigram_data_step000002_01012026_000000.pt", True
+
+    def save(self, directory, model, optimizer):
+        checkpoint = {
+            "step": BEFORE,
+            "model_state_dict": model.state_dict(),
+            "optimizer_state_dict": optimizer.state_dict(),
+            "hyperparameters": {**SMALL, "batch_size": 4, "model_type": "from_scratch", "use_lora": False},
+            "vocab_size": SMALL["vocab_size"],
+            "block_size": SMALL["block_size"],
+            "batch_size": 4,
+        }
+        torch.save(checkpoint, directory / self.target)
+
+    def load(self, directory):
+        checkpoint = torch.load(directory / self.target, weights_only=True)
+        model = self.build()
+        model.load_state_dict(checkpoint["model_state_dict"])
+        optimizer = adamw(model)
+        optimizer.load_state_dict(checkpoint["optimizer_state_dict"])
+        return model, optimizer
+
+
 def nano(**facts):
     return lambda: Gpt2Like(Config(**{**SMALL, **facts}))
 
@@ -223,6 +247,7 @@ CASES = {
         lambda: Lecture(Config(**SMALL), scale="embd"), options={"config": {"attentionScale": "embd"}}
     ),
     "build-llm state dict": Case(lambda: Lecture(Config(**SMALL), scale="embd", norm_in_blocks=True)),
+    "build-llm": BuildLlm(lambda: Lecture(Config(**SMALL), scale="embd", norm_in_blocks=True)),
     "mypt-fused": FusedBundle(lambda: Fused(FusedConfig()), make_optimizer=fused_optimizer),
     "mypt-fused with bias, one group": FusedBundle(lambda: Fused(FusedConfig(bias=True))),
     "mypt-fused modern": FusedBundle(
@@ -265,6 +290,9 @@ def make(out):
             "optimizer": copy.deepcopy(optimizer.state_dict()),
             "losses": [update(model, optimizer, batch) for batch in batches[BEFORE:]],
         }
+    torch.manual_seed(1)
+    bigram = torch.nn.ModuleDict({"token_embedding_table": torch.nn.Embedding(5, 5)})
+    torch.save(bigram.state_dict(), out / "bigram.pt")
     torch.save(reference, out / "reference.pt")
 
 
