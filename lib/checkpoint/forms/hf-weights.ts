@@ -15,6 +15,8 @@ export interface HfContainer {
   kind: 'bin' | 'safetensors';
   /** Of several files: which key is in which. */
   weightMap: ReadonlyMap<string, string> | null;
+  /** What the index says beside that. */
+  indexMetadata?: JsonObject;
   /** What safetensors says beside the tensors. */
   metadata: Readonly<Record<string, string>>;
 }
@@ -44,7 +46,7 @@ export async function readHfWeights(file: string, device: string): Promise<HfWei
     const { weights, metadata } = await readOne(file, device);
     return { weights, container: { kind: kindOf(file), weightMap: null, metadata } };
   }
-  const weightMap = await readIndex(file);
+  const { weightMap, indexMetadata } = await readIndex(file);
   const weights = new OrderedDict<string, unknown>();
   let metadata: Record<string, string> = {};
   const shards = [...new Set(weightMap.values())];
@@ -60,18 +62,19 @@ export async function readHfWeights(file: string, device: string): Promise<HfWei
   for (const [key, shard] of weightMap) {
     if (!weights.has(key)) throw wrong(file, `it says that ${key} is in ${shard}, but it is not`);
   }
-  return { weights, container: { kind: kindOf(shards[0] ?? file), weightMap, metadata } };
+  return { weights, container: { kind: kindOf(shards[0] ?? file), weightMap, indexMetadata, metadata } };
 }
 
-async function readIndex(file: string): Promise<Map<string, string>> {
-  const { weight_map: map } = await readJson(file);
+async function readIndex(file: string): Promise<{ weightMap: Map<string, string>; indexMetadata: JsonObject }> {
+  const { weight_map: map, metadata } = await readJson(file);
   if (typeof map !== 'object' || map === null) throw wrong(file, 'expected an object weight_map');
   const entries = Object.entries(map);
   for (const [key, shard] of entries) {
     if (typeof shard !== 'string' || path.basename(shard) !== shard || shard === '' || shard === '..')
       throw wrong(file, `weight_map should name a file beside it for ${key}`);
   }
-  return new Map(entries as [string, string][]);
+  const indexMetadata = typeof metadata === 'object' && metadata !== null ? (metadata as JsonObject) : {};
+  return { weightMap: new Map(entries as [string, string][]), indexMetadata };
 }
 
 async function readOne(
@@ -94,7 +97,7 @@ function kindOf(file: string): HfContainer['kind'] {
 export async function writeHfWeights(
   directory: string,
   weights: ReadonlyMap<string, Tensor>,
-  { kind, weightMap, metadata }: HfContainer,
+  { kind, weightMap, indexMetadata, metadata }: HfContainer,
 ): Promise<void> {
   const name = kind === 'bin' ? 'pytorch_model.bin' : 'model.safetensors';
   const [first] = weightMap?.values() ?? [];
@@ -108,13 +111,17 @@ export async function writeHfWeights(
     for (const [key, value] of weights) if (fileOf(key) === shard) part.set(key, value);
     await writeOne(kind, path.join(directory, shard), part, metadata);
   }
-  await replaceJson(path.join(directory, `${name}.index.json`), indexOf(weights, fileOf));
+  await replaceJson(path.join(directory, `${name}.index.json`), indexOf(weights, fileOf, indexMetadata));
 }
 
-function indexOf(weights: ReadonlyMap<string, Tensor>, fileOf: (key: string) => string): JsonObject {
+function indexOf(
+  weights: ReadonlyMap<string, Tensor>,
+  fileOf: (key: string) => string,
+  metadata: JsonObject = {},
+): JsonObject {
   const total = [...weights.values()].reduce((sum, tensor) => sum + tensor.numel() * itemSize(tensor.dtype), 0);
   const map = Object.fromEntries([...weights.keys()].sort().map((key) => [key, fileOf(key)]));
-  return { metadata: { total_size: total }, weight_map: map };
+  return { metadata: { ...metadata, total_size: total }, weight_map: map };
 }
 
 async function writeOne(
