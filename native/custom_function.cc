@@ -17,7 +17,8 @@ namespace {
 using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
 
-// One application of a custom function: its forward, which runs at once, and its backward, which the graph keeps.
+// One application of a custom function: its forward, which runs at once, and its backward, which the graph
+// keeps.
 struct Application {
   std::string name;
   Napi::Function forward;
@@ -81,8 +82,8 @@ thread_local int64_t Running::last_id_ = 0;
 }  // namespace
 }  // namespace torchbind
 
-// The node itself. libtorch's own template calls a C++ backward with the node locked; this one calls JavaScript, which
-// may come back to the graph.
+// The node itself. libtorch's own template calls a C++ backward with the node locked; this one calls
+// JavaScript, which may come back to the graph.
 template <>
 struct torch::autograd::CppNode<torchbind::ScriptFunction> : public Node {
   torchbind::Context ctx_;
@@ -126,7 +127,8 @@ struct torch::autograd::CppNode<torchbind::ScriptFunction> : public Node {
     for (const Variable& variable : ctx_.to_save) {
       if (!variable.defined()) saved_.emplace_back();
       // An output saved as such would hold the node that saves it.
-      else saved_.emplace_back(variable, variable.grad_fn().get() == this);
+      else
+        saved_.emplace_back(variable, variable.grad_fn().get() == this);
     }
     ctx_.to_save.clear();
   }
@@ -169,14 +171,14 @@ variable_list ScriptFunction::forward(Context* context, const at::TensorList&,
   return outputs;
 }
 
-// applyFunction(name, inputs, forward, backward): the outputs, null for one that is an input changed in place.
+// applyFunction(name, inputs, forward, backward): the outputs, null for one that is an input changed in
+// place.
 Napi::Value apply_function(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (!info[2].IsFunction() || !info[3].IsFunction()) invalid("Expected functions for forward and backward.");
-  const Application application{
-      to_string(info[0], "name"), info[2].As<Napi::Function>(),
-      std::make_shared<JsCallback>(Addon::of(env).js, info[3].As<Napi::Function>()),
-      to_tensors(info[1], "inputs")};
+  const Application application{to_string(info[0], "name"), info[2].As<Napi::Function>(),
+                                std::make_shared<JsCallback>(Addon::of(env).js, info[3].As<Napi::Function>()),
+                                to_tensors(info[1], "inputs")};
   const at::TensorList inputs(application.inputs);
   const variable_list outputs = ScriptFunction::apply(inputs, application);
   Napi::Array result = Napi::Array::New(env, outputs.size());

@@ -42,7 +42,8 @@ class HookList {
   uint64_t last_id_ = 0;
 };
 
-// Runs on the JavaScript thread. Gives the function a tensor, and returns the tensor that it returned, if any.
+// Runs on the JavaScript thread. Gives the function a tensor, and returns the tensor that it returned, if
+// any.
 at::Tensor call_hook(const JsCallback& hook, const at::Tensor& tensor) {
   const Napi::Env env(hook.thread().env());
   const Napi::HandleScope scope(env);
@@ -56,7 +57,8 @@ struct TensorHook {
   std::shared_ptr<HookList> list;
 
   at::TensorBase operator()(const at::TensorBase& gradient) const {
-    // Where no gradient flows there is nothing to look at. The list is held, because a hook may change what holds it.
+    // Where no gradient flows there is nothing to look at. The list is held, because a hook may change what
+    // holds it.
     if (!gradient.defined()) return {};
     const std::shared_ptr<HookList> held = list;
     at::Tensor value(gradient);
@@ -93,7 +95,8 @@ void check_requires_grad(const at::Tensor& tensor) {
   }
 }
 
-// The engine walks through a node's hooks while it evaluates the node: adding one then would pull the list from under it.
+// The engine walks through a node's hooks while it evaluates the node: adding one then would pull the list
+// from under it.
 void check_not_evaluating(const JsThread& js, const at::Tensor& tensor, const char* what) {
   if (tensor.is_leaf() || !js.is_evaluating(tensor.grad_fn().get())) return;
   invalid(std::string(what) +
@@ -130,8 +133,8 @@ struct HookHandle {
 constexpr napi_type_tag kHookTag = {0x2c7d9e0a41f84b63, 0xb1905c3ed7f628aa};
 
 Napi::Value make_handle(Napi::Env env, const std::shared_ptr<HookList>& list, uint64_t id) {
-  auto handle = Napi::External<HookHandle>::New(
-      env, new HookHandle{list, id}, [](Napi::BasicEnv, HookHandle* handle) { delete handle; });
+  auto handle = Napi::External<HookHandle>::New(env, new HookHandle{list, id},
+                                                [](Napi::BasicEnv, HookHandle* handle) { delete handle; });
   handle.TypeTag(&kHookTag);
   return handle;
 }

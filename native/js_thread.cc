@@ -16,15 +16,16 @@ namespace torchbind {
 namespace {
 
 Error ended() {
-  return Error(kThread,
-               "A hook or custom function was called when its JavaScript thread was not waiting for the backward "
-               "pass. Run backward() on the thread that registered it.");
+  return Error(
+      kThread,
+      "A hook or custom function was called when its JavaScript thread was not waiting for the backward "
+      "pass. Run backward() on the thread that registered it.");
 }
 
 }  // namespace
 
-// A call that an engine's thread waits for. While it is made, JavaScript may start another backward pass: that one
-// must run on the waiting thread, which is the only one that may work for its device.
+// A call that an engine's thread waits for. While it is made, JavaScript may start another backward pass:
+// that one must run on the waiting thread, which is the only one that may work for its device.
 struct JsThread::Call {
   const std::function<void()>& work;
   const torch::autograd::Node* node;
@@ -245,8 +246,10 @@ Napi::Value JsCallback::call(const std::vector<napi_value>& arguments) const {
 
 void JavaScriptError::rethrow(napi_env env) const {
   // Thrown into the environment that it came from; another one's values mean nothing here.
-  if (value_->thread().is_current()) napi_throw(env, value_->value());
-  else throw_to_js(env, {kThread, what()});
+  if (value_->thread().is_current())
+    napi_throw(env, value_->value());
+  else
+    throw_to_js(env, {kThread, what()});
 }
 
 }  // namespace torchbind

@@ -1,7 +1,7 @@
-// The JavaScript thread of one environment, as the rest of C++ sees it. Autograd calls hooks and custom functions from
-// whatever thread runs a node; JavaScript runs on its own thread only. A call from that thread is made at once. A call
-// from an engine's thread is queued, and the JavaScript thread, which waits in `serve` for the backward pass to end,
-// makes it in the mean time.
+// The JavaScript thread of one environment, as the rest of C++ sees it. Autograd calls hooks and custom
+// functions from whatever thread runs a node; JavaScript runs on its own thread only. A call from that thread
+// is made at once. A call from an engine's thread is queued, and the JavaScript thread, which waits in
+// `serve` for the backward pass to end, makes it in the mean time.
 #pragma once
 
 #include <torch/csrc/autograd/function.h>
@@ -31,8 +31,8 @@ class JsThread : public std::enable_shared_from_this<JsThread> {
   // Runs `work` on the JavaScript thread and returns when it is done; exceptions come through.
   void run(const std::function<void()>& work);
 
-  // On the JavaScript thread: runs `engine`, which may call `run` from any thread. Never deadlocks: where device
-  // threads can take part, `engine` itself runs beside this thread, which serves the calls.
+  // On the JavaScript thread: runs `engine`, which may call `run` from any thread. Never deadlocks: where
+  // device threads can take part, `engine` itself runs beside this thread, which serves the calls.
   void drive(const std::function<void()>& engine);
 
   // A value that JavaScript no longer needs to keep; from any thread, and inside garbage collection.
@@ -46,9 +46,10 @@ class JsThread : public std::enable_shared_from_this<JsThread> {
   // Whether hooks must not be added to a node: it is being evaluated, and the engine walks through its hooks.
   bool is_evaluating(const torch::autograd::Node* node) const;
 
-  std::atomic<int> callbacks{0};            // functions that a graph may call
-  std::atomic<bool> uses_accelerator{false};  // a tensor of this environment was on a device with threads of its own
-  bool always_beside = false;               // for tests: drive the engine from another thread always
+  std::atomic<int> callbacks{0};  // functions that a graph may call
+  std::atomic<bool> uses_accelerator{
+      false};                  // a tensor of this environment was on a device with threads of its own
+  bool always_beside = false;  // for tests: drive the engine from another thread always
 
  private:
   struct Call;
@@ -66,8 +67,8 @@ class JsThread : public std::enable_shared_from_this<JsThread> {
   std::vector<napi_ref> released_;
   bool closed_ = false;
   int serving_ = 0;
-  // Of the JavaScript thread alone: the queued call that it makes now, the nodes that calls came from, and what the
-  // next node's number was when it began to serve.
+  // Of the JavaScript thread alone: the queued call that it makes now, the nodes that calls came from, and
+  // what the next node's number was when it began to serve.
   Call* current_ = nullptr;
   std::vector<const torch::autograd::Node*> evaluating_;
   uint64_t serving_since_ = 0;
