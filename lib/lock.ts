@@ -4,6 +4,7 @@ import { readFileSync, readlinkSync } from 'node:fs';
 import { type FileHandle, open, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { threadId } from 'node:worker_threads';
 
 /** Who holds a lock, as its file says. */
 export interface LockHolder {
@@ -20,6 +21,8 @@ interface LockRecord extends LockHolder {
   boot: string | null;
   /** Process ids mean something only within one of these (containers have their own). */
   pidNamespace: string | null;
+  /** Of the thread in the process. */
+  thread: number;
   /** When the process started, in the kernel's ticks: tells it from a later one with the same id. */
   started: string | null;
 }
@@ -30,6 +33,9 @@ const UNTOUCHED_STALE_MS = 600_000;
 /** A lock file without a record is one that is being written, or whose writer died doing so. */
 const EMPTY_STALE_MS = 10_000;
 
+/** Locks that this thread holds. */
+const live = new Set<string>();
+
 export class FileLock {
   private readonly timer: NodeJS.Timeout;
 
@@ -37,6 +43,7 @@ export class FileLock {
     private readonly file: string,
     private readonly id: string,
   ) {
+    live.add(id);
     this.timer = setInterval(() => void utimes(file, new Date(), new Date()).catch(() => undefined), TOUCH_MS);
     this.timer.unref();
   }
@@ -54,8 +61,10 @@ export class FileLock {
 
   async release(): Promise<void> {
     clearInterval(this.timer);
+    live.delete(this.id);
     const record = await readRecord(this.file);
-    if (typeof record === 'object' && record.id === this.id) await rm(this.file, { force: true });
+    if (typeof record === 'object' && record.id !== this.id) return;
+    await rm(this.file, { force: true });
   }
 }
 
@@ -89,6 +98,7 @@ function ownRecord(): LockRecord {
     id: randomBytes(12).toString('hex'),
     boot: bootId(),
     pidNamespace: pidNamespace(),
+    thread: threadId,
     started: startOf(process.pid),
   };
 }
@@ -112,8 +122,11 @@ async function holderOf(file: string): Promise<LockHolder | 'abandoned' | 'gone'
 async function isAbandoned(file: string, holder: LockRecord): Promise<boolean> {
   const isHere = holder.host === hostname();
   if (isHere && holder.boot !== bootId()) return true;
-  // A holder in this very process may be a worker thread that was terminated.
-  const canAsk = isHere && holder.pidNamespace === pidNamespace() && holder.pid !== process.pid;
+  const isOwn = isHere && holder.pid === process.pid && holder.started === startOf(process.pid);
+  // One of this thread that is not held could not be removed when it was released.
+  if (isOwn && holder.thread === threadId) return !live.has(holder.id);
+  // Another thread of this process may have been terminated.
+  const canAsk = isHere && holder.pidNamespace === pidNamespace() && !isOwn;
   if (!canAsk) return (await ageOf(file)) > UNTOUCHED_STALE_MS;
   return !isRunning(holder.pid) || holder.started !== startOf(holder.pid);
 }

@@ -25,6 +25,7 @@ test('a lock has one holder, and is free and gone after its release', async () =
   const file = path.join(temporaryDirectory(), 'lock');
   const lock = await take(file);
   const holder = (await FileLock.acquire(file)) as LockHolder;
+  expect(lock).toBeInstanceOf(FileLock);
   expect([holder.pid, holder.host]).toEqual([process.pid, hostname()]);
   expect(Math.abs(Date.now() - Date.parse(holder.since))).toBeLessThan(60_000);
   await lock.release();
@@ -38,7 +39,7 @@ test('the lock of a process that is gone is taken over, by one of those that wai
   const child = spawn(process.execPath, ['-e', '']);
   await new Promise((resolve) => child.once('exit', resolve));
   await take(file);
-  writeRecord(file, { pid: child.pid });
+  writeRecord(file, { pid: child.pid, thread: 0 });
   const results = await Promise.all(Array.from({ length: 8 }, () => FileLock.acquire(file)));
   expect(results.filter((result) => result instanceof FileLock)).toHaveLength(1);
   expect(readdirSync(directory)).toEqual(['lock']);
@@ -67,6 +68,15 @@ test('a file that says nothing stands while it may still be written', async () =
   expect(await FileLock.acquire(file)).not.toBeInstanceOf(FileLock);
   const before = Date.now() / 1000 - 11;
   utimesSync(file, before, before);
+  await (await take(file)).release();
+});
+
+test('a lock that could not be removed when it was released is free', async () => {
+  const file = path.join(temporaryDirectory(), 'lock');
+  const lock = await take(file);
+  const content = readFileSync(file);
+  await lock.release();
+  writeFileSync(file, content);
   await (await take(file)).release();
 });
 

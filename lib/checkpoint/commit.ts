@@ -258,7 +258,8 @@ export function refuseStep(directory: string, step: number, steps: readonly Step
 }
 
 function asSaveError(target: string, error: unknown): unknown {
-  if (!(error instanceof Error) || !('syscall' in error)) return error;
+  // Files that were just written and cannot be read back are a save that failed, too.
+  if (!(error instanceof CheckpointError) && !(error instanceof Error && 'syscall' in error)) return error;
   return new TorchBindError(`cannot save the bundle '${target}': ${error.message}`, 'ERR_TORCHBIND_SAVE', {
     cause: error,
   });

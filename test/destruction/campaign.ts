@@ -1,0 +1,179 @@
+/** Kills a training process again and again, at random moments, and checks what is left each time. */
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+
+/** Where a kill fell, as what was lying about tells. */
+export type Phase = 'write' | 'fsync' | 'rename' | 'prune' | 'between saves';
+
+export interface CampaignResult {
+  kills: number;
+  phases: Record<Phase, number>;
+  /** Bundles that were damaged between a kill and the next start. */
+  damaged: number;
+  /** Updates that the whole run made, those that were made again not counted. */
+  steps: number;
+  /** What went against the promise; empty when all is well. */
+  violations: string[];
+}
+
+interface Line {
+  type: 'start' | 'step' | 'save' | 'end' | 'error';
+  step: number;
+  loss: number;
+  message: string;
+  warnings: string[];
+}
+
+export interface CampaignOptions {
+  root: string;
+  kills: number;
+  /** Of the moments and of the damage. */
+  seed: number;
+  /** Called after every kill. */
+  onKill?: (kill: number) => void;
+}
+
+const child = path.join(__dirname, 'children/train.cjs');
+/** More updates than the kills leave time for. */
+const endless = 1_000_000;
+
+/** The same sequence from the same seed (mulberry32). */
+export function randomFrom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let value = Math.imul(state ^ (state >>> 15), state | 1);
+    value ^= value + Math.imul(value ^ (value >>> 7), value | 61);
+    return ((value ^ (value >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** @returns the losses of each step of one run that is killed `kills` times, and whatever is wrong */
+export async function killAgainAndAgain(options: CampaignOptions): Promise<CampaignResult & { losses: number[] }> {
+  const { root, kills, seed, onKill } = options;
+  const random = randomFrom(seed);
+  const directory = path.join(root, 'run');
+  const losses: number[] = [];
+  const violations: string[] = [];
+  const phases: Record<Phase, number> = { write: 0, fsync: 0, rename: 0, prune: 0, 'between saves': 0 };
+  let acknowledged = 0;
+  let damaged = 0;
+  for (let kill = 1; kill <= kills; kill++) {
+    const life = await live(root, 20 + random() * 120);
+    for (const { type, message } of life.lines) if (type === 'error') violations.push(`kill ${kill}: ${message}`);
+    const start = life.lines.find(({ type }) => type === 'start');
+    if (start === undefined) violations.push(`kill ${kill}: the process did not start: ${life.stderr}`);
+    else if (start.step < acknowledged) {
+      violations.push(`kill ${kill}: began at step ${start.step}, though ${acknowledged} had been reported as saved`);
+    }
+    for (const { type, step, loss } of life.lines) {
+      if (type === 'save') acknowledged = step;
+      if (type !== 'step') continue;
+      if (losses[step - 1] !== undefined && losses[step - 1] !== loss) {
+        violations.push(`kill ${kill}: step ${step} has loss ${loss}, before it was ${losses[step - 1]}`);
+      }
+      losses[step - 1] = loss;
+    }
+    if (life.saved && life.hidden.length > 0) violations.push(`kill ${kill}: left over: ${life.hidden.join(', ')}`);
+    phases[phaseOf(directory)]++;
+    if (random() < 0.15 && existsSync(directory)) {
+      if (damage(directory, random)) {
+        damaged++;
+        // The newest one is spoilt, so the one before counts; where that is the flat view, it is the same files.
+        acknowledged = oldestKept(directory);
+      }
+    }
+    onKill?.(kill);
+  }
+  return { kills, phases, damaged, steps: losses.length, violations, losses };
+}
+
+/** One life of the process, from its start until it is killed `delay` ms after it began to train. */
+async function live(
+  root: string,
+  delay: number,
+): Promise<{ lines: Line[]; stderr: string; saved: boolean; hidden: string[] }> {
+  const directory = path.join(root, 'run');
+  const lines: Line[] = [];
+  const env = { ...process.env, OMP_NUM_THREADS: '1', NODE_NO_WARNINGS: '' };
+  const running = spawn(process.execPath, [child, root, String(endless)], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  let stderr = '';
+  let saved = false;
+  let hidden: string[] = [];
+  running.stderr.on('data', (text: Buffer) => (stderr += text.toString()));
+  const exited = new Promise((resolve) => running.once('close', resolve));
+  for await (const text of createInterface(running.stdout)) {
+    // A kill may cut the last line short.
+    if (!text.endsWith('}')) continue;
+    const line = JSON.parse(text) as Line;
+    lines.push(line);
+    if (line.type === 'start') {
+      hidden = leftovers(directory);
+      setTimeout(() => running.kill('SIGKILL'), delay);
+      saved = line.step > 0;
+    }
+  }
+  await exited;
+  return { lines, stderr, saved, hidden };
+}
+
+/** What an unfinished save leaves; the lock of the process itself is none. */
+function leftovers(directory: string): string[] {
+  if (!existsSync(directory)) return [];
+  return readdirSync(directory).filter((name) => /^\.(saving-|saved|trash-)/.test(name));
+}
+
+function phaseOf(directory: string): Phase {
+  const names = leftovers(directory);
+  const staging = names.find((name) => name.startsWith('.saving-'));
+  if (staging !== undefined) {
+    return existsSync(path.join(directory, staging, 'manifest.json')) ? 'fsync' : 'write';
+  }
+  if (names.includes('.saved')) return 'rename';
+  return names.length > 0 ? 'prune' : 'between saves';
+}
+
+/** Cuts or flips a file of the newest bundle, where there is another one to go back to; whether it did. */
+function damage(directory: string, random: () => number): boolean {
+  const steps = keptSteps(directory);
+  if (steps.length < 2 || leftovers(directory).length > 0) return false;
+  const names = ['model.pt', 'optimizer.pt', 'random_state.pt', 'config.json', 'training_state.json', 'manifest.json'];
+  const file = path.join(directory, names[Math.floor(random() * names.length)]!);
+  if (!existsSync(file)) return false;
+  const bytes = readFileSync(file);
+  const place = Math.floor(random() * bytes.length);
+  if (random() < 0.5) truncateSync(file, place);
+  else {
+    bytes[place]! ^= 1 << Math.floor(random() * 8);
+    writeFileSync(file, bytes);
+  }
+  return true;
+}
+
+function keptSteps(directory: string): number[] {
+  const steps = path.join(directory, 'steps');
+  return existsSync(steps) ? readdirSync(steps).map(Number) : [];
+}
+
+/** Of the bundles that keep their optimizer, the one before the newest. */
+function oldestKept(directory: string): number {
+  return keptSteps(directory).sort((a, b) => b - a)[1] ?? 0;
+}
+
+/** The losses of the same run when nobody kills it. */
+export async function uninterrupted(root: string, steps: number): Promise<number[]> {
+  const running = spawn(process.execPath, [child, root, String(endless)], {
+    env: { ...process.env, OMP_NUM_THREADS: '1' },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const losses: number[] = [];
+  for await (const text of createInterface(running.stdout)) {
+    const line = JSON.parse(text) as Line;
+    if (line.type === 'step') losses.push(line.loss);
+    if (losses.length >= steps) running.kill('SIGKILL');
+  }
+  rmSync(path.join(root, 'run'), { recursive: true, force: true });
+  return losses.slice(0, steps);
+}

@@ -1,0 +1,49 @@
+// Trains and saves until it is killed, and tells of every update and of every save that is done. The first line says
+// where it begins, and which warnings opening the checkpoint gave.
+const { writeSync } = require('node:fs');
+const { CheckpointManager, setNumThreads } = require('../../../dist/index.js');
+
+const root = process.argv[2];
+const maxSteps = Number(process.argv[3]);
+const text = 'the quick brown fox jumps over the lazy dog.\n'.repeat(30);
+const say = (line) => writeSync(1, `${JSON.stringify(line)}\n`);
+
+async function main() {
+  setNumThreads(1);
+  const warnings = [];
+  process.on('warning', (warning) => warnings.push(warning.message));
+  const manager = new CheckpointManager('run', { root });
+  const { model, startStep } = await manager.initializeForTraining({
+    config: { blockSize: 8, nLayer: 1, nHead: 1, nEmbd: 8, dropout: 0.2, device: 'cpu' },
+    tokenization: 'char',
+    text,
+    learningRate: 1e-2,
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  say({ type: 'start', step: startStep, warnings });
+  const events = model.fitEvents({
+    text,
+    batchSize: 2,
+    seed: 7,
+    maxSteps: maxSteps - startStep,
+    schedule: 'cosine',
+    decaySteps: maxSteps,
+    warmupSteps: 10,
+    evalInterval: 0,
+    gradAccumulation: 2,
+    checkpointDir: manager.checkpointDir,
+    saveEvery: 2,
+    keep: { last: 3, every: 50, optimizerLast: 2 },
+    metrics: false,
+  });
+  for await (const event of events) {
+    if (event.type === 'step') say({ type: 'step', step: event.step, loss: event.loss });
+    if (event.type === 'save') say({ type: 'save', step: event.step });
+  }
+  say({ type: 'end' });
+}
+
+main().catch((error) => {
+  say({ type: 'error', message: error.stack });
+  process.exitCode = 1;
+});

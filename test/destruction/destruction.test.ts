@@ -1,0 +1,104 @@
+/**
+ * No crash, no failing disk and no second writer loses a checkpoint.
+ *
+ * TORCHBIND_KILLS=10000 makes the long campaign of kills, TORCHBIND_FAULTS=all lets every call fail in every way.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { sharedTemporaryDirectory } from '../helpers/tmp';
+import { type CampaignResult, killAgainAndAgain, uninterrupted } from './campaign';
+
+const kills = Number(process.env.TORCHBIND_KILLS ?? 200);
+const hours = 4 * 3_600_000;
+const directory = sharedTemporaryDirectory();
+
+/** A directory of its own below the shared one. */
+function place(name: string): string {
+  const made = path.join(directory, name);
+  mkdirSync(made);
+  return made;
+}
+
+describe('a training process that is killed at any moment', () => {
+  it(
+    `finds a whole bundle no older than the last one reported, and goes on exactly, ${kills} times`,
+    { timeout: hours },
+    async () => {
+      const report = (kill: number): void => {
+        if (kills > 1000 && kill % 100 === 0) process.stderr.write(`${kill} kills\n`);
+      };
+      const results = await Promise.all(
+        [1, 2].map((seed) => {
+          return killAgainAndAgain({ root: place(`kills-${seed}`), kills: Math.ceil(kills / 2), seed, onKill: report });
+        }),
+      );
+      const reference = await uninterrupted(place('straight'), Math.max(...results.map(({ steps }) => steps)));
+      for (const { losses, violations, steps } of results) {
+        expect(violations).toEqual([]);
+        expect(losses).toEqual(reference.slice(0, losses.length));
+        expect(steps).toBeGreaterThan(kills / 4);
+      }
+      process.stderr.write(`${summary(results)}\n`);
+    },
+  );
+});
+
+function summary(results: readonly CampaignResult[]): string {
+  const total = (pick: (result: CampaignResult) => number): number =>
+    results.reduce((sum, result) => sum + pick(result), 0);
+  const names = Object.keys(results[0]!.phases) as (keyof CampaignResult['phases'])[];
+  const phases = names.map((name) => `${name} ${total(({ phases }) => phases[name])}`);
+  return `${total((result) => result.kills)} kills (${phases.join(', ')}), ${total((result) => result.damaged)} damaged bundles, ${total((result) => result.steps)} steps`;
+}
+
+describe.runIf(process.platform === 'linux')('a save in which a system call fails', () => {
+  const library = path.join(directory, 'faults.so');
+
+  it(
+    'leaves the old bundle or the new one, whichever call it is, and the next save is whole',
+    { timeout: hours },
+    () => {
+      const source = path.join(__dirname, 'faults.c');
+      execFileSync('cc', ['-shared', '-fPIC', '-O1', '-Wall', '-Werror', '-o', library, source, '-ldl', '-pthread']);
+      const everyWay = process.env.TORCHBIND_FAULTS === 'all' ? ['--all'] : [];
+      const result = spawnSync(process.execPath, [path.join(__dirname, 'children/sweep.cjs'), ...everyWay], {
+        env: {
+          ...process.env,
+          LD_PRELOAD: library,
+          TORCHBIND_FAULTS_ROOT: place('faults'),
+          UV_USE_IO_URING: '0',
+          OMP_NUM_THREADS: '1',
+        },
+        encoding: 'utf8',
+      });
+      expect(result.stderr).toBe('');
+      const points = JSON.parse(result.stdout) as Record<string, [points: number, failed: number]>;
+      process.stderr.write(`${result.stdout}`);
+      // Each kind of call comes in a save, and a save with a lasting failure of most is one that failed.
+      for (const [name, [count]] of Object.entries(points)) expect([name, count]).not.toEqual([name, 0]);
+      for (const name of ['write EIO', 'fsync EIO', 'rename EDQUOT']) expect(points[name]![1]).toBe(points[name]![0]);
+      for (const name of ['write EINTR', 'write short']) expect(points[name]![1]).toBe(0);
+      expect(Object.values(points).reduce((sum, [count]) => sum + count, 0)).toBeGreaterThan(80);
+    },
+  );
+});
+
+const canMount =
+  process.platform === 'linux' && process.getuid?.() === 0 && spawnSync('mount', ['--version']).status === 0;
+
+describe.runIf(canMount)('a disk that fills up', () => {
+  it('keeps the bundle that it had room for, at every size', { timeout: hours }, () => {
+    const disk = place('disk');
+    const result = spawnSync(process.execPath, [path.join(__dirname, 'children/full-disk.cjs'), disk], {
+      env: { ...process.env, OMP_NUM_THREADS: '1' },
+      encoding: 'utf8',
+    });
+    expect(result.stderr).toBe('');
+    const { failed, saved } = JSON.parse(result.stdout) as { failed: number; saved: number };
+    expect(failed).toBeGreaterThan(5);
+    expect(saved).toBeGreaterThan(5);
+    expect(readdirSync(disk)).toEqual([]);
+  });
+});
