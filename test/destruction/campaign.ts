@@ -61,7 +61,7 @@ export async function killAgainAndAgain(options: CampaignOptions): Promise<Campa
   let acknowledged = 0;
   let damaged = 0;
   for (let kill = 1; kill <= kills; kill++) {
-    const life = await live(root, 20 + random() * 120);
+    const life = await live(root, Math.floor(random() * 12), random() * 20);
     for (const { type, message } of life.lines) if (type === 'error') violations.push(`kill ${kill}: ${message}`);
     const start = life.lines.find(({ type }) => type === 'start');
     if (start === undefined) violations.push(`kill ${kill}: the process did not start: ${life.stderr}`);
@@ -90,9 +90,10 @@ export async function killAgainAndAgain(options: CampaignOptions): Promise<Campa
   return { kills, phases, damaged, steps: losses.length, violations, losses };
 }
 
-/** One life of the process, from its start until it is killed `delay` ms after it began to train. */
+/** One life of the process, until it is killed, `delay` ms after it told of its `event`-th update or save. */
 async function live(
   root: string,
+  event: number,
   delay: number,
 ): Promise<{ lines: Line[]; stderr: string; saved: boolean; hidden: string[] }> {
   const directory = path.join(root, 'run');
@@ -111,9 +112,9 @@ async function live(
     lines.push(line);
     if (line.type === 'start') {
       hidden = leftovers(directory);
-      setTimeout(() => running.kill('SIGKILL'), delay);
       saved = line.step > 0;
     }
+    if (lines.length === event + 1) setTimeout(() => running.kill('SIGKILL'), delay);
   }
   await exited;
   return { lines, stderr, saved, hidden };

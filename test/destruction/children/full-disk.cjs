@@ -25,7 +25,7 @@ async function main() {
   await save();
   await save();
   let [failed, saved] = [0, 0];
-  for (let room = 0; room <= 1.5 * megabyte; room += 65536) {
+  for (let room = 0; room <= megabyte / 2; room += 16384) {
     writeFileSync(ballast, '');
     const { bavail, bsize } = statfsSync(disk);
     truncateSync(ballast, 0);

@@ -1,7 +1,7 @@
 // Trains and saves until it is killed, and tells of every update and of every save that is done. The first line says
 // where it begins, and which warnings opening the checkpoint gave.
 const { writeSync } = require('node:fs');
-const { CheckpointManager, setNumThreads } = require('../../../dist/index.js');
+const { CheckpointManager, manualSeed, setNumThreads } = require('../../../dist/index.js');
 
 const root = process.argv[2];
 const maxSteps = Number(process.argv[3]);
@@ -10,6 +10,7 @@ const say = (line) => writeSync(1, `${JSON.stringify(line)}\n`);
 
 async function main() {
   setNumThreads(1);
+  manualSeed(1); // for the weights of a model that was never saved
   const warnings = [];
   process.on('warning', (warning) => warnings.push(warning.message));
   const manager = new CheckpointManager('run', { root });
