@@ -18,6 +18,7 @@
 #include "arguments.h"
 #include "crc32.h"
 #include "errors.h"
+#include "storage.h"
 
 namespace torchbind {
 namespace {
@@ -287,7 +288,7 @@ Napi::Value read_bytes(const Napi::CallbackInfo& info) {
 }
 
 void check_storage_range(const at::Tensor& tensor, size_t offset, size_t nbytes) {
-  const size_t available = tensor.storage().nbytes();
+  const size_t available = storage_with_bytes(tensor).nbytes();
   if (offset > available || nbytes > available - offset) {
     invalid("Bytes " + std::to_string(offset) + " + " + std::to_string(nbytes) +
             " are outside a storage of " + std::to_string(available) + " bytes.");

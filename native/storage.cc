@@ -65,7 +65,9 @@ Napi::Value from_typed_array(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value to_array_buffer(const Napi::CallbackInfo& info) {
-  const at::Tensor source = to_tensor(info[0], "tensor").detach();
+  at::Tensor source = to_tensor(info[0], "tensor").detach();
+  // Some gradients are zeros without memory (that of sgn, for one): a copy has the bytes.
+  if (source._is_zerotensor()) source = source.clone();
   const at::Tensor tensor = source.resolve_conj().resolve_neg().cpu().contiguous();
   const size_t size = tensor.nbytes();
   Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(info.Env(), size);
@@ -123,7 +125,7 @@ Napi::Value slice_bytes(const Napi::CallbackInfo& info) {
   const size_t offset = to_size(info[1], "offset");
   const size_t nbytes = to_size(info[2], "nbytes");
   const at::Tensor source = to_tensor(info[0], "tensor");
-  const c10::Storage& storage = source.storage();
+  const c10::Storage& storage = storage_with_bytes(source);
   if (!source.device().is_cpu()) invalid("sliceBytes() works on CPU tensors.");
   if (offset > storage.nbytes() || nbytes > storage.nbytes() - offset) {
     invalid("Bytes " + std::to_string(offset) + " + " + std::to_string(nbytes) +
@@ -172,7 +174,7 @@ Napi::Value view_storage(const Napi::CallbackInfo& info) {
   if (c10::isQIntType(dtype)) throw Error(kUnsupported, "Quantized tensors cannot be viewed from bytes.");
   const at::Tensor source = to_tensor(info[0], "tensor");
   bytes_of(sizes, dtype);
-  check_bounds(sizes, strides, offset, c10::elementSize(dtype), source.storage().nbytes());
+  check_bounds(sizes, strides, offset, c10::elementSize(dtype), storage_with_bytes(source).nbytes());
   at::Tensor tensor = at::empty({0}, at::TensorOptions().dtype(dtype).device(source.device()));
   tensor.set_(source.storage(), offset, sizes, strides);
   return from_tensor(info.Env(), std::move(tensor));
@@ -184,6 +186,16 @@ Napi::Value item_size(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+const c10::Storage& storage_with_bytes(const at::Tensor& tensor) {
+  const c10::Storage& storage = tensor.storage();
+  if (tensor._is_zerotensor() || (storage.nbytes() > 0 && storage.data() == nullptr)) {
+    throw Error(kUnsupported,
+                "The tensor has no bytes: it is on the meta device, or zeros that take no memory. A clone() of "
+                "such zeros has them.");
+  }
+  return storage;
+}
 
 void release_slice(void* context) { delete static_cast<c10::Storage*>(context); }
 

@@ -1,9 +1,14 @@
 // Typed arrays in and out, and views of storages.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include "napi_setup.h"
 
 namespace torchbind {
+
+// The storage of a tensor whose bytes can be read, or an error where it has none.
+const c10::Storage& storage_with_bytes(const at::Tensor& tensor);
 
 // Deleter of the storages that sliceBytes() makes: it frees the storage that they are cut from.
 void release_slice(void* context);
