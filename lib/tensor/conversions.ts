@@ -17,6 +17,9 @@ export interface ToOptions {
   memoryFormat?: MemoryFormat;
 }
 
+/** What the conversions to one dtype take. */
+export type CastOptions = Pick<ToOptions, 'memoryFormat'>;
+
 /** Other dtypes and devices. Each gives the tensor itself where nothing changes. */
 export interface TensorConversions {
   /** A tensor of another dtype or on another device; itself where nothing changes (PyTorch's `Tensor.to`). */
@@ -29,29 +32,29 @@ export interface TensorConversions {
   /** The tensor on a CUDA device; the current one without an index. */
   cuda(index?: number): Tensor;
   /** To float32. */
-  float(): Tensor;
+  float(options?: CastOptions): Tensor;
   /** To float64. */
-  double(): Tensor;
+  double(options?: CastOptions): Tensor;
   /** To float16. */
-  half(): Tensor;
+  half(options?: CastOptions): Tensor;
   /** To bfloat16. */
-  bfloat16(): Tensor;
+  bfloat16(options?: CastOptions): Tensor;
   /** To int64. */
-  long(): Tensor;
+  long(options?: CastOptions): Tensor;
   /** To int32. */
-  int(): Tensor;
+  int(options?: CastOptions): Tensor;
   /** To int16. */
-  short(): Tensor;
+  short(options?: CastOptions): Tensor;
   /** To int8. */
-  char(): Tensor;
+  char(options?: CastOptions): Tensor;
   /** To uint8. */
-  byte(): Tensor;
+  byte(options?: CastOptions): Tensor;
   /** To bool: whether elements are not 0. */
-  bool(): Tensor;
+  bool(options?: CastOptions): Tensor;
   /** To complex64. */
-  cfloat(): Tensor;
+  cfloat(options?: CastOptions): Tensor;
   /** To complex128. */
-  cdouble(): Tensor;
+  cdouble(options?: CastOptions): Tensor;
 }
 
 const OPTIONS = ['dtype', 'device', 'copy', 'nonBlocking', 'memoryFormat'];
@@ -86,8 +89,9 @@ function to(this: Tensor, first: string | Tensor | ToOptions, ...rest: (DType | 
 }
 
 const cast = (dtype: DType) =>
-  function (this: Tensor): Tensor {
-    return convert(this, { dtype });
+  function (this: Tensor, options: CastOptions = {}): Tensor {
+    checkOptions(options, ['memoryFormat'], dtype);
+    return convert(this, { ...options, dtype });
   };
 
 export const conversions: TensorConversions & ThisType<Tensor> = {

@@ -1,5 +1,6 @@
 import { checkOptions, describe, TorchBindError } from '../errors';
 import { native } from '../native/native';
+import { overloadSet } from './dispatch';
 import { checkDType, dtypeCode, dtypeOfTypedArray, itemSize } from './dtype';
 import type { DType } from './dtype';
 import { getDefaultDtype } from './dtype-info';
@@ -138,13 +139,16 @@ export function arange(...args: (number | TensorOptions | undefined)[]): Tensor 
   return finish(made as Tensor, options);
 }
 
-/** `steps` numbers evenly from `start` to `end`, both included (PyTorch's `torch.linspace`). */
-export function linspace(start: number, end: number, steps: number, options: TensorOptions = {}): Tensor {
+/** `steps` numbers evenly from `start` to `end`, numbers or tensors of one value, both included (PyTorch's `torch.linspace`). */
+export function linspace(
+  start: Scalar | Tensor,
+  end: Scalar | Tensor,
+  steps: number,
+  options: TensorOptions = {},
+): Tensor {
   checkCommon(options, TENSOR_OPTIONS, 'linspace()');
-  return finish(
-    operator('linspace').call([start, end, steps, options.dtype, undefined, options.device]) as Tensor,
-    options,
-  );
+  const { requiresGrad: _, ...rest } = options;
+  return finish(overloadSet('aten::linspace').call([start, end, steps, rest]) as Tensor, options);
 }
 
 /** Ones on the diagonal of an (n, m) matrix, zeros elsewhere (PyTorch's `torch.eye`). */

@@ -135,9 +135,12 @@ export class OverloadSet {
 
   /** The first overload that takes the arguments, and the arguments in its order. */
   private choose(args: readonly unknown[]): [Operator, unknown[]] {
-    for (const operator of this.overloads) {
-      const bound = bindArguments(operator, args);
-      if (bound !== undefined) return [operator, bound];
+    // `hsplit(x, 2)` is two parts; only where no overload takes a number do numbers stand for a list: `x.view(2)`.
+    for (const gather of [false, true]) {
+      for (const operator of this.overloads) {
+        const bound = bindArguments(operator, args, gather);
+        if (bound !== undefined) return [operator, bound];
+      }
     }
     this.mismatch(args);
   }

@@ -155,7 +155,10 @@ function lift(handle: number, own: boolean): Tensor {
 function lower(parameter: Parameter, value: unknown): unknown {
   if (value instanceof Tensor) {
     if (parameter.isTensor && !parameter.list) return unwrap(value, parameter.name);
-    return NaN; // C++ then says what was expected here
+    throw new TorchBindError(
+      `Expected ${parameter.base}${parameter.list ? '[]' : ''} for '${parameter.name}' but received a Tensor.`,
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
   }
   if (parameter.isTensor) {
     if (parameter.list && Array.isArray(value) && value.length <= LONGEST_LIST)
@@ -224,12 +227,12 @@ export function isOptions(value: unknown): value is Record<string, unknown> {
  *
  * @returns the arguments, or undefined where they do not fit this overload
  */
-export function bindArguments(operator: Operator, args: readonly unknown[]): unknown[] | undefined {
+export function bindArguments(operator: Operator, args: readonly unknown[], gather = true): unknown[] | undefined {
   const parameters = operator.parameters;
   const last = args[args.length - 1];
   const options = args.length > 0 && isOptions(last) ? last : undefined;
   let positional = options === undefined ? args : args.slice(0, -1);
-  positional = gatherSizes(parameters, positional);
+  if (gather) positional = gatherSizes(parameters, positional);
   const limit = parameters.findIndex((parameter) => parameter.kwargOnly);
   if (positional.length > (limit < 0 ? parameters.length : limit)) return undefined;
 
