@@ -190,9 +190,10 @@ Napi::Value item_size(const Napi::CallbackInfo& info) {
 const c10::Storage& storage_with_bytes(const at::Tensor& tensor) {
   const c10::Storage& storage = tensor.storage();
   if (tensor._is_zerotensor() || (storage.nbytes() > 0 && storage.data() == nullptr)) {
-    throw Error(kUnsupported,
-                "The tensor has no bytes: it is on the meta device, or zeros that take no memory. A clone() of "
-                "such zeros has them.");
+    throw Error(
+        kUnsupported,
+        "The tensor has no bytes: it is on the meta device, or zeros that take no memory. A clone() of "
+        "such zeros has them.");
   }
   return storage;
 }
