@@ -97,7 +97,9 @@ export class LegacyArchive implements TensorArchive {
 
   /** Finds the bytes of each storage: there must be just those that the object needs, each once, to the file's end. */
   private async locate(keys: unknown, start: number): Promise<void> {
-    if (!Array.isArray(keys)) throw broken('the keys of the storages are not a list', start);
+    // A tuple is an array in JavaScript too.
+    if (!Array.isArray(keys) || keys.constructor !== Array)
+      throw broken('the keys of the storages are not a list', start);
     let position = start;
     for (const key of keys as unknown[]) {
       const storage = typeof key === 'string' ? this.storages.get(key) : undefined;

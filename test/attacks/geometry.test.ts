@@ -129,17 +129,14 @@ describe('C8 layouts', () => {
     ['nested', rebuild('_rebuild_nested_tensor', tensorOf(), tensorOf(), tensorOf(), tensorOf())],
     ['a wrapper subclass', rebuild('_rebuild_wrapper_subclass', op.global('torch', 'Tensor'))],
     ['from numpy on a device', rebuild('_rebuild_device_tensor_from_numpy', tensorOf())],
-    [
-      'on the meta device',
-      rebuild(
-        '_rebuild_meta_tensor_no_storage',
-        op.global('torch', 'float32'),
-        op.tuple(op.int(2n ** 40n)),
-        op.tuple(op.int(1)),
-        bytes('\x89'),
-      ),
-    ],
   ])('%s', (_, object) => inZip(object));
+});
+
+it('C8 a tensor on the meta device has a shape and no memory', async () => {
+  const [dtype, shape] = [op.global('torch', 'float32'), op.tuple(op.int(2n ** 40n))];
+  const object = op.call('torch._utils', '_rebuild_meta_tensor_no_storage', dtype, shape, op.tuple(op.int(1)), '\x89');
+  const value = (await open(checkpoint(pickle(object)))) as Tensor;
+  expect([value.device, value.shape]).toEqual(['meta', [2 ** 40]]);
 });
 
 describe('C9 dtypes', () => {
@@ -169,7 +166,7 @@ describe('C9 dtypes', () => {
 });
 
 describe('C10 locations', () => {
-  it.each(['cuda:999999999999', 'meta', 'privateuseone', '', 'cpu\0', '../../x', 'x'.repeat(10_000)])(
+  it.each(['cuda:999999999999', 'meta', 'privateuseone', '', 'cpu\0', '../../x', 'x'.repeat(100)])(
     '%j is the CPU',
     async (location) => {
       const tensor = (await open(checkpoint(pickle(tensorOf({ location }))))) as Tensor;

@@ -32,9 +32,10 @@ export function attacks(): {
     const [read, mapped] = await Promise.all(
       [false, true].map((mmap) => loader(file, { mmap }).catch((error: unknown) => error)),
     );
-    expect(read, String((read as Error).message ?? read)).toBeInstanceOf(CheckpointError);
+    // Without expect(): its report of a tensor has no end.
+    for (const outcome of [read, mapped])
+      if (!(outcome instanceof CheckpointError)) throw new Error(`expected a CheckpointError, got ${String(outcome)}`);
     const error = read as CheckpointError;
-    expect(mapped).toBeInstanceOf(CheckpointError);
     expect((mapped as CheckpointError).code).toBe(error.code);
     expect(error.code).toMatch(expected.code ?? /^ERR_TORCHBIND_CHECKPOINT_/);
     if (expected.message !== undefined) expect(error.message).toMatch(expected.message);
