@@ -7,7 +7,7 @@ export type { Versions } from './versions';
 // Tensors
 export { Tensor } from './tensor/tensor';
 export type { BackwardOptions, NestedValues } from './tensor/tensor';
-export type { ToOptions } from './tensor/conversions';
+export type { CastOptions, ToOptions } from './tensor/conversions';
 export { newAxis, Slice, slice } from './tensor/indexing';
 export { unique } from './tensor/unique';
 export type { UniqueOptions } from './tensor/unique';
