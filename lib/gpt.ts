@@ -286,7 +286,8 @@ export class GPT extends GPTModel {
     try {
       const model = GPT.fromSaved(saved, device);
       if (optimizer && saved.optimizerState !== null) {
-        model.setTraining(model.resumeOptimizer(saved.optimizerState), saved.training.step);
+        const { step, run } = saved.training;
+        model.setTraining(model.resumeOptimizer(saved.optimizerState), step, run === null ? undefined : readRun(run));
       }
       return model;
     } finally {

@@ -1,4 +1,5 @@
 import { checkOptions, TorchBindError } from '../errors';
+import { checkpoint } from '../nn/checkpoint';
 import { Dropout } from '../nn/dropout';
 import { Embedding } from '../nn/embedding';
 import { LayerNorm } from '../nn/layer-norm';
@@ -198,6 +199,8 @@ function checkLayout(model: GPTModel): void {
  * shows the weights as they are when it is made: parts of a fused parameter are copies, and do not follow later updates.
  */
 export class GPTModel extends Module {
+  /** Compute what the blocks need in the backward pass anew there, instead of keeping it. */
+  activationCheckpointing = false;
   readonly config: GPTConfig;
   readonly layout: Layout;
   /** Turns text into token ids and back; null when the model is used with ids alone. */
@@ -287,7 +290,10 @@ export class GPTModel extends Module {
     if (this.positionEmbedding !== null) x = x.add(this.positionEmbedding.forward(positions));
     x = this.dropout.forward(x);
     const rotation = this.positionEmbedding === null ? rotationOf(positions, this.config, x.dtype) : undefined;
-    for (const block of this.blocks) x = block.forward(x, rotation, cache);
+    for (const block of this.blocks) {
+      const run = (input: Tensor): Tensor => block.forward(input, rotation, cache);
+      x = this.activationCheckpointing && cache === undefined ? checkpoint(run, x) : run(x);
+    }
     return this.lnF.forward(x);
   }
 

@@ -17,3 +17,4 @@ export { Sequential } from './sequential';
 export { ModuleList } from './module-list';
 export * as functional from './functional';
 export * as init from './init';
+export { checkpoint } from './checkpoint';

@@ -54,7 +54,7 @@ function totalNorm(gradients: Tensor[], order: number): Tensor {
 }
 
 /** Tensors that one foreach call takes: all of one device and dtype. */
-function byPlace(tensors: Tensor[]): Tensor[][] {
+export function byPlace(tensors: Tensor[]): Tensor[][] {
   const groups = new Map<string, Tensor[]>();
   for (const tensor of tensors) {
     const place = `${tensor.device} ${tensor.dtype}`;

@@ -52,3 +52,8 @@ export const foreachMul_ = bind<(tensors: Tensors, factor: Tensor) => void>('_fo
 
 /** `aten::_foreach_norm`: the norm of each tensor. */
 export const foreachNorm = bind<(tensors: Tensors, order: number) => Tensor[]>('_foreach_norm');
+
+/** `aten::_amp_foreach_non_finite_check_and_unscale_`: multiplies in place, and sets foundInf to 1 where one is not finite. */
+export const ampUnscale_ = bind<(tensors: Tensors, foundInf: Tensor, inverseScale: Tensor) => void>(
+  '_amp_foreach_non_finite_check_and_unscale_',
+);

@@ -3,6 +3,7 @@ import type { NativeGenerator } from '../native/binding';
 import { native } from '../native/native';
 import { unwrap, wrap } from './core';
 import type { Tensor } from './core';
+import { dtypeCode } from './dtype';
 
 /** A seed as PyTorch takes it: any integer of 64 bits, negative ones counted from 2^64 down. */
 function checkSeed(seed: number | bigint, where: string): bigint {
@@ -29,6 +30,24 @@ export function getRngState(device = 'cpu'): Tensor {
 /** Restores what `getRngState` gave, here or in Python (PyTorch's `torch.set_rng_state`). */
 export function setRngState(state: Tensor, device = 'cpu'): void {
   native().setRngState(unwrap(state, 'setRngState()'), device);
+}
+
+/** @internal `getRngState` as plain bytes, which cost no tensor while they are kept. */
+export function readRandomState(device: string): Uint8Array {
+  const state = getRngState(device);
+  const bytes = state.toTypedArray() as Uint8Array;
+  state.dispose();
+  return bytes;
+}
+
+/** @internal `setRngState` from bytes. */
+export function writeRandomState(bytes: Uint8Array, device: string): void {
+  const state = wrap(native().fromTypedArray(bytes, [bytes.length], dtypeCode.uint8));
+  try {
+    setRngState(state, device);
+  } finally {
+    state.dispose();
+  }
 }
 
 /** A random number generator of its own (PyTorch's `torch.Generator`). */

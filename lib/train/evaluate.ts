@@ -5,11 +5,13 @@ import { evaluation } from '../models/mode';
 import { inferenceMode } from '../tensor/autograd';
 import { Generator } from '../tensor/random';
 import { tidy } from '../tensor/scope';
+import { lossOf, type Precision } from './precision';
 
 export interface EvaluationOptions {
   /** Batches of each part. */
   steps: number;
   batchSize: number;
+  precision: Precision;
   /** Of the windows' places: the same seed compares the same windows. */
   seed: number;
 }
@@ -28,7 +30,7 @@ export async function evaluate(
 async function meanLoss(
   model: GPTModel,
   tokens: Tokens,
-  { steps, batchSize, seed }: EvaluationOptions,
+  { steps, batchSize, seed, precision }: EvaluationOptions,
 ): Promise<number> {
   const generator = new Generator().manualSeed(seed);
   const { blockSize } = model.config;
@@ -36,13 +38,8 @@ async function meanLoss(
   const evaluating = evaluation(model);
   let sum = 0;
   for (let i = 0; i < steps; i++) {
-    sum += evaluating(() => inferenceMode(() => tidy(() => lossOf(model, windows))));
+    sum += evaluating(() => inferenceMode(() => tidy(() => Number(lossOf(model, windows.next(), precision).item()))));
     await nextTurn();
   }
   return sum / steps;
-}
-
-function lossOf(model: GPTModel, windows: RandomWindows): number {
-  const { x, y } = windows.next();
-  return Number(model.forward(x, y).loss!.item());
 }

@@ -6,6 +6,7 @@ import { constant, cosine, linear, type Schedule } from '../optim/schedulers';
 import type { KeepOptions } from '../checkpoint/retention';
 import type { EvalEvent, SaveEvent, StepEvent } from './events';
 import { type GuardOptions, checkGuard } from './guard';
+import type { Precision } from './precision';
 import type { DataOrder } from './run-data';
 
 export interface FitOptions {
@@ -42,6 +43,13 @@ export interface FitOptions {
   weightDecay?: number;
   /** Of a new AdamW. Default [0.9, 0.999]. */
   betas?: readonly [number, number];
+  /**
+   * What the model computes in. With `bfloat16` or `float16` the operators that gain from it take that precision, as under
+   * `autocast`; `float16` scales the loss too. Weights stay as they are. Default `float32`.
+   */
+  precision?: Precision;
+  /** Compute activations anew in the backward pass instead of keeping them, for long contexts. Default false. */
+  activationCheckpointing?: boolean;
   /** Scale gradients so that their norm is at most this. Default: no clipping. */
   gradClip?: number;
   /** Evaluate at every step that is a multiple of this, at the start and at the end; 0 never. Default 100. */
@@ -91,7 +99,7 @@ export interface FitOptions {
 
 const optionNames = [
   'text data dataOrder maxSteps batchSize gradAccumulation learningRate resumeLearningRate schedule warmupSteps',
-  'decaySteps minLearningRate optimizer weightDecay betas gradClip evalInterval evalSteps patience guard seed signal',
+  'decaySteps minLearningRate optimizer weightDecay betas precision activationCheckpointing gradClip evalInterval evalSteps patience guard seed signal',
   'handleSignals startStep checkpointDir saveEvery keep saveInBackground onSaveError metrics progressBar onStep onEval onSave',
 ].flatMap((names) => names.split(' '));
 
@@ -102,6 +110,7 @@ export type Settings = Omit<FitOptions, 'text' | 'data' | 'schedule'> & {
   maxSteps: number;
   batchSize: number;
   gradAccumulation: number;
+  precision: Precision;
   evalInterval: number;
   evalSteps: number;
   startStep: number;
@@ -118,12 +127,14 @@ export function completeOptions(model: GPTModel, options: FitOptions): Settings 
     maxSteps: options.maxSteps ?? 1000,
     batchSize: options.batchSize ?? model.config.batchSize,
     gradAccumulation: options.gradAccumulation ?? 1,
+    precision: options.precision ?? 'float32',
     evalInterval: options.evalInterval ?? 100,
     evalSteps: options.evalSteps ?? 20,
     startStep: options.startStep ?? 0,
   };
   for (const name of ['maxSteps', 'evalInterval', 'startStep'] as const) checkCount(name, settings[name], 0);
   for (const name of ['batchSize', 'evalSteps', 'gradAccumulation'] as const) checkCount(name, settings[name], 1);
+  checkOneOf('precision', settings.precision, ['float32', 'bfloat16', 'float16']);
   checkOneOf('dataOrder', settings.dataOrder, ['random', 'epochs']);
   checkRates(options);
   checkSaves(options);

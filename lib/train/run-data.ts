@@ -1,6 +1,6 @@
 import { EpochWindows, RandomWindows, type BatchSource, type Tokens } from '../data';
 import { fromTypedArray } from '../tensor/creation';
-import { Generator, getRngState, setRngState } from '../tensor/random';
+import { Generator, readRandomState, writeRandomState } from '../tensor/random';
 import type { Tensor } from '../tensor/tensor';
 import { type DataPosition, fingerprintOf } from './run-state';
 
@@ -58,14 +58,14 @@ function epochData(tokens: Tokens, fingerprint: string, options: RunDataOptions)
 /** States of the default generators of the CPU and of the model's device. */
 export function getRandomStates(device: string): Record<string, Uint8Array> {
   const devices = new Set(['cpu', device]);
-  return Object.fromEntries([...devices].map((name) => [name, takeBytes(getRngState(name))]));
+  return Object.fromEntries([...devices].map((name) => [name, readRandomState(name)]));
 }
 
 /** Restores the states of the generators of the CPU and of the model's device, where they were saved. */
 export function setRandomStates(states: Readonly<Record<string, Uint8Array>>, device: string): void {
   for (const name of new Set(['cpu', device])) {
     const bytes = states[name];
-    if (bytes !== undefined) withBytes(bytes, (state) => setRngState(state, name));
+    if (bytes !== undefined) writeRandomState(bytes, name);
   }
 }
 

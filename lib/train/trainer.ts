@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { TorchBindError } from '../errors';
 import type { GPTModel } from '../models/gpt';
 import { rememberModes } from '../models/mode';
-import { AdamW, decayGroups, type SGD } from '../optim';
+import { AdamW, decayGroups, GradScaler, type SGD } from '../optim';
 import { applySchedule, baseLearningRate, type Schedule, setBaseLearningRate } from '../optim/schedulers';
 import { randint } from '../tensor/creation';
 import { manualSeed } from '../tensor/random';
@@ -61,6 +61,7 @@ export async function* train(
   }
   training.add(model);
   const restoreModes = rememberModes(model.modules());
+  model.activationCheckpointing = settings.activationCheckpointing ?? false;
   const { checkpointDir } = settings;
   let trainer: Trainer | undefined;
   let unlock: (() => Promise<void>) | undefined;
@@ -73,6 +74,7 @@ export async function* train(
     await unlock?.();
     training.delete(model);
     model.zeroGrad();
+    model.activationCheckpointing = false;
     restoreModes();
   }
 }
@@ -108,6 +110,7 @@ class Trainer {
   private readonly progress: Progress;
   private readonly signals: TrainingSignals;
   private readonly guard: LossGuard;
+  private readonly scaler: GradScaler | null;
   private readonly saves = new BackgroundSaves();
   private readonly losses: number[] = [];
   private readonly missing: string[] = [];
@@ -132,6 +135,7 @@ class Trainer {
     this.standing = before ?? { seed, scheduleStart: 0, tokensSeen: 0, best: null, evaluationsSinceBest: 0 };
     this.standing = { ...this.standing, seed };
     this.data = makeRunData(settings.data.train, settings.dataOrder, this.dataOptions(seed));
+    this.scaler = settings.precision === 'float16' ? new GradScaler() : null;
     if (continued) this.goOn(before);
     else if (settings.seed !== undefined) manualSeed(settings.seed);
     if (before === undefined && startStep > 0) this.missing.push('random numbers', 'position in the data');
@@ -155,6 +159,7 @@ class Trainer {
 
   private goOn(before: RunState): void {
     setRandomStates(before.random, this.model.device);
+    if (before.scaler !== null) this.scaler?.setState(before.scaler);
     if (isPositionOf(this.data, before.data)) this.data.setPosition(before.data);
     else this.missing.push('position in the data, which is not the data of the run before');
   }
@@ -217,6 +222,8 @@ class Trainer {
     const updated = await update(this.model, this.optimizer, this.data, {
       gradAccumulation,
       gradClip: this.settings.gradClip ?? (isLogged(this.settings) ? Infinity : undefined),
+      precision: this.settings.precision,
+      scaler: this.scaler,
       shouldStop,
     });
     if (updated === null) return false;
@@ -266,8 +273,8 @@ class Trainer {
   }
 
   private async *evaluate(): AsyncGenerator<TrainEvent, void> {
-    const { data, evalSteps: steps, batchSize, onEval, evalInterval } = this.settings;
-    const losses = await evaluate(this.model, data, { steps, batchSize, seed: this.standing.seed });
+    const { data, evalSteps: steps, batchSize, precision, onEval, evalInterval } = this.settings;
+    const losses = await evaluate(this.model, data, { steps, batchSize, precision, seed: this.standing.seed });
     const event = { step: this.step, ...losses };
     this.lastEvaluation = event;
     if (event.valLoss !== null && this.step % evalInterval === 0) this.countTowardsBest(event.valLoss);
@@ -332,7 +339,7 @@ class Trainer {
 
   private state(): RunState {
     const random = getRandomStates(this.model.device);
-    return { ...this.standing, data: this.data.getPosition(), random, scaler: null };
+    return { ...this.standing, data: this.data.getPosition(), random, scaler: this.scaler?.getState() ?? null };
   }
 
   private result(stopped: FitResult['stopped']): FitResult {

@@ -1,7 +1,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { GPTModel } from '../models/gpt';
-import { type AdamW, clipGradNorm_, type SGD } from '../optim';
+import { type AdamW, clipGradNorm_, type GradScaler, type SGD } from '../optim';
 import { tidy } from '../tensor/scope';
+import { lossOf, type Precision } from './precision';
 import { getRandomStates, type RunData, setRandomStates } from './run-data';
 
 export interface UpdateOptions {
@@ -9,6 +10,9 @@ export interface UpdateOptions {
   gradAccumulation: number;
   /** Infinity to compute the norm only. */
   gradClip: number | undefined;
+  precision: Precision;
+  /** For float16. */
+  scaler: GradScaler | null;
   /** Asked between the batches of one update: true gives the update up. */
   shouldStop: () => boolean;
 }
@@ -31,8 +35,9 @@ export async function update(
   model: GPTModel,
   optimizer: AdamW | SGD,
   data: RunData,
-  { gradAccumulation, gradClip, shouldStop }: UpdateOptions,
+  options: UpdateOptions,
 ): Promise<Updated | null> {
+  const { gradAccumulation, shouldStop } = options;
   const rewind = gradAccumulation > 1 ? rewinder(model, data) : undefined;
   optimizer.zeroGrad();
   let sum = 0;
@@ -45,22 +50,33 @@ export async function update(
         return null;
       }
     }
-    const loss = tidy(() => accumulate(model, data, gradAccumulation));
+    const loss = tidy(() => accumulate(model, data, options));
     if (!Number.isFinite(loss)) return { loss, gradNorm: null };
     sum += loss;
   }
+  return { loss: sum / gradAccumulation, gradNorm: applyGradients(model, optimizer, options) };
+}
+
+/** Clips and makes the update; the norm before, where it is wanted. */
+function applyGradients(model: GPTModel, optimizer: AdamW | SGD, { gradClip, scaler }: UpdateOptions): number | null {
+  scaler?.unscale_(optimizer);
   const gradNorm =
     gradClip === undefined ? null : tidy(() => Number(clipGradNorm_(model.parameters(), gradClip).item()));
-  optimizer.step();
-  return { loss: sum / gradAccumulation, gradNorm };
+  if (scaler === null) optimizer.step();
+  else {
+    scaler.step(optimizer);
+    scaler.update();
+  }
+  return gradNorm;
 }
 
 /** Adds the gradients of the next batch, and gives its loss; a loss that is no number adds none. */
-function accumulate(model: GPTModel, data: RunData, parts: number): number {
-  const { x, y } = data.next(); // (B, T) each
-  const loss = model.forward(x, y).loss!;
+function accumulate(model: GPTModel, data: RunData, { gradAccumulation, precision, scaler }: UpdateOptions): number {
+  const loss = lossOf(model, data.next(), precision);
   const value = Number(loss.item());
-  if (Number.isFinite(value)) (parts === 1 ? loss : loss.div(parts)).backward();
+  if (!Number.isFinite(value)) return value;
+  const part = gradAccumulation === 1 ? loss : loss.div(gradAccumulation);
+  (scaler === null ? part : scaler.scale(part)).backward();
   return value;
 }
 
