@@ -43,6 +43,8 @@ export type { TensorData } from './tensor/values';
 export { ops } from './tensor/dispatch';
 export type { OperatorNamespace, RawOperator, RawOverload } from './tensor/dispatch';
 export { dispose, keep, memory, tidy } from './tensor/scope';
+export { discard, receive, share, transfer } from './tensor/transfer';
+export type { TensorTicket } from './tensor/transfer';
 export * as autograd from './tensor/autograd';
 export {
   autocast,

@@ -13,6 +13,7 @@
 #include "hooks.h"
 #include "indexing.h"
 #include "random.h"
+#include "small_blocks.h"
 #include "storage.h"
 #include "tensor_info.h"
 
@@ -66,11 +67,13 @@ Handle Addon::add(at::Tensor tensor) {
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   using namespace torchbind;
+  use_small_blocks();
   env.SetInstanceData<Addon>(new Addon(env));
   expose<setup>(exports, "setup");
   expose<versions>(exports, "versions");
   init_dispatch(env, exports);
   init_tensor_table(env, exports);
+  init_tickets(env, exports);
   init_tensor_info(env, exports);
   init_storage(env, exports);
   init_file_io(env, exports);

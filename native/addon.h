@@ -11,6 +11,7 @@
 #include "js_thread.h"
 #include "napi_setup.h"
 #include "tensor_table.h"
+#include "tickets.h"
 
 namespace torchbind {
 
@@ -22,7 +23,10 @@ struct Addon {
   std::shared_ptr<TensorStore> store = std::make_shared<TensorStore>();
   // A deque, so that an operator stays where it is when others are looked up.
   std::deque<Operator> operators;
+  // Between calls: the memory for the arguments of the next one.
+  torch::jit::Stack spare_stack;
   std::vector<std::unique_ptr<c10::InferenceMode>> inference_modes;
+  Workers workers;
   // From setup(): the TorchBindError class, and the array through which calls tell how a tensor must be kept.
   Napi::FunctionReference error_class;
   Napi::Reference<Napi::Uint32Array> state_array;

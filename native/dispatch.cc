@@ -40,8 +40,8 @@ Operator make_operator(const c10::OperatorHandle& handle) {
   return op;
 }
 
-const Operator& operator_of(const Napi::CallbackInfo& info) {
-  std::deque<Operator>& operators = Addon::of(info.Env()).operators;
+const Operator& operator_of(const Addon& addon, const Napi::CallbackInfo& info) {
+  const std::deque<Operator>& operators = addon.operators;
   const int64_t id = to_int64(info[0], "operator");
   if (id < 0 || static_cast<size_t>(id) >= operators.size()) {
     throw Error(kUnknownOperator, "No operator has id " + std::to_string(id) + "; use findOperator().");
@@ -81,7 +81,7 @@ Napi::Value operator_names(const Napi::CallbackInfo& info) {
 
 Napi::Value schema(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  const Operator& op = operator_of(info);
+  const Operator& op = operator_of(Addon::of(env), info);
   const c10::FunctionSchema& source = op.handle.schema();
   std::ostringstream declaration;
   declaration << source;
@@ -121,27 +121,49 @@ Napi::Value result_of(Napi::Env env, const Operator& op, size_t index, const c10
   return from_ivalue(env, value);
 }
 
-Napi::Value call(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  const Operator& op = operator_of(info);
-  const size_t count = op.parameters.size();
-  if (info.Length() > count + 1) {
-    invalid("Too many arguments: " + std::to_string(info.Length() - 1) + " given, " + std::to_string(count) +
-            " expected.");
-  }
-  torch::jit::Stack stack;
-  stack.reserve(count);
-  for (size_t i = 0; i < count; ++i) {
-    const Parameter& parameter = op.parameters[i];
-    stack.push_back(i + 1 < info.Length() ? to_ivalue(info[i + 1], parameter) : missing_ivalue(parameter));
-  }
-  op.handle.callBoxed(stack);
+Napi::Value results_of(Napi::Env env, const Operator& op, const torch::jit::Stack& stack) {
   if (stack.empty()) return env.Undefined();
   if (stack.size() == 1) return result_of(env, op, 0, stack[0]);
   Napi::Array results = Napi::Array::New(env, stack.size());
   for (size_t i = 0; i < stack.size(); ++i)
     results.Set(static_cast<uint32_t>(i), result_of(env, op, i, stack[i]));
   return results;
+}
+
+// The usual argument, with as few calls of Node-API as can be: each costs as much as the conversion itself.
+bool push_tensor(const TensorTable& table, const Napi::Value& value, torch::jit::Stack& stack) {
+  double number = 0;
+  if (napi_get_value_double(value.Env(), value, &number) != napi_ok) return false;
+  const at::Tensor* tensor = table.find(handle_from_double(number));
+  if (tensor == nullptr) return false;
+  stack.emplace_back(*tensor);
+  return true;
+}
+
+Napi::Value call(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Addon& addon = Addon::of(env);
+  const Operator& op = operator_of(addon, info);
+  const size_t count = op.parameters.size();
+  if (info.Length() > count + 1) {
+    invalid("Too many arguments: " + std::to_string(info.Length() - 1) + " given, " + std::to_string(count) +
+            " expected.");
+  }
+  torch::jit::Stack stack = std::move(addon.spare_stack);  // empty when this call is inside another's
+  stack.reserve(count);
+  for (size_t i = 0; i < count; ++i) {
+    const Parameter& parameter = op.parameters[i];
+    if (i + 1 >= info.Length()) {
+      stack.push_back(missing_ivalue(parameter));
+    } else if (parameter.kind != Kind::kTensor || !push_tensor(addon.store->table, info[i + 1], stack)) {
+      stack.push_back(to_ivalue(info[i + 1], parameter));
+    }
+  }
+  op.handle.callBoxed(stack);
+  const Napi::Value result = results_of(env, op, stack);
+  stack.clear();
+  addon.spare_stack = std::move(stack);
+  return result;
 }
 
 Napi::Value load_library(const Napi::CallbackInfo& info) {

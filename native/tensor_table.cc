@@ -195,11 +195,6 @@ const double* to_handles(const Napi::Value& array, const Napi::Value& count, siz
   return handles.Data();
 }
 
-// Handles as JavaScript stores them; anything that is none becomes 0, which no tensor has.
-Handle from_double(double value) {
-  return value >= 1 && value < 9007199254740992.0 ? static_cast<Handle>(value) : 0;
-}
-
 TokenData* to_token(const Napi::Value& value) {
   if (!value.IsExternal() || !value.As<Napi::External<TokenData>>().CheckTypeTag(&kTokenTag)) {
     invalid("Expected a token made by newToken() or ownToken().");
@@ -211,7 +206,7 @@ Napi::Value fill_token(const Napi::CallbackInfo& info) {
   TokenData* token = to_token(info[0]);
   size_t count = 0;
   const double* handles = to_handles(info[1], info[2], &count);
-  for (size_t i = 0; i < count; ++i) token->handles.push_back(from_double(handles[i]));
+  for (size_t i = 0; i < count; ++i) token->handles.push_back(handle_from_double(handles[i]));
   return info.Env().Undefined();
 }
 
@@ -233,7 +228,7 @@ Napi::Value dispose_many(const Napi::CallbackInfo& info) {
   const double* handles = to_handles(info[0], info[1], &count);
   TensorTable& table = Addon::of(info.Env()).store->table;
   size_t released = 0;
-  for (size_t i = 0; i < count; ++i) released += table.release(from_double(handles[i])) ? 1 : 0;
+  for (size_t i = 0; i < count; ++i) released += table.release(handle_from_double(handles[i])) ? 1 : 0;
   return Napi::Number::New(info.Env(), static_cast<double>(released));
 }
 

@@ -106,6 +106,19 @@ export interface Binding {
   fillToken(token: Token, handles: Float64Array, count: number): void;
   memory(): MemoryCounts;
 
+  // tickets.cc: tensors on their way to other threads
+  /** A ticket, process-wide, for another tensor over the same storage; `thread` is the sender's threadId. */
+  shareTensor(handle: Handle, thread: number): number;
+  receiveTensor(ticket: number): Handle;
+  /** Whether there was something to free. */
+  discardTensor(ticket: number): boolean;
+  /** This thread started a worker: its tickets end with this thread at the latest. */
+  workerStarted(thread: number): void;
+  /** Frees what the thread shared and nobody received. */
+  workerEnded(thread: number): void;
+  /** Tickets of all threads that nobody has received. */
+  waitingTickets(): number;
+
   // tensor_info.cc
   shape(handle: Handle): number[];
   strides(handle: Handle): number[];

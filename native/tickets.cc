@@ -1,0 +1,142 @@
+#include "tickets.h"
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "addon.h"
+#include "arguments.h"
+#include "errors.h"
+
+namespace torchbind {
+namespace {
+
+constexpr const char* kTicket = "ERR_TORCHBIND_TICKET";
+
+// All tensors that were shared and not yet received, of all threads.
+class Registry {
+ public:
+  int64_t add(at::Tensor tensor, bool requires_grad, int64_t thread) {
+    const std::lock_guard lock(mutex_);
+    waiting_.emplace(++last_, Entry{std::move(tensor), requires_grad, thread});
+    return last_;
+  }
+
+  std::optional<at::Tensor> take(int64_t ticket) {
+    const std::lock_guard lock(mutex_);
+    auto node = waiting_.extract(ticket);
+    if (node.empty()) return std::nullopt;
+    if (node.mapped().requires_grad) node.mapped().tensor.set_requires_grad(true);
+    return std::move(node.mapped().tensor);
+  }
+
+  bool was_issued(int64_t ticket) {
+    const std::lock_guard lock(mutex_);
+    return ticket > 0 && ticket <= last_;
+  }
+
+  // Nobody can receive any more what the thread has shared.
+  void end(int64_t thread) {
+    std::vector<at::Tensor> doomed;  // destroyed after the lock is given back
+    const std::lock_guard lock(mutex_);
+    for (auto entry = waiting_.begin(); entry != waiting_.end();) {
+      if (entry->second.thread != thread) {
+        ++entry;
+        continue;
+      }
+      doomed.push_back(std::move(entry->second.tensor));
+      entry = waiting_.erase(entry);
+    }
+  }
+
+  size_t size() {
+    const std::lock_guard lock(mutex_);
+    return waiting_.size();
+  }
+
+ private:
+  struct Entry {
+    at::Tensor tensor;
+    bool requires_grad;
+    int64_t thread;
+  };
+
+  std::mutex mutex_;
+  int64_t last_ = 0;
+  std::unordered_map<int64_t, Entry> waiting_;
+};
+
+// Never destroyed: threads may outlive the statics of the process.
+Registry& registry() {
+  static Registry* instance = new Registry();
+  return *instance;
+}
+
+Napi::Value share_tensor(const Napi::CallbackInfo& info) {
+  const at::Tensor& tensor = to_tensor(info[0], "tensor");
+  const int64_t thread = to_int64(info[1], "thread");
+  if (tensor.requires_grad() && !tensor.is_leaf()) {
+    throw Error(kTicket,
+                "A tensor that requires a gradient and was computed from others cannot go to another thread: "
+                "the graph "
+                "behind it stays here. Share tensor.detach().");
+  }
+  // Another tensor over the same storage, with a version of its own: a change that one thread makes in place
+  // does not invalidate the graphs of the other.
+  const int64_t ticket = registry().add(tensor.variable_data(), tensor.requires_grad(), thread);
+  return from_int64(info.Env(), ticket);
+}
+
+Napi::Value receive_tensor(const Napi::CallbackInfo& info) {
+  const int64_t ticket = to_int64(info[0], "ticket");
+  std::optional<at::Tensor> tensor = registry().take(ticket);
+  if (tensor) return from_tensor(info.Env(), std::move(*tensor));
+  if (!registry().was_issued(ticket)) throw Error(kTicket, "No tensor was ever shared under this ticket.");
+  throw Error(kTicket,
+              "The tensor of this ticket is gone: a ticket is received once, unless it was discarded or its "
+              "sender ended "
+              "first. To give a tensor to several threads, share it once for each.");
+}
+
+Napi::Value discard_tensor(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), registry().take(to_int64(info[0], "ticket")).has_value());
+}
+
+Napi::Value worker_started(const Napi::CallbackInfo& info) {
+  const int64_t thread = to_int64(info[0], "thread");
+  Addon::of(info.Env()).workers.threads.push_back(thread);
+  return info.Env().Undefined();
+}
+
+Napi::Value worker_ended(const Napi::CallbackInfo& info) {
+  const int64_t thread = to_int64(info[0], "thread");
+  std::erase(Addon::of(info.Env()).workers.threads, thread);
+  registry().end(thread);
+  return info.Env().Undefined();
+}
+
+Napi::Value waiting_tickets(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(registry().size()));
+}
+
+}  // namespace
+
+Workers::~Workers() {
+  for (const int64_t thread : threads) registry().end(thread);
+}
+
+void init_tickets(Napi::Env, Napi::Object& exports) {
+  expose<share_tensor>(exports, "shareTensor");
+  expose<receive_tensor>(exports, "receiveTensor");
+  expose<discard_tensor>(exports, "discardTensor");
+  expose<worker_started>(exports, "workerStarted");
+  expose<worker_ended>(exports, "workerEnded");
+  expose<waiting_tickets>(exports, "waitingTickets");
+}
+
+}  // namespace torchbind
