@@ -1,6 +1,6 @@
 // What is measured, and Node's side of it; partner.py holds Python's.
 const SEED = 1337; // as in partner.py
-const ADDITIONS = 2000; // in a round's timing; 100 of them in a scope
+const CALLS = 2000; // in a round's timing; 100 of them in a scope
 
 /** One round: times in nanoseconds, and what the sides must agree on. @typedef {{ times: number[], check: unknown }} Round */
 
@@ -8,23 +8,43 @@ const SMALL = { vocab_size: 65, block_size: 64, batch_size: 12, n_layer: 4, n_he
 const LARGE = { vocab_size: 65, block_size: 256, batch_size: 4, n_layer: 6, n_head: 6, n_embd: 384, dropout: 0 };
 
 export const workloads = [
-  {
-    name: 'add',
-    description: '`add`, 8 floats',
-    unit: 'ns',
-    node: [
-      { label: 'Node', run: () => additions((torch, run) => torch.tidy(run)) },
-      { label: 'Node, no scope', run: () => additions((torch, run) => run()) },
-    ],
-    python: [{ label: 'Python eager', request: { workload: 'add', repeat: 5, inner: ADDITIONS } }],
-    measure: (ns) => ns,
-    agree: (a, b) => a === b,
-  },
+  call('add', '`a.add(b)`, 8 floats', (torch) => {
+    const [a, b] = [torch.ones(8), torch.ones(8)];
+    return () => a.add(b);
+  }),
+  call('view', '`a.view(2, 4)`, 8 floats', (torch) => {
+    const a = torch.ones(8);
+    return () => a.view(2, 4);
+  }),
+  call('matmul', '`a.matmul(b)`, 16 x 16', (torch) => {
+    const [a, b] = [torch.ones(16, 16), torch.ones(16, 16)];
+    return () => a.matmul(b);
+  }),
+  call('sum', '`a.sum()`, 8 floats', (torch) => {
+    const a = torch.ones(8);
+    return () => a.sum();
+  }),
   trainingStep('step-small', SMALL, 5),
   trainingStep('step-large', LARGE, 2),
   generation('generate-small', SMALL, 63, 2),
   generation('generate-large', LARGE, 200, 1),
 ];
+
+/** What one call of a small operator costs. `prepare` makes its arguments and gives the call. */
+function call(name, description, prepare) {
+  return {
+    name,
+    description,
+    unit: 'ns',
+    node: [
+      { label: 'Node', run: () => calls(prepare, (torch, run) => torch.tidy(run)) },
+      { label: 'Node, no scope', run: () => calls(prepare, (torch, run) => run()) },
+    ],
+    python: [{ label: 'Python eager', request: { workload: 'call', call: name, repeat: 5, inner: CALLS } }],
+    measure: (ns) => ns,
+    agree: (a, b) => a === b,
+  };
+}
 
 function size({ n_layer, n_embd, n_head }) {
   return `${n_layer} layers / ${n_embd} / ${n_head} heads`;
@@ -73,19 +93,18 @@ async function once(name, make) {
 }
 
 /** @returns {Promise<Round>} */
-async function additions(scope) {
+async function calls(prepare, scope) {
   const torch = await torchbind();
-  const a = torch.ones(8);
-  const b = torch.ones(8);
+  const once = prepare(torch);
   const hundred = () => {
-    for (let i = 0; i < 100; i++) a.add(b);
+    for (let i = 0; i < 100; i++) once();
   };
   const run = () => {
-    for (let i = 0; i < ADDITIONS / 100; i++) scope(torch, hundred);
+    for (let i = 0; i < CALLS / 100; i++) scope(torch, hundred);
   };
   const times = [];
-  for (let i = 0; i < 5; i++) times.push(timed(run) / ADDITIONS);
-  return { times, check: a.add(b).sum().item() };
+  for (let i = 0; i < 5; i++) times.push(timed(run) / CALLS);
+  return { times, check: torch.tidy(() => once().sum().item()) };
 }
 
 /** @returns {Promise<Round>} */

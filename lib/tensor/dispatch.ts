@@ -1,7 +1,7 @@
 import { closest, describe, TorchBindError } from '../errors';
 import { native } from '../native/native';
 import { Tensor, wrap } from './core';
-import { bindArguments, isOptions, Operator } from './operator';
+import { bindArguments, gatherFrom, isOptions, Operator, sizesStart } from './operator';
 import { isDType } from './dtype';
 import { isScalar } from './schema-types';
 import type { Scalar } from './schema-types';
@@ -59,11 +59,17 @@ const NUMBER_FIRST = new Set(
     .map((name) => `aten::${name}`),
 );
 
+/** An overload for arguments of certain types, and where those begin that are the items of a list of sizes, or -1. */
+interface Choice {
+  operator: Operator;
+  sizesAt: number;
+}
+
 /** All overloads of one operator, and the choice among them by the arguments. */
 export class OverloadSet {
   private operators: Operator[] | undefined;
   /** Overloads that were chosen, by the types of the arguments: choosing costs more than the call. */
-  private readonly chosen = new Map<number, Operator>();
+  private readonly chosen = new Map<number, Choice>();
   private readonly plans = new Map<string, Plan>();
   private readonly ofOne: (Operator | undefined)[] = new Array<Operator | undefined>(16).fill(undefined);
   private readonly ofTwo: (Operator | undefined)[] = new Array<Operator | undefined>(256).fill(undefined);
@@ -114,11 +120,9 @@ export class OverloadSet {
   private callPositional(args: readonly unknown[]): unknown {
     const key = signature(args, args.length);
     const known = key === 0 ? undefined : this.chosen.get(key);
-    if (known !== undefined) return known.call(args);
+    if (known !== undefined) return known.operator.call(gatherFrom(args, known.sizesAt));
     const [operator, bound] = this.choose(args);
-    if (key !== 0 && startsWith(bound, args, args.length) && bound.length === args.length) {
-      this.remember(key, args, operator);
-    }
+    if (key !== 0) this.remember(key, args, operator, bound);
     return operator.call(bound);
   }
 
@@ -145,8 +149,13 @@ export class OverloadSet {
     this.mismatch(args);
   }
 
-  private remember(key: number, args: readonly unknown[], operator: Operator): void {
-    this.chosen.set(key, operator);
+  private remember(key: number, args: readonly unknown[], operator: Operator, bound: readonly unknown[]): void {
+    const sizesAt = sizesStart(operator.parameters, args);
+    const asTheyCame = gatherFrom(args, sizesAt);
+    const settled = bound.length === asTheyCame.length && startsWith(bound, args, sizesAt < 0 ? args.length : sizesAt);
+    if (!settled) return;
+    this.chosen.set(key, { operator, sizesAt });
+    if (sizesAt >= 0) return;
     if (args.length === 1) this.ofOne[typeCode(args[0])] = operator;
     if (args.length === 2) this.ofTwo[typeCode(args[0]) * 16 + typeCode(args[1])] = operator;
   }
@@ -162,15 +171,31 @@ export class OverloadSet {
     );
   }
 
-  /** Names a misspelled option. */
+  /** What to do about arguments that no overload takes. */
   private hint(args: readonly unknown[]): string {
     const last = args[args.length - 1];
-    if (!isOptions(last)) return '';
+    if (!isOptions(last)) return this.positionalHint(args);
     const keys = new Set(this.overloads.flatMap((operator) => operator.parameters.map((parameter) => parameter.key)));
     const stray = Object.keys(last).find((key) => !keys.has(key));
     if (stray === undefined) return '';
     const near = closest(stray, [...keys]);
     return `\nUnknown option '${stray}'.${near === undefined ? '' : ` Did you mean '${near}'?`}`;
+  }
+
+  private positionalHint(args: readonly unknown[]): string {
+    const wanted = (i: number): Set<string | undefined> =>
+      new Set(this.overloads.filter((operator) => !operator.hasOut).map((operator) => operator.parameters[i]?.base));
+    for (const [i, value] of args.entries()) {
+      const bases = wanted(i);
+      const only = bases.size === 1 ? [...bases][0] : undefined;
+      if (only === 'int' && typeof value === 'number' && !Number.isInteger(value)) {
+        return `\nAn index, a dimension or a size is a whole number, not ${value}.`;
+      }
+      if (only === 'tensor' && (typeof value === 'number' || Array.isArray(value))) {
+        return '\nNumbers become a tensor with tensor(...).';
+      }
+    }
+    return '';
   }
 
   private unknown(): never {
@@ -187,7 +212,7 @@ function describeArgument(value: unknown): string {
   if (value instanceof Tensor) return 'Tensor';
   if (Array.isArray(value))
     return `[${value.slice(0, 8).map(describeArgument).join(', ')}${value.length > 8 ? ', ...' : ''}]`;
-  if (isOptions(value)) return `{ ${Object.keys(value).join(', ')} }`;
+  if (isOptions(value)) return `{ ${Object.keys(value).join(', ')} }`.replace('{  }', '{}');
   return describe(value);
 }
 
@@ -290,6 +315,13 @@ export type RawOperator = RawOverload & Readonly<Record<string, RawOverload>>;
 export type OperatorNamespace = Readonly<Record<string, RawOperator>>;
 
 function rawOverload(name: string, overload: string): RawOverload {
+  const known = namesOf(name) ?? [];
+  if (!known.includes(overload)) {
+    throw new TorchBindError(
+      `${name} has no overload '${overload}'. It has: ${known.map((other) => (other === '' ? 'default' : other)).join(', ')}.`,
+      'ERR_TORCHBIND_UNKNOWN_OPERATOR',
+    );
+  }
   const operator = new Operator(name, overload);
   return (<Result>(...args: unknown[]) => {
     const bound = bindArguments(operator, args);

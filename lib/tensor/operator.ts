@@ -232,7 +232,7 @@ export function bindArguments(operator: Operator, args: readonly unknown[], gath
   const last = args[args.length - 1];
   const options = args.length > 0 && isOptions(last) ? last : undefined;
   let positional = options === undefined ? args : args.slice(0, -1);
-  if (gather) positional = gatherSizes(parameters, positional);
+  if (gather) positional = gatherFrom(positional, sizesStart(parameters, positional));
   const limit = parameters.findIndex((parameter) => parameter.kwargOnly);
   if (positional.length > (limit < 0 ? parameters.length : limit)) return undefined;
 
@@ -262,11 +262,18 @@ function outputPlaces(operator: Operator, value: unknown): (readonly [number, un
   return outputs.map((place, i) => [place, values[i]]);
 }
 
-/** `x.view(2, 3)` for `x.view([2, 3])`, where a list of sizes is the last positional argument. */
-function gatherSizes(parameters: readonly Parameter[], args: readonly unknown[]): readonly unknown[] {
+/**
+ * Where `x.view(2, 3)` for `x.view([2, 3])` begins its sizes, which are the last positional arguments; -1 where the
+ * arguments are none such.
+ */
+export function sizesStart(parameters: readonly Parameter[], args: readonly unknown[]): number {
   const at = parameters.findIndex((parameter) => parameter.list && parameter.base === 'int' && !parameter.fixedSize);
-  if (at < 0 || typeof args[at] !== 'number') return args;
+  if (at < 0 || typeof args[at] !== 'number') return -1;
   const next = parameters[at + 1];
-  if (next !== undefined && !next.kwargOnly) return args;
-  return [...args.slice(0, at), args.slice(at)];
+  return next !== undefined && !next.kwargOnly ? -1 : at;
+}
+
+/** The arguments with those from `at` on as one list; as they are where `at` is -1. */
+export function gatherFrom(args: readonly unknown[], at: number): readonly unknown[] {
+  return at < 0 ? args : [...args.slice(0, at), args.slice(at)];
 }
