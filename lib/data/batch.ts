@@ -1,5 +1,6 @@
 import { describe, TorchBindError } from '../errors';
 import { fromTypedArray } from '../tensor/creation';
+import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
 import type { Tokens } from './token-stream';
 
@@ -23,7 +24,7 @@ export function windowsAt(tokens: Tokens, starts: readonly number[], blockSize: 
     y.set(tokens.subarray(start + 1, start + 1 + blockSize), row * blockSize);
   });
   const batch = (ids: Int32Array): Tensor =>
-    fromTypedArray(ids, [starts.length, blockSize]).to({ dtype: 'int64', device }); // (B, T)
+    tidy(() => fromTypedArray(ids, [starts.length, blockSize]).to({ dtype: 'int64', device })); // (B, T)
   return { x: batch(x), y: batch(y) };
 }
 

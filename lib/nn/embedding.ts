@@ -5,7 +5,8 @@ import type { Tensor } from '../tensor/tensor';
 import { normal_ } from './init';
 import type { FactoryOptions } from './linear';
 import { Module } from './module';
-import { Parameter } from './parameter';
+import { makeParameter } from './parameter';
+import type { Parameter } from './parameter';
 
 /** A row of a learned table for each index (PyTorch's `torch.nn.Embedding`): int64 (...) to (..., dim); weight (count, dim). */
 export class Embedding extends Module {
@@ -19,7 +20,7 @@ export class Embedding extends Module {
     super();
     checkOptions(options, ['device', 'dtype', 'init'], 'Embedding');
     const { init = true, ...place } = options;
-    this.weight = new Parameter(empty([numEmbeddings, embeddingDim], place));
+    this.weight = makeParameter(() => empty([numEmbeddings, embeddingDim], place));
     if (init) this.resetParameters();
   }
 

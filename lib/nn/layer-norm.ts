@@ -5,7 +5,8 @@ import type { Tensor } from '../tensor/tensor';
 import { ones_, zeros_ } from './init';
 import type { FactoryOptions } from './linear';
 import { Module } from './module';
-import { Parameter } from './parameter';
+import { makeParameter } from './parameter';
+import type { Parameter } from './parameter';
 
 export interface LayerNormOptions extends Omit<FactoryOptions, 'init'> {
   /** Added to the variance. Default 1e-5. */
@@ -32,8 +33,8 @@ export class LayerNorm extends Module {
     const { eps = 1e-5, elementwiseAffine = true, bias = true, ...place } = options;
     this.normalizedShape = typeof normalizedShape === 'number' ? [normalizedShape] : [...normalizedShape];
     this.eps = eps;
-    this.weight = elementwiseAffine ? new Parameter(ones([...this.normalizedShape], place)) : null;
-    this.bias = elementwiseAffine && bias ? new Parameter(zeros([...this.normalizedShape], place)) : null;
+    this.weight = elementwiseAffine ? makeParameter(() => ones([...this.normalizedShape], place)) : null;
+    this.bias = elementwiseAffine && bias ? makeParameter(() => zeros([...this.normalizedShape], place)) : null;
   }
 
   /** Sets the scale to 1 and the shift to 0. */

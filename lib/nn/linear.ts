@@ -5,7 +5,8 @@ import { linear } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
 import { calculateFans, kaimingUniform_, uniform_ } from './init';
 import { Module } from './module';
-import { Parameter } from './parameter';
+import { makeParameter } from './parameter';
+import type { Parameter } from './parameter';
 
 /** Where and as what a layer makes its parameters. */
 export interface FactoryOptions {
@@ -33,8 +34,8 @@ export class Linear extends Module {
     super();
     checkOptions(options, ['bias', 'device', 'dtype', 'init'], 'Linear');
     const { bias = true, init = true, ...place } = options;
-    this.weight = new Parameter(empty([outFeatures, inFeatures], place));
-    this.bias = bias ? new Parameter(empty([outFeatures], place)) : null;
+    this.weight = makeParameter(() => empty([outFeatures, inFeatures], place));
+    this.bias = bias ? makeParameter(() => empty([outFeatures], place)) : null;
     if (init) this.resetParameters();
   }
 

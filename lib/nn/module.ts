@@ -164,9 +164,9 @@ export class Module {
    * share memory with the module, but where the module holds several of them in one parameter.
    */
   stateDict(prefix = ''): OrderedDict<string, Tensor> {
-    const state = new OrderedDict<string, Tensor>();
-    for (const { key, tensor, part } of this.stateEntries(prefix))
-      state.set(key, part === true ? tensor.clone({ memoryFormat: 'contiguous_format' }) : tensor);
+    const valueOf = ({ tensor, part }: StateEntry): Tensor =>
+      part === true ? tensor.clone({ memoryFormat: 'contiguous_format' }) : tensor;
+    const state = tidy(() => new OrderedDict(this.stateEntries(prefix).map((entry) => [entry.key, valueOf(entry)])));
     const metadata = new OrderedDict<string, Map<string, number>>();
     for (const path of this.statePaths(prefix)) metadata.set(path, new Map([['version', 1]]));
     state.attributes.set('_metadata', metadata);
@@ -182,7 +182,7 @@ export class Module {
   loadStateDict(state: ReadonlyMap<string, unknown>, options: { strict?: boolean } = {}): IncompatibleKeys {
     if (!(state instanceof Map)) {
       throw new TorchBindError(
-        `loadStateDict: expected a Map from names to tensors but received ${describe(state)}.`,
+        `loadStateDict: expected a Map from names to tensors but received ${describe(state)}. An object becomes one with new Map(Object.entries(object)).`,
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
     }

@@ -1,5 +1,5 @@
 import { markParameter } from '../formats/tensor-marks';
-import { keep } from '../tensor/scope';
+import { keep, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
 
 /**
@@ -20,4 +20,9 @@ export class Parameter extends Tensor {
     this.requiresGrad = options.requiresGrad ?? true;
     markParameter(this);
   }
+}
+
+/** @internal A parameter of values that nobody else holds. */
+export function makeParameter(values: () => Tensor): Parameter {
+  return tidy(() => new Parameter(values()));
 }

@@ -5,7 +5,8 @@ import type { Tensor } from '../tensor/tensor';
 import { ones_ } from './init';
 import type { FactoryOptions } from './linear';
 import { Module } from './module';
-import { Parameter } from './parameter';
+import { makeParameter } from './parameter';
+import type { Parameter } from './parameter';
 
 export interface RMSNormOptions extends Omit<FactoryOptions, 'init'> {
   /** Added to the mean square. Default: the smallest step of the input's dtype from 1, as in PyTorch. */
@@ -29,7 +30,7 @@ export class RMSNorm extends Module {
     const { eps = null, elementwiseAffine = true, ...place } = options;
     this.normalizedShape = typeof normalizedShape === 'number' ? [normalizedShape] : [...normalizedShape];
     this.eps = eps;
-    this.weight = elementwiseAffine ? new Parameter(ones([...this.normalizedShape], place)) : null;
+    this.weight = elementwiseAffine ? makeParameter(() => ones([...this.normalizedShape], place)) : null;
   }
 
   /** Sets the scale to 1. */

@@ -131,7 +131,8 @@ export class AdamW extends Optimizer<AdamWGroup> {
   override stateDict(): Map<string, unknown> {
     const stateDict = super.stateDict();
     for (const values of (stateDict.get('state') as Map<number, ParameterState>).values()) {
-      values.set('step', (values.get('step') as Tensor).to('cpu'));
+      const step = values.get('step') as Tensor;
+      if (step.device !== 'cpu') values.set('step', step.to('cpu'));
     }
     return stateDict;
   }

@@ -1,5 +1,6 @@
 import { checkOptions, TorchBindError } from '../errors';
 import { native } from '../native/native';
+import { noGrad } from './autograd/modes';
 import { unwrap } from './core';
 import type { NestedValues, Tensor } from './core';
 import { itemSize, typedArrayOf } from './dtype';
@@ -95,8 +96,8 @@ function refuseUnshareable(tensor: Tensor): void {
 /** Half precision, float8 and complex32 as types that JavaScript can read. */
 function widen(tensor: Tensor): Tensor {
   const dtype = tensor.dtype;
-  if (dtype === 'float16' || dtype === 'bfloat16' || dtype.startsWith('float8')) return tensor.detach().to('float32');
-  if (dtype === 'complex32') return tensor.detach().to('complex64');
+  const half = dtype === 'float16' || dtype === 'bfloat16' || dtype.startsWith('float8');
+  if (half || dtype === 'complex32') return noGrad(() => tensor.to(half ? 'float32' : 'complex64'));
   return tensor;
 }
 
