@@ -54,7 +54,12 @@ Napi::Value requires_grad(const Napi::CallbackInfo& info) {
 
 Napi::Value set_requires_grad(const Napi::CallbackInfo& info) {
   const bool value = to_bool(info[1], "value");
-  to_tensor(info[0], "tensor").set_requires_grad(value);
+  const at::Tensor& tensor = to_tensor(info[0], "tensor");
+  if (!tensor.is_leaf() && !value) {
+    throw Error("ERR_TORCHBIND_TORCH",
+                "requiresGrad of a computed tensor cannot be unset. Use detach(), which has no graph.");
+  }
+  tensor.set_requires_grad(value);
   return info.Env().Undefined();
 }
 

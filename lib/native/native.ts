@@ -2,6 +2,7 @@
 import { TorchBindError } from '../errors';
 import type { Binding } from './binding';
 import { loadAddon, type LoadedAddon } from './load';
+import { withNextStep } from './next-step';
 
 let loaded: LoadedAddon | undefined;
 
@@ -30,6 +31,13 @@ export function libtorchDirectory(): string {
 
 function load(): LoadedAddon {
   const addon = loadAddon();
-  addon.binding.setup({ TorchBindError, state });
+  addon.binding.setup({ TorchBindError: NativeError, state });
   return (loaded = addon);
 }
+
+/** What C++ throws: a TorchBindError that also says what to do. */
+const NativeError = function (message: string, code: string): TorchBindError {
+  const error = new TorchBindError(withNextStep(message), code);
+  Error.captureStackTrace(error, NativeError);
+  return error;
+} as unknown as new (message: string, code: string) => TorchBindError;

@@ -195,7 +195,7 @@ function collect(params: Parameters): { tensors: Parameter[]; names?: string[] }
   for (const [, tensor] of pairs) {
     if (!(tensor instanceof Parameter)) {
       throw new TorchBindError(
-        `An optimizer takes Parameters, but received ${describe(tensor)}.`,
+        `An optimizer takes Parameters, but received ${describe(tensor)}. Make it one: new nn.Parameter(tensor).`,
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
     }
@@ -203,7 +203,10 @@ function collect(params: Parameters): { tensors: Parameter[]; names?: string[] }
   const tensors = pairs.map(([, tensor]) => tensor);
   const names = pairs.map(([name]) => name).filter((name) => name !== undefined);
   if (tensors.length === 0)
-    throw new TorchBindError('An optimizer got an empty list of parameters.', 'ERR_TORCHBIND_INVALID_ARGUMENT');
+    throw new TorchBindError(
+      'An optimizer got an empty list of parameters. Pass model.parameters().',
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
   if (names.length === 0) return { tensors };
   if (names.length === tensors.length) return { tensors, names };
   throw new TorchBindError(

@@ -119,10 +119,20 @@ export function isDType(value: unknown): value is DType {
   return typeof value === 'string' && Object.hasOwn(CODES, value);
 }
 
+/** PyTorch's second names, which say less. */
+const PYTHON_NAMES: ReadonlyMap<string, DType> = new Map<string, DType>([
+  ['half', 'float16'],
+  ['float', 'float32'],
+  ['double', 'float64'],
+  ['short', 'int16'],
+  ['int', 'int32'],
+  ['long', 'int64'],
+]);
+
 /** Refuses what is not a dtype, and suggests the one that was probably meant. */
 export function checkDType(value: unknown, where: string): DType {
   if (isDType(value)) return value;
-  const near = typeof value === 'string' ? closest(value, Object.keys(CODES)) : undefined;
+  const near = typeof value === 'string' ? (PYTHON_NAMES.get(value) ?? closest(value, Object.keys(CODES))) : undefined;
   const hint = near === undefined ? '' : ` Did you mean '${near}'?`;
   throw new TorchBindError(
     `${where}: expected a dtype such as 'float32' but received ${describe(value)}.${hint}`,

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { TorchBindError } from '../errors';
+import { describe, TorchBindError } from '../errors';
 import type { Handle, Token } from '../native/binding';
 import { native, state } from '../native/native';
 import { Tensor } from './core';
@@ -172,7 +172,10 @@ function finish(scope: Scope, result: unknown): void {
  */
 export function tidy<T>(fn: () => T): T {
   if (typeof fn !== 'function')
-    throw new TorchBindError('tidy() expects a function.', 'ERR_TORCHBIND_INVALID_ARGUMENT');
+    throw new TorchBindError(
+      `tidy() expects a function but received ${describe(fn)}. Write tidy(() => ...).`,
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
   const outer = active;
   const scope = new Scope(currentScope());
   active = scope;

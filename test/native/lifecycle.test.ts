@@ -40,6 +40,12 @@ test('small tensors that share tokens are collected too', { timeout: slow }, () 
   expect(after).toBe(before);
 });
 
+test.each([[[]], [['--expose-gc']]])('scopes free what is theirs, with flags %j', { timeout: slow }, (flags) => {
+  const result = run('scopes.cjs', flags);
+  expect(result.stderr).toBe('');
+  expect(JSON.parse(result.stdout)).toEqual({ sync: 0, thrown: 0, async: 0, rejected: 0, generator: 0, abandoned: 0 });
+});
+
 test('several workers compute at once, each with its own tensors', { timeout: slow }, () => {
   const result = run('workers.cjs');
   expect(result.stderr).toBe('');
@@ -52,6 +58,18 @@ test('workers may be terminated at any moment, in native code and with files bei
   expect(result.stderr).toBe('');
   expect(result.signal).toBeNull();
   expect(result.stdout.trim()).toBe('terminated 12');
+});
+
+test('tensors go between threads without a copy, and what is lost on the way is freed', { timeout: slow }, () => {
+  const result = run('tickets.cjs');
+  expect(result.stderr).toBe('');
+  expect(JSON.parse(result.stdout)).toEqual({
+    results: [1000, 1001, 1002, 1003],
+    write: { values: [5, 5, 5], left: 0 },
+    echo: true,
+    lost: 0,
+  });
+  expect(result.status).toBe(0);
 });
 
 describe('every way to exit is clean', () => {

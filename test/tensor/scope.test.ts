@@ -90,6 +90,80 @@ describe('tidy', () => {
     expect(live()).toBe(before);
   });
 
+  test('of many async scopes that interleave, some fail midway: each frees its own and nothing else', async () => {
+    const before = live();
+    const run = (n: number): Promise<number> =>
+      tidy(async () => {
+        const a = ones(1).mul(n);
+        for (let i = 0; i < 5; i++) {
+          await pause();
+          const inner = await tidy(async () => {
+            const b = a.add(i);
+            await pause();
+            if (n % 3 === 0 && i === 2) throw new Error(`run ${n}`);
+            return b;
+          });
+          expect(inner.item()).toBe(n + i);
+        }
+        return Number(a.item());
+      });
+    const results = await Promise.allSettled(Array.from({ length: 30 }, (_, n) => run(n)));
+    expect(results.filter(({ status }) => status === 'rejected')).toHaveLength(10);
+    expect(results[1]).toEqual({ status: 'fulfilled', value: 1 });
+    expect(live()).toBe(before);
+  });
+
+  test('a generator makes its tensors in the scope of whoever asks for a value', () => {
+    const before = live();
+    function* squares(): Generator<Tensor> {
+      for (let n = 1; ; n++) yield ones(1).mul(n * n);
+    }
+    const values = squares();
+    const first = tidy(() => {
+      const kept = values.next().value as Tensor;
+      values.next();
+      return kept;
+    });
+    expect(live()).toBe(before + 1);
+    expect(first.item()).toBe(1);
+    expect(tidy(() => (values.next().value as Tensor).item())).toBe(9);
+    expect(live()).toBe(before + 1);
+    first.dispose();
+  });
+
+  test('an async generator that is left early frees what its scopes made', async () => {
+    const before = live();
+    async function* numbers(): AsyncGenerator<number> {
+      for (let n = 0; ; n++) {
+        yield await tidy(async () => {
+          const a = ones(2).mul(n);
+          await pause();
+          return Number(a.sum().item());
+        });
+      }
+    }
+    const seen: number[] = [];
+    for await (const n of numbers()) {
+      seen.push(n);
+      if (n >= 4) break;
+    }
+    expect(seen).toEqual([0, 2, 4]);
+    expect(live()).toBe(before);
+  });
+
+  test('code that outlives its scope makes tensors in the scope around it', async () => {
+    const before = live();
+    let late: Promise<Tensor> | undefined;
+    await tidy(async () => {
+      tidy(() => {
+        late = pause().then(() => ones(2));
+      });
+      const tensor = await late!;
+      expect(tensor.tolist()).toEqual([1, 1]);
+    });
+    expect(live()).toBe(before);
+  });
+
   test('grows beyond its first buffer', () => {
     const before = live();
     tidy(() => {
