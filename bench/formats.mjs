@@ -1,10 +1,10 @@
 // Checkpoint files, Node against Python PyTorch, side by side in one run: `node bench/formats.mjs [--rounds N]
-// [--directory PATH] [--only NAMES]`.
+// [--directory PATH] [--only NAMES] [--format safetensors]`.
 //
 // Rounds alternate between the sides; medians count. Files lie in the page cache, as after a download or a save. Both
 // sides verify that they read the same. Python's load does not verify checksums; torchbind's does. torchbind's save
 // syncs the file to the disk before it takes the place of the old one; Python's does not, so that a second Python
-// column adds the sync.
+// column adds the sync. Of safetensors files Python's "load" is load_file(backend='pread'), and "with mmap" its default.
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, openSync, readSync, rmSync } from 'node:fs';
 import os from 'node:os';
@@ -18,9 +18,16 @@ const { values: options } = parseArgs({
     rounds: { type: 'string', default: '9' },
     directory: { type: 'string', default: os.tmpdir() },
     only: { type: 'string' },
+    format: { type: 'string', default: 'pt' },
   },
 });
 const rounds = Number(options.rounds);
+const { format } = options;
+const formats = {
+  pt: { load: torch.load, save: torch.save },
+  safetensors: { load: torch.loadSafetensors, save: torch.saveSafetensors },
+};
+const { load, save } = formats[format];
 const place = path.join(options.directory, `torchbind-bench-${randomUUID()}`);
 
 const workloads = [
@@ -49,8 +56,8 @@ try {
 }
 
 async function compare(workload) {
-  const source = path.join(place, `${workload.kind}.pt`);
-  if (!existsSync(source)) await partner.ask({ work: 'make', kind: workload.kind, path: source });
+  const source = path.join(place, `${workload.kind}.${format}`);
+  if (!existsSync(source)) await partner.ask({ work: 'make', kind: workload.kind, path: source, format });
   return workload.work === 'load' ? compareLoads(workload, source) : compareSaves(workload, source);
 }
 
@@ -59,7 +66,7 @@ async function compareLoads({ mmap = false }, source) {
   readAll(source);
   for (let round = -2; round < rounds; round++) {
     const mine = await loadHere(source, mmap);
-    const theirs = await partner.ask({ work: 'load', path: source, mmap });
+    const theirs = await partner.ask({ work: 'load', path: source, mmap, format });
     if (Math.abs(mine.check - theirs.check) > 1e-9) throw new Error(`${mine.check} here, ${theirs.check} in Python`);
     if (round < 0) continue;
     times.node.push(mine.seconds);
@@ -70,7 +77,7 @@ async function compareLoads({ mmap = false }, source) {
 
 async function loadHere(source, mmap) {
   const began = performance.now();
-  const value = await torch.load(source, { mmap });
+  const value = await load(source, { mmap });
   let check = 0;
   for (const tensor of value.values()) {
     const last = tensor.select(0, -1);
@@ -84,16 +91,16 @@ async function loadHere(source, mmap) {
 
 async function compareSaves({ kind }, source) {
   const times = { node: [], python: [], synced: [] };
-  const value = await torch.load(source);
+  const value = await load(source);
   for (let round = -1; round < rounds; round++) {
-    const target = path.join(place, 'written.pt');
+    const target = path.join(place, `written.${format}`);
     const began = performance.now();
-    await torch.save(value, target);
+    await save(value, target);
     const seconds = (performance.now() - began) / 1000;
     rmSync(target);
-    const plain = await partner.ask({ work: 'save', kind, path: target });
+    const plain = await partner.ask({ work: 'save', kind, path: target, format });
     rmSync(target);
-    const synced = await partner.ask({ work: 'save', kind, path: target, sync: true });
+    const synced = await partner.ask({ work: 'save', kind, path: target, sync: true, format });
     rmSync(target);
     if (round < 0) continue;
     times.node.push(seconds);

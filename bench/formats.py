@@ -6,6 +6,7 @@ import sys
 import time
 
 import torch
+from safetensors.torch import load_file, save_file
 
 MB = 2**20
 
@@ -23,16 +24,30 @@ values = {}
 
 def make(request):
     value = values.setdefault(request["kind"], state_dict(request["kind"]))
-    torch.save(value, request["path"])
+    write(value, request)
+
+
+def write(value, request):
+    if request["format"] == "safetensors":
+        save_file(value, request["path"])
+    else:
+        torch.save(value, request["path"])
+
+
+def read(request):
+    mmap = request.get("mmap", False)
+    if request["format"] == "safetensors":
+        return load_file(request["path"], backend="mmap" if mmap else "pread")
+    return torch.load(request["path"], weights_only=True, mmap=mmap)
 
 
 def load(request):
-    value = torch.load(request["path"], weights_only=True, mmap=request.get("mmap", False))
+    value = read(request)
     return sum(tensor[-1].item() for tensor in value.values())
 
 
 def save(request):
-    torch.save(values[request["kind"]], request["path"])
+    write(values[request["kind"]], request)
     if request.get("sync"):
         with open(request["path"], "rb+") as file:
             os.fsync(file.fileno())

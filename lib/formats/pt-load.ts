@@ -49,7 +49,7 @@ export interface LoadOptions {
 export async function load(path: string, options: LoadOptions = {}): Promise<unknown> {
   checkOptions(options, ['device', 'mmap', 'exact', 'unknown'], 'load');
   const values = { exact: options.exact, inert: isInert(options.unknown) };
-  return withSource(await existing(path), async (source) =>
+  return withSource(existing(path), async (source) =>
     (await isShardIndex(source))
       ? loadShards(source, (file) => withSource(file, (shard) => loadFile(shard, options, values)))
       : loadFile(source, options, values),

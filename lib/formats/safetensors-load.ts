@@ -41,7 +41,7 @@ export const loadSafetensorsOptions = ['device', 'mmap', 'tied', 'signal'] as co
 export async function loadSafetensors(path: string, options: LoadSafetensorsOptions = {}): Promise<NamedTensors> {
   checkOptions(options, loadSafetensorsOptions, 'loadSafetensors');
   options.signal?.throwIfAborted();
-  const tensors = await withSource(await existing(path), async (source) =>
+  const tensors = await withSource(existing(path), async (source) =>
     (await isShardIndex(source))
       ? loadShards(source, (file) => withSource(file, (shard) => readSafetensors(shard, options)))
       : readSafetensors(source, options),

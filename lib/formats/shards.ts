@@ -1,4 +1,4 @@
-import { access } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import type { Tensor } from '../tensor/tensor';
 import type { ByteSource } from './byte-source';
@@ -15,13 +15,9 @@ export function indexPathOf(file: string): string {
 }
 
 /** The file itself, or the index of its shards where only that is there. */
-export async function existing(file: string): Promise<string> {
-  const isThere = (name: string): Promise<boolean> =>
-    access(name).then(
-      () => true,
-      () => false,
-    );
-  return !(await isThere(file)) && (await isThere(indexPathOf(file))) ? indexPathOf(file) : file;
+export function existing(file: string): string {
+  // At once: each wait for a thread of the pool would cost more than opening a mapped file does.
+  return !existsSync(file) && existsSync(indexPathOf(file)) ? indexPathOf(file) : file;
 }
 
 /** Whether a file is JSON text, which can only be the index of shards. */
