@@ -111,8 +111,25 @@ export type {
 export type { GenerateOptions, GenerateTokensOptions } from './models/generate';
 
 // Text and training
-export { CharTokenizer, Gpt2Tokenizer, tokenizerForText, tokenizerFromJson } from './tokenizers';
-export type { Tokenizer, TokenizerJson } from './tokenizers';
+export {
+  charFromMetaPickle,
+  charToMetaPickle,
+  CharTokenizer,
+  Gpt2Tokenizer,
+  HuggingFaceTokenizer,
+  loadTokenizer,
+  tokenizerForText,
+  tokenizerFromJson,
+} from './tokenizers';
+export type {
+  Gpt2TokenizerOptions,
+  HuggingFaceJson,
+  HuggingFaceTokenizerOptions,
+  StreamDecoder,
+  Tokenizer,
+  TokenizerFields,
+  TokenizerJson,
+} from './tokenizers';
 export { EpochWindows, RandomWindows, TokenStream } from './data';
 export type {
   Batch,

@@ -1,12 +1,13 @@
 import { describe, TorchBindError } from '../errors';
 import { checkId, decodeAll } from './decode';
-import type { StreamDecoder, Tokenizer, TokenizerJson } from './tokenizer';
+import type { StreamDecoder, Tokenizer, TokenizerFields, TokenizerJson } from './tokenizer';
 
 /** A character that the vocabulary lacks is an error, unless `unknown` says to leave it out. */
 export type UnknownCharacters = 'error' | 'skip';
 
 /**
- * One id for each character of a vocabulary. Characters are Unicode code points, as in Python, not UTF-16 units.
+ * One id for each character of a vocabulary. Characters are Unicode code points, as in Python, not UTF-16 units; an unpaired
+ * surrogate is a character of its own.
  *
  * `new CharTokenizer(chars)` takes a vocabulary by id; `CharTokenizer.fromText(text)` makes one as Python's
  * `sorted(set(text))` does.
@@ -18,8 +19,10 @@ export class CharTokenizer implements Tokenizer {
   readonly chars: readonly string[];
   private readonly ids: ReadonlyMap<string, number>;
   private readonly unknown: UnknownCharacters;
+  private readonly fields: TokenizerFields;
 
-  constructor(chars: readonly string[], options: { unknown?: UnknownCharacters } = {}) {
+  /** @param options `fields`: what else a `tokenizer.json` says, kept for `toJson` */
+  constructor(chars: readonly string[], options: { unknown?: UnknownCharacters; fields?: TokenizerFields } = {}) {
     this.chars = Object.freeze([...chars]);
     this.ids = new Map(chars.map((char, id) => [checkCharacter(char, id), id]));
     if (this.ids.size !== chars.length) {
@@ -27,6 +30,7 @@ export class CharTokenizer implements Tokenizer {
       throw invalid(`chars holds ${JSON.stringify(repeated)} twice: each character has one id`);
     }
     this.unknown = options.unknown ?? 'error';
+    this.fields = options.fields ?? {};
   }
 
   /** The tokenizer of a text's characters, in the order of their code points. */
@@ -67,7 +71,7 @@ export class CharTokenizer implements Tokenizer {
   }
 
   toJson(): TokenizerJson {
-    return { token_kind: this.kind, chars: [...this.chars] };
+    return { token_kind: this.kind, chars: [...this.chars], ...this.fields };
   }
 }
 

@@ -1,29 +1,44 @@
 import { createRequire } from 'node:module';
 import { bytePairEncode } from './bpe';
 import { ByteDecoder, decodeAll } from './decode';
-import type { StreamDecoder, Tokenizer, TokenizerJson } from './tokenizer';
+import { SpecialTokens } from './special-tokens';
+import type { StreamDecoder, Tokenizer, TokenizerFields, TokenizerJson } from './tokenizer';
+import { exactWhiteSpace } from './white-space';
+
+/** The tokens of GPT-2 itself. */
+const gpt2Tokens = 50257;
+
+export interface Gpt2TokenizerOptions {
+  /** Texts that are one token each wherever they occur, with their ids, which follow those of GPT-2. Default: none. */
+  specialTokens?: Readonly<Record<string, number>>;
+  /** What else a `tokenizer.json` says, kept for `toJson`. */
+  fields?: TokenizerFields;
+}
 
 /**
  * The byte-pair encoding of GPT-2: 50,257 tokens. Encodes as `tiktoken.get_encoding('gpt2').encode_ordinary(text)`
- * does: the text `<|endoftext|>` is text like any other. `endOfText` is the id that separates documents.
+ * does: the text `<|endoftext|>` is text like any other. `endOfText` is the id that separates documents. Unpaired surrogates
+ * become U+FFFD.
  *
  * The tokens come from the js-tiktoken package and are read when a text is first encoded or decoded.
  */
 export class Gpt2Tokenizer implements Tokenizer {
   readonly kind = 'gpt2';
-  readonly vocabSize = 50257;
+  readonly vocabSize: number;
   /** The id of `<|endoftext|>`, which `encode` never gives. */
   readonly endOfText = 50256;
   readonly startId = this.endOfText;
+  private readonly special: SpecialTokens;
+  private readonly fields: TokenizerFields;
+
+  constructor({ specialTokens = {}, fields = {} }: Gpt2TokenizerOptions = {}) {
+    this.special = new SpecialTokens(new Map(Object.entries(specialTokens)), gpt2Tokens);
+    this.vocabSize = Math.max(gpt2Tokens, this.special.highestId + 1);
+    this.fields = fields;
+  }
 
   encode(text: string): Int32Array {
-    const { pattern, ranks } = vocabulary();
-    const ids: number[] = [];
-    for (const [piece] of text.matchAll(pattern)) {
-      const bytes = Buffer.from(piece, 'utf8').toString('latin1');
-      for (const id of bytePairEncode(bytes, ranks)) ids.push(id);
-    }
-    return Int32Array.from(ids);
+    return Int32Array.from(this.special.encode(text, encodeOrdinary));
   }
 
   decode(ids: ArrayLike<number>): string {
@@ -31,11 +46,24 @@ export class Gpt2Tokenizer implements Tokenizer {
   }
 
   decoder(): StreamDecoder {
-    return new ByteDecoder(vocabulary().bytes);
+    const { bytes } = vocabulary();
+    const { texts } = this.special;
+    if (texts.size === 0) return new ByteDecoder(bytes);
+    const all = [...bytes];
+    for (const [id, text] of texts) all[id] = Buffer.from(text);
+    return new ByteDecoder(all);
   }
 
   toJson(): TokenizerJson {
-    return { token_kind: this.kind, chars: null };
+    return { token_kind: this.kind, chars: null, ...this.fields };
+  }
+}
+
+function encodeOrdinary(text: string, ids: number[]): void {
+  const { pattern, ranks } = vocabulary();
+  for (const [piece] of text.matchAll(pattern)) {
+    const bytes = Buffer.from(piece, 'utf8').toString('latin1');
+    for (const id of bytePairEncode(bytes, ranks)) ids.push(id);
   }
 }
 
@@ -71,17 +99,5 @@ function unpack(packed: PackedRanks): Vocabulary {
     });
   }
   for (const [text, id] of Object.entries(packed.special_tokens)) bytes[id] = Buffer.from(text);
-  return { pattern: splitPattern(packed.pat_str), ranks, bytes };
-}
-
-/**
- * JavaScript's `\s` holds U+FEFF and lacks U+0085; in the regular expressions of Python's tiktoken it is Unicode's
- * White_Space property, so that a text with a byte order mark would be split differently.
- */
-function splitPattern(source: string): RegExp {
-  const exact = source
-    .replaceAll('[^\\s', '[^\\p{White_Space}')
-    .replaceAll('\\s', '\\p{White_Space}')
-    .replaceAll('\\S', '\\P{White_Space}');
-  return new RegExp(exact, 'gu');
+  return { pattern: exactWhiteSpace(packed.pat_str), ranks, bytes };
 }

@@ -1,6 +1,6 @@
 /** Turns text into token ids and back. A tokenizer is immutable: one may serve any number of models. */
 export interface Tokenizer {
-  /** The name under which `tokenizer.json` knows it: `char`, `gpt2`. */
+  /** Its kind: `char`, `gpt2`, `hugging-face`. */
   readonly kind: string;
 
   /** Ids lie in [0, vocabSize). A model may have more rows than that (50,304 for the 50,257 of GPT-2). */
@@ -9,7 +9,10 @@ export interface Tokenizer {
   /** What text without a prompt starts from: the end of the text before, or else the first id. */
   readonly startId: number;
 
-  /** The ids of a text. Throws `ERR_TORCHBIND_UNKNOWN_CHARACTER` where the vocabulary lacks a character. */
+  /**
+   * The ids of a text, and no others: nothing is put before or after it. Throws `ERR_TORCHBIND_UNKNOWN_CHARACTER` where the
+   * vocabulary lacks a character.
+   */
   encode(text: string): Int32Array;
 
   /**
@@ -22,7 +25,7 @@ export interface Tokenizer {
   decoder(): StreamDecoder;
 
   /** What `tokenizer.json` holds. */
-  toJson(): TokenizerJson;
+  toJson(): TokenizerJson | HuggingFaceJson;
 }
 
 /** Decodes a stream of ids to pieces of text, none of which ends within a character. */
@@ -33,9 +36,17 @@ export interface StreamDecoder {
   end(): string;
 }
 
-/** The contents of `tokenizer.json`, with the names that the Python programs use. */
+/** The contents of `tokenizer.json` in a bundle, with the names that the Python programs use. */
 export interface TokenizerJson {
   token_kind: string;
   /** The vocabulary of a character tokenizer, by id; null for others. */
   chars: string[] | null;
+  /** Fields of newer programs, which are kept. */
+  [field: string]: unknown;
 }
+
+/** The contents of Hugging Face's `tokenizer.json`. */
+export type HuggingFaceJson = Readonly<Record<string, unknown>>;
+
+/** Fields of a bundle's `tokenizer.json` beside kind and vocabulary, which are kept and written back. */
+export type TokenizerFields = Readonly<Record<string, unknown>>;

@@ -1,0 +1,136 @@
+import { readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { describe } from '../errors';
+import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { tokenizerFromJson } from './from-json';
+import { Gpt2Tokenizer } from './gpt2';
+import { HuggingFaceTokenizer } from './hugging-face';
+import { isHuggingFaceJson, isObject, type Json } from './hugging-face-json';
+import { charFromMetaPickle } from './meta-pickle';
+import type { Tokenizer } from './tokenizer';
+import { fromVocabAndMerges } from './vocab-merges';
+
+/** The largest file that is read: the largest tokenizers take half of it. */
+const maxBytes = 64 * 2 ** 20;
+
+const files = {
+  json: 'tokenizer.json',
+  config: 'tokenizer_config.json',
+  vocab: 'vocab.json',
+  merges: 'merges.txt',
+  added: 'added_tokens.json',
+  meta: 'meta.pkl',
+} as const;
+
+/**
+ * The tokenizer in a directory, or beside a checkpoint's file, or in a file of its own. It is told by what the files hold:
+ * `tokenizer.json` of a bundle or of Hugging Face, else `vocab.json` with `merges.txt`, else nanoGPT's `meta.pkl`; null where
+ * there is none of them.
+ *
+ * @throws CheckpointError for a tokenizer that is wrong, too large or of a kind that is not read, or a path that is not there;
+ *   ERR_TORCHBIND_INVALID_ARGUMENT for a bundle's `tokenizer.json` that describes none
+ */
+export async function loadTokenizer(target: string): Promise<Tokenizer | null> {
+  const info = await stat(target).catch((error: Error) => {
+    throw new CheckpointError(`cannot open ${target}: ${error.message}`, CheckpointCode.open, { cause: error });
+  });
+  if (info.isDirectory()) return fromDirectory(target);
+  if (target.endsWith('.pkl')) return charFromMetaPickle(await readBytes(target), target);
+  if (path.basename(target) === files.vocab || path.basename(target) === files.merges) {
+    return fromPair(path.dirname(target));
+  }
+  return target.endsWith('.json') ? fromJsonFile(target) : fromDirectory(path.dirname(target));
+}
+
+async function fromDirectory(directory: string): Promise<Tokenizer | null> {
+  const at = (name: string): string => path.join(directory, name);
+  if (await isFile(at(files.json))) return fromJsonFile(at(files.json));
+  if (await isFile(at(files.merges))) return fromPair(directory);
+  if (await isFile(at(files.meta))) return charFromMetaPickle(await readBytes(at(files.meta)), at(files.meta));
+  return null;
+}
+
+async function fromJsonFile(file: string): Promise<Tokenizer> {
+  const json = await readJson(file);
+  if (!isHuggingFaceJson(json)) return tokenizerFromJson(json, file);
+  const { startToken } = await settingsBeside(file);
+  return new HuggingFaceTokenizer(json, { where: file, startToken });
+}
+
+async function fromPair(directory: string): Promise<Tokenizer> {
+  const at = (name: string): string => path.join(directory, name);
+  const [vocab, merges] = await Promise.all([readJson(at(files.vocab)), readBytes(at(files.merges))]);
+  const added = (await isFile(at(files.added))) ? await readJson(at(files.added)) : {};
+  const { startToken, addPrefixSpace } = await settingsBeside(at(files.vocab));
+  const json = fromVocabAndMerges(vocab, merges.toString('utf8'), { added, addPrefixSpace, where: directory });
+  return new HuggingFaceTokenizer(json, { where: directory, startToken });
+}
+
+/** What the `tokenizer_config.json` beside a tokenizer says of it. */
+async function settingsBeside(file: string): Promise<{ startToken?: string; addPrefixSpace?: boolean }> {
+  const configFile = path.join(path.dirname(file), files.config);
+  if (!(await isFile(configFile))) return {};
+  const config = await readJson(configFile);
+  const { bos_token: bos, eos_token: eos, add_prefix_space: addPrefixSpace } = isObject(config) ? config : ({} as Json);
+  return { startToken: tokenText(bos) ?? tokenText(eos), addPrefixSpace: addPrefixSpace === true };
+}
+
+/** A token is there as its text, or as an object that has it. */
+function tokenText(token: unknown): string | undefined {
+  const text = isObject(token) ? token.content : token;
+  return typeof text === 'string' ? text : undefined;
+}
+
+/**
+ * The tokenizer of a nanoGPT checkpoint, by the rule of its sample.py: the `meta.pkl` of the dataset that it was trained on,
+ * which is looked for beside the checkpoint and under `data/<dataset>` beside its directory; without one, that of GPT-2 where
+ * the model has GPT-2's number of tokens or its padded form, and else none.
+ */
+export async function loadNanoGptTokenizer(
+  checkpoint: string,
+  { vocabSize, dataset }: { vocabSize: number; dataset?: unknown },
+): Promise<Tokenizer | null> {
+  const directory = path.dirname(path.resolve(checkpoint));
+  const places = [path.join(directory, files.meta)];
+  // The name comes from the file: it must lead nowhere else.
+  if (typeof dataset === 'string' && /^[\w.-]+$/.test(dataset) && dataset !== '..') {
+    places.push(path.join(path.dirname(directory), 'data', dataset, files.meta));
+  }
+  for (const place of places) {
+    if (await isFile(place)) return charFromMetaPickle(await readBytes(place), place);
+  }
+  return vocabSize === 50257 || vocabSize === 50304 ? new Gpt2Tokenizer() : null;
+}
+
+async function isFile(file: string): Promise<boolean> {
+  return stat(file).then(
+    (info) => info.isFile(),
+    () => false,
+  );
+}
+
+async function readBytes(file: string): Promise<Buffer> {
+  try {
+    const { size } = await stat(file);
+    if (size <= maxBytes) return await readFile(file);
+    throw new CheckpointError(
+      `${file}: ${size} bytes are more than a tokenizer takes; at most ${maxBytes} are read`,
+      CheckpointCode.format,
+    );
+  } catch (error) {
+    if (error instanceof CheckpointError) throw error;
+    throw new CheckpointError(`cannot read ${file}: ${(error as Error).message}`, CheckpointCode.open, {
+      cause: error,
+    });
+  }
+}
+
+async function readJson(file: string): Promise<unknown> {
+  const text = (await readBytes(file)).toString('utf8');
+  try {
+    return JSON.parse(text.startsWith('\ufeff') ? text.slice(1) : text);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : describe(error);
+    throw new CheckpointError(`${file}: not valid JSON: ${reason}`, CheckpointCode.format, { cause: error });
+  }
+}

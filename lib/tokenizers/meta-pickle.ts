@@ -1,0 +1,52 @@
+import { describe } from '../errors';
+import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { readPlain } from '../formats/plain-pickle';
+import { writePickle } from '../pickle/writer';
+import { CharTokenizer } from './char';
+
+/**
+ * The tokenizer that nanoGPT's `meta.pkl` describes, a dict of `vocab_size`, `itos` and `stoi`: ids are as the file has them,
+ * in whatever order. Nothing in the file is run, and it may name nothing.
+ *
+ * @param where name of the file, for errors
+ * @throws CheckpointError for any other file
+ */
+export function charFromMetaPickle(bytes: Uint8Array, where: string): CharTokenizer {
+  const meta = readPlain(bytes, where);
+  const stoi = meta instanceof Map ? (meta as Map<unknown, unknown>).get('stoi') : undefined;
+  const itos = meta instanceof Map ? (meta as Map<unknown, unknown>).get('itos') : undefined;
+  if (!(stoi instanceof Map) || !(itos instanceof Map)) {
+    throw wrong(
+      where,
+      `expected the dicts 'stoi' and 'itos', as nanoGPT's prepare.py writes them, got ${describe(meta)}`,
+    );
+  }
+  const chars = Array.from({ length: itos.size }, (_, id) => {
+    const char = (itos as Map<unknown, unknown>).get(id);
+    if (typeof char !== 'string')
+      throw wrong(where, `itos must name ids 0 to ${itos.size - 1}, but id ${id} is ${describe(char)}`);
+    if (stoi.get(char) !== id)
+      throw wrong(where, `itos and stoi differ on ${describe(char)}: ${id} and ${describe(stoi.get(char))}`);
+    return char;
+  });
+  if (stoi.size !== chars.length) throw wrong(where, `itos has ${chars.length} characters, but stoi has ${stoi.size}`);
+  const size = (meta as Map<unknown, unknown>).get('vocab_size') ?? chars.length;
+  if (size !== chars.length)
+    throw wrong(where, `vocab_size is ${describe(size)}, but itos has ${chars.length} characters`);
+  return new CharTokenizer(chars);
+}
+
+/** The `meta.pkl` of a character tokenizer, which nanoGPT's sample.py reads beside its data. */
+export function charToMetaPickle({ chars }: CharTokenizer): Uint8Array {
+  return writePickle(
+    new Map<string, unknown>([
+      ['vocab_size', chars.length],
+      ['itos', new Map(chars.map((char, id) => [id, char]))],
+      ['stoi', new Map(chars.map((char, id) => [char, id]))],
+    ]),
+  );
+}
+
+function wrong(where: string, reason: string): CheckpointError {
+  return new CheckpointError(`${where}: ${reason}`, CheckpointCode.format);
+}

@@ -1,0 +1,104 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { CharTokenizer, Gpt2Tokenizer, loadTokenizer, type Tokenizer } from '../../lib/tokenizers';
+import { bytePairEncode } from '../../lib/tokenizers/bpe';
+import { pythonCode, pythonTimeout, runPython } from '../helpers/python';
+import { sharedTemporaryDirectory } from '../helpers/tmp';
+import { strings, wellFormed } from './strings';
+
+const directory = sharedTemporaryDirectory();
+const texts = strings(10_000, { surrogates: true });
+
+type Results = Record<string, { ids: number[][]; decoded: [ids: number[], text: string][] }>;
+let results: Results;
+
+beforeAll(async () => {
+  writeGpt2(path.join(directory, 'gpt2'));
+  writeFileSync(path.join(directory, 'strings.json'), JSON.stringify(texts.map(wellFormed)));
+  await runPython(path.join(__dirname, 'oracle.py'), [directory]);
+  results = JSON.parse(readFileSync(path.join(directory, 'results.json'), 'utf8')) as Results;
+}, pythonTimeout);
+
+/** GPT-2's own vocab.json and merges.txt, from its ranks: a token is merged from the two that it consists of before. */
+function writeGpt2(target: string): void {
+  const packed = createRequire(__filename)('js-tiktoken/ranks/gpt2') as { bpe_ranks: string };
+  const tokens = packed.bpe_ranks.split('\n').flatMap((line) => line.split(' ').slice(2));
+  const printable = printableBytes();
+  const ranks = new Map<string, number>();
+  const vocab: Record<string, number> = {};
+  const merges = ['#version: 0.2'];
+  const write = (bytes: string): string => Array.from(bytes, (byte) => printable[byte.charCodeAt(0)]).join('');
+  const byId: string[] = [];
+  tokens.forEach((token, id) => {
+    const bytes = Buffer.from(token, 'base64').toString('latin1');
+    byId.push(bytes);
+    if (bytes.length > 1)
+      merges.push(
+        bytePairEncode(bytes, ranks)
+          .map((part) => write(byId[part]!))
+          .join(' '),
+      );
+    vocab[write(bytes)] = id;
+    ranks.set(bytes, id);
+  });
+  vocab['<|endoftext|>'] = tokens.length;
+  mkdirSync(target);
+  writeFileSync(path.join(target, 'vocab.json'), JSON.stringify(vocab));
+  writeFileSync(path.join(target, 'merges.txt'), `${merges.join('\n')}\n`);
+}
+
+/** What each byte is written as in byte-level vocabularies. */
+function printableBytes(): string[] {
+  const codes = Array.from({ length: 256 }, (_, byte) => byte);
+  let next = 256;
+  return codes.map((byte) => String.fromCharCode(/[!-~¡-¬®-ÿ]/.test(String.fromCharCode(byte)) ? byte : next++));
+}
+
+function expectSameIds(tokenizer: Tokenizer, ids: readonly number[][]): void {
+  const different = texts.findIndex((text, i) => String(tokenizer.encode(text)) !== String(ids[i]));
+  const text = texts[different] ?? '';
+  expect([...tokenizer.encode(text)], JSON.stringify(text)).toEqual(ids[different] ?? []);
+  expect(ids).toHaveLength(10_000);
+}
+
+describe('tokenizers, compared with Python on 10,000 strings', { timeout: pythonTimeout }, () => {
+  for (const name of ['gpt2', 'small', 'llama3', 'qwen', 'digits', 'removed']) {
+    it(`encode and decode as the tokenizers package: ${name}`, async () => {
+      const tokenizer = (await loadTokenizer(path.join(directory, name)))!;
+      expect(tokenizer.kind).toBe('hugging-face');
+      expectSameIds(tokenizer, results[name]!.ids);
+      for (const [ids, text] of results[name]!.decoded) expect(tokenizer.decode(ids), String(ids)).toBe(text);
+    });
+  }
+
+  it("encode as GPT-2's own class, but for <|endoftext|>, which is text to it", () => {
+    const tokenizer = new Gpt2Tokenizer();
+    const { ids, decoded } = results.gpt2!;
+    const ordinary = ids.map((expected, i) =>
+      texts[i]!.includes('<|endoftext|>') ? [...tokenizer.encode(texts[i]!)] : expected,
+    );
+    expectSameIds(tokenizer, ordinary);
+    for (const [some, text] of decoded) expect(tokenizer.decode(some)).toBe(text);
+  });
+
+  it("encode as nanoGPT's meta.pkl says, whose ids are in no order", async () => {
+    const tokenizer = (await loadTokenizer(path.join(directory, 'char'))) as CharTokenizer;
+    const { ids } = results.char!;
+    const different = texts.findIndex((text, i) => String(tokenizer.encode(wellFormed(text))) !== String(ids[i]));
+    expect(texts[different]).toBeUndefined();
+    expect(tokenizer.chars).not.toEqual([...tokenizer.chars].sort());
+  });
+
+  it('give back every text that they encoded, with U+FFFD for unpaired surrogates', async () => {
+    const small = (await loadTokenizer(path.join(directory, 'small')))!;
+    const gpt2 = new Gpt2Tokenizer();
+    const char = CharTokenizer.fromText(texts.join('\n'));
+    const differs = (tokenizer: Tokenizer, whole: (text: string) => string) =>
+      texts.find((text) => tokenizer.decode(tokenizer.encode(text)) !== whole(text));
+    expect(differs(small, wellFormed)).toBeUndefined();
+    expect(differs(gpt2, wellFormed)).toBeUndefined();
+    expect(differs(char, (text) => text)).toBeUndefined();
+  });
+});
