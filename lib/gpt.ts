@@ -9,7 +9,7 @@ import { takeSnapshot } from './checkpoint/snapshot';
 import { lockWriter } from './checkpoint/writer-lock';
 import { readLegacy } from './checkpoint/legacy';
 import { openModel } from './checkpoint/open';
-import type { Origin, SavedModel, SavedRun } from './checkpoint/saved-model';
+import { checkVocabulary, type Origin, type SavedModel, type SavedRun } from './checkpoint/saved-model';
 import { chooseForm, holdsOptimizer, writeForm } from './checkpoint/write';
 import {
   type GenerateOptions,
@@ -45,6 +45,11 @@ export interface LoadModelOptions {
    * files say.
    */
   config?: Partial<GPTOptions>;
+  /**
+   * Instead of the tokenizer that lies with the model, which is then not looked at; null for none. Default: what
+   * `loadTokenizer` finds beside it.
+   */
+  tokenizer?: Tokenizer | null;
   /** Load the optimizer too where the files hold one, and the step: `fit` then goes on with it. Default false. */
   optimizer?: boolean;
 }
@@ -277,12 +282,12 @@ export class GPT extends GPTModel {
    * holds: `origin` says what was seen.
    *
    * @throws CheckpointError naming the file that is missing or not right; ERR_TORCHBIND_LAYOUT for weights of no known family;
-   *   ERR_TORCHBIND_CONFIG naming the fact to give in `config` where the files do not tell
+   *   ERR_TORCHBIND_VOCABULARY for a tokenizer with more tokens than the model; ERR_TORCHBIND_CONFIG naming the fact to give in `config` where the files do not tell
    */
   static async load(path: string, options: LoadModelOptions = {}): Promise<GPT> {
-    checkOptions(options, ['device', 'config', 'optimizer'], 'GPT.load');
-    const { device, config, optimizer = false } = options;
-    const saved = await openModel(path, { device: 'cpu', optimizer, config });
+    checkOptions(options, ['device', 'config', 'tokenizer', 'optimizer'], 'GPT.load');
+    const { device, config, tokenizer, optimizer = false } = options;
+    const saved = await openModel(path, { device: 'cpu', optimizer, config, tokenizer });
     try {
       const model = GPT.fromSaved(saved, device);
       if (optimizer && saved.optimizerState !== null) {
@@ -307,6 +312,7 @@ export class GPT extends GPTModel {
   /** @internal The model that was saved; frees the weights that were read, which it has copied. */
   static fromSaved(saved: SavedModel, device?: string): GPT {
     try {
+      checkVocabulary(saved);
       const model = new GPT(saved.config, {
         tokenizer: saved.tokenizer,
         layout: saved.recognised.layout,

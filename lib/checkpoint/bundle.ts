@@ -4,7 +4,7 @@ import { load, save } from '../formats/pt';
 import { fromTypedArray } from '../tensor/creation';
 import { dispose } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
-import { type Tokenizer, tokenizerFromJson } from '../tokenizers';
+import { type Tokenizer, loadTokenizer } from '../tokenizers';
 import { commitBundle, currentBundle, readBundleFiles } from './commit';
 import { bundleFiles, exists, type JsonObject, linkOrCopy, readJson, readOptionalJson, writeJson } from './files';
 import { type Metrics, readManifest } from './integrity';
@@ -17,6 +17,7 @@ import {
   type ReadOptions,
   recogniseIn,
   resolveJsonConfig,
+  resolveTokenizer,
   type SavedModel,
   type SavedRun,
   type TrainingState,
@@ -44,8 +45,9 @@ async function readFiles(directory: string, options: ReadOptions): Promise<Saved
   const at = (name: string): string => path.join(directory, name);
   const weightsFile = at(bundleFiles.model);
   const json = await readJson(at(bundleFiles.config));
-  const tokenizerJson = await readOptionalJson(at(bundleFiles.tokenizer));
-  const tokenizer = tokenizerJson === undefined ? null : tokenizerFromJson(tokenizerJson, at(bundleFiles.tokenizer));
+  const tokenizer = await resolveTokenizer(options, async () =>
+    (await exists(at(bundleFiles.tokenizer))) ? loadTokenizer(at(bundleFiles.tokenizer)) : null,
+  );
   const training = await readTrainingState(at(bundleFiles.trainingState));
   const { weights, kept } = weightsOf(weightsFile, await load(weightsFile, { device: options.device }));
   const recognised = recogniseIn(weightsFile, weights);

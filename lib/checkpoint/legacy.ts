@@ -1,5 +1,5 @@
 import { load } from '../formats/pt';
-import { tokenizerFromJson } from '../tokenizers';
+import { type Tokenizer, tokenizerFromJson } from '../tokenizers';
 import {
   commonDType,
   mapIn,
@@ -42,11 +42,10 @@ export function legacyFrom(file: string, dict: Map<string, unknown>, options: Re
   }
   const weights = dict.get('model_state_dict') as Map<string, unknown>;
   const recognised = recogniseIn(file, weights);
-  const tokenizer = plain(dict.get('tokenizer') ?? null);
   const optimizerState = dict.get('optimizer_state_dict');
   return {
     config: resolveJsonConfig(`${file} (config)`, plainFields(dict.get('config')), recognised, options),
-    tokenizer: tokenizer === null ? null : tokenizerFromJson(tokenizer, `${file} (tokenizer)`),
+    tokenizer: options.tokenizer === undefined ? tokenizerIn(dict, file) : options.tokenizer,
     weights,
     recognised,
     training: { step: numberIn(dict.get('step')), optimizerFile: null, run: null, extra: {} },
@@ -60,6 +59,11 @@ export function legacyFrom(file: string, dict: Map<string, unknown>, options: Re
       hasOptimizer: optimizerState instanceof Map,
     },
   };
+}
+
+function tokenizerIn(dict: ReadonlyMap<string, unknown>, file: string): Tokenizer | null {
+  const json = plain(dict.get('tokenizer') ?? null);
+  return json === null ? null : tokenizerFromJson(json, `${file} (tokenizer)`);
 }
 
 /** A dict's other entries; these keep their places. */

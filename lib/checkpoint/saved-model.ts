@@ -74,6 +74,30 @@ export interface ReadOptions {
   optimizer: boolean;
   /** Facts of the architecture that the files do not say, or say wrongly. */
   config?: Partial<GPTOptions> | undefined;
+  /** Instead of the tokenizer that lies with the model, which is then not read; null for none. */
+  tokenizer?: Tokenizer | null | undefined;
+}
+
+/** The tokenizer that the caller gives, else the one that `find` finds. */
+export async function resolveTokenizer(
+  { tokenizer }: Pick<ReadOptions, 'tokenizer'>,
+  find: () => Promise<Tokenizer | null>,
+): Promise<Tokenizer | null> {
+  return tokenizer === undefined ? find() : tokenizer;
+}
+
+/** Refuses a tokenizer with ids that the model has no rows for. More rows than tokens are padding. */
+export function checkVocabulary({
+  origin,
+  config,
+  tokenizer,
+}: Pick<SavedModel, 'origin' | 'config' | 'tokenizer'>): void {
+  if (tokenizer === null || tokenizer.vocabSize <= config.vocabSize) return;
+  throw new TorchBindError(
+    `${origin.path}: the tokenizer ('${tokenizer.kind}') has ${tokenizer.vocabSize} tokens, but the model's vocabulary is ` +
+      `${config.vocabSize}: it is of another model. Give the right one, { tokenizer }, or none, { tokenizer: null }.`,
+    'ERR_TORCHBIND_VOCABULARY',
+  );
 }
 
 /** The family of a state dict. An error names the file. */

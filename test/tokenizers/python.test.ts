@@ -4,7 +4,7 @@ import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { CharTokenizer, Gpt2Tokenizer, loadTokenizer, type Tokenizer } from '../../lib/tokenizers';
 import { bytePairEncode } from '../../lib/tokenizers/bpe';
-import { pythonCode, pythonTimeout, runPython } from '../helpers/python';
+import { pythonTimeout, runPython } from '../helpers/python';
 import { sharedTemporaryDirectory } from '../helpers/tmp';
 import { strings, wellFormed } from './strings';
 

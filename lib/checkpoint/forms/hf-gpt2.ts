@@ -3,7 +3,16 @@ import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { writeFileAtomically } from '../../formats/atomic-file';
 import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
-import { commonDType, noTraining, type ReadOptions, recogniseIn, resolveConfig, type SavedModel } from '../saved-model';
+import { HuggingFaceTokenizer, loadTokenizer } from '../../tokenizers';
+import {
+  commonDType,
+  noTraining,
+  type ReadOptions,
+  recogniseIn,
+  resolveConfig,
+  resolveTokenizer,
+  type SavedModel,
+} from '../saved-model';
 import { type ModelToWrite, withWeights } from './form';
 import { hfConfigJson, hfFacts } from './hf-config';
 import { type HfContainer, readHfWeights, writeHfWeights } from './hf-weights';
@@ -28,13 +37,14 @@ export async function readHfGpt2(file: string, options: ReadOptions): Promise<Sa
   const directory = path.dirname(file);
   const configPath = path.join(directory, configFile);
   const json = (await exists(configPath)) ? await readJson(configPath) : undefined;
+  const tokenizer = await resolveTokenizer(options, () => loadTokenizer(directory));
   const { weights, container } = await readHfWeights(file, options.device);
   const recognised = recogniseIn(file, weights);
   const said = json === undefined ? {} : hfFacts(configPath, json);
   const files = await readCompanions(directory);
   return {
     config: resolveConfig(file, recognised, said, options),
-    tokenizer: null,
+    tokenizer,
     weights,
     recognised,
     training: noTraining,
@@ -73,6 +83,10 @@ export async function writeHfGpt2(directory: string, request: ModelToWrite): Pro
   await makeDirectory(directory);
   await withWeights(request, (weights) => writeHfWeights(directory, weights, container));
   const files = (kept.get('files') as Map<string, Buffer> | undefined) ?? new Map<string, Buffer>();
+  const { tokenizer } = model;
+  if (files.size === 0 && tokenizer instanceof HuggingFaceTokenizer) {
+    await replaceJson(path.join(directory, 'tokenizer.json'), tokenizer.toJson());
+  }
   const came = kept.get('config') as JsonObject | undefined;
   const json = hfConfigJson(model.config, came, dtype ?? 'float32');
   // Where nothing changed, the bytes stay: JSON of Python tells 0.0 from 0.

@@ -1,3 +1,5 @@
+import path from 'node:path';
+import { writeFileAtomically } from '../../formats/atomic-file';
 import { save } from '../../formats/pt';
 import { Float, isPythonInt } from '../../pickle/types';
 import { dispose } from '../../tensor/scope';
@@ -9,8 +11,11 @@ import {
   type ReadOptions,
   recogniseIn,
   resolveConfig,
+  resolveTokenizer,
   type SavedModel,
 } from '../saved-model';
+import { CharTokenizer, charToMetaPickle, loadNanoGptTokenizer } from '../../tokenizers';
+import { exists } from '../files';
 import { without } from '../legacy';
 import { type ModelToWrite, withWeights } from './form';
 
@@ -31,7 +36,7 @@ export function isNanoGpt(dict: ReadonlyMap<string, unknown>): boolean {
   return dict.get('model') instanceof Map && dict.get('model_args') instanceof Map;
 }
 
-export function readNanoGpt(file: string, dict: Map<string, unknown>, options: ReadOptions): SavedModel {
+export async function readNanoGpt(file: string, dict: Map<string, unknown>, options: ReadOptions): Promise<SavedModel> {
   const weights = dict.get('model') as Map<string, unknown>;
   const recognised = recogniseIn(file, weights);
   const args = plainFields(dict.get('model_args'));
@@ -39,9 +44,13 @@ export function readNanoGpt(file: string, dict: Map<string, unknown>, options: R
   // A dropout of fine-tuning may be in the config alone: model_args then keep what the model was first trained with.
   const said = { ...factsFrom(args, modelArgs), ...factsFrom(training, { batch_size: 'batchSize' }) };
   const optimizer = dict.get('optimizer');
+  const config = resolveConfig(file, recognised, said, options);
+  const { vocabSize } = config;
   return {
-    config: resolveConfig(file, recognised, said, options),
-    tokenizer: null,
+    config,
+    tokenizer: await resolveTokenizer(options, () =>
+      loadNanoGptTokenizer(file, { vocabSize, dataset: training.dataset }),
+    ),
     weights,
     recognised,
     training: { step: numberIn(dict.get('iter_num')), optimizerFile: null, run: null, extra: {} },
@@ -74,9 +83,17 @@ export async function writeNanoGpt(file: string, request: ModelToWrite): Promise
       for (const [key, value] of kept) if (!dict.has(key)) dict.set(key, value);
       await save(dict, file);
     });
+    if (model.tokenizer instanceof CharTokenizer) await writeMeta(file, model.tokenizer);
   } finally {
     dispose(fresh);
   }
+}
+
+/** Puts the vocabulary beside a checkpoint, where there is none. */
+async function writeMeta(checkpoint: string, tokenizer: CharTokenizer): Promise<void> {
+  const file = path.join(path.dirname(checkpoint), 'meta.pkl');
+  if (await exists(file)) return;
+  await writeFileAtomically(file, (handle) => handle.writeFile(charToMetaPickle(tokenizer)));
 }
 
 /** model_args as they came; of a model from elsewhere, from its config. */

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { save } from '../../formats/pt';
-import { tokenizerFromJson } from '../../tokenizers';
+import { loadTokenizer } from '../../tokenizers';
 import { weightsOf, wrapWeights } from '../bundle';
 import { bundleFiles, readOptionalJson } from '../files';
 import {
@@ -10,6 +10,7 @@ import {
   recogniseIn,
   resolveConfig,
   resolveJsonConfig,
+  resolveTokenizer,
   type SavedModel,
 } from '../saved-model';
 import { type ModelToWrite, withWeights } from './form';
@@ -22,13 +23,13 @@ export async function readStateDictFile(file: string, value: unknown, options: R
   const beside = (name: string): string => path.join(path.dirname(file), name);
   const json = await readOptionalJson(beside(bundleFiles.config));
   const hf = json !== undefined && isHfConfig(json);
-  const tokenizerJson = hf || json === undefined ? undefined : await readOptionalJson(beside(bundleFiles.tokenizer));
   return {
     config:
       json === undefined || hf
         ? resolveConfig(file, recognised, json === undefined ? {} : hfFacts(beside(bundleFiles.config), json), options)
         : resolveJsonConfig(beside(bundleFiles.config), json, recognised, options),
-    tokenizer: tokenizerJson === undefined ? null : tokenizerFromJson(tokenizerJson, beside(bundleFiles.tokenizer)),
+    // Without a config nothing says that the files of the directory belong together.
+    tokenizer: await resolveTokenizer(options, async () => (json === undefined ? null : loadTokenizer(file))),
     weights,
     recognised,
     training: noTraining,
