@@ -29,7 +29,10 @@ export interface StoredBytes {
 }
 
 /** How the pickle's values are given. */
-export type ValueOptions = Pick<PickleReaderOptions, 'exact' | 'inert'>;
+export interface ValueOptions extends Pick<PickleReaderOptions, 'exact' | 'inert'> {
+  /** Lets values through that are bare storages, classes or functions: for who only looks. */
+  references?: boolean;
+}
 
 /** Text of the pickle becomes strings, of which none can be longer than this in JavaScript. */
 export const maxPickleSize = 2 ** 29 - 1024;
@@ -109,7 +112,8 @@ export class TensorChecker implements TensorBuilder {
 }
 
 /** A bare storage or class is of no use to JavaScript, and its bytes would be lost on the way: refused. */
-export function refuseReferences(root: unknown, record: string): void {
+export function refuseReferences(root: unknown, record: string, { references }: ValueOptions): void {
+  if (references === true) return;
   const seen = new Set<object>();
   const todo: unknown[] = [root];
   while (todo.length > 0) {

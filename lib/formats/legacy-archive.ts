@@ -36,7 +36,7 @@ export class LegacyArchive implements TensorArchive {
     private readonly pickle: Buffer,
     options: ValueOptions,
   ) {
-    refuseReferences(this.build(new TensorChecker(false), options), record);
+    refuseReferences(this.build(new TensorChecker(false), options), record, options);
   }
 
   static async open(source: ByteSource, options: ValueOptions): Promise<LegacyArchive> {

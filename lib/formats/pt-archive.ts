@@ -32,11 +32,14 @@ export class PtArchive implements TensorArchive {
     readonly bigEndian: boolean,
     options: ValueOptions,
   ) {
-    refuseReferences(this.build(new TensorChecker(bigEndian), options), pickleRecord);
+    refuseReferences(this.build(new TensorChecker(bigEndian), options), pickleRecord, options);
   }
 
   static async open(source: ByteSource, options: ValueOptions = {}): Promise<PtArchive> {
-    const zip = await ZipReader.open(source);
+    return PtArchive.fromZip(await ZipReader.open(source), source, options);
+  }
+
+  static async fromZip(zip: ZipReader, source: ByteSource, options: ValueOptions): Promise<PtArchive> {
     requireTensors(zip, source.path);
     await checkVersion(zip);
     const bigEndian = await isBigEndian(zip);

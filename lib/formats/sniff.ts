@@ -16,7 +16,7 @@ const kinds: { what: string; test: (head: Buffer, size: number) => boolean }[] =
   { what: 'a Git LFS pointer, not the file itself; run git lfs pull', test: startsWith('version https://git-lfs') },
   {
     what: 'a bare pickle, which is not what torch.save writes',
-    test: (head) => head[0] === 0x80 && head[1]! >= 2 && head[1]! <= 5,
+    test: isBarePickle,
   },
   {
     what: 'a text file',
@@ -55,19 +55,23 @@ function beginsWithMagic(head: Buffer): boolean {
   }
 }
 
-/** @throws CheckpointError that says what the zip is, where it is not what torch.save writes */
-export function requireTensors(zip: ZipReader, path: string): void {
+/** What a zip is that holds a program; undefined where it holds none. */
+export function programIn(zip: ZipReader): string | undefined {
   const names = [...zip.records.keys()];
   const has = (test: (name: string) => boolean): boolean => names.some(test);
-  let what: string | undefined;
-  if (zip.records.has('bytecode.pkl')) what = 'an archive for the mobile interpreter (.ptl), which holds a program';
-  else if (has((name) => name.startsWith('code/')) || zip.records.has('constants.pkl'))
-    what = 'a TorchScript archive, which holds a program';
-  else if (has((name) => /^(archive_format$|models\/|serialized_exported_program\.json$)/.test(name)))
-    what = 'an archive of torch.export (.pt2), which holds a program';
-  else if (has((name) => /^\.data\/(extern_modules|python_version)$/.test(name)))
-    what = 'a torch.package archive, which holds a program';
-  else if (!zip.records.has('data.pkl')) what = "a zip without a record 'data.pkl'";
+  if (zip.records.has('bytecode.pkl')) return 'an archive for the mobile interpreter (.ptl), which holds a program';
+  if (has((name) => name.startsWith('code/')) || zip.records.has('constants.pkl'))
+    return 'a TorchScript archive, which holds a program';
+  if (has((name) => /^(archive_format$|models\/|serialized_exported_program\.json$)/.test(name)))
+    return 'an archive of torch.export (.pt2), which holds a program';
+  if (has((name) => /^\.data\/(extern_modules|python_version)$/.test(name)))
+    return 'a torch.package archive, which holds a program';
+  return undefined;
+}
+
+/** @throws CheckpointError that says what the zip is, where it is not what torch.save writes */
+export function requireTensors(zip: ZipReader, path: string): void {
+  const what = programIn(zip) ?? (zip.records.has('data.pkl') ? undefined : "a zip without a record 'data.pkl'");
   if (what === undefined) return;
   throw new CheckpointError(`'${path}' is ${what}; load() reads what torch.save writes`, CheckpointCode.format);
 }
@@ -82,7 +86,12 @@ export async function isSafetensorsFile(source: ByteSource): Promise<boolean> {
   return isSafetensors(await source.read(0, Math.min(headSize, source.size)), source.size);
 }
 
+/** Whether a file begins as a pickle of protocol 2 to 5. */
+export function isBarePickle(head: Buffer): boolean {
+  return head[0] === 0x80 && head[1]! >= 2 && head[1]! <= 5;
+}
+
 /** A 64-bit header length within the file, then JSON. */
-function isSafetensors(head: Buffer, size: number): boolean {
+export function isSafetensors(head: Buffer, size: number): boolean {
   return head.length > 8 && head[8] === 0x7b && head.readBigUInt64LE(0) <= BigInt(size - 8);
 }

@@ -57,7 +57,7 @@ export class TarArchive implements TensorArchive {
     await archive.readStorages(storages);
     const tensors = members.get('tensors');
     if (tensors !== undefined) await archive.readTensors(tensors);
-    refuseReferences(archive.build(new TensorChecker(false), options), record);
+    refuseReferences(archive.build(new TensorChecker(false), options), record, options);
     return archive;
   }
 

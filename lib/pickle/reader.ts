@@ -31,9 +31,9 @@ export interface PickleReaderOptions {
   exact?: boolean;
   /**
    * Gives objects of unknown classes as `InertObject` and unknown names as `GlobalName`, instead of refusing them.
-   * Names that only an attack has a use for are refused all the same.
+   * Names that only an attack has a use for are refused all the same, but with `all`, which is for who only looks.
    */
-  inert?: boolean;
+  inert?: boolean | 'all';
   /** Name of the record that the bytes are, for messages. */
   record?: string;
 }
@@ -297,14 +297,14 @@ class PickleReader {
 
   private unknownName(module: string, name: string, fullName: string): GlobalName {
     const shown = JSON.stringify(fullName);
-    if (isDangerousModule(module)) {
+    if (this.options.inert !== 'all' && isDangerousModule(module)) {
       throw this.fail(
         `the pickle names ${shown}, which has no place in a checkpoint: the file may have been made to do harm. ` +
           'Nothing in it was executed',
         CheckpointCode.global,
       );
     }
-    if (this.options.inert === true) return new GlobalName(module, name);
+    if (this.options.inert !== undefined && this.options.inert !== false) return new GlobalName(module, name);
     throw this.fail(
       `the pickle names ${shown}, which is not a class or function that torchbind knows; ` +
         "nothing in a checkpoint is executed. load(path, { unknown: 'inert' }) gives such objects as plain data",

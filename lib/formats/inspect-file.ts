@@ -1,0 +1,112 @@
+import path from 'node:path';
+import { ByteSource } from './byte-source';
+import { CheckpointCode, CheckpointError } from './errors';
+import { inspectPickle, inspectStream, inspectTar, inspectZip } from './inspect-pt';
+import { addProblem, type FileInspection, newInspection, noting } from './inspect-report';
+import { readHeader, type SafetensorsEntry } from './safetensors-header';
+import { isShardIndex, readIndex } from './shards';
+import { containerOf, isBarePickle, isSafetensors } from './sniff';
+
+/**
+ * Describes one file of tensors, or the shards that an index names, by its metadata: tensors are not read. With `verify`
+ * the whole file is, and its checksums are compared.
+ *
+ * @throws CheckpointError where the file cannot be opened or is empty; all else that is wrong is in the report
+ */
+export async function inspectFile(file: string, verify = false): Promise<FileInspection> {
+  const source = await ByteSource.open(file);
+  try {
+    return await inspectSource(source, verify);
+  } finally {
+    await source.close();
+  }
+}
+
+async function inspectSource(source: ByteSource, verify: boolean): Promise<FileInspection> {
+  const head = await source.read(0, Math.min(512, source.size));
+  if (isSafetensors(head, source.size)) return inspectSafetensors(source);
+  if (await isShardIndex(source)) return inspectShards(source, verify);
+  try {
+    const container = await containerOf(source);
+    if (container === 'zip') return await inspectZip(source, verify);
+    return await (container === 'legacy' ? inspectStream(source) : inspectTar(source));
+  } catch (error) {
+    if (!(error instanceof CheckpointError)) throw error;
+    const report = isBarePickle(head)
+      ? await inspectPickle(source)
+      : newInspection(source.path, source.size, 'unknown');
+    report.problems.unshift({ code: error.code, message: error.message, file: null });
+    return report;
+  }
+}
+
+async function inspectSafetensors(source: ByteSource): Promise<FileInspection> {
+  const report = newInspection(source.path, source.size, 'safetensors');
+  report.container.byteOrder = 'little';
+  const header = await noting(report, () => readHeader(source, (error) => addProblem(report, error)));
+  if (header === undefined) return report;
+  report.metadata = Object.fromEntries(header.metadata);
+  report.tensors = header.entries.map((entry) => ({
+    name: entry.name,
+    dtype: entry.dtype.torch ?? entry.dtype.name,
+    shape: torchShape(entry),
+    bytes: entry.end - entry.begin,
+    kind: 'tensor',
+    storage: null,
+    file: null,
+  }));
+  return report;
+}
+
+/** PyTorch counts two 4-bit numbers as one element. */
+function torchShape({ shape, dtype }: SafetensorsEntry): number[] {
+  return dtype.packed === 1 ? shape : [...shape.slice(0, -1), shape.at(-1)! / dtype.packed];
+}
+
+/** The files that an index names, as one. */
+async function inspectShards(source: ByteSource, verify: boolean): Promise<FileInspection> {
+  const report = newInspection(source.path, source.size, 'shards');
+  const weightMap = await noting(report, () => readIndex(source));
+  if (weightMap === undefined) return { ...report, container: { ...report.container, kind: 'unknown' } };
+  const files = [...new Set(weightMap.values())];
+  report.container.records = files.length;
+  for (const file of files) {
+    const shard = await noting(report, () => inspectShard(path.join(path.dirname(source.path), file), verify));
+    if (shard !== undefined) addShard(report, shard, file);
+  }
+  const found = new Map(report.tensors.map(({ name, file }) => [name, file]));
+  for (const [name, file] of weightMap) {
+    if (found.get(name) === file) continue;
+    const message = `the index promises ${JSON.stringify(name.slice(0, 200))} in '${file}', which does not hold it`;
+    report.problems.push({ code: CheckpointCode.container, message, file });
+    if (report.problems.length > 100) break;
+  }
+  return report;
+}
+
+/** An index within an index leads nowhere. */
+async function inspectShard(file: string, verify: boolean): Promise<FileInspection> {
+  const source = await ByteSource.open(file);
+  try {
+    if (!(await isShardIndex(source))) return await inspectSource(source, verify);
+  } finally {
+    await source.close();
+  }
+  throw new CheckpointError(`'${file}' is an index itself, not a file of weights`, CheckpointCode.format);
+}
+
+function addShard(report: FileInspection, shard: FileInspection, file: string): void {
+  report.size += shard.size;
+  report.tensors = report.tensors.concat(shard.tensors.map((tensor) => ({ ...tensor, file })));
+  report.shared = report.shared.concat(shard.shared);
+  Object.assign(report.metadata, shard.metadata);
+  report.checksums = shard.checksums;
+  if (shard.verified !== null) report.verified = shard.verified && report.verified !== false;
+  report.problems.push(...shard.problems.map((problem) => ({ ...problem, file })));
+  const known = new Set(report.globals.map(({ name }) => name));
+  report.globals.push(
+    ...shard.globals.filter(({ name }) => !known.has(name)).map((info) => ({ ...info, record: `${file}: ${info.record}` })),
+  );
+  const kind = `files of kind ${shard.container.kind}`;
+  if (!report.container.notes.includes(kind)) report.container.notes.push(kind);
+}
