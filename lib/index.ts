@@ -77,6 +77,14 @@ export type { LoadOptions, SaveOptions, SaveProgress } from './formats/pt';
 export { loadSafetensors, NamedTensors, saveSafetensors } from './formats/safetensors';
 export type { LoadSafetensorsOptions, SaveSafetensorsOptions } from './formats/safetensors';
 export { CheckpointCode, CheckpointError } from './formats/errors';
+export type {
+  ContainerInfo,
+  ContainerKind,
+  GlobalInfo,
+  InspectionProblem,
+  SharedStorage,
+  TensorInfo,
+} from './formats/inspect-report';
 export {
   ByteArray,
   Complex as ComplexValue,

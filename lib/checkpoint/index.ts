@@ -1,3 +1,7 @@
+export { inspect, type InspectOptions } from './inspect';
+export { Inspection, type InspectionIntegrity, type InspectionTotals } from './inspection';
+export type { FamilyInfo, OptimizerInfo } from './inspect-contents';
+export { formatInspection, type FormatInspectionOptions } from './inspect-text';
 export {
   type CheckpointEntry,
   CheckpointManager,

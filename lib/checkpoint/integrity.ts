@@ -120,16 +120,32 @@ export async function firstDifference(
   return undefined;
 }
 
-async function differenceOf(file: string, expected: FileRecord): Promise<string | undefined> {
+/** All files that are not what the manifest says; with `hash` false by their sizes alone. */
+export async function differences(
+  directory: string,
+  { files }: Manifest,
+  hash: boolean,
+): Promise<{ name: string; reason: string }[]> {
+  const found: { name: string; reason: string }[] = [];
+  for (const [name, expected] of Object.entries(files)) {
+    const reason = await differenceOf(path.join(directory, name), expected, hash);
+    if (reason !== undefined) found.push({ name, reason });
+  }
+  return found;
+}
+
+async function differenceOf(file: string, expected: FileRecord, hash = true): Promise<string | undefined> {
   const info = await stat(file).catch(() => undefined);
   if (info === undefined) return 'it is missing';
   if (info.size !== expected.size) return `it has ${info.size} bytes, ${manifestFile} says ${expected.size}`;
+  if (!hash) return undefined;
   const { sha256 } = await recordOf(file);
   if (sha256 !== expected.sha256) return `its SHA-256 is ${sha256}, ${manifestFile} says ${expected.sha256}`;
   return undefined;
 }
 
-async function isOutOfDate(directory: string, manifest: Manifest): Promise<boolean> {
+/** Whether every file was written after the manifest. */
+export async function isOutOfDate(directory: string, manifest: Manifest): Promise<boolean> {
   const modified = async (name: string): Promise<bigint> =>
     stat(path.join(directory, name), { bigint: true }).then(
       (info) => info.mtimeNs,

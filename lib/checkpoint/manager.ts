@@ -11,6 +11,8 @@ import { readRun, type RunState } from '../train';
 import { isBundle, readBundle } from './bundle';
 import { recoverBundle, refuseStep, rollbackBundle } from './commit';
 import { bundleFiles, exists, readOptionalJson } from './files';
+import { inspect } from './inspect';
+import type { Inspection } from './inspection';
 import { type Metrics, readManifest } from './integrity';
 import { legacyFiles, readLegacy } from './legacy';
 import { bestSteps, type KeepOptions, keepRules } from './retention';
@@ -272,6 +274,23 @@ export class CheckpointManager {
     }
     const found = entries.filter((entry) => entry !== undefined);
     return found.sort((a, b) => b.modified.getTime() - a.modified.getTime());
+  }
+
+  /**
+   * What the model's checkpoint holds: its bundle, or that of a step which is kept; else `latest.pt` or `final.pt`. See
+   * `inspect`.
+   *
+   * @throws CheckpointError where there is none
+   */
+  async inspect(options: { step?: number; verify?: boolean } = {}): Promise<Inspection> {
+    checkOptions(options, ['step', 'verify'], 'inspect');
+    const { step, verify = false } = options;
+    if (step !== undefined) return inspect((await this.stepOf(step)).directory, { verify });
+    if (await isBundle(this.checkpointDir)) return inspect(this.checkpointDir, { verify });
+    for (const file of legacyFiles.inference) {
+      if (await exists(this.path(file))) return inspect(this.path(file), { verify });
+    }
+    throw this.nothingFound(legacyFiles.inference.join(' or '));
   }
 
   /** Path of a file in the model's directory. */

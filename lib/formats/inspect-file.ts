@@ -24,7 +24,8 @@ export async function inspectFile(file: string, verify = false): Promise<FileIns
 
 async function inspectSource(source: ByteSource, verify: boolean): Promise<FileInspection> {
   const head = await source.read(0, Math.min(512, source.size));
-  if (isSafetensors(head, source.size)) return inspectSafetensors(source);
+  if (isSafetensors(head, source.size) || (head[8] === 0x7b && source.path.endsWith('.safetensors')))
+    return inspectSafetensors(source);
   if (await isShardIndex(source)) return inspectShards(source, verify);
   try {
     const container = await containerOf(source);
@@ -32,9 +33,7 @@ async function inspectSource(source: ByteSource, verify: boolean): Promise<FileI
     return await (container === 'legacy' ? inspectStream(source) : inspectTar(source));
   } catch (error) {
     if (!(error instanceof CheckpointError)) throw error;
-    const report = isBarePickle(head)
-      ? await inspectPickle(source)
-      : newInspection(source.path, source.size, 'unknown');
+    const report = (await inspectPickle(source, isBarePickle(head))) ?? newInspection(source.path, source.size, 'unknown');
     report.problems.unshift({ code: error.code, message: error.message, file: null });
     return report;
   }
@@ -95,18 +94,22 @@ async function inspectShard(file: string, verify: boolean): Promise<FileInspecti
   throw new CheckpointError(`'${file}' is an index itself, not a file of weights`, CheckpointCode.format);
 }
 
-function addShard(report: FileInspection, shard: FileInspection, file: string): void {
-  report.size += shard.size;
-  report.tensors = report.tensors.concat(shard.tensors.map((tensor) => ({ ...tensor, file })));
-  report.shared = report.shared.concat(shard.shared);
-  Object.assign(report.metadata, shard.metadata);
-  report.checksums = shard.checksums;
-  if (shard.verified !== null) report.verified = shard.verified && report.verified !== false;
-  report.problems.push(...shard.problems.map((problem) => ({ ...problem, file })));
+/** Adds what is in another file of the same checkpoint. */
+export function mergeFile(report: FileInspection, other: FileInspection, file: string): void {
+  report.size += other.size;
+  report.tensors = report.tensors.concat(other.tensors.map((tensor) => ({ ...tensor, file })));
+  report.shared = report.shared.concat(other.shared.map((shared) => ({ ...shared, file })));
+  report.metadata = { ...report.metadata, ...other.metadata };
+  if (other.verified !== null) report.verified = other.verified && report.verified !== false;
+  report.problems.push(...other.problems.map((problem) => ({ ...problem, file })));
   const known = new Set(report.globals.map(({ name }) => name));
-  report.globals.push(
-    ...shard.globals.filter(({ name }) => !known.has(name)).map((info) => ({ ...info, record: `${file}: ${info.record}` })),
-  );
+  const more = other.globals.filter(({ name }) => !known.has(name));
+  report.globals = report.globals.concat(more.map((info) => ({ ...info, record: `${file}: ${info.record}` })));
+}
+
+function addShard(report: FileInspection, shard: FileInspection, file: string): void {
+  mergeFile(report, shard, file);
+  report.checksums = shard.checksums;
   const kind = `files of kind ${shard.container.kind}`;
   if (!report.container.notes.includes(kind)) report.container.notes.push(kind);
 }

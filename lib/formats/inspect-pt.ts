@@ -23,6 +23,9 @@ import { isStored, ZipReader, type ZipRecord } from './zip-reader';
 /** Larger pickles are not looked into: those of models have a few megabytes. */
 const maxPickle = 128 * 2 ** 20;
 
+/** How much of a file is read to see whether it is a pickle at all. */
+const maxGuess = 4 * 2 ** 20;
+
 /** Unknown and harmful names alike become data, and nothing is refused that can be told. */
 const lenient = { inert: 'all', references: true } as const;
 
@@ -168,13 +171,22 @@ export async function inspectTar(source: ByteSource): Promise<FileInspection> {
   return report;
 }
 
-/** A pickle without a container: a program's own data, or an attack. */
-export async function inspectPickle(source: ByteSource): Promise<FileInspection> {
+/**
+ * A pickle without a container: a program's own data, or an attack. Those of protocol 0 and 1 have no sign at their
+ * beginning: `certain` false takes the file for one where it can be followed to a STOP and names something.
+ */
+export async function inspectPickle(source: ByteSource, certain: boolean): Promise<FileInspection | undefined> {
   const report = newInspection(source.path, source.size, 'pickle');
-  const bytes = await source.read(0, Math.min(source.size, maxPickle));
+  const bytes = await source.read(0, Math.min(source.size, certain ? maxPickle : maxGuess));
   noteGlobals(report, bytes, 'pickle');
+  const names = report.problems.length === 0 ? report.globals : dangerous(report);
+  if (!certain && names.length === 0) return undefined;
   await salvagePickle(report, bytes, 'pickle');
   return report;
+}
+
+function dangerous({ globals }: FileInspection): FileInspection['globals'] {
+  return globals.filter(({ verdict }) => verdict === 'dangerous');
 }
 
 /** Finds the pickle of a zip that is cut short or not consistent: it is among the first records. */

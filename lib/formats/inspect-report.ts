@@ -65,6 +65,8 @@ export interface SharedStorage {
   bytes: number;
   /** Names of the tensors. */
   tensors: string[];
+  /** The file that it is in, where the tensors are in several; else null. */
+  file: string | null;
 }
 
 /** A class or function that a pickle of the file names. */
@@ -195,7 +197,7 @@ function sharedStorages(notes: NamedNote[], recordOf: (key: string) => string): 
     if (note.place === null) continue;
     const { key, nbytes } = note.place.storage;
     const found = byKey.get(key);
-    if (found === undefined) byKey.set(key, { storage: recordOf(key), bytes: nbytes, tensors: [name] });
+    if (found === undefined) byKey.set(key, { storage: recordOf(key), bytes: nbytes, tensors: [name], file: null });
     else found.tensors.push(name);
   }
   return [...byKey.values()].filter(({ tensors }) => tensors.length > 1);

@@ -1,11 +1,32 @@
 import { TorchBindError } from '../../errors';
+import type { DType } from '../../tensor/dtype';
 import { Tensor } from '../../tensor/tensor';
 import type { GPTConfig } from '../config';
 import type { Layout, LayoutBuffer } from './layout';
 
-/** What a state dict tells by its keys, and where it is one with tensors, by their shapes. */
+/** What is known of a tensor without its values. */
+export class TensorFacts {
+  constructor(
+    readonly shape: readonly number[],
+    readonly dtype: DType,
+    /** Equal for tensors of the same bytes; null where that is not known. */
+    readonly identity: string | null,
+  ) {}
+
+  get ndim(): number {
+    return this.shape.length;
+  }
+}
+
+type StateTensor = Tensor | TensorFacts;
+
+function isStateTensor(value: unknown): value is StateTensor {
+  return value instanceof Tensor || value instanceof TensorFacts;
+}
+
+/** What a state dict tells by its keys, and where it is one with tensors or facts about them, by their shapes. */
 export class StateView {
-  private readonly shapes: ReadonlyMap<string, Tensor | undefined>;
+  private readonly shapes: ReadonlyMap<string, StateTensor | undefined>;
 
   constructor(state: Iterable<string> | ReadonlyMap<string, unknown>) {
     const entries: Iterable<readonly [string, unknown]> =
@@ -13,7 +34,7 @@ export class StateView {
         ? (state as Map<string, unknown>)
         : Array.from(state as Iterable<string>, (key) => [key, undefined] as const);
     this.shapes = new Map(
-      Array.from(entries, ([key, value]) => [String(key), value instanceof Tensor ? value : undefined]),
+      Array.from(entries, ([key, value]) => [String(key), isStateTensor(value) ? value : undefined]),
     );
   }
 
@@ -30,7 +51,7 @@ export class StateView {
     return this.shapes.get(key)?.shape;
   }
 
-  tensor(key: string): Tensor | undefined {
+  tensor(key: string): StateTensor | undefined {
     return this.shapes.get(key);
   }
 
@@ -45,7 +66,7 @@ export class StateView {
   rename(rename: (key: string) => string | undefined): StateView {
     const renamed = Array.from(this.shapes, ([key, tensor]) => [rename(key), tensor] as const);
     return new StateView(
-      new Map(renamed.filter((entry): entry is [string, Tensor | undefined] => entry[0] !== undefined)),
+      new Map(renamed.filter((entry): entry is [string, StateTensor | undefined] => entry[0] !== undefined)),
     );
   }
 }
@@ -106,12 +127,13 @@ export function definedOnly<T extends object>(values: T): T {
 export function maskBuffer(state: StateView, key: string, name: string): LayoutBuffer | undefined {
   if (!state.has(key)) return undefined;
   const tensor = state.tensor(key);
-  const buffer = tensor === undefined || tensor.ndim >= 2 ? 'causal_mask' : Number(tensor.item());
+  const isScalar = tensor instanceof Tensor && tensor.ndim < 2;
+  const buffer = isScalar ? Number(tensor.item()) : 'causal_mask';
   if (tensor === undefined) return { name, buffer };
   return { name, buffer, shape: tensor.shape, dtype: maskDType(tensor, key) };
 }
 
-function maskDType({ dtype }: Tensor, key: string): NonNullable<LayoutBuffer['dtype']> {
+function maskDType({ dtype }: StateTensor, key: string): NonNullable<LayoutBuffer['dtype']> {
   const known = ['float32', 'bool', 'uint8', 'float16', 'bfloat16'] as const;
   const found = known.find((name) => name === dtype);
   if (found !== undefined) return found;
@@ -121,6 +143,8 @@ function maskDType({ dtype }: Tensor, key: string): NonNullable<LayoutBuffer['dt
 /** Whether two tensors of a state dict hold the same values; undefined where only keys are known. */
 export function sameValues(state: StateView, a: string, b: string): boolean | undefined {
   const [x, y] = [state.tensor(a), state.tensor(b)];
-  if (x === undefined || y === undefined) return undefined;
+  if (x instanceof TensorFacts && y instanceof TensorFacts)
+    return x.identity === null || y.identity === null ? undefined : x.identity === y.identity;
+  if (!(x instanceof Tensor) || !(y instanceof Tensor)) return undefined;
   return x.shape.length === y.shape.length && x.shape.every((n, i) => n === y.shape[i]) && x.equal(y);
 }

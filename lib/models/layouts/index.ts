@@ -8,6 +8,7 @@ import { buildLlm, mypt, ngLecture } from './lecture';
 import { myptFused } from './mypt-fused';
 import { recogniseWrapped } from './wrapped';
 
+export { TensorFacts } from './family';
 export type { ConfigFacts, Recognised } from './family';
 export type { Layout } from './layout';
 

@@ -1,0 +1,183 @@
+import type { FileInspection, TensorInfo } from '../formats/inspect-report';
+import { namedNotes, TensorNote } from '../formats/tensor-notes';
+import { TorchBindError } from '../errors';
+import { recogniseLayout, TensorFacts } from '../models/layouts';
+import { Float, InertObject } from '../pickle/types';
+import type { JsonObject } from './files';
+
+/** What a file's tensors are for, found by the names that programs give to the parts of a checkpoint. */
+
+/** The family of a model's weights. */
+export interface FamilyInfo {
+  /** The layout's name, as `detectLayout` gives it; null where the weights are of no family that is known. */
+  name: string | null;
+  /** What was seen, in words, and what it means; or why no family was recognised. */
+  saw: string[];
+}
+
+/** What an optimizer's state dict holds. */
+export interface OptimizerInfo {
+  groups: {
+    /** Learning rate; null where it is not a plain number. */
+    lr: number | null;
+    weightDecay: number | null;
+    /** Number of parameters. */
+    parameters: number;
+    /** Whether the group names its parameters (`param_names`). */
+    named: boolean;
+  }[];
+  /** Parameters that have state. */
+  states: number;
+  /** What a state is made of: `step`, `exp_avg`, `exp_avg_sq`. */
+  parts: string[];
+  /** Of the state's tensors but the steps; several where they differ. */
+  dtypes: string[];
+  /** Of the state's tensors together. */
+  bytes: number;
+}
+
+/** What was found of a model in a file. */
+export interface Contents {
+  weights: ReadonlyMap<string, TensorFacts>;
+  optimizer: OptimizerInfo | null;
+  config: JsonObject | null;
+  step: number | null;
+}
+
+const weightKeys = ['model_state_dict', 'state_dict', 'model', 'module', 'net', 'weights'];
+const optimizerKeys = ['optimizer_state_dict', 'optimizer', 'optim'];
+const configKeys = ['model_args', 'config', 'model_config', 'hyperparameters', 'hparams', 'args'];
+const stepKeys = ['step', 'iter_num', 'global_step', 'iteration'];
+
+/** Finds the parts of a checkpoint in a file. */
+export function contentsOf({ value, tensors }: FileInspection): Contents {
+  if (value instanceof InertObject) return { ...nothing, weights: factsOf(namedNotes(value)) };
+  if (!(value instanceof Map)) return { ...nothing, weights: factsOfInfo(tensors) };
+  const root = value as Map<unknown, unknown>;
+  const optimizer = [root, ...optimizerKeys.map((key) => root.get(key))].find(isOptimizer);
+  const config = configKeys.map((key) => root.get(key)).find((part) => part instanceof Map);
+  const step = stepKeys.map((key) => numberOf(root.get(key))).find((number) => number !== null);
+  return {
+    weights: root === optimizer ? nothing.weights : weightsIn(root),
+    optimizer: optimizer === undefined ? null : optimizerInfo(optimizer),
+    config: config === undefined ? null : (plainData(config) as JsonObject),
+    step: step ?? null,
+  };
+}
+
+const nothing: Contents = { weights: new Map(), optimizer: null, config: null, step: null };
+
+function weightsIn(root: ReadonlyMap<unknown, unknown>): Map<string, TensorFacts> {
+  for (const key of weightKeys) {
+    const part = root.get(key);
+    if (part instanceof Map && hasTensors(part)) return weightsIn(part);
+    if (part instanceof InertObject) return factsOf(namedNotes(part));
+  }
+  return factsOf(
+    [...root].flatMap(([name, note]) => (note instanceof TensorNote ? [{ name: String(name), note }] : [])),
+  );
+}
+
+function hasTensors(part: ReadonlyMap<unknown, unknown>): boolean {
+  return [...part.values()].some((item) => item instanceof TensorNote || item instanceof Map);
+}
+
+function factsOf(notes: readonly { name: string; note: TensorNote }[]): Map<string, TensorFacts> {
+  return new Map(
+    notes.map(({ name, note: { shape, dtype, place } }) => {
+      const identity = place === null ? null : `${place.storage.key}@${place.offset}`;
+      return [name, new TensorFacts(shape, dtype.name, identity)];
+    }),
+  );
+}
+
+function factsOfInfo(tensors: readonly TensorInfo[]): Map<string, TensorFacts> {
+  return new Map(
+    tensors.map(({ name, shape, dtype }) => [name, new TensorFacts(shape, dtype as TensorFacts['dtype'], null)]),
+  );
+}
+
+/** Recognises the family of weights by their keys and shapes. */
+export function familyOf(weights: ReadonlyMap<string, TensorFacts>): FamilyInfo | null {
+  if (weights.size === 0) return null;
+  try {
+    const { layout, saw } = recogniseLayout(weights);
+    return { name: layout.name, saw: [layout.description, ...saw] };
+  } catch (error) {
+    if (error instanceof TorchBindError) return { name: null, saw: [error.message] };
+    throw error;
+  }
+}
+
+/** Masks are saved with some models and are none of their parameters. */
+const mask = /(^|\.)(tril|masked_bias)$|(^|\.)attn\.bias$/;
+
+/** Elements of a model's weights, tied ones once and masks not. */
+export function countParameters(weights: ReadonlyMap<string, TensorFacts>): number {
+  const seen = new Set<string>();
+  let count = 0;
+  for (const [name, { shape, identity }] of weights) {
+    const isMask = mask.test(name) && shape.length !== 1;
+    if (isMask || (identity !== null && seen.has(identity))) continue;
+    if (identity !== null) seen.add(identity);
+    count += shape.reduce((product, size) => product * size, 1);
+  }
+  return count;
+}
+
+function isOptimizer(value: unknown): value is ReadonlyMap<string, unknown> {
+  return value instanceof Map && Array.isArray(value.get('param_groups')) && value.get('state') instanceof Map;
+}
+
+function optimizerInfo(stateDict: ReadonlyMap<string, unknown>): OptimizerInfo {
+  const groups = (stateDict.get('param_groups') as unknown[]).filter((group) => group instanceof Map);
+  const states = [...(stateDict.get('state') as Map<unknown, unknown>).values()].filter((state) => state instanceof Map);
+  const parts = new Set<string>();
+  const dtypes = new Set<string>();
+  let bytes = 0;
+  for (const state of states as Map<unknown, unknown>[]) {
+    for (const [name, part] of state) {
+      parts.add(String(name));
+      if (!(part instanceof TensorNote)) continue;
+      bytes += part.bytes;
+      if (name !== 'step') dtypes.add(part.dtype.name);
+    }
+  }
+  return {
+    groups: (groups as Map<string, unknown>[]).map((group) => {
+      const params: unknown = group.get('params');
+      return {
+        lr: numberOf(group.get('lr')),
+        weightDecay: numberOf(group.get('weight_decay')),
+        parameters: Array.isArray(params) ? params.length : 0,
+        named: Array.isArray(group.get('param_names')),
+      };
+    }),
+    states: states.length,
+    parts: [...parts],
+    dtypes: [...dtypes],
+    bytes,
+  };
+}
+
+function numberOf(value: unknown): number | null {
+  return typeof value === 'number' || value instanceof Float ? Number(value) : null;
+}
+
+const maxDepth = 8;
+const maxEntries = 1000;
+
+/** Plain data of a pickle as JSON would hold it, as deep and as wide as a config is; the rest in words. */
+function plainData(value: unknown, depth = 0): unknown {
+  if (value === null || typeof value === 'boolean' || typeof value === 'string' || typeof value === 'number') return value;
+  if (value instanceof Float) return value.value;
+  if (value instanceof TensorNote) return `<tensor ${value.dtype.name} [${value.shape.join(', ')}]>`;
+  if (typeof value !== 'object') return String(value);
+  if (depth === maxDepth) return '…';
+  if (value instanceof Map) {
+    const entries = [...(value as Map<unknown, unknown>)].slice(0, maxEntries);
+    return Object.fromEntries(entries.map(([key, item]) => [String(key), plainData(item, depth + 1)]));
+  }
+  if (Array.isArray(value)) return value.slice(0, maxEntries).map((item) => plainData(item, depth + 1));
+  return value instanceof InertObject ? `<${value.module}.${value.name}>` : `<${value.constructor.name}>`;
+}

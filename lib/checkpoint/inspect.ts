@@ -1,0 +1,210 @@
+import { readdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { checkOptions, describe, TorchBindError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { inspectFile, mergeFile } from '../formats/inspect-file';
+import { addProblem, type FileInspection, noting, type TensorInfo } from '../formats/inspect-report';
+import { isBundle } from './bundle';
+import { currentBundle } from './commit';
+import { bundleFiles, exists, type JsonObject, readOptionalJson } from './files';
+import { findHfWeights } from './forms/hf-weights';
+import { type Contents, contentsOf, countParameters, familyOf } from './inspect-contents';
+import { Inspection, type InspectionIntegrity, type InspectionTotals } from './inspection';
+import { differences, isOutOfDate, readManifest } from './integrity';
+import { legacyFiles } from './legacy';
+import { nanogptFile } from './open';
+import { listSteps } from './steps';
+
+export interface InspectOptions {
+  /** Read every byte, and compare checksums: CRC-32 of zip records, SHA-256 of a bundle's manifest. Default false. */
+  verify?: boolean;
+}
+
+/**
+ * Says what a file or directory of checkpoints holds, without reading its tensors and without running anything in it: the
+ * container, the family of the weights and why it is thought to be that, all tensors, config, step, the optimizer, every
+ * class and function that the pickles name with a verdict, and whether the bytes are whole.
+ *
+ * Takes what `load`, `loadSafetensors` and `GPT.load` open, and files that they refuse: what is wrong with those is in
+ * `problems`, beside what could still be read. A hostile pickle is described, never run.
+ *
+ * @throws CheckpointError where there is no such file, it cannot be read or is empty, or a directory holds no checkpoint
+ */
+export async function inspect(target: string, options: InspectOptions = {}): Promise<Inspection> {
+  checkOptions(options, ['verify'], 'inspect');
+  const { verify = false } = options;
+  if (typeof target !== 'string' || typeof verify !== 'boolean') {
+    const got = typeof target === 'string' ? `verify: ${describe(verify)}` : describe(target);
+    throw new TorchBindError(
+      `inspect: expected a path and { verify: true or false }, got ${got}.`,
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
+  }
+  const info = await stat(target).catch((error: Error) => {
+    throw new CheckpointError(`cannot open '${target}': ${error.message}`, CheckpointCode.open, { cause: error });
+  });
+  if (info.isDirectory()) return inspectDirectory(target, verify);
+  const report = await inspectFile(target, verify);
+  return complete(report, contentsOf(report));
+}
+
+async function inspectDirectory(directory: string, verify: boolean): Promise<Inspection> {
+  const weights = (await findHfWeights(directory)) ?? (await firstOf(directory, ['adapter_model.safetensors']));
+  if (weights !== undefined) return inspectHf(directory, weights, verify);
+  if (await isBundle(directory)) return inspectBundle(directory, verify);
+  const single = await firstOf(directory, [nanogptFile, ...legacyFiles.inference]);
+  if (single !== undefined) {
+    const found = await inspect(single, { verify });
+    return new Inspection({ ...found, path: directory, files: await filesOf(directory) });
+  }
+  const names = (await readdir(directory)).slice(0, 8).join(', ');
+  throw new CheckpointError(
+    `'${directory}' holds no checkpoint that is known by its name. It holds ${names || 'nothing'}: give the path of a file.`,
+    CheckpointCode.open,
+  );
+}
+
+async function firstOf(directory: string, names: readonly string[]): Promise<string | undefined> {
+  for (const name of names) if (await exists(path.join(directory, name))) return path.join(directory, name);
+  return undefined;
+}
+
+/** Files beside the weights that pickles are in. */
+const trainerFiles = ['optimizer.pt', 'scheduler.pt', 'scaler.pt', 'rng_state.pth', 'training_args.bin'];
+
+async function inspectHf(directory: string, weights: string, verify: boolean): Promise<Inspection> {
+  const report = await openAll(directory, weights, trainerFiles, verify);
+  report.container.kind = 'huggingface';
+  const state = await json(report, directory, 'trainer_state.json');
+  const config =
+    (await json(report, directory, 'config.json')) ?? (await json(report, directory, 'adapter_config.json')) ?? null;
+  const contents = { ...report.contents, config, step: integer(state?.global_step) };
+  return complete(report, contents, { path: directory, files: await filesOf(directory) });
+}
+
+async function inspectBundle(target: string, verify: boolean): Promise<Inspection> {
+  const current = await currentBundle(target);
+  const [newest] = await listSteps(target);
+  const isThere = await exists(path.join(current, bundleFiles.model));
+  const directory = isThere || newest === undefined ? current : newest.directory;
+  const others = [bundleFiles.optimizer, bundleFiles.randomState];
+  const report = await openAll(directory, path.join(directory, bundleFiles.model), others, verify);
+  report.container.kind = 'bundle';
+  if (directory !== target) report.container.notes.push(`in ${path.relative(target, directory)}`);
+  const config = (await json(report, directory, bundleFiles.config)) ?? null;
+  const state = await json(report, directory, bundleFiles.trainingState);
+  const contents = { ...report.contents, config, step: integer(state?.step) };
+  const manifest = await compareManifest(report, directory, verify);
+  return complete(report, contents, { path: target, files: await filesOf(directory), manifest });
+}
+
+interface OpenedFiles extends FileInspection {
+  contents: Contents;
+}
+
+/** The file of weights, with others beside it where they are there. */
+async function openAll(
+  directory: string,
+  weights: string,
+  others: readonly string[],
+  verify: boolean,
+): Promise<OpenedFiles> {
+  const name = path.basename(weights);
+  const first = await inspectFile(weights, verify);
+  const contents = contentsOf(first);
+  const isSharded = first.container.kind === 'shards';
+  const report = { ...first, tensors: first.tensors.map((tensor) => (isSharded ? tensor : { ...tensor, file: name })) };
+  report.container = { ...first.container, notes: [`${name}: ${first.container.kind}`, ...first.container.notes] };
+  report.problems = first.problems.map((problem) => ({ ...problem, file: problem.file ?? name }));
+  let { optimizer } = contents;
+  for (const other of others) {
+    if (!(await exists(path.join(directory, other)))) continue;
+    const found = await noting(report, () => inspectFile(path.join(directory, other), verify));
+    if (found === undefined) continue;
+    mergeFile(report, found, other);
+    optimizer ??= contentsOf(found).optimizer;
+  }
+  return { ...report, contents: { ...contents, optimizer } };
+}
+
+async function json(report: FileInspection, directory: string, name: string): Promise<JsonObject | undefined> {
+  return noting(report, () => readOptionalJson(path.join(directory, name)));
+}
+
+function integer(value: unknown): number | null {
+  return Number.isSafeInteger(value) ? (value as number) : null;
+}
+
+async function compareManifest(
+  report: FileInspection,
+  directory: string,
+  verify: boolean,
+): Promise<InspectionIntegrity['manifest']> {
+  const manifest = await noting(report, () => readManifest(directory));
+  if (manifest === undefined) return 'none';
+  const found = await differences(directory, manifest, verify);
+  if (found.length === 0) return verify ? 'match' : 'sizes';
+  if (await isOutOfDate(directory, manifest)) return 'outdated';
+  for (const { name, reason } of found) {
+    const message = `${name} is not the file that was saved: ${reason}`;
+    addProblem(report, new CheckpointError(message, CheckpointCode.checksum));
+  }
+  return 'differs';
+}
+
+async function filesOf(directory: string): Promise<Inspection['files']> {
+  const entries = await readdir(directory, { withFileTypes: true });
+  const names = entries.filter((entry) => entry.isFile() || entry.isSymbolicLink()).map(({ name }) => name);
+  const sizes = await Promise.all(
+    names.slice(0, 1000).map((name) =>
+      stat(path.join(directory, name)).then(
+        ({ size }) => ({ name, size }),
+        () => ({ name, size: 0 }),
+      ),
+    ),
+  );
+  return sizes.sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+function complete(
+  report: FileInspection,
+  { weights, optimizer, config, step }: Contents,
+  place: { path?: string; files?: Inspection['files']; manifest?: InspectionIntegrity['manifest'] } = {},
+): Inspection {
+  const { size, container, tensors, shared, globals, metadata, checksums, verified, problems } = report;
+  const truncated = problems.some(({ code }) => code === CheckpointCode.truncated);
+  return new Inspection({
+    path: place.path ?? report.path,
+    size,
+    container,
+    family: familyOf(weights),
+    tensors,
+    shared,
+    totals: totalsOf(report, countParameters(weights)),
+    config,
+    step,
+    optimizer,
+    globals,
+    metadata,
+    integrity: { checksums, verified, manifest: place.manifest ?? null, truncated },
+    problems,
+    files: place.files ?? [],
+  });
+}
+
+function totalsOf({ tensors, shared }: FileInspection, parameters: number): InspectionTotals {
+  const byDtype: InspectionTotals['byDtype'] = {};
+  for (const { dtype, bytes } of tensors) {
+    const total = (byDtype[dtype] ??= { tensors: 0, bytes: 0 });
+    total.tensors++;
+    total.bytes += bytes;
+  }
+  const id = ({ file, storage }: TensorInfo): string => `${file ?? ''}\0${storage ?? ''}`;
+  const sums = new Map<string, number>();
+  for (const tensor of tensors)
+    if (tensor.storage !== null) sums.set(id(tensor), (sums.get(id(tensor)) ?? 0) + tensor.bytes);
+  const separate = tensors.filter(({ storage }) => storage === null).reduce((sum, { bytes }) => sum + bytes, 0);
+  const limits = new Map(shared.map(({ storage, bytes, file }) => [`${file ?? ''}\0${storage}`, bytes]));
+  const stored = [...sums].reduce((sum, [key, bytes]) => sum + Math.min(bytes, limits.get(key) ?? bytes), 0);
+  return { tensors: tensors.length, parameters, bytes: separate + stored, byDtype };
+}
