@@ -104,7 +104,8 @@ export function familyOf(weights: ReadonlyMap<string, TensorFacts>): FamilyInfo 
     const { layout, saw } = recogniseLayout(weights);
     return { name: layout.name, saw: [layout.description, ...saw] };
   } catch (error) {
-    if (error instanceof TorchBindError) return { name: null, saw: [error.message] };
+    // The families that are known are not what was seen.
+    if (error instanceof TorchBindError) return { name: null, saw: [error.message.split(' Layouts that can be')[0]!] };
     throw error;
   }
 }
@@ -131,7 +132,9 @@ function isOptimizer(value: unknown): value is ReadonlyMap<string, unknown> {
 
 function optimizerInfo(stateDict: ReadonlyMap<string, unknown>): OptimizerInfo {
   const groups = (stateDict.get('param_groups') as unknown[]).filter((group) => group instanceof Map);
-  const states = [...(stateDict.get('state') as Map<unknown, unknown>).values()].filter((state) => state instanceof Map);
+  const states = [...(stateDict.get('state') as Map<unknown, unknown>).values()].filter(
+    (state) => state instanceof Map,
+  );
   const parts = new Set<string>();
   const dtypes = new Set<string>();
   let bytes = 0;
@@ -169,7 +172,8 @@ const maxEntries = 1000;
 
 /** Plain data of a pickle as JSON would hold it, as deep and as wide as a config is; the rest in words. */
 function plainData(value: unknown, depth = 0): unknown {
-  if (value === null || typeof value === 'boolean' || typeof value === 'string' || typeof value === 'number') return value;
+  if (value === null || typeof value === 'boolean' || typeof value === 'string' || typeof value === 'number')
+    return value;
   if (value instanceof Float) return value.value;
   if (value instanceof TensorNote) return `<tensor ${value.dtype.name} [${value.shape.join(', ')}]>`;
   if (typeof value !== 'object') return String(value);

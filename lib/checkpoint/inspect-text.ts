@@ -51,7 +51,9 @@ function familyText({ family }: Inspection): string[] {
 
 function totalsText({ totals }: Inspection): string {
   const { tensors, parameters, bytes, byDtype } = totals;
-  const dtypes = Object.entries(byDtype).map(([dtype, total]) => `${total.tensors} of ${dtype} ${humanSize(total.bytes)}`);
+  const dtypes = Object.entries(byDtype).map(
+    ([dtype, total]) => `${total.tensors} of ${dtype} ${humanSize(total.bytes)}`,
+  );
   const parts = dtypes.length === 0 ? '' : ` (${dtypes.join(', ')})`;
   return `${plural(parameters, 'parameter')}, ${plural(tensors, 'tensor')}, ${humanSize(bytes)}${parts}`;
 }
@@ -76,7 +78,11 @@ function globalsText(globals: readonly GlobalInfo[]): string[] {
       return `${verdict}: ${name}${called ? ', called' : ''} (${record}, byte ${offset})`;
     });
   const known = of('known').map(({ name }) => name);
-  return [...named('dangerous'), ...named('inert'), ...wrap(known.map((name, i) => (i === 0 ? `known: ${name}` : name)))];
+  return [
+    ...named('dangerous'),
+    ...named('inert'),
+    ...wrap(known.map((name, i) => (i === 0 ? `known: ${name}` : name))),
+  ];
 }
 
 function integrityText({ integrity, problems }: Inspection): string {
@@ -117,7 +123,9 @@ function tensorTable(tensors: readonly TensorInfo[], limit: number): string[] {
     dtype,
     `[${shape.join(', ')}]`,
     humanSize(bytes),
-    [...(kind === 'tensor' || kind === 'parameter' ? [] : [kind]), ...(several && file !== null ? [file] : [])].join(', '),
+    [...(kind === 'tensor' || kind === 'parameter' ? [] : [kind]), ...(several && file !== null ? [file] : [])].join(
+      ', ',
+    ),
   ]);
   const widths = [0, 1, 2, 3].map((column) => Math.max(0, ...rows.map((row) => Math.min(row[column]!.length, 72))));
   const lines = rows.map(([name, dtype, shape, size, note]) => {

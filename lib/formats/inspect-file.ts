@@ -33,7 +33,8 @@ async function inspectSource(source: ByteSource, verify: boolean): Promise<FileI
     return await (container === 'legacy' ? inspectStream(source) : inspectTar(source));
   } catch (error) {
     if (!(error instanceof CheckpointError)) throw error;
-    const report = (await inspectPickle(source, isBarePickle(head))) ?? newInspection(source.path, source.size, 'unknown');
+    const report =
+      (await inspectPickle(source, isBarePickle(head))) ?? newInspection(source.path, source.size, 'unknown');
     report.problems.unshift({ code: error.code, message: error.message, file: null });
     return report;
   }

@@ -3,7 +3,7 @@ import { isDangerousModule } from '../pickle/dangerous';
 import type { GlobalTable } from '../pickle/globals';
 import { type SurveyedGlobal, surveyPickle } from '../pickle/survey';
 import { TensorChecker } from './archive';
-import { CheckpointError } from './errors';
+import { CheckpointCode, CheckpointError } from './errors';
 import { namedNotes, type NamedNote, type TensorKind } from './tensor-notes';
 import { torchGlobals } from './torch-globals';
 
@@ -162,6 +162,21 @@ export function noteGlobals(report: FileInspection, bytes: Uint8Array, record: s
   }
   report.globals = [...byName.values()];
   if (problem !== undefined) addProblem(report, problem);
+  noteRefused(report);
+}
+
+/** More names of a hostile file would say no more; all are in `globals`. */
+const maxRefused = 20;
+
+/** What a pickle names and `load` refuses is a problem of the file. */
+function noteRefused(report: FileInspection): void {
+  for (const { name, verdict } of report.globals.filter((global) => global.verdict !== 'known').slice(0, maxRefused)) {
+    const why =
+      verdict === 'dangerous'
+        ? 'which has no place in a checkpoint: the file may have been made to do harm'
+        : "which torchbind does not know: load refuses the file, or gives such objects as data with { unknown: 'inert' }";
+    addProblem(report, new CheckpointError(`a pickle names ${JSON.stringify(name)}, ${why}`, CheckpointCode.global));
+  }
 }
 
 function fullName({ module, name }: SurveyedGlobal): string {

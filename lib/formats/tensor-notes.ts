@@ -100,7 +100,8 @@ function childrenOf(value: object): [string, object][] {
   const add = (key: unknown, child: unknown): void => {
     if (typeof child === 'object' && child !== null) children.push([text(key), child]);
   };
-  if (value instanceof InertObject) for (const part of [value.state, value.args, value.members, value.items]) add('', part);
+  if (value instanceof InertObject)
+    for (const part of [value.state, value.args, value.members, value.items]) add('', part);
   else if (value instanceof Map) value.forEach((child, key) => add(key, child));
   else if (value instanceof Set) [...(value as Set<unknown>)].forEach((child, i) => add(i, child));
   else if (Array.isArray(value)) value.forEach((child, i) => add(i, child));

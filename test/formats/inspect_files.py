@@ -7,7 +7,7 @@ import collections
 import os
 import sys
 import zipfile
-from types import SimpleNamespace
+from argparse import Namespace
 
 import numpy
 import torch
@@ -75,7 +75,7 @@ def main(out):
         "array": numpy.zeros((2, 3), dtype=numpy.float32),
         "parameter": torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16)),
         "list": [torch.zeros(1), {"deep": torch.zeros(2)}],
-        "options": SimpleNamespace(lr=1.0),
+        "options": Namespace(lr=1.0),
     }
     torch.save(kinds, at("kinds.pt"))
     torch.save(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU()), at("module.pt"))
