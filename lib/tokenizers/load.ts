@@ -126,11 +126,28 @@ async function readBytes(file: string): Promise<Buffer> {
 }
 
 async function readJson(file: string): Promise<unknown> {
-  const text = (await readBytes(file)).toString('utf8');
+  const bytes = await readBytes(file);
+  checkDepth(file, bytes);
+  const text = bytes.toString('utf8');
   try {
     return JSON.parse(text.startsWith('\ufeff') ? text.slice(1) : text);
   } catch (error) {
     const reason = error instanceof Error ? error.message : describe(error);
     throw new CheckpointError(`${file}: not valid JSON: ${reason}`, CheckpointCode.format, { cause: error });
+  }
+}
+
+/** Nesting that no tokenizer has takes JSON.parse a microsecond a level. */
+function checkDepth(file: string, bytes: Uint8Array): void {
+  let depth = 0;
+  let inText = false;
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i];
+    if (inText && byte === 0x5c) i++;
+    else if (byte === 0x22) inText = !inText;
+    else if (inText) continue;
+    else if (byte === 0x5b || byte === 0x7b) depth++;
+    else if (byte === 0x5d || byte === 0x7d) depth--;
+    if (depth > 64) throw new CheckpointError(`${file}: it nests deeper than 64`, CheckpointCode.format);
   }
 }

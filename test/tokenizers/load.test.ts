@@ -67,7 +67,7 @@ describe('loadTokenizer', () => {
     [/vocab.json must be an object/, { 'vocab.json': [1], 'merges.txt': '' }],
     [/cannot read .*vocab.json/, { 'merges.txt': '' }],
     [/not valid JSON/, { 'tokenizer.json': '{' }],
-    [/not valid JSON|nests deeper|token_kind/, { 'tokenizer.json': '['.repeat(1e6) + ']'.repeat(1e6) }],
+    [/nests deeper than 64/, { 'tokenizer.json': '['.repeat(1e6) + ']'.repeat(1e6) }],
     [/more than a tokenizer takes/, { 'tokenizer.json': Buffer.alloc(2 ** 26 + 1, ' ') }],
     [/'stoi' and 'itos'/, { 'meta.pkl': Buffer.from('\x80\x02}.', 'latin1') }],
   ])('refuses %s', async (reason, files) => {

@@ -44,7 +44,7 @@ export function readBuildLlm(file: string, dict: Map<string, unknown>, options: 
   const said = recognised.layout.name === 'hf-gpt2' ? gpt2Facts(fields) : factsFrom(fields, names);
   return {
     config: resolveConfig(file, recognised, said, options),
-    tokenizer: null,
+    tokenizer: options.tokenizer ?? null,
     weights,
     recognised,
     training: { step: numberIn(dict.get('step')), optimizerFile: null, run: null, extra: {} },
