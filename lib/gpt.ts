@@ -277,9 +277,10 @@ export class GPT extends GPTModel {
   }
 
   /**
-   * Opens a model in whatever form a program left it: a bundle's directory; a directory of Hugging Face's GPT-2; nanoGPT's
-   * `ckpt.pt` or its directory; a single-file checkpoint; a state dict of a known family. What it is, is told by what it
-   * holds: `origin` says what was seen.
+   * Opens a model in whatever form a program left it: a bundle's directory; a directory of Hugging Face's GPT-2; `checkpoint-N`
+   * of Hugging Face's Trainer, or its output directory, of which the last complete one is opened; nanoGPT's `ckpt.pt` or its
+   * directory; a single-file checkpoint; a state dict of a known family. What it is, is told by what it holds: `origin` says
+   * what was seen.
    *
    * @throws CheckpointError naming the file that is missing or not right; ERR_TORCHBIND_LAYOUT for weights of no known family;
    *   ERR_TORCHBIND_VOCABULARY for a tokenizer with more tokens than the model; ERR_TORCHBIND_CONFIG naming the fact to give in `config` where the files do not tell

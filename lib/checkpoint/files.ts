@@ -39,7 +39,8 @@ export async function readOptionalJson(file: string): Promise<JsonObject | undef
   return (await exists(file)) ? readJson(file) : undefined;
 }
 
-async function readText(file: string): Promise<string> {
+/** @throws CheckpointError naming the file */
+export async function readText(file: string): Promise<string> {
   try {
     return await readFile(file, 'utf8');
   } catch (error) {

@@ -7,6 +7,7 @@ import { bundleFiles, exists } from './files';
 import { isBuildLlm, readBuildLlm } from './forms/build-llm';
 import { findHfWeights, isHfIndex } from './forms/hf-weights';
 import { readHfGpt2 } from './forms/hf-gpt2';
+import { isHfTrainer, listTrainerCheckpoints, readHfTrainer, readLastCheckpoint } from './forms/hf-trainer';
 import { isNanoGpt, readNanoGpt } from './forms/nanogpt';
 import { readStateDictFile } from './forms/state-dict';
 import { legacyFiles, legacyFrom } from './legacy';
@@ -29,16 +30,21 @@ export async function openModel(target: string, options: ReadOptions): Promise<S
 
 async function openDirectory(directory: string, options: ReadOptions): Promise<SavedModel> {
   const weights = await findHfWeights(directory);
-  if (weights !== undefined) return readHfGpt2(weights, options);
+  if (weights !== undefined) {
+    return (await isHfTrainer(directory)) ? readHfTrainer(weights, options) : readHfGpt2(weights, options);
+  }
   if (await isBundle(directory)) return readBundle(directory, options);
   for (const name of [nanogptFile, ...legacyFiles.inference]) {
     const file = path.join(directory, name);
     if (await exists(file)) return openFile(file, options);
   }
+  const checkpoints = await listTrainerCheckpoints(directory);
+  if (checkpoints.length > 0) return readLastCheckpoint(checkpoints, options);
   const found = (await readdir(directory)).slice(0, 8).join(', ');
   throw new CheckpointError(
     `${directory} holds no model: neither ${bundleFiles.model} with ${bundleFiles.config}, nor model.safetensors or ` +
-      `pytorch_model.bin, nor ${nanogptFile}, ${legacyFiles.inference.join(' or ')}. It holds ${found || 'nothing'}.`,
+      `pytorch_model.bin, nor ${nanogptFile}, ${legacyFiles.inference.join(' or ')}, nor a checkpoint-N. ` +
+      `It holds ${found || 'nothing'}.`,
     CheckpointCode.open,
   );
 }

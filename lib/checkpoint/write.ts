@@ -4,6 +4,7 @@ import { describe, TorchBindError } from '../errors';
 import { writeBuildLlm } from './forms/build-llm';
 import type { ModelToWrite } from './forms/form';
 import { writeHfGpt2 } from './forms/hf-gpt2';
+import { writeHfTrainer } from './forms/hf-trainer';
 import { writeNanoGpt } from './forms/nanogpt';
 import { writeSingleFile } from './forms/single-file';
 import { writeStateDict } from './forms/state-dict';
@@ -20,6 +21,7 @@ const writers: Partial<Record<FormName, { write: Writer; place: 'file' | 'direct
   'build-llm': { write: writeBuildLlm, place: 'file', holdsOptimizer: true },
   'state-dict': { write: writeStateDict, place: 'file', holdsOptimizer: false },
   'hf-gpt2': { write: writeHfGpt2, place: 'directory', holdsOptimizer: false },
+  'hf-trainer': { write: writeHfTrainer, place: 'directory', holdsOptimizer: true },
 };
 
 /** The form in which a family's own program keeps its models. */

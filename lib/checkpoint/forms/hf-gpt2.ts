@@ -20,7 +20,7 @@ import { type HfContainer, readHfWeights, writeHfWeights } from './hf-weights';
 /** A directory of Hugging Face's GPT-2: config.json, weights, and files that are kept as they are. */
 
 /** Files that go with the weights. */
-const companions = [
+export const hfCompanions = [
   'config.json',
   'generation_config.json',
   'tokenizer.json',
@@ -69,7 +69,7 @@ export async function readHfGpt2(file: string, options: ReadOptions): Promise<Sa
 
 async function readCompanions(directory: string): Promise<Map<string, Buffer>> {
   const files = new Map<string, Buffer>();
-  for (const name of companions) {
+  for (const name of hfCompanions) {
     const file = path.join(directory, name);
     if (await exists(file)) files.set(name, await readFile(file));
   }

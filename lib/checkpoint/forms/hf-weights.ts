@@ -30,6 +30,11 @@ export async function findHfWeights(directory: string): Promise<string | undefin
   return undefined;
 }
 
+/** Whether a file is one of those that weights are kept in. */
+export function isHfWeightsName(name: string): boolean {
+  return /^(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?$/.test(name);
+}
+
 /** Whether a file is an index of several files of weights. */
 export function isHfIndex(file: string): boolean {
   return /\.(bin|safetensors)\.index\.json$/.test(file);
