@@ -5,6 +5,8 @@
 
 #include <deque>
 #include <memory>
+#include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "dispatch.h"
@@ -25,6 +27,8 @@ struct Addon {
   std::deque<Operator> operators;
   // Between calls: the memory for the arguments of the next one.
   torch::jit::Stack spare_stack;
+  // Names of operators that allowUnsafe() was called for.
+  std::unordered_set<std::string> allowed_unsafe;
   std::vector<std::unique_ptr<c10::InferenceMode>> inference_modes;
   Workers workers;
   // From setup(): the TorchBindError class, and the array through which calls tell how a tensor must be kept.

@@ -84,6 +84,17 @@ double to_double(const Napi::Value& value, const Parameter& parameter) {
   mismatch(value, parameter);
 }
 
+// Kernels that declare int[2] read two ints, and most do not count them.
+void check_length(uint32_t length, const Parameter& parameter) {
+  if (parameter.fixed_size < 2) return;
+  const auto size = static_cast<uint32_t>(parameter.fixed_size);
+  const IValue& value = parameter.default_value;
+  const bool may_be_empty = parameter.has_default && value.isList() && value.toListRef().empty();
+  if (length == size || length == 1 || (length == 0 && may_be_empty)) return;
+  invalid("Expected " + std::to_string(size) + " numbers for '" + parameter.name + "' (" + parameter.type +
+          ") but received " + std::to_string(length) + ".");
+}
+
 template <typename T, typename Read>
 IValue to_list(const Napi::Value& value, const Parameter& parameter, Read read) {
   std::vector<T> items;
@@ -94,7 +105,9 @@ IValue to_list(const Napi::Value& value, const Parameter& parameter, Read read) 
   }
   const Napi::Array array = value.As<Napi::Array>();
   const uint32_t length = array.Length();
+  check_length(length, parameter);
   for (uint32_t i = 0; i < length; ++i) items.push_back(read(array.Get(i)));
+  if (length == 1 && parameter.fixed_size > 1) items.resize(static_cast<size_t>(parameter.fixed_size), items[0]);
   return IValue(std::move(items));
 }
 

@@ -31,7 +31,12 @@ int find_alias(const c10::Argument& result, const c10::FunctionSchema& schema) {
 }
 
 Operator make_operator(const c10::OperatorHandle& handle) {
-  Operator op{handle, {}, {}};
+  const c10::OperatorName& name = handle.operator_name();
+  Operator op{handle,
+              {},
+              {},
+              why_unsafe(name.name, name.overload_name),
+              argument_check(name.name, name.overload_name)};
   for (const c10::Argument& argument : handle.schema().arguments())
     op.parameters.push_back(make_parameter(argument));
   for (const c10::Argument& result : handle.schema().returns()) {
@@ -130,6 +135,21 @@ Napi::Value results_of(Napi::Env env, const Operator& op, const torch::jit::Stac
   return results;
 }
 
+void check_allowed(Napi::Env env, const Operator& op) {
+  const std::string& name = op.handle.operator_name().name;
+  if (Addon::of(env).allowed_unsafe.count(name) > 0) return;
+  throw Error("ERR_TORCHBIND_UNSAFE_OPERATOR",
+              name + " " + op.unsafe +
+                  ": wrong ones end the process. If yours are right, allow it first: ops.allowUnsafe('" +
+                  name + "').");
+}
+
+// allowUnsafe(name): from now on, in this environment, this operator may be called.
+Napi::Value allow_unsafe(const Napi::CallbackInfo& info) {
+  Addon::of(info.Env()).allowed_unsafe.insert(to_string(info[0], "name"));
+  return info.Env().Undefined();
+}
+
 // The usual argument, with as few calls of Node-API as can be: each costs as much as the conversion itself.
 bool push_tensor(const TensorTable& table, const Napi::Value& value, torch::jit::Stack& stack) {
   double number = 0;
@@ -144,6 +164,7 @@ Napi::Value call(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Addon& addon = Addon::of(env);
   const Operator& op = operator_of(addon, info);
+  if (op.unsafe != nullptr) check_allowed(env, op);
   const size_t count = op.parameters.size();
   if (info.Length() > count + 1) {
     invalid("Too many arguments: " + std::to_string(info.Length() - 1) + " given, " + std::to_string(count) +
@@ -159,6 +180,7 @@ Napi::Value call(const Napi::CallbackInfo& info) {
       stack.push_back(to_ivalue(info[i + 1], parameter));
     }
   }
+  if (op.check != nullptr) op.check(stack);
   op.handle.callBoxed(stack);
   const Napi::Value result = results_of(env, op, stack);
   stack.clear();
@@ -168,6 +190,7 @@ Napi::Value call(const Napi::CallbackInfo& info) {
 
 Napi::Value load_library(const Napi::CallbackInfo& info) {
   const std::string path = to_string(info[0], "path");
+  if (path.empty() || path.find('\0') != std::string::npos) invalid("Expected the path of a library.");
   if (dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr) {
     throw Error(kFile, "Cannot load the operator library " + path + ": " + dlerror());
   }
@@ -181,6 +204,7 @@ void init_dispatch(Napi::Env, Napi::Object& exports) {
   expose<operator_names>(exports, "operatorNames");
   expose<schema>(exports, "schema");
   expose<call>(exports, "call");
+  expose<allow_unsafe>(exports, "allowUnsafe");
   expose<load_library>(exports, "loadLibrary");
 }
 

@@ -7,6 +7,7 @@
 
 #include "convert.h"
 #include "napi_setup.h"
+#include "unsafe_operators.h"
 
 namespace torchbind {
 
@@ -16,6 +17,9 @@ struct Operator {
   std::vector<Parameter> parameters;
   // For each return, the argument that it is (in-place and out= operators), or -1.
   std::vector<int> aliases;
+  // Why it is refused unless allowed by name; null for most.
+  const char* unsafe = nullptr;
+  ArgumentCheck check = nullptr;
 };
 
 void init_dispatch(Napi::Env env, Napi::Object& exports);

@@ -64,13 +64,26 @@ Napi::Value from_typed_array(const Napi::CallbackInfo& info) {
   return from_tensor(info.Env(), std::move(tensor));
 }
 
+// Where memory is short, Node-API's own way to make one ends the process, and JavaScript's constructor throws.
+Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t size) {
+  const Napi::Function constructor = env.Global().Get("ArrayBuffer").As<Napi::Function>();
+  try {
+    const Napi::Value made = constructor.New({Napi::Number::New(env, static_cast<double>(size))});
+    if (made.IsArrayBuffer() && made.As<Napi::ArrayBuffer>().ByteLength() >= size) return made.As<Napi::ArrayBuffer>();
+  } catch (const Napi::Error&) {
+    // below
+  }
+  throw Error("ERR_TORCHBIND_OUT_OF_MEMORY",
+              "JavaScript has no memory for an ArrayBuffer of " + std::to_string(size) + " bytes.");
+}
+
 Napi::Value to_array_buffer(const Napi::CallbackInfo& info) {
   at::Tensor source = to_tensor(info[0], "tensor").detach();
   // Some gradients are zeros without memory (that of sgn, for one): a copy has the bytes.
   if (source._is_zerotensor()) source = source.clone();
   const at::Tensor tensor = source.resolve_conj().resolve_neg().cpu().contiguous();
   const size_t size = tensor.nbytes();
-  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(info.Env(), size);
+  Napi::ArrayBuffer buffer = new_array_buffer(info.Env(), size);
   if (size > 0) std::memcpy(buffer.Data(), tensor.const_data_ptr(), size);
   return buffer;
 }

@@ -12,11 +12,13 @@ namespace torchbind {
 namespace {
 
 Napi::Value shape(const Napi::CallbackInfo& info) {
-  return from_int64s(info.Env(), to_tensor(info[0], "tensor").sizes());
+  const at::Tensor tensor = to_tensor(info[0], "tensor");  // held: making the array may collect garbage
+  return from_int64s(info.Env(), tensor.sizes());
 }
 
 Napi::Value strides(const Napi::CallbackInfo& info) {
-  return from_int64s(info.Env(), to_tensor(info[0], "tensor").strides());
+  const at::Tensor tensor = to_tensor(info[0], "tensor");
+  return from_int64s(info.Env(), tensor.strides());
 }
 
 Napi::Value storage_offset(const Napi::CallbackInfo& info) {
@@ -36,7 +38,7 @@ Napi::Value layout(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value storage_info(const Napi::CallbackInfo& info) {
-  const at::Tensor& tensor = to_tensor(info[0], "tensor");
+  const at::Tensor tensor = to_tensor(info[0], "tensor");
   Napi::Object result = Napi::Object::New(info.Env());
   // Addresses of user space are below 2^53.
   result.Set("id", static_cast<double>(reinterpret_cast<uintptr_t>(storage_key(tensor))));

@@ -90,6 +90,8 @@ export interface Binding {
    */
   call(op: OperatorId, ...args: unknown[]): unknown;
   loadLibrary(path: string): void;
+  /** Lets an operator of this name be called that is refused because its kernel trusts its arguments. */
+  allowUnsafe(name: string): void;
 
   // tensor_table.cc: handles, scopes, garbage collection
   /** With the tensor's own token, if it has one, so that the bytes reported to V8 are taken back at once. */

@@ -361,6 +361,11 @@ function namespace(space: string): OperatorNamespace {
   return lazy(Object.create(null) as Record<string, RawOperator>, (name) => rawOperator(`${space}::${name}`));
 }
 
+interface OperatorTools {
+  loadLibrary(path: string): void;
+  allowUnsafe(name: string): void;
+}
+
 /**
  * Every operator that libtorch has registered, under PyTorch's own names: `ops.aten.add.Tensor(a, b)`,
  * `ops.aten.add(a, b)`. The overload without a name is `default`. PyTorch's `torch.ops`.
@@ -372,6 +377,15 @@ export const ops = lazy(
       native().loadLibrary(path);
       overloadNames = undefined;
     },
-  } as { loadLibrary(path: string): void } & Readonly<Record<string, OperatorNamespace>>,
+    /**
+     * Lets an operator be called, in this thread, that is refused with `ERR_TORCHBIND_UNSAFE_OPERATOR`: libtorch's kernel
+     * trusts its arguments, and wrong ones end the process.
+     *
+     * @param name without overload: `aten::_stack`
+     */
+    allowUnsafe(name: string): void {
+      native().allowUnsafe(name);
+    },
+  } as OperatorTools & Readonly<Record<string, OperatorNamespace>>,
   namespace,
 );

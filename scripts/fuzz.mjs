@@ -1,0 +1,80 @@
+#!/usr/bin/env node
+// npm run fuzz: random calls through every way into the library. Each is made from the seed and its number alone.
+//
+//   npm run fuzz -- --seed 7 --calls 100000 [--first N] [--minutes M] [--jobs 2]
+//   npm run fuzz -- --seed 7 --only 4711              one call again, its arguments printed
+//   npm run fuzz -- --guard                           under an allocator that catches every access outside a tensor
+//   npm run fuzz -- --operator aten::add.Tensor       calls of one operator only
+import { spawnSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { fuzz } from '../test/fuzz/run.mjs';
+import { inRoot, main, say, SetupError } from './steps.mjs';
+
+const options = {
+  seed: { type: 'string', default: '1' },
+  calls: { type: 'string', default: '100000' },
+  first: { type: 'string', default: '0' },
+  minutes: { type: 'string' },
+  jobs: { type: 'string', default: '1' },
+  guard: { type: 'boolean', default: false },
+  only: { type: 'string' },
+  operator: { type: 'string' },
+};
+
+main(async (args) => {
+  const { values } = parseArgs({ args, options });
+  const number = (name) => (values[name] === undefined ? undefined : Number(values[name]));
+  if (values.only !== undefined) return repeat(number('seed'), number('only'), values.operator);
+  const jobs = number('jobs');
+  const environment = values.guard ? { LD_PRELOAD: buildGuard() } : {};
+  const share = Math.ceil(number('calls') / jobs);
+  const started = Date.now();
+  const done = new Array(jobs).fill(0);
+  const runs = done.map((_, job) =>
+    fuzz({
+      seed: number('seed'),
+      calls: share,
+      first: number('first') + job * share,
+      minutes: number('minutes'),
+      only: values.operator,
+      environment,
+      unlimited: values.guard,
+      onFinding: (finding) => process.stdout.write(JSON.stringify(finding) + '\n'),
+      onProgress(total) {
+        done[job] = total.calls;
+        const calls = done.reduce((a, b) => a + b);
+        say(`${calls} of ${share * jobs} calls, ${Math.round((Date.now() - started) / 1000)} s`);
+      },
+    }),
+  );
+  const totals = await Promise.all(runs);
+  const findings = totals.flatMap((total) => total.findings);
+  const sum = (key) => totals.reduce((a, total) => a + total[key], 0);
+  const peak = Math.max(...totals.map((total) => total.peakMegabytes));
+  say(
+    `${sum('calls')} calls, ${sum('done')} done, ${sum('refused')} refused, ${findings.length} findings, ` +
+      `peak ${Math.round(peak)} MB, ${Math.round((Date.now() - started) / 1000)} s`,
+  );
+  return findings.length > 0 ? 1 : 0;
+});
+
+/** The allocator of test/fuzz/guard.c, compiled. */
+function buildGuard() {
+  const library = inRoot('build/fuzz-guard.so');
+  mkdirSync(path.dirname(library), { recursive: true });
+  const args = ['-O2', '-Wall', '-Wextra', '-fPIC', '-shared', '-o', library, inRoot('test/fuzz/guard.c')];
+  if (spawnSync(process.env.CC ?? 'cc', args, { stdio: 'inherit' }).status !== 0)
+    throw new SetupError('test/fuzz/guard.c does not compile: --guard needs a C compiler and glibc');
+  return library;
+}
+
+/** One call on this terminal. */
+function repeat(seed, index, only) {
+  const job = { seed, from: index, to: index + 1, only, record: '/dev/null', verbose: true };
+  const child = path.join('test/fuzz/child.cjs');
+  const run = spawnSync(process.execPath, ['--expose-gc', inRoot(child), JSON.stringify(job)], { stdio: 'inherit' });
+  if (run.signal !== null) say(`ended with ${run.signal}`);
+  return run.status ?? 1;
+}
