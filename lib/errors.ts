@@ -36,6 +36,30 @@ export function checkOptions(options: object | undefined, allowed: readonly stri
   }
 }
 
+/** Refuses what is no function. */
+export function checkFunction(value: unknown, where: string): void {
+  if (typeof value === 'function') return;
+  throw new TorchBindError(
+    `${where}: expected a function but received ${describe(value)}.`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}
+
+/** Refuses what cannot be iterated over. */
+export function checkIterable(value: unknown, what: string, where: string): void {
+  const iterator: unknown = (value as { [Symbol.iterator]?: unknown } | null | undefined)?.[Symbol.iterator];
+  if (typeof iterator === 'function' && typeof value === 'object' && !claimsTooMuch(value)) return;
+  throw new TorchBindError(
+    `${where}: expected ${what} but received ${describe(value)}.`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}
+
+/** A sparse array may claim 2^32 - 1 elements, which no one should walk through. */
+function claimsTooMuch(value: object | null): boolean {
+  return Array.isArray(value) && value.length > 2 ** 24;
+}
+
 /** The candidate nearest to `word` in edit distance, if it is near enough to be a slip of the pen. */
 export function closest(word: string, candidates: readonly string[]): string | undefined {
   let best: string | undefined;

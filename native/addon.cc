@@ -1,6 +1,7 @@
 // Module entry: one init function a file, and the state of the environment.
 #include "addon.h"
 
+#include <ATen/Context.h>
 #include <ATen/Version.h>
 #include <torch/headeronly/version.h>
 
@@ -69,6 +70,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   using namespace torchbind;
   use_small_blocks();
   env.SetInstanceData<Addon>(new Addon(env));
+  // Sparse tensors whose indices point outside would make kernels write there.
+  at::globalContext().setCheckSparseTensorInvariants(true);
   expose<setup>(exports, "setup");
   expose<versions>(exports, "versions");
   init_dispatch(env, exports);

@@ -9,8 +9,10 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -150,21 +152,64 @@ class ReadBytes final : public FileWork {
   uint32_t crc_ = 0;
 };
 
+// While it lives, `resize_` and the like cannot take the storage's memory away under the thread that reads it.
+class FixedStorage {
+ public:
+  explicit FixedStorage(c10::Storage storage) : storage_(std::move(storage)) {
+    const std::lock_guard<std::mutex> lock(mutex());
+    Entry& entry = entries().try_emplace(key(), Entry{storage_.resizable(), 0}).first->second;
+    if (entry.holders++ == 0) key()->set_resizable(false);
+  }
+
+  ~FixedStorage() {
+    const std::lock_guard<std::mutex> lock(mutex());
+    const auto found = entries().find(key());
+    if (--found->second.holders > 0) return;
+    key()->set_resizable(found->second.was_resizable);
+    entries().erase(found);
+  }
+
+  FixedStorage(const FixedStorage&) = delete;
+  FixedStorage& operator=(const FixedStorage&) = delete;
+
+ private:
+  struct Entry {
+    bool was_resizable;
+    int holders;
+  };
+
+  // Never destroyed: a thread may still be writing when the process ends.
+  static std::mutex& mutex() {
+    static auto& instance = *new std::mutex;
+    return instance;
+  }
+
+  static std::unordered_map<c10::StorageImpl*, Entry>& entries() {
+    static auto& instance = *new std::unordered_map<c10::StorageImpl*, Entry>;
+    return instance;
+  }
+
+  c10::StorageImpl* key() const { return storage_.unsafeGetStorageImpl(); }
+
+  c10::Storage storage_;
+};
+
 class ReadInto final : public FileWork {
  public:
-  ReadInto(Napi::Env env, int fd, size_t position, at::Tensor target, size_t offset, size_t nbytes,
+  ReadInto(Napi::Env env, int fd, size_t position, c10::Storage target, size_t offset, size_t nbytes,
            bool checksum)
       : FileWork(env),
         fd_(fd),
         position_(position),
         target_(std::move(target)),
+        fixed_(target_),
         offset_(offset),
         nbytes_(nbytes),
         checksum_(checksum) {}
 
  private:
   void run() override {
-    char* data = static_cast<char*>(target_.storage().mutable_data()) + offset_;
+    char* data = static_cast<char*>(target_.mutable_data()) + offset_;
     crc_ = read_and_check(fd_, data, nbytes_, position_, checksum_);
   }
 
@@ -172,7 +217,8 @@ class ReadInto final : public FileWork {
 
   int fd_;
   size_t position_;
-  at::Tensor target_;
+  c10::Storage target_;
+  FixedStorage fixed_;
   size_t offset_;
   size_t nbytes_;
   bool checksum_;
@@ -181,21 +227,23 @@ class ReadInto final : public FileWork {
 
 class WriteStorage final : public FileWork {
  public:
-  WriteStorage(Napi::Env env, int fd, size_t position, at::Tensor source, size_t offset, size_t nbytes,
+  WriteStorage(Napi::Env env, int fd, size_t position, c10::Storage source, size_t offset, size_t nbytes,
                bool checksum)
       : FileWork(env),
         fd_(fd),
         position_(position),
         source_(std::move(source)),
+        fixed_(source_),
         offset_(offset),
         nbytes_(nbytes),
         checksum_(checksum) {}
 
  private:
   void run() override {
-    const at::Tensor bytes = source_.device().is_cpu() ? source_ : copy_from_device();
-    const char* data =
-        static_cast<const char*>(bytes.storage().data()) + (bytes.is_same(source_) ? offset_ : 0);
+    const bool here = source_.device().is_cpu();
+    const at::Tensor copy = here ? at::Tensor() : copy_from_device();
+    const char* data = here ? static_cast<const char*>(source_.data()) + offset_
+                            : static_cast<const char*>(copy.const_data_ptr());
     if (!checksum_) {
       write_fully(fd_, data, nbytes_, position_);
       return;
@@ -214,7 +262,7 @@ class WriteStorage final : public FileWork {
   at::Tensor copy_from_device() const {
     const at::NoGradGuard no_grad;
     at::Tensor bytes = at::empty({0}, at::TensorOptions().dtype(at::kByte).device(source_.device()));
-    bytes.set_(source_.storage(), static_cast<int64_t>(offset_), {static_cast<int64_t>(nbytes_)}, {1});
+    bytes.set_(source_, static_cast<int64_t>(offset_), {static_cast<int64_t>(nbytes_)}, {1});
     return bytes.cpu();
   }
 
@@ -224,7 +272,8 @@ class WriteStorage final : public FileWork {
 
   int fd_;
   size_t position_;
-  at::Tensor source_;
+  c10::Storage source_;
+  FixedStorage fixed_;
   size_t offset_;
   size_t nbytes_;
   bool checksum_;
@@ -308,7 +357,8 @@ Napi::Value read_into(const Napi::CallbackInfo& info) {
   if (!tensor.device().is_cpu()) invalid("readInto() fills CPU tensors.");
   check_storage_range(tensor, offset, nbytes);
   check_range(fd, position, nbytes);
-  return (new ReadInto(info.Env(), fd, position, tensor, offset, nbytes, wants_checksum(info[5])))->start();
+  return (new ReadInto(info.Env(), fd, position, tensor.storage(), offset, nbytes, wants_checksum(info[5])))
+      ->start();
 }
 
 Napi::Value write_storage(const Napi::CallbackInfo& info) {
@@ -318,8 +368,8 @@ Napi::Value write_storage(const Napi::CallbackInfo& info) {
   const size_t nbytes = to_size(info[4], "nbytes");
   const at::Tensor tensor = to_tensor(info[2], "tensor");
   check_storage_range(tensor, offset, nbytes);
-  return (new WriteStorage(info.Env(), fd, position, tensor, offset, nbytes, wants_checksum(info[5])))
-      ->start();
+  const bool checksum = wants_checksum(info[5]);
+  return (new WriteStorage(info.Env(), fd, position, tensor.storage(), offset, nbytes, checksum))->start();
 }
 
 }  // namespace

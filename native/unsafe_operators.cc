@@ -1,8 +1,11 @@
 #include "unsafe_operators.h"
 
-#include <array>
+#include <ATen/core/Tensor.h>
+
 #include <unordered_map>
 #include <vector>
+
+#include "errors.h"
 
 namespace torchbind {
 namespace {
@@ -15,10 +18,15 @@ struct Group {
 // Each was found by the fuzzer (test/fuzz) to end the process; none has a place in PyTorch's documented interface.
 const std::vector<Group>& groups() {
   static const std::vector<Group> table = {
-      {"is a step inside another operator, which has checked the sizes",
-       {"aten::_cholesky_solve_helper",
+      {"is a step inside another operator, which has checked the arguments",
+       {"aten::_batch_norm_impl_index_backward",
+        "aten::_batch_norm_no_update",
+        "aten::_cdist_backward",
+        "aten::_cholesky_solve_helper",
+        "aten::_compute_linear_combination",
         "aten::_cummax_helper",
         "aten::_cummin_helper",
+        "aten::_linalg_eigvals",
         "aten::_nested_from_padded",
         "aten::_new_zeros_with_same_feature_meta",
         "aten::_pdist_backward",
@@ -26,12 +34,15 @@ const std::vector<Group>& groups() {
         "aten::_remove_batch_dim",
         "aten::_slow_conv2d_backward",
         "aten::_sobol_engine_ff_",
+        "aten::_sobol_engine_initialize_state_",
         "aten::_stack",
         "aten::_transform_bias_rescale_qkv",
         "aten::_weight_norm_interface",
         "aten::_weight_norm_interface_backward",
+        "aten::batch_norm_backward",
         "aten::batch_norm_update_stats",
-        "aten::native_batch_norm_backward"}},
+        "aten::native_batch_norm_backward",
+        "c10d::check_for_nan"}},
       {"is a step inside the Fourier transforms, which have checked the dimensions",
        {"aten::_fft_c2c", "aten::_fft_c2r", "aten::_fft_r2c"}},
       {"reads row numbers as they come and writes where they point",
@@ -43,6 +54,7 @@ const std::vector<Group>& groups() {
       {"calls a mobile library with whatever sizes come", {"aten::_nnpack_spatial_convolution"}},
       {"packs weights for kernels of quantized models, and trusts their shape and dtype",
        {"aten::fbgemm_pack_gemm_matrix_fp16",
+        "aten::fbgemm_linear_quantize_weight",
         "aten::fbgemm_pack_quantized_matrix",
         "aten::quantized_lstm_cell",
         "aten::_dyn_quant_matmul_4bit",
@@ -54,8 +66,9 @@ const std::vector<Group>& groups() {
         "quantized::embedding_bag_byte_prepack",
         "quantized::linear_prepack_fp16",
         "quantized::linear_prepack_fp16_legacy"}},
-      {"reorders weights for oneDNN, and trusts their shape",
-       {"mkldnn::_reorder_convolution_weight",
+      {"hands its tensors to oneDNN, and trusts their shapes and dtypes",
+       {"aten::mkldnn_rnn_layer",
+        "mkldnn::_reorder_convolution_weight",
         "mkldnn::_reorder_convolution_transpose_weight",
         "mkldnn::_reorder_linear_weight",
         "mkldnn::_reorder_mkldnn_rnn_layer_weight"}},
@@ -71,8 +84,90 @@ std::unordered_map<std::string, const char*> unsafe_table() {
   return table;
 }
 
+using Stack = torch::jit::Stack;
+
+const at::Tensor& tensor_at(const Stack& arguments, size_t index) { return arguments.at(index).toTensor(); }
+
+void not_quantized(const Stack& arguments) {
+  if (tensor_at(arguments, 0).is_quantized()) invalid("This operator takes no quantized tensor: dequantize() it.");
+}
+
+void with_elements(const Stack& arguments) {
+  for (size_t i : {0, 1}) {
+    if (tensor_at(arguments, i).numel() == 0) invalid("This operator takes no tensor without elements.");
+  }
+}
+
+void same_shape(const Stack& arguments) {
+  if (tensor_at(arguments, 0).sizes() != tensor_at(arguments, 1).sizes())
+    invalid("The first two tensors must have one shape.");
+}
+
+// Without running statistics there is nothing to normalize by but the batch's own.
+void in_training(const Stack& arguments) {
+  if (!arguments.at(3).toBool()) invalid("Without running statistics, 'training' must be true.");
+}
+
+// With grouped queries, the heads of the queries are divided among those of the keys and values.
+template <size_t kGrouped>
+void some_heads(const Stack& arguments) {
+  if (!arguments.at(kGrouped).toBool()) return;
+  for (size_t i : {1, 2}) {
+    const at::Tensor& tensor = tensor_at(arguments, i);
+    if (tensor.dim() >= 3 && tensor.size(-3) == 0) invalid("With enable_gqa, keys and values need heads.");
+  }
+}
+
+// The fused optimizers walk through plain memory, as long as the parameter's, in every list that has tensors.
+template <size_t kLists>
+void like_parameters(const Stack& arguments) {
+  const c10::List<at::Tensor> parameters = arguments.at(0).toTensorList();
+  for (size_t list = 0; list < kLists; ++list) {
+    const c10::List<at::Tensor> tensors = arguments.at(list).toTensorList();
+    if (tensors.size() != parameters.size() && !tensors.empty())
+      invalid("The lists of a fused optimizer must be of one length.");
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      const at::Tensor tensor = tensors.get(i);
+      if (tensor.sizes() != parameters.get(i).sizes() || !tensor.is_non_overlapping_and_dense())
+        invalid("The tensors of a fused optimizer must have their parameter's shape, and no gaps.");
+    }
+  }
+  for (const c10::IValue& argument : arguments) {
+    if (argument.isTensor() && argument.toTensor().numel() != 1)
+      invalid("grad_scale, found_inf and lr are tensors of one element.");
+  }
+}
+
+// It searches in steps of a bin's width.
+void some_bins(const Stack& arguments) {
+  const int64_t bins = arguments.at(2).toInt();
+  if (bins < 1 || bins > 100'000) invalid("The number of bins must be between 1 and 100,000.");
+}
+
 const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
-  static const std::unordered_map<std::string, ArgumentCheck> table = {};
+  static const std::unordered_map<std::string, ArgumentCheck> table = {
+      {"aten::_fused_adagrad", like_parameters<3>},
+      {"aten::_fused_adagrad_", like_parameters<3>},
+      {"aten::_fused_adam", like_parameters<5>},
+      {"aten::_fused_adam_", like_parameters<5>},
+      {"aten::_fused_adamw", like_parameters<5>},
+      {"aten::_fused_adamw_", like_parameters<5>},
+      {"aten::_fused_sgd", like_parameters<3>},
+      {"aten::_fused_sgd_", like_parameters<3>},
+      {"aten::_log_softmax_backward_data", same_shape},
+      {"aten::_native_batch_norm_legit.no_stats", in_training},
+      {"aten::_native_batch_norm_legit.no_stats_out", in_training},
+      {"aten::_neg_view", not_quantized},
+      {"aten::_neg_view_copy", not_quantized},
+      {"aten::_scaled_dot_product_attention_math", some_heads<8>},
+      {"aten::_softmax_backward_data", same_shape},
+      {"aten::_weight_norm", with_elements},
+      {"aten::choose_qparams_optimized", some_bins},
+      {"aten::scaled_dot_product_attention", some_heads<7>},
+      {"aten::view.dtype", not_quantized},
+      {"aten::view_copy.dtype", not_quantized},
+      {"aten::view_copy.dtype_out", not_quantized},
+  };
   return table;
 }
 

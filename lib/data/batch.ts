@@ -2,7 +2,7 @@ import { describe, TorchBindError } from '../errors';
 import { fromTypedArray } from '../tensor/creation';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
-import type { Tokens } from './token-stream';
+import { checkTokens, type Tokens } from './token-stream';
 
 /** Inputs and targets of one step: `y` is `x` one token later. Both (B, T) int64. */
 export interface Batch {
@@ -34,6 +34,7 @@ export function checkWindows(
   tokens: Tokens,
   { batchSize, blockSize }: { batchSize: number; blockSize: number },
 ): void {
+  checkTokens(tokens, where);
   for (const [name, value] of Object.entries({ batchSize, blockSize })) {
     if (Number.isSafeInteger(value) && value > 0) continue;
     throw invalid(`${where}: ${name} must be a positive integer, got ${describe(value)}`);

@@ -40,7 +40,7 @@ export class EpochWindows implements BatchSource {
     private readonly tokens: Tokens,
     private readonly options: EpochWindowsOptions,
   ) {
-    checkOptions(options, ['batchSize', 'blockSize', 'seed', 'shuffle', 'device'], 'EpochWindows');
+    checkOptions(options ?? null, ['batchSize', 'blockSize', 'seed', 'shuffle', 'device'], 'EpochWindows');
     checkWindows('EpochWindows', tokens, options);
     this.windows = Math.floor((tokens.length - 1) / options.blockSize);
     this.batchesPerEpoch = Math.floor(this.windows / options.batchSize);

@@ -29,7 +29,7 @@ export class RandomWindows implements BatchSource {
     private readonly tokens: Tokens,
     options: RandomWindowsOptions,
   ) {
-    checkOptions(options, ['batchSize', 'blockSize', 'generator', 'device'], 'RandomWindows');
+    checkOptions(options ?? null, ['batchSize', 'blockSize', 'generator', 'device'], 'RandomWindows');
     checkWindows('RandomWindows', tokens, options);
     this.options = options;
   }

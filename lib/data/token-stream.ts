@@ -4,6 +4,15 @@ import type { Tokenizer } from '../tokenizers';
 /** Token ids one after the other. */
 export type Tokens = Int32Array | Uint16Array;
 
+/** @internal Refuses what is no typed array of token ids. */
+export function checkTokens(tokens: unknown, where: string): void {
+  if (tokens instanceof Int32Array || tokens instanceof Uint16Array) return;
+  throw new TorchBindError(
+    `${where}: tokens must be an Int32Array or a Uint16Array, got ${describe(tokens)}`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}
+
 export interface TokenStreamOptions {
   /** Part of the tokens, at the end, that training never sees. Default 0.1. */
   validationFraction?: number;
@@ -15,6 +24,7 @@ export class TokenStream {
   readonly validation: Tokens;
 
   constructor(tokens: Tokens, options: TokenStreamOptions = {}) {
+    checkTokens(tokens, 'TokenStream');
     checkOptions(options, ['validationFraction'], 'TokenStream');
     const { validationFraction = 0.1 } = options;
     if (!(validationFraction >= 0 && validationFraction < 1)) {

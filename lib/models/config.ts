@@ -166,8 +166,8 @@ const noFacts: FamilyFacts = () => ({});
  * @throws ERR_TORCHBIND_CONFIG for values out of range, ERR_TORCHBIND_UNKNOWN_OPTION for misspelled names
  */
 export function completeConfig(options: GPTOptions, family: FamilyFacts = noFacts): GPTConfig {
-  checkOptions(options, ['vocabSize', ...Object.keys(DEFAULTS), ...Object.keys(DERIVED)], 'GPT config');
-  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  checkOptions(options ?? {}, ['vocabSize', ...Object.keys(DEFAULTS), ...Object.keys(DERIVED)], 'GPT config');
+  const given = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
   const config = { ...DEFAULTS, ...family({ ...DEFAULTS, ...given } as GPTConfig), ...given } as GPTConfig;
   for (const [name, value] of Object.entries(derived(config))) config[name as keyof typeof DERIVED] ??= value;
   if (config.normType === 'rmsnorm') config.normBias = false;
@@ -200,6 +200,7 @@ const FLAGS = ['bias', 'projBias', 'mlpBias', 'normBias', 'lmHeadBias', 'tieWeig
  * those that came in and are unknown.
  */
 export function configToJson(config: GPTConfig, family: FamilyFacts = noFacts): Record<string, unknown> {
+  if (config === null || typeof config !== 'object') check(false, 'config', config, 'a config');
   const usual = { ...DEFAULTS, ...derived(config), ...family(config) };
   const came = (field: string): boolean => Object.hasOwn(config.extra, field);
   const facts = Object.entries(FACT_FIELDS).filter(([field, name]) => came(field) || config[name] !== usual[name]);

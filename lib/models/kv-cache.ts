@@ -1,4 +1,4 @@
-import { TorchBindError } from '../errors';
+import { checkOptions, TorchBindError } from '../errors';
 import { empty } from '../tensor/creation';
 import type { DType } from '../tensor/dtype';
 import { dispose, keep } from '../tensor/scope';
@@ -16,6 +16,8 @@ export interface KVCacheSize {
   device?: string;
 }
 
+const SIZE_NAMES = ['nLayer', 'batchSize', 'nHead', 'blockSize', 'headSize', 'dtype', 'device'];
+
 /**
  * Keys and values of the positions that a model has seen, so that each further token costs one position and not all.
  * One is made by `gpt.makeCache()`. Its memory lives outside `tidy()` scopes, until `dispose()`.
@@ -27,6 +29,7 @@ export class KVCache {
   private used = 0;
 
   constructor(readonly size: KVCacheSize) {
+    checkOptions(size ?? null, SIZE_NAMES, 'KVCache');
     const { nLayer, batchSize, nHead, blockSize, headSize, dtype, device } = size;
     const make = (): Tensor => keep(empty([batchSize, nHead, blockSize, headSize], { dtype, device }));
     this.keys = Array.from({ length: nLayer }, make);

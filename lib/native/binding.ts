@@ -46,6 +46,8 @@ export interface OperatorSchema {
   returnNames: string[];
   /** For each return, the index of the argument that it is (in-place and out= operators), or -1 for a new value. */
   aliases: number[];
+  /** Why calls are refused unless `allowUnsafe` was called: its kernel trusts its arguments. */
+  unsafe: string | null;
 }
 
 /** What native code needs from TypeScript, handed over once an environment. */

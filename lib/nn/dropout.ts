@@ -1,4 +1,4 @@
-import { TorchBindError } from '../errors';
+import { describe, TorchBindError } from '../errors';
 import { dropout } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
 import { Module } from './module';
@@ -7,9 +7,9 @@ import { Module } from './module';
 export class Dropout extends Module {
   constructor(readonly p = 0.5) {
     super();
-    if (!(p >= 0 && p <= 1)) {
+    if (typeof p !== 'number' || !(p >= 0 && p <= 1)) {
       throw new TorchBindError(
-        `Dropout: the probability must lie between 0 and 1, but is ${p}.`,
+        `Dropout: the probability must lie between 0 and 1, but is ${describe(p)}.`,
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
     }

@@ -1,7 +1,7 @@
-import { TorchBindError } from '../errors';
+import { checkOptions, TorchBindError } from '../errors';
 import { noGrad } from '../tensor/autograd';
 import type { Generator } from '../tensor/random';
-import type { Tensor } from '../tensor/tensor';
+import { type Tensor, unwrap } from '../tensor/tensor';
 
 /**
  * PyTorch's `torch.nn.init`: fills a tensor in place and returns it. From the same generator state the values are
@@ -33,18 +33,29 @@ export interface XavierOptions extends DrawOptions {
   gain?: number;
 }
 
+const KAIMING_OPTIONS = ['generator', 'a', 'mode', 'nonlinearity'];
+const XAVIER_OPTIONS = ['generator', 'gain'];
+
+function check(tensor: Tensor, options: object, allowed: readonly string[], where: string): void {
+  checkOptions(options, allowed, where);
+  unwrap(tensor, where);
+}
+
 /** Draws from U(a, b). */
 export function uniform_(tensor: Tensor, a = 0, b = 1, options: DrawOptions = {}): Tensor {
+  check(tensor, options, ['generator'], 'uniform_');
   return noGrad(() => tensor.uniform_(a, b, { generator: options.generator ?? null }));
 }
 
 /** Draws from N(mean, std^2). */
 export function normal_(tensor: Tensor, mean = 0, std = 1, options: DrawOptions = {}): Tensor {
+  check(tensor, options, ['generator'], 'normal_');
   return noGrad(() => tensor.normal_(mean, std, { generator: options.generator ?? null }));
 }
 
 /** Sets every element to `value`. */
 export function constant_(tensor: Tensor, value: number): Tensor {
+  unwrap(tensor, 'constant_');
   return noGrad(() => tensor.fill_(value));
 }
 
@@ -55,6 +66,7 @@ export function ones_(tensor: Tensor): Tensor {
 
 /** Sets every element to 0. */
 export function zeros_(tensor: Tensor): Tensor {
+  unwrap(tensor, 'zeros_');
   return noGrad(() => tensor.zero_());
 }
 
@@ -64,9 +76,10 @@ export function zeros_(tensor: Tensor): Tensor {
  * @throws ERR_TORCHBIND_INVALID_ARGUMENT for a tensor with fewer than 2 dimensions
  */
 export function kaimingUniform_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
+  check(tensor, options, KAIMING_OPTIONS, 'kaimingUniform_');
   if (tensor.numel() === 0) return tensor;
   const bound = Math.sqrt(3) * kaimingStd(tensor, options);
-  return uniform_(tensor, -bound, bound, options);
+  return uniform_(tensor, -bound, bound, { generator: options.generator });
 }
 
 /**
@@ -75,8 +88,9 @@ export function kaimingUniform_(tensor: Tensor, options: KaimingOptions = {}): T
  * @throws ERR_TORCHBIND_INVALID_ARGUMENT for a tensor with fewer than 2 dimensions
  */
 export function kaimingNormal_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
+  check(tensor, options, KAIMING_OPTIONS, 'kaimingNormal_');
   if (tensor.numel() === 0) return tensor;
-  return normal_(tensor, 0, kaimingStd(tensor, options), options);
+  return normal_(tensor, 0, kaimingStd(tensor, options), { generator: options.generator });
 }
 
 /**
@@ -85,8 +99,9 @@ export function kaimingNormal_(tensor: Tensor, options: KaimingOptions = {}): Te
  * @throws ERR_TORCHBIND_INVALID_ARGUMENT for a tensor with fewer than 2 dimensions
  */
 export function xavierUniform_(tensor: Tensor, options: XavierOptions = {}): Tensor {
+  check(tensor, options, XAVIER_OPTIONS, 'xavierUniform_');
   const a = Math.sqrt(3) * xavierStd(tensor, options);
-  return uniform_(tensor, -a, a, options);
+  return uniform_(tensor, -a, a, { generator: options.generator });
 }
 
 /**
@@ -95,7 +110,8 @@ export function xavierUniform_(tensor: Tensor, options: XavierOptions = {}): Ten
  * @throws ERR_TORCHBIND_INVALID_ARGUMENT for a tensor with fewer than 2 dimensions
  */
 export function xavierNormal_(tensor: Tensor, options: XavierOptions = {}): Tensor {
-  return normal_(tensor, 0, xavierStd(tensor, options), options);
+  check(tensor, options, XAVIER_OPTIONS, 'xavierNormal_');
+  return normal_(tensor, 0, xavierStd(tensor, options), { generator: options.generator });
 }
 
 /** The gain that PyTorch recommends before a nonlinearity; `param` is the slope of `leaky_relu`, default 0.01. */
@@ -120,6 +136,7 @@ export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number 
  * @throws ERR_TORCHBIND_INVALID_ARGUMENT for a tensor with fewer than 2 dimensions
  */
 export function calculateFans(tensor: Tensor): { fanIn: number; fanOut: number } {
+  unwrap(tensor, 'calculateFans');
   const [out, input, ...kernel] = tensor.shape;
   if (out === undefined || input === undefined) {
     throw new TorchBindError(

@@ -1,4 +1,4 @@
-import { checkOptions } from '../errors';
+import { checkIterable, checkOptions } from '../errors';
 import { ones, zeros } from '../tensor/creation';
 import { layerNorm } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
@@ -31,6 +31,7 @@ export class LayerNorm extends Module {
     super();
     checkOptions(options, ['eps', 'elementwiseAffine', 'bias', 'device', 'dtype'], 'LayerNorm');
     const { eps = 1e-5, elementwiseAffine = true, bias = true, ...place } = options;
+    if (typeof normalizedShape !== 'number') checkIterable(normalizedShape, 'a size or an array of sizes', 'LayerNorm');
     this.normalizedShape = typeof normalizedShape === 'number' ? [normalizedShape] : [...normalizedShape];
     this.eps = eps;
     this.weight = elementwiseAffine ? makeParameter(() => ones([...this.normalizedShape], place)) : null;

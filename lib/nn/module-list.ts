@@ -1,3 +1,4 @@
+import { checkIterable } from '../errors';
 import { Module } from './module';
 
 /** Modules in a row, registered under their index (PyTorch's `torch.nn.ModuleList`). */
@@ -6,6 +7,7 @@ export class ModuleList<M extends Module = Module> extends Module implements Ite
 
   constructor(items: Iterable<M> = []) {
     super();
+    checkIterable(items, 'modules', new.target.name);
     this.#items = [...items];
   }
 

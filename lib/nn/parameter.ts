@@ -1,6 +1,7 @@
+import { checkOptions } from '../errors';
 import { markParameter } from '../formats/tensor-marks';
 import { keep, tidy } from '../tensor/scope';
-import { Tensor } from '../tensor/tensor';
+import { Tensor, unwrap } from '../tensor/tensor';
 
 /**
  * A tensor that a module learns (PyTorch's `torch.nn.Parameter`): assigned to a property of a `Module`, it is among
@@ -14,6 +15,8 @@ export class Parameter extends Tensor {
    * @param options.requiresGrad whether gradients are computed for it; default true
    */
   constructor(data: Tensor, options: { requiresGrad?: boolean } = {}) {
+    checkOptions(options, ['requiresGrad'], 'Parameter');
+    unwrap(data, 'Parameter');
     const own = keep(data.detach());
     super(own.handle);
     this.token = own.token;

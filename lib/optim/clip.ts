@@ -1,10 +1,10 @@
-import { checkOptions, TorchBindError } from '../errors';
+import { checkIterable, checkOptions, TorchBindError } from '../errors';
 import type { Parameter } from '../nn/parameter';
 import { noGrad } from '../tensor/autograd';
 import { zeros } from '../tensor/creation';
 import { linalgVectorNorm, stack } from '../tensor/generated/functions';
 import { tidy } from '../tensor/scope';
-import type { Tensor } from '../tensor/tensor';
+import { type Tensor, unwrap } from '../tensor/tensor';
 import { foreachMul_, foreachNorm } from './kernels';
 
 export interface ClipGradNormOptions {
@@ -27,10 +27,13 @@ export function clipGradNorm_(
   options: ClipGradNormOptions = {},
 ): Tensor {
   checkOptions(options, ['normType', 'errorIfNonfinite'], 'clipGradNorm_');
+  checkIterable(parameters, 'parameters', 'clipGradNorm_');
   const { normType = 2, errorIfNonfinite = false } = options;
   return tidy(() =>
     noGrad(() => {
-      const gradients = [...parameters].map((parameter) => parameter.grad).filter((gradient) => gradient !== null);
+      const gradients = Array.from(parameters, (parameter) => checkParameter(parameter).grad).filter(
+        (gradient) => gradient !== null,
+      );
       if (gradients.length === 0) return zeros([]);
       const norm = totalNorm(gradients, normType);
       if (errorIfNonfinite && !Number.isFinite(norm.item())) {
@@ -45,6 +48,11 @@ export function clipGradNorm_(
       return norm;
     }),
   );
+}
+
+function checkParameter(parameter: Parameter): Parameter {
+  unwrap(parameter, 'clipGradNorm_');
+  return parameter;
 }
 
 function totalNorm(gradients: Tensor[], order: number): Tensor {

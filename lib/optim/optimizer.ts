@@ -1,4 +1,4 @@
-import { describe, TorchBindError } from '../errors';
+import { checkIterable, describe, TorchBindError } from '../errors';
 import { Parameter } from '../nn/parameter';
 import { sameShape, size } from '../nn/state-dict';
 import { Float, isPythonInt, Tuple } from '../pickle/types';
@@ -189,6 +189,7 @@ export function isGroups<G extends { params: Parameters }>(params: Parameters | 
 }
 
 function collect(params: Parameters): { tensors: Parameter[]; names?: string[] } {
+  checkIterable(params, 'parameters', 'Optimizer');
   const pairs = Array.from<Parameter | [string, Parameter], [string | undefined, Parameter]>(params, (item) =>
     Array.isArray(item) ? item : [undefined, item],
   );

@@ -76,24 +76,24 @@ export class Tensor {
 
   /** Number of dimensions. */
   get ndim(): number {
-    return this.shape.length;
+    return native().shape(unwrap(this, 'ndim')).length;
   }
 
   /** Number of dimensions (PyTorch's `Tensor.dim`). */
   dim(): number {
-    return this.shape.length;
+    return native().shape(unwrap(this, 'dim')).length;
   }
 
   /** Sizes of all dimensions, or of one (negative counts from the end). */
   size(): number[];
   size(dim: number): number;
   size(dim?: number): number | number[] {
-    const shape = this.shape;
+    const shape = native().shape(unwrap(this, 'size'));
     if (dim === undefined) return shape;
-    const size = shape.at(dim);
-    if (size === undefined || !Number.isInteger(dim)) {
+    const size = Number.isInteger(dim) ? shape.at(dim) : undefined;
+    if (size === undefined) {
       throw new TorchBindError(
-        `size(): dimension ${dim} is out of range for shape [${shape.join(', ')}].`,
+        `size(): dimension ${describe(dim)} is out of range for shape [${shape.join(', ')}].`,
         'ERR_TORCHBIND_INDEX',
       );
     }
@@ -102,7 +102,9 @@ export class Tensor {
 
   /** Number of elements. */
   numel(): number {
-    return this.shape.reduce((product, size) => product * size, 1);
+    return native()
+      .shape(unwrap(this, 'numel'))
+      .reduce((product, size) => product * size, 1);
   }
 
   /** Steps in elements between neighbours along each dimension (PyTorch's `Tensor.stride`). */
@@ -117,7 +119,7 @@ export class Tensor {
 
   /** Whether the elements lie in memory one after the other in row-major order. */
   isContiguous(): boolean {
-    const shape = this.shape;
+    const shape = native().shape(unwrap(this, 'isContiguous'));
     const strides = this.strides();
     let expected = 1;
     for (let i = shape.length - 1; i >= 0; i--) {
@@ -139,7 +141,7 @@ export class Tensor {
 
   /** Sets `requiresGrad` and returns the tensor (PyTorch's `requires_grad_`). */
   requiresGrad_(value = true): this {
-    this.requiresGrad = value;
+    native().setRequiresGrad(unwrap(this, 'requiresGrad_'), value);
     return this;
   }
 
@@ -225,6 +227,7 @@ export class Tensor {
 
   /** Prints like PyTorch: values, and dtype, device and graph where they are not the default. */
   toString(): string {
+    if (!(this instanceof Tensor)) return Object.prototype.toString.call(this);
     if (this.isDisposed) return 'Tensor(disposed)';
     return format(this);
   }

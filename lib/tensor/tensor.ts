@@ -7,9 +7,23 @@ import { interop } from './interop';
 import { camelCase } from './operator';
 import { properties } from './properties';
 
+type Member = (this: Tensor, ...args: unknown[]) => unknown;
+
+/** The member, refusing a `this` that is no tensor. */
+function onTensors(key: string, member: Member): Member {
+  return function (this: Tensor, ...args: unknown[]): unknown {
+    if (!(this instanceof Tensor)) unwrap(this, key);
+    return member.apply(this, args);
+  };
+}
+
 /** Puts methods and getters on every tensor, hidden from enumeration as a class's own are. */
 function attach(members: object): void {
-  for (const [key, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(members))) define(key, descriptor);
+  for (const [key, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(members))) {
+    const { value, get } = descriptor as { value?: Member; get?: Member };
+    if (value !== undefined) define(key, { ...descriptor, value: onTensors(key, value) });
+    else define(key, { ...descriptor, get: onTensors(key, get!) });
+  }
   for (const key of Object.getOwnPropertySymbols(members)) {
     define(key, Object.getOwnPropertyDescriptor(members, key)!);
   }

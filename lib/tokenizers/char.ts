@@ -1,9 +1,12 @@
-import { describe, TorchBindError } from '../errors';
+import { checkOptions, describe, TorchBindError } from '../errors';
 import { checkId, decodeAll } from './decode';
 import type { StreamDecoder, Tokenizer, TokenizerFields, TokenizerJson } from './tokenizer';
 
 /** A character that the vocabulary lacks is an error, unless `unknown` says to leave it out. */
 export type UnknownCharacters = 'error' | 'skip';
+
+/** How many characters Unicode has room for. */
+const CODE_POINTS = 0x110000;
 
 /**
  * One id for each character of a vocabulary. Characters are Unicode code points, as in Python, not UTF-16 units; an unpaired
@@ -23,6 +26,9 @@ export class CharTokenizer implements Tokenizer {
 
   /** @param options `fields`: what else a `tokenizer.json` says, kept for `toJson` */
   constructor(chars: readonly string[], options: { unknown?: UnknownCharacters; fields?: TokenizerFields } = {}) {
+    if (!Array.isArray(chars) || chars.length > CODE_POINTS)
+      throw invalid(`chars must be an array of characters, got ${describe(chars)}`);
+    checkOptions(options, ['unknown', 'fields'], 'CharTokenizer');
     this.chars = Object.freeze([...chars]);
     this.ids = new Map(chars.map((char, id) => [checkCharacter(char, id), id]));
     if (this.ids.size !== chars.length) {

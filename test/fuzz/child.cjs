@@ -34,8 +34,9 @@ operators.ofMethod = (key, rng) => {
   return overloads === undefined ? undefined : operators.get(rng.pick(overloads));
 };
 
-// Only what writes files is left out: test/checkpoint and test/formats are about that.
+// What writes files (test/checkpoint and test/formats are about that), and JavaScript's own collections by another name.
 const LEFT_OUT = new Set(['save', 'saveSafetensors', 'CheckpointManager']);
+for (const name of ['ByteArray', 'Counter', 'OrderedDict', 'Size', 'Tuple']) LEFT_OUT.add(name);
 const functions = Object.entries({ ...torch, ...torch.nn, ...torch.nn.functional, ...torch.nn.init, ...torch.optim })
   .filter(([name, value]) => typeof value === 'function' && !LEFT_OUT.has(name))
   .sort(([a], [b]) => (a < b ? -1 : 1));

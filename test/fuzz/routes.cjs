@@ -141,14 +141,19 @@ function anything(fuzz) {
     () => () => fuzz.tensor(),
     () => [fuzz.tensor(), fuzz.tensor()],
     () => ({ a: fuzz.tensor() }),
-    () => [[1, 2], [3, 4]],
+    () => [
+      [1, 2],
+      [3, 4],
+    ],
     () => new Float32Array(6),
   ])();
 }
 
 function leaf(fuzz) {
   const tensor = fuzz.tensor();
-  return /^(float(32|64)|complex)/.test(tensor.dtype) && fuzz.rng.chance(0.9) ? tensor.detach().requiresGrad_() : tensor;
+  return /^(float(32|64)|complex)/.test(tensor.dtype) && fuzz.rng.chance(0.9)
+    ? tensor.detach().requiresGrad_()
+    : tensor;
 }
 
 const T = (fuzz) => fuzz.handle();

@@ -17,7 +17,17 @@ const HANG_SECONDS = 5;
  *
  * @returns counts, and findings: `{ kind: 'crash' | 'hang' | 'error' | 'unmade' | 'memory', index, name, detail }`
  */
-export async function fuzz({ seed, calls, first = 0, only, minutes, environment = {}, unlimited, onProgress, onFinding }) {
+export async function fuzz({
+  seed,
+  calls,
+  first = 0,
+  only,
+  minutes,
+  environment = {},
+  unlimited,
+  onProgress,
+  onFinding,
+}) {
   const end = first + calls;
   const deadline = minutes === undefined ? Infinity : Date.now() + minutes * 60_000;
   const total = { calls: 0, done: 0, refused: 0, peakMegabytes: 0, findings: [] };

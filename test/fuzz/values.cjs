@@ -14,7 +14,21 @@ const WIDE_INTS = [2 ** 31 - 1, 2 ** 31, -(2 ** 31), 2 ** 33, 2 ** 52, -(2 ** 52
 const FLOATS = [0, 1, -1, 0.5, 1e-5, 2, 3.5, 10, 0.1, NaN, Infinity, -Infinity, 1e308, -0];
 const STRINGS = [
   ...['mean', 'sum', 'none', 'max', 'min', 'prod', 'amax', 'amin', 'reflect', 'replicate', 'circular', 'constant'],
-  ...['floor', 'trunc', 'left', 'right', 'ij', 'xy', 'linear', 'nearest', 'higher', 'lower', 'midpoint', 'r', 'reduced'],
+  ...[
+    'floor',
+    'trunc',
+    'left',
+    'right',
+    'ij',
+    'xy',
+    'linear',
+    'nearest',
+    'higher',
+    'lower',
+    'midpoint',
+    'r',
+    'reduced',
+  ],
   ...['tanh', 'erf', 'sigmoid', 'relu', 'gelu', 'fro', 'nuc', 'L', 'U', 'gelsd', 'gelsy', 'gels', 'gelss', 'gesvd'],
 ];
 const DEVICES = ['meta', 'cuda', 'cuda:0', 'cpu:1', 'mps', 'cpu:99', 'xla', 'fpga:-1'];

@@ -1,4 +1,4 @@
-import { closest, TorchBindError } from '../../errors';
+import { checkIterable, closest, TorchBindError } from '../../errors';
 import type { GPTConfig } from '../config';
 import { StateView } from './family';
 import type { Family, Recognised } from './family';
@@ -54,6 +54,7 @@ function familyByName(name: string): Family {
  * @throws ERR_TORCHBIND_LAYOUT saying what was seen, and what would have been recognised
  */
 export function recogniseLayout(state: Iterable<string> | ReadonlyMap<string, unknown>): Recognised {
+  checkIterable(state, 'the keys of a state dict', 'detectLayout');
   const view = new StateView(state);
   const found = recogniseWrapped(view, recogniseFamily);
   if (found !== undefined) return found;

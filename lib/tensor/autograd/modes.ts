@@ -1,8 +1,10 @@
+import { checkFunction } from '../../errors';
 import { native } from '../../native/native';
 import { refuseAsyncFunction, refuseAsyncResult } from './synchronous';
 
 /** Sets a mode, runs `fn` and puts things back, whatever happens. */
 function within<T>(name: string, fn: () => T, enter: () => () => void): T {
+  checkFunction(fn, `${name}()`);
   refuseAsyncFunction(fn, name);
   const leave = enter();
   try {

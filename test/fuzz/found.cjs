@@ -1,0 +1,186 @@
+// What the fuzzer found, each as the smallest call that showed it. Every call must throw a TorchBindError with the code
+// beside it, or give the text. All run in one process: one that crashes ends the output at its name.
+const { writeSync } = require('node:fs');
+const torch = require('../../dist/index.js');
+const { native } = require('../../dist/native/native.js');
+
+const { ones, ops, randn, randint, tensor, zeros } = torch;
+const { aten } = ops;
+const binding = native();
+
+const INVALID = 'ERR_TORCHBIND_INVALID_ARGUMENT';
+const UNSAFE = 'ERR_TORCHBIND_UNSAFE_OPERATOR';
+const sparse = () => Object.assign([1, 2], { length: 2 ** 32 - 1 });
+
+/** [what was wrong, code or text, call] */
+const found = [
+  // libtorch's kernels
+  ['int[2] of no elements', INVALID, () => aten.avg_pool2d(randn(1, 4, 4), [], [1, 1])],
+  ['int[3] of two', INVALID, () => torch.maxPool3d(randn(1, 4, 4, 4), [1, 2])],
+  ['int[2] of one counts for both', '[ 1, 2, 2 ]', () => aten.avg_pool2d(randn(1, 4, 4), [2]).shape],
+  ['an empty stride is the kernel', '[ 1, 2, 2 ]', () => aten.avg_pool2d(randn(1, 4, 4), [2, 2], []).shape],
+  [
+    'reflection_pad2d_backward without padding',
+    INVALID,
+    () => torch.reflectionPad2dBackward(randn(2, 2, 2), randn(2, 4), []),
+  ],
+  ['weight norm of nothing', INVALID, () => aten._weight_norm(zeros(0, 1), zeros(0, 1))],
+  [
+    'gradient of another shape',
+    INVALID,
+    () => aten._log_softmax_backward_data(zeros(3, 0), randn(2, 3), -1, 'float32'),
+  ],
+  [
+    'no statistics, no training',
+    INVALID,
+    () => aten._native_batch_norm_legit.no_stats(randn(2, 3), null, null, false, 0.1, 1e-5),
+  ],
+  [
+    'quantized as another dtype',
+    INVALID,
+    () => aten.view_copy.dtype(aten.quantize_per_tensor(randn(4), 0.1, 3, 'quint8'), 'quint8'),
+  ],
+  ['quantized and negated', INVALID, () => aten._neg_view_copy(aten.quantize_per_tensor(randn(4), 0.1, 3, 'quint8'))],
+  [
+    'grouped queries without heads',
+    INVALID,
+    () => {
+      const [q, k] = [randn(1, 4, 2, 8), zeros(1, 0, 2, 8)];
+      return torch.scaledDotProductAttention(q, k, k, { enableGqa: true });
+    },
+  ],
+  ['bins below one', INVALID, () => aten.choose_qparams_optimized(randn(2, 2), 4, -3, 1, 8)],
+  [
+    'sparse indices outside',
+    'ERR_TORCHBIND_TORCH',
+    () =>
+      aten
+        .sparse_coo_tensor(
+          tensor([
+            [0, 9],
+            [1, -3],
+          ]),
+          randn(2),
+          [4, 4],
+        )
+        .arcsin(),
+  ],
+  [
+    'fused optimizer: a moment of another shape',
+    INVALID,
+    () => {
+      const [p, g] = [[randn(64)], [randn(64)]];
+      const options = { lr: 1, beta1: 0.9, beta2: 0.9, weight_decay: 0, eps: 1e-8, amsgrad: false, maximize: false };
+      return aten._fused_adamw_(p, g, [randn(1)], [randn(64)], [], [zeros([])], options);
+    },
+  ],
+  [
+    'fused optimizer: lists of two lengths',
+    INVALID,
+    () => {
+      const options = {
+        weight_decay: 0,
+        momentum: 0,
+        lr: 1,
+        dampening: 0,
+        nesterov: false,
+        maximize: false,
+        is_first_step: true,
+      };
+      return aten._fused_sgd_([randn(2)], [randn(2), randn(2)], [], options);
+    },
+  ],
+  ['zeros without memory as an array', '[ 0, 0, 0 ]', () => aten._efficientzerotensor([3]).tolist()],
+  [
+    'zeros without memory as bytes',
+    'ERR_TORCHBIND_UNSUPPORTED',
+    () => binding.sliceBytes(aten._efficientzerotensor([3]).handle, 0, 4),
+  ],
+  ['an inner step', UNSAFE, () => aten._fft_r2c(randn(4), [7], 0, true)],
+  ['an inner step, an overload', UNSAFE, () => aten._stack.out([], 3, { out: randn(2) })],
+  [
+    'an inner step, natively',
+    UNSAFE,
+    () => binding.call(binding.findOperator('aten::_pdist_backward', ''), 1, 2, 3, 4),
+  ],
+  [
+    'an inner step, as a function',
+    UNSAFE,
+    () =>
+      torch.quantizedLstmCell(
+        randn(2),
+        [],
+        randn(2),
+        randn(2),
+        randn(2),
+        randn(2),
+        randn(2),
+        randn(2),
+        randn(2),
+        randn(2),
+        1,
+        1,
+        1,
+        1,
+      ),
+  ],
+
+  // Memory that nobody has
+  ['2^50 elements', 'ERR_TORCHBIND_OUT_OF_MEMORY', () => zeros([2 ** 40, 2 ** 10])],
+  [
+    'an ArrayBuffer of 2^50 bytes',
+    'ERR_TORCHBIND_OUT_OF_MEMORY',
+    () =>
+      ones(1)
+        .to('uint8')
+        .expand([2 ** 50])
+        .toTypedArray(),
+  ],
+  ['a size that wraps around', 'ERR_TORCHBIND_TORCH', () => zeros([2 ** 40, 2 ** 40])],
+
+  // TypeScript
+  ['no function', INVALID, () => torch.noGrad(5)],
+  ['no function, inference', INVALID, () => torch.inferenceMode()],
+  ['no tensor to fill', INVALID, () => torch.nn.init.ones_({})],
+  ['no tensor to measure', INVALID, () => torch.nn.init.xavierNormal_()],
+  ['no tensor as parameter', INVALID, () => new torch.nn.Parameter(3)],
+  ['a probability of 2^32 elements', INVALID, () => new torch.nn.Dropout(sparse())],
+  ['a vocabulary of 2^32 holes', INVALID, () => new torch.CharTokenizer(sparse())],
+  ['a vocabulary that is none', INVALID, () => new torch.CharTokenizer()],
+  ['tokens that are none', INVALID, () => new torch.TokenStream([1, 2])],
+  ['windows without options', INVALID, () => new torch.RandomWindows(new Int32Array(9))],
+  ['parameters that are none', INVALID, () => torch.optim.clipGradNorm_(5, 1)],
+  ['an optimizer of nothing', INVALID, () => new torch.optim.AdamW()],
+  ['modules that are none', INVALID, () => new torch.nn.ModuleList(1)],
+  ['a shape that is none', INVALID, () => new torch.nn.LayerNorm(null)],
+  ['a model without config', 'ERR_TORCHBIND_CONFIG', () => new torch.GPT()],
+  ['a cache without sizes', INVALID, () => new torch.KVCache()],
+  ['keys that are none', INVALID, () => torch.detectLayout(5)],
+  ['a dimension that is a bigint', 'ERR_TORCHBIND_INDEX', () => ones(2).size(0n)],
+  ...['dim', 'numel', 'isContiguous', 'requiresGrad_', 'cpu', 'cuda', 'to', 'tolist'].map((method) => [
+    `a wrong this for ${method}`,
+    INVALID,
+    () => torch.Tensor.prototype[method].call({}),
+  ]),
+  ['a wrong this for mT', INVALID, () => Reflect.get(torch.Tensor.prototype, 'mT', {})],
+  ['a library without a name', INVALID, () => ops.loadLibrary('\0')],
+  ['indices stay in range', '[ 2 ]', () => randint(3, [2]).shape],
+];
+
+const { inspect } = require('node:util');
+for (const [name, expected, call] of found) {
+  writeSync(1, `${name}: `);
+  let got;
+  try {
+    got = inspect(call());
+  } catch (error) {
+    got = error instanceof torch.TorchBindError ? error.code : `a raw ${error.stack}`;
+  }
+  writeSync(1, got === expected ? 'as expected\n' : `${got}, expected ${expected}\n`);
+}
+
+for (const name of binding.operatorNames()) {
+  const dot = name.indexOf('.');
+  const id = binding.findOperator(dot < 0 ? name : name.slice(0, dot), dot < 0 ? '' : name.slice(dot + 1));
+  if (binding.schema(id).unsafe !== null) writeSync(1, `refused ${name.replace(/\..*/, '')}\n`);
+}
