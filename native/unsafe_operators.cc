@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cmath>
 #include <unordered_map>
 #include <vector>
 
@@ -46,7 +47,9 @@ const std::vector<Group>& groups() {
       {"is a step inside the Fourier transforms, which have checked the dimensions",
        {"aten::_fft_c2c", "aten::_fft_c2r", "aten::_fft_r2c"}},
       {"reads row numbers as they come and writes where they point",
-       {"aten::_convert_indices_from_coo_to_csr", "aten::_convert_indices_from_csr_to_coo"}},
+       {"aten::_convert_indices_from_coo_to_csr",
+        "aten::_convert_indices_from_csr_to_coo",
+        "aten::embedding_dense_backward"}},
       {"reads memory through any strides, without looking at the storage's size", {"aten::_reshape_alias_copy"}},
       {"takes gradients that may be missing, and reads them all the same",
        {"aten::_thnn_differentiable_gru_cell_backward", "aten::_thnn_differentiable_lstm_cell_backward"}},
@@ -138,10 +141,22 @@ void like_parameters(const Stack& arguments) {
   }
 }
 
-// It searches in steps of a bin's width.
+// It searches in steps of a bin's width, until they make up the ratio.
 void some_bins(const Stack& arguments) {
   const int64_t bins = arguments.at(2).toInt();
+  const double ratio = arguments.at(3).toDouble();
   if (bins < 1 || bins > 100'000) invalid("The number of bins must be between 1 and 100,000.");
+  if (!(ratio >= 0 && ratio <= 1)) invalid("The ratio must be between 0 and 1.");
+}
+
+// For integers it divides by beta as an integer.
+template <size_t kTensors>
+void beta_of_one(const Stack& arguments) {
+  for (size_t i = 0; i < kTensors; ++i) {
+    if (tensor_at(arguments, i).is_floating_point()) return;
+  }
+  if (!(std::fabs(arguments.at(kTensors + 1).toDouble()) >= 1))
+    invalid("For tensors of integers, beta must be 1 or more.");
 }
 
 const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
@@ -164,6 +179,8 @@ const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
       {"aten::_weight_norm", with_elements},
       {"aten::choose_qparams_optimized", some_bins},
       {"aten::scaled_dot_product_attention", some_heads<7>},
+      {"aten::smooth_l1_loss", beta_of_one<2>},
+      {"aten::smooth_l1_loss_backward", beta_of_one<3>},
       {"aten::view.dtype", not_quantized},
       {"aten::view_copy.dtype", not_quantized},
       {"aten::view_copy.dtype_out", not_quantized},

@@ -12,12 +12,17 @@ export async function buildAddon({ root: libtorch, version }, reporter) {
   await once('addon', key, inRoot('build/Release/torchbind.node'), async () => {
     say(`compiling the addon against libtorch ${version} (a minute or two)`);
     if (isOfAnotherDirectory()) rmSync(inRoot('build'), { recursive: true, force: true });
-    const options = ['--log-level', 'error', `--CDTORCHBIND_LIBTORCH_DIR=${libtorch}`];
-    const onText = (text) => report(text, reporter);
-    await runQuietly('cmake-js configure', process.execPath, [cmakeJs, 'configure', ...options]);
-    const jobs = ['--parallel', String(Math.min(availableParallelism(), 4))]; // each compiler takes about 1 GB
-    await runQuietly('compiling the addon', process.execPath, [cmakeJs, 'build', ...options, ...jobs], { onText });
+    await configureAndBuild({ root: libtorch }, reporter, inRoot('build'));
   });
+}
+
+/** The addon in `<out>/Release`; `extra` are further options of cmake-js. */
+export async function configureAndBuild({ root: libtorch }, reporter, out, extra = []) {
+  const options = ['--log-level', 'error', '--out', out, `--CDTORCHBIND_LIBTORCH_DIR=${libtorch}`, ...extra];
+  const onText = (text) => report(text, reporter);
+  await runQuietly('cmake-js configure', process.execPath, [cmakeJs, 'configure', ...options]);
+  const jobs = ['--parallel', String(Math.min(availableParallelism(), 4))]; // each compiler takes about 1 GB
+  await runQuietly('compiling the addon', process.execPath, [cmakeJs, 'build', ...options, ...jobs], { onText });
 }
 
 /** CMake refuses a build directory that was made in another place, as in a clone that was moved. */

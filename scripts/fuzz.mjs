@@ -4,11 +4,13 @@
 //   npm run fuzz -- --seed 7 --calls 100000 [--first N] [--minutes M] [--jobs 2]
 //   npm run fuzz -- --seed 7 --only 4711              one call again, its arguments printed
 //   npm run fuzz -- --guard                           under an allocator that catches every access outside a tensor
+//   npm run fuzz -- --workers 1000 --exits 100        workers ended at work; each of the ways to exit, so many times
 //   npm run fuzz -- --operator aten::add.Tensor       calls of one operator only
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { endProcesses, endWorkers, EXITS } from '../test/fuzz/lifecycle.mjs';
 import { fuzz } from '../test/fuzz/run.mjs';
 import { inRoot, main, say, SetupError } from './steps.mjs';
 
@@ -19,6 +21,8 @@ const options = {
   minutes: { type: 'string' },
   jobs: { type: 'string', default: '1' },
   guard: { type: 'boolean', default: false },
+  workers: { type: 'string' },
+  exits: { type: 'string' },
   only: { type: 'string' },
   operator: { type: 'string' },
 };
@@ -27,6 +31,7 @@ main(async (args) => {
   const { values } = parseArgs({ args, options });
   const number = (name) => (values[name] === undefined ? undefined : Number(values[name]));
   if (values.only !== undefined) return repeat(number('seed'), number('only'), values.operator);
+  if (values.workers !== undefined || values.exits !== undefined) return ends(number('workers'), number('exits'));
   const jobs = number('jobs');
   const environment = values.guard ? { LD_PRELOAD: buildGuard() } : {};
   const share = Math.ceil(number('calls') / jobs);
@@ -59,6 +64,22 @@ main(async (args) => {
   );
   return findings.length > 0 ? 1 : 0;
 });
+
+/** Ends of workers and of processes. */
+async function ends(workers = 0, exits = 0) {
+  const started = Date.now();
+  const wrong = [
+    ...(workers > 0 ? await endWorkers(workers) : []),
+    ...(await endProcesses(exits, (done) => say(`${done} of ${exits} rounds of exits`))),
+  ];
+  for (const run of wrong) process.stdout.write(JSON.stringify(run) + '\n');
+  const runs = exits * Object.keys(EXITS).length;
+  const seconds = Math.round((Date.now() - started) / 1000);
+  say(
+    `${workers} workers ended at work, ${runs} processes ended in ${Object.keys(EXITS).length} ways: ${wrong.length} wrong, ${seconds} s`,
+  );
+  return wrong.length > 0 ? 1 : 0;
+}
 
 /** The allocator of test/fuzz/guard.c, compiled. */
 function buildGuard() {

@@ -12,7 +12,7 @@ const { OnPurpose } = require('./junk.cjs');
 const { camelCase, byOps, Operators, routes, SIGNATURES } = require('./routes.cjs');
 const { Fuzz } = require('./values.cjs');
 
-const { seed, from, to, only, record, verbose } = JSON.parse(process.argv[2]);
+const { seed, from, to, only, record, verbose, watched } = JSON.parse(process.argv[2]);
 const binding = native();
 const scratchDirectory = mkdtempSync(join(tmpdir(), 'torchbind-fuzz-'));
 process.on('exit', () => rmSync(scratchDirectory, { recursive: true, force: true }));
@@ -151,6 +151,11 @@ async function main() {
   closeSync(recordFile);
 }
 
+if (watched)
+  process.stdin
+    .on('end', () => process.exit(1))
+    .resume()
+    .unref();
 process.on('unhandledRejection', (error) => check(error, -1, 'unhandled rejection'));
 process.on('uncaughtException', (error) => check(error, -1, 'uncaught exception'));
 void main();

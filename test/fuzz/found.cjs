@@ -4,7 +4,7 @@ const { writeSync } = require('node:fs');
 const torch = require('../../dist/index.js');
 const { native } = require('../../dist/native/native.js');
 
-const { ones, ops, randn, randint, tensor, zeros } = torch;
+const { arange, ones, ops, randn, randint, tensor, zeros } = torch;
 const { aten } = ops;
 const binding = native();
 
@@ -50,6 +50,13 @@ const found = [
     },
   ],
   ['bins below one', INVALID, () => aten.choose_qparams_optimized(randn(2, 2), 4, -3, 1, 8)],
+  ['a ratio without end', INVALID, () => aten.choose_qparams_optimized(randn(2, 2), 4, 4, Infinity, 8)],
+  ['a beta that is no integer', INVALID, () => torch.smoothL1Loss(arange(3), arange(3), 1, 0.5)],
+  [
+    'a beta that is no integer, backward',
+    INVALID,
+    () => torch.smoothL1LossBackward(arange(3), arange(3), arange(3), 1, 0.5),
+  ],
   [
     'sparse indices outside',
     'ERR_TORCHBIND_TORCH',

@@ -48,13 +48,13 @@ export async function fuzz({
 function runChild({ seed, from, to, only, environment, unlimited, deadline, verbose }) {
   const directory = mkdtempSync(path.join(tmpdir(), 'torchbind-fuzz-run-'));
   const record = path.join(directory, 'record');
-  const job = JSON.stringify({ seed, from, to, only, record, verbose });
+  const job = JSON.stringify({ seed, from, to, only, record, verbose, watched: true });
   const limit = unlimited ? '' : `ulimit -v ${LIMIT_KILOBYTES}; `;
   const command = `ulimit -c 0; ${limit}exec "$@"`;
   const args = ['-c', command, 'fuzz', process.execPath, '--expose-gc', child, job];
   const process_ = spawn('bash', args, {
     env: { ...process.env, OMP_NUM_THREADS: '1', TORCH_CPP_LOG_LEVEL: 'ERROR', ...environment },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'], // the child ends when its standard input does: with this process
   });
   return new Promise((resolve) => {
     let stdout = '';

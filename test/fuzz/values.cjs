@@ -96,6 +96,13 @@ class Fuzz {
     return rng.pick([live, live, 16777216 * (1 + rng.int(3)) + rng.int(200), live + 1, -live, 2 ** 52 + 1, 0]);
   }
 
+  /** For operators that count to their arguments: no large numbers, and no junk among them. */
+  tame() {
+    this.junkRate = 0;
+    this.wideRate = 0;
+    this.floats = [0, 1, -1, 0.5, 2, 3.5, 10];
+  }
+
   int() {
     return this.rng.chance(this.wideRate) ? this.rng.pick(WIDE_INTS) : this.rng.pick(INTS);
   }
@@ -106,7 +113,7 @@ class Fuzz {
   }
 
   float() {
-    return this.rng.pick(FLOATS);
+    return this.rng.pick(this.floats ?? FLOATS);
   }
 
   scalar() {

@@ -82,6 +82,10 @@ describe('every way to exit is clean', () => {
     ['in-scope', 0],
     ['from-worker', 0],
     ['kept-graph', 0],
+    ['rejection', 1],
+    ['pending-write', 0],
+    ['exit-handler', 0],
+    ['busy-worker', 0],
   ])('%s', { timeout: slow }, (how, status) => {
     const result = run('exit.cjs', [], [how]);
     expect(result.signal).toBeNull();

@@ -33,6 +33,16 @@ const ways = {
   },
   'in-scope': () => tidy(() => process.exit(0)),
   'from-worker': () => void new Worker(__filename),
+  rejection: () => {
+    randn(10);
+    void Promise.reject(new Error('on purpose'));
+  },
+  'pending-write': async () => {
+    const dir = await withFile((file) => void save(new Map([['w', randn(1000, 1000)]]), file));
+    process.on('exit', () => rmSync(dir, { recursive: true, force: true }));
+  },
+  'exit-handler': () => process.on('exit', () => void randn(100, 100).sum().item()),
+  'busy-worker': () => new Worker(__filename, { argv: ['busy'] }).once('message', () => process.exit(0)),
   'kept-graph': () => {
     let x = randn(4).requiresGrad_();
     for (let i = 0; i < 50_000; i++) x = x.add(1);
@@ -41,7 +51,10 @@ const ways = {
 };
 
 if (isMainThread) void ways[process.argv[2]]();
-else {
+else if (process.argv.includes('busy')) {
+  require('node:worker_threads').parentPort.postMessage('busy');
+  for (;;) randn(300, 300).matmul(randn(300, 300));
+} else {
   randn(1000).sum();
   setTimeout(() => process.exit(0), 5);
 }
