@@ -36,7 +36,7 @@ main(async (args) => {
 
   say('running the tests under the sanitizers');
   const vitest = [inRoot('node_modules/vitest/vitest.mjs'), 'run', ...(args.length > 0 ? args : TESTS)];
-  const env = { ...process.env, ...environment, TORCHBIND_SANITIZED: '1' };
+  const env = { ...process.env, ...environment };
   const status = await runVisibly(process.execPath, vitest, { env });
   let findings = [];
   if (args.length === 0) {

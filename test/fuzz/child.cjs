@@ -127,6 +127,14 @@ function reset(index) {
     // none is entered any more
   }
   binding.setGradMode(true);
+  binding.setDefaultDtype(6);
+  binding.setEngineAlwaysBeside(false);
+  try {
+    for (;;) binding.exitAutocast();
+  } catch {
+    // as above
+  }
+  binding.setAutocast('cpu', false, 15, true);
   binding.setNumThreads(1);
   binding.setup({ TorchBindError: torch.TorchBindError, state });
   torch.manualSeed(index);

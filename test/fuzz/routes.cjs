@@ -178,6 +178,16 @@ const FILE = (fuzz) => fuzz.rng.pick([fuzz.file, fuzz.file, -1, 999, 0]);
 const COUNT = (fuzz) => fuzz.rng.pick([0, 1, 8, 100, 4096, 4097, 2 ** 33, -1, 2 ** 52]);
 const BYTES = (fuzz) => new Float64Array(fuzz.rng.int(9));
 
+const LEAF = (fuzz) => leaf(fuzz).handle;
+const CALLBACK = (fuzz) => () => fuzz.rng.pick([null, undefined, fuzz.handle(), [fuzz.handle()], [null]]);
+const FORWARD = (fuzz) => () =>
+  fuzz.rng.chance(0.1) ? junk(fuzz) : [HANDLE_LIST(fuzz), HANDLE_LIST(fuzz), [], [], FLAG(fuzz)];
+const HANDLE_LIST = (fuzz) => fuzz.rng.times(fuzz.rng.int(3), () => fuzz.tensor().handle);
+const INDICES = (fuzz) =>
+  fuzz.rng.times(fuzz.rng.int(4), () =>
+    fuzz.rng.pick([fuzz.int(), null, true, '...', [fuzz.handle()], [fuzz.int(), fuzz.int(), fuzz.int()], junk(fuzz)]),
+  );
+
 /** What each native function takes; every one of them, so that none is forgotten. */
 const SIGNATURES = {
   setup: [],
@@ -236,6 +246,31 @@ const SIGNATURES = {
   synchronize: [DEVICE],
   emptyCache: [],
   deviceMemory: [DEVICE],
+  alias: [T],
+  allocateBytes: [COUNT],
+  readInto: [FILE, COUNT, T, COUNT, COUNT, FLAG],
+  shareStorage: [T],
+  wrappedNumber: [(fuzz) => fuzz.scalar()],
+  getIndex: [T, INDICES],
+  setIndex: [T, INDICES, (fuzz) => (fuzz.rng.chance(0.5) ? fuzz.scalar() : [T(fuzz)])],
+  setEngineAlwaysBeside: [FLAG],
+  registerHook: [LEAF, CALLBACK],
+  registerPostAccumulateGradHook: [LEAF, CALLBACK],
+  removeHook: [(fuzz) => junk(fuzz)],
+  retainGrad: [T],
+  retainsGrad: [T],
+  applyFunction: [(fuzz) => fuzz.ofType('str'), TS, FORWARD, CALLBACK],
+  savedTensors: [N],
+  getAutocast: [DEVICE],
+  setAutocast: [DEVICE, FLAG, DTYPE, FLAG],
+  enterAutocast: [],
+  exitAutocast: [],
+  resetPeakMemory: [DEVICE],
+  freeMemory: [DEVICE],
+  currentDevice: [],
+  setDevice: [DEVICE],
+  defaultDtype: [],
+  setDefaultDtype: [DTYPE],
   getNumThreads: [],
   setNumThreads: [(fuzz) => fuzz.rng.pick([0, 1, 2, -1, 1e9])],
 };

@@ -66,7 +66,7 @@ function runChild({ seed, from, to, only, environment, unlimited, deadline, verb
       const why = watch.stop();
       const last = recordOf(record);
       rmSync(directory, { recursive: true, force: true });
-      resolve(outcome({ from, to, stdout, stderr, status, signal, why, last, hung: watch.record() }));
+      resolve(outcome({ from, to, stdout, stderr, status, signal, why, last }));
     });
   });
 }
@@ -102,7 +102,6 @@ function watchdog(process_, record, deadline) {
     if (why !== undefined) process_.kill('SIGKILL');
   }, 250);
   return {
-    record: () => seen.text,
     stop() {
       clearInterval(timer);
       return why;

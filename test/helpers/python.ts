@@ -78,5 +78,6 @@ async function findInterpreter(): Promise<Interpreter> {
   const { pythonEnvironment } = (await import(script)) as { pythonEnvironment: () => Interpreter };
   const { command, env } = pythonEnvironment();
   // Keep compiled bytecode out of the work tree, and text UTF-8 whatever the locale.
-  return { command, env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', PYTHONIOENCODING: 'utf-8', ...env } };
+  const plain = { PYTHONDONTWRITEBYTECODE: '1', PYTHONIOENCODING: 'utf-8', LD_PRELOAD: '' }; // no sanitizer of Node's
+  return { command, env: { ...process.env, ...plain, ...env } };
 }
