@@ -42,7 +42,12 @@ Napi::Value enter_autocast(const Napi::CallbackInfo& info) {
 
 // Copies of weights in the lower precision are kept until the outermost scope ends.
 Napi::Value exit_autocast(const Napi::CallbackInfo& info) {
-  if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+  const int depth = at::autocast::decrement_nesting();
+  if (depth < 0) {
+    at::autocast::increment_nesting();
+    invalid("exitAutocast() without enterAutocast().");
+  }
+  if (depth == 0) at::autocast::clear_cache();
   return info.Env().Undefined();
 }
 
