@@ -1,4 +1,4 @@
-import { checkOptions } from '../errors';
+import { checkIterable, checkOptions } from '../errors';
 import { ones } from '../tensor/creation';
 import { rmsNorm } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
@@ -28,6 +28,7 @@ export class RMSNorm extends Module {
     super();
     checkOptions(options, ['eps', 'elementwiseAffine', 'device', 'dtype'], 'RMSNorm');
     const { eps = null, elementwiseAffine = true, ...place } = options;
+    if (typeof normalizedShape !== 'number') checkIterable(normalizedShape, 'a size or an array of sizes', 'RMSNorm');
     this.normalizedShape = typeof normalizedShape === 'number' ? [normalizedShape] : [...normalizedShape];
     this.eps = eps;
     this.weight = elementwiseAffine ? makeParameter(() => ones([...this.normalizedShape], place)) : null;
