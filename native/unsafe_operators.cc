@@ -101,6 +101,10 @@ void with_elements(const Stack& arguments) {
   }
 }
 
+void some_tensors(const Stack& arguments) {
+  if (arguments.at(0).toListRef().empty()) invalid("Expected a list of one or more tensors.");
+}
+
 void same_shape(const Stack& arguments) {
   if (tensor_at(arguments, 0).sizes() != tensor_at(arguments, 1).sizes())
     invalid("The first two tensors must have one shape.");
@@ -177,6 +181,7 @@ const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
       {"aten::_scaled_dot_product_attention_math", some_heads<8>},
       {"aten::_softmax_backward_data", same_shape},
       {"aten::_weight_norm", with_elements},
+      {"aten::cat.out", some_tensors},
       {"aten::choose_qparams_optimized", some_bins},
       {"aten::scaled_dot_product_attention", some_heads<7>},
       {"aten::smooth_l1_loss", beta_of_one<2>},

@@ -142,10 +142,15 @@ function forEachTensor(tree: unknown, visit: (tensor: Tensor) => void): void {
     if (node === null || typeof node !== 'object' || seen.has(node)) continue;
     seen.add(node);
     if (node instanceof Tensor) visit(node);
-    else if (Array.isArray(node) || node instanceof Set) for (const item of node as Iterable<unknown>) todo.push(item);
+    else if (Array.isArray(node) || node instanceof Set) for (const item of itemsOf(node)) todo.push(item);
     else if (node instanceof Map) for (const item of node.values()) todo.push(item);
     else if (isPlainObject(node)) for (const item of Object.values(node)) todo.push(item);
   }
+}
+
+/** A sparse array may claim 2^32 - 1 elements: only those that it has are looked at. */
+function itemsOf(node: unknown[] | Set<unknown>): Iterable<unknown> {
+  return Array.isArray(node) && node.length > 2 ** 20 ? Object.values(node) : node;
 }
 
 export function isPlainObject(value: unknown): value is Record<string, unknown> {

@@ -24,6 +24,12 @@ const found = [
     INVALID,
     () => torch.reflectionPad2dBackward(randn(2, 2, 2), randn(2, 4), []),
   ],
+  [
+    'nothing to concatenate into a quantized tensor',
+    INVALID,
+    () => aten.cat.out([], { out: aten.quantize_per_tensor(randn(4), 0.1, 3, 'quint8') }),
+  ],
+  ['an array of 2^32 holes to dispose of', 'undefined', () => torch.dispose(sparse())],
   ['weight norm of nothing', INVALID, () => aten._weight_norm(zeros(0, 1), zeros(0, 1))],
   [
     'gradient of another shape',

@@ -182,6 +182,7 @@ const LEAF = (fuzz) => leaf(fuzz).handle;
 const CALLBACK = (fuzz) => () => fuzz.rng.pick([null, undefined, fuzz.handle(), [fuzz.handle()], [null]]);
 const FORWARD = (fuzz) => () =>
   fuzz.rng.chance(0.1) ? junk(fuzz) : [HANDLE_LIST(fuzz), HANDLE_LIST(fuzz), [], [], FLAG(fuzz)];
+const TICKET = (fuzz) => fuzz.rng.int(50);
 const HANDLE_LIST = (fuzz) => fuzz.rng.times(fuzz.rng.int(3), () => fuzz.tensor().handle);
 const INDICES = (fuzz) =>
   fuzz.rng.times(fuzz.rng.int(4), () =>
@@ -271,6 +272,12 @@ const SIGNATURES = {
   setDevice: [DEVICE],
   defaultDtype: [],
   setDefaultDtype: [DTYPE],
+  shareTensor: [T, (fuzz) => fuzz.rng.int(3)],
+  receiveTensor: [TICKET],
+  discardTensor: [TICKET],
+  workerStarted: [() => 1e6],
+  workerEnded: [() => 1e6],
+  waitingTickets: [],
   getNumThreads: [],
   setNumThreads: [(fuzz) => fuzz.rng.pick([0, 1, 2, -1, 1e9])],
 };
