@@ -1,4 +1,4 @@
-import { checkOptions, closest, describe, TorchBindError } from '../errors';
+import { checkFunction, checkOptions, closest, describe, TorchBindError } from '../errors';
 
 /**
  * Function between the two layers of the MLP: `gelu` is the exact form, `gelu_tanh` the approximation of GPT-2. `swiglu`
@@ -200,7 +200,8 @@ const FLAGS = ['bias', 'projBias', 'mlpBias', 'normBias', 'lmHeadBias', 'tieWeig
  * those that came in and are unknown.
  */
 export function configToJson(config: GPTConfig, family: FamilyFacts = noFacts): Record<string, unknown> {
-  if (config === null || typeof config !== 'object') check(false, 'config', config, 'a config');
+  check(typeof config === 'object' && typeof config?.extra === 'object', 'config', config, 'a config, complete');
+  checkFunction(family, 'configToJson(): family');
   const usual = { ...DEFAULTS, ...derived(config), ...family(config) };
   const came = (field: string): boolean => Object.hasOwn(config.extra, field);
   const facts = Object.entries(FACT_FIELDS).filter(([field, name]) => came(field) || config[name] !== usual[name]);
@@ -221,6 +222,7 @@ export function configToJson(config: GPTConfig, family: FamilyFacts = noFacts): 
  * @throws ERR_TORCHBIND_CONFIG for what is no config, and for architectures that this model does not compute
  */
 export function configFromJson(json: unknown, family: FamilyFacts = noFacts): GPTConfig {
+  checkFunction(family, 'configFromJson(): family');
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
     throw new TorchBindError(`A config should be an object but is ${describe(json)}.`, 'ERR_TORCHBIND_CONFIG');
   }
