@@ -8,8 +8,9 @@ import type { KeepOptions } from './checkpoint/retention';
 import { takeSnapshot } from './checkpoint/snapshot';
 import { lockWriter } from './checkpoint/writer-lock';
 import { readLegacy } from './checkpoint/legacy';
+import { adapterFields, attachPeft, attachSaved } from './checkpoint/adapters';
 import { openModel } from './checkpoint/open';
-import { checkVocabulary, type Origin, type SavedModel, type SavedRun } from './checkpoint/saved-model';
+import { checkVocabulary, type LoraFacts, type Origin, type SavedModel, type SavedRun } from './checkpoint/saved-model';
 import { chooseForm, holdsOptimizer, writeForm } from './checkpoint/write';
 import {
   type GenerateOptions,
@@ -52,6 +53,10 @@ export interface LoadModelOptions {
   tokenizer?: Tokenizer | null;
   /** Load the optimizer too where the files hold one, and the step: `fit` then goes on with it. Default false. */
   optimizer?: boolean;
+  /** Of LoRA adapters what the files do not say: `{ alpha: 32 }`. It goes before what they say. */
+  lora?: LoraFacts;
+  /** Of a PEFT adapter's directory: where the model is that it belongs to. Default: the local path that it names. */
+  base?: string;
 }
 
 export interface SaveModelOptions {
@@ -225,7 +230,12 @@ export class GPT extends GPTModel {
     const { layout = this.layout.name, force } = options;
     const converted = layout === this.layout.name ? undefined : convertModel(this, layout, { force });
     try {
-      await this.#saveAs(path, converted ?? this, converted === undefined ? this.#origin : undefined, options);
+      await this.#saveAs(
+        path,
+        converted ?? this,
+        converted === undefined ? unfolded(this, this.#origin) : undefined,
+        options,
+      );
     } finally {
       converted?.dispose();
     }
@@ -237,7 +247,8 @@ export class GPT extends GPTModel {
     origin: Origin | undefined,
     { optimizer = this.#optimizer, step, dtype = origin?.dtype ?? undefined }: SaveModelOptions,
   ): Promise<void> {
-    const form = chooseForm(path, model.layout.name, origin);
+    const form = model.lora?.keys === 'peft' ? 'peft' : chooseForm(path, model.layout.name, origin);
+    if (form === 'peft') return this.#writeAdapter(path, dtype ?? null);
     if (form === 'bundle') return saveBundle(path, model, origin);
     const wanted = holdsOptimizer(form) && model === this ? optimizer : undefined;
     if (wanted === undefined && origin?.hasOptimizer === true) await refuseToLoseOptimizer(path, origin);
@@ -245,6 +256,25 @@ export class GPT extends GPTModel {
     const kept = origin?.kept ?? new Map<string, unknown>();
     const request = { model, ...snapshot, step: step ?? this.#step, kept, dtype: dtype ?? null };
     await writeForm(form, path, request).finally(() => snapshot.release());
+  }
+
+  /**
+   * Writes the LoRA adapters alone, as PEFT's `save_pretrained` does: `adapter_config.json` and `adapter_model.safetensors`.
+   * `PeftModel.from_pretrained(base, directory)` and `GPT.load(directory, { base })` take them.
+   *
+   * @throws ERR_TORCHBIND_INVALID_ARGUMENT where the model is not of layout `hf-gpt2` or has no adapters
+   */
+  async saveAdapter(directory: string): Promise<void> {
+    return this.#writeAdapter(directory, this.#origin?.form === 'peft' ? this.#origin.dtype : null);
+  }
+
+  async #writeAdapter(directory: string, dtype: DType | null): Promise<void> {
+    const snapshot = takeSnapshot(this, undefined, false);
+    const origin = this.#origin;
+    const kept =
+      origin?.form === 'peft' ? origin.kept : new Map(origin?.form === 'hf-gpt2' ? [['path', origin.path]] : []);
+    const request = { model: this, ...snapshot, step: this.#step, kept, dtype };
+    await writeForm('peft', directory, request).finally(() => snapshot.release());
   }
 
   /**
@@ -269,7 +299,7 @@ export class GPT extends GPTModel {
   #write(directory: string, { optimizer, optimizerState, copy, ...facts }: ToWrite): Promise<void> {
     const snapshot = takeSnapshot(this, optimizerState === undefined ? optimizer : undefined, copy);
     const { tokenizer } = this;
-    const config = configToJson(this.config, this.layout.facts);
+    const config = { ...configToJson(this.config, this.layout.facts), ...adapterFields(this) };
     const weights = wrapWeights(snapshot.weights, wrapperOf(this.#origin), 'fp32');
     const state = optimizerState ?? snapshot.optimizerState;
     const bundle = { ...facts, weights, config, tokenizer, optimizerState: state, extra: this.#extra };
@@ -286,11 +316,12 @@ export class GPT extends GPTModel {
    *   ERR_TORCHBIND_VOCABULARY for a tokenizer with more tokens than the model; ERR_TORCHBIND_CONFIG naming the fact to give in `config` where the files do not tell
    */
   static async load(path: string, options: LoadModelOptions = {}): Promise<GPT> {
-    checkOptions(options, ['device', 'config', 'tokenizer', 'optimizer'], 'GPT.load');
-    const { device, config, tokenizer, optimizer = false } = options;
-    const saved = await openModel(path, { device: 'cpu', optimizer, config, tokenizer });
+    checkOptions(options, ['device', 'config', 'tokenizer', 'optimizer', 'lora', 'base'], 'GPT.load');
+    checkOptions(options.lora, ['alpha', 'dropout'], 'GPT.load lora');
+    const { device, config, tokenizer, optimizer = false, lora, base } = options;
+    const saved = await openModel(path, { device: 'cpu', optimizer, config, tokenizer, base });
     try {
-      const model = GPT.fromSaved(saved, device);
+      const model = GPT.fromSaved(saved, device, lora);
       if (optimizer && saved.optimizerState !== null) {
         const { step, run } = saved.training;
         model.setTraining(model.resumeOptimizer(saved.optimizerState), step, run === null ? undefined : readRun(run));
@@ -311,7 +342,7 @@ export class GPT extends GPTModel {
   }
 
   /** @internal The model that was saved; frees the weights that were read, which it has copied. */
-  static fromSaved(saved: SavedModel, device?: string): GPT {
+  static fromSaved(saved: SavedModel, device?: string, lora?: LoraFacts): GPT {
     try {
       checkVocabulary(saved);
       const model = new GPT(saved.config, {
@@ -320,13 +351,15 @@ export class GPT extends GPTModel {
         device: chooseDevice(device, saved.config.device),
         init: false,
       });
+      attachSaved(model, saved, lora);
       model.loadStateDict(saved.weights);
+      if (saved.adapter !== undefined) attachPeft(model, saved.adapter, saved.origin.path);
       model.#step = saved.training.step;
       model.#extra = saved.training.extra;
       model.#origin = saved.origin;
       return model;
     } finally {
-      dispose(saved.weights);
+      dispose([saved.weights, saved.adapter?.weights]);
     }
   }
 }
@@ -342,9 +375,14 @@ export function chooseDevice(requested: string | undefined, configured: string):
 async function saveBundle(path: string, model: GPTModel, origin: Origin | undefined): Promise<void> {
   const snapshot = takeSnapshot(model, undefined, false);
   const weights = wrapWeights(snapshot.weights, wrapperOf(origin), 'fp32');
-  const config = configToJson(model.config, model.layout.facts);
+  const config = { ...configToJson(model.config, model.layout.facts), ...adapterFields(model) };
   const bundle = { weights, config, tokenizer: model.tokenizer };
   await writeWeights(path, bundle).finally(() => snapshot.release());
+}
+
+/** Of a model that lost its PEFT adapters to its weights: where the base model came from. */
+function unfolded({ lora }: GPTModel, origin: Origin | undefined): Origin | undefined {
+  return origin?.form === 'peft' && lora === null ? (origin.kept.get('base') as Origin) : origin;
 }
 
 /** What lay around the weights in a bundle. */

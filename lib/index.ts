@@ -107,7 +107,19 @@ export * as nn from './nn';
 export * as optim from './optim';
 export { GPT } from './gpt';
 export type { LegacyCheckpoint, LoadModelOptions, SaveBundleOptions, SaveModelOptions } from './gpt';
-export { Bigram, configFromJson, configToJson, detectLayout, KVCache, layoutNames } from './models';
+export {
+  applyLora,
+  Bigram,
+  configFromJson,
+  configToJson,
+  detectLayout,
+  foldLora,
+  KVCache,
+  layoutNames,
+  LoraLinear,
+  mergeLora,
+  unmergeLora,
+} from './models';
 export type {
   Activation,
   GPTConfig,
@@ -115,6 +127,8 @@ export type {
   GPTOptions,
   GPTOutput,
   Layout as CheckpointLayout,
+  LoraOptions,
+  LoraSpec,
 } from './models';
 export type { GenerateOptions, GenerateTokensOptions } from './models/generate';
 

@@ -8,6 +8,7 @@ import { isBuildLlm, readBuildLlm } from './forms/build-llm';
 import { findHfWeights, isHfIndex } from './forms/hf-weights';
 import { readHfGpt2 } from './forms/hf-gpt2';
 import { isHfTrainer, listTrainerCheckpoints, readHfTrainer, readLastCheckpoint } from './forms/hf-trainer';
+import { isPeft, readPeft } from './forms/peft';
 import { isNanoGpt, readNanoGpt } from './forms/nanogpt';
 import { readStateDictFile } from './forms/state-dict';
 import { legacyFiles, legacyFrom } from './legacy';
@@ -33,6 +34,7 @@ async function openDirectory(directory: string, options: ReadOptions): Promise<S
   if (weights !== undefined) {
     return (await isHfTrainer(directory)) ? readHfTrainer(weights, options) : readHfGpt2(weights, options);
   }
+  if (await isPeft(directory)) return readPeft(directory, options, openModel);
   if (await isBundle(directory)) return readBundle(directory, options);
   for (const name of [nanogptFile, ...legacyFiles.inference]) {
     const file = path.join(directory, name);

@@ -8,7 +8,7 @@ import {
   type GPTOptions,
   jsonFieldOf,
 } from '../models/config';
-import { recogniseLayout } from '../models/layouts';
+import { recogniseAdapted } from '../models/layouts';
 import type { ConfigFacts, Recognised } from '../models/layouts';
 import { Float } from '../pickle/types';
 import type { DType } from '../tensor/dtype';
@@ -66,6 +66,27 @@ export interface SavedModel {
   /** State dict of the optimizer, as the program that wrote it has it; null where there is none, or none was asked for. */
   optimizerState: Map<string, unknown> | null;
   origin: Origin;
+  /** What the files say of LoRA adapters among the weights. */
+  lora?: LoraFacts;
+  /** Adapters that lie apart from the weights. */
+  adapter?: PeftAdapter;
+}
+
+/** What shapes of LoRA adapters do not tell. */
+export interface LoraFacts {
+  alpha?: number | undefined;
+  /** Default 0. */
+  dropout?: number | undefined;
+}
+
+/** A PEFT adapter, read. */
+export interface PeftAdapter {
+  rank: number;
+  alpha: number;
+  dropout: number;
+  rsLora: boolean;
+  /** By the keys of PEFT's state dicts. */
+  weights: Map<string, unknown>;
 }
 
 export interface ReadOptions {
@@ -76,6 +97,8 @@ export interface ReadOptions {
   config?: Partial<GPTOptions> | undefined;
   /** Instead of the tokenizer that lies with the model, which is then not read; null for none. */
   tokenizer?: Tokenizer | null | undefined;
+  /** Of a PEFT adapter: where the model is that it belongs to. */
+  base?: string | undefined;
 }
 
 /** The tokenizer that the caller gives, else the one that `find` finds. */
@@ -102,7 +125,7 @@ export function checkVocabulary({
 
 /** The family of a state dict. An error names the file. */
 export function recogniseIn(file: string, weights: ReadonlyMap<string, unknown>): Recognised {
-  return inFile(file, () => recogniseLayout(weights));
+  return inFile(file, () => recogniseAdapted(weights));
 }
 
 /**

@@ -5,6 +5,7 @@ import { writeBuildLlm } from './forms/build-llm';
 import type { ModelToWrite } from './forms/form';
 import { writeHfGpt2 } from './forms/hf-gpt2';
 import { writeHfTrainer } from './forms/hf-trainer';
+import { writePeft } from './forms/peft';
 import { writeNanoGpt } from './forms/nanogpt';
 import { writeSingleFile } from './forms/single-file';
 import { writeStateDict } from './forms/state-dict';
@@ -22,6 +23,7 @@ const writers: Partial<Record<FormName, { write: Writer; place: 'file' | 'direct
   'state-dict': { write: writeStateDict, place: 'file', holdsOptimizer: false },
   'hf-gpt2': { write: writeHfGpt2, place: 'directory', holdsOptimizer: false },
   'hf-trainer': { write: writeHfTrainer, place: 'directory', holdsOptimizer: true },
+  peft: { write: writePeft, place: 'directory', holdsOptimizer: false },
 };
 
 /** The form in which a family's own program keeps its models. */

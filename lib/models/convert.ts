@@ -30,6 +30,13 @@ const biases = {
  */
 export function convertModel(model: GPTModel, layoutName: string, options: { force?: boolean } = {}): GPTModel {
   const layout = layoutByName(layoutName);
+  if (model.lora !== null) {
+    throw new TorchBindError(
+      `A model with LoRA adapters is written as it is only, not as '${layoutName}'. foldLora(model) puts the adapters into ` +
+        'the weights; then it converts.',
+      'ERR_TORCHBIND_CONVERT',
+    );
+  }
   const target = conformConfig(layoutName, model.config);
   const problems = problemsBetween(model, target);
   const fatal = problems.filter(({ fatal }) => fatal);

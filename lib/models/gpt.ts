@@ -20,6 +20,7 @@ import type { Tokenizer } from '../tokenizers/tokenizer';
 import { completeConfig } from './config';
 import type { GPTConfig, GPTOptions } from './config';
 import { initialise } from './initialise';
+import type { LoraSpec } from './lora';
 import { KVCache } from './kv-cache';
 import { rotate, rotationOf } from './rope';
 import type { Rotation } from './rope';
@@ -202,7 +203,6 @@ export class GPTModel extends Module {
   /** Compute what the blocks need in the backward pass anew there, instead of keeping it. */
   activationCheckpointing = false;
   readonly config: GPTConfig;
-  readonly layout: Layout;
   /** Turns text into token ids and back; null when the model is used with ids alone. */
   tokenizer: Tokenizer | null;
   readonly tokenEmbedding: Embedding;
@@ -212,6 +212,8 @@ export class GPTModel extends Module {
   readonly blocks: ModuleList<Block>;
   readonly lnF: LayerNorm | RMSNorm;
   readonly lmHead: Linear;
+  #layout: Layout;
+  #lora: LoraSpec | null = null;
 
   /**
    * @throws ERR_TORCHBIND_CONFIG, ERR_TORCHBIND_LAYOUT and ERR_TORCHBIND_UNKNOWN_OPTION for what makes no model
@@ -220,7 +222,7 @@ export class GPTModel extends Module {
     super();
     checkOptions(options, ['tokenizer', 'layout', 'device', 'init'], 'GPT');
     const { tokenizer = null, layout = 'mypt', device = 'cpu', init = true } = options;
-    this.layout = typeof layout === 'string' ? layoutByName(layout) : layout;
+    this.#layout = typeof layout === 'string' ? layoutByName(layout) : layout;
     this.config = completeConfig(config, this.layout.facts);
     this.tokenizer = tokenizer;
     const { vocabSize, blockSize, nEmbd, nLayer, lmHeadBias, tieWeights, positionEncoding } = this.config;
@@ -234,6 +236,23 @@ export class GPTModel extends Module {
     if (tieWeights) this.lmHead.weight = this.tokenEmbedding.weight;
     checkLayout(this);
     if (init) initialise(this, this.layout, this.config);
+  }
+
+  /** How state dicts name the parameters: what the family of checkpoints has, with the adapters where there are any. */
+  get layout(): Layout {
+    return this.#layout;
+  }
+
+  /** The LoRA adapters that the model was given, by `applyLora` or in its files; null without. */
+  get lora(): LoraSpec | null {
+    return this.#lora;
+  }
+
+  /** @internal After layers were replaced by ones with adapters. */
+  setAdapters(lora: LoraSpec | null, layout: Layout): void {
+    this.#lora = lora;
+    this.#layout = layout;
+    checkLayout(this);
   }
 
   /** Where the parameters are. */

@@ -4,6 +4,8 @@ export { GPTModel } from './gpt';
 export type { GPTModelOptions, GPTOutput } from './gpt';
 export { completeConfig, configFromJson, configToJson } from './config';
 export type { Activation, GPTConfig, GPTOptions } from './config';
+export { applyLora, foldLora, LoraLinear, mergeLora, unmergeLora } from './lora';
+export type { LoraOptions, LoraSpec } from './lora';
 export { KVCache } from './kv-cache';
 export type { KVCacheSize } from './kv-cache';
 export { detectLayout, layoutByName, layoutNames, recogniseLayout } from './layouts';

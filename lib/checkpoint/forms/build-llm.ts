@@ -1,5 +1,7 @@
 import { save } from '../../formats/pt';
+import type { GPTModel } from '../../models/gpt';
 import type { ConfigFacts } from '../../models/layouts';
+import { Float } from '../../pickle/types';
 import type { JsonObject } from '../files';
 import { without } from '../legacy';
 import {
@@ -47,6 +49,7 @@ export function readBuildLlm(file: string, dict: Map<string, unknown>, options: 
     tokenizer: options.tokenizer ?? null,
     weights,
     recognised,
+    lora: { alpha: numberIn(fields.lora_alpha) ?? undefined, dropout: numberIn(fields.lora_dropout) ?? undefined },
     training: { step: numberIn(dict.get('step')), optimizerFile: null, run: null, extra: {} },
     optimizerState: optimizer instanceof Map ? (optimizer as Map<string, unknown>) : null,
     origin: {
@@ -70,9 +73,24 @@ function gpt2Facts({ gpt2_model_name: name, batch_size: batchSize }: JsonObject)
 }
 
 export async function writeBuildLlm(file: string, request: ModelToWrite): Promise<void> {
-  const { kept, step, optimizerState } = request;
+  const { kept, step, optimizerState, model } = request;
   await withWeights(request, (weights) => {
     const dict = new Map(kept).set('step', step).set('model_state_dict', weights);
+    dict.set('hyperparameters', withAdapters(kept.get('hyperparameters'), model));
     return save(dict.set('optimizer_state_dict', optimizerState), file);
   });
+}
+
+/** What its program notes of adapters, where these were not in the file before. */
+function withAdapters(hyperparameters: unknown, { lora }: GPTModel): unknown {
+  if (!(hyperparameters instanceof Map)) return hyperparameters;
+  const had = hyperparameters.get('use_lora') === true;
+  if (had === (lora !== null)) return hyperparameters;
+  if (lora === null) return new Map(hyperparameters as Map<string, unknown>).set('use_lora', false);
+  const { rank, alpha, dropout } = lora;
+  return new Map(hyperparameters as Map<string, unknown>)
+    .set('use_lora', true)
+    .set('lora_rank', rank)
+    .set('lora_alpha', new Float(alpha))
+    .set('lora_dropout', new Float(dropout));
 }

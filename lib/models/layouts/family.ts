@@ -3,6 +3,7 @@ import type { DType } from '../../tensor/dtype';
 import { Tensor } from '../../tensor/tensor';
 import type { GPTConfig } from '../config';
 import type { Layout, LayoutBuffer } from './layout';
+import type { LoraState } from './lora';
 
 /** What is known of a tensor without its values. */
 export class TensorFacts {
@@ -83,6 +84,8 @@ export interface Recognised {
   saw: string[];
   /** Facts of the architecture that neither keys nor shapes nor the family tell: a config must. */
   asks: (keyof GPTConfig)[];
+  /** Of a state dict with LoRA adapters: these. The layout is that of the model without. */
+  lora?: LoraState;
 }
 
 /** A family of checkpoints. */

@@ -5,6 +5,7 @@ import type { Family, Recognised } from './family';
 import { hfGpt2, mingpt, nanogpt } from './gpt2';
 import type { Layout } from './layout';
 import { buildLlm, mypt, ngLecture } from './lecture';
+import { splitLora } from './lora';
 import { myptFused } from './mypt-fused';
 import { recogniseWrapped } from './wrapped';
 
@@ -18,7 +19,7 @@ const FAMILIES: readonly Family[] = [mypt, myptFused, ngLecture, buildLlm, nanog
 const OTHERS: readonly [(keys: readonly string[]) => boolean, string][] = [
   [
     (keys) => keys.some((key) => /\.(lora_A|lora_B|base_layer)\b/.test(key)),
-    'a model with LoRA adapters, which is not opened yet: merge them into the weights first',
+    'a model with LoRA adapters: open its file with GPT.load(path)',
   ],
   [
     (keys) => keys.length === 1 && keys[0] === 'token_embedding_table.weight',
@@ -67,6 +68,15 @@ export function recogniseLayout(state: Iterable<string> | ReadonlyMap<string, un
       `Layouts that can be read: ${known}.`,
     'ERR_TORCHBIND_LAYOUT',
   );
+}
+
+/** As `recogniseLayout`; of a state dict with LoRA adapters, the layout of the model without, and the adapters. */
+export function recogniseAdapted(state: ReadonlyMap<string, unknown>): Recognised {
+  const lora = splitLora(state);
+  if (lora === undefined) return recogniseLayout(state);
+  const found = recogniseLayout(lora.base);
+  const saw = `LoRA adapters of rank ${lora.rank} beside ${lora.paths.size} layers (${[...lora.paths][0]}.lora_A)`;
+  return { ...found, saw: [...found.saw, saw], lora };
 }
 
 function recogniseFamily(view: StateView): Recognised | undefined {

@@ -1,0 +1,241 @@
+import { checkOptions, describe, TorchBindError } from '../errors';
+import { Dropout } from '../nn/dropout';
+import { kaimingUniform_, zeros_ } from '../nn/init';
+import { Linear } from '../nn/linear';
+import { Module } from '../nn/module';
+import { Parameter } from '../nn/parameter';
+import { noGrad } from '../tensor/autograd';
+import { empty } from '../tensor/creation';
+import { linear } from '../tensor/generated/functions';
+import { tidy } from '../tensor/scope';
+import type { Tensor } from '../tensor/tensor';
+import type { GPTModel } from './gpt';
+import { layoutByName } from './layouts';
+import { adapterSlots, innerLayout, loraLayout, matchTargets } from './layouts/lora';
+import type { LoraKeys } from './layouts/lora';
+
+/** What `applyLora` makes. */
+export interface LoraOptions {
+  /** Rank r of the adapters. */
+  rank: number;
+  /** What the adapters add is scaled by alpha / rank. */
+  alpha: number;
+  /** Probability of dropout before the adapters, while training. Default 0. */
+  dropout?: number;
+  /**
+   * The layers that get adapters: `attn.qkv`, `attn.proj`, `mlp.up`, `mlp.gate`, `mlp.down`, `lmHead`, or one alone, as
+   * `blocks.0.attn.qkv`. Default `attn.qkv`, as PEFT has it for GPT-2.
+   */
+  targets?: readonly string[];
+  /** Scale by alpha / sqrt(rank) instead (PEFT's `use_rslora`). Default false. */
+  rsLora?: boolean;
+}
+
+/** How a model was given adapters. */
+export interface LoraSpec extends Required<LoraOptions> {
+  /** How state dicts name them. */
+  readonly keys: LoraKeys;
+  /** Whether no gradient goes back through the base weights, but through the adapters alone, as in build_llm_karpathy. */
+  readonly detachBase: boolean;
+  /** Whether all that has no adapter, embeddings and norms, is trained too. */
+  readonly trainOthers: boolean;
+}
+
+type LayerSpec = Pick<LoraSpec, 'rank' | 'alpha' | 'dropout' | 'rsLora' | 'detachBase'>;
+
+/**
+ * A Linear with frozen weights and an adapter of low rank (Hu et al., "LoRA", arXiv 2106.09685):
+ * y = x W^T + b + (alpha / r) dropout(x) A^T B^T.
+ *
+ * A fused layer may hold several adapters, each for an equal share of the output: A (n r, in), B (out, r).
+ */
+export class LoraLinear extends Module implements Linear {
+  weight: Parameter;
+  bias: Parameter | null;
+  /** A: (n r, in), n adapters of rank r. */
+  loraA: Parameter;
+  /** B: (out, r); the n-th of its parts in equal shares belongs to the n-th r rows of A. */
+  loraB: Parameter;
+  readonly dropout: Dropout;
+  /** Weight and adapters in one, (out, in), while merged; else null. */
+  merged: Tensor | null = null;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  readonly rank: number;
+  /** What the adapter's output is multiplied by. */
+  readonly scaling: number;
+  private readonly detachBase: boolean;
+
+  /** @param slots n */
+  constructor(
+    base: Linear,
+    spec: LayerSpec,
+    private readonly slots = 1,
+  ) {
+    super();
+    const { rank, alpha, rsLora, detachBase } = spec;
+    const { device, dtype } = base.weight;
+    this.inFeatures = base.inFeatures;
+    this.outFeatures = base.outFeatures;
+    this.weight = base.weight;
+    this.bias = base.bias;
+    this.loraA = new Parameter(empty([slots * rank, base.inFeatures], { device, dtype }));
+    this.loraB = new Parameter(empty([base.outFeatures, rank], { device, dtype }));
+    this.dropout = new Dropout(spec.dropout);
+    this.rank = rank;
+    this.scaling = alpha / (rsLora ? Math.sqrt(rank) : rank);
+    this.detachBase = detachBase;
+    this.training = base.training;
+    this.resetParameters();
+  }
+
+  /** Draws A anew as PyTorch draws a Linear's weight, and sets B to zero: the layer then computes what its base does. */
+  resetParameters(): void {
+    kaimingUniform_(this.loraA, { a: Math.sqrt(5) });
+    zeros_(this.loraB);
+  }
+
+  forward(input: Tensor): Tensor {
+    if (this.training) this.unmerge();
+    if (this.merged !== null) return linear(input, this.merged, this.bias);
+    const compute = (): Tensor => linear(input, this.weight, this.bias);
+    const base = this.detachBase ? noGrad(compute) : compute();
+    return base.add(this.adapt(this.dropout.forward(input)).mul(this.scaling));
+  }
+
+  /** (..., in) to (..., out), without scaling. */
+  private adapt(input: Tensor): Tensor {
+    const low = linear(input, this.loraA); // (..., n r)
+    if (this.slots === 1) return linear(low, this.loraB);
+    const parts = low.reshape([-1, this.slots, this.rank]).transpose(0, 1); // (n, N, r)
+    const high = parts.matmul(this.ups().transpose(1, 2)); // (n, N, out / n)
+    return high.transpose(0, 1).reshape([...input.shape.slice(0, -1), this.outFeatures]);
+  }
+
+  /** B of each adapter: (n, out / n, r). */
+  private ups(): Tensor {
+    return this.loraB.view([this.slots, this.outFeatures / this.slots, this.rank]);
+  }
+
+  /** What the adapters add to the weight: (out, in). */
+  delta(): Tensor {
+    const downs = this.loraA.view([this.slots, this.rank, this.inFeatures]);
+    return this.ups().matmul(downs).reshape([this.outFeatures, this.inFeatures]).mul(this.scaling);
+  }
+
+  /**
+   * Computes with weight and adapters, as they are now, in one matrix: faster outside training. The weights themselves
+   * stay as they are. Training takes it back.
+   */
+  merge(): void {
+    this.unmerge();
+    noGrad(() => tidy(() => this.registerBuffer('merged', this.weight.add(this.delta()), { persistent: false })));
+  }
+
+  /** Computes with adapters apart again. */
+  unmerge(): void {
+    this.merged?.dispose();
+    this.merged = null;
+  }
+}
+
+/**
+ * Gives layers of a model adapters to train, and freezes everything else; in the layout `build-llm`, as its program does,
+ * the weights of those layers only.
+ *
+ * State dicts then have the adapters too: in PEFT's keys where the layout is `hf-gpt2`, else as build_llm_karpathy has them
+ * (`key.base_layer.weight`, `key.lora_A` (in, r), `key.lora_B` (r, out)).
+ *
+ * @throws ERR_TORCHBIND_INVALID_ARGUMENT for a rank, alpha, dropout or target that makes no adapter, and for a model that
+ *   has adapters already
+ */
+export function applyLora(model: GPTModel, options: LoraOptions): void {
+  checkOptions(options, ['rank', 'alpha', 'dropout', 'targets', 'rsLora'], 'applyLora');
+  const { targets = ['attn.qkv'], dropout = 0, rsLora = false } = options;
+  const buildLlm = model.layout.name === 'build-llm';
+  const keys = model.layout.name === 'hf-gpt2' ? 'peft' : 'plain';
+  attachLora(model, { ...options, targets, dropout, rsLora, keys, detachBase: buildLlm, trainOthers: buildLlm });
+}
+
+/** @internal As `applyLora`, in the way of a family. */
+export function attachLora(model: GPTModel, spec: LoraSpec): void {
+  check(Number.isSafeInteger(spec.rank) && spec.rank >= 1, 'rank', spec.rank, 'an integer of at least 1');
+  check(Number.isFinite(spec.alpha), 'alpha', spec.alpha, 'a number');
+  check(model.lora === null, 'model', model.lora, 'one without adapters');
+  const layers = new Map(linears(model));
+  const targets = matchTargets([...layers.keys()], spec.targets);
+  const whole = { ...spec, targets };
+  // PEFT's keys are those of the whole model, whatever form the base's file has.
+  const inner = spec.keys === 'peft' ? layoutByName(model.layout.name) : model.layout;
+  const slots = adapterSlots(inner, model.config);
+  if (!spec.trainOthers) model.requiresGrad_(false);
+  for (const name of targets) {
+    const base = layers.get(name)!;
+    base.requiresGrad_(false);
+    place(model, name, new LoraLinear(base, spec, slots.get(name)));
+  }
+  model.setAdapters(whole, loraLayout(inner, whole));
+}
+
+/** Layers that an adapter can go beside, by their names. */
+function linears(model: GPTModel): [string, Linear][] {
+  return model
+    .namedModules()
+    .filter((entry): entry is [string, Linear] => 'inFeatures' in entry[1] && 'weight' in entry[1]);
+}
+
+function place(model: GPTModel, name: string, layer: Module): void {
+  const dot = name.lastIndexOf('.');
+  const parents = new Map(model.namedModules());
+  Reflect.set(parents.get(name.slice(0, Math.max(dot, 0)))!, name.slice(dot + 1), layer);
+}
+
+/** The layers of a model that have adapters. */
+export function loraLayers(model: Module): LoraLinear[] {
+  return model.modules().filter((module): module is LoraLinear => module instanceof LoraLinear);
+}
+
+/** Merges the adapters of all layers for inference: see `LoraLinear.merge`. */
+export function mergeLora(model: Module): void {
+  for (const layer of loraLayers(model)) layer.merge();
+}
+
+/** Takes `mergeLora` back. */
+export function unmergeLora(model: Module): void {
+  for (const layer of loraLayers(model)) layer.unmerge();
+}
+
+/**
+ * Puts the adapters into the weights for good: the model is then one without adapters, which any form can hold. A head that
+ * is the token embedding becomes one of its own where it has an adapter. Optimizers over the model no longer serve.
+ */
+export function foldLora(model: GPTModel): void {
+  const { lora } = model;
+  check(lora !== null, 'model', lora, 'one with adapters');
+  for (const [name, layer] of model.namedModules())
+    if (layer instanceof LoraLinear) place(model, name, fold(layer, model));
+  model.setAdapters(null, innerLayout(model.layout));
+  model.requiresGrad_(true);
+}
+
+function fold(layer: LoraLinear, model: GPTModel): Linear {
+  layer.merge();
+  const plain = new Linear(layer.inFeatures, layer.outFeatures, { bias: false, init: false });
+  plain.weight.dispose();
+  plain.weight = new Parameter(layer.merged!);
+  plain.bias = layer.bias;
+  plain.training = layer.training;
+  const tied = layer.weight === model.tokenEmbedding.weight;
+  if (tied) Object.assign(model.config, { tieWeights: false });
+  else layer.weight.dispose();
+  for (const tensor of [layer.loraA, layer.loraB, layer.merged!]) tensor.dispose();
+  return plain;
+}
+
+function check(valid: boolean, name: string, value: unknown, expected: string): void {
+  if (valid) return;
+  throw new TorchBindError(
+    `applyLora: ${name} must be ${expected}, but is ${describe(value)}.`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}
