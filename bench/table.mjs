@@ -12,7 +12,7 @@ export function printTable(machine, results) {
   console.log(
     `${machine.cpu}, ${machine.cpus} CPUs, ${machine.threads} threads, ${machine.platform}; ` +
       `Node ${machine.node}; Python ${machine.python}, torch ${machine.torch}; ` +
-      `medians of ${machine.rounds} rounds\n`,
+      `medians (of single calls, tenth percentiles) of ${machine.rounds} rounds\n`,
   );
   const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column].length)));
   const line = (cells) => `| ${cells.map((cell, column) => cell.padEnd(widths[column])).join(' | ')} |`;

@@ -1,6 +1,7 @@
 // What is measured, and Node's side of it; partner.py holds Python's.
 const SEED = 1337; // as in partner.py
 const CALLS = 2000; // in a round's timing; 100 of them in a scope
+const REPEAT = 20; // timings a round
 
 /** One round: times in nanoseconds, and what the sides must agree on. @typedef {{ times: number[], check: unknown }} Round */
 
@@ -36,11 +37,12 @@ function call(name, description, prepare) {
     name,
     description,
     unit: 'ns',
+    quantile: 0.1,
     node: [
       { label: 'Node', run: () => calls(prepare, (torch, run) => torch.tidy(run)) },
       { label: 'Node, no scope', run: () => calls(prepare, (torch, run) => run()) },
     ],
-    python: [{ label: 'Python eager', request: { workload: 'call', call: name, repeat: 5, inner: CALLS } }],
+    python: [{ label: 'Python eager', request: { workload: 'call', call: name, repeat: REPEAT, inner: CALLS } }],
     measure: (ns) => ns,
     agree: (a, b) => a === b,
   };
@@ -103,7 +105,7 @@ async function calls(prepare, scope) {
     for (let i = 0; i < CALLS / 100; i++) scope(torch, hundred);
   };
   const times = [];
-  for (let i = 0; i < 5; i++) times.push(timed(run) / CALLS);
+  for (let i = 0; i < REPEAT; i++) times.push(timed(run) / CALLS);
   return { times, check: torch.tidy(() => once().sum().item()) };
 }
 

@@ -243,10 +243,11 @@ Napi::Value is_alive(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value memory(const Napi::CallbackInfo& info) {
-  const TensorTable& table = Addon::of(info.Env()).store->table;
+  const TensorStore& store = *Addon::of(info.Env()).store;
   Napi::Object result = Napi::Object::New(info.Env());
-  result.Set("tensors", static_cast<double>(table.live()));
-  result.Set("bytes", static_cast<double>(table.bytes()));
+  result.Set("tensors", static_cast<double>(store.table.live()));
+  result.Set("bytes", static_cast<double>(store.table.bytes()));
+  result.Set("reported", static_cast<double>(store.external.reported()));
   return result;
 }
 

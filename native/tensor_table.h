@@ -53,6 +53,8 @@ class ExternalMemory {
  public:
   void retain(Napi::BasicEnv env, const at::Tensor& tensor);
   void release(Napi::BasicEnv env, const void* storage);
+  // Bytes that V8 knows of.
+  int64_t reported() const { return total_; }
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -63,6 +63,8 @@ export type NativeIndex = number | boolean | null | '...' | [Handle] | (number |
 export interface MemoryCounts {
   tensors: number;
   bytes: number;
+  /** Bytes that V8 was told of: those of storages that belong to the garbage collector. */
+  reported: number;
 }
 
 export interface StorageInfo {

@@ -101,6 +101,16 @@ export class OverloadSet {
     return known === undefined ? this.call([a, b]) : known.call2(a, b);
   }
 
+  /** A call with three arguments, the last two of which may be sizes: `x.view(2, 3)`. */
+  call3(a: unknown, b: unknown, c: unknown): unknown {
+    const [first, second, third] = [typeCode(a), typeCode(b), typeCode(c)];
+    const settled = first !== 0 && second !== 0 && third !== 0;
+    const known = settled ? this.chosen.get(((16 + first) * 16 + second) * 16 + third) : undefined; // as `signature`
+    if (known === undefined || known.sizesAt === 0) return this.call([a, b, c]);
+    if (known.sizesAt === 1) return known.operator.call2(a, [b, c]);
+    return known.sizesAt < 0 ? known.operator.call3(a, b, c) : known.operator.call([a, b, [c]]);
+  }
+
   call(args: readonly unknown[]): unknown {
     if (this.takesNumberFirst && isScalar(args[0]) && args[1] instanceof Tensor) return this.callNumberFirst(args);
     const last = args[args.length - 1];
@@ -290,7 +300,8 @@ export function bindFunction<F>(name: string): F {
   const call = (...args: unknown[]): unknown => {
     set ??= overloadSet(`aten::${name}`);
     if (args.length === 1) return set.call1(args[0]);
-    return args.length === 2 ? set.call2(args[0], args[1]) : set.call(args);
+    if (args.length === 2) return set.call2(args[0], args[1]);
+    return args.length === 3 ? set.call3(args[0], args[1], args[2]) : set.call(args);
   };
   return call as F;
 }
@@ -301,7 +312,8 @@ export function bindMethod(name: string): (this: Tensor, ...args: unknown[]) => 
   return function (...args) {
     set ??= overloadSet(`aten::${name}`);
     if (args.length === 0) return set.call1(this);
-    return args.length === 1 ? set.call2(this, args[0]) : set.call([this, ...args]);
+    if (args.length === 1) return set.call2(this, args[0]);
+    return args.length === 2 ? set.call3(this, args[0], args[1]) : set.call([this, ...args]);
   };
 }
 

@@ -105,7 +105,7 @@ export class Operator {
     return this.results(native().call(this.id, ...args.map((value, i) => lower(this.parameters[i]!, value))), args);
   }
 
-  /** `call` for one argument, without arrays: these two are what most code runs. */
+  /** `call` for one argument, without arrays: these three are what most code runs. */
   call1(a: unknown): unknown {
     const raw = native().call(this.id, lower(this.parameters[0]!, a));
     return this.givesTensor ? lift(raw as number, takeOwnFlag()) : this.results(raw, [a]);
@@ -115,6 +115,13 @@ export class Operator {
   call2(a: unknown, b: unknown): unknown {
     const raw = native().call(this.id, lower(this.parameters[0]!, a), lower(this.parameters[1]!, b));
     return this.givesTensor ? lift(raw as number, takeOwnFlag()) : this.results(raw, [a, b]);
+  }
+
+  /** `call` for three arguments. */
+  call3(a: unknown, b: unknown, c: unknown): unknown {
+    const [first, second, third] = this.parameters as readonly [Parameter, Parameter, Parameter];
+    const raw = native().call(this.id, lower(first, a), lower(second, b), lower(third, c));
+    return this.givesTensor ? lift(raw as number, takeOwnFlag()) : this.results(raw, [a, b, c]);
   }
 
   private tooMany(count: number): never {

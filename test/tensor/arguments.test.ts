@@ -106,6 +106,7 @@ test('native functions refuse any junk without harm', () => {
   const binding = native() as unknown as Record<string, (...args: unknown[]) => unknown>;
   // These change the state of the process, and are right to accept some of the values.
   const skipped = new Set(['setup', 'setNumThreads', 'manualSeed', 'setGradMode', 'enterInferenceMode', 'loadLibrary']);
+  skipped.add('operatorNames'); // takes nothing, and its time
   let calls = 0;
   for (const name of Object.keys(binding).filter((key) => !skipped.has(key))) {
     for (const first of junk) {
@@ -115,7 +116,8 @@ test('native functions refuse any junk without harm', () => {
           if (result instanceof Promise) result.catch(() => undefined);
           if (name === 'wrappedNumber' || name === 'allocateBytes') binding['dispose']!(result);
         } catch (error) {
-          expect(error, `${name}(${String(first)}, ...)`).toBeInstanceOf(TorchBindError);
+          // An assertion each time would take longer than all the calls.
+          if (!(error instanceof TorchBindError)) expect.fail(`${name}(${String(first)}, ...): ${String(error)}`);
         }
         calls++;
       }

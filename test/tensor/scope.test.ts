@@ -11,7 +11,9 @@ import {
   Tensor,
   tidy,
   TorchBindError,
+  zeros,
 } from '../../lib/index';
+import { native } from '../../lib/native/native';
 
 const live = (): number => memory().numTensors;
 const pause = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -197,6 +199,22 @@ test('views share their storage, which is counted once', () => {
     expect(memory().numBytes - before).toBe(4000);
   });
   expect(memory().numBytes).toBe(before);
+});
+
+test('V8 hears of a storage once, however many tensors outside scopes view it', () => {
+  const reported = (): number => native().memory().reported;
+  const before = reported();
+  const base = zeros(1024, 1024);
+  expect(reported()).toBe(before); // the scope of this test frees it
+  keep(base);
+  const view = keep(base.view(1024 * 1024));
+  const row = keep(base.select(0, 1));
+  expect(reported() - before).toBe(4 << 20);
+  base.dispose();
+  view.dispose();
+  expect(reported() - before).toBe(4 << 20);
+  row.dispose();
+  expect(reported()).toBe(before);
 });
 
 test('a view keeps the data when its base is disposed', () => {
