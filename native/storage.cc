@@ -187,9 +187,11 @@ Napi::Value view_storage(const Napi::CallbackInfo& info) {
   if (c10::isQIntType(dtype)) throw Error(kUnsupported, "Quantized tensors cannot be viewed from bytes.");
   const at::Tensor source = to_tensor(info[0], "tensor");
   bytes_of(sizes, dtype);
-  check_bounds(sizes, strides, offset, c10::elementSize(dtype), storage_with_bytes(source).nbytes());
+  // A view reads nothing: on the meta device there is nothing to read.
+  const c10::Storage& storage = source.is_meta() ? source.storage() : storage_with_bytes(source);
+  check_bounds(sizes, strides, offset, c10::elementSize(dtype), storage.nbytes());
   at::Tensor tensor = at::empty({0}, at::TensorOptions().dtype(dtype).device(source.device()));
-  tensor.set_(source.storage(), offset, sizes, strides);
+  tensor.set_(storage, offset, sizes, strides);
   return from_tensor(info.Env(), std::move(tensor));
 }
 

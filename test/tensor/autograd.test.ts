@@ -282,13 +282,13 @@ describe.each([
     const x = ramp(3);
     const y = Doubled.apply(x).sum();
     y.backward();
-    expect(messageOf(() => y.backward())).toBe(python.errors.twice);
+    expect(messageOf(() => y.backward())).toContain(python.errors.twice);
     const t = x.mul(1);
     const changed = Doubled.apply(t).sum();
     t.add_(1);
     // Python renames the type in libtorch's text.
     const about = (text: string): string => text.replace(/\[.*?\[3\]\], which is output 0 of \w+/, '...');
-    expect(about(messageOf(() => changed.backward()))).toBe(about(python.errors.changed));
+    expect(about(messageOf(() => changed.backward()))).toContain(about(python.errors.changed));
   });
 
   test('inputs changed in place, inputs as outputs, outputs without derivative', () => {
