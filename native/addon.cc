@@ -14,7 +14,6 @@
 #include "hooks.h"
 #include "indexing.h"
 #include "random.h"
-#include "small_blocks.h"
 #include "storage.h"
 #include "tensor_info.h"
 
@@ -68,7 +67,6 @@ Handle Addon::add(at::Tensor tensor) {
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   using namespace torchbind;
-  use_small_blocks();
   env.SetInstanceData<Addon>(new Addon(env));
   // Sparse tensors whose indices point outside would make kernels write there.
   at::globalContext().setCheckSparseTensorInvariants(true);

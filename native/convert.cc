@@ -107,7 +107,8 @@ IValue to_list(const Napi::Value& value, const Parameter& parameter, Read read) 
   const uint32_t length = array.Length();
   check_length(length, parameter);
   for (uint32_t i = 0; i < length; ++i) items.push_back(read(array.Get(i)));
-  if (length == 1 && parameter.fixed_size > 1) items.resize(static_cast<size_t>(parameter.fixed_size), items[0]);
+  if (length == 1 && parameter.fixed_size > 1)
+    items.resize(static_cast<size_t>(parameter.fixed_size), items[0]);
   return IValue(std::move(items));
 }
 

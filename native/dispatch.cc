@@ -118,7 +118,8 @@ Napi::Value schema(const Napi::CallbackInfo& info) {
   result.Set("returns", returns);
   result.Set("returnNames", return_names);
   result.Set("aliases", aliases);
-  result.Set("unsafe", op.unsafe == nullptr ? env.Null() : Napi::String::New(env, op.unsafe).As<Napi::Value>());
+  result.Set("unsafe",
+             op.unsafe == nullptr ? env.Null() : Napi::String::New(env, op.unsafe).As<Napi::Value>());
   return result;
 }
 

@@ -152,7 +152,8 @@ class ReadBytes final : public FileWork {
   uint32_t crc_ = 0;
 };
 
-// While it lives, `resize_` and the like cannot take the storage's memory away under the thread that reads it.
+// While it lives, `resize_` and the like cannot take the storage's memory away under the thread that reads
+// it.
 class FixedStorage {
  public:
   explicit FixedStorage(c10::Storage storage) : storage_(std::move(storage)) {

@@ -64,12 +64,14 @@ Napi::Value from_typed_array(const Napi::CallbackInfo& info) {
   return from_tensor(info.Env(), std::move(tensor));
 }
 
-// Where memory is short, Node-API's own way to make one ends the process, and JavaScript's constructor throws.
+// Where memory is short, Node-API's own way to make one ends the process, and JavaScript's constructor
+// throws.
 Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t size) {
   const Napi::Function constructor = env.Global().Get("ArrayBuffer").As<Napi::Function>();
   try {
     const Napi::Value made = constructor.New({Napi::Number::New(env, static_cast<double>(size))});
-    if (made.IsArrayBuffer() && made.As<Napi::ArrayBuffer>().ByteLength() >= size) return made.As<Napi::ArrayBuffer>();
+    if (made.IsArrayBuffer() && made.As<Napi::ArrayBuffer>().ByteLength() >= size)
+      return made.As<Napi::ArrayBuffer>();
   } catch (const Napi::Error&) {
     // below
   }

@@ -16,7 +16,8 @@ struct Group {
   std::vector<const char*> names;  // with an overload, or without for all of them
 };
 
-// Each was found by the fuzzer (test/fuzz) to end the process; none has a place in PyTorch's documented interface.
+// Each was found by the fuzzer (test/fuzz) to end the process; none has a place in PyTorch's documented
+// interface.
 const std::vector<Group>& groups() {
   static const std::vector<Group> table = {
       {"is a step inside another operator, which has checked the arguments",
@@ -47,33 +48,24 @@ const std::vector<Group>& groups() {
       {"is a step inside the Fourier transforms, which have checked the dimensions",
        {"aten::_fft_c2c", "aten::_fft_c2r", "aten::_fft_r2c"}},
       {"reads row numbers as they come and writes where they point",
-       {"aten::_convert_indices_from_coo_to_csr",
-        "aten::_convert_indices_from_csr_to_coo",
+       {"aten::_convert_indices_from_coo_to_csr", "aten::_convert_indices_from_csr_to_coo",
         "aten::embedding_dense_backward"}},
-      {"reads memory through any strides, without looking at the storage's size", {"aten::_reshape_alias_copy"}},
+      {"reads memory through any strides, without looking at the storage's size",
+       {"aten::_reshape_alias_copy"}},
       {"takes gradients that may be missing, and reads them all the same",
        {"aten::_thnn_differentiable_gru_cell_backward", "aten::_thnn_differentiable_lstm_cell_backward"}},
       {"copies lists of tensors without comparing their lengths", {"aten::_foreach_copy"}},
       {"calls a mobile library with whatever sizes come", {"aten::_nnpack_spatial_convolution"}},
       {"packs weights for kernels of quantized models, and trusts their shape and dtype",
-       {"aten::fbgemm_pack_gemm_matrix_fp16",
-        "aten::fbgemm_linear_quantize_weight",
-        "aten::fbgemm_pack_quantized_matrix",
-        "aten::quantized_lstm_cell",
-        "aten::_dyn_quant_matmul_4bit",
-        "_quantized::linear_prepack_fp16",
-        "_quantized::linear_prepack_fp16_legacy",
-        "onednn::linear_prepack_fp16",
-        "quantized::embedding_bag_2bit_prepack",
-        "quantized::embedding_bag_4bit_prepack",
-        "quantized::embedding_bag_byte_prepack",
-        "quantized::linear_prepack_fp16",
-        "quantized::linear_prepack_fp16_legacy"}},
+       {"aten::fbgemm_pack_gemm_matrix_fp16", "aten::fbgemm_linear_quantize_weight",
+        "aten::fbgemm_pack_quantized_matrix", "aten::quantized_lstm_cell", "aten::_dyn_quant_matmul_4bit",
+        "_quantized::linear_prepack_fp16", "_quantized::linear_prepack_fp16_legacy",
+        "onednn::linear_prepack_fp16", "quantized::embedding_bag_2bit_prepack",
+        "quantized::embedding_bag_4bit_prepack", "quantized::embedding_bag_byte_prepack",
+        "quantized::linear_prepack_fp16", "quantized::linear_prepack_fp16_legacy"}},
       {"hands its tensors to oneDNN, and trusts their shapes and dtypes",
-       {"aten::mkldnn_rnn_layer",
-        "mkldnn::_reorder_convolution_weight",
-        "mkldnn::_reorder_convolution_transpose_weight",
-        "mkldnn::_reorder_linear_weight",
+       {"aten::mkldnn_rnn_layer", "mkldnn::_reorder_convolution_weight",
+        "mkldnn::_reorder_convolution_transpose_weight", "mkldnn::_reorder_linear_weight",
         "mkldnn::_reorder_mkldnn_rnn_layer_weight"}},
   };
   return table;
@@ -92,7 +84,8 @@ using Stack = torch::jit::Stack;
 const at::Tensor& tensor_at(const Stack& arguments, size_t index) { return arguments.at(index).toTensor(); }
 
 void not_quantized(const Stack& arguments) {
-  if (tensor_at(arguments, 0).is_quantized()) invalid("This operator takes no quantized tensor: dequantize() it.");
+  if (tensor_at(arguments, 0).is_quantized())
+    invalid("This operator takes no quantized tensor: dequantize() it.");
 }
 
 void with_elements(const Stack& arguments) {

@@ -1,5 +1,5 @@
-// Operators whose kernels trust their arguments. PyTorch calls them after checks of its own; called with other
-// arguments they read or write memory that is not theirs, and the process ends.
+// Operators whose kernels trust their arguments. PyTorch calls them after checks of its own; called with
+// other arguments they read or write memory that is not theirs, and the process ends.
 #pragma once
 
 #include <ATen/core/stack.h>

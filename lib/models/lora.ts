@@ -152,6 +152,7 @@ export class LoraLinear extends Module implements Linear {
 export function applyLora(model: GPTModel, options: LoraOptions): void {
   checkOptions(options, ['rank', 'alpha', 'dropout', 'targets', 'rsLora'], 'applyLora');
   const { targets = ['attn.qkv'], dropout = 0, rsLora = false } = options;
+  check(isGpt(model), 'model', model, 'a GPT');
   const buildLlm = model.layout.name === 'build-llm';
   const keys = model.layout.name === 'hf-gpt2' ? 'peft' : 'plain';
   attachLora(model, { ...options, targets, dropout, rsLora, keys, detachBase: buildLlm, trainOthers: buildLlm });
@@ -192,6 +193,7 @@ function place(model: GPTModel, name: string, layer: Module): void {
 
 /** The layers of a model that have adapters. */
 export function loraLayers(model: Module): LoraLinear[] {
+  check(model instanceof Module, 'model', model, 'a module');
   return model.modules().filter((module): module is LoraLinear => module instanceof LoraLinear);
 }
 
@@ -210,8 +212,7 @@ export function unmergeLora(model: Module): void {
  * is the token embedding becomes one of its own where it has an adapter. Optimizers over the model no longer serve.
  */
 export function foldLora(model: GPTModel): void {
-  const { lora } = model;
-  check(lora !== null, 'model', lora, 'one with adapters');
+  check(isGpt(model) && model.lora !== null, 'model', model, 'a GPT with adapters');
   for (const [name, layer] of model.namedModules())
     if (layer instanceof LoraLinear) place(model, name, fold(layer, model));
   model.setAdapters(null, innerLayout(model.layout));
@@ -232,10 +233,15 @@ function fold(layer: LoraLinear, model: GPTModel): Linear {
   return plain;
 }
 
+/** The class itself would make a circle of imports. */
+function isGpt(model: unknown): model is GPTModel {
+  return model instanceof Module && 'layout' in model && 'lora' in model;
+}
+
 function check(valid: boolean, name: string, value: unknown, expected: string): void {
   if (valid) return;
   throw new TorchBindError(
-    `applyLora: ${name} must be ${expected}, but is ${describe(value)}.`,
+    `LoRA: ${name} must be ${expected}, but is ${describe(value)}.`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }

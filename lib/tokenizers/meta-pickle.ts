@@ -1,4 +1,4 @@
-import { describe } from '../errors';
+import { describe, TorchBindError } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { readPlain } from '../formats/plain-pickle';
 import { writePickle } from '../pickle/writer';
@@ -37,7 +37,14 @@ export function charFromMetaPickle(bytes: Uint8Array, where: string): CharTokeni
 }
 
 /** The `meta.pkl` of a character tokenizer, which nanoGPT's sample.py reads beside its data. */
-export function charToMetaPickle({ chars }: CharTokenizer): Uint8Array {
+export function charToMetaPickle(tokenizer: CharTokenizer): Uint8Array {
+  if (!(tokenizer instanceof CharTokenizer)) {
+    throw new TorchBindError(
+      `charToMetaPickle: expected a CharTokenizer, got ${describe(tokenizer)}`,
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
+  }
+  const { chars } = tokenizer;
   return writePickle(
     new Map<string, unknown>([
       ['vocab_size', chars.length],

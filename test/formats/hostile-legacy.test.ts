@@ -168,7 +168,11 @@ describe('tar', () => {
     ['a directory', tar({ extra: [member('..', Buffer.alloc(0), '5')] }), 'not a regular file'],
     ['a name twice', tar({ extra: [member('pickle', Buffer.alloc(0))] }), 'two files'],
     ['a name given anew', tar({ extra: [member('x', Buffer.from('20 path=../../etc\n'), 'x')] }), "sets 'path'"],
-    ['bytes behind its end', tar({ end: Buffer.concat([Buffer.alloc(1024), Buffer.alloc(512, 'x')]) }), 'follow the end'],
+    [
+      'bytes behind its end',
+      tar({ end: Buffer.concat([Buffer.alloc(1024), Buffer.alloc(512, 'x')]) }),
+      'follow the end',
+    ],
     ['no end', tar({ end: Buffer.alloc(0) }), 'end mark'],
     ['no checkpoint', member('a', Buffer.alloc(0)), 'end mark'],
     ['a count beyond the bytes', tar({ parts: { storages: storages(5) } }), ''],

@@ -32,6 +32,7 @@ beforeAll(() => {
     dependencies: Record<string, string>;
   };
   for (const name of Object.keys(dependencies)) {
+    mkdirSync(path.dirname(path.join(project, 'node_modules', name)), { recursive: true });
     symlinkSync(path.join(repositoryRoot, 'node_modules', name), path.join(project, 'node_modules', name), 'junction');
   }
   // As prebuildify lays the compiled addon out.
