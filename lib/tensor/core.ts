@@ -208,6 +208,7 @@ export class Tensor {
 
   /** Frees the memory now. Doing so twice does nothing; any other use afterwards is an error. */
   dispose(): void {
+    if (!(this instanceof Tensor)) unwrap(this, 'dispose');
     if (this.handle === 0) return;
     native().dispose(this.handle, this.token);
     this.handle = 0;
@@ -217,6 +218,7 @@ export class Tensor {
 
   /** For `using`. */
   [Symbol.dispose](): void {
+    if (!(this instanceof Tensor)) unwrap(this, 'Symbol.dispose');
     this.dispose();
   }
 
