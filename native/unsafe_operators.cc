@@ -64,7 +64,7 @@ const std::vector<Group>& groups() {
         "quantized::embedding_bag_4bit_prepack", "quantized::embedding_bag_byte_prepack",
         "quantized::linear_prepack_fp16", "quantized::linear_prepack_fp16_legacy"}},
       {"hands its tensors to oneDNN, and trusts their shapes and dtypes",
-       {"aten::mkldnn_rnn_layer", "mkldnn::_reorder_convolution_weight",
+       {"aten::mkldnn_rnn_layer", "mkl::_mkl_reorder_linear_weight", "mkldnn::_reorder_convolution_weight",
         "mkldnn::_reorder_convolution_transpose_weight", "mkldnn::_reorder_linear_weight",
         "mkldnn::_reorder_mkldnn_rnn_layer_weight"}},
   };

@@ -15,6 +15,12 @@ const sparse = () => Object.assign([1, 2], { length: 2 ** 32 - 1 });
 /** [what was wrong, code or text, call] */
 const found = [
   // libtorch's kernels
+  [
+    'oneDNN takes memory and gives it back',
+    '[ 4, 32, 62, 62 ]',
+    () => torch.conv2d(randn(4, 16, 64, 64), randn(32, 16, 3, 3)).shape,
+  ],
+  ["oneDNN's own layout", "'mkldnn'", () => randn(4, 4).toMkldnn().layout],
   ['int[2] of no elements', INVALID, () => aten.avg_pool2d(randn(1, 4, 4), [], [1, 1])],
   ['int[3] of two', INVALID, () => torch.maxPool3d(randn(1, 4, 4, 4), [1, 2])],
   ['int[2] of one counts for both', '[ 1, 2, 2 ]', () => aten.avg_pool2d(randn(1, 4, 4), [2]).shape],
