@@ -1,3 +1,5 @@
+export { compare, type Comparable, type Comparison, type TensorComparison } from './compare';
+export { formatComparison, type FormatComparisonOptions } from './compare-text';
 export { inspect, type InspectOptions } from './inspect';
 export { Inspection, type InspectionIntegrity, type InspectionTotals } from './inspection';
 export type { FamilyInfo, OptimizerInfo } from './inspect-contents';

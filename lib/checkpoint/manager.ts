@@ -10,6 +10,7 @@ import { type Tokenizer, tokenizerForText } from '../tokenizers';
 import { readRun, type RunState } from '../train';
 import { isBundle, readBundle } from './bundle';
 import { recoverBundle, refuseStep, rollbackBundle } from './commit';
+import { compare, type Comparison } from './compare';
 import { bundleFiles, exists, readOptionalJson } from './files';
 import { inspect } from './inspect';
 import type { Inspection } from './inspection';
@@ -237,6 +238,18 @@ export class CheckpointManager {
    */
   rollback(step: number): Promise<void> {
     return rollbackBundle(this.checkpointDir, step);
+  }
+
+  /**
+   * How far the weights of two of the model's checkpoints are from each other, each given by the step of a bundle that is
+   * kept or by the name of a file in the model's directory. See `compare`.
+   *
+   * @throws CheckpointError where there is no such checkpoint, or it is damaged
+   */
+  async compare(a: number | string, b: number | string, options: { signal?: AbortSignal } = {}): Promise<Comparison> {
+    const place = async (which: number | string): Promise<string> =>
+      typeof which === 'number' ? (await this.stepOf(which)).directory : this.path(which);
+    return compare(await place(a), await place(b), options);
   }
 
   /** Converts a single-file checkpoint of the model's directory to a bundle beside it. The old file is kept. */

@@ -1,0 +1,212 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { checkOptions, describe, TorchBindError } from '../errors';
+import { noGrad } from '../tensor/autograd';
+import type { DType } from '../tensor/dtype';
+import { viewAsReal } from '../tensor/generated/functions';
+import { dispose, tidy } from '../tensor/scope';
+import type { Tensor } from '../tensor/tensor';
+import { storageKey } from './snapshot';
+import { tensorsOf, weightsAt } from './weights-at';
+
+/** How far a tensor of one checkpoint is from that of the same name in another, computed in float64. */
+export interface TensorComparison {
+  name: string;
+  shape: readonly number[];
+  /** In the first checkpoint and in the second; they may differ. */
+  dtypes: readonly [DType, DType];
+  /** Whether both have the same dtype and the same bits. */
+  equal: boolean;
+  /** Euclidean length of the difference, `(a - b).norm()`. */
+  l2: number;
+  /** Largest absolute difference of two elements. */
+  maxAbs: number;
+  /** `l2` as a part of the length of the first; null where that is zero and the second is not. */
+  relative: number | null;
+  /** Cosine of the angle between both as vectors; null where one of them is zero. */
+  cosine: number | null;
+}
+
+/** What `compare` found: plain data, of which JSON can be made. `formatComparison` makes a table of it. */
+export interface Comparison {
+  /** Tensors that both have with the same shape, in the order of the first. */
+  tensors: TensorComparison[];
+  onlyInA: string[];
+  onlyInB: string[];
+  /** Tensors of one name that cannot be compared. */
+  shapesDiffer: { name: string; a: readonly number[]; b: readonly number[] }[];
+  /** Over `tensors` as one long vector; what lies in the same memory, as tied weights, counts once. */
+  totals: Omit<TensorComparison, 'name' | 'shape' | 'dtypes'> & {
+    /** Tensors that were compared, and those of them that are equal. */
+    tensors: number;
+    equalTensors: number;
+    elements: number;
+  };
+}
+
+/** A checkpoint, by its path, or a state dict. */
+export type Comparable = string | ReadonlyMap<string, unknown>;
+
+/** Elements that are compared at a time: 32 MB in float64. */
+const chunkSize = 2 ** 22;
+
+/**
+ * Compares the weights of two checkpoints, tensor by tensor: how far training has moved them, or whether two files hold the
+ * same. Files are memory-mapped and compared in pieces, so that neither model has to fit into memory.
+ *
+ * @param a, b a bundle's directory, one of its `steps/`, any file or directory that `GPT.load` opens, a file of
+ *   safetensors, or a state dict
+ * @throws CheckpointError where a file is not right
+ */
+export async function compare(
+  a: Comparable,
+  b: Comparable,
+  options: { signal?: AbortSignal } = {},
+): Promise<Comparison> {
+  checkOptions(options, ['signal'], 'compare');
+  for (const value of [a, b]) checkComparable(value);
+  const opened: Map<string, Tensor>[] = [];
+  const open = async (value: Comparable): Promise<Map<string, Tensor>> => {
+    if (typeof value !== 'string') return tensorsOf(value);
+    const weights = await weightsAt(value);
+    opened.push(weights);
+    return weights;
+  };
+  try {
+    return await compareWeights(await open(a), await open(b), options.signal);
+  } finally {
+    dispose(opened);
+  }
+}
+
+async function compareWeights(
+  a: ReadonlyMap<string, Tensor>,
+  b: ReadonlyMap<string, Tensor>,
+  signal: AbortSignal | undefined,
+): Promise<Comparison> {
+  const found: Comparison['tensors'] = [];
+  const shapesDiffer: Comparison['shapesDiffer'] = [];
+  const seen = new Set<string>();
+  const total = noSums();
+  for (const [name, x] of a) {
+    const y = b.get(name);
+    if (y === undefined) continue;
+    if (String(x.shape) !== String(y.shape)) {
+      shapesDiffer.push({ name, a: [...x.shape], b: [...y.shape] });
+      continue;
+    }
+    const sums = await compareTensors(x, y, signal);
+    found.push({ name, shape: [...x.shape], dtypes: [x.dtype, y.dtype], ...distances(sums) });
+    const place = [x, y].map(placeOf).join(' ');
+    if (!seen.has(place)) add(total, sums);
+    seen.add(place);
+  }
+  return {
+    tensors: found,
+    onlyInA: [...a.keys()].filter((name) => !b.has(name)),
+    onlyInB: [...b.keys()].filter((name) => !a.has(name)),
+    shapesDiffer,
+    totals: {
+      ...distances(total),
+      tensors: found.length,
+      equalTensors: found.filter(({ equal }) => equal).length,
+      elements: total.elements,
+    },
+  };
+}
+
+/** Where the elements lie; those that are not in one piece of memory are nobody else's. */
+function placeOf(tensor: Tensor): string {
+  return tensor.layout === 'strided' && !tensor.isQuantized ? storageKey(tensor) : `${tensor.handle}`;
+}
+
+/** What distances are made of; these add up over pieces. */
+interface Sums {
+  elements: number;
+  /** Of the products a * a, b * b, a * b and of the squared differences. */
+  aa: number;
+  bb: number;
+  ab: number;
+  dd: number;
+  maxAbs: number;
+  equal: boolean;
+}
+
+function noSums(): Sums {
+  return { elements: 0, aa: 0, bb: 0, ab: 0, dd: 0, maxAbs: 0, equal: true };
+}
+
+function add(total: Sums, part: Sums): void {
+  for (const name of ['elements', 'aa', 'bb', 'ab', 'dd'] as const) total[name] += part[name];
+  // Math.max passes NaN on.
+  total.maxAbs = Math.max(total.maxAbs, part.maxAbs);
+  total.equal &&= part.equal;
+}
+
+function distances({ aa, bb, ab, dd, maxAbs, equal }: Sums): Omit<TensorComparison, 'name' | 'shape' | 'dtypes'> {
+  const l2 = Math.sqrt(dd);
+  return {
+    equal,
+    l2,
+    maxAbs,
+    relative: dd === 0 ? 0 : aa === 0 ? null : l2 / Math.sqrt(aa),
+    cosine: aa === 0 || bb === 0 ? null : Math.min(1, Math.max(-1, ab / Math.sqrt(aa) / Math.sqrt(bb))),
+  };
+}
+
+async function compareTensors(a: Tensor, b: Tensor, signal: AbortSignal | undefined): Promise<Sums> {
+  const sums = noSums();
+  const [x, y] = [flat(a), flat(b)]; // (N)
+  try {
+    const count = a.numel();
+    for (let start = 0; start < count; start += chunkSize) {
+      const length = Math.min(chunkSize, count - start);
+      noGrad(() => tidy(() => add(sums, comparePiece(x.narrow(0, start, length), y.narrow(0, start, length)))));
+      await nextTurn();
+      signal?.throwIfAborted();
+    }
+    sums.equal &&= a.dtype === b.dtype;
+  } finally {
+    dispose([x, y]);
+  }
+  return sums;
+}
+
+/** The elements one after the other, in the tensor's own memory where they lie so. */
+function flat(tensor: Tensor): Tensor {
+  return noGrad(() =>
+    tidy(() => {
+      const dense = tensor.layout === 'strided' ? tensor : tensor.toDense();
+      return (dense.isQuantized ? dense.dequantize() : dense).detach().reshape([-1]);
+    }),
+  );
+}
+
+function comparePiece(a: Tensor, b: Tensor): Sums {
+  const [x, y] = [wide(a), wide(b)];
+  const product = (u: Tensor, v: Tensor): number => Number(u.dot(v).item());
+  const sums = { elements: a.numel(), aa: product(x, x), bb: product(y, y), ab: product(x, y) };
+  // Two equal infinities, or NaNs, would be far apart.
+  if (sameBits(a, b)) return { ...sums, dd: 0, maxAbs: 0, equal: true };
+  const difference = x.sub(y);
+  const maxAbs = Number(difference.abs().max().item());
+  return { ...sums, dd: product(difference, difference), maxAbs, equal: false };
+}
+
+/** In float64; complex numbers as two. */
+function wide(tensor: Tensor): Tensor {
+  const real = tensor.dtype.startsWith('complex') ? viewAsReal(tensor.resolveConj()).reshape([-1]) : tensor;
+  return real.to({ dtype: 'float64', device: 'cpu' });
+}
+
+function sameBits(a: Tensor, b: Tensor): boolean {
+  return a.dtype === b.dtype && a.view('uint8').equal(b.to({ device: a.device }).view('uint8'));
+}
+
+function checkComparable(value: unknown): void {
+  if (typeof value === 'string' || value instanceof Map) return;
+  throw new TorchBindError(
+    `compare: expected the path of a checkpoint or a state dict, a Map of tensors by name, but received ${describe(value)}. ` +
+      'Of a model, give model.stateDict().',
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}
