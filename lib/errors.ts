@@ -19,6 +19,21 @@ export class TorchBindError extends Error {
   }
 }
 
+/** Refuses an argument that is not what was expected. */
+export function checkArgument(isValid: boolean, expected: string, value: unknown, where: string): void {
+  if (isValid) return;
+  throw new TorchBindError(
+    `${where}: expected ${expected} but received ${describe(value)}.`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}
+
+/** As `checkOptions`, where the options cannot be left out. */
+export function requireOptions(options: object, allowed: readonly string[], where: string): void {
+  checkArgument(options !== undefined, `options (${allowed.join(', ')})`, options, where);
+  checkOptions(options, allowed, where);
+}
+
 /** Refuses unknown keys in an options object and suggests the one that was probably meant. */
 export function checkOptions(options: object | undefined, allowed: readonly string[], where: string): void {
   if (options === undefined) return;
@@ -38,21 +53,14 @@ export function checkOptions(options: object | undefined, allowed: readonly stri
 
 /** Refuses what is no function. */
 export function checkFunction(value: unknown, where: string): void {
-  if (typeof value === 'function') return;
-  throw new TorchBindError(
-    `${where}: expected a function but received ${describe(value)}.`,
-    'ERR_TORCHBIND_INVALID_ARGUMENT',
-  );
+  checkArgument(typeof value === 'function', 'a function', value, where);
 }
 
 /** Refuses what cannot be iterated over. */
 export function checkIterable(value: unknown, what: string, where: string): void {
   const iterator: unknown = (value as { [Symbol.iterator]?: unknown } | null | undefined)?.[Symbol.iterator];
-  if (typeof iterator === 'function' && typeof value === 'object' && !claimsTooMuch(value)) return;
-  throw new TorchBindError(
-    `${where}: expected ${what} but received ${describe(value)}.`,
-    'ERR_TORCHBIND_INVALID_ARGUMENT',
-  );
+  const isFine = typeof iterator === 'function' && typeof value === 'object' && !claimsTooMuch(value);
+  checkArgument(isFine, what, value, where);
 }
 
 /** A sparse array may claim 2^32 - 1 elements, which no one should walk through. */

@@ -40,7 +40,7 @@ class Registry {
     return ticket > 0 && ticket <= last_;
   }
 
-  // Nobody can receive any more what the thread has shared.
+  // Frees what the thread has shared and nobody received.
   void end(int64_t thread) {
     std::vector<at::Tensor> doomed;  // destroyed after the lock is given back
     const std::lock_guard lock(mutex_);
@@ -98,9 +98,9 @@ Napi::Value receive_tensor(const Napi::CallbackInfo& info) {
   if (tensor) return from_tensor(info.Env(), std::move(*tensor));
   if (!registry().was_issued(ticket)) throw Error(kTicket, "No tensor was ever shared under this ticket.");
   throw Error(kTicket,
-              "The tensor of this ticket is gone: a ticket is received once, unless it was discarded or its "
-              "sender ended "
-              "first. To give a tensor to several threads, share it once for each.");
+              "The tensor of this ticket is gone: it was received or discarded before, or its sender was "
+              "terminated or failed more than a minute ago. A ticket is received once: to give a tensor to several "
+              "threads, share it once for each.");
 }
 
 Napi::Value discard_tensor(const Napi::CallbackInfo& info) {
@@ -115,8 +115,9 @@ Napi::Value worker_started(const Napi::CallbackInfo& info) {
 
 Napi::Value worker_ended(const Napi::CallbackInfo& info) {
   const int64_t thread = to_int64(info[0], "thread");
+  const bool is_lost = to_bool(info[1], "isLost");
   std::erase(Addon::of(info.Env()).workers.threads, thread);
-  registry().end(thread);
+  if (is_lost) registry().end(thread);
   return info.Env().Undefined();
 }
 

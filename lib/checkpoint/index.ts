@@ -1,9 +1,14 @@
 export { compare, type Comparable, type Comparison, type TensorComparison } from './compare';
 export { formatComparison, type FormatComparisonOptions } from './compare-text';
 export { inspect, type InspectOptions } from './inspect';
-export { Inspection, type InspectionIntegrity, type InspectionTotals } from './inspection';
+export {
+  formatInspection,
+  type FormatInspectionOptions,
+  Inspection,
+  type InspectionIntegrity,
+  type InspectionTotals,
+} from './inspection';
 export type { FamilyInfo, OptimizerInfo } from './inspect-contents';
-export { formatInspection, type FormatInspectionOptions } from './inspect-text';
 export {
   type CheckpointEntry,
   CheckpointManager,

@@ -1,16 +1,8 @@
-import { checkOptions } from '../errors';
 import type { GlobalInfo, TensorInfo } from '../formats/inspect-report';
 import type { Inspection } from './inspection';
 
-export interface FormatInspectionOptions {
-  /** The most tensors to list, the first ones. Default 40; `Infinity` for all. */
-  tensors?: number;
-}
-
-/** The report as a text of aligned lines for people, which a terminal can show whatever the file holds. */
-export function formatInspection(report: Inspection, options: FormatInspectionOptions = {}): string {
-  checkOptions(options, ['tensors'], 'formatInspection');
-  const { tensors: limit = 40 } = options;
+/** The report as aligned lines, with the first `limit` tensors. */
+export function textOf(report: Inspection, limit: number): string {
   const lines: [string, string[]][] = [
     ['path', [report.path]],
     ['container', [containerText(report)]],

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { checkArgument, checkOptions } from '../errors';
 import type {
   ContainerInfo,
   FileInspection,
@@ -9,7 +10,7 @@ import type {
 } from '../formats/inspect-report';
 import type { JsonObject } from './files';
 import type { FamilyInfo, OptimizerInfo } from './inspect-contents';
-import { formatInspection } from './inspect-text';
+import { textOf } from './inspect-text';
 
 /** Sums over the tensors of a checkpoint. */
 export interface InspectionTotals {
@@ -66,6 +67,7 @@ export class Inspection {
 
   /** @internal */
   constructor(values: Omit<Inspection, 'toString'>) {
+    checkArgument(typeof values === 'object' && values !== null, 'what inspect() found', values, 'Inspection');
     ({
       path: this.path,
       size: this.size,
@@ -90,4 +92,18 @@ export class Inspection {
   toString(): string {
     return formatInspection(this);
   }
+}
+
+export interface FormatInspectionOptions {
+  /** The most tensors to list, the first ones. Default 40; `Infinity` for all. */
+  tensors?: number;
+}
+
+/** The report as a text of aligned lines for people, which a terminal can show whatever the file holds. */
+export function formatInspection(report: Inspection, options: FormatInspectionOptions = {}): string {
+  checkArgument(report instanceof Inspection, 'a report of inspect()', report, 'formatInspection');
+  checkOptions(options, ['tensors'], 'formatInspection');
+  const { tensors = 40 } = options;
+  checkArgument(typeof tensors === 'number' && tensors >= 0, "a number for 'tensors'", tensors, 'formatInspection');
+  return textOf(report, tensors);
 }

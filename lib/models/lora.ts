@@ -1,4 +1,4 @@
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkArgument, checkIterable, describe, requireOptions, TorchBindError } from '../errors';
 import { Dropout } from '../nn/dropout';
 import { kaimingUniform_, zeros_ } from '../nn/init';
 import { Linear } from '../nn/linear';
@@ -73,6 +73,7 @@ export class LoraLinear extends Module implements Linear {
     private readonly slots = 1,
   ) {
     super();
+    checkLayer(base, spec, slots);
     const { rank, alpha, rsLora, detachBase } = spec;
     const { device, dtype } = base.weight;
     this.inFeatures = base.inFeatures;
@@ -150,7 +151,7 @@ export class LoraLinear extends Module implements Linear {
  *   has adapters already
  */
 export function applyLora(model: GPTModel, options: LoraOptions): void {
-  checkOptions(options, ['rank', 'alpha', 'dropout', 'targets', 'rsLora'], 'applyLora');
+  requireOptions(options, ['rank', 'alpha', 'dropout', 'targets', 'rsLora'], 'applyLora');
   const { targets = ['attn.qkv'], dropout = 0, rsLora = false } = options;
   check(isGpt(model), 'model', model, 'a GPT');
   const buildLlm = model.layout.name === 'build-llm';
@@ -160,11 +161,13 @@ export function applyLora(model: GPTModel, options: LoraOptions): void {
 
 /** @internal As `applyLora`, in the way of a family. */
 export function attachLora(model: GPTModel, spec: LoraSpec): void {
-  check(Number.isSafeInteger(spec.rank) && spec.rank >= 1, 'rank', spec.rank, 'an integer of at least 1');
-  check(Number.isFinite(spec.alpha), 'alpha', spec.alpha, 'a number');
+  checkRank(spec);
+  checkIterable(spec.targets, "an array of names for 'targets'", 'LoRA');
+  const wanted = [...spec.targets];
+  for (const target of wanted) check(typeof target === 'string', 'targets', target, 'names of layers');
   check(model.lora === null, 'model', model.lora, 'one without adapters');
   const layers = new Map(linears(model));
-  const targets = matchTargets([...layers.keys()], spec.targets);
+  const targets = matchTargets([...layers.keys()], wanted);
   const whole = { ...spec, targets };
   // PEFT's keys are those of the whole model, whatever form the base's file has.
   const inner = spec.keys === 'peft' ? layoutByName(model.layout.name) : model.layout;
@@ -176,6 +179,19 @@ export function attachLora(model: GPTModel, spec: LoraSpec): void {
     place(model, name, new LoraLinear(base, spec, slots.get(name)));
   }
   model.setAdapters(whole, loraLayout(inner, whole));
+}
+
+function checkRank({ rank, alpha }: Pick<LoraSpec, 'rank' | 'alpha'>): void {
+  check(Number.isSafeInteger(rank) && rank >= 1, 'rank', rank, 'an integer of at least 1');
+  check(Number.isFinite(alpha), 'alpha', alpha, 'a number');
+}
+
+function checkLayer(base: Linear, spec: LayerSpec, slots: number): void {
+  checkArgument(base instanceof Module && 'inFeatures' in base && 'weight' in base, 'a Linear', base, 'LoraLinear');
+  checkArgument(typeof spec === 'object' && spec !== null, 'an object of rank and alpha', spec, 'LoraLinear');
+  checkRank(spec);
+  const isDivisor = Number.isSafeInteger(slots) && slots >= 1 && base.outFeatures % slots === 0;
+  check(isDivisor, 'slots', slots, `a divisor of ${base.outFeatures}`);
 }
 
 /** Layers that an adapter can go beside, by their names. */

@@ -120,8 +120,8 @@ export interface Binding {
   discardTensor(ticket: number): boolean;
   /** This thread started a worker: its tickets end with this thread at the latest. */
   workerStarted(thread: number): void;
-  /** Frees what the thread shared and nobody received. */
-  workerEnded(thread: number): void;
+  /** The worker is no concern of this thread any more; with `isLost` what it shared and nobody received is freed. */
+  workerEnded(thread: number, isLost: boolean): void;
   /** Tickets of all threads that nobody has received. */
   waitingTickets(): number;
 

@@ -1,9 +1,10 @@
+import { checkFunction } from '../errors';
 import { backward } from '../tensor/autograd/grad';
 import { autocast, type AutocastOptions, getAutocastDtype, isAutocastEnabled } from '../tensor/autograd/autocast';
 import { Function as AutogradFunction, type FunctionContext } from '../tensor/autograd/function';
 import { enableGrad, isGradEnabled } from '../tensor/autograd/modes';
 import { readRandomState, writeRandomState } from '../tensor/random';
-import type { Tensor } from '../tensor/tensor';
+import { type Tensor, unwrap } from '../tensor/tensor';
 
 type Step = (x: Tensor) => Tensor;
 
@@ -37,6 +38,8 @@ class Recomputed extends AutogradFunction {
  * @param x the step's input; parameters that the step uses get their gradients too
  */
 export function checkpoint(run: Step, x: Tensor): Tensor {
+  checkFunction(run, 'checkpoint(): run');
+  unwrap(x, 'checkpoint()');
   return isGradEnabled() && x.requiresGrad ? Recomputed.apply(x, run) : run(x);
 }
 

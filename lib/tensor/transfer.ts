@@ -14,8 +14,8 @@ export interface TensorTicket {
  * have a tensor over the same memory, and what one writes the other sees, as with `torch.multiprocessing`. A leaf keeps
  * `requiresGrad`, and each thread has a gradient of its own.
  *
- * Until it is received the ticket keeps the memory alive. It is freed when it is discarded, or when this thread has
- * ended and its messages have been delivered.
+ * Until it is received or discarded the ticket keeps the memory alive, also when this thread has ended. Only where this
+ * thread was terminated, or an error ended it, may its messages have been lost: what it shared is freed a minute later.
  *
  * @throws ERR_TORCHBIND_TICKET for a tensor with a graph behind it: share `tensor.detach()`
  */
@@ -33,7 +33,7 @@ export function transfer(tensor: Tensor): TensorTicket {
 /**
  * The tensor of a ticket, as if it had been made here: it belongs to the current scope, or to the garbage collector.
  *
- * @throws ERR_TORCHBIND_TICKET when the ticket was received or discarded before, or its sender had ended
+ * @throws ERR_TORCHBIND_TICKET when the ticket was received or discarded before, or its sender failed a minute ago
  */
 export function receive(ticket: TensorTicket): Tensor {
   return wrap(native().receiveTensor(numberOf(ticket, 'receive()')));
@@ -53,14 +53,22 @@ function numberOf(ticket: TensorTicket, where: string): number {
   );
 }
 
+/** How long the tickets of a thread that was cut off stay good, in milliseconds: for those that had arrived before. */
+const AFTER_FAILURE = 60_000;
+
 /**
- * A worker may post a ticket and end at once. What it shared stays until its `exit` event, which comes after its last
- * message: then nobody can receive it any more.
+ * A worker may post a ticket and end at once, and whoever awaits several workers receives long after that. So the tickets
+ * of one that ended in order stay; one that was cut off may have left some that never reached anybody.
  */
 process.on('worker', (worker) => {
   const { threadId: thread } = worker;
   if (isLoaded()) native().workerStarted(thread);
-  worker.once('exit', () => {
-    if (isLoaded()) native().workerEnded(thread);
+  worker.once('exit', (code) => {
+    if (code === 0) free(thread, false);
+    else setTimeout(free, AFTER_FAILURE, thread, true).unref();
   });
 });
+
+function free(thread: number, isLost: boolean): void {
+  if (isLoaded()) native().workerEnded(thread, isLost);
+}

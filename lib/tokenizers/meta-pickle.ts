@@ -1,4 +1,4 @@
-import { describe, TorchBindError } from '../errors';
+import { checkArgument, describe } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { readPlain } from '../formats/plain-pickle';
 import { writePickle } from '../pickle/writer';
@@ -12,6 +12,8 @@ import { CharTokenizer } from './char';
  * @throws CheckpointError for any other file
  */
 export function charFromMetaPickle(bytes: Uint8Array, where: string): CharTokenizer {
+  checkArgument(bytes instanceof Uint8Array, 'the bytes of a pickle, a Uint8Array,', bytes, 'charFromMetaPickle');
+  checkArgument(typeof where === 'string', 'the name of the file', where, 'charFromMetaPickle');
   const meta = readPlain(bytes, where);
   const stoi = meta instanceof Map ? (meta as Map<unknown, unknown>).get('stoi') : undefined;
   const itos = meta instanceof Map ? (meta as Map<unknown, unknown>).get('itos') : undefined;
@@ -38,12 +40,7 @@ export function charFromMetaPickle(bytes: Uint8Array, where: string): CharTokeni
 
 /** The `meta.pkl` of a character tokenizer, which nanoGPT's sample.py reads beside its data. */
 export function charToMetaPickle(tokenizer: CharTokenizer): Uint8Array {
-  if (!(tokenizer instanceof CharTokenizer)) {
-    throw new TorchBindError(
-      `charToMetaPickle: expected a CharTokenizer, got ${describe(tokenizer)}`,
-      'ERR_TORCHBIND_INVALID_ARGUMENT',
-    );
-  }
+  checkArgument(tokenizer instanceof CharTokenizer, 'a CharTokenizer', tokenizer, 'charToMetaPickle');
   const { chars } = tokenizer;
   return writePickle(
     new Map<string, unknown>([

@@ -276,7 +276,7 @@ const SIGNATURES = {
   receiveTensor: [TICKET],
   discardTensor: [TICKET],
   workerStarted: [() => 1e6],
-  workerEnded: [() => 1e6],
+  workerEnded: [() => 1e6, FLAG],
   waitingTickets: [],
   getNumThreads: [],
   setNumThreads: [(fuzz) => fuzz.rng.pick([0, 1, 2, -1, 1e9])],

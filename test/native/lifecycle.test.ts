@@ -67,7 +67,7 @@ test('tensors go between threads without a copy, and what is lost on the way is 
     results: [1000, 1001, 1002, 1003],
     write: { values: [5, 5, 5], left: 0 },
     echo: true,
-    lost: 0,
+    lost: { received: [1000], wereLost: true, left: 0 },
   });
   expect(result.status).toBe(0);
 });

@@ -135,5 +135,5 @@ test('dropout acts only while training', () => {
   const dropout = new nn.Dropout(0.5);
   const x = randn(10);
   expect(dropout.eval().forward(x)).toBe(x);
-  expect(() => new nn.Dropout(1.5)).toThrow(/between 0 and 1, but is 1.5/);
+  expect(() => new nn.Dropout(1.5)).toThrow(/between 0 and 1, but is number 1\.5/);
 });

@@ -1,4 +1,4 @@
-import { checkOptions, describe, TorchBindError } from '../../errors';
+import { describe, requireOptions, TorchBindError } from '../../errors';
 import { native } from '../../native/native';
 import { dtypeCode, dtypeFromCode } from '../dtype';
 import type { DType } from '../dtype';
@@ -24,7 +24,7 @@ export interface AutocastOptions {
  * @throws {TorchBindError} `ERR_TORCHBIND_ASYNC_MODE` when `fn` is async
  */
 export function autocast<T>(options: AutocastOptions, fn: () => T): T {
-  checkOptions(options, ['device', 'dtype', 'enabled', 'cacheEnabled'], 'autocast()');
+  requireOptions(options, ['device', 'dtype', 'enabled', 'cacheEnabled'], 'autocast()');
   const device = deviceType(options.device, 'autocast()');
   refuseAsyncFunction(fn, 'autocast');
   const [wasEnabled, wasDtype, wasCacheEnabled] = native().getAutocast(device);
