@@ -11,6 +11,8 @@ import { readLegacy } from './checkpoint/legacy';
 import { adapterFields, attachPeft, attachSaved } from './checkpoint/adapters';
 import { openModel } from './checkpoint/open';
 import { checkVocabulary, type LoraFacts, type Origin, type SavedModel, type SavedRun } from './checkpoint/saved-model';
+import { checkpointFileName } from './checkpoint/checkpoint-files';
+import { buildLlmName, newBuildLlm } from './checkpoint/forms/build-llm';
 import { chooseForm, holdsOptimizer, writeForm } from './checkpoint/write';
 import {
   type GenerateOptions,
@@ -73,6 +75,21 @@ export interface SaveModelOptions {
   dtype?: DType;
   /** Convert to a family that cannot hold all of the model, although results then differ. Default false. */
   force?: boolean;
+}
+
+export interface SaveCheckpointFileOptions {
+  /** Name of the data, or its path. */
+  source: string;
+  /** The model's kind in the file's name. Default: `bigram` of one made from scratch, `bigramlora`, or GPT-2's name. */
+  model?: string;
+  /** Optimizer updates made. Default: those of the model's training so far. */
+  step?: number;
+  /** The optimizer to save; null for none. Default: the one that the model was last trained with. */
+  optimizer?: AdamW | SGD | null;
+  /** More to note among the hyperparameters, by Python's names, as `{ training_steps: 2000 }`. */
+  hyperparameters?: Readonly<Record<string, unknown>>;
+  /** The moment in the file's name. Default: now. */
+  saved?: Date;
 }
 
 export interface SaveBundleOptions {
@@ -256,6 +273,45 @@ export class GPT extends GPTModel {
     const kept = origin?.kept ?? new Map<string, unknown>();
     const request = { model, ...snapshot, step: step ?? this.#step, kept, dtype: dtype ?? null };
     await writeForm(form, path, request).finally(() => snapshot.release());
+  }
+
+  /**
+   * Writes all in one file, named and made as build_llm_karpathy does:
+   * `checkpoint_{model}_{source}_step{N}_{mmddYYYY_HHMMSS}.pt` with weights, optimizer and hyperparameters, which its programs
+   * and `GPT.load` open; the tokenizer is inside too. `findCheckpoints` finds such files. A model of another family than
+   * `build-llm` and `hf-gpt2` is converted where that is exact; its optimizer, which does not convert, stays out.
+   *
+   * @returns the file's path
+   * @throws ERR_TORCHBIND_CONVERT naming what the family has no place for; ERR_TORCHBIND_SAVE where it cannot be written
+   */
+  async saveCheckpointFile(directory: string, options: SaveCheckpointFileOptions): Promise<string> {
+    const names = ['source', 'model', 'step', 'optimizer', 'hyperparameters', 'saved'];
+    checkOptions(options, names, 'saveCheckpointFile');
+    const { source, step = this.#step, optimizer = this.#optimizer, hyperparameters: more = {}, saved } = options;
+    if (typeof source !== 'string' || step === null) {
+      throw new TorchBindError(
+        'saveCheckpointFile: give the source, the name of the data, and the step, the number of updates made.',
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
+    }
+    const isOwn = ['build-llm', 'hf-gpt2'].includes(this.layout.name);
+    const model = isOwn ? this : convertModel(this, 'build-llm');
+    const file = join(
+      directory,
+      checkpointFileName({ model: options.model ?? buildLlmName(model), source, step, saved }),
+    );
+    const learningRate = optimizer?.paramGroups[0]?.lr;
+    const kept =
+      this.#origin?.form === 'build-llm' ? this.#origin.kept : newBuildLlm(model, { source, learningRate, more });
+    const snapshot = takeSnapshot(model, isOwn ? (optimizer ?? undefined) : undefined, false);
+    try {
+      await makeDirectory(directory);
+      await writeForm('build-llm', file, { model, ...snapshot, step, kept, dtype: null });
+    } finally {
+      snapshot.release();
+      if (!isOwn) model.dispose();
+    }
+    return file;
   }
 
   /**

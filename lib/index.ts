@@ -106,7 +106,13 @@ export {
 export * as nn from './nn';
 export * as optim from './optim';
 export { GPT } from './gpt';
-export type { LegacyCheckpoint, LoadModelOptions, SaveBundleOptions, SaveModelOptions } from './gpt';
+export type {
+  LegacyCheckpoint,
+  LoadModelOptions,
+  SaveBundleOptions,
+  SaveCheckpointFileOptions,
+  SaveModelOptions,
+} from './gpt';
 export {
   applyLora,
   Bigram,

@@ -1,5 +1,23 @@
+export {
+  type CheckpointFile,
+  type CheckpointFileFilter,
+  type CheckpointFileName,
+  checkpointFileName,
+  type CheckpointNameOptions,
+  findCheckpoints,
+  parseCheckpointFileName,
+  resolveCheckpoint,
+} from './checkpoint-files';
 export { compare, type Comparable, type Comparison, type TensorComparison } from './compare';
 export { formatComparison, type FormatComparisonOptions } from './compare-text';
+export {
+  convertAllLegacy,
+  convertLegacy,
+  type ConvertLegacyOptions,
+  type LegacyContents,
+  type LegacyConversion,
+} from './convert-legacy';
+export type { CheckpointEntry } from './entries';
 export { inspect, type InspectOptions } from './inspect';
 export {
   formatInspection,
@@ -10,7 +28,6 @@ export {
 } from './inspection';
 export type { FamilyInfo, OptimizerInfo } from './inspect-contents';
 export {
-  type CheckpointEntry,
   CheckpointManager,
   type InitializeOptions,
   type LoadForInferenceOptions,

@@ -1,4 +1,3 @@
-import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { checkOptions, describe, TorchBindError } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
@@ -11,10 +10,12 @@ import { readRun, type RunState } from '../train';
 import { isBundle, readBundle } from './bundle';
 import { recoverBundle, refuseStep, rollbackBundle } from './commit';
 import { compare, type Comparison } from './compare';
-import { bundleFiles, exists, readOptionalJson } from './files';
+import { convertLegacy } from './convert-legacy';
+import { type CheckpointEntry, listEntries, stepEntry } from './entries';
+import { bundleFiles, exists } from './files';
 import { inspect } from './inspect';
 import type { Inspection } from './inspection';
-import { type Metrics, readManifest } from './integrity';
+import type { Metrics } from './integrity';
 import { legacyFiles, readLegacy } from './legacy';
 import { bestSteps, type KeepOptions, keepRules } from './retention';
 import { noTraining, type SavedModel } from './saved-model';
@@ -72,21 +73,6 @@ export interface SaveStateOptions {
   step?: number;
   /** Numbers to judge the bundle by, such as `val_loss`. */
   metrics?: Metrics;
-}
-
-/** A checkpoint of a model. */
-export interface CheckpointEntry {
-  /** `bundle` for the newest, `step` for one that is kept, `legacy` for all in one file, `sampler` for what inference needs. */
-  kind: 'bundle' | 'step' | 'legacy' | 'sampler';
-  /** Directory or file. */
-  path: string;
-  /** Optimizer updates made; null where that is not known without opening the file. */
-  step: number | null;
-  /** Of all its files, in bytes. */
-  size: number;
-  modified: Date;
-  /** What it was judged by when it was saved. */
-  metrics: Metrics;
 }
 
 const samplerDirectory = 'sampler';
@@ -252,41 +238,19 @@ export class CheckpointManager {
     return compare(await place(a), await place(b), options);
   }
 
-  /** Converts a single-file checkpoint of the model's directory to a bundle beside it. The old file is kept. */
+  /**
+   * Converts a single-file checkpoint of the model's directory to a bundle beside it. The old file is kept. `convertLegacy` says
+   * what was done, and can be asked what it would do.
+   */
   async convertLegacy(file = 'latest.pt', options: { overwrite?: boolean } = {}): Promise<string> {
     checkOptions(options, ['overwrite'], 'convertLegacy');
-    if (options.overwrite !== true && (await isBundle(this.checkpointDir))) {
-      throw new TorchBindError(
-        `convertLegacy: ${this.checkpointDir} already holds a bundle. To replace it, pass { overwrite: true }.`,
-        'ERR_TORCHBIND_EXISTS',
-      );
-    }
-    const { model, step, optimizerState } = await GPT.loadLegacy(this.path(file), { device: 'cpu' });
-    try {
-      const training = { optimizerState, ...(step === null ? {} : { step }) };
-      await model.saveCheckpointBundle(this.checkpointDir, training);
-    } finally {
-      model.dispose();
-      dispose(optimizerState);
-    }
+    await convertLegacy(this.path(file), { ...options, to: this.checkpointDir });
     return this.checkpointDir;
   }
 
   /** The checkpoints in the model's directory, the newest first. */
   async list(): Promise<CheckpointEntry[]> {
-    const entries = [
-      await bundleEntry('bundle', this.checkpointDir),
-      await bundleEntry('sampler', this.path(samplerDirectory)),
-    ];
-    for (const step of await listSteps(this.checkpointDir)) entries.push(await stepEntry(step));
-    const names = await readdir(this.checkpointDir).catch(() => []);
-    const own: readonly string[] = Object.values(bundleFiles);
-    for (const name of names.filter((file) => file.endsWith('.pt') && !own.includes(file))) {
-      const { size, mtime } = await stat(this.path(name));
-      entries.push({ kind: 'legacy', path: this.path(name), step: null, size, modified: mtime, metrics: {} });
-    }
-    const found = entries.filter((entry) => entry !== undefined);
-    return found.sort((a, b) => b.modified.getTime() - a.modified.getTime());
+    return listEntries(this.checkpointDir, this.path(samplerDirectory));
   }
 
   /**
@@ -369,31 +333,6 @@ function newTokenizer(tokenization: string, text: string | undefined): Tokenizer
     );
   }
   return tokenizerForText(tokenization, text ?? '');
-}
-
-async function bundleEntry(kind: 'bundle' | 'sampler', directory: string): Promise<CheckpointEntry | undefined> {
-  if (!(await isBundle(directory))) return undefined;
-  const state = await readOptionalJson(path.join(directory, bundleFiles.trainingState)).catch(() => undefined);
-  const step = typeof state?.step === 'number' ? state.step : null;
-  const { metrics = {} } = (await readManifest(directory).catch(() => undefined)) ?? {};
-  return { kind, path: directory, step, metrics, ...(await sizeAndTime(directory)) };
-}
-
-async function stepEntry({ step, directory, manifest: { metrics } }: StepBundle): Promise<CheckpointEntry> {
-  return { kind: 'step', path: directory, step, metrics, ...(await sizeAndTime(directory)) };
-}
-
-async function sizeAndTime(directory: string): Promise<{ size: number; modified: Date }> {
-  const sizes = await Promise.all(Object.values(bundleFiles).map((name) => sizeOf(path.join(directory, name))));
-  const info = await stat(path.join(directory, bundleFiles.model)).catch(() => undefined);
-  return { size: sizes.reduce((sum, size) => sum + size, 0), modified: info?.mtime ?? new Date(0) };
-}
-
-async function sizeOf(file: string): Promise<number> {
-  return stat(file).then(
-    ({ size }) => size,
-    () => 0,
-  );
 }
 
 function refuseBase(base: string, reason: string): TorchBindError {

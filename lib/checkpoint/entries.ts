@@ -1,0 +1,64 @@
+import { readdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { isBundle } from './bundle';
+import { parseCheckpointFileName } from './checkpoint-files';
+import { bundleFiles, readOptionalJson } from './files';
+import { type Metrics, readManifest } from './integrity';
+import { listSteps, type StepBundle } from './steps';
+
+/** A checkpoint of a model. */
+export interface CheckpointEntry {
+  /** `bundle` for the newest, `step` for one that is kept, `legacy` for all in one file, `sampler` for what inference needs. */
+  kind: 'bundle' | 'step' | 'legacy' | 'sampler';
+  /** Directory or file. */
+  path: string;
+  /** Optimizer updates made; null where that is not known without opening the file. */
+  step: number | null;
+  /** Of all its files, in bytes. */
+  size: number;
+  modified: Date;
+  /** What it was judged by when it was saved. */
+  metrics: Metrics;
+}
+
+/** The checkpoints in a model's directory, the newest first. */
+export async function listEntries(directory: string, samplerDirectory: string): Promise<CheckpointEntry[]> {
+  const entries = [await bundleEntry('bundle', directory), await bundleEntry('sampler', samplerDirectory)];
+  for (const step of await listSteps(directory)) entries.push(await stepEntry(step));
+  const names = await readdir(directory).catch(() => []);
+  const own: readonly string[] = Object.values(bundleFiles);
+  for (const name of names.filter((file) => file.endsWith('.pt') && !own.includes(file))) {
+    const file = path.join(directory, name);
+    const { size, mtime } = await stat(file);
+    const step = parseCheckpointFileName(name)?.step ?? null;
+    entries.push({ kind: 'legacy', path: file, step, size, modified: mtime, metrics: {} });
+  }
+  const found = entries.filter((entry) => entry !== undefined);
+  return found.sort((a, b) => b.modified.getTime() - a.modified.getTime());
+}
+
+async function bundleEntry(kind: 'bundle' | 'sampler', directory: string): Promise<CheckpointEntry | undefined> {
+  if (!(await isBundle(directory))) return undefined;
+  const state = await readOptionalJson(path.join(directory, bundleFiles.trainingState)).catch(() => undefined);
+  const step = typeof state?.step === 'number' ? state.step : null;
+  const { metrics = {} } = (await readManifest(directory).catch(() => undefined)) ?? {};
+  return { kind, path: directory, step, metrics, ...(await sizeAndTime(directory)) };
+}
+
+/** What there is of a bundle that was kept. */
+export async function stepEntry({ step, directory, manifest: { metrics } }: StepBundle): Promise<CheckpointEntry> {
+  return { kind: 'step', path: directory, step, metrics, ...(await sizeAndTime(directory)) };
+}
+
+async function sizeAndTime(directory: string): Promise<{ size: number; modified: Date }> {
+  const sizes = await Promise.all(Object.values(bundleFiles).map((name) => sizeOf(path.join(directory, name))));
+  const info = await stat(path.join(directory, bundleFiles.model)).catch(() => undefined);
+  return { size: sizes.reduce((sum, size) => sum + size, 0), modified: info?.mtime ?? new Date(0) };
+}
+
+async function sizeOf(file: string): Promise<number> {
+  return stat(file).then(
+    ({ size }) => size,
+    () => 0,
+  );
+}
