@@ -158,15 +158,33 @@ export type {
   TokenizerFields,
   TokenizerJson,
 } from './tokenizers';
-export { EpochWindows, RandomWindows, TokenStream } from './data';
+export {
+  encodeDocuments,
+  EpochWindows,
+  prepareTokens,
+  RandomWindows,
+  TextStream,
+  TokenFile,
+  TokenStream,
+  writeTokens,
+} from './data';
 export type {
   Batch,
   BatchSource,
   EpochPosition,
   EpochWindowsOptions,
+  PrepareTokensOptions,
   RandomWindowsOptions,
+  Separator,
+  TextPieces,
+  TextSource,
+  TextStreamOptions,
+  TokenDType,
+  TokenFileOptions,
   Tokens,
+  TokenSource,
   TokenStreamOptions,
+  WriteTokensOptions,
 } from './data';
 export type {
   EvalEvent,

@@ -2,6 +2,7 @@ import { describe, TorchBindError } from '../errors';
 import { fromTypedArray } from '../tensor/creation';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
+import { TokenFile, wrongData } from './token-file';
 import { checkTokens, type Tokens } from './token-stream';
 
 /** Inputs and targets of one step: `y` is `x` one token later. Both (B, T) int64. */
@@ -15,17 +16,54 @@ export interface BatchSource {
   next(): Batch;
 }
 
-/** The windows of `blockSize` tokens that begin at `starts`, and their targets. */
-export function windowsAt(tokens: Tokens, starts: readonly number[], blockSize: number, device = 'cpu'): Batch {
-  const x = new Int32Array(starts.length * blockSize);
-  const y = new Int32Array(starts.length * blockSize);
-  starts.forEach((start, row) => {
-    x.set(tokens.subarray(start, start + blockSize), row * blockSize);
-    y.set(tokens.subarray(start + 1, start + 1 + blockSize), row * blockSize);
+/** How windows become a batch. */
+export interface WindowOptions {
+  /** T, tokens a window. */
+  blockSize: number;
+  /** Where the batch goes. Default `cpu`. */
+  device?: string | undefined;
+  /** Ids of a file must be below it: files are not looked through before. Default: they are not checked. */
+  vocabSize?: number | undefined;
+}
+
+/** The windows of T tokens that begin at `starts`, and their targets. */
+export function windowsAt(tokens: Tokens, starts: readonly number[], options: WindowOptions): Batch {
+  const { blockSize, vocabSize } = options;
+  const windows = starts.map((start) => {
+    const window = tokens.subarray(start, start + blockSize + 1);
+    if (tokens instanceof TokenFile && vocabSize !== undefined) checkIds(tokens, start, window, vocabSize);
+    return window;
+  });
+  return batchOf(windows, options);
+}
+
+/** A batch of windows of T + 1 ids each. */
+export function batchOf(windows: readonly ArrayLike<number>[], { blockSize, device = 'cpu' }: WindowOptions): Batch {
+  const x = new Int32Array(windows.length * blockSize);
+  const y = new Int32Array(windows.length * blockSize);
+  windows.forEach((window, row) => {
+    for (let i = 0; i < blockSize; i++) {
+      x[row * blockSize + i] = window[i]!;
+      y[row * blockSize + i] = window[i + 1]!;
+    }
   });
   const batch = (ids: Int32Array): Tensor =>
-    tidy(() => fromTypedArray(ids, [starts.length, blockSize]).to({ dtype: 'int64', device })); // (B, T)
+    tidy(() => fromTypedArray(ids, [windows.length, blockSize]).to({ dtype: 'int64', device })); // (B, T)
   return { x: batch(x), y: batch(y) };
+}
+
+function checkIds(
+  file: TokenFile,
+  start: number,
+  ids: Uint16Array | Uint32Array | Int32Array,
+  vocabSize: number,
+): void {
+  const wrong = ids.findIndex((id) => id >= vocabSize);
+  if (wrong < 0) return;
+  throw wrongData(
+    `${file.path}: token ${file.placeOf(start + wrong)} is ${ids[wrong]}, but the model's ids are 0 to ${vocabSize - 1}. The ` +
+      'file was made with another vocabulary, or holds ids of another type (option dtype)',
+  );
 }
 
 /** @throws ERR_TORCHBIND_INVALID_ARGUMENT for sizes that are none, and where there are not tokens enough for a window */
@@ -40,9 +78,10 @@ export function checkWindows(
     throw invalid(`${where}: ${name} must be a positive integer, got ${describe(value)}`);
   }
   if (tokens.length > blockSize) return;
+  const place = tokens instanceof TokenFile ? ` in ${tokens.path}` : '';
   throw invalid(
     `${where}: windows of ${blockSize} tokens and their targets need at least ${blockSize + 1} tokens, but there are ` +
-      `${tokens.length}. Give more text, or a model with a smaller blockSize.`,
+      `${tokens.length}${place}. Give more text, or a model with a smaller blockSize.`,
   );
 }
 

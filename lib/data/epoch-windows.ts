@@ -15,6 +15,8 @@ export interface EpochWindowsOptions {
   shuffle?: boolean;
   /** Where the batches go. Default `cpu`. */
   device?: string;
+  /** Rows of the model's table: an id of a `TokenFile` that is not below is an error. Default: not checked. */
+  vocabSize?: number;
 }
 
 /** How far an `EpochWindows` has come. */
@@ -40,7 +42,7 @@ export class EpochWindows implements BatchSource {
     private readonly tokens: Tokens,
     private readonly options: EpochWindowsOptions,
   ) {
-    checkOptions(options ?? null, ['batchSize', 'blockSize', 'seed', 'shuffle', 'device'], 'EpochWindows');
+    checkOptions(options ?? null, ['batchSize', 'blockSize', 'seed', 'shuffle', 'device', 'vocabSize'], 'EpochWindows');
     checkWindows('EpochWindows', tokens, options);
     this.windows = Math.floor((tokens.length - 1) / options.blockSize);
     this.batchesPerEpoch = Math.floor(this.windows / options.batchSize);
@@ -53,12 +55,12 @@ export class EpochWindows implements BatchSource {
 
   /** The next batch. */
   next(): Batch {
-    const { batchSize, blockSize, device } = this.options;
+    const { batchSize } = this.options;
     const { epoch, batch } = this.position;
     const starts = this.startsOf(epoch).slice(batch * batchSize, (batch + 1) * batchSize);
     const isLast = batch + 1 === this.batchesPerEpoch;
     this.position = isLast ? { epoch: epoch + 1, batch: 0 } : { epoch, batch: batch + 1 };
-    return windowsAt(this.tokens, starts, blockSize, device);
+    return windowsAt(this.tokens, starts, this.options);
   }
 
   getState(): EpochPosition {

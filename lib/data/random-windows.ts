@@ -14,6 +14,8 @@ export interface RandomWindowsOptions {
   generator?: Generator;
   /** Where the batches go. Default `cpu`. */
   device?: string;
+  /** Rows of the model's table: an id of a `TokenFile` that is not below is an error. Default: not checked. */
+  vocabSize?: number;
 }
 
 /**
@@ -29,18 +31,18 @@ export class RandomWindows implements BatchSource {
     private readonly tokens: Tokens,
     options: RandomWindowsOptions,
   ) {
-    checkOptions(options ?? null, ['batchSize', 'blockSize', 'generator', 'device'], 'RandomWindows');
+    checkOptions(options ?? null, ['batchSize', 'blockSize', 'generator', 'device', 'vocabSize'], 'RandomWindows');
     checkWindows('RandomWindows', tokens, options);
     this.options = options;
   }
 
   /** The next batch. */
   next(): Batch {
-    const { batchSize, blockSize, generator, device } = this.options;
+    const { batchSize, blockSize, generator } = this.options;
     const starts = randint(this.tokens.length - blockSize, [batchSize], { generator }); // (B)
     const places = Array.from(starts.toTypedArray() as BigInt64Array, Number);
     starts.dispose();
-    return windowsAt(this.tokens, places, blockSize, device);
+    return windowsAt(this.tokens, places, this.options);
   }
 
   /** Where the sequence of batches stands: the generator's state, a uint8 tensor. */

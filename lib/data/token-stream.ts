@@ -1,14 +1,18 @@
+import path from 'node:path';
 import { checkOptions, describe, TorchBindError } from '../errors';
 import type { Tokenizer } from '../tokenizers';
+import { encodeDocuments, type Separator } from './documents';
+import { TokenFile, type TokenFileOptions } from './token-file';
 
-/** Token ids one after the other. */
-export type Tokens = Int32Array | Uint16Array;
+/** Token ids one after the other, in memory or in a file. */
+export type Tokens = Int32Array | Uint16Array | Uint32Array | TokenFile;
 
-/** @internal Refuses what is no typed array of token ids. */
+/** @internal Refuses what is no token ids. */
 export function checkTokens(tokens: unknown, where: string): void {
-  if (tokens instanceof Int32Array || tokens instanceof Uint16Array) return;
+  const kinds = [Int32Array, Uint16Array, Uint32Array, TokenFile];
+  if (kinds.some((kind) => tokens instanceof kind)) return;
   throw new TorchBindError(
-    `${where}: tokens must be an Int32Array or a Uint16Array, got ${describe(tokens)}`,
+    `${where}: tokens must be an Int32Array, a Uint16Array, a Uint32Array or a TokenFile, got ${describe(tokens)}`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }
@@ -34,8 +38,43 @@ export class TokenStream {
       );
     }
     const cut = Math.floor((1 - validationFraction) * tokens.length); // Python: int(0.9 * len(tokens))
-    this.train = tokens.subarray(0, cut);
-    this.validation = tokens.subarray(cut);
+    const part = (start: number, end: number): Tokens =>
+      tokens instanceof TokenFile ? tokens.slice(start, end) : tokens.subarray(start, end);
+    this.train = part(0, cut);
+    this.validation = part(cut, tokens.length);
+  }
+
+  /** Tokens to train on and tokens to validate on that were divided before. */
+  static of(train: Tokens, validation: Tokens): TokenStream {
+    checkTokens(validation, 'TokenStream.of');
+    const stream = new TokenStream(train, { validationFraction: 0 }) as { validation: Tokens };
+    stream.validation = validation;
+    return stream as TokenStream;
+  }
+
+  /**
+   * A data directory of nanoGPT: `train.bin` and `val.bin`, memory-mapped. `loadTokenizer(directory)` gives the vocabulary of
+   * its `meta.pkl`; without one, the ids are GPT-2's.
+   *
+   * @throws ERR_TORCHBIND_DATA where one of the files is missing or not right
+   */
+  static open(directory: string, options?: TokenFileOptions): TokenStream {
+    const [train, validation] = ['train.bin', 'val.bin'].map((name) =>
+      TokenFile.open(path.join(directory, name), options),
+    );
+    return TokenStream.of(train!, validation!);
+  }
+
+  /**
+   * Texts one after the other, each followed by a separator. Windows go across it, as in GPT-2's and nanoGPT's training: the
+   * model learns that what comes after belongs to another text.
+   */
+  static fromDocuments(
+    documents: Iterable<string>,
+    tokenizer: Tokenizer,
+    { separator, ...options }: TokenStreamOptions & { separator?: Separator } = {},
+  ): TokenStream {
+    return new TokenStream(encodeDocuments(documents, tokenizer, separator), options);
   }
 
   static fromText(text: string, tokenizer: Tokenizer, options?: TokenStreamOptions): TokenStream {

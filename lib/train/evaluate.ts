@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { RandomWindows, type TokenStream, type Tokens } from '../data';
+import { RandomWindows, type Tokens } from '../data';
 import type { GPTModel } from '../models/gpt';
 import { evaluation } from '../models/mode';
 import { inferenceMode } from '../tensor/autograd';
@@ -16,15 +16,12 @@ export interface EvaluationOptions {
   seed: number;
 }
 
-/** Mean losses of both parts of the data; null where a part is shorter than one window. Training's numbers are not drawn from. */
-export async function evaluate(
-  model: GPTModel,
-  data: TokenStream,
-  options: EvaluationOptions,
-): Promise<{ trainLoss: number; valLoss: number | null }> {
-  const trainLoss = await meanLoss(model, data.train, options);
-  const fits = data.validation.length > model.config.blockSize;
-  return { trainLoss, valLoss: fits ? await meanLoss(model, data.validation, options) : null };
+/**
+ * Mean loss of windows of tokens, always the same ones; null where there are not tokens enough for one. Training's numbers
+ * are not drawn from.
+ */
+export async function evaluate(model: GPTModel, tokens: Tokens, options: EvaluationOptions): Promise<number | null> {
+  return tokens.length > model.config.blockSize ? meanLoss(model, tokens, options) : null;
 }
 
 async function meanLoss(
@@ -33,8 +30,8 @@ async function meanLoss(
   { steps, batchSize, seed, precision }: EvaluationOptions,
 ): Promise<number> {
   const generator = new Generator().manualSeed(seed);
-  const { blockSize } = model.config;
-  const windows = new RandomWindows(tokens, { batchSize, blockSize, generator, device: model.device });
+  const { blockSize, vocabSize } = model.config;
+  const windows = new RandomWindows(tokens, { batchSize, blockSize, generator, device: model.device, vocabSize });
   const evaluating = evaluation(model);
   let sum = 0;
   for (let i = 0; i < steps; i++) {

@@ -16,7 +16,7 @@ export interface StepEvent {
 /** After an evaluation. */
 export interface EvalEvent {
   step: number;
-  /** Mean cross-entropy of batches of the training part, in nats. */
+  /** Mean cross-entropy of batches of the training part, in nats; of a stream, of the updates since the evaluation before. */
   trainLoss: number;
   /** The same of the validation part; null where that part is shorter than one window. */
   valLoss: number | null;

@@ -1,5 +1,5 @@
 import { checkOptions, describe, TorchBindError } from '../errors';
-import { TokenStream } from '../data';
+import { TextStream, TokenFile, TokenStream, type Tokens } from '../data';
 import type { GPTModel } from '../models/gpt';
 import type { AdamW, SGD } from '../optim';
 import { constant, cosine, linear, type Schedule } from '../optim/schedulers';
@@ -12,8 +12,8 @@ import type { DataOrder } from './run-data';
 export interface FitOptions {
   /** What to train on; the model's tokenizer turns it into tokens, of which the last tenth is kept for validation. */
   text?: string;
-  /** Tokens to train on, instead of a text. */
-  data?: TokenStream;
+  /** Tokens to train on, instead of a text, or a stream of text that is read while training. */
+  data?: TokenStream | TextStream;
   /** `random` windows (default), or `epochs` in which every window comes once. */
   dataOrder?: DataOrder;
   /** Updates that this call makes. Default 1000. */
@@ -105,7 +105,7 @@ const optionNames = [
 
 /** Options with the defaults filled in. */
 export type Settings = Omit<FitOptions, 'text' | 'data' | 'schedule'> & {
-  data: TokenStream;
+  data: TokenStream | TextStream;
   dataOrder: DataOrder;
   maxSteps: number;
   batchSize: number;
@@ -177,17 +177,27 @@ export function scheduleOf(options: FitOptions, learningRate: number, length: nu
   return (schedule === 'linear' ? linear : cosine)({ warmup: warmupSteps, steps, min });
 }
 
-function dataOf(model: GPTModel, { text, data }: FitOptions): TokenStream {
+function dataOf(model: GPTModel, { text, data }: FitOptions): TokenStream | TextStream {
   if ((text === undefined) === (data === undefined)) throw invalid("give either 'text' or 'data' to train on");
+  if (data instanceof TextStream) {
+    checkVocabulary(model, [data.validation]);
+    tokenizerOf(model);
+    return data;
+  }
   const stream = data ?? TokenStream.fromText(checkText(text), tokenizerOf(model));
-  const { vocabSize } = model.config;
-  for (const part of [stream.train, stream.validation]) {
+  checkVocabulary(model, [stream.train, stream.validation]);
+  return stream;
+}
+
+/** Files are not looked through before: their ids are checked as they are used. */
+function checkVocabulary({ config: { vocabSize } }: GPTModel, parts: readonly Tokens[]): void {
+  for (const part of parts) {
+    if (part instanceof TokenFile) continue;
     const wrong = part.find((id) => id < 0 || id >= vocabSize);
     if (wrong !== undefined) {
       throw invalid(`the data holds the token id ${wrong}, but the model's ids are 0 to ${vocabSize - 1}`);
     }
   }
-  return stream;
 }
 
 function checkText(text: unknown): string {

@@ -1,4 +1,7 @@
-import { EpochWindows, RandomWindows, type BatchSource, type Tokens } from '../data';
+import { EpochWindows, RandomWindows, type BatchSource, StreamWindows, TextStream, TokenStream } from '../data';
+import { batchOf } from '../data/batch';
+import type { Tokens } from '../data';
+import type { Tokenizer } from '../tokenizers';
 import { fromTypedArray } from '../tensor/creation';
 import { Generator, readRandomState, writeRandomState } from '../tensor/random';
 import type { Tensor } from '../tensor/tensor';
@@ -11,24 +14,37 @@ interface RunDataOptions {
   blockSize: number;
   seed: number;
   device: string;
+  vocabSize: number;
 }
 
 /** The batches of a run, with a position that can be saved. */
 export interface RunData extends BatchSource {
+  /** Reads what the next batches need; false where there is no more. Only streams have to. */
+  fill?(batches: number): Promise<boolean>;
+  /** Lets go of what was opened. */
+  close?(): void;
   getPosition(): DataPosition;
   setPosition(position: DataPosition): void;
 }
 
-/** Batches of the tokens in an order that begins with the seed. */
-export function makeRunData(tokens: Tokens, order: DataOrder, options: RunDataOptions): RunData {
-  const fingerprint = fingerprintOf(tokens);
-  return order === 'random' ? randomData(tokens, fingerprint, options) : epochData(tokens, fingerprint, options);
+/** Batches of the data in an order that begins with the seed. */
+export function makeRunData(
+  data: TokenStream | TextStream,
+  order: DataOrder,
+  options: RunDataOptions,
+  tokenizer: Tokenizer | null,
+): RunData {
+  if (data instanceof TextStream) return streamData(data, options, tokenizer!);
+  const fingerprint = fingerprintOf(data.train);
+  return order === 'random'
+    ? randomData(data.train, fingerprint, options)
+    : epochData(data.train, fingerprint, options);
 }
 
-/** Whether a position is one of this data. */
+/** Whether a position is one of this data, and can be gone to. */
 export function isPositionOf(data: RunData, position: DataPosition): boolean {
   const { order, fingerprint } = data.getPosition();
-  return position.order === order && position.fingerprint === fingerprint;
+  return fingerprint !== readOnce && position.order === order && position.fingerprint === fingerprint;
 }
 
 function randomData(tokens: Tokens, fingerprint: string, options: RunDataOptions): RunData {
@@ -51,6 +67,25 @@ function epochData(tokens: Tokens, fingerprint: string, options: RunDataOptions)
     getPosition: () => ({ order: 'epochs', fingerprint, ...windows.getState() }),
     setPosition: (position) => {
       if (position.order === 'epochs') windows.setState(position);
+    },
+  };
+}
+
+/** Stands for the fingerprint of a stream that cannot be opened again. */
+const readOnce = 'once';
+
+function streamData(stream: TextStream, options: RunDataOptions, tokenizer: Tokenizer): RunData {
+  const { batchSize, blockSize, seed } = options;
+  const windows = new StreamWindows(stream, tokenizer, { blockSize, seed });
+  const shuffled = stream.options.shuffleBuffer ?? 0;
+  const fingerprint = stream.canReopen ? `windows-of-${blockSize}-by-${shuffled}` : readOnce;
+  return {
+    fill: (batches) => windows.fill(batches * batchSize),
+    next: () => batchOf(windows.take(batchSize), options),
+    close: () => windows.close(),
+    getPosition: () => ({ order: 'stream', fingerprint, ...windows.getState() }),
+    setPosition: (position) => {
+      if (position.order === 'stream') windows.setState(position);
     },
   };
 }

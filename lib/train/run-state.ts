@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { describe } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 import type { SavedRun } from '../checkpoint/saved-model';
-import type { Tokens } from '../data';
+import type { StreamPosition, Tokens } from '../data';
 
 /**
  * Where a run stands, beside weights, optimizer and step: what it takes to go on as if it had never stopped. Held as
@@ -27,7 +27,8 @@ export interface RunState {
 
 export type DataPosition =
   | { order: 'random'; fingerprint: string; generator: Uint8Array }
-  | { order: 'epochs'; fingerprint: string; epoch: number; batch: number };
+  | { order: 'epochs'; fingerprint: string; epoch: number; batch: number }
+  | ({ order: 'stream'; fingerprint: string } & StreamPosition);
 
 const format = 1;
 /** Key of the state of the generator that the places of windows are drawn from; the others are names of devices. */
@@ -45,14 +46,14 @@ export function fingerprintOf(tokens: Tokens): string {
 
 export function saveRun(state: RunState): SavedRun {
   const { data, best, scaler } = state;
-  const position = data.order === 'random' ? {} : { epoch: data.epoch, batch: data.batch };
+  const { generator: _, ...position } = { generator: undefined, ...data };
   const random = new Map(Object.entries(state.random));
   if (data.order === 'random') random.set(dataGenerator, data.generator);
   return {
     json: {
       format,
       seed: state.seed,
-      data: { order: data.order, fingerprint: data.fingerprint, ...position },
+      data: position,
       schedule_start: state.scheduleStart,
       tokens_seen: state.tokensSeen,
       best: best === null ? null : { val_loss: best.valLoss, step: best.step },
@@ -83,7 +84,11 @@ function positionOf(data: Record<string, unknown>, generator: Uint8Array | undef
   const { order, fingerprint } = data;
   if (typeof fingerprint !== 'string') throw wrong('data.fingerprint', fingerprint, 'a string');
   if (order === 'epochs') return { order, fingerprint, epoch: count(data, 'epoch'), batch: count(data, 'batch') };
-  if (order !== 'random') throw wrong('data.order', order, "'random' or 'epochs'");
+  if (order === 'stream') {
+    const [epoch, piece, offset] = [count(data, 'epoch'), count(data, 'piece'), count(data, 'offset')];
+    return { order, fingerprint, epoch, piece, offset, block: count(data, 'block'), given: count(data, 'given') };
+  }
+  if (order !== 'random') throw wrong('data.order', order, "'random', 'epochs' or 'stream'");
   if (generator === undefined) throw wrong('data', 'no generator', "the generator's state beside it");
   return { order, fingerprint, generator };
 }

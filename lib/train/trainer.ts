@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { TorchBindError } from '../errors';
 import type { GPTModel } from '../models/gpt';
+import { TokenStream } from '../data';
 import { rememberModes } from '../models/mode';
 import { AdamW, decayGroups, GradScaler, type SGD } from '../optim';
 import { applySchedule, baseLearningRate, type Schedule, setBaseLearningRate } from '../optim/schedulers';
@@ -31,8 +32,11 @@ export interface FitResult {
   valLoss: number | null;
   /** The lowest validation loss of the whole run, and its step. */
   best: { valLoss: number; step: number } | null;
-  /** `done` after maxSteps updates; `patience` after evaluations without gain; `aborted` by the signal option; or the name of a signal. */
-  stopped: 'done' | 'patience' | 'aborted' | 'SIGINT' | 'SIGTERM';
+  /**
+   * `done` after maxSteps updates; `patience` after evaluations without gain; `data` where a stream came to its end; `aborted`
+   * by the signal option; or the name of a signal.
+   */
+  stopped: 'done' | 'patience' | 'data' | 'aborted' | 'SIGINT' | 'SIGTERM';
   /** Holds the moments that further training needs. */
   optimizer: AdamW | SGD;
 }
@@ -117,6 +121,7 @@ class Trainer {
   private standing: Omit<RunState, 'data' | 'random' | 'scaler'>;
   private lastEvaluation: EvalEvent | undefined;
   private savedStep: number | undefined;
+  private dataEnded = false;
   private rollbacks = 0;
   /** Updates made, those before this call included. */
   private step: number;
@@ -134,7 +139,7 @@ class Trainer {
     const seed = continued ? before.seed : (settings.seed ?? drawSeed());
     this.standing = before ?? { seed, scheduleStart: 0, tokensSeen: 0, best: null, evaluationsSinceBest: 0 };
     this.standing = { ...this.standing, seed };
-    this.data = makeRunData(settings.data.train, settings.dataOrder, this.dataOptions(seed));
+    this.data = makeRunData(settings.data, settings.dataOrder, this.dataOptions(seed), model.tokenizer);
     this.scaler = settings.precision === 'float16' ? new GradScaler() : null;
     if (continued) this.goOn(before);
     else if (settings.seed !== undefined) manualSeed(settings.seed);
@@ -154,6 +159,7 @@ class Trainer {
       blockSize: this.model.config.blockSize,
       seed,
       device: this.model.device,
+      vocabSize: this.model.config.vocabSize,
     };
   }
 
@@ -177,7 +183,9 @@ class Trainer {
     const end = startStep + maxSteps;
     this.model.train();
     if (startStep > 0) yield { type: 'resume', step: startStep, missing: this.missing };
-    if (this.isDue(this.settings.evalInterval) && !this.stopReason(end)) yield* this.evaluate();
+    // A stream has no losses to speak of before the first update.
+    const canEvaluate = this.settings.data instanceof TokenStream;
+    if (canEvaluate && this.isDue(this.settings.evalInterval) && !this.stopReason(end)) yield* this.evaluate();
     let stopped: FitResult['stopped'] | undefined;
     while ((stopped = this.stopReason(end)) === undefined) {
       if (!(yield* this.makeUpdate())) continue;
@@ -186,7 +194,13 @@ class Trainer {
       yield* this.reportSave();
       await nextTurn();
     }
-    if (stopped === 'done' && this.settings.evalInterval > 0 && this.lastEvaluation?.step !== this.step) {
+    const isWhole = stopped === 'done' || stopped === 'data';
+    if (
+      isWhole &&
+      this.settings.evalInterval > 0 &&
+      this.lastEvaluation?.step !== this.step &&
+      (canEvaluate || this.losses.length > 0)
+    ) {
       yield* this.evaluate();
     }
     if (checkpointDir !== undefined && this.savedStep !== this.step) yield* this.save();
@@ -204,7 +218,8 @@ class Trainer {
     if (signal?.aborted === true) return 'aborted';
     if (this.signals.stop !== undefined) return this.signals.stop;
     if (patience !== undefined && this.standing.evaluationsSinceBest >= patience) return 'patience';
-    return this.step >= end ? 'done' : undefined;
+    if (this.step >= end) return 'done';
+    return this.dataEnded ? 'data' : undefined;
   }
 
   private setLearningRates(): void {
@@ -217,6 +232,10 @@ class Trainer {
   private async *makeUpdate(): AsyncGenerator<TrainEvent, boolean> {
     const { gradAccumulation, batchSize, signal } = this.settings;
     const began = performance.now();
+    if ((await this.data.fill?.(gradAccumulation)) === false) {
+      this.dataEnded = true;
+      return false;
+    }
     this.setLearningRates();
     const shouldStop = (): boolean => signal?.aborted === true || this.signals.stop !== undefined;
     const updated = await update(this.model, this.optimizer, this.data, {
@@ -266,22 +285,35 @@ class Trainer {
       const { tokensSeen, best, evaluationsSinceBest } = restored.run;
       this.standing = { ...this.standing, tokensSeen, best, evaluationsSinceBest };
     }
-    const other = makeRunData(this.settings.data.train, this.settings.dataOrder, this.dataOptions(drawSeed()));
-    this.data.setPosition(other.getPosition());
+    // A stream has gone on past the batches that led here.
+    if (this.settings.data instanceof TokenStream) {
+      const { data, dataOrder } = this.settings;
+      const other = makeRunData(data, dataOrder, this.dataOptions(drawSeed()), this.model.tokenizer);
+      this.data.setPosition(other.getPosition());
+    }
     this.guard.reset();
     yield { type: 'rollback', step, backTo: restored.step, reason };
   }
 
   private async *evaluate(): AsyncGenerator<TrainEvent, void> {
     const { data, evalSteps: steps, batchSize, precision, onEval, evalInterval } = this.settings;
-    const losses = await evaluate(this.model, data, { steps, batchSize, precision, seed: this.standing.seed });
-    const event = { step: this.step, ...losses };
+    const options = { steps, batchSize, precision, seed: this.standing.seed };
+    const trainLoss =
+      data instanceof TokenStream ? (await evaluate(this.model, data.train, options))! : this.recentLoss();
+    const event = { step: this.step, trainLoss, valLoss: await evaluate(this.model, data.validation, options) };
     this.lastEvaluation = event;
     if (event.valLoss !== null && this.step % evalInterval === 0) this.countTowardsBest(event.valLoss);
     this.progress.evaluated(event);
     if (onEval !== undefined) this.progress.clear();
     onEval?.(event);
     yield { type: 'eval', ...event };
+  }
+
+  /** Of a stream: the mean loss of the updates since the evaluation before. */
+  private recentLoss(): number {
+    const since = this.lastEvaluation?.step ?? this.settings.startStep;
+    const recent = this.losses.slice(this.losses.length - (this.step - since));
+    return recent.reduce((sum, loss) => sum + loss, 0) / recent.length;
   }
 
   /** Evaluations of a step count once, also where a run stopped there and goes on. */
@@ -351,6 +383,7 @@ class Trainer {
   /** Ends what goes on beside training. A save that is under way is waited for; its failure was reported or is lost. */
   async close(): Promise<void> {
     this.bundles.ended({ step: this.step, optimizer: this.optimizer, run: this.state() });
+    this.data.close?.();
     this.progress.stop();
     this.signals.release();
     await this.saves.settle();

@@ -13,14 +13,14 @@ const SHORT = 0;
 /** Kinds of calls, and the ways in which each fails: one of each kind, or all of them. */
 const faults = process.argv.includes('--all')
   ? [
-      ['open', [ENOSPC, EDQUOT, EACCES, EINTR]],
+      ['open', [ENOSPC, EIO, EDQUOT, EACCES, EINTR]],
       ['write', [ENOSPC, EIO, EDQUOT, EINTR, SHORT]],
-      ['fsync', [EIO, ENOSPC]],
-      ['close', [EIO, EINTR]],
-      ['mkdir', [ENOSPC, EACCES]],
-      ['rename', [EIO, ENOSPC, EDQUOT]],
-      ['link', [EIO, EDQUOT]],
-      ['unlink', [EIO, EACCES]],
+      ['fsync', [ENOSPC, EIO, EDQUOT, EINTR]],
+      ['close', [ENOSPC, EIO, EDQUOT, EINTR]], // NFS tells of a full disk here
+      ['mkdir', [ENOSPC, EIO, EDQUOT, EACCES]],
+      ['rename', [ENOSPC, EIO, EDQUOT, EACCES]],
+      ['link', [ENOSPC, EIO, EDQUOT, EACCES]],
+      ['unlink', [EIO, EDQUOT, EACCES]],
     ]
   : [
       ['open', [ENOSPC]],

@@ -1,0 +1,42 @@
+import { describe, TorchBindError } from '../errors';
+import type { Tokenizer } from '../tokenizers';
+
+/** What stands between texts: a token's id, or text that is encoded. */
+export type Separator = number | string;
+
+/** The ids of a separator; none where there is none. The text of the token that texts start from is that token. */
+export function separatorIds(tokenizer: Tokenizer, separator: Separator | undefined): Int32Array {
+  if (separator === undefined) return new Int32Array(0);
+  if (typeof separator === 'string') {
+    // `<|endoftext|>` is a token, though a text that holds these characters has none.
+    const isStart = tokenizer.decode([tokenizer.startId]) === separator;
+    return isStart ? Int32Array.of(tokenizer.startId) : tokenizer.encode(separator);
+  }
+  if (Number.isSafeInteger(separator) && separator >= 0 && separator < tokenizer.vocabSize)
+    return Int32Array.of(separator);
+  throw new TorchBindError(
+    `separator must be a text, or a token's id below ${tokenizer.vocabSize}; got ${describe(separator)}`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}
+
+/**
+ * The ids of texts one after the other, each followed by the separator: by default the token that texts start
+ * from (`startId`), which is GPT-2's `<|endoftext|>`, and of a character tokenizer the first character.
+ */
+export function encodeDocuments(
+  documents: Iterable<string>,
+  tokenizer: Tokenizer,
+  separator: Separator = tokenizer.startId,
+): Int32Array {
+  const end = separatorIds(tokenizer, separator);
+  const parts: Int32Array[] = [];
+  for (const text of documents) parts.push(tokenizer.encode(text), end);
+  const all = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let place = 0;
+  for (const part of parts) {
+    all.set(part, place);
+    place += part.length;
+  }
+  return all;
+}

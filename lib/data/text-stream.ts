@@ -1,0 +1,270 @@
+import { checkOptions, describe, TorchBindError } from '../errors';
+import { randperm } from '../tensor/creation';
+import { Generator } from '../tensor/random';
+import { tidy } from '../tensor/scope';
+import type { Tokenizer } from '../tokenizers';
+import { type Separator, separatorIds } from './documents';
+import { wrongData } from './token-file';
+import type { Tokens } from './token-stream';
+
+/** Texts that come one after the other, of a Readable for instance. */
+export type TextPieces = AsyncIterable<string | Uint8Array> | Iterable<string | Uint8Array>;
+
+/**
+ * Where a stream's text comes from: texts, which can be read once; or a function that gives the same texts each time that it
+ * is called, from the one with the number `position` on. With a function a run can go on where it was stopped, and begin
+ * again at the end.
+ */
+export type TextSource = TextPieces | ((position: number) => TextPieces | Promise<TextPieces>);
+
+export interface TextStreamOptions {
+  /** What follows each text: a token's id, or its text. Default: nothing; the texts are pieces of one. */
+  separator?: Separator;
+  /**
+   * Windows that are held and given in a random order, then the next so many: memory is bounded by them. Default 0: in the
+   * order of the text.
+   */
+  shuffleBuffer?: number;
+  /** Tokens to validate on, which must not be in the stream. Default: none. */
+  validation?: Tokens;
+}
+
+/** Text to train on that is read while training: `fit({ data: new TextStream(source) })`. */
+export class TextStream {
+  readonly validation: Tokens;
+
+  constructor(
+    readonly source: TextSource,
+    readonly options: TextStreamOptions = {},
+  ) {
+    checkOptions(options, ['separator', 'shuffleBuffer', 'validation'], 'TextStream');
+    const { shuffleBuffer = 0, validation = new Int32Array(0) } = options;
+    if (typeof source !== 'function' && !isPieces(source)) {
+      throw invalid(`the source must be texts that can be iterated over, or a function, got ${describe(source)}`);
+    }
+    if (!Number.isSafeInteger(shuffleBuffer) || shuffleBuffer < 0)
+      throw invalid(`shuffleBuffer must be an integer of at least 0, got ${describe(shuffleBuffer)}`);
+    this.validation = validation;
+  }
+
+  /** Whether the source can be opened again. */
+  get canReopen(): boolean {
+    return typeof this.source === 'function';
+  }
+}
+
+function isPieces(source: unknown): boolean {
+  if (typeof source !== 'object' || source === null) return false;
+  return Symbol.asyncIterator in source || Symbol.iterator in source;
+}
+
+/** How far windows of a stream have come: enough to open it there again and give the ones that follow. */
+export interface StreamPosition {
+  /** Times that the stream has come to its end. */
+  epoch: number;
+  /** Text in which the present block of windows begins, and tokens of it that came before. */
+  piece: number;
+  offset: number;
+  /** Blocks before this one, whose number seeds the order. */
+  block: number;
+  /** Windows of it that were given. */
+  given: number;
+}
+
+interface Block {
+  start: StreamPosition;
+  /** Each of T + 1 ids. */
+  windows: Int32Array[];
+  given: number;
+}
+
+/** Windows of T + 1 ids of a stream, in blocks that are shuffled; each window begins with the last id of the one before. */
+export class StreamWindows {
+  private blocks: Block[] = [];
+  /** Ids that were read and are in no window yet, by the text that they are of. */
+  private waiting: { piece: number; offset: number; ids: Int32Array }[] = [];
+  private pieces: AsyncIterator<string | Uint8Array> | Iterator<string | Uint8Array> | undefined;
+  private next: StreamPosition = { epoch: 0, piece: 0, offset: 0, block: 0, given: 0 };
+  private piece = 0;
+  private decoder = new TextDecoder();
+  private isOver = false;
+  /** Windows of the epoch so far: a stream without any would begin again forever. */
+  private windowsInEpoch = 0;
+  private startedAtZero = true;
+  private readonly separator: Int32Array;
+
+  constructor(
+    private readonly stream: TextStream,
+    private readonly tokenizer: Tokenizer,
+    private readonly options: { blockSize: number; seed: number },
+  ) {
+    this.separator = separatorIds(tokenizer, stream.options.separator);
+  }
+
+  /** Reads on until so many windows can be taken; false where the stream ends before. Forgets blocks that were given. */
+  async fill(count: number): Promise<boolean> {
+    this.blocks = this.blocks.filter(({ windows, given }) => given < windows.length);
+    const available = (): number => this.blocks.reduce((sum, { windows, given }) => sum + windows.length - given, 0);
+    while (available() < count && !this.isOver) await this.readBlock();
+    return available() >= count;
+  }
+
+  /** The next windows, which `fill` has read. */
+  take(count: number): Int32Array[] {
+    const taken: Int32Array[] = [];
+    for (const block of this.blocks) {
+      while (taken.length < count && block.given < block.windows.length) taken.push(block.windows[block.given++]!);
+    }
+    return taken;
+  }
+
+  getState(): StreamPosition {
+    const block = this.blocks.find(({ windows, given }) => given < windows.length);
+    return block === undefined ? { ...this.next } : { ...block.start, given: block.given };
+  }
+
+  /** Goes on at a position: one whose block is held still, or else the source is opened there. */
+  setState(position: StreamPosition): void {
+    const held = this.blocks.findIndex(({ start }) => start.block === position.block);
+    if (held >= 0) {
+      this.blocks = this.blocks.slice(held);
+      this.blocks.forEach((block, i) => (block.given = i === 0 ? position.given : 0));
+      return;
+    }
+    if (!this.stream.canReopen) throw invalid('the source can be read once only, and gives nothing again');
+    this.blocks = [];
+    this.next = { ...position };
+    this.close();
+    this.isOver = false;
+  }
+
+  /** Lets go of the source. */
+  close(): void {
+    const { pieces } = this;
+    this.pieces = undefined;
+    this.waiting = [];
+    // A source that is left early may have a file to close.
+    Promise.resolve(pieces?.return?.()).catch(() => undefined);
+  }
+
+  private async readBlock(): Promise<void> {
+    const { blockSize, seed } = this.options;
+    const size = Math.max(1, this.stream.options.shuffleBuffer ?? 0);
+    if (this.pieces === undefined) await this.open();
+    const { given, ...start } = this.next;
+    const windows: Int32Array[] = [];
+    while (windows.length < size && (await this.readTokens(blockSize + 1))) windows.push(this.cutWindow(blockSize));
+    this.windowsInEpoch += windows.length;
+    if (windows.length > 0) {
+      const order = size === 1 ? [0] : permutation(windows.length, seed + start.block);
+      const shuffled = order.map((i) => windows[i]!);
+      this.blocks.push({ start: { ...start, given: 0 }, windows: shuffled, given });
+    }
+    const head = this.waiting[0];
+    const place = head === undefined ? { piece: this.piece, offset: 0 } : { piece: head.piece, offset: head.offset };
+    this.next = { epoch: start.epoch, ...place, block: start.block + 1, given: 0 };
+    if (windows.length < size) this.endEpoch();
+  }
+
+  private endEpoch(): void {
+    if (this.windowsInEpoch === 0 && this.startedAtZero) {
+      throw wrongData(
+        `the stream holds no window: a window and its targets are ${this.options.blockSize + 1} tokens. Give more text, or a ` +
+          'model with a smaller blockSize',
+      );
+    }
+    this.close();
+    this.isOver = !this.stream.canReopen;
+    this.next = { epoch: this.next.epoch + 1, piece: 0, offset: 0, block: this.next.block, given: 0 };
+  }
+
+  private async open(): Promise<void> {
+    const { source } = this.stream;
+    const { piece, offset } = this.next;
+    const pieces = typeof source === 'function' ? await source(piece) : source;
+    if (!isPieces(pieces))
+      throw invalid(`the source must give texts that can be iterated over, got ${describe(pieces)}`);
+    this.pieces = Symbol.asyncIterator in pieces ? pieces[Symbol.asyncIterator]() : pieces[Symbol.iterator]();
+    this.piece = piece;
+    this.windowsInEpoch = 0;
+    this.startedAtZero = piece === 0 && offset === 0;
+    this.decoder = new TextDecoder();
+    if (offset > 0 && (await this.readPiece())) this.drop(offset);
+  }
+
+  /** Reads on until so many ids wait; false where the stream ends before. */
+  private async readTokens(count: number): Promise<boolean> {
+    const have = (): number => this.waiting.reduce((sum, { ids }) => sum + ids.length, 0);
+    let total = have();
+    while (total < count) {
+      if (!(await this.readPiece())) return false;
+      total = have();
+    }
+    return true;
+  }
+
+  private async readPiece(): Promise<boolean> {
+    const { done, value } = await this.pieces!.next();
+    if (done === true) return false;
+    const ids = this.encode(this.textOf(value));
+    if (ids.length > 0) this.waiting.push({ piece: this.piece, offset: 0, ids });
+    this.piece++;
+    return true;
+  }
+
+  /** Bytes may end within a character, which the next ones complete; then where a text begins cannot be found again. */
+  private textOf(value: unknown): string {
+    if (typeof value === 'string') return value;
+    if (value instanceof Uint8Array && !this.stream.canReopen) return this.decoder.decode(value, { stream: true });
+    throw invalid(
+      `expected texts, got ${describe(value)}` +
+        (value instanceof Uint8Array ? '. A source that can be opened again must give strings' : ''),
+    );
+  }
+
+  private encode(text: string): Int32Array {
+    const ids = this.tokenizer.encode(text);
+    if (this.separator.length === 0) return ids;
+    const all = new Int32Array(ids.length + this.separator.length);
+    all.set(ids);
+    all.set(this.separator, ids.length);
+    return all;
+  }
+
+  /** T + 1 ids, of which the last one waits on. */
+  private cutWindow(blockSize: number): Int32Array {
+    const window = new Int32Array(blockSize + 1);
+    let filled = 0;
+    for (const { ids } of this.waiting) {
+      const part = ids.subarray(0, window.length - filled);
+      window.set(part, filled);
+      filled += part.length;
+      if (filled === window.length) break;
+    }
+    this.drop(blockSize);
+    return window;
+  }
+
+  private drop(count: number): void {
+    for (let left = count; left > 0;) {
+      const head = this.waiting[0];
+      if (head === undefined) return;
+      const part = Math.min(left, head.ids.length);
+      left -= part;
+      head.ids = head.ids.subarray(part);
+      head.offset += part;
+      if (head.ids.length === 0) this.waiting.shift();
+    }
+  }
+}
+
+function permutation(length: number, seed: number): number[] {
+  return tidy(() => {
+    const order = randperm(length, { generator: new Generator().manualSeed(seed) });
+    return Array.from(order.toTypedArray() as BigInt64Array, Number);
+  });
+}
+
+function invalid(reason: string): TorchBindError {
+  return new TorchBindError(`TextStream: ${reason}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+}

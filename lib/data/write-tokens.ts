@@ -1,0 +1,128 @@
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import { checkOptions, describe, TorchBindError } from '../errors';
+import { writeFileAtomically } from '../formats/atomic-file';
+import { CharTokenizer, charToMetaPickle, type Tokenizer } from '../tokenizers';
+import { type Separator, separatorIds } from './documents';
+import { sizeOf, type TokenDType, wrongData } from './token-file';
+
+export interface WriteTokensOptions {
+  /** Of texts; ids need none. */
+  tokenizer?: Tokenizer;
+  /** Default: `uint16` where all ids of the tokenizer fit, else `uint32`; of ids `uint16`. */
+  dtype?: TokenDType;
+  /** What follows each of several texts: a token's id, or its text. Default: nothing. */
+  separator?: Separator;
+}
+
+/** What is written: a text, texts one after the other, or token ids. */
+export type TokenSource = string | Iterable<string> | AsyncIterable<string> | ArrayLike<number>;
+
+const flushBytes = 2 ** 20;
+
+/**
+ * Writes a file of token ids, such as nanoGPT's `train.bin`; `TokenFile.open` and `np.memmap` read it. Several texts are read
+ * one at a time, so that they need not fit into memory. The file is there when it is whole.
+ *
+ * @returns the number of tokens
+ * @throws ERR_TORCHBIND_DATA for an id that does not fit the dtype, and where there are none; ERR_TORCHBIND_SAVE
+ */
+export async function writeTokens(
+  file: string,
+  source: TokenSource,
+  options: WriteTokensOptions = {},
+): Promise<number> {
+  checkOptions(options, ['tokenizer', 'dtype', 'separator'], 'writeTokens');
+  const { tokenizer } = options;
+  const dtype = options.dtype ?? ((tokenizer?.vocabSize ?? 0) > 2 ** 16 ? 'uint32' : 'uint16');
+  sizeOf(dtype, 'writeTokens');
+  let count = 0;
+  await writeFileAtomically(file, async (handle) => {
+    let waiting: Buffer[] = [];
+    let bytes = 0;
+    const flush = async (): Promise<void> => {
+      // writeFile on a handle goes on where the last one ended, and writes all of it.
+      await handle.writeFile(Buffer.concat(waiting));
+      [waiting, bytes] = [[], 0];
+    };
+    for await (const ids of idsOf(source, options)) {
+      const packed = pack(ids, dtype, file, count);
+      waiting.push(packed);
+      bytes += packed.length;
+      count += ids.length;
+      if (bytes >= flushBytes) await flush();
+    }
+    await flush();
+    if (count === 0) throw wrongData(`there are no tokens to write to ${file}`);
+  });
+  return count;
+}
+
+async function* idsOf(
+  source: TokenSource,
+  { tokenizer, separator }: WriteTokensOptions,
+): AsyncGenerator<ArrayLike<number>> {
+  if (isIds(source)) return yield source;
+  if (tokenizer === undefined) throw invalid('a text needs the option tokenizer');
+  if (typeof source === 'string') return yield tokenizer.encode(source);
+  const end = separatorIds(tokenizer, separator);
+  for await (const text of source) {
+    if (typeof text !== 'string') throw invalid(`expected texts, got ${describe(text)}`);
+    yield tokenizer.encode(text);
+    if (end.length > 0) yield end;
+  }
+}
+
+function isIds(source: TokenSource): source is ArrayLike<number> {
+  if (ArrayBuffer.isView(source)) return true;
+  return Array.isArray(source) && typeof source[0] === 'number';
+}
+
+function pack(ids: ArrayLike<number>, dtype: TokenDType, file: string, before: number): Buffer {
+  const array = dtype === 'uint16' ? Uint16Array.from(ids) : Uint32Array.from(ids);
+  for (let i = 0; i < array.length; i++) {
+    if (array[i] === ids[i]) continue;
+    throw wrongData(`${file}: token ${before + i} is ${ids[i]}, which is no ${dtype}`);
+  }
+  return Buffer.from(array.buffer);
+}
+
+export interface PrepareTokensOptions extends Pick<WriteTokensOptions, 'dtype'> {
+  tokenizer: Tokenizer;
+  /** Part of the text, at the end, that goes to `val.bin`. Default 0.1. */
+  validationFraction?: number;
+}
+
+/**
+ * Writes a text as a data directory of nanoGPT, which its `train.py` and `TokenStream.open` take: `train.bin`, `val.bin`, and
+ * for a character tokenizer `meta.pkl` with the vocabulary.
+ *
+ * @returns the number of tokens of each part
+ */
+export async function prepareTokens(
+  directory: string,
+  text: string,
+  options: PrepareTokensOptions,
+): Promise<{ train: number; validation: number }> {
+  checkOptions(options ?? null, ['tokenizer', 'dtype', 'validationFraction'], 'prepareTokens');
+  const { tokenizer, dtype, validationFraction = 0.1 } = options;
+  if (!(validationFraction > 0 && validationFraction < 1))
+    throw invalid(`validationFraction must be above 0 and below 1, got ${describe(validationFraction)}`);
+  const characters = Array.from(text); // as Python counts them
+  const cut = Math.floor((1 - validationFraction) * characters.length); // Python: int(0.9 * len(text))
+  await mkdir(directory, { recursive: true });
+  const write = (name: string, part: string[]): Promise<number> =>
+    writeTokens(path.join(directory, name), part.join(''), { tokenizer, dtype });
+  const train = await write('train.bin', characters.slice(0, cut));
+  const validation = await write('val.bin', characters.slice(cut));
+  if (tokenizer instanceof CharTokenizer) {
+    await writeFileAtomically(path.join(directory, 'meta.pkl'), (handle) =>
+      handle.writeFile(charToMetaPickle(tokenizer)),
+    );
+  }
+  return { train, validation };
+}
+
+function invalid(reason: string): TorchBindError {
+  return new TorchBindError(`writeTokens: ${reason}`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+}
