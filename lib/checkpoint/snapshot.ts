@@ -2,6 +2,7 @@ import type { GPTModel } from '../models/gpt';
 import { native } from '../native/native';
 import type { AdamW, SGD } from '../optim';
 import { noGrad } from '../tensor/autograd';
+import { itemSize } from '../tensor/dtype';
 import { clone } from '../tensor/generated/functions';
 import { dispose, keep, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
@@ -22,28 +23,44 @@ export function takeSnapshot(model: GPTModel, optimizer: AdamW | SGD | undefined
   const weights = model.stateDict();
   const optimizerState = optimizer === undefined ? null : model.optimizerStateDict(optimizer);
   const trees = optimizerState === null ? [weights] : [weights, optimizerState];
-  const shared = new Set([...(optimizer?.state.values() ?? [])].flatMap((values) => [...values.values()]));
+  const state = [...(optimizer?.state.values() ?? [])].flatMap((values) => [...values.values()]);
+  const shared = new Set<unknown>(state);
   const own = trees.flatMap(tensorsIn).filter((tensor) => !shared.has(tensor));
   if (!copy) return { weights, optimizerState, release: () => dispose(own) };
-  const copies = copyTensors(trees);
-  dispose(own);
-  return { weights, optimizerState, release: () => dispose(copies) };
+  const live = [...model.parameters(), ...model.buffers(), ...state.filter((value) => value instanceof Tensor)];
+  const copies = copyTensors(trees, new Set(live.map(storageId)));
+  dispose(own.filter((tensor) => !copies.has(tensor)));
+  return { weights, optimizerState, release: () => dispose([...copies]) };
 }
 
 /**
- * Puts copies on the CPU in place of all tensors. Tensors that are the same view of one storage, such as tied weights,
- * become one.
+ * Puts copies on the CPU in place of all tensors that share memory with what training changes; those that a layout made
+ * anew, such as the heads' parts of fused moments, are copies already. Tensors that are the same view of one storage, such as
+ * tied weights, become one.
  */
-function copyTensors(trees: readonly Map<unknown, unknown>[]): Tensor[] {
+function copyTensors(trees: readonly Map<unknown, unknown>[], live: ReadonlySet<number>): Set<Tensor> {
   const copies = new Map<string, Tensor>();
   const copyOf = (tensor: Tensor): Tensor => {
     const view = storageKey(tensor);
-    const copy = copies.get(view) ?? keep(tensor.device === 'cpu' ? clone(tensor) : tensor.to('cpu'));
+    const copy = copies.get(view) ?? keep(isApart(tensor, live) ? tensor : cloneToCpu(tensor));
     copies.set(view, copy);
     return copy;
   };
   noGrad(() => tidy(() => trees.forEach((tree) => replaceTensors(tree, copyOf))));
-  return [...copies.values()];
+  return new Set(copies.values());
+}
+
+function isApart(tensor: Tensor, live: ReadonlySet<number>): boolean {
+  const { id, nbytes } = native().storageInfo(tensor.handle);
+  return tensor.device === 'cpu' && !live.has(id) && nbytes === tensor.numel() * itemSize(tensor.dtype);
+}
+
+function cloneToCpu(tensor: Tensor): Tensor {
+  return tensor.device === 'cpu' ? clone(tensor) : tensor.to('cpu');
+}
+
+function storageId(tensor: Tensor): number {
+  return native().storageInfo(tensor.handle).id;
 }
 
 /** The same for tensors that are the same view of one storage, such as tied weights. */

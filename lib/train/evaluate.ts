@@ -14,21 +14,27 @@ export interface EvaluationOptions {
   precision: Precision;
   /** Of the windows' places: the same seed compares the same windows. */
   seed: number;
+  /** Asked between batches: true gives the evaluation up. */
+  shouldStop: () => boolean;
 }
 
 /**
- * Mean loss of windows of tokens, always the same ones; null where there are not tokens enough for one. Training's numbers
- * are not drawn from.
+ * Mean loss of windows of tokens, always the same ones; null where there are not tokens enough for one, undefined where it was
+ * given up. Training's numbers are not drawn from.
  */
-export async function evaluate(model: GPTModel, tokens: Tokens, options: EvaluationOptions): Promise<number | null> {
+export async function evaluate(
+  model: GPTModel,
+  tokens: Tokens,
+  options: EvaluationOptions,
+): Promise<number | null | undefined> {
   return tokens.length > model.config.blockSize ? meanLoss(model, tokens, options) : null;
 }
 
 async function meanLoss(
   model: GPTModel,
   tokens: Tokens,
-  { steps, batchSize, seed, precision }: EvaluationOptions,
-): Promise<number> {
+  { steps, batchSize, seed, precision, shouldStop }: EvaluationOptions,
+): Promise<number | undefined> {
   const generator = new Generator().manualSeed(seed);
   const { blockSize, vocabSize } = model.config;
   const windows = new RandomWindows(tokens, { batchSize, blockSize, generator, device: model.device, vocabSize });
@@ -37,6 +43,7 @@ async function meanLoss(
   for (let i = 0; i < steps; i++) {
     sum += evaluating(() => inferenceMode(() => tidy(() => Number(lossOf(model, windows.next(), precision).item()))));
     await nextTurn();
+    if (shouldStop()) return undefined;
   }
   return sum / steps;
 }

@@ -3,11 +3,9 @@ import { TorchBindError } from '../errors';
 import type { GPTModel } from '../models/gpt';
 import { TokenStream } from '../data';
 import { rememberModes } from '../models/mode';
-import { AdamW, decayGroups, GradScaler, type SGD } from '../optim';
+import { type AdamW, GradScaler, type SGD } from '../optim';
 import { applySchedule, baseLearningRate, type Schedule, setBaseLearningRate } from '../optim/schedulers';
-import { randint } from '../tensor/creation';
 import { manualSeed } from '../tensor/random';
-import { tidy } from '../tensor/scope';
 import { BackgroundSaves } from './background-save';
 import { evaluate } from './evaluate';
 import type { EvalEvent, TrainEvent } from './events';
@@ -18,6 +16,7 @@ import { completeOptions, type FitOptions, scheduleOf, type Settings } from './o
 import { noProgress, type Progress, showProgress } from './progress';
 import { getRandomStates, isPositionOf, makeRunData, type RunData, setRandomStates } from './run-data';
 import type { RunState } from './run-state';
+import { badLoss, drawSeed, makeOptimizer } from './parts';
 import { listenForSignals, noSignals, type TrainingSignals } from './signals';
 import { update } from './update';
 
@@ -222,6 +221,10 @@ class Trainer {
     return this.dataEnded ? 'data' : undefined;
   }
 
+  private shouldStop(): boolean {
+    return this.settings.signal?.aborted === true || this.signals.stop !== undefined;
+  }
+
   private setLearningRates(): void {
     const { paramGroups } = this.optimizer;
     if (this.schedule !== null) applySchedule(paramGroups, this.schedule, this.step - this.standing.scheduleStart);
@@ -230,20 +233,19 @@ class Trainer {
 
   /** Makes one update, or goes back to the last bundle; false where there is none to report. */
   private async *makeUpdate(): AsyncGenerator<TrainEvent, boolean> {
-    const { gradAccumulation, batchSize, signal } = this.settings;
+    const { gradAccumulation, batchSize } = this.settings;
     const began = performance.now();
     if ((await this.data.fill?.(gradAccumulation)) === false) {
       this.dataEnded = true;
       return false;
     }
     this.setLearningRates();
-    const shouldStop = (): boolean => signal?.aborted === true || this.signals.stop !== undefined;
     const updated = await update(this.model, this.optimizer, this.data, {
       gradAccumulation,
       gradClip: this.settings.gradClip ?? (isLogged(this.settings) ? Infinity : undefined),
       precision: this.settings.precision,
       scaler: this.scaler,
-      shouldStop,
+      shouldStop: () => this.shouldStop(),
     });
     if (updated === null) return false;
     const problem = this.guard.judge(updated.loss);
@@ -297,10 +299,12 @@ class Trainer {
 
   private async *evaluate(): AsyncGenerator<TrainEvent, void> {
     const { data, evalSteps: steps, batchSize, precision, onEval, evalInterval } = this.settings;
-    const options = { steps, batchSize, precision, seed: this.standing.seed };
-    const trainLoss =
-      data instanceof TokenStream ? (await evaluate(this.model, data.train, options))! : this.recentLoss();
-    const event = { step: this.step, trainLoss, valLoss: await evaluate(this.model, data.validation, options) };
+    const options = { steps, batchSize, precision, seed: this.standing.seed, shouldStop: () => this.shouldStop() };
+    const trainLoss = data instanceof TokenStream ? await evaluate(this.model, data.train, options) : this.recentLoss();
+    const valLoss = await evaluate(this.model, data.validation, options);
+    // A signal does not wait for an evaluation; a run that goes on makes it.
+    if (trainLoss === undefined || valLoss === undefined) return;
+    const event = { step: this.step, trainLoss: trainLoss!, valLoss };
     this.lastEvaluation = event;
     if (event.valLoss !== null && this.step % evalInterval === 0) this.countTowardsBest(event.valLoss);
     this.progress.evaluated(event);
@@ -388,24 +392,4 @@ class Trainer {
     this.signals.release();
     await this.saves.settle();
   }
-}
-
-function makeOptimizer(model: GPTModel, settings: Settings): AdamW | SGD {
-  const { optimizer, learningRate: lr = 3e-4, weightDecay, betas } = settings;
-  if (optimizer !== undefined) return optimizer;
-  const options = betas === undefined ? { lr } : { lr, betas };
-  if (weightDecay === undefined) return new AdamW(model.parameters(), options);
-  return new AdamW(decayGroups(model.namedParameters(), weightDecay), options);
-}
-
-function drawSeed(): number {
-  return tidy(() => Number(randint(2 ** 31, [1]).item()));
-}
-
-function badLoss(loss: number, reason: string, step: number, cause?: unknown): TorchBindError {
-  const advice = 'Try a lower learningRate or gradClip: 1, from weights that were saved before.';
-  const message = Number.isFinite(loss)
-    ? `fit: ${reason} after ${step} updates. ${advice}`
-    : `fit: the loss is ${loss} after ${step} updates, so training cannot go on; the model keeps the weights that gave it. ${advice}`;
-  return new TorchBindError(message, 'ERR_TORCHBIND_NONFINITE_LOSS', { cause });
 }
