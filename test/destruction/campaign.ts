@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileS
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 
-/** Where a kill fell, as what was lying about tells. */
+/** Where a kill fell: the last call on a bundle's files, where what lies about tells of a save that was under way. */
 export type Phase = 'write' | 'fsync' | 'rename' | 'prune' | 'between saves';
 
 export interface CampaignResult {
@@ -31,8 +31,10 @@ export interface CampaignOptions {
   kills: number;
   /** Of the moments and of the damage. */
   seed: number;
-  /** Called after every kill. */
-  onKill?: (kill: number) => void;
+  /** The library of `phases.c`. */
+  phaseLibrary: string;
+  /** Called after every kill, with what was found so far. */
+  onKill?: (soFar: CampaignResult) => void;
 }
 
 const child = path.join(__dirname, 'children/train.cjs');
@@ -52,16 +54,19 @@ export function randomFrom(seed: number): () => number {
 
 /** @returns the losses of each step of one run that is killed `kills` times, and whatever is wrong */
 export async function killAgainAndAgain(options: CampaignOptions): Promise<CampaignResult & { losses: number[] }> {
-  const { root, kills, seed, onKill } = options;
+  const { root, kills, seed, phaseLibrary, onKill } = options;
   const random = randomFrom(seed);
   const directory = path.join(root, 'run');
   const losses: number[] = [];
   const violations: string[] = [];
   const phases: Record<Phase, number> = { write: 0, fsync: 0, rename: 0, prune: 0, 'between saves': 0 };
+  const phaseFile = path.join(root, 'phase');
+  const env = { LD_PRELOAD: phaseLibrary, TORCHBIND_PHASE_FILE: phaseFile, TORCHBIND_PHASE_ROOT: directory };
   let acknowledged = 0;
   let damaged = 0;
   for (let kill = 1; kill <= kills; kill++) {
-    const life = await live(root, Math.floor(random() * 12), random() * 20);
+    writeFileSync(phaseFile, ' ');
+    const life = await live(root, env, Math.floor(random() * 12), random() * 20);
     for (const { type, message } of life.lines) if (type === 'error') violations.push(`kill ${kill}: ${message}`);
     const start = life.lines.find(({ type }) => type === 'start');
     if (start === undefined) violations.push(`kill ${kill}: the process did not start: ${life.stderr}`);
@@ -77,7 +82,7 @@ export async function killAgainAndAgain(options: CampaignOptions): Promise<Campa
       losses[step - 1] = loss;
     }
     if (life.saved && life.hidden.length > 0) violations.push(`kill ${kill}: left over: ${life.hidden.join(', ')}`);
-    phases[phaseOf(directory)]++;
+    phases[phaseOf(directory, phaseFile)]++;
     if (random() < 0.15 && existsSync(directory)) {
       if (damage(directory, random)) {
         damaged++;
@@ -85,7 +90,7 @@ export async function killAgainAndAgain(options: CampaignOptions): Promise<Campa
         acknowledged = oldestKept(directory);
       }
     }
-    onKill?.(kill);
+    onKill?.({ kills: kill, phases, damaged, steps: losses.length, violations });
   }
   return { kills, phases, damaged, steps: losses.length, violations, losses };
 }
@@ -93,12 +98,13 @@ export async function killAgainAndAgain(options: CampaignOptions): Promise<Campa
 /** One life of the process, until it is killed, `delay` ms after it told of its `event`-th update or save. */
 async function live(
   root: string,
+  preload: NodeJS.ProcessEnv,
   event: number,
   delay: number,
 ): Promise<{ lines: Line[]; stderr: string; saved: boolean; hidden: string[] }> {
   const directory = path.join(root, 'run');
   const lines: Line[] = [];
-  const env = { ...process.env, OMP_NUM_THREADS: '1', NODE_NO_WARNINGS: '' };
+  const env = { ...process.env, ...preload, OMP_NUM_THREADS: '1', NODE_NO_WARNINGS: '', UV_USE_IO_URING: '0' };
   const running = spawn(process.execPath, [child, root, String(endless)], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   let stderr = '';
   let saved = false;
@@ -126,14 +132,11 @@ function leftovers(directory: string): string[] {
   return readdirSync(directory).filter((name) => /^\.(saving-|saved|trash-)/.test(name));
 }
 
-function phaseOf(directory: string): Phase {
-  const names = leftovers(directory);
-  const staging = names.find((name) => name.startsWith('.saving-'));
-  if (staging !== undefined) {
-    return existsSync(path.join(directory, staging, 'manifest.json')) ? 'fsync' : 'write';
-  }
-  if (names.includes('.saved')) return 'rename';
-  return names.length > 0 ? 'prune' : 'between saves';
+const phaseNames: Record<string, Phase> = { w: 'write', f: 'fsync', r: 'rename', p: 'prune' };
+
+function phaseOf(directory: string, phaseFile: string): Phase {
+  if (leftovers(directory).length === 0) return 'between saves';
+  return phaseNames[readFileSync(phaseFile, 'utf8')] ?? 'write';
 }
 
 /** Cuts or flips a file of the newest bundle, where there is another one to go back to; whether it did. */

@@ -21,17 +21,34 @@ function place(name: string): string {
   return made;
 }
 
-describe('a training process that is killed at any moment', () => {
+/** Compiles a library to preload. */
+function compile(name: string): string {
+  const library = path.join(directory, `${name}.so`);
+  const source = path.join(__dirname, `${name}.c`);
+  execFileSync('cc', ['-shared', '-fPIC', '-O1', '-Wall', '-Werror', '-o', library, source, '-ldl', '-pthread']);
+  return library;
+}
+
+describe.runIf(process.platform === 'linux')('a training process that is killed at any moment', () => {
   it(
     `finds a whole bundle no older than the last one reported, and goes on exactly, ${kills} times`,
     { timeout: hours },
     async () => {
-      const report = (kill: number): void => {
-        if (kills > 1000 && kill % 100 === 0) process.stderr.write(`${kill} kills\n`);
+      const report = (soFar: CampaignResult): void => {
+        if (kills <= 1000 || soFar.kills % 100 !== 0) return;
+        process.stderr.write(`one of two: ${summary([soFar])}, ${soFar.violations.length} violations\n`);
+        for (const violation of soFar.violations.slice(0, 5)) process.stderr.write(`  ${violation}\n`);
       };
+      const phaseLibrary = compile('phases');
       const results = await Promise.all(
         [1, 2].map((seed) => {
-          return killAgainAndAgain({ root: place(`kills-${seed}`), kills: Math.ceil(kills / 2), seed, onKill: report });
+          return killAgainAndAgain({
+            root: place(`kills-${seed}`),
+            kills: Math.ceil(kills / 2),
+            seed,
+            phaseLibrary,
+            onKill: report,
+          });
         }),
       );
       const reference = await uninterrupted(place('straight'), Math.max(...results.map(({ steps }) => steps)));
@@ -54,19 +71,15 @@ function summary(results: readonly CampaignResult[]): string {
 }
 
 describe.runIf(process.platform === 'linux')('a save in which a system call fails', () => {
-  const library = path.join(directory, 'faults.so');
-
   it(
     'leaves the old bundle or the new one, whichever call it is, and the next save is whole',
     { timeout: hours },
     () => {
-      const source = path.join(__dirname, 'faults.c');
-      execFileSync('cc', ['-shared', '-fPIC', '-O1', '-Wall', '-Werror', '-o', library, source, '-ldl', '-pthread']);
       const everyWay = process.env.TORCHBIND_FAULTS === 'all' ? ['--all'] : [];
       const result = spawnSync(process.execPath, [path.join(__dirname, 'children/sweep.cjs'), ...everyWay], {
         env: {
           ...process.env,
-          LD_PRELOAD: library,
+          LD_PRELOAD: compile('faults'),
           TORCHBIND_FAULTS_ROOT: place('faults'),
           UV_USE_IO_URING: '0',
           OMP_NUM_THREADS: '1',

@@ -1,0 +1,65 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { GPT } from '../gpt';
+import type { GenerateOptions } from '../models/generate';
+import { loadTokenizer } from '../tokenizers';
+import type { GenerateFlags } from './generate';
+import { findModel } from './models';
+import { note } from './output';
+import { chooseDevice } from './device';
+
+/** Writes text with a model to stdout, as it comes. */
+export async function runGenerate(reference: string | undefined, flags: GenerateFlags): Promise<void> {
+  const file = await findModel(reference, flags);
+  const tokenizer = flags.tokenizer === undefined ? undefined : await loadTokenizer(flags.tokenizer);
+  const model = await GPT.load(file, {
+    ...(tokenizer === undefined ? {} : { tokenizer }),
+    ...chooseDevice(flags.device),
+  });
+  const interrupted = new AbortController();
+  const onInterrupt = (): void => interrupted.abort();
+  process.once('SIGINT', onInterrupt);
+  try {
+    const text = await write(model, flags, interrupted.signal);
+    if (flags.json === true) {
+      const { prompt } = flags;
+      process.stdout.write(`${JSON.stringify({ model: file, step: model.step, prompt, text }, null, 2)}\n`);
+    }
+    if (flags.saveOutput === true) note(`saved ${await saveText(flags, text)}`);
+  } finally {
+    process.off('SIGINT', onInterrupt);
+    model.dispose();
+  }
+}
+
+/** The text, prompt included; shown while it is written where JSON is not asked for. */
+async function write(model: GPT, flags: GenerateFlags, signal: AbortSignal): Promise<string> {
+  const show = (text: string): void => void (flags.json !== true && process.stdout.write(text));
+  let text = flags.prompt;
+  show(text);
+  try {
+    for await (const piece of model.stream(flags.prompt, { ...samplingOf(flags), signal })) {
+      text += piece;
+      show(piece);
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    process.exitCode = 130;
+  }
+  show('\n');
+  return text;
+}
+
+export function samplingOf(flags: Partial<GenerateFlags>): GenerateOptions {
+  const { maxNewTokens, temperature, topK, topP, greedy, seed, stop } = flags;
+  const given = Object.entries({ maxNewTokens, temperature, topK, topP, greedy, seed, stop });
+  return Object.fromEntries(given.filter(([, value]) => value !== undefined));
+}
+
+async function saveText({ outputDir }: GenerateFlags, text: string): Promise<string> {
+  await mkdir(outputDir, { recursive: true });
+  const time = new Date().toISOString().replaceAll(':', '').slice(0, 17);
+  const file = path.join(outputDir, `generated_${time}.txt`);
+  await writeFile(file, `${text}\n`);
+  return file;
+}

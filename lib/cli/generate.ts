@@ -1,0 +1,77 @@
+import { Command } from 'commander';
+import { count, flag, number, toggle } from './flags';
+import type { ModelFlags } from './models';
+
+export interface GenerateFlags extends ModelFlags {
+  prompt: string;
+  maxNewTokens: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  greedy?: boolean;
+  seed?: number;
+  stop?: string[];
+  tokenizer?: string;
+  device?: string;
+  saveOutput?: boolean;
+  outputDir: string;
+  json?: boolean;
+}
+
+/** `torchbind generate`. */
+export function generateCommand(): Command {
+  return new Command('generate')
+    .summary('write text with a model')
+    .description('Writes text with a model: a bundle, a single-file checkpoint, nanoGPT, Hugging Face GPT-2, ...')
+    .argument('[model]', "path of its file or directory, or its name in the checkpoint directory ('dante', 'dante@500')")
+    .optionsGroup('Which model:')
+    .addOption(flag('--model-name <name>', 'name of the model in the checkpoint directory'))
+    .addOption(flag('--legacy-checkpoint <file>', 'a single file in its directory, such as final.pt'))
+    .addOption(flag('--step <n>', 'the bundle that was kept of this step', { parse: count(0) }))
+    .addOption(flag('--checkpoint-path <path>', "as the argument; '*' matches any text", { env: 'CHECKPOINT_PATH' }))
+    .addOption(checkpointDirectory())
+    .addOption(flag('--tokenizer <path>', 'where its tokenizer is, if it does not lie beside it'))
+    .addOption(device())
+    .optionsGroup('The text:')
+    .addOption(flag('--prompt <text>', 'text to go on from', { env: 'PROMPT' }).default('', 'none'))
+    .addOption(
+      flag('--max-new-tokens <n>', 'tokens to write at most', { env: 'MAX_NEW_TOKENS', parse: count(0) }).default(300),
+    )
+    .addOption(
+      flag('--temperature <t>', 'below 1 likelier, above 1 more varied text', { env: 'TEMPERATURE', parse: number(0) }),
+    )
+    .addOption(flag('--top-k <k>', 'choose among the k likeliest tokens', { env: 'TOP_K', parse: count(1) }))
+    .addOption(flag('--top-p <p>', 'choose among tokens of this probability', { env: 'TOP_P', parse: number(0, 1) }))
+    .addOption(flag('--greedy', 'always take the likeliest token'))
+    .addOption(flag('--seed <n>', 'the same seed writes the same text', { parse: count(0) }))
+    .addOption(flag('--stop <text...>', 'end before one of these texts'))
+    .optionsGroup('Output:')
+    .addOption(toggle('--save-output', 'write the text to a file too', 'ENABLE_OUTPUT_TO_FILE'))
+    .addOption(flag('--output-dir <dir>', 'where that file goes', { env: 'OUTPUT_DIR' }).default('outputs'))
+    .addOption(jsonFlag())
+    .addHelpText('after', examples)
+    .action(async (model: string | undefined, flags: GenerateFlags) => {
+      const { runGenerate } = await import('./generate-run.js');
+      await runGenerate(model, flags);
+    });
+}
+
+const examples = `
+Examples:
+  torchbind generate dante --prompt "Nel mezzo" --max-new-tokens 200
+  torchbind generate --model-name dante --legacy-checkpoint final.pt
+  torchbind generate out-shakespeare-char/ckpt.pt --temperature 0.8 --seed 1
+  CHECKPOINT_PATH='checkpoints/checkpoint_gpt2_*.pt' PROMPT="Dear" torchbind generate
+`;
+
+export function checkpointDirectory(): ReturnType<typeof flag> {
+  return flag('--checkpoint-dir <dir>', 'where checkpoints are', { env: 'CHECKPOINT_DIR' }).default('checkpoints');
+}
+
+export function device(): ReturnType<typeof flag> {
+  return flag('--device <device>', 'auto, cpu, cuda, cuda:1', { env: 'DEVICE' });
+}
+
+export function jsonFlag(): ReturnType<typeof flag> {
+  return flag('--json', 'print JSON');
+}

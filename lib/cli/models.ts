@@ -1,0 +1,97 @@
+import { readdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { CheckpointManager } from '../checkpoint';
+import { closest } from '../errors';
+import { usageError } from './errors';
+
+/** Flags that say which model is meant. */
+export interface ModelFlags {
+  modelName?: string;
+  checkpointDir: string;
+  checkpointPath?: string;
+  legacyCheckpoint?: string;
+  step?: number;
+}
+
+/**
+ * The file or directory of the model that is meant: a path, in whose last part `*` stands for any text and the newest
+ * match counts; or the name of a model below the checkpoint directory, `name@500` for a step that is kept of it.
+ */
+export async function findModel(reference: string | undefined, flags: ModelFlags): Promise<string> {
+  const { modelName, checkpointPath, checkpointDir, legacyCheckpoint } = flags;
+  if (reference !== undefined && modelName !== undefined) {
+    throw usageError(`Two models are named: '${reference}', and --model-name ${modelName}. Name one.`);
+  }
+  const named = reference ?? modelName;
+  if (named === undefined) {
+    if (checkpointPath !== undefined) return matchPath(checkpointPath);
+    throw usageError('Say which model: its name, as --model-name dante, or the path of its file or directory.');
+  }
+  if (legacyCheckpoint !== undefined) return path.join(checkpointDir, named, legacyCheckpoint);
+  if (modelName === undefined && (await isThere(named))) return named;
+  if (named.includes('*')) return matchPath(named);
+  const [name, step = flags.step] = splitStep(named);
+  const directory = path.join(checkpointDir, name);
+  if (!(await isThere(directory))) throw await noSuchModel(named, name, checkpointDir);
+  return step === undefined ? directory : keptStep(name, checkpointDir, step);
+}
+
+/** `dante@500` as its parts. */
+function splitStep(named: string): [name: string, step?: number] {
+  const [, name, step] = /^(.+)@(\d+)$/.exec(named) ?? [];
+  return name === undefined ? [named] : [name, Number(step)];
+}
+
+async function keptStep(name: string, root: string, step: number): Promise<string> {
+  const kept = (await new CheckpointManager(name, { root }).list()).filter(({ kind }) => kind === 'step');
+  const found = kept.find((entry) => entry.step === step);
+  if (found !== undefined) return found.path;
+  const steps = kept.map((entry) => entry.step).join(', ');
+  throw usageError(`Of the model '${name}' the step ${step} is not kept. Kept: ${steps || 'none'}.`);
+}
+
+/** The newest file that a path with `*` in its last part matches; a path without one as it is. */
+async function matchPath(pattern: string): Promise<string> {
+  if (!pattern.includes('*')) return pattern;
+  const directory = path.dirname(pattern);
+  const parts = path.basename(pattern).split('*');
+  const names = (await readdir(directory).catch(() => [])).filter((name) => matches(name, parts));
+  const files = names.map((name) => path.join(directory, name));
+  const dated = await Promise.all(files.map(async (file) => ({ file, time: (await stat(file)).mtimeMs })));
+  const [newest] = dated.sort((a, b) => b.time - a.time || (a.file < b.file ? 1 : -1));
+  if (newest === undefined) throw usageError(`No file matches ${pattern}.`);
+  return newest.file;
+}
+
+function matches(name: string, parts: readonly string[]): boolean {
+  const [first, ...rest] = parts as [string];
+  if (!name.startsWith(first)) return false;
+  let place = first.length;
+  const last = rest.pop()!;
+  for (const part of rest) {
+    const found = name.indexOf(part, place);
+    if (found < 0) return false;
+    place = found + part.length;
+  }
+  return name.length - last.length >= place && name.endsWith(last);
+}
+
+async function noSuchModel(named: string, name: string, root: string): Promise<Error> {
+  const models = await modelNames(root);
+  const near = closest(name, models);
+  const hint = near === undefined ? `Models there: ${models.join(', ') || 'none'}.` : `Did you mean '${near}'?`;
+  return usageError(`There is no file or directory ${named}, and no model '${name}' in ${root}. ${hint}`);
+}
+
+/** Names of the directories that hold a model. */
+export async function modelNames(root: string): Promise<string[]> {
+  const entries = await readdir(root, { withFileTypes: true }).catch(() => []);
+  return entries.filter((entry) => entry.isDirectory() && !entry.name.startsWith('.')).map(({ name }) => name);
+}
+
+async function isThere(file: string): Promise<boolean> {
+  return stat(file).then(
+    () => true,
+    () => false,
+  );
+}

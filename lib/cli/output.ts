@@ -1,0 +1,41 @@
+/** Data for stdout: JSON for machines, text for people. */
+export function print(json: boolean | undefined, value: unknown, text: string | (() => string)): void {
+  if (json === true) process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+  else printLine(typeof text === 'string' ? text : text());
+}
+
+/** A line of data, which a progress bar on the same terminal makes room for. */
+export function printLine(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write('\r\u001b[K');
+  process.stdout.write(`${text}\n`);
+}
+
+/** A remark that is no data. */
+export function note(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+/** Columns below their titles, numbers to the right. */
+export function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = titles.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
+  const isNumeric = titles.map((_, column) => rows.every((row) => /^([\d.,e+-]+( [kMGT]?B)?)?$/.test(row[column]!)));
+  const line = (row: readonly string[]): string => {
+    const cells = row.map((cell, i) => (isNumeric[i] === true ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!)));
+    return cells.join('  ').trimEnd();
+  };
+  return [titles, ...rows].map(line).join('\n');
+}
+
+/** A number of bytes for people: 1.5 MB. */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  const power = bytes === 0 ? 0 : Math.min(Math.floor(Math.log10(bytes) / 3), units.length - 1);
+  const value = bytes / 1000 ** power;
+  return `${power === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[power]}`;
+}
+
+/** A moment for people, in local time: 2026-11-21 10:15. */
+export function formatTime(date: Date): string {
+  const local = new Date(date.getTime() - date.getTimezoneOffset() * 60_000);
+  return local.toISOString().slice(0, 16).replace('T', ' ');
+}
