@@ -64,16 +64,15 @@ async function matchPath(pattern: string): Promise<string> {
 }
 
 function matches(name: string, parts: readonly string[]): boolean {
-  const [first, ...rest] = parts as [string];
-  if (!name.startsWith(first)) return false;
+  const [first = '', ...rest] = parts;
+  const last = rest.pop() ?? '';
   let place = first.length;
-  const last = rest.pop()!;
   for (const part of rest) {
     const found = name.indexOf(part, place);
     if (found < 0) return false;
     place = found + part.length;
   }
-  return name.length - last.length >= place && name.endsWith(last);
+  return name.startsWith(first) && name.length - last.length >= place && name.endsWith(last);
 }
 
 async function noSuchModel(named: string, name: string, root: string): Promise<Error> {

@@ -1,3 +1,5 @@
+import { alignColumns, printable } from '../checkpoint/text-table';
+
 /** Data for stdout: JSON for machines, text for people. */
 export function print(json: boolean | undefined, value: unknown, text: string | (() => string)): void {
   if (json === true) process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
@@ -15,15 +17,14 @@ export function note(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
-/** Columns below their titles, numbers to the right. */
+/** A table for people; columns of numbers to the right. */
 export function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = titles.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
-  const isNumeric = titles.map((_, column) => rows.every((row) => /^([\d.,e+-]+( [kMGT]?B)?)?$/.test(row[column]!)));
-  const line = (row: readonly string[]): string => {
-    const cells = row.map((cell, i) => (isNumeric[i] === true ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!)));
-    return cells.join('  ').trimEnd();
-  };
-  return [titles, ...rows].map(line).join('\n');
+  const numbers = titles.map((_, column) => column).filter((column) => rows.every((row) => isNumber(row[column]!)));
+  return alignColumns([titles, ...rows.map((row) => row.map(printable))], numbers).join('\n');
+}
+
+function isNumber(cell: string): boolean {
+  return /^[\d.,e+-]*( [kMGT]?B)?$/.test(cell);
 }
 
 /** A number of bytes for people: 1.5 MB. */

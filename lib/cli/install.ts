@@ -1,0 +1,40 @@
+import { Command } from 'commander';
+import { cacheDirectory } from '../install/cache';
+import { discoverLibtorch } from '../install/discover';
+import { ensureLibtorch } from '../install/install';
+import { terminalReporter } from '../install/report';
+import { indexPage } from '../install/wheel-index';
+import { flag } from './flags';
+import { jsonFlag } from './generate';
+import { print } from './output';
+
+interface InstallFlags {
+  fromFile?: string;
+  variant?: string;
+  dryRun?: boolean;
+  json?: boolean;
+}
+
+/** `torchbind install`. */
+export function installCommand(): Command {
+  return new Command('install')
+    .summary("fetch libtorch into the user's cache, unless one is found")
+    .description("Fetches libtorch into the user's cache, unless one is found.")
+    .addOption(flag('--from-file <file>', 'take a wheel of torch or a zip of libtorch that is already here'))
+    .addOption(flag('--variant <name>', 'which build to fetch: cpu (the default), cu130, ...'))
+    .addOption(flag('--dry-run', 'say what would be done, and do nothing'))
+    .addOption(jsonFlag())
+    .action(install);
+}
+
+async function install({ fromFile, variant, dryRun, json }: InstallFlags): Promise<void> {
+  if (dryRun === true) {
+    const { found, refused } = discoverLibtorch();
+    const from = fromFile ?? indexPage(variant ?? 'cpu', process.env);
+    const plan = { found: found ?? null, refused, wouldFetchFrom: found ? null : from, cache: cacheDirectory() };
+    print(json, plan, found ? `found: ${found.root}` : `would fetch from ${from} into ${cacheDirectory()}`);
+    return;
+  }
+  const libtorch = await ensureLibtorch({ variant, fromFile, reporter: terminalReporter() });
+  print(json, libtorch, `libtorch ${libtorch.version}: ${libtorch.root}`);
+}

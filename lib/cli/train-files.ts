@@ -1,0 +1,123 @@
+import { readdir, readFile, stat } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { resolveCheckpoint } from '../checkpoint';
+import { GPT } from '../gpt';
+import { CharTokenizer, tokenizerForText, type Tokenizer } from '../tokenizers';
+import { MetricsLog } from '../train/metrics/log';
+import { chooseDevice, deviceForNew } from './device';
+import { usageError } from './errors';
+import { note } from './output';
+import { readText } from './text';
+import type { TrainFlags } from './train';
+import { fitOptions, follow, report, reportEnd, updatesToMake } from './train-loop';
+import { addLora, configOf, describeModel, givenTokenizer, noteUnused } from './train-run';
+
+/** A checkpoint is saved after so many updates where nothing else is said, as the Python program does. */
+const defaultInterval = 500;
+
+/**
+ * Trains a model whose checkpoints are single files, checkpoint_{model}_{source}_step{N}_{time}.pt: a new one, GPT-2, or
+ * one that goes on from such a file.
+ */
+export async function trainSingleFiles(flags: TrainFlags): Promise<void> {
+  const { inputFile, checkpointDir, enableCheckpoints, json } = flags;
+  const text = await readText(inputFile);
+  const model = await openForTraining(flags, text);
+  addLora(model, flags);
+  const startStep = model.step ?? 0;
+  const updates = updatesToMake(flags, startStep);
+  note(`${startStep > 0 ? `from step ${startStep}` : 'from the beginning'}: ${describeModel(model)}`);
+  // A run that goes on from a checkpoint keeps what it makes.
+  const keeps = enableCheckpoints ?? flags.checkpointPath !== undefined;
+  const source = inputFile === '-' ? 'stdin' : inputFile!;
+  let savedStep: number | undefined;
+  let wanted = false;
+  const onSignal = (): void => void (wanted = true);
+  const saveFile = async (step: number): Promise<string> => {
+    const hyperparameters = { training_steps: startStep + updates };
+    const file = await model.saveCheckpointFile(checkpointDir, { source, step, hyperparameters });
+    savedStep = step;
+    report({ type: 'save', step, directory: file }, json);
+    return file;
+  };
+  const interval = flags.checkpointInterval ?? defaultInterval;
+  const log = flags.logDir === undefined ? null : MetricsLog.open(flags.logDir, startStep);
+  process.on('SIGUSR1', onSignal);
+  try {
+    const result = await follow(model, { ...fitOptions(flags, updates), text }, json, async (event) => {
+      log?.take(event);
+      if (event.type !== 'step' || !(wanted || (keeps && event.step % interval === 0))) return;
+      wanted = false;
+      await saveFile(event.step);
+    });
+    const last = keeps && savedStep !== result.step ? await saveFile(result.step) : null;
+    reportEnd(result, last, json);
+  } finally {
+    process.off('SIGUSR1', onSignal);
+    log?.close();
+  }
+}
+
+async function openForTraining(flags: TrainFlags, text: string): Promise<GPT> {
+  const { checkpointPath, modelType = 'from_scratch', gpt2ModelName, device } = flags;
+  const tokenizer = await givenTokenizer(flags);
+  const given = { ...chooseDevice(device), ...(tokenizer === undefined ? {} : { tokenizer }) };
+  if (checkpointPath !== undefined) {
+    const file = await resolveCheckpoint(checkpointPath);
+    const model = await GPT.load(file, { ...given, optimizer: true });
+    noteUnused(flags, model);
+    if (model.tokenizer === null) model.tokenizer = fromText(file, text, model.config.vocabSize);
+    return model;
+  }
+  if (modelType === 'gpt2') return GPT.load(await findGpt2(gpt2ModelName), { device: deviceForNew(device), ...given });
+  return newModel(flags, tokenizer ?? newTokenizer(flags, text));
+}
+
+function newModel(flags: TrainFlags, tokenizer: Tokenizer): GPT {
+  const config = configOf(flags);
+  const options = { tokenizer, layout: 'build-llm', device: deviceForNew(flags.device) };
+  return new GPT({ ...config, vocabSize: tokenizer.vocabSize }, options);
+}
+
+function newTokenizer({ tokenization = 'character' }: TrainFlags, text: string): Tokenizer {
+  return tokenizerForText(tokenization === 'character' ? 'char' : tokenization, text);
+}
+
+/** Python's files do not hold the characters of a model; those of the text that it was trained on are the same ones. */
+function fromText(file: string, text: string, vocabSize: number): Tokenizer {
+  const tokenizer = CharTokenizer.fromText(text);
+  if (tokenizer.vocabSize === vocabSize) {
+    note(`${file} holds no tokenizer; its ${vocabSize} characters are taken from the text`);
+    return tokenizer;
+  }
+  throw usageError(
+    `${file} holds no tokenizer, and the text has ${tokenizer.vocabSize} characters where the model has ${vocabSize} tokens. ` +
+      'Train on the text that it was made with, or give its tokenizer: --tokenizer PATH.',
+  );
+}
+
+/** The directory of a GPT-2: as it is named, or in the cache that Hugging Face's own programs download to. */
+async function findGpt2(name: string): Promise<string> {
+  if (await isDirectory(name)) return name;
+  const home = process.env.HF_HOME ?? path.join(os.homedir(), '.cache/huggingface');
+  const hub = process.env.HF_HUB_CACHE ?? path.join(home, 'hub');
+  for (const id of [name, `openai-community/${name}`]) {
+    const cached = path.join(hub, `models--${id.replaceAll('/', '--')}`);
+    const revision = await readFile(path.join(cached, 'refs/main'), 'utf8').catch(() => undefined);
+    const snapshots = await readdir(path.join(cached, 'snapshots')).catch(() => [] as string[]);
+    const snapshot = snapshots.find((entry) => entry === revision?.trim()) ?? snapshots[0];
+    if (snapshot !== undefined) return path.join(cached, 'snapshots', snapshot);
+  }
+  throw usageError(
+    `There is no directory ${name}, and no model of that name in ${hub}. torchbind downloads no models: fetch it with ` +
+      `"huggingface-cli download ${name}", or give the directory of one, as --gpt2-model-name path/to/gpt2.`,
+  );
+}
+
+async function isDirectory(file: string): Promise<boolean> {
+  return stat(file).then(
+    (info) => info.isDirectory(),
+    () => false,
+  );
+}

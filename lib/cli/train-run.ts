@@ -1,0 +1,153 @@
+import { CheckpointManager, type TrainingStart } from '../checkpoint';
+import type { GPT } from '../gpt';
+import { applyLora } from '../models';
+import type { GPTOptions } from '../models/config';
+import { manualSeed } from '../tensor/random';
+import { loadTokenizer, type Tokenizer } from '../tokenizers';
+import { chooseDevice, deviceForNew } from './device';
+import { usageError } from './errors';
+import { note } from './output';
+import { readText } from './text';
+import type { TrainFlags } from './train';
+import { trainSingleFiles } from './train-files';
+import { fitOptions, follow, reportEnd, updatesToMake, wantsOwnOptimizer } from './train-loop';
+
+/** Whether a flag was given on the command line, and not by a variable. */
+type IsGiven = (name: keyof TrainFlags) => boolean;
+
+/** Trains as the flags say, and sets the exit status. */
+export async function runTrain(given: TrainFlags, isGiven: IsGiven): Promise<void> {
+  const flags = given.testMode === true ? asTrial(given) : given;
+  checkFlags(flags, isGiven);
+  if (flags.seed !== undefined) manualSeed(flags.seed);
+  await (keepsSingleFiles(flags, isGiven) ? trainSingleFiles(flags) : trainNamed(flags));
+}
+
+function asTrial(flags: TrainFlags): TrainFlags {
+  const small = { maxIters: 20, batchSize: 4, blockSize: 32, nEmbd: 32, nHead: 2, nLayer: 2 };
+  return { ...small, ...flags, evalInterval: 10, evalIters: 2 };
+}
+
+function checkFlags(flags: TrainFlags, isGiven: IsGiven): void {
+  if (flags.tokenization === 'custom_bpe' && flags.tokenizer === undefined) {
+    throw usageError(
+      "Tokenizers are not trained here. Train one with Python's tokenizers, and give its file: --tokenizer tokenizer.json.",
+    );
+  }
+  const singles = (['checkpointPath', 'modelType', 'enableCheckpoints'] as const).filter(isGiven);
+  if (isGiven('modelName') && singles.length > 0) {
+    throw usageError(
+      '--model-name keeps a bundle in a directory; --checkpoint-path, --model-type and --enable-checkpoints keep single ' +
+        'files. Give one or the other.',
+    );
+  }
+  if (isGiven('maxIters') && isGiven('resumeTrainingSteps')) {
+    throw usageError(
+      '--max-iters counts the updates made before, --resume-training-steps those beyond them. Give one of them.',
+    );
+  }
+}
+
+/** Flags go before variables: a name that is given as a flag makes a bundle, whatever variables say. */
+function keepsSingleFiles(flags: TrainFlags, isGiven: IsGiven): boolean {
+  if (isGiven('modelName')) return false;
+  return flags.checkpointPath !== undefined || flags.modelType !== undefined || flags.enableCheckpoints === true;
+}
+
+/** A model with a directory of its name, which goes on where it is there already. */
+async function trainNamed(flags: TrainFlags): Promise<void> {
+  const { modelName = 'default', checkpointDir: root, keep, evalInterval, json } = flags;
+  const text = await readText(flags.inputFile);
+  const manager = new CheckpointManager(modelName, { root });
+  const start = await startNamed(manager, flags, text);
+  const { model, startStep } = start;
+  const updates = updatesToMake(flags, startStep);
+  note(`${introduction(start, modelName)}: ${describeModel(model)}`);
+  if (updates === 0) {
+    note(`Step ${startStep} is reached already; a higher --max-iters goes on.`);
+    return;
+  }
+  const result = await follow(
+    model,
+    {
+      ...fitOptions(flags, updates),
+      text,
+      checkpointDir: manager.checkpointDir,
+      saveEvery: flags.checkpointInterval ?? (evalInterval || updates),
+      metrics: flags.metrics ?? true,
+      ...(keep === undefined ? {} : { keep: { last: keep } }),
+    },
+    json,
+  );
+  reportEnd(result, manager.checkpointDir, json);
+}
+
+async function startNamed(manager: CheckpointManager, flags: TrainFlags, text: string): Promise<TrainingStart> {
+  const { tokenization, initFromModel } = flags;
+  const tokenizer = await givenTokenizer(flags);
+  const start = await manager.initializeForTraining({
+    config: configOf(flags),
+    text,
+    ...(tokenization === undefined ? {} : { tokenization: tokenization === 'character' ? 'char' : tokenization }),
+    ...(tokenizer === undefined ? {} : { tokenizer }),
+    ...(initFromModel === undefined ? {} : { initFromModel }),
+    ...chooseDevice(flags.device),
+  });
+  const { model, mode } = start;
+  if (mode === 'resume') noteUnused(flags, model);
+  else if (wantsOwnOptimizer(flags)) model.setTraining(undefined, 0);
+  addLora(model, flags);
+  return start;
+}
+
+function introduction({ mode, source, startStep }: TrainingStart, name: string): string {
+  if (mode === 'resume') return `${name} goes on from step ${startStep} of ${source}`;
+  return mode === 'init' ? `${name}, from the weights of ${source}` : `${name}, a new model`;
+}
+
+/** In a line: what is trained, and where. */
+export function describeModel(model: GPT): string {
+  const parameters = model.parameters().reduce((sum, parameter) => sum + parameter.numel(), 0);
+  const { nLayer, nHead, nEmbd, blockSize } = model.config;
+  const tokenizer = model.tokenizer === null ? 'no tokenizer' : `tokenizer ${model.tokenizer.kind}`;
+  return (
+    `${parameters.toLocaleString('en-US')} parameters (${nLayer} blocks, ${nHead} heads, ${nEmbd} channels, context ` +
+    `${blockSize}), ${tokenizer}, on ${model.device}`
+  );
+}
+
+/** The tokenizer that a flag names; undefined where none does. */
+export async function givenTokenizer({ tokenizer, customVocabSize }: TrainFlags): Promise<Tokenizer | undefined> {
+  if (tokenizer === undefined) return undefined;
+  const found = await loadTokenizer(tokenizer);
+  if (found === null) throw usageError(`There is no tokenizer in ${tokenizer}.`);
+  if (customVocabSize !== undefined && found.vocabSize !== customVocabSize) {
+    throw usageError(`The tokenizer in ${tokenizer} has ${found.vocabSize} tokens, and not ${customVocabSize}.`);
+  }
+  return found;
+}
+
+const configFlags = ['batchSize', 'blockSize', 'nEmbd', 'nHead', 'nLayer', 'dropout', 'bias'] as const;
+
+/** What flags say of a new model. */
+export function configOf(flags: TrainFlags): Partial<GPTOptions> {
+  const given = configFlags.map((name) => [name, flags[name]] as const).filter(([, value]) => value !== undefined);
+  return { ...(Object.fromEntries(given) as Partial<GPTOptions>), device: deviceForNew(flags.device) };
+}
+
+/** A model that goes on has the size that it has; the batch may change. */
+export function noteUnused(flags: TrainFlags, { config }: GPT): void {
+  const ignored = configFlags.filter(
+    (name) => name !== 'batchSize' && flags[name] !== undefined && flags[name] !== config[name],
+  );
+  for (const name of ignored) {
+    note(`${name} stays ${String(config[name])}, as the model was made; ${String(flags[name])} is not used`);
+  }
+}
+
+/** Gives a model adapters where flags say so and it has none. */
+export function addLora(model: GPT, { useLora, loraRank: rank, loraAlpha: alpha, loraDropout: dropout }: TrainFlags): void {
+  if (useLora !== true || model.lora !== null) return;
+  applyLora(model, { rank, alpha, dropout });
+  model.setTraining(undefined, model.step);
+}
