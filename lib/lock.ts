@@ -1,8 +1,9 @@
 /** A file that one process holds at a time, of all processes on all machines that see it. */
 import { randomBytes } from 'node:crypto';
 import { readFileSync, readlinkSync } from 'node:fs';
-import { type FileHandle, open, readFile, rm, stat, utimes } from 'node:fs/promises';
+import { type FileHandle, link, open, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { threadId } from 'node:worker_threads';
 
@@ -30,7 +31,7 @@ interface LockRecord extends LockHolder {
 const TOUCH_MS = 5_000;
 /** A holder that cannot be asked and has not touched its lock for this long is taken for dead: long steps block timers. */
 const UNTOUCHED_STALE_MS = 600_000;
-/** A lock file without a record is one that is being written, or whose writer died doing so. */
+/** Where there are no links, a lock file without a record is one that is being written, or whose writer died doing so. */
 const EMPTY_STALE_MS = 10_000;
 
 /** Locks that this thread holds. */
@@ -68,7 +69,32 @@ export class FileLock {
   }
 }
 
+/**
+ * Makes the lock's file, whole from its first moment: it is written under another name, and linked. Whoever dies on the way
+ * leaves that other file, which the next holder removes.
+ */
 async function create(file: string, record: LockRecord): Promise<boolean> {
+  const draft = `${file}.${record.id}`;
+  await writeFile(draft, JSON.stringify(record));
+  try {
+    await link(draft, file);
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (hasNoLinks.includes(code)) return await createInPlace(file, record);
+    // A draft that is gone was removed by one who holds the lock.
+    if (code === 'EEXIST' || code === 'ENOENT') return false;
+    throw error;
+  } finally {
+    await rm(draft, { force: true });
+  }
+  await removeDrafts(file);
+  return true;
+}
+
+/** What file systems without hard links say. */
+const hasNoLinks = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'];
+
+async function createInPlace(file: string, record: LockRecord): Promise<boolean> {
   const handle = await openNew(file);
   if (handle === undefined) return false;
   try {
@@ -80,6 +106,14 @@ async function create(file: string, record: LockRecord): Promise<boolean> {
     await handle.close();
   }
   return true;
+}
+
+async function removeDrafts(file: string): Promise<void> {
+  const directory = path.dirname(file);
+  const prefix = `${path.basename(file)}.`;
+  const names = await readdir(directory).catch(() => []);
+  const drafts = names.filter((name) => name.startsWith(prefix) && /^[0-9a-f]{24}$/.test(name.slice(prefix.length)));
+  await Promise.all(drafts.map((name) => rm(path.join(directory, name), { force: true })));
 }
 
 /** A new file, or undefined where there is one already. */

@@ -62,6 +62,15 @@ test('the lock of another machine stands until it was not touched for ten minute
   await (await take(file)).release();
 });
 
+test('what a process that was killed taking the lock left neither blocks it nor stays', async () => {
+  const directory = temporaryDirectory();
+  const file = path.join(directory, 'lock');
+  writeFileSync(`${file}.0123456789abcdef01234567`, '{"pid":');
+  const lock = await take(file);
+  expect(readdirSync(directory)).toEqual(['lock']);
+  await lock.release();
+});
+
 test('a file that says nothing stands while it may still be written', async () => {
   const file = path.join(temporaryDirectory(), 'lock');
   writeFileSync(file, '');
