@@ -44,6 +44,8 @@ export interface InitializeOptions {
   config?: Partial<GPTOptions>;
   /** Kind of tokenizer of a new model, and the kind that a base model must have: `gpt2` (default) or `char`. */
   tokenization?: string;
+  /** Of a new model: instead of one of the kind that `tokenization` names. */
+  tokenizer?: Tokenizer;
   /** The text to train on, from which a new character tokenizer takes its vocabulary. */
   text?: string;
   /** Of a new optimizer; a resumed one keeps the learning rate that it was saved with. Default 3e-4. */
@@ -125,7 +127,7 @@ export class CheckpointManager {
    *   checkpoint, no tokenizer, or a tokenizer of another kind
    */
   async initializeForTraining(options: InitializeOptions = {}): Promise<TrainingStart> {
-    const names = ['config', 'tokenization', 'text', 'learningRate', 'initFromModel', 'device'];
+    const names = ['config', 'tokenization', 'tokenizer', 'text', 'learningRate', 'initFromModel', 'device'];
     checkOptions(options, names, 'initializeForTraining');
     await recoverBundle(this.checkpointDir);
     const own = await this.find(legacyFiles.resume, { optimizer: true });
@@ -163,10 +165,10 @@ export class CheckpointManager {
     config = {},
     tokenization = 'gpt2',
     text,
+    tokenizer = newTokenizer(tokenization, text),
     learningRate = 3e-4,
     device,
   }: InitializeOptions): TrainingStart {
-    const tokenizer = newTokenizer(tokenization, text);
     const vocabSize = config.vocabSize ?? (tokenizer.kind === 'gpt2' ? paddedGpt2 : tokenizer.vocabSize);
     if (vocabSize < tokenizer.vocabSize) {
       throw new TorchBindError(

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The command `torchbind`. Data goes to stdout, progress and remarks to stderr. */
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Help, type Option } from 'commander';
 import { TorchBindError } from '../errors';
 import { compareCommand } from './compare';
 import { convertCommand } from './convert';
@@ -18,7 +18,9 @@ async function createProgram(): Promise<Command> {
   // install and doctor explain why torchbind does not load, so that they must not need it themselves.
   const { installCommand } = await import('./install.js');
   const { doctorCommand } = await import('./doctor.js');
-  const program = new Command('torchbind').description('Train, run and look into GPT checkpoints of PyTorch.');
+  const program = new Command('torchbind')
+    .description('Train, run and look into GPT checkpoints of PyTorch.')
+    .helpCommand(false);
   program.commandsGroup('Models:');
   for (const command of [trainCommand(), generateCommand()]) program.addCommand(command);
   program.commandsGroup('Checkpoints:');
@@ -30,11 +32,23 @@ async function createProgram(): Promise<Command> {
   for (const command of [program, ...program.commands]) {
     command
       .exitOverride()
-      .configureHelp({ optionTerm: shownFlags, helpWidth: Math.min(process.stdout.columns || 100, 110) })
+      .configureHelp({
+        optionTerm: shownFlags,
+        optionDescription: describeOption,
+        helpWidth: Math.min(process.stdout.columns || 100, 110),
+      })
       .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'torchbind: ')) })
       .showHelpAfterError(`See: torchbind ${command === program ? '' : `${command.name()} `}--help`);
   }
   return program;
+}
+
+/** What a toggle means without a value goes without saying. */
+function describeOption(this: Help, option: Option): string {
+  return Help.prototype.optionDescription
+    .call(this, option)
+    .replace(/preset: "true"(, )?/, '')
+    .replace(/ \(\)$/, '');
 }
 
 /** With no command, MODE says which one, as in `MODE=resume CHECKPOINT_PATH=... torchbind`. */

@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { CheckpointManager } from '../checkpoint';
+import { CheckpointManager, resolveCheckpoint } from '../checkpoint';
 import { closest } from '../errors';
 import { usageError } from './errors';
 
@@ -14,8 +14,7 @@ export interface ModelFlags {
 }
 
 /**
- * The file or directory of the model that is meant: a path, in whose last part `*` stands for any text and the newest
- * match counts; or the name of a model below the checkpoint directory, `name@500` for a step that is kept of it.
+ * The file or directory of the model that is meant: a path, in which `*` may stand for parts of a checkpoint's name; or the name of a model below the checkpoint directory, `name@500` for a step that is kept of it.
  */
 export async function findModel(reference: string | undefined, flags: ModelFlags): Promise<string> {
   const { modelName, checkpointPath, checkpointDir, legacyCheckpoint } = flags;
@@ -24,12 +23,12 @@ export async function findModel(reference: string | undefined, flags: ModelFlags
   }
   const named = reference ?? modelName;
   if (named === undefined) {
-    if (checkpointPath !== undefined) return matchPath(checkpointPath);
+    if (checkpointPath !== undefined) return resolveCheckpoint(checkpointPath);
     throw usageError('Say which model: its name, as --model-name dante, or the path of its file or directory.');
   }
   if (legacyCheckpoint !== undefined) return path.join(checkpointDir, named, legacyCheckpoint);
   if (modelName === undefined && (await isThere(named))) return named;
-  if (named.includes('*')) return matchPath(named);
+  if (named.includes('*')) return resolveCheckpoint(named);
   const [name, step = flags.step] = splitStep(named);
   const directory = path.join(checkpointDir, name);
   if (!(await isThere(directory))) throw await noSuchModel(named, name, checkpointDir);
@@ -48,31 +47,6 @@ async function keptStep(name: string, root: string, step: number): Promise<strin
   if (found !== undefined) return found.path;
   const steps = kept.map((entry) => entry.step).join(', ');
   throw usageError(`Of the model '${name}' the step ${step} is not kept. Kept: ${steps || 'none'}.`);
-}
-
-/** The newest file that a path with `*` in its last part matches; a path without one as it is. */
-async function matchPath(pattern: string): Promise<string> {
-  if (!pattern.includes('*')) return pattern;
-  const directory = path.dirname(pattern);
-  const parts = path.basename(pattern).split('*');
-  const names = (await readdir(directory).catch(() => [])).filter((name) => matches(name, parts));
-  const files = names.map((name) => path.join(directory, name));
-  const dated = await Promise.all(files.map(async (file) => ({ file, time: (await stat(file)).mtimeMs })));
-  const [newest] = dated.sort((a, b) => b.time - a.time || (a.file < b.file ? 1 : -1));
-  if (newest === undefined) throw usageError(`No file matches ${pattern}.`);
-  return newest.file;
-}
-
-function matches(name: string, parts: readonly string[]): boolean {
-  const [first = '', ...rest] = parts;
-  const last = rest.pop() ?? '';
-  let place = first.length;
-  for (const part of rest) {
-    const found = name.indexOf(part, place);
-    if (found < 0) return false;
-    place = found + part.length;
-  }
-  return name.startsWith(first) && name.length - last.length >= place && name.endsWith(last);
 }
 
 async function noSuchModel(named: string, name: string, root: string): Promise<Error> {

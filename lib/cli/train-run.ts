@@ -141,7 +141,8 @@ export function noteUnused(flags: TrainFlags, { config }: GPT): void {
     (name) => name !== 'batchSize' && flags[name] !== undefined && flags[name] !== config[name],
   );
   for (const name of ignored) {
-    note(`${name} stays ${String(config[name])}, as the model was made; ${String(flags[name])} is not used`);
+    const spelt = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    note(`--${spelt} ${String(flags[name])} is not used: the model was made with ${String(config[name])}`);
   }
 }
 

@@ -11,7 +11,7 @@ function torchbind(
   env: NodeJS.ProcessEnv = {},
 ): { status: number | null; stdout: string; stderr: string } {
   const clean = { PATH: process.env.PATH, XDG_CACHE_HOME: temporaryDirectory(), TORCHBIND_MIRROR: NOWHERE, ...env };
-  const cli = path.join(repositoryRoot, 'dist/install/cli.js');
+  const cli = path.join(repositoryRoot, 'dist/cli/main.js');
   return spawnSync(process.execPath, [cli, ...args], { env: clean, encoding: 'utf8', timeout: 60_000 });
 }
 
