@@ -137,7 +137,7 @@ export class GPT extends GPTModel {
   #optimizer: AdamW | SGD | undefined;
   #step: number | null = null;
   #extra: JsonObject = {};
-  #run: RunState | undefined;
+  #run: (() => RunState) | undefined;
   #origin: Origin | undefined;
 
   constructor(config: GPTOptions, options?: GPTModelOptions) {
@@ -180,12 +180,12 @@ export class GPT extends GPTModel {
     const optimizer = options.optimizer ?? this.#optimizer;
     const continued = optimizer !== undefined && optimizer === this.#optimizer;
     const startStep = options.startStep ?? (continued ? (this.#step ?? 0) : 0);
-    return train(this, { ...options, optimizer, startStep }, this.#bundles(), continued ? this.#run : undefined);
+    return train(this, { ...options, optimizer, startStep }, this.#bundles(), continued ? this.#run?.() : undefined);
   }
 
   /** Makes this optimizer the one that `fit` goes on with and that bundles are saved with. */
-  setTraining(optimizer: AdamW | SGD | undefined, step: number | null, run?: RunState): void {
-    this.#run = run;
+  setTraining(optimizer: AdamW | SGD | undefined, step: number | null, run?: RunState | (() => RunState)): void {
+    this.#run = typeof run === 'object' ? () => run : run;
     this.#optimizer = optimizer;
     this.#step = step;
   }
@@ -210,7 +210,7 @@ export class GPT extends GPTModel {
         await makeDirectory(directory);
         return lockWriter(directory);
       },
-      ended: ({ step, optimizer, run }) => this.setTraining(optimizer, step, run),
+      stands: ({ step, optimizer, run }) => this.setTraining(optimizer, step, run),
     };
   }
 
@@ -347,7 +347,7 @@ export class GPT extends GPTModel {
     const state = options.optimizerState;
     if (state === undefined && optimizer === undefined) await refuseToDropOptimizer(directory);
     const isOwn = state === undefined && optimizer === this.#optimizer && step === this.#step;
-    const run = isOwn && this.#run !== undefined ? saveRun(this.#run) : null;
+    const run = isOwn && this.#run !== undefined ? saveRun(this.#run()) : null;
     await this.#write(directory, { step, optimizer, optimizerState: state, run, metrics, keep, copy: false });
   }
 

@@ -3,7 +3,7 @@
  * examples/. Where a console.log is followed by a comment, that comment is what it must print.
  */
 import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -43,6 +43,18 @@ test('there are documents with code', () => {
     expect.arrayContaining(['README.md', 'docs/autograd.md', 'docs/tensors.md']),
   );
   expect(documents[0]!.blocks.length).toBeGreaterThan(5);
+});
+
+test('the commands of docs/commands.md do what they say', { timeout: 300_000 }, async () => {
+  const markdown = readFileSync(path.join(repositoryRoot, 'docs/commands.md'), 'utf8');
+  const blocks = [...markdown.matchAll(/^```sh\n(.*?)^```$/gms)].map((match) => match[1]!);
+  expect(blocks.length).toBeGreaterThan(4);
+  const bin = path.join(directory, 'bin');
+  mkdirSync(bin);
+  symlinkSync(path.join(repositoryRoot, 'dist/cli/main.js'), path.join(bin, 'torchbind'));
+  chmodSync(path.join(repositoryRoot, 'dist/cli/main.js'), 0o755);
+  const env = { ...process.env, PATH: `${bin}${path.delimiter}${process.env.PATH}`, OMP_NUM_THREADS: '1' };
+  await run('bash', ['-euc', blocks.join('')], { cwd: directory, env });
 });
 
 describe.each(documents)('$name', ({ name, blocks }) => {

@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type ConvertLegacyOptions, convertAllLegacy, convertLegacy, type LegacyConversion } from '../checkpoint';
 import { GPT } from '../gpt';
@@ -29,12 +29,14 @@ export async function runConvert(
   if ([source, modelName, all].filter((value) => value !== undefined).length !== 1) {
     throw usageError('Say what to convert: a path or name, or --model-name NAME, or --all.');
   }
-  if (target !== undefined) return convertTo(await findModel(source ?? modelName, { checkpointDir: root }), target, flags);
+  if (target !== undefined)
+    return convertTo(await findModel(source ?? modelName, { checkpointDir: root }), target, flags);
   if (flags.layout !== undefined || flags.dtype !== undefined) {
     throw usageError('--layout and --dtype need a target: torchbind convert SOURCE TARGET --layout hf-gpt2.');
   }
   const options: ConvertLegacyOptions = { overwrite: flags.overwrite ?? false, dryRun: flags.dryRun ?? false };
-  if (all === true) return showAll(await convertAllLegacy(root, { ...options, ...(checkpoint && { checkpoint }) }), flags);
+  if (all === true)
+    return showAll(await convertAllLegacy(root, { ...options, ...(checkpoint && { checkpoint }) }), flags);
   const file = await singleFile(await findModel(source ?? modelName, { checkpointDir: root }), checkpoint);
   const done = await convertLegacy(file, options);
   print(flags.json, done, () => describe(done));
@@ -69,6 +71,7 @@ async function convertTo(source: string, target: string, flags: ConvertFlags): P
   if (overwrite !== true && (await stat(target).catch(() => undefined)) !== undefined) {
     throw usageError(`${target} is there already. --overwrite replaces it.`);
   }
+  await mkdir(path.dirname(target), { recursive: true });
   const model = await GPT.load(source, { device: 'cpu', optimizer: true });
   try {
     await model.save(target, { force, ...(layout && { layout }), ...(dtype && { dtype }) });

@@ -7,7 +7,9 @@ import { print } from './output';
 export function doctorCommand(): Command {
   return new Command('doctor')
     .summary('say what works on this machine, what does not, and why')
-    .description('Says what works on this machine, what does not, and why. The exit status is 1 where it does not work.')
+    .description(
+      'Says what works on this machine, what does not, and why. The exit status is 1 where it does not work.',
+    )
     .addOption(jsonFlag())
     .action(({ json }: { json?: boolean }) => {
       const diagnosis = diagnose();

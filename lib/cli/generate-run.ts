@@ -2,20 +2,24 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { GPT } from '../gpt';
 import type { GenerateOptions } from '../models/generate';
-import { loadTokenizer } from '../tokenizers';
+import { chooseDevice } from './device';
 import type { GenerateFlags } from './generate';
 import { findModel } from './models';
 import { note } from './output';
-import { chooseDevice } from './device';
+import { readText } from './text';
+import { charactersOf, givenTokenizer } from './tokenizer';
 
 /** Writes text with a model to stdout, as it comes. */
 export async function runGenerate(reference: string | undefined, flags: GenerateFlags): Promise<void> {
   const file = await findModel(reference, flags);
-  const tokenizer = flags.tokenizer === undefined ? undefined : await loadTokenizer(flags.tokenizer);
+  const tokenizer = await givenTokenizer(flags);
   const model = await GPT.load(file, {
     ...(tokenizer === undefined ? {} : { tokenizer }),
     ...chooseDevice(flags.device),
   });
+  if (model.tokenizer === null && flags.inputFile !== undefined) {
+    model.tokenizer = charactersOf(file, await readText(flags.inputFile), model.config.vocabSize);
+  }
   const interrupted = new AbortController();
   const onInterrupt = (): void => interrupted.abort();
   process.once('SIGINT', onInterrupt);

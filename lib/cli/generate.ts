@@ -12,6 +12,7 @@ export interface GenerateFlags extends ModelFlags {
   seed?: number;
   stop?: string[];
   tokenizer?: string;
+  inputFile?: string;
   device?: string;
   saveOutput?: boolean;
   outputDir: string;
@@ -23,7 +24,10 @@ export function generateCommand(): Command {
   return new Command('generate')
     .summary('write text with a model')
     .description('Writes text with a model: a bundle, a single-file checkpoint, nanoGPT, Hugging Face GPT-2, ...')
-    .argument('[model]', "path of its file or directory, or its name in the checkpoint directory ('dante', 'dante@500')")
+    .argument(
+      '[model]',
+      "path of its file or directory, or its name in the checkpoint directory ('dante', 'dante@500')",
+    )
     .optionsGroup('Which model:')
     .addOption(flag('--model-name <name>', 'name of the model in the checkpoint directory'))
     .addOption(flag('--legacy-checkpoint <file>', 'a single file in its directory, such as final.pt'))
@@ -31,6 +35,11 @@ export function generateCommand(): Command {
     .addOption(flag('--checkpoint-path <path>', "as the argument; '*' matches any text", { env: 'CHECKPOINT_PATH' }))
     .addOption(checkpointDirectory())
     .addOption(flag('--tokenizer <path>', 'where its tokenizer is, if it does not lie beside it'))
+    .addOption(
+      flag('--input-file <file>', 'of a file without a tokenizer: the text whose characters are its tokens', {
+        env: 'TRAINING_DATA_SOURCE',
+      }),
+    )
     .addOption(device())
     .optionsGroup('The text:')
     .addOption(flag('--prompt <text>', 'text to go on from', { env: 'PROMPT' }).default('', 'none'))

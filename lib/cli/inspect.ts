@@ -12,8 +12,10 @@ interface InspectFlags extends ModelFlags {
 export function inspectCommand(): Command {
   return new Command('inspect')
     .summary('say what a file or directory holds, without loading it')
-    .description('Says what a checkpoint holds, its tensors not read: form, family, config, tokenizer, step, names in it.')
-    .argument('[model]', "path of a file or directory, or the name of a model in the checkpoint directory")
+    .description(
+      'Says what a checkpoint holds, its tensors not read: form, family, config, tokenizer, step, names in it.',
+    )
+    .argument('[model]', 'path of a file or directory, or the name of a model in the checkpoint directory')
     .addOption(flag('--model-name <name>', 'name of the model in the checkpoint directory'))
     .addOption(flag('--legacy-checkpoint <file>', 'a single file in its directory, such as final.pt'))
     .addOption(flag('--step <n>', 'the bundle that was kept of this step', { parse: count(0) }))

@@ -3,7 +3,10 @@ import { alignColumns, printable } from '../checkpoint/text-table';
 /** Data for stdout: JSON for machines, text for people. */
 export function print(json: boolean | undefined, value: unknown, text: string | (() => string)): void {
   if (json === true) process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
-  else printLine(typeof text === 'string' ? text : text());
+  else {
+    const shown = typeof text === 'string' ? text : text();
+    if (shown !== '') printLine(shown);
+  }
 }
 
 /** A line of data, which a progress bar on the same terminal makes room for. */

@@ -1,12 +1,37 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { text as readAll } from 'node:stream/consumers';
+import { TokenFile, TokenStream } from '../data';
+import { loadTokenizer, type Tokenizer, tokenizerForText } from '../tokenizers';
 import { usageError } from './errors';
 
-/** The text to train on. */
-export async function readText(file: string | undefined): Promise<string> {
+/** What to train on: a text, or tokens with the tokenizer that made them. */
+export interface TrainingData {
+  fit: { text: string } | { data: TokenStream };
+  /** For a new model's vocabulary; empty where there are tokens only. */
+  text: string;
+  /** The one that made the tokens. */
+  tokenizer: Tokenizer | undefined;
+}
+
+/** Reads a text, or opens nanoGPT's `train.bin` and `val.bin` in a directory, or one file of tokens. */
+export async function readData(file: string | undefined): Promise<TrainingData> {
   if (file === undefined) {
     throw usageError('Say what to train on: --input-file FILE, or TRAINING_DATA_SOURCE=FILE; - is stdin.');
   }
+  const info = file === '-' ? undefined : await stat(file).catch(() => undefined);
+  if (info?.isDirectory() === true) return withTokens(TokenStream.open(file), file);
+  if (file.endsWith('.bin')) return withTokens(new TokenStream(TokenFile.open(file)), file);
+  const text = await readText(file);
+  return { fit: { text }, text, tokenizer: undefined };
+}
+
+async function withTokens(data: TokenStream, place: string): Promise<TrainingData> {
+  const tokenizer = (await loadTokenizer(place)) ?? tokenizerForText('gpt2', '');
+  return { fit: { data }, text: '', tokenizer };
+}
+
+/** A file of text, or stdin. */
+export async function readText(file: string): Promise<string> {
   if (file === '-') return readAll(process.stdin);
   const bytes = await readFile(file).catch((error: Error) => {
     throw usageError(`The text to train on cannot be read: ${error.message}`);

@@ -3,15 +3,16 @@ import os from 'node:os';
 import path from 'node:path';
 import { resolveCheckpoint } from '../checkpoint';
 import { GPT } from '../gpt';
-import { CharTokenizer, tokenizerForText, type Tokenizer } from '../tokenizers';
+import { tokenizerForText, type Tokenizer } from '../tokenizers';
 import { MetricsLog } from '../train/metrics/log';
 import { chooseDevice, deviceForNew } from './device';
 import { usageError } from './errors';
 import { note } from './output';
-import { readText } from './text';
+import { readData, type TrainingData } from './text';
 import type { TrainFlags } from './train';
 import { fitOptions, follow, report, reportEnd, updatesToMake } from './train-loop';
-import { addLora, configOf, describeModel, givenTokenizer, noteUnused } from './train-run';
+import { charactersOf, givenTokenizer } from './tokenizer';
+import { addLora, configOf, describeModel, noteUnused } from './train-run';
 
 /** A checkpoint is saved after so many updates where nothing else is said, as the Python program does. */
 const defaultInterval = 500;
@@ -22,8 +23,8 @@ const defaultInterval = 500;
  */
 export async function trainSingleFiles(flags: TrainFlags): Promise<void> {
   const { inputFile, checkpointDir, enableCheckpoints, json } = flags;
-  const text = await readText(inputFile);
-  const model = await openForTraining(flags, text);
+  const data = await readData(inputFile);
+  const model = await openForTraining(flags, data);
   addLora(model, flags);
   const startStep = model.step ?? 0;
   const updates = updatesToMake(flags, startStep);
@@ -45,7 +46,7 @@ export async function trainSingleFiles(flags: TrainFlags): Promise<void> {
   const log = flags.logDir === undefined ? null : MetricsLog.open(flags.logDir, startStep);
   process.on('SIGUSR1', onSignal);
   try {
-    const result = await follow(model, { ...fitOptions(flags, updates), text }, json, async (event) => {
+    const result = await follow(model, { ...fitOptions(flags, updates), ...data.fit }, json, async (event) => {
       log?.take(event);
       if (event.type !== 'step' || !(wanted || (keeps && event.step % interval === 0))) return;
       wanted = false;
@@ -59,18 +60,22 @@ export async function trainSingleFiles(flags: TrainFlags): Promise<void> {
   }
 }
 
-async function openForTraining(flags: TrainFlags, text: string): Promise<GPT> {
+async function openForTraining(flags: TrainFlags, { text, tokenizer: dataTokenizer }: TrainingData): Promise<GPT> {
   const { checkpointPath, modelType = 'from_scratch', gpt2ModelName, device } = flags;
-  const tokenizer = await givenTokenizer(flags);
+  const tokenizer = (await givenTokenizer(flags)) ?? dataTokenizer;
   const given = { ...chooseDevice(device), ...(tokenizer === undefined ? {} : { tokenizer }) };
   if (checkpointPath !== undefined) {
     const file = await resolveCheckpoint(checkpointPath);
     const model = await GPT.load(file, { ...given, optimizer: true });
     noteUnused(flags, model);
-    if (model.tokenizer === null) model.tokenizer = fromText(file, text, model.config.vocabSize);
+    if (model.tokenizer === null) model.tokenizer = charactersOf(file, text, model.config.vocabSize);
     return model;
   }
-  if (modelType === 'gpt2') return GPT.load(await findGpt2(gpt2ModelName), { device: deviceForNew(device), ...given });
+  if (modelType === 'gpt2') {
+    const model = await GPT.load(await findGpt2(gpt2ModelName), { device: deviceForNew(device), ...given });
+    model.tokenizer ??= tokenizerForText('gpt2', '');
+    return model;
+  }
   return newModel(flags, tokenizer ?? newTokenizer(flags, text));
 }
 
@@ -82,19 +87,6 @@ function newModel(flags: TrainFlags, tokenizer: Tokenizer): GPT {
 
 function newTokenizer({ tokenization = 'character' }: TrainFlags, text: string): Tokenizer {
   return tokenizerForText(tokenization === 'character' ? 'char' : tokenization, text);
-}
-
-/** Python's files do not hold the characters of a model; those of the text that it was trained on are the same ones. */
-function fromText(file: string, text: string, vocabSize: number): Tokenizer {
-  const tokenizer = CharTokenizer.fromText(text);
-  if (tokenizer.vocabSize === vocabSize) {
-    note(`${file} holds no tokenizer; its ${vocabSize} characters are taken from the text`);
-    return tokenizer;
-  }
-  throw usageError(
-    `${file} holds no tokenizer, and the text has ${tokenizer.vocabSize} characters where the model has ${vocabSize} tokens. ` +
-      'Train on the text that it was made with, or give its tokenizer: --tokenizer PATH.',
-  );
 }
 
 /** The directory of a GPT-2: as it is named, or in the cache that Hugging Face's own programs download to. */

@@ -3,11 +3,11 @@ import type { GPT } from '../gpt';
 import { applyLora } from '../models';
 import type { GPTOptions } from '../models/config';
 import { manualSeed } from '../tensor/random';
-import { loadTokenizer, type Tokenizer } from '../tokenizers';
 import { chooseDevice, deviceForNew } from './device';
 import { usageError } from './errors';
 import { note } from './output';
-import { readText } from './text';
+import { readData, type TrainingData } from './text';
+import { givenTokenizer } from './tokenizer';
 import type { TrainFlags } from './train';
 import { trainSingleFiles } from './train-files';
 import { fitOptions, follow, reportEnd, updatesToMake, wantsOwnOptimizer } from './train-loop';
@@ -57,9 +57,9 @@ function keepsSingleFiles(flags: TrainFlags, isGiven: IsGiven): boolean {
 /** A model with a directory of its name, which goes on where it is there already. */
 async function trainNamed(flags: TrainFlags): Promise<void> {
   const { modelName = 'default', checkpointDir: root, keep, evalInterval, json } = flags;
-  const text = await readText(flags.inputFile);
+  const data = await readData(flags.inputFile);
   const manager = new CheckpointManager(modelName, { root });
-  const start = await startNamed(manager, flags, text);
+  const start = await startNamed(manager, flags, data);
   const { model, startStep } = start;
   const updates = updatesToMake(flags, startStep);
   note(`${introduction(start, modelName)}: ${describeModel(model)}`);
@@ -71,7 +71,7 @@ async function trainNamed(flags: TrainFlags): Promise<void> {
     model,
     {
       ...fitOptions(flags, updates),
-      text,
+      ...data.fit,
       checkpointDir: manager.checkpointDir,
       saveEvery: flags.checkpointInterval ?? (evalInterval || updates),
       metrics: flags.metrics ?? true,
@@ -82,12 +82,12 @@ async function trainNamed(flags: TrainFlags): Promise<void> {
   reportEnd(result, manager.checkpointDir, json);
 }
 
-async function startNamed(manager: CheckpointManager, flags: TrainFlags, text: string): Promise<TrainingStart> {
+async function startNamed(manager: CheckpointManager, flags: TrainFlags, data: TrainingData): Promise<TrainingStart> {
   const { tokenization, initFromModel } = flags;
-  const tokenizer = await givenTokenizer(flags);
+  const tokenizer = (await givenTokenizer(flags)) ?? data.tokenizer;
   const start = await manager.initializeForTraining({
     config: configOf(flags),
-    text,
+    text: data.text,
     ...(tokenization === undefined ? {} : { tokenization: tokenization === 'character' ? 'char' : tokenization }),
     ...(tokenizer === undefined ? {} : { tokenizer }),
     ...(initFromModel === undefined ? {} : { initFromModel }),
@@ -116,17 +116,6 @@ export function describeModel(model: GPT): string {
   );
 }
 
-/** The tokenizer that a flag names; undefined where none does. */
-export async function givenTokenizer({ tokenizer, customVocabSize }: TrainFlags): Promise<Tokenizer | undefined> {
-  if (tokenizer === undefined) return undefined;
-  const found = await loadTokenizer(tokenizer);
-  if (found === null) throw usageError(`There is no tokenizer in ${tokenizer}.`);
-  if (customVocabSize !== undefined && found.vocabSize !== customVocabSize) {
-    throw usageError(`The tokenizer in ${tokenizer} has ${found.vocabSize} tokens, and not ${customVocabSize}.`);
-  }
-  return found;
-}
-
 const configFlags = ['batchSize', 'blockSize', 'nEmbd', 'nHead', 'nLayer', 'dropout', 'bias'] as const;
 
 /** What flags say of a new model. */
@@ -147,7 +136,10 @@ export function noteUnused(flags: TrainFlags, { config }: GPT): void {
 }
 
 /** Gives a model adapters where flags say so and it has none. */
-export function addLora(model: GPT, { useLora, loraRank: rank, loraAlpha: alpha, loraDropout: dropout }: TrainFlags): void {
+export function addLora(
+  model: GPT,
+  { useLora, loraRank: rank, loraAlpha: alpha, loraDropout: dropout }: TrainFlags,
+): void {
   if (useLora !== true || model.lora !== null) return;
   applyLora(model, { rank, alpha, dropout });
   model.setTraining(undefined, model.step);

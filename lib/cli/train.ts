@@ -83,7 +83,11 @@ const rate = (name: string, text: string, env?: string, most = Infinity): Option
 const groups: Record<string, Option[]> = {
   'Model and data': [
     flag('--model-name <name>', 'name of the model in the checkpoint directory; it goes on where it is there already'),
-    flag('--input-file <file>', 'text to train on (UTF-8); - is stdin', { env: 'TRAINING_DATA_SOURCE' }),
+    flag(
+      '--input-file <file>',
+      "text to train on (UTF-8; - is stdin), or a directory with nanoGPT's train.bin and val.bin",
+      { env: 'TRAINING_DATA_SOURCE' },
+    ),
     flag('--tokenization <kind>', 'of a new model: gpt2 or char', {
       env: 'TOKENIZATION_METHOD',
       choices: ['gpt2', 'char', 'character', 'custom_bpe'],
@@ -117,7 +121,9 @@ const groups: Record<string, Option[]> = {
     rate('--grad-clip <norm>', 'scale gradients to this norm at most'),
     flag('--precision <dtype>', 'what is computed in (float32)', { choices: ['float32', 'bfloat16', 'float16'] }),
     flag('--activation-checkpointing', 'less memory for more computation'),
-    flag('--data-order <order>', 'windows at random, or each once an epoch (random)', { choices: ['random', 'epochs'] }),
+    flag('--data-order <order>', 'windows at random, or each once an epoch (random)', {
+      choices: ['random', 'epochs'],
+    }),
     int('--seed <n>', 'the same seed trains the same model', undefined, 0),
     toggle('--test-mode', 'a trial: few updates of small batches', 'TEST_MODE'),
   ],
@@ -136,10 +142,14 @@ const groups: Record<string, Option[]> = {
   'Going on': [
     int('--resume-training-steps <n>', 'updates to make beyond those made before', 'RESUME_TRAINING_STEPS', 0),
     int('--resume-steps <n>', '', 'RESUME_STEPS', 0).hideHelp(),
-    flag('--resume-learning-rate <lr>', "keep, restart (the schedule begins anew), or a rate (--learning-rate, else keep)", {
-      env: 'RESUME_LEARNING_RATE',
-      parse: (text) => (text === 'keep' || text === 'restart' ? text : number(0)(text)),
-    }),
+    flag(
+      '--resume-learning-rate <lr>',
+      'keep, restart (the schedule begins anew), or a rate (--learning-rate, else keep)',
+      {
+        env: 'RESUME_LEARNING_RATE',
+        parse: (text) => (text === 'keep' || text === 'restart' ? text : number(0)(text)),
+      },
+    ),
   ],
   'Single-file checkpoints, in place of a named model': [
     toggle('--enable-checkpoints', 'save checkpoint_{model}_{source}_step{N}_{time}.pt', 'ENABLE_CHECKPOINTS'),

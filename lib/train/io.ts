@@ -19,8 +19,11 @@ export interface Bundles {
   save(directory: string, snapshot: Snapshot): Promise<void>;
   /** Puts the newest bundle of a directory into the model and the optimizer. */
   restore(directory: string, optimizer: AdamW | SGD): Promise<{ step: number; run: RunState | undefined }>;
-  /** Says where the model stands at the end of training, whichever way that came. */
-  ended(end: { step: number; optimizer: AdamW | SGD; run: RunState }): void;
+  /**
+   * Says where the model stands: when training begins, after each update, and at the end, whichever way that came. `run` is
+   * for this moment.
+   */
+  stands(at: { step: number; optimizer: AdamW | SGD; run: () => RunState }): void;
   /** Keeps other processes from writing to the directory, until the function that it gives is called. */
   lock(directory: string): Promise<() => Promise<void>>;
 }

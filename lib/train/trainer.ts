@@ -181,6 +181,7 @@ class Trainer {
     const { startStep, maxSteps, saveEvery, checkpointDir } = this.settings;
     const end = startStep + maxSteps;
     this.model.train();
+    this.tellStanding();
     if (startStep > 0) yield { type: 'resume', step: startStep, missing: this.missing };
     // A stream has no losses to speak of before the first update.
     const canEvaluate = this.settings.data instanceof TokenStream;
@@ -257,6 +258,7 @@ class Trainer {
     this.losses.push(updated.loss);
     const tokens = gradAccumulation * batchSize * this.model.config.blockSize;
     this.standing.tokensSeen += tokens;
+    this.tellStanding();
     const event = {
       ...updated,
       step: this.step,
@@ -294,6 +296,7 @@ class Trainer {
       this.data.setPosition(other.getPosition());
     }
     this.guard.reset();
+    this.tellStanding();
     yield { type: 'rollback', step, backTo: restored.step, reason };
   }
 
@@ -384,9 +387,15 @@ class Trainer {
     return { step, losses, trainLoss, valLoss, best: this.standing.best, stopped, optimizer };
   }
 
+  /** The model is saved with this, also by a program that saves it between two updates. */
+  private tellStanding(state?: RunState): void {
+    const { step, optimizer } = this;
+    this.bundles.stands({ step, optimizer, run: () => state ?? this.state() });
+  }
+
   /** Ends what goes on beside training. A save that is under way is waited for; its failure was reported or is lost. */
   async close(): Promise<void> {
-    this.bundles.ended({ step: this.step, optimizer: this.optimizer, run: this.state() });
+    this.tellStanding(this.state());
     this.data.close?.();
     this.progress.stop();
     this.signals.release();

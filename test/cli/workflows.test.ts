@@ -1,0 +1,237 @@
+/** Every workflow that the programs of seeds 002 and 004 show, as commands; Python reads what comes out. */
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { pythonJson, pythonTimeout, runPython } from '../helpers/python';
+import { sharedTemporaryDirectory, temporaryDirectory } from '../helpers/tmp';
+import { commandIn, interrupt, type Ran } from './command';
+
+const samples = sharedTemporaryDirectory();
+const script = path.join(__dirname, 'cli.py');
+/** What Python's models were trained on; its characters are their vocabulary. */
+const text = 'the quick brown fox jumps over the lazy dog. été\n'.repeat(20);
+const small = '--n_embd 12 --n_head 2 --n_layer 2 --block_size 8 --batch_size 4 --eval_iters 2 --eval_interval 5'.split(
+  ' ',
+);
+const quick = ['--eval-interval', '0', '--batch-size', '4'];
+const timeout = 120_000;
+
+beforeAll(() => runPython(script, ['write', samples]), pythonTimeout);
+
+/** A directory with a text and copies of what Python left, and the command in it. */
+function workplace(...copies: ('checkpoints' | 'numbered' | 'gpt2')[]): {
+  cwd: string;
+  run: ReturnType<typeof commandIn>;
+} {
+  const cwd = temporaryDirectory();
+  writeFileSync(path.join(cwd, 'dante.txt'), text);
+  for (const name of copies) cpSync(path.join(samples, name), path.join(cwd, name), { recursive: true });
+  return { cwd, run: commandIn(cwd) };
+}
+
+function expectDone(ran: Ran): string {
+  expect(ran.status, ran.stderr).toBe(0);
+  return ran.stdout;
+}
+
+function lines(ran: Ran): Record<string, unknown>[] {
+  return expectDone(ran)
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+describe('models with a name (seed 002)', () => {
+  it('trains, goes on, and Python goes on from there', { timeout }, async () => {
+    const { cwd, run } = workplace();
+    const train = ['train', '--model_name', 'dante', '--input_file', 'dante.txt', '--tokenization', 'char'];
+    const first = run([...train, ...small, '--max_iters', '10', '--learning_rate', '1e-2']);
+    expect(expectDone(first)).toMatch(/step 0: train loss \d.*\n(.*\n)*step 10: saved checkpoints\/dante\n/);
+    expect(first.stderr).toContain('dante, a new model');
+    const second = run([...train, ...small, '--max_iters', '14', '--n_embd', '24', '--json']);
+    const events = lines(second);
+    expect(events.filter(({ type }) => type === 'step').map(({ step }) => step)).toEqual([11, 12, 13, 14]);
+    expect(events.at(-1)).toMatchObject({ type: 'end', step: 14, stopped: 'done' });
+    expect(second.stderr).toMatch(/--n-embd 24 is not used: the model was made with 12/);
+    expect(second.stderr).toMatch(/goes on from step 10/);
+    const read = await pythonJson(script, ['read', path.join(cwd, 'checkpoints/dante')]);
+    expect(read).toEqual({ step: 14, first: 'token_embedding_table.weight', moments: 38 });
+    const again = run([...train, ...small, '--max_iters', '14']);
+    expect(again.stderr).toContain('Step 14 is reached already');
+    expect([again.status, again.stdout]).toEqual([0, '']);
+  });
+
+  it('starts from another model, whose tokenizer it takes', { timeout }, () => {
+    const { cwd, run } = workplace('checkpoints');
+    const args = ['train', '--model-name', 'poet', '--init-from-model', 'python', '--input-file', 'dante.txt'];
+    const ran = run([...args, '--max-iters', '2', ...quick]);
+    expectDone(ran);
+    expect(ran.stderr).toContain('from the weights of checkpoints/python');
+    const config = (name: string): unknown =>
+      JSON.parse(readFileSync(path.join(cwd, 'checkpoints', name, 'config.json'), 'utf8'));
+    expect(config('poet')).toMatchObject({ n_embd: 12, block_size: 8 });
+    const wrong = run(['train', '--model-name', 'x', '--init-from-model', 'mute', '--input-file', 'dante.txt']);
+    expect(wrong.status).toBe(1);
+    expect(wrong.stderr).toContain('saved without a tokenizer');
+  });
+
+  it('generates from a bundle, from a kept step and from a legacy file', { timeout }, () => {
+    const { run } = workplace('checkpoints');
+    const args = ['--prompt', 'the ', '--max-new-tokens', '12', '--greedy'];
+    const bundle = expectDone(run(['generate', '--model_name', 'python', ...args]));
+    expect(bundle).toMatch(/^the [\s\S]{12}\n$/u);
+    const legacy = run(['generate', '--model_name', 'finished', '--legacy_checkpoint', 'final.pt', ...args]);
+    expect(expectDone(legacy)).toBe(bundle);
+    const json = run(['generate', 'python', '--json', ...args]);
+    expect(JSON.parse(expectDone(json))).toEqual({
+      model: 'checkpoints/python',
+      step: 3,
+      prompt: 'the ',
+      text: bundle.slice(0, -1),
+    });
+    const sampled = [
+      'generate',
+      'python',
+      '--seed',
+      '3',
+      '--temperature',
+      '1.5',
+      '--top-k',
+      '5',
+      '--max-new-tokens',
+      '9',
+    ];
+    expect(expectDone(run(sampled))).toBe(expectDone(run(sampled)));
+  });
+
+  it('goes on from a legacy file, saves the new form and keeps the old file', { timeout }, async () => {
+    const { cwd, run } = workplace('checkpoints');
+    const old = readFileSync(path.join(cwd, 'checkpoints/old/latest.pt'));
+    const ran = run(['train', '--model_name', 'old', '--input_file', 'dante.txt', '--max_iters', '5', ...quick]);
+    expectDone(ran);
+    expect(ran.stderr).toContain('goes on from step 3 of checkpoints/old/latest.pt');
+    expect(readFileSync(path.join(cwd, 'checkpoints/old/latest.pt'))).toEqual(old);
+    expect(await pythonJson(script, ['read', path.join(cwd, 'checkpoints/old')])).toMatchObject({ step: 5 });
+  });
+
+  it('converts one model and all of them, and says before what it would do', { timeout }, () => {
+    const { cwd, run } = workplace('checkpoints');
+    const planned = JSON.parse(expectDone(run(['convert', '--all', '--dry-run', '--json']))) as { written: boolean }[];
+    expect(planned).toHaveLength(3);
+    expect(planned.every(({ written }) => !written)).toBe(true);
+    expect(existsSync(path.join(cwd, 'checkpoints/old/config.json'))).toBe(false);
+    expect(expectDone(run(['convert', '--model_name', 'finished', '--checkpoint', 'final.pt']))).toContain('converted');
+    expect(existsSync(path.join(cwd, 'checkpoints/finished/final.pt'))).toBe(true);
+    expect(run(['convert', '--model_name', 'finished']).stderr).toContain('already holds a bundle');
+    const all = expectDone(run(['convert', '--all']));
+    expect(all).toMatch(/old\/latest\.pt: converted to a bundle in checkpoints\/old/);
+    expect(all).toMatch(/finished\/final\.pt: left alone/);
+    expectDone(run(['generate', 'old', '--max-new-tokens', '2']));
+  });
+
+  it('inspects a bundle and a legacy file', { timeout }, () => {
+    const { run } = workplace('checkpoints');
+    const report = expectDone(run(['inspect', '--model_name', 'python', '--verify']));
+    expect(report).toMatch(/^step +3$/m);
+    expect(report).toMatch(/n_embd 12/);
+    const json = run(['inspect', '--model_name', 'finished', '--legacy_checkpoint', 'final.pt', '--json']);
+    expect(JSON.parse(expectDone(json))).toMatchObject({ family: { name: 'mypt' }, config: { n_head: 2 } });
+  });
+
+  it('Ctrl-C saves the current step and ends with status 130', { timeout }, async () => {
+    const { cwd, run } = workplace();
+    const args = ['train', '--model-name', 'dante', '--input-file', 'dante.txt', '--tokenization', 'char', ...small];
+    const ran = await interrupt(cwd, [...args, '--max-iters', '100000', '--json'], '"step":7,', 'SIGINT');
+    expect(ran.status, ran.stderr).toBe(130);
+    const events = ran.stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { type: string; step: number });
+    const last = events.filter(({ type }) => type === 'step').at(-1)!;
+    expect(events.at(-1)).toMatchObject({ type: 'end', stopped: 'SIGINT', step: last.step });
+    const listed = JSON.parse(expectDone(run(['list', '--json']))) as { kind: string; step: number }[];
+    expect(listed.find(({ kind }) => kind === 'bundle')!.step).toBe(last.step);
+  });
+});
+
+describe('single files (seed 004)', () => {
+  const variables = {
+    ENABLE_CHECKPOINTS: 'true',
+    CHECKPOINT_INTERVAL: '4',
+    CHECKPOINT_DIR: 'checkpoints',
+    MODEL_TYPE: 'from_scratch',
+    TRAINING_STEPS: '6',
+    TRAINING_DATA_SOURCE: 'dante.txt',
+    BATCH_SIZE: '4',
+    BLOCK_SIZE: '8',
+    EVAL_ITERS: '1',
+    LOG_DIR: 'logs',
+  };
+  const size = ['--n-embd', '12', '--n-head', '2', '--n-layer', '1'];
+
+  it('trains, lists, and generates from the newest file of a pattern', { timeout }, async () => {
+    const { cwd, run } = workplace();
+    expectDone(run(['train', ...size], variables));
+    const names = readdirSync(path.join(cwd, 'checkpoints')).sort();
+    expect(names).toHaveLength(2);
+    expect(names[0]).toMatch(/^checkpoint_bigram_dante_step000004_\d{8}_\d{6}\.pt$/);
+    expect(readdirSync(path.join(cwd, 'logs'))).toContain('metrics.jsonl');
+    for (const [i, step] of [4, 6].entries()) {
+      const read = await pythonJson<{ keys: string[] }>(script, ['single', path.join(cwd, 'checkpoints', names[i]!)]);
+      expect(read).toMatchObject({ step, moments: 22, hyperparameters: { training_steps: 6, n_embd: 12 } });
+      expect(read.keys).toEqual(expect.arrayContaining(['vocab_size', 'block_size', 'batch_size']));
+    }
+    const listed = expectDone(run(['list', '--source', 'dante', '--step', '6']));
+    expect(listed.trim().split('\n')).toHaveLength(2);
+    const pattern = { CHECKPOINT_PATH: 'checkpoints/checkpoint_bigram_*.pt', PROMPT: 'the ', MAX_NEW_TOKENS: '5' };
+    const written = expectDone(run([], { ...pattern, MODE: 'inference' }));
+    expect(written).toMatch(/^the [\s\S]{5}\n$/u);
+  });
+
+  it('goes on with a file of Python with other steps and another learning rate', { timeout }, async () => {
+    const { cwd, run } = workplace('numbered');
+    const ran = run(['--json', '--eval-interval', '0'], {
+      MODE: 'resume',
+      CHECKPOINT_PATH: 'numbered/checkpoint_bigram_carolyn_hax_step002000_*.pt',
+      CHECKPOINT_DIR: 'numbered',
+      RESUME_TRAINING_STEPS: '3',
+      RESUME_LEARNING_RATE: '1e-4',
+      TRAINING_DATA_SOURCE: 'dante.txt',
+    });
+    const events = lines(ran);
+    expect(events.filter(({ type }) => type === 'step').map(({ learningRate }) => learningRate)).toEqual([
+      1e-4, 1e-4, 1e-4,
+    ]);
+    expect(ran.stderr).toContain('holds no tokenizer; its 30 characters are taken from the text');
+    const { saved } = events.at(-1) as { saved: string };
+    expect(path.basename(saved)).toMatch(/^checkpoint_bigram_dante_step002003_/);
+    expect(await pythonJson(script, ['single', path.join(cwd, saved)])).toMatchObject({ step: 2003, rate: 1e-4 });
+  });
+
+  it('trains GPT-2 of Hugging Face, and compares what two models write', { timeout }, async () => {
+    const { cwd, run } = workplace('gpt2', 'numbered');
+    const gpt2 = { ...variables, MODEL_TYPE: 'gpt2', GPT2_MODEL_NAME: 'gpt2', EVAL_INTERVAL: '0' };
+    expectDone(run(['train', '--batch-size', '1'], { ...gpt2, TRAINING_STEPS: '2', CHECKPOINT_INTERVAL: '1' }));
+    const files = readdirSync(path.join(cwd, 'checkpoints')).sort();
+    expect(files[0]).toMatch(/^checkpoint_gpt2_dante_step000001_/);
+    const [first, second] = files.map((name) => path.join('checkpoints', name));
+    const read = await pythonJson(script, ['single', path.join(cwd, first!)]);
+    expect(read).toMatchObject({ step: 1, weights: ['model.transformer.wte.weight', 'model.transformer.wpe.weight'] });
+    const texts = run(['compare', first!, second!, '--prompt', 'Dear', '--max-new-tokens', '4', '--json']);
+    const { written } = JSON.parse(expectDone(texts)) as { written: { text: string }[] };
+    expect(written.map((entry) => entry.text.startsWith('Dear'))).toEqual([true, true]);
+    const [a, b] = readdirSync(path.join(cwd, 'numbered')).map((entry) => path.join('numbered', entry));
+    expect(expectDone(run(['compare', a!, b!]))).toMatch(/42 of 42 tensors equal/);
+  });
+
+  it('lists by model, source and step', { timeout }, () => {
+    const { run } = workplace('numbered', 'checkpoints');
+    const found = (...args: string[]): unknown[] =>
+      JSON.parse(expectDone(run(['list', 'numbered', '--json', ...args]))) as unknown[];
+    expect(found()).toHaveLength(2);
+    expect(found('--model-name', 'bigram', '--source', 'carolyn', '--step', '2000')).toHaveLength(1);
+    expect(found('--model-name', 'gpt2')).toEqual([]);
+    const models = run(['list']);
+    expect(expectDone(models)).toMatch(/^model +kind .*\n(.*\n)*python +bundle +3 /m);
+  });
+});
