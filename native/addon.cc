@@ -14,6 +14,7 @@
 #include "hooks.h"
 #include "indexing.h"
 #include "random.h"
+#include "small_blocks.h"
 #include "storage.h"
 #include "tensor_info.h"
 
@@ -23,21 +24,28 @@ namespace {
 // Tensors up to this size may share a token, so that small tensors cost little and pin little.
 constexpr size_t kSharedTokenBytes = 1024;
 
+bool is_array_of(const Napi::Value& value, napi_typedarray_type type, size_t length) {
+  return value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == type &&
+         value.As<Napi::TypedArray>().ElementLength() >= length;
+}
+
 Napi::Value setup(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  if (!info[0].IsObject()) invalid("setup() expects { TorchBindError, state }.");
+  if (!info[0].IsObject()) invalid("setup() expects { TorchBindError, state, slots }.");
   Napi::Object hooks = info[0].As<Napi::Object>();
   Napi::Value error_class = hooks.Get("TorchBindError");
   Napi::Value state = hooks.Get("state");
-  if (!error_class.IsFunction() || !state.IsTypedArray() ||
-      state.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array ||
-      state.As<Napi::TypedArray>().ElementLength() < 1) {
-    invalid("setup() expects { TorchBindError, state: Uint32Array }.");
+  Napi::Value slots = hooks.Get("slots");
+  if (!error_class.IsFunction() || !is_array_of(state, napi_uint32_array, 1) ||
+      !is_array_of(slots, napi_float64_array, kSlots)) {
+    invalid("setup() expects { TorchBindError, state: Uint32Array, slots: Float64Array }.");
   }
   Addon& addon = Addon::of(env);
   addon.error_class = Napi::Persistent(error_class.As<Napi::Function>());
   addon.state_array = Napi::Persistent(state.As<Napi::Uint32Array>());
   addon.state = addon.state_array.Value().Data();
+  addon.slots_array = Napi::Persistent(slots.As<Napi::Float64Array>());
+  addon.slots = addon.slots_array.Value().Data();
   return env.Undefined();
 }
 
@@ -67,12 +75,14 @@ Handle Addon::add(at::Tensor tensor) {
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   using namespace torchbind;
+  use_small_blocks();
   env.SetInstanceData<Addon>(new Addon(env));
   // Sparse tensors whose indices point outside would make kernels write there.
   at::globalContext().setCheckSparseTensorInvariants(true);
   expose<setup>(exports, "setup");
   expose<versions>(exports, "versions");
   init_dispatch(env, exports);
+  init_direct_call(env, exports);
   init_tensor_table(env, exports);
   init_tickets(env, exports);
   init_tensor_info(env, exports);

@@ -35,6 +35,9 @@ struct Addon {
   Napi::FunctionReference error_class;
   Napi::Reference<Napi::Uint32Array> state_array;
   uint32_t* state = nullptr;
+  // From setup(): what callDirect() takes and gives.
+  Napi::Reference<Napi::Float64Array> slots_array;
+  double* slots = nullptr;
 
   static Addon& of(Napi::Env env);
 

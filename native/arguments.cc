@@ -101,6 +101,11 @@ int64_t to_int64(const Napi::Value& value, const char* name) {
   mismatch(name, "an integer", value);
 }
 
+int64_t exact_int64(double number, const char* name) {
+  if (!is_integer(number)) invalid(std::string("Expected integers for '") + name + "'.");
+  return static_cast<int64_t>(number);
+}
+
 uint64_t to_uint64(const Napi::Value& value, const char* name) {
   if (value.IsBigInt()) {
     bool lossless = false;

@@ -20,6 +20,8 @@ const at::Tensor& to_tensor(const Napi::Value& value, const char* name);
 std::vector<at::Tensor> to_tensors(const Napi::Value& value, const char* name, bool allow_null = false);
 
 int64_t to_int64(const Napi::Value& value, const char* name);
+// A number that came otherwise than as a JavaScript value.
+int64_t exact_int64(double number, const char* name);
 uint64_t to_uint64(const Napi::Value& value, const char* name);
 // A count of bytes or elements, never negative.
 size_t to_size(const Napi::Value& value, const char* name);

@@ -160,16 +160,16 @@ int64_t named(const Napi::Value& value, const Parameter& parameter,
 
 }  // namespace
 
-// JavaScript has one number type: an integral number is an int, as its literal in Python would be.
+c10::Scalar number_to_scalar(double number) {
+  const bool integral = std::trunc(number) == number && std::fabs(number) <= 9007199254740991.0;
+  if (integral && !(number == 0 && std::signbit(number))) return static_cast<int64_t>(number);
+  return number;
+}
+
 c10::Scalar to_scalar(const Napi::Value& value, const char* name) {
   if (value.IsBoolean()) return value.As<Napi::Boolean>().Value();
   if (value.IsBigInt()) return to_int64(value, name);
-  if (value.IsNumber()) {
-    const double number = value.As<Napi::Number>().DoubleValue();
-    const bool integral = std::trunc(number) == number && std::fabs(number) <= 9007199254740991.0;
-    if (integral && !(number == 0 && std::signbit(number))) return static_cast<int64_t>(number);
-    return number;
-  }
+  if (value.IsNumber()) return number_to_scalar(value.As<Napi::Number>().DoubleValue());
   if (value.IsObject()) {
     const Napi::Object object = value.As<Napi::Object>();
     const Napi::Value re = object.Get("re");

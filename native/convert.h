@@ -53,6 +53,9 @@ std::string type_text(const c10::Argument& argument);
 // The default of an argument that was left out, or an error that names it.
 c10::IValue missing_ivalue(const Parameter& parameter);
 
+// JavaScript has one number type: an integral number is an int, as its literal in Python would be.
+c10::Scalar number_to_scalar(double number);
+
 // A number, bigint, boolean or { re, im }.
 c10::Scalar to_scalar(const Napi::Value& value, const char* name);
 

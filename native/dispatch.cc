@@ -36,22 +36,19 @@ Operator make_operator(const c10::OperatorHandle& handle) {
               {},
               {},
               why_unsafe(name.name, name.overload_name),
-              argument_check(name.name, name.overload_name)};
+              argument_check(name.name, name.overload_name),
+              {}};
   for (const c10::Argument& argument : handle.schema().arguments())
     op.parameters.push_back(make_parameter(argument));
   for (const c10::Argument& result : handle.schema().returns()) {
     op.aliases.push_back(find_alias(result, handle.schema()));
   }
+  if (op.unsafe == nullptr && op.check == nullptr) op.direct = make_direct_call(handle);
   return op;
 }
 
 const Operator& operator_of(const Addon& addon, const Napi::CallbackInfo& info) {
-  const std::deque<Operator>& operators = addon.operators;
-  const int64_t id = to_int64(info[0], "operator");
-  if (id < 0 || static_cast<size_t>(id) >= operators.size()) {
-    throw Error(kUnknownOperator, "No operator has id " + std::to_string(id) + "; use findOperator().");
-  }
-  return operators[static_cast<size_t>(id)];
+  return operator_at(addon, static_cast<double>(to_int64(info[0], "operator")));
 }
 
 Napi::Value find_operator(const Napi::CallbackInfo& info) {
@@ -118,6 +115,7 @@ Napi::Value schema(const Napi::CallbackInfo& info) {
   result.Set("returns", returns);
   result.Set("returnNames", return_names);
   result.Set("aliases", aliases);
+  result.Set("direct", static_cast<double>(op.direct.form));
   result.Set("unsafe",
              op.unsafe == nullptr ? env.Null() : Napi::String::New(env, op.unsafe).As<Napi::Value>());
   return result;
@@ -200,6 +198,13 @@ Napi::Value load_library(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+const Operator& operator_at(const Addon& addon, double id) {
+  if (!(id >= 0 && id < static_cast<double>(addon.operators.size()))) {
+    throw Error(kUnknownOperator, "No operator has id " + std::to_string(id) + "; use findOperator().");
+  }
+  return addon.operators[static_cast<size_t>(id)];
+}
 
 void init_dispatch(Napi::Env, Napi::Object& exports) {
   expose<find_operator>(exports, "findOperator");

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "convert.h"
+#include "direct_call.h"
 #include "napi_setup.h"
 #include "unsafe_operators.h"
 
@@ -20,7 +21,13 @@ struct Operator {
   // Why it is refused unless allowed by name; null for most.
   const char* unsafe = nullptr;
   ArgumentCheck check = nullptr;
+  DirectCall direct;
 };
+
+struct Addon;
+
+// The operator of an id that findOperator() gave, or an error.
+const Operator& operator_at(const Addon& addon, double id);
 
 void init_dispatch(Napi::Env env, Napi::Object& exports);
 

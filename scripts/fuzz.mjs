@@ -33,7 +33,7 @@ main(async (args) => {
   if (values.only !== undefined) return repeat(number('seed'), number('only'), values.operator);
   if (values.workers !== undefined || values.exits !== undefined) return ends(number('workers'), number('exits'));
   const jobs = number('jobs');
-  const environment = values.guard ? { LD_PRELOAD: buildGuard() } : {};
+  const environment = values.guard ? { LD_PRELOAD: buildGuard(), TORCHBIND_SMALL_BLOCKS: '0' } : {};
   const share = Math.ceil(number('calls') / jobs);
   const started = Date.now();
   const done = new Array(jobs).fill(0);

@@ -46,6 +46,8 @@ export interface OperatorSchema {
   returnNames: string[];
   /** For each return, the index of the argument that it is (in-place and out= operators), or -1 for a new value. */
   aliases: number[];
+  /** How `callDirect` takes it: 0 not at all, 1 a tensor, 2 two tensors, 3 a tensor and sizes, 4 a tensor and a number. */
+  direct: number;
   /** Why calls are refused unless `allowUnsafe` was called: its kernel trusts its arguments. */
   unsafe: string | null;
 }
@@ -55,6 +57,8 @@ export interface NativeHooks {
   TorchBindError: new (message: string, code: string) => Error;
   /** state[0] is set to 1 when a call makes a tensor that needs a token of its own outside scopes (big, or with a graph). */
   state: Uint32Array;
+  /** What `callDirect` takes and gives: at least 11 numbers. */
+  slots: Float64Array;
 }
 
 /** A number or boolean, null for a new dimension, '...', [start, stop, step] for a slice, or [tensor]. */
@@ -93,6 +97,11 @@ export interface Binding {
    * One return comes as itself, several as an array; a return that is one of the arguments comes as null.
    */
   call(op: OperatorId, ...args: unknown[]): unknown;
+  /**
+   * Calls an operator that has a `direct` form. Takes from `slots`: the operator, the first tensor, and the second one,
+   * or the number, or how many sizes there are (at most 8) and the sizes. Leaves the result's handle in slots[0].
+   */
+  callDirect(this: void): void;
   loadLibrary(path: string): void;
   /** Lets an operator of this name be called that is refused because its kernel trusts its arguments. */
   allowUnsafe(name: string): void;

@@ -9,6 +9,9 @@ let loaded: LoadedAddon | undefined;
 /** Shared with C++: state[0] tells how a new tensor outside any scope is kept. */
 export const state = new Uint32Array(4);
 
+/** Shared with C++: the arguments of `callDirect`, and its result. */
+export const slots = new Float64Array(11);
+
 /** @throws {TorchBindError} `ERR_TORCHBIND_LOAD`, with what was tried and what to do. */
 export function native(): Binding {
   return (loaded ?? load()).binding;
@@ -31,7 +34,7 @@ export function libtorchDirectory(): string {
 
 function load(): LoadedAddon {
   const addon = loadAddon();
-  addon.binding.setup({ TorchBindError: NativeError, state });
+  addon.binding.setup({ TorchBindError: NativeError, state, slots });
   return (loaded = addon);
 }
 

@@ -1,6 +1,6 @@
 import { TorchBindError } from '../errors';
-import type { ArgumentSchema, OperatorId } from '../native/binding';
-import { native } from '../native/native';
+import type { ArgumentSchema, Handle, OperatorId } from '../native/binding';
+import { native, slots } from '../native/native';
 import { Tensor, unwrap } from './core';
 import { dtypeFromCode, isDType } from './dtype';
 import { tupleClass } from './named-tuple';
@@ -57,6 +57,15 @@ function parseParameter(schema: ArgumentSchema): Parameter {
   };
 }
 
+/** What an operator of a common signature takes, which the addon's `callDirect` calls without boxing (see binding.ts). */
+const enum Direct {
+  Tensor = 1,
+  TwoTensors,
+  TensorAndSizes,
+  TensorAndNumber,
+}
+const MOST_SIZES = 8;
+
 /** One overload of an operator, looked up once. */
 export class Operator {
   readonly id: OperatorId;
@@ -68,6 +77,8 @@ export class Operator {
   private readonly aliases: readonly number[];
   /** The usual case: one new tensor. */
   private readonly givesTensor: boolean;
+  private readonly direct: Direct;
+  private readonly callDirect: () => void;
 
   constructor(
     readonly name: string,
@@ -82,6 +93,8 @@ export class Operator {
     this.tuple = named ? tupleClass(schema.returnNames.map(camelCase)) : undefined;
     this.aliases = schema.aliases;
     this.givesTensor = schema.returns.length === 1 && schema.returns[0] === 'Tensor' && schema.aliases[0] === -1;
+    this.direct = schema.direct;
+    this.callDirect = native().callDirect;
   }
 
   /** Whether it writes into tensors given as `out`. */
@@ -102,17 +115,23 @@ export class Operator {
   /** Calls it with arguments in schema order; tensors as tensors, `undefined` for a default. */
   call(args: readonly unknown[]): unknown {
     if (args.length > this.parameters.length) this.tooMany(args.length);
+    if (args.length === 1) return this.call1(args[0]);
+    if (args.length === 2) return this.call2(args[0], args[1]);
     return this.results(native().call(this.id, ...args.map((value, i) => lower(this.parameters[i]!, value))), args);
   }
 
-  /** `call` for one argument, without arrays: these three are what most code runs. */
+  /** `call` for one argument, without arrays: these three are what most code runs, the first two often directly. */
   call1(a: unknown): unknown {
+    if (this.direct === Direct.Tensor) return this.directly(unwrap(a as Tensor, this.parameters[0]!.name));
     const raw = native().call(this.id, lower(this.parameters[0]!, a));
     return this.givesTensor ? lift(raw as number, takeOwnFlag()) : this.results(raw, [a]);
   }
 
   /** `call` for two arguments. */
   call2(a: unknown, b: unknown): unknown {
+    if (this.direct >= Direct.TwoTensors && this.leave(b)) {
+      return this.directly(unwrap(a as Tensor, this.parameters[0]!.name));
+    }
     const raw = native().call(this.id, lower(this.parameters[0]!, a), lower(this.parameters[1]!, b));
     return this.givesTensor ? lift(raw as number, takeOwnFlag()) : this.results(raw, [a, b]);
   }
@@ -122,6 +141,27 @@ export class Operator {
     const [first, second, third] = this.parameters as readonly [Parameter, Parameter, Parameter];
     const raw = native().call(this.id, lower(first, a), lower(second, b), lower(third, c));
     return this.givesTensor ? lift(raw as number, takeOwnFlag()) : this.results(raw, [a, b, c]);
+  }
+
+  /** Leaves the second argument for `callDirect`, where it can take it. */
+  private leave(value: unknown): boolean {
+    if (value instanceof Tensor) {
+      if (this.direct !== Direct.TwoTensors) return false;
+      slots[2] = unwrap(value, this.parameters[1]!.name);
+      return true;
+    }
+    if (this.direct === Direct.TensorAndNumber && typeof value === 'number') {
+      slots[2] = value;
+      return true;
+    }
+    return this.direct === Direct.TensorAndSizes && leaveSizes(value);
+  }
+
+  private directly(handle: Handle): Tensor {
+    slots[0] = this.id;
+    slots[1] = handle;
+    this.callDirect();
+    return lift(slots[0], takeOwnFlag());
   }
 
   private tooMany(count: number): never {
@@ -150,6 +190,17 @@ export class Operator {
     if (type === 'ScalarType') return dtypeFromCode(raw as number);
     return raw;
   }
+}
+
+function leaveSizes(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length > MOST_SIZES) return false;
+  for (let i = 0; i < value.length; i++) {
+    const size: unknown = value[i];
+    if (typeof size !== 'number') return false;
+    slots[3 + i] = size;
+  }
+  slots[2] = value.length;
+  return true;
 }
 
 function lift(handle: number, own: boolean): Tensor {

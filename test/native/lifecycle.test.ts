@@ -46,6 +46,16 @@ test.each([[[]], [['--expose-gc']]])('scopes free what is theirs, with flags %j'
   expect(JSON.parse(result.stdout)).toEqual({ sync: 0, thrown: 0, async: 0, rejected: 0, generator: 0, abandoned: 0 });
 });
 
+test(
+  'small storages keep what is theirs, made in one thread and freed in another, however many',
+  { timeout: slow },
+  () => {
+    const result = run('small-blocks.cjs');
+    expect(result.stderr).toBe('');
+    expect(JSON.parse(result.stdout)).toEqual({ errors: 0, left: 0 });
+  },
+);
+
 test('several workers compute at once, each with its own tensors', { timeout: slow }, () => {
   const result = run('workers.cjs');
   expect(result.stderr).toBe('');

@@ -1,0 +1,180 @@
+#include "small_blocks.h"
+
+#include <c10/core/CPUAllocator.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <vector>
+
+namespace torchbind {
+namespace {
+
+constexpr size_t kUnit = 64;       // libtorch's alignment: sizes are rounded up to it, so every block has it
+constexpr size_t kLargest = 1024;  // above this malloc costs little beside the operator
+constexpr size_t kClasses = kLargest / kUnit;
+constexpr size_t kChunk = size_t{64} << 10;  // a chunk holds blocks of one size
+constexpr size_t kArena = size_t{16} << 20;  // beyond this, libtorch's own allocator
+constexpr size_t kKept = 128;                // free blocks of a size that a thread keeps for itself
+constexpr size_t kMoved = kKept / 2;
+
+// Addresses alone tell a small block from any other, and its size: there is no header that an operator could
+// overwrite. The system gives memory to what was touched only.
+alignas(4096) std::byte arena[kArena];
+std::array<std::atomic<uint8_t>, kArena / kChunk> class_of_chunk;
+
+bool in_arena(const void* block) {
+  return reinterpret_cast<uintptr_t>(block) - reinterpret_cast<uintptr_t>(arena) < kArena;
+}
+
+size_t class_of_size(size_t bytes) { return (bytes - 1) / kUnit; }
+
+size_t class_of_block(const void* block) {
+  const size_t offset = static_cast<size_t>(static_cast<const std::byte*>(block) - arena);
+  return class_of_chunk[offset / kChunk].load(std::memory_order_relaxed);
+}
+
+// Free blocks of all threads, and the part of the arena that was never used.
+class Depot {
+ public:
+  // Up to kMoved blocks of a size; none once the arena is used up.
+  size_t take(size_t size_class, void** blocks) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::vector<void*>& free = free_[size_class];
+    if (free.empty()) cut_chunk(size_class);
+    size_t count = 0;
+    while (count < kMoved && !free.empty()) {
+      blocks[count++] = free.back();
+      free.pop_back();
+    }
+    return count;
+  }
+
+  void give(size_t size_class, void* const* blocks, size_t count) noexcept {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    // Never beyond its capacity, which cut_chunk() made large enough for every block of this size.
+    free_[size_class].insert(free_[size_class].end(), blocks, blocks + count);
+  }
+
+ private:
+  void cut_chunk(size_t size_class) {
+    if (chunks_ == kArena / kChunk) return;
+    const size_t size = (size_class + 1) * kUnit;
+    std::vector<void*>& free = free_[size_class];
+    total_[size_class] += kChunk / size;
+    if (free.capacity() < total_[size_class]) free.reserve(2 * total_[size_class]);
+    class_of_chunk[chunks_].store(static_cast<uint8_t>(size_class), std::memory_order_relaxed);
+    std::byte* chunk = arena + chunks_++ * kChunk;
+    for (size_t at = kChunk / size; at-- > 0;) free.push_back(chunk + at * size);
+  }
+
+  std::mutex mutex_;
+  std::array<std::vector<void*>, kClasses> free_;
+  std::array<size_t, kClasses> total_{};
+  size_t chunks_ = 0;
+};
+
+// Never destroyed: tensors may be freed after static objects are.
+Depot& depot() {
+  static Depot* const instance = new Depot;
+  return *instance;
+}
+
+struct Shelf {
+  size_t count = 0;
+  std::array<void*, kKept> blocks;
+};
+using Shelves = std::array<Shelf, kClasses>;
+
+// The free blocks of this thread. A plain pointer, so that it can still be read when the thread's other
+// objects are gone, and a tensor among them is freed last.
+thread_local Shelves* shelves = nullptr;
+thread_local bool thread_ends = false;
+
+struct Owner {
+  ~Owner() {
+    thread_ends = true;
+    for (size_t i = 0; i < kClasses; ++i) depot().give(i, (*shelves)[i].blocks.data(), (*shelves)[i].count);
+    delete shelves;
+    shelves = nullptr;
+  }
+};
+
+bool make_shelves() {
+  if (thread_ends) return false;
+  Shelves* const made = new (std::nothrow) Shelves;
+  if (made == nullptr) return false;
+  shelves = made;
+  thread_local const Owner owner;
+  static_cast<void>(owner);
+  return true;
+}
+
+void* take_block(size_t size_class) {
+  if (shelves == nullptr && !make_shelves()) return nullptr;
+  Shelf& shelf = (*shelves)[size_class];
+  if (shelf.count == 0) shelf.count = depot().take(size_class, shelf.blocks.data());
+  return shelf.count == 0 ? nullptr : shelf.blocks[--shelf.count];
+}
+
+void give_block(void* block) noexcept {
+  const size_t size_class = class_of_block(block);
+  if (shelves == nullptr && !make_shelves()) return depot().give(size_class, &block, 1);
+  Shelf& shelf = (*shelves)[size_class];
+  if (shelf.count == kKept) {
+    shelf.count -= kMoved;
+    depot().give(size_class, shelf.blocks.data() + shelf.count, kMoved);
+  }
+  shelf.blocks[shelf.count++] = block;
+}
+
+c10::Allocator* others = nullptr;
+c10::DeleterFnPtr release_other = nullptr;
+
+// Of every block, large ones too: operators hold on to `raw_deleter` and free with it what they allocated.
+void release(void* block) {
+  if (in_arena(block)) {
+    give_block(block);
+  } else {
+    release_other(block);
+  }
+}
+
+class SmallBlocks final : public c10::Allocator {
+ public:
+  c10::DataPtr allocate(size_t bytes) override {
+    void* block = bytes == 0 || bytes > kLargest ? nullptr : take_block(class_of_size(bytes));
+    if (block == nullptr) block = others->raw_allocate(bytes);
+    return {block, block, release, c10::Device(c10::kCPU)};
+  }
+
+  c10::DeleterFnPtr raw_deleter() const override { return release; }
+
+  void copy_data(void* to, const void* from, size_t bytes) const override {
+    default_copy_data(to, from, bytes);
+  }
+};
+
+bool wanted() {
+  const char* setting = std::getenv("TORCHBIND_SMALL_BLOCKS");
+  return setting == nullptr || std::strcmp(setting, "0") != 0;
+}
+
+}  // namespace
+
+void use_small_blocks() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    others = c10::GetCPUAllocator();
+    release_other = others->raw_deleter();
+    // Never freed: tensors that live until the process ends refer to it.
+    if (wanted() && release_other != nullptr) c10::SetCPUAllocator(new SmallBlocks, /*priority=*/1);
+  });
+}
+
+}  // namespace torchbind
