@@ -86,7 +86,23 @@ print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag 
     const scalars = JSON.parse(output) as Record<string, [number, number][]>;
     expect(scalars['loss/batch']).toEqual(losses.map((loss, i) => [i + 1, Math.fround(loss)]));
     expect(scalars['loss/validation']!.map(([step]) => step)).toEqual([0, 2, 4]);
-    expect(Object.keys(scalars)).toHaveLength(7);
+    const tags = {
+      'loss/batch': 'loss',
+      'loss/train': 'train_loss',
+      'loss/validation': 'val_loss',
+      'optimizer/learning_rate': 'learning_rate',
+      'optimizer/grad_norm': 'grad_norm',
+      'speed/tokens_per_second': 'tokens_per_second',
+      'memory/resident_bytes': 'memory',
+    };
+    expect(Object.keys(scalars).sort()).toEqual(Object.keys(tags).sort());
+    const written = lines(checkpointDir);
+    for (const [tag, name] of Object.entries(tags)) {
+      const expected = written.flatMap((line) =>
+        name in line ? [[line.step, Math.fround(line[name] as number)]] : [],
+      );
+      expect(scalars[tag], tag).toEqual(expected);
+    }
   });
 
   it('are a page that needs nothing else', async () => {

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { CheckpointManager } from '../../lib/checkpoint';
 import { GPT } from '../../lib/gpt';
+import { layoutNames } from '../../lib/models';
 import type { FitOptions } from '../../lib';
 import { rand } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';
@@ -16,11 +17,15 @@ const text = 'the quick brown fox jumps over the lazy dog.\n'.repeat(30);
 
 beforeAll(() => setNumThreads(1));
 
-function makeGpt(layout: 'mypt' | 'ng-lecture'): GPT {
+/** What newer bundles of `mypt-fused` have. */
+const modern = { positionEncoding: 'rope', normType: 'rmsnorm', activation: 'swiglu', tieWeights: true } as const;
+
+function makeGpt(layout: string): GPT {
   manualSeed(1);
   const tokenizer = CharTokenizer.fromText(text);
   const config = { vocabSize: tokenizer.vocabSize, blockSize: 16, nLayer: 2, nHead: 2, nEmbd: 16, dropout: 0.3 };
-  return new GPT({ ...config, device: 'cpu' }, { tokenizer, layout });
+  const facts = layout === 'mypt-fused modern' ? modern : {};
+  return new GPT({ ...config, ...facts, device: 'cpu' }, { tokenizer, layout: layout.split(' ')[0]! });
 }
 
 /** Everything that a run leaves behind, the next random numbers of the default generator included. */
@@ -59,7 +64,7 @@ const options: FitOptions = {
   weightDecay: 0.1,
 };
 
-async function straight(layout: 'mypt' | 'ng-lecture', steps: number, more: FitOptions): Promise<[number[], unknown]> {
+async function straight(layout: string, steps: number, more: FitOptions): Promise<[number[], unknown]> {
   const model = makeGpt(layout);
   disposeAfterwards(model);
   const { losses } = await model.fit({ ...options, ...more, maxSteps: steps });
@@ -67,11 +72,7 @@ async function straight(layout: 'mypt' | 'ng-lecture', steps: number, more: FitO
 }
 
 /** The same in pieces, each by a model that was read from the bundle of the piece before. */
-async function inPieces(
-  layout: 'mypt' | 'ng-lecture',
-  pieces: readonly number[],
-  more: FitOptions,
-): Promise<[number[], unknown]> {
+async function inPieces(layout: string, pieces: readonly number[], more: FitOptions): Promise<[number[], unknown]> {
   const root = temporaryDirectory();
   const checkpointDir = path.join(root, 'run');
   const losses: number[] = [];
@@ -93,7 +94,7 @@ async function inPieces(
 describe('a run in pieces', () => {
   it.each([
     ['mypt', {}],
-    ['ng-lecture', {}],
+    ...[...layoutNames, 'mypt-fused modern'].filter((name) => name !== 'mypt').map((name) => [name, {}] as const),
     ['mypt', { dataOrder: 'epochs', batchSize: 7 }],
     ['mypt', { evalInterval: 0, gradAccumulation: 1 }],
     ['mypt', { schedule: (step: number) => 1 / (1 + step) }],
