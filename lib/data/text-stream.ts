@@ -204,9 +204,9 @@ export class StreamWindows {
   }
 
   private async readPiece(): Promise<boolean> {
-    const { done, value } = await this.pieces!.next();
-    if (done === true) return false;
-    const ids = this.encode(this.textOf(value));
+    const next = await this.pieces!.next();
+    if (next.done === true) return false;
+    const ids = this.encode(this.textOf(next.value));
     if (ids.length > 0) this.waiting.push({ piece: this.piece, offset: 0, ids });
     this.piece++;
     return true;

@@ -61,10 +61,16 @@ export async function writeTokens(
 async function* idsOf(
   source: TokenSource,
   { tokenizer, separator }: WriteTokensOptions,
-): AsyncGenerator<ArrayLike<number>> {
-  if (isIds(source)) return yield source;
+): AsyncGenerator<ArrayLike<number>, void, undefined> {
+  if (isIds(source)) {
+    yield source;
+    return;
+  }
   if (tokenizer === undefined) throw invalid('a text needs the option tokenizer');
-  if (typeof source === 'string') return yield tokenizer.encode(source);
+  if (typeof source === 'string') {
+    yield tokenizer.encode(source);
+    return;
+  }
   const end = separatorIds(tokenizer, separator);
   for await (const text of source) {
     if (typeof text !== 'string') throw invalid(`expected texts, got ${describe(text)}`);

@@ -161,7 +161,7 @@ describe('token files', () => {
     expect(await run(files)).toEqual(await run(inMemory));
   });
 
-  it('are refused where they are none, or not whole', async () => {
+  it('are refused where they are none, or not whole', () => {
     const directory = temporaryDirectory();
     const file = path.join(directory, 'train.bin');
     const refused = (message: RegExp, dtype?: 'uint32'): void => {

@@ -9,6 +9,7 @@ import { dispose } from '../../lib/tensor/scope';
 import { CharTokenizer } from '../../lib/tokenizers';
 import { pythonCode, pythonTimeout } from '../helpers/python';
 import { temporaryDirectory } from '../helpers/tmp';
+import { drawPage } from './small-dom';
 
 const text = 'the quick brown fox jumps over the lazy dog.\n'.repeat(30);
 
@@ -114,6 +115,18 @@ print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag 
     const charts = JSON.parse(/const charts = (.*);/.exec(page)![1]!) as { data: number[][] }[];
     expect(charts).toHaveLength(5);
     expect(charts[0]!.data[0]).toEqual([0, 1, 2, 3, 4]);
+  });
+
+  it('are drawn by the page: a curve of every series, through every point', async () => {
+    const checkpointDir = path.join(temporaryDirectory(), 'run');
+    await makeGpt().fit({ ...options, maxSteps: 30, evalInterval: 5, checkpointDir });
+    const { figures, paths, texts } = await drawPage(readFileSync(path.join(checkpointDir, 'metrics.html'), 'utf8'));
+    expect(figures).toBe(5);
+    // Of each series a line and its markers. The batch's loss, learning rate, norm, speed and memory at 30 steps, points in
+    // one column of pixels left out; two evaluated losses at 7.
+    expect(paths.filter((points) => points >= 25)).toHaveLength(2 * 5);
+    expect(paths.filter((points) => points === 7)).toHaveLength(2 * 2);
+    expect(texts).toEqual(expect.arrayContaining(['0', '10', '20', '30']));
   });
 
   it('do not end training where they cannot be written', async () => {
