@@ -6,22 +6,31 @@ import { inRoot } from './steps.mjs';
 
 export async function writeEsmWrapper() {
   const names = Object.keys(createRequire(import.meta.url)(inRoot('dist/index.js'))).sort();
-  // Exported under another name inside, because a name such as `var` is fine outside and a keyword here.
-  const lines = names.map((name, i) => `const _${i} = torchbind.${name};`);
-  const exports = names.map((name, i) => `  _${i} as ${name},`);
+  const [reserved, free] = [names.filter((name) => !isVariable(name)), names.filter(isVariable)];
   const text = [
     // Not an import of the CommonJS file: Node would first read every file behind it in search of export names.
     "import { createRequire } from 'node:module';",
     '',
     "const torchbind = createRequire(import.meta.url)('./index.js');",
     '',
-    ...lines,
+    'export const {',
+    ...free.map((name) => `  ${name},`),
+    '} = torchbind;',
     '',
-    'export {',
-    ...exports,
-    '};',
+    // A keyword such as `var` is fine as a name outside.
+    ...reserved.flatMap((name, i) => [`const _${i} = torchbind.${name};`, `export { _${i} as ${name} };`]),
     '',
   ].join('\n');
   writeFileSync(inRoot('dist/index.mjs'), text);
   writeFileSync(inRoot('dist/index.d.mts'), "export * from './index.js';\n");
+}
+
+/** Whether a module can have a variable of this name. */
+function isVariable(name) {
+  try {
+    new Function(`'use strict'; const ${name} = 0;`);
+    return !['await', 'torchbind', 'createRequire'].includes(name);
+  } catch {
+    return false;
+  }
 }

@@ -8,6 +8,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { buildAddon } from './build-addon.mjs';
+import { bundleModules } from './bundle.mjs';
 import { writeEsmWrapper } from './esm-wrapper.mjs';
 import { fingerprint, inRoot, main, once, requireTools, runQuietly, say, tools } from './steps.mjs';
 
@@ -47,13 +48,14 @@ function packagesAreCurrent() {
   );
 }
 
-/** dist/: CommonJS with its types, and the ES module over it. */
+/** dist/: CommonJS in one file, its types, and the ES module over it. */
 export async function compileTypeScript() {
   const key = fingerprint([
     'lib',
     'tsconfig.json',
     'tsconfig.build.json',
     'package-lock.json',
+    'scripts/bundle.mjs',
     'scripts/esm-wrapper.mjs',
   ]);
   await once('typescript', key, inRoot('dist/index.mjs'), async () => {
@@ -65,6 +67,7 @@ export async function compileTypeScript() {
       '-p',
       inRoot('tsconfig.build.json'),
     ]);
+    bundleModules();
     await writeEsmWrapper();
   });
 }

@@ -33,8 +33,13 @@ function define(key: string | symbol, descriptor: PropertyDescriptor): void {
   Object.defineProperty(Tensor.prototype, key, { ...descriptor, enumerable: false });
 }
 
-/** Each operator is looked up in libtorch when it is first called. */
+/**
+ * Each operator is looked up in libtorch when it is first called. Hundreds of properties added to a prototype one after
+ * the other take V8 ten milliseconds; but once one was taken away it keeps them by name, until they are used.
+ */
 function attachOperators(): void {
+  for (const key of ['first', 'second']) define(key, { configurable: true });
+  for (const key of ['first', 'second']) Reflect.deleteProperty(Tensor.prototype, key);
   for (const name of METHOD_NAMES.split(' ')) {
     define(camelCase(name), { value: bindMethod(name), writable: true, configurable: true });
   }

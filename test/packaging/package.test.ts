@@ -65,6 +65,19 @@ test('import and require both work, and give one instance', () => {
   expect(runModule('plain.cjs', "console.log(require('torchbind').ones([2]).sum().item())")).toBe('2');
 });
 
+test('an import opens two files of the package, and any module is the one that they hold', () => {
+  expect(
+    runModule(
+      'files.cjs',
+      `const { Tensor } = require('torchbind');
+       const files = Object.keys(require.cache).filter((file) => file !== __filename);
+       const root = require('node:path').dirname(files[0]);
+       const same = require(root + '/tensor/tensor.js').Tensor === Tensor;
+       console.log(files.map((file) => require('node:path').basename(file)).sort().join(' '), same);`,
+    ),
+  ).toBe('index.js torchbind.js true');
+});
+
 test('the addon is loaded from prebuilds/, and the command runs', () => {
   const bin = (JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as { bin: { torchbind: string } })
     .bin;

@@ -1,0 +1,200 @@
+// Puts the modules of dist/ into one file, dist/torchbind.js: opening and compiling two hundred files takes longer than
+// running them. Each module stays a function of its own, run when it is first required, and every file of dist/ that
+// could be required still can be: it hands out the module from the one file, so that all have the same instance.
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { inRoot } from './steps.mjs';
+
+const BUNDLE = 'torchbind.js';
+/** Modules that an import does not run. */
+const REST = 'torchbind-rest.js';
+
+/** Rooms that only part of the programs enter: what others take from them is loaded when it is first used. */
+const ROOMS = /^(checkpoint|cli|data|formats|install|pickle|tokenizers|train)\//;
+
+const DYNAMIC_IMPORT = /\bimport\((['"])(\.[^'"]*)\1\)/g;
+
+export function bundleModules() {
+  const dist = inRoot('dist');
+  const names = readdirSync(dist, { recursive: true, encoding: 'utf8' }).map((name) => name.replaceAll('\\', '/'));
+  const sources = new Map();
+  for (const name of names.filter((name) => name.endsWith('.js')).sort()) {
+    const text = readFileSync(path.join(dist, name), 'utf8');
+    // A program stays a file of its own, which the system runs by its first line. Its `import()` would look for the names
+    // that a file exports in its text.
+    if (!text.startsWith('#!')) sources.set(name, text);
+    else writeFileSync(path.join(dist, name), text.replace(DYNAMIC_IMPORT, '(async () => require("$2"))()'));
+  }
+  const modules = new Map([...sources].map(([name, text]) => [name, rewrite(name, text, sources)]));
+  // To see which modules an import runs, one must run it.
+  writeFileSync(
+    path.join(dist, BUNDLE),
+    runtime.replace('  // modules\n', () => definitionsOf([...modules])),
+  );
+  const isRun = modulesOfImport(path.join(dist, BUNDLE));
+  const [first, rest] = [true, false].map((run) => [...modules].filter(([name]) => isRun.has(name) === run));
+  writeFileSync(
+    path.join(dist, BUNDLE),
+    runtime.replace('  // modules\n', () => definitionsOf(first)),
+  );
+  writeFileSync(
+    path.join(dist, REST),
+    restText.replace('  // modules\n', () => definitionsOf(rest)),
+  );
+  for (const name of modules.keys()) writeFileSync(path.join(dist, name), stub(name));
+  for (const name of names.filter((name) => name.endsWith('.js.map'))) rmSync(path.join(dist, name));
+}
+
+function stub(name) {
+  const bundle = path.posix.relative(path.posix.dirname(name), BUNDLE);
+  return `'use strict';\nmodule.exports = require('${bundle.startsWith('.') ? bundle : `./${bundle}`}').load('${name}');\n`;
+}
+
+function modulesOfImport(bundle) {
+  const require = createRequire(import.meta.url);
+  const { load, modules } = require(bundle);
+  Object.values(load('index.js')); // as the ES module does
+  delete require.cache[bundle];
+  return new Set(modules.keys());
+}
+
+/** A module's text with what it requires resolved: its own kind by name, all else when it is first used. */
+function rewrite(name, text, sources) {
+  const resolve = (specifier) => {
+    const at = path.posix.join(path.posix.dirname(name), specifier);
+    const found = [at, `${at}.js`, `${at}/index.js`].find((candidate) => sources.has(candidate));
+    if (found === undefined) throw new Error(`${name} requires ${specifier}, which is no module of dist/`);
+    return found;
+  };
+  const local = text
+    .replace(/^\/\/# sourceMappingURL=.*$/m, '')
+    .replace(/\brequire\("(\.[^"]*)"\)/g, (_, specifier) => `$load("${resolve(specifier)}")`)
+    .replace(DYNAMIC_IMPORT, (_, quote, specifier) => `(async () => $load("${resolve(specifier)}"))()`)
+    .replace(/\b__dirname\b/g, `$directory("${name}")`)
+    .replace(/\b__filename\b/g, `$file("${name}")`);
+  return operatorsByTable(roomsWhenUsed(externalsWhenUsed(local))).trim();
+}
+
+/** `const node_fs_1 = require("node:fs")`, as TypeScript writes imports, and its uses as `node_fs_1.readFileSync`. */
+function externalsWhenUsed(text) {
+  const imports = /^const (\w+_\d+) = (?:require\("([^"]+)"\)|__importDefault\(require\("([^"]+)"\)\));\n/gm;
+  const externals = new Map();
+  const rest = text.replace(imports, (_, variable, whole, byDefault) => {
+    externals.set(variable, { name: whole ?? byDefault, byDefault: whole === undefined });
+    return '';
+  });
+  return [...externals].reduce(
+    (code, [variable, { name, byDefault }]) =>
+      code.replace(new RegExp(`\\b${variable}${byDefault ? '\\.default' : ''}\\b`, 'g'), `($external("${name}"))`),
+    rest,
+  );
+}
+
+/** `const pt_1 = $load("formats/pt.js")`, and its uses as `pt_1.load`. */
+function roomsWhenUsed(text) {
+  const rooms = new Map();
+  const rest = text.replace(/^const (\w+_\d+) = \$load\("([^"]+)"\);\n/gm, (statement, variable, name) => {
+    if (!ROOMS.test(name)) return statement;
+    rooms.set(variable, name);
+    return '';
+  });
+  const lazy = [...rooms].reduce(
+    (code, [variable, name]) =>
+      code.replace(new RegExp(`\\b${variable}\\b`, 'g'), `(${variable} ??= $load("${name}"))`),
+    rest,
+  );
+  return rooms.size === 0 ? lazy : lazy.replace(/^("use strict";\n)?/, `$1let ${[...rooms.keys()].join(', ')};\n`);
+}
+
+/** The functions that do nothing but call an operator: nine hundred statements of their own take ten times as long. */
+function operatorsByTable(text) {
+  const statement = /^exports\.(\w+) = \(0, dispatch_1\.bindFunction\)\('(\w+)'\);\n/gm;
+  const bound = [...text.matchAll(statement)];
+  if (bound.length < 100) return text;
+  const table = bound.map(([, key, name]) => `${key}:${name}`).join(' ');
+  const loop =
+    `for (const pair of "${table}".split(" ")) {\n` +
+    '    const colon = pair.indexOf(":");\n' +
+    '    exports[pair.slice(0, colon)] = (0, dispatch_1.bindFunction)(pair.slice(colon + 1));\n}\n';
+  const withoutNames = text.replace(/^(?:exports\.\w+ = )+void 0;\n/gm, '');
+  let first = true;
+  return withoutNames
+    .replace(/^\/\*\*(?:[^*]|\*(?!\/))*\*\/\n(?=exports\.\w+ = \(0, dispatch_1\.bindFunction\))/gm, '')
+    .replace(statement, () => {
+      const written = first ? loop : '';
+      first = false;
+      return written;
+    });
+}
+
+function definitionsOf(modules) {
+  return modules.map(([name, text]) => `  // ${name}\n  '${name}': (function (exports) {\n${text}\n}),\n`).join('');
+}
+
+const runtime = `'use strict';
+// Written by scripts/bundle.mjs: the modules of this directory, each a function that runs when it is first loaded.
+const path = require('node:path');
+
+/** What has been loaded, by name: the exports. */
+const modules = new Map();
+const complete = new Set();
+
+function $load(name) {
+  let exports = modules.get(name);
+  if (exports === undefined) {
+    exports = {};
+    modules.set(name, exports);
+    try {
+      definition(name).call(helpers, exports);
+    } catch (error) {
+      modules.delete(name);
+      throw error;
+    }
+    complete.add(exports);
+  }
+  return exports;
+}
+
+function definition(name) {
+  if (!Object.hasOwn(definitions, name)) {
+    Object.assign(definitions, require('./torchbind-rest.js')({ $load, $external, $file, $directory }));
+  }
+  return definitions[name];
+}
+
+const externals = new Map();
+
+function $external(name) {
+  let found = externals.get(name);
+  if (found === undefined) externals.set(name, (found = require(name)));
+  return found;
+}
+
+const $file = (name) => path.join(__dirname, name);
+const $directory = (name) => path.dirname($file(name));
+
+/** TypeScript's helpers, shared; modules that are complete give their values and need no getters. */
+const helpers = {
+  __exportStar(from, to) {
+    for (const key of Object.keys(from)) {
+      if (key === 'default' || Object.hasOwn(to, key)) continue;
+      if (complete.has(from)) to[key] = from[key];
+      else Object.defineProperty(to, key, { enumerable: true, get: () => from[key] });
+    }
+  },
+};
+
+const definitions = {
+  // modules
+};
+
+module.exports = { load: $load, modules };
+`;
+
+const restText = `'use strict';
+// Written by scripts/bundle.mjs: the modules that an import does not run; see torchbind.js.
+module.exports = ({ $load, $external, $file, $directory }) => ({
+  // modules
+});
+`;
