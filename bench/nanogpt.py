@@ -115,7 +115,7 @@ def main():
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": matrices, "weight_decay": recipe["weight_decay"]}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=recipe["learning_rate"], betas=(0.9, recipe["beta2"]))
+    optimizer = torch.optim.AdamW(groups, lr=recipe["learning_rate"], betas=(0.9, recipe["beta2"]), fused=True)
     generator = torch.Generator().manual_seed(recipe["seed"])
     seconds = 0.0
     for step in range(recipe["max_iters"]):
