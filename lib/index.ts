@@ -73,7 +73,7 @@ export type * from './tensor/generated/tuples';
 
 // Files
 export { load, save } from './formats/pt';
-export type { LoadOptions, SaveOptions, SaveProgress } from './formats/pt';
+export type { LoadLimits, LoadOptions, SaveOptions, SaveProgress } from './formats/pt';
 export { loadSafetensors, NamedTensors, saveSafetensors } from './formats/safetensors';
 export type { LoadSafetensorsOptions, SaveSafetensorsOptions } from './formats/safetensors';
 export { CheckpointCode, CheckpointError } from './formats/errors';

@@ -3,7 +3,9 @@
 //
 //   npm run hostile                      every truncation, every flipped bit, 5,000 mutated files
 //   npm run hostile -- --files 1000000   that many mutated files; --seed N begins elsewhere
-//   npm run hostile -- --parse --files N  gives them to the parsers alone, from memory, several times faster
+//   npm run hostile -- --parse --files N  gives them to the parsers alone and to inspect, from memory, several times faster
+//   npm run hostile -- --guided --seconds N  fuzzes the parsers by V8's coverage of them
+//   npm run hostile -- --bombs           memory and time that small files which ask for much get
 //
 // Mutated files are loaded in child processes, in batches: a crash costs one batch, and names the seed that it began with.
 import { spawnSync } from 'node:child_process';
@@ -22,19 +24,22 @@ const { values } = parseArgs({
     files: { type: 'string', default: '5000' },
     seed: { type: 'string', default: '1' },
     parse: { type: 'boolean', default: false },
+    guided: { type: 'boolean', default: false },
+    bombs: { type: 'boolean', default: false },
+    seconds: { type: 'string', default: '60' },
     child: { type: 'string' },
     scratch: { type: 'string' },
   },
 });
 
-function campaign() {
+function attacks(name) {
   const require = createRequire(import.meta.url);
   require('./ts-require.cjs');
-  return require(inRoot('test/attacks/campaign.ts'));
+  return require(inRoot(`test/attacks/${name}.ts`));
 }
 
 async function child() {
-  const { runMutations, runParses, runTruncations, runBitFlips } = campaign();
+  const { runMutations, runParses, runTruncations, runBitFlips } = attacks('campaign');
   const file = path.join(values.scratch, 'hostile.pt');
   const jobs = {
     mutations: () => runMutations(file, Number(values.seed), Number(values.files)),
@@ -54,6 +59,27 @@ function inChild(job, scratch, seed = 1, files = 0) {
   );
   if (status === 0) return JSON.parse(stdout);
   throw new Error(`${job} from seed ${seed} ended with ${signal ?? `status ${status}`}\n${stderr}`);
+}
+
+async function guided() {
+  const { runGuided } = attacks('guided');
+  const print = ({ finds, ...figures }) => console.log(JSON.stringify({ ...figures, finds: finds.length }));
+  const figures = await runGuided(Number(values.seconds), Number(values.seed), print);
+  print(figures);
+  for (const find of figures.finds) console.log(find);
+  process.exitCode = figures.finds.length === 0 ? 0 : 1;
+}
+
+async function detonate() {
+  const { runBombs } = attacks('detonate');
+  let good = true;
+  for (const { name, mode, overMb, ms, outcome } of runBombs()) {
+    console.log(
+      `${overMb.toFixed(0).padStart(5)} MB beyond the file's size, ${ms.toFixed(0).padStart(5)} ms: ${name}, ${mode}: ${outcome}`,
+    );
+    good &&= overMb < 96 && ms < 5000;
+  }
+  process.exitCode = good ? 0 : 1;
 }
 
 function main() {
@@ -96,4 +122,6 @@ function mutate(scratch) {
 }
 
 if (values.child) await child();
+else if (values.guided) await guided();
+else if (values.bombs) await detonate();
 else main();

@@ -1,9 +1,10 @@
 import { constants } from 'node:fs';
-import { access, copyFile, link, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { access, copyFile, link, mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { describe } from '../errors';
 import { writeFileAtomically } from '../formats/atomic-file';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { readSmallFile } from '../formats/small-file';
 
 /** The files of a bundle, as the Python programs name them. */
 export const bundleFiles = {
@@ -39,14 +40,9 @@ export async function readOptionalJson(file: string): Promise<JsonObject | undef
   return (await exists(file)) ? readJson(file) : undefined;
 }
 
-/** @throws CheckpointError naming the file */
+/** @throws CheckpointError naming the file, where it cannot be read or is too large */
 export async function readText(file: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new CheckpointError(`cannot read ${file}: ${reason}`, CheckpointCode.open, { cause: error });
-  }
+  return (await readSmallFile(file)).toString('utf8');
 }
 
 function parse(file: string, text: string): unknown {

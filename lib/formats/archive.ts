@@ -32,6 +32,8 @@ export interface StoredBytes {
 export interface ValueOptions extends Pick<PickleReaderOptions, 'exact' | 'inert'> {
   /** Lets values through that are bare storages, classes or functions: for who only looks. */
   references?: boolean;
+  /** What may be made of memory beside the bytes of the tensors; default `defaultMemory`. */
+  memory?: number;
 }
 
 /** Text of the pickle becomes strings, of which none can be longer than this in JavaScript. */

@@ -15,26 +15,37 @@ export interface StagedFile {
  * Writes a file so that at every moment, crash included, the path holds the old content or the new one and never a
  * part: into a temporary file in the same directory, synced, then renamed, and the directory synced.
  *
+ * @param durable false leaves out the syncs: the path then holds one or the other as long as the system runs, and after a
+ *   power failure perhaps neither
+
  * @throws what `body` throws, or TorchBindError ERR_TORCHBIND_SAVE; the old content is then untouched
  */
-export async function writeFileAtomically(target: string, body: (file: FileHandle) => Promise<void>): Promise<void> {
-  const staged = await stageFile(target, body);
+export async function writeFileAtomically(
+  target: string,
+  body: (file: FileHandle) => Promise<void>,
+  durable = true,
+): Promise<void> {
+  const staged = await stageFile(target, body, durable);
   try {
     await staged.commit();
-    await syncDirectoryOf(target);
+    if (durable) await syncDirectoryOf(target);
   } finally {
     await staged.discard();
   }
 }
 
 /** Writes and syncs the new content of `target`, without moving it there yet. */
-export async function stageFile(target: string, body: (file: FileHandle) => Promise<void>): Promise<StagedFile> {
+export async function stageFile(
+  target: string,
+  body: (file: FileHandle) => Promise<void>,
+  durable = true,
+): Promise<StagedFile> {
   // Through a symbolic link the file itself is replaced, not the link.
   const file = await realpath(target).catch(() => path.resolve(target));
   const unique = `${process.pid}-${randomBytes(6).toString('hex')}`;
   const temporary = path.join(path.dirname(file), `.${path.basename(file)}.${unique}.tmp`);
   try {
-    await writeAndClose(await open(temporary, 'wx'), body);
+    await writeAndClose(await open(temporary, 'wx'), body, durable);
   } catch (error) {
     await rm(temporary, { force: true });
     throw asFailure(target, error);
@@ -45,11 +56,15 @@ export async function stageFile(target: string, body: (file: FileHandle) => Prom
   };
 }
 
-async function writeAndClose(handle: FileHandle, body: (file: FileHandle) => Promise<void>): Promise<void> {
+async function writeAndClose(
+  handle: FileHandle,
+  body: (file: FileHandle) => Promise<void>,
+  durable: boolean,
+): Promise<void> {
   try {
     await body(handle);
     // After a failed sync the bytes may be lost though a second one succeeds: it is never tried again.
-    await handle.sync();
+    if (durable) await handle.sync();
   } catch (error) {
     await handle.close().catch(() => undefined);
     throw error;

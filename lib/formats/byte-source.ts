@@ -1,6 +1,6 @@
 import { constants } from 'node:buffer';
-import { constants as fsConstants, type Stats } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { closeSync, constants as fsConstants, fstatSync, openSync, read, type Stats } from 'node:fs';
+import { promisify } from 'node:util';
 import { CheckpointCode, CheckpointError } from './errors';
 
 /** Reads go to the file in pieces of at least this size, as a container's headers lie close to one another. */
@@ -9,36 +9,52 @@ const windowSize = 64 * 1024;
 /** The operating system takes no more than 2^31 - 1 bytes in one read. */
 const largestRead = 2 ** 30;
 
-/** A file that is open for reading at any place, with the last piece read kept. */
+const readAt = promisify(read);
+
+/** Ranges that lie nearer to one another than this are read as one. */
+const smallGap = 4096;
+
+/** What is prefetched at most; what lies beyond is read in its turn. */
+const maxPrefetch = 8 * 2 ** 20;
+const maxPieces = 2048;
+
+/** Bytes [start, start + bytes.length) of the file. */
+interface Piece {
+  start: number;
+  bytes: Buffer;
+}
+
+/**
+ * A file that is open for reading at any place, with the last piece read kept. Opening and closing do not wait for a thread of
+ * the pool, which would take longer than they do.
+ */
 export class ByteSource {
-  private windowStart = 0;
-  private window: Buffer = Buffer.alloc(0);
+  private window: Piece = { start: 0, bytes: Buffer.alloc(0) };
+  /** In the order of the file. */
+  private prefetched: Piece[] = [];
+  private nextPiece = 0;
 
   private constructor(
     readonly path: string,
-    private readonly file: FileHandle,
+    readonly fd: number,
     readonly size: number,
   ) {}
 
   /** @throws CheckpointError where the path is not a regular file with something in it */
-  static async open(path: string): Promise<ByteSource> {
-    const file = await openFile(path);
+  static open(path: string): ByteSource {
+    const fd = openFile(path);
     try {
-      const stats = await file.stat();
+      const stats = fstatSync(fd);
       checkRegularFile(path, stats);
-      return new ByteSource(path, file, stats.size);
+      return new ByteSource(path, fd, stats.size);
     } catch (error) {
-      await file.close();
+      closeSync(fd);
       throw error;
     }
   }
 
-  get fd(): number {
-    return this.file.fd;
-  }
-
-  close(): Promise<void> {
-    return this.file.close();
+  close(): void {
+    closeSync(this.fd);
   }
 
   /** The bytes [offset, offset + length). Do not write into them. */
@@ -50,22 +66,53 @@ export class ByteSource {
         { offset },
       );
     }
+    const piece = this.prefetchedAt(offset, length);
+    if (piece !== undefined) return within(piece, offset, length);
     if (length > windowSize) return this.readFile(offset, length);
-    if (offset < this.windowStart || offset + length > this.windowStart + this.window.length) {
-      this.window = await this.readFile(offset, Math.min(windowSize, this.size - offset));
-      this.windowStart = offset;
+    if (!covers(this.window, offset, length)) {
+      this.window = { start: offset, bytes: await this.readFile(offset, Math.min(windowSize, this.size - offset)) };
     }
-    const start = offset - this.windowStart;
-    return this.window.subarray(start, start + length);
+    return within(this.window, offset, length);
+  }
+
+  /**
+   * Reads ranges [start, end) at once, for `read` to find: to wait for a thread of the pool takes longer than a small read.
+   *
+   * @param ranges in ascending order of their starts
+   */
+  async prefetch(ranges: readonly (readonly [start: number, end: number])[]): Promise<void> {
+    const joined: [number, number][] = [];
+    let total = 0;
+    for (const [start, wanted] of ranges) {
+      const end = Math.min(wanted, this.size);
+      const last = joined.at(-1);
+      const isNear = last !== undefined && start - last[1] <= smallGap;
+      total += isNear ? Math.max(end - last[1], 0) : Math.max(end - start, 0);
+      if (total > maxPrefetch || joined.length === maxPieces) break;
+      if (isNear) last[1] = Math.max(last[1], end);
+      else if (end > start) joined.push([start, end]);
+    }
+    const reads = joined.map(async ([start, end]) => ({ start, bytes: await this.readFile(start, end - start) }));
+    this.prefetched = await Promise.all(reads);
+    this.nextPiece = 0;
+  }
+
+  /** Reads go up through the file, so that the piece is the one of the last read or one soon after it. */
+  private prefetchedAt(offset: number, length: number): Piece | undefined {
+    const { prefetched } = this;
+    while (this.nextPiece > 0 && prefetched[this.nextPiece]!.start > offset) this.nextPiece--;
+    while (this.nextPiece + 1 < prefetched.length && prefetched[this.nextPiece + 1]!.start <= offset) this.nextPiece++;
+    const piece = prefetched[this.nextPiece];
+    return piece !== undefined && covers(piece, offset, length) ? piece : undefined;
   }
 
   private async readFile(offset: number, length: number): Promise<Buffer> {
     if (length > constants.MAX_LENGTH) {
       throw new CheckpointError(`${length} bytes are too many for one buffer`, CheckpointCode.unsupported, { offset });
     }
-    const buffer = Buffer.allocUnsafe(length);
+    const buffer = Buffer.allocUnsafeSlow(length);
     for (let done = 0; done < length;) {
-      const { bytesRead } = await this.file.read(buffer, done, Math.min(length - done, largestRead), offset + done);
+      const { bytesRead } = await readAt(this.fd, buffer, done, Math.min(length - done, largestRead), offset + done);
       if (bytesRead === 0)
         throw new CheckpointError('the file became shorter while it was read', CheckpointCode.truncated, {
           offset: offset + done,
@@ -76,10 +123,18 @@ export class ByteSource {
   }
 }
 
-async function openFile(path: string): Promise<FileHandle> {
+function covers({ start, bytes }: Piece, offset: number, length: number): boolean {
+  return offset >= start && offset + length <= start + bytes.length;
+}
+
+function within({ start, bytes }: Piece, offset: number, length: number): Buffer {
+  return bytes.subarray(offset - start, offset - start + length);
+}
+
+function openFile(path: string): number {
   try {
     // Never blocks: opening a FIFO for reading would wait for a writer.
-    return await open(path, fsConstants.O_RDONLY | (fsConstants.O_NONBLOCK ?? 0));
+    return openSync(path, fsConstants.O_RDONLY | (fsConstants.O_NONBLOCK ?? 0));
   } catch (error) {
     const reason =
       (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
@@ -96,10 +151,10 @@ function checkRegularFile(path: string, stats: Stats): void {
 
 /** Opens a file for as long as `use` takes. */
 export async function withSource<T>(path: string, use: (source: ByteSource) => Promise<T>): Promise<T> {
-  const source = await ByteSource.open(path);
+  const source = ByteSource.open(path);
   try {
     return await use(source);
   } finally {
-    await source.close();
+    source.close();
   }
 }

@@ -14,15 +14,15 @@ import { containerOf, isBarePickle, isSafetensors } from './sniff';
  * @throws CheckpointError where the file cannot be opened or is empty; all else that is wrong is in the report
  */
 export async function inspectFile(file: string, verify = false): Promise<FileInspection> {
-  const source = await ByteSource.open(file);
+  const source = ByteSource.open(file);
   try {
     return await inspectSource(source, verify);
   } finally {
-    await source.close();
+    source.close();
   }
 }
 
-async function inspectSource(source: ByteSource, verify: boolean): Promise<FileInspection> {
+export async function inspectSource(source: ByteSource, verify: boolean): Promise<FileInspection> {
   const head = await source.read(0, Math.min(512, source.size));
   if (isSafetensors(head, source.size) || (head[8] === 0x7b && source.path.endsWith('.safetensors')))
     return inspectSafetensors(source);
@@ -43,7 +43,7 @@ async function inspectSource(source: ByteSource, verify: boolean): Promise<FileI
 async function inspectSafetensors(source: ByteSource): Promise<FileInspection> {
   const report = newInspection(source.path, source.size, 'safetensors');
   report.container.byteOrder = 'little';
-  const header = await noting(report, () => readHeader(source, (error) => addProblem(report, error)));
+  const header = await noting(report, () => readHeader(source, { tolerate: (error) => addProblem(report, error) }));
   if (header === undefined) return report;
   report.metadata = Object.fromEntries(header.metadata);
   report.tensors = header.entries.map((entry) => ({
@@ -86,11 +86,11 @@ async function inspectShards(source: ByteSource, verify: boolean): Promise<FileI
 
 /** An index within an index leads nowhere. */
 async function inspectShard(file: string, verify: boolean): Promise<FileInspection> {
-  const source = await ByteSource.open(file);
+  const source = ByteSource.open(file);
   try {
     if (!(await isShardIndex(source))) return await inspectSource(source, verify);
   } finally {
-    await source.close();
+    source.close();
   }
   throw new CheckpointError(`'${file}' is an index itself, not a file of weights`, CheckpointCode.format);
 }

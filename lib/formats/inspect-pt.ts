@@ -1,6 +1,7 @@
 import { createInflateRaw, crc32 } from 'node:zlib';
 import { Readable } from 'node:stream';
 import { GlobalError } from '../pickle/globals';
+import { MemoryBudget } from '../pickle/budget';
 import { readPickle } from '../pickle/reader';
 import { Tuple } from '../pickle/types';
 import type { TensorArchive } from './archive';
@@ -160,7 +161,7 @@ export async function inspectTar(source: ByteSource): Promise<FileInspection> {
   const report = newInspection(source.path, source.size, 'tar');
   report.container.byteOrder = 'little';
   await noting(report, async () => {
-    const members = await readTar(source);
+    const members = await readTar(source, new MemoryBudget());
     report.container.records = members.size;
     const pickle = members.get('pickle');
     if (pickle === undefined) return;

@@ -1,3 +1,4 @@
+import { Cost, MemoryBudget } from '../pickle/budget';
 import { CheckpointCode, CheckpointError } from './errors';
 
 const quote = 0x22;
@@ -18,6 +19,8 @@ export class JsonReader {
     private readonly bytes: Buffer,
     /** Where in the file the text begins. */
     private readonly fileOffset = 0,
+    /** What the names of objects and the text of strings may take of memory. */
+    private readonly budget = new MemoryBudget(),
   ) {}
 
   /** The place of the next token in the file. */
@@ -30,6 +33,11 @@ export class JsonReader {
     return new CheckpointError(message, CheckpointCode.container, { offset });
   }
 
+  /** @throws CheckpointError where too little memory is left */
+  spend(bytes: number): void {
+    if (!this.budget.take(bytes)) throw new CheckpointError(this.budget.message, CheckpointCode.limit);
+  }
+
   /** Calls `visit` for each name, which must read the value. */
   object(visit: (name: string, offset: number) => void): void {
     this.expect('{');
@@ -39,6 +47,7 @@ export class JsonReader {
       const { offset } = this;
       const name = this.string();
       if (seen.has(name)) throw this.error(`the name ${JSON.stringify(name.slice(0, 100))} comes twice`, offset);
+      this.spend(Cost.entry);
       seen.add(name);
       this.expect(':');
       visit(name, offset);
@@ -64,6 +73,7 @@ export class JsonReader {
       const byte = bytes[i]!;
       if (byte === quote) {
         this.position = i + 1;
+        this.spend(Cost.string + i - start);
         return plain ? bytes.toString('latin1', start, i) : this.decode(start, i);
       }
       if (byte < 0x20) throw this.error('a control character in a string', this.fileOffset + i);

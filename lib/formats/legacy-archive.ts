@@ -1,4 +1,5 @@
 import { GlobalError } from '../pickle/globals';
+import { MemoryBudget } from '../pickle/budget';
 import { readPickle } from '../pickle/reader';
 import { Tuple } from '../pickle/types';
 import { refuseReferences, type StoredBytes, type TensorArchive, TensorChecker, type ValueOptions } from './archive';
@@ -34,6 +35,7 @@ export class LegacyArchive implements TensorArchive {
   private constructor(
     readonly source: ByteSource,
     private readonly pickle: Buffer,
+    private readonly budget: MemoryBudget,
     options: ValueOptions,
   ) {
     refuseReferences(this.build(new TensorChecker(false), options), record, options);
@@ -42,9 +44,9 @@ export class LegacyArchive implements TensorArchive {
   static async open(source: ByteSource, options: ValueOptions): Promise<LegacyArchive> {
     const header = await readHeader(source);
     const object = await readPickleAt(source, header, source.size, record);
-    const archive = new LegacyArchive(source, object.bytes, options);
+    const archive = new LegacyArchive(source, object.bytes, new MemoryBudget(options.memory), options);
     const keys = await readPickleAt(source, object.end, source.size, 'storage keys');
-    await archive.locate(readPlain(keys.bytes, 'storage keys'), keys.end);
+    await archive.locate(readPlain(keys.bytes, 'storage keys', undefined, archive.budget), keys.end);
     return archive;
   }
 
@@ -60,7 +62,7 @@ export class LegacyArchive implements TensorArchive {
   }
 
   build(builder: TensorBuilder, { exact, inert }: ValueOptions): unknown {
-    const options = { globals: torchGlobals(builder, exact), exact, inert, record };
+    const options = { globals: torchGlobals(builder, exact), exact, inert, record, budget: this.budget.fork() };
     return readPickle(this.pickle, { ...options, persistentLoad: (id) => this.storage(id) }).value;
   }
 

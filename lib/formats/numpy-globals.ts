@@ -1,5 +1,6 @@
 /** NumPy's arrays, scalars and dtypes in a pickle. */
 import { GlobalError, PickleGlobal, Unfinished } from '../pickle/globals';
+import { Cost, type Spend } from '../pickle/budget';
 import { Complex, NumpyScalar, Tuple } from '../pickle/types';
 import type { DType } from '../tensor/dtype';
 import { type FileDType, fileDTypes } from './dtypes';
@@ -66,6 +67,7 @@ class NumpyArray extends Unfinished {
   constructor(
     private readonly builder: TensorBuilder,
     private readonly module: string,
+    private readonly spend: Spend,
   ) {
     super('a NumPy array');
   }
@@ -75,7 +77,7 @@ class NumpyArray extends Unfinished {
     if (!(state instanceof Tuple) || state.length !== 5) throw new GlobalError('expected a state of five');
     const [, shape, type, fortran, bytes] = state;
     if (typeof fortran !== 'boolean') throw new GlobalError('the order is not a bool');
-    return array(this.builder, { shape, type, fortran, bytes, module: this.module });
+    return array(this.builder, { shape, type, fortran, bytes, module: this.module }, this.spend);
   }
 }
 
@@ -87,12 +89,14 @@ interface ArrayParts {
   module: string;
 }
 
-function array(builder: TensorBuilder, { shape, type, fortran, bytes, module }: ArrayParts): unknown {
+function array(builder: TensorBuilder, { shape, type, fortran, bytes, module }: ArrayParts, spend: Spend): unknown {
   if (!(type instanceof NumpyDType)) throw new GlobalError('expected a dtype');
   const { dtype } = type;
   const sizeList = sizes(shape, 'sizes');
   const needed = checkShape(dtype, sizeList) * BigInt(dtype.itemSize);
   if (!(bytes instanceof Uint8Array)) throw new GlobalError('expected the bytes of the elements');
+  // Its tensor, and a copy of the bytes in order.
+  spend(Cost.tensor + bytes.length * (type.bigEndian ? 2 : 1));
   if (needed !== BigInt(bytes.length))
     throw new GlobalError(`shape [${sizeList.join(', ')}] of ${dtype.name} needs ${needed} bytes, got ${bytes.length}`);
   return builder.array({ dtype, shape: sizeList, bytes: type.ordered(bytes), fortran, module });
@@ -102,11 +106,11 @@ function array(builder: TensorBuilder, { shape, type, fortran, bytes, module }: 
 export function numpyGlobals(builder: TensorBuilder, exact: boolean): PickleGlobal[] {
   const arrayClass = new PickleGlobal('numpy.ndarray');
   const ofModule = (core: string): PickleGlobal[] => [
-    new PickleGlobal(`${core}.multiarray._reconstruct`, ([type, shape, code, ...rest]) => {
+    new PickleGlobal(`${core}.multiarray._reconstruct`, ([type, shape, code, ...rest], spend) => {
       if (type !== arrayClass) throw new GlobalError('expected the class numpy.ndarray');
       if (!(shape instanceof Tuple) || code === undefined || rest.length > 0)
         throw new GlobalError('expected 3 arguments');
-      return new NumpyArray(builder, `${core}.multiarray`);
+      return new NumpyArray(builder, `${core}.multiarray`, spend);
     }),
     new PickleGlobal(`${core}.multiarray.scalar`, ([type, bytes, ...rest]) => {
       if (!(type instanceof NumpyDType) || rest.length > 0) throw new GlobalError('expected a dtype and bytes');
@@ -114,9 +118,9 @@ export function numpyGlobals(builder: TensorBuilder, exact: boolean): PickleGlob
       return exact ? new NumpyScalar(type.code, value, type.ordered(bytes as Uint8Array), `${core}.multiarray`) : value;
     }),
     // How protocol 5 has arrays that lie in one piece.
-    new PickleGlobal(`${core}.numeric._frombuffer`, ([bytes, type, shape, order, ...rest]) => {
+    new PickleGlobal(`${core}.numeric._frombuffer`, ([bytes, type, shape, order, ...rest], spend) => {
       if ((order !== 'C' && order !== 'F') || rest.length > 0) throw new GlobalError('expected 4 arguments');
-      return array(builder, { shape, type, fortran: order === 'F', bytes, module: `${core}.multiarray` });
+      return array(builder, { shape, type, fortran: order === 'F', bytes, module: `${core}.multiarray` }, spend);
     }),
   ];
   const dtype = new PickleGlobal('numpy.dtype', ([code]) => {

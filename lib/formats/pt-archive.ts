@@ -1,4 +1,5 @@
 import { GlobalError } from '../pickle/globals';
+import { MemoryBudget } from '../pickle/budget';
 import { readPickle } from '../pickle/reader';
 import {
   maxPickleSize,
@@ -30,20 +31,21 @@ export class PtArchive implements TensorArchive {
     readonly zip: ZipReader,
     private readonly pickle: Buffer,
     readonly bigEndian: boolean,
+    private readonly budget: MemoryBudget,
     options: ValueOptions,
   ) {
     refuseReferences(this.build(new TensorChecker(bigEndian), options), pickleRecord, options);
   }
 
   static async open(source: ByteSource, options: ValueOptions = {}): Promise<PtArchive> {
-    return PtArchive.fromZip(await ZipReader.open(source), source, options);
+    return PtArchive.fromZip(await ZipReader.open(source, new MemoryBudget(options.memory)), source, options);
   }
 
   static async fromZip(zip: ZipReader, source: ByteSource, options: ValueOptions): Promise<PtArchive> {
     requireTensors(zip, source.path);
     await checkVersion(zip);
     const bigEndian = await isBigEndian(zip);
-    return new PtArchive(source, zip, await readPickleRecord(zip), bigEndian, options);
+    return new PtArchive(source, zip, await readPickleRecord(zip), bigEndian, zip.budget, options);
   }
 
   bytesOf({ key }: StorageRef): StoredBytes {
@@ -63,6 +65,7 @@ export class PtArchive implements TensorArchive {
       persistentLoad: (id) => this.storage(id),
       exact,
       inert,
+      budget: this.budget.fork(),
       record: pickleRecord,
     });
     if (end === this.pickle.length) return value;

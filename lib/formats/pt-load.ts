@@ -2,6 +2,7 @@ import { checkOptions, describe, TorchBindError } from '../errors';
 import type { TensorArchive, ValueOptions } from './archive';
 import { type ByteSource, withSource } from './byte-source';
 import { LegacyArchive } from './legacy-archive';
+import { type LoadLimits, memoryLimit } from './limits';
 import { NativeTensors } from './native-tensors';
 import { PtArchive } from './pt-archive';
 import { readSafetensors } from './safetensors-load';
@@ -30,6 +31,12 @@ export interface LoadOptions {
    * Their code is never looked for. Default `refuse`.
    */
   unknown?: 'refuse' | 'inert';
+  /**
+   * `memory`: bytes that the file may take beside its own size, by an estimate; what would take more is refused
+   * (ERR_TORCHBIND_CHECKPOINT_LIMIT). Give more for a file that you trust and that holds a great deal of other things than
+   * tensors, or compressed ones. Default 48 MB, enough for some 20,000 tensors.
+   */
+  limits?: LoadLimits;
 }
 
 /**
@@ -47,8 +54,8 @@ export interface LoadOptions {
  * @throws CheckpointError with a stable `code`, the byte `offset` and the `record` where the file is not right
  */
 export async function load(path: string, options: LoadOptions = {}): Promise<unknown> {
-  checkOptions(options, ['device', 'mmap', 'exact', 'unknown'], 'load');
-  const values = { exact: options.exact, inert: isInert(options.unknown) };
+  checkOptions(options, ['device', 'mmap', 'exact', 'unknown', 'limits'], 'load');
+  const values = { exact: options.exact, inert: isInert(options.unknown), memory: memoryLimit(options.limits) };
   return withSource(existing(path), async (source) =>
     (await isShardIndex(source))
       ? loadShards(source, (file) => withSource(file, (shard) => loadFile(shard, options, values)))
@@ -57,7 +64,8 @@ export async function load(path: string, options: LoadOptions = {}): Promise<unk
 }
 
 async function loadFile(source: ByteSource, { device, mmap }: LoadOptions, values: ValueOptions): Promise<unknown> {
-  if (await isSafetensorsFile(source)) return readSafetensors(source, { device, mmap });
+  if (await isSafetensorsFile(source))
+    return readSafetensors(source, { device, mmap, limits: { memory: values.memory } });
   const loaded = new LoadedStorages();
   try {
     const archive = await openArchive(source, values);

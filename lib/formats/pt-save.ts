@@ -21,6 +21,11 @@ export interface SaveOptions {
   onProgress?: (progress: SaveProgress) => void;
   /** Abandons the save; what was at `path` stays as it was. */
   signal?: AbortSignal;
+  /**
+   * Wait until the file is on the disk, so that a power failure leaves the old file or the new one. `false` is faster, as
+   * Python's writers are, which do not wait; a crash of the program harms nothing either way. Default true.
+   */
+  durable?: boolean;
 }
 
 /** Storages up to this size go into the file together with the headers around them. */
@@ -45,13 +50,15 @@ const concurrentWrites = 4;
  *   ERR_TORCHBIND_SAVE where the file cannot be written; the signal's reason where it was aborted
  */
 export async function save(value: unknown, file: string, options: SaveOptions = {}): Promise<void> {
-  checkOptions(options, ['onProgress', 'signal'], 'save');
+  checkOptions(options, ['onProgress', 'signal', 'durable'], 'save');
   options.signal?.throwIfAborted();
   const storages = new SavedStorages();
   try {
     writePickle(value, { reduce: (object) => storages.collect(object) });
     const pickle = writePickle(value, { reduce: (object) => storages.reduce(object) });
-    await writeFileAtomically(file, (handle) => new PtWriter(handle, file, options).write(pickle, storages.all));
+    const write = (handle: FileHandle): Promise<void> =>
+      new PtWriter(handle, file, options).write(pickle, storages.all);
+    await writeFileAtomically(file, write, options.durable !== false);
   } finally {
     storages.dispose();
   }

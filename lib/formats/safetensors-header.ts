@@ -1,4 +1,5 @@
 import type { ByteSource } from './byte-source';
+import { Cost, MemoryBudget } from '../pickle/budget';
 import { CheckpointCode, CheckpointError } from './errors';
 import { JsonReader } from './json-reader';
 import { type SafetensorsDType, safetensorsDTypes } from './safetensors-dtypes';
@@ -35,23 +36,35 @@ export interface SafetensorsHeader {
   dataOffset: number;
 }
 
+/** An entry, the Set of its fields, and the tensor that is made of it. */
+const entryCost = Cost.object + 2 * Cost.array + Cost.map + Cost.tensor / 2;
+
+export interface HeaderOptions {
+  /** Takes the error where the header is right but the data does not lie as it says, for who only looks. */
+  tolerate?: (error: CheckpointError) => void;
+  /** What may be made of memory beside the bytes of the tensors; default `defaultMemory`. */
+  memory?: number | undefined;
+}
+
 /**
  * Reads and checks the header of a safetensors file: the tensors must fill the data behind it without a gap and without
  * an overlap, so that no byte means two things or nothing.
  *
- * @param tolerate takes the error where the header is right but the data does not lie as it says, for who only looks
  * @throws CheckpointError where it does not hold
  */
 export async function readHeader(
   source: ByteSource,
-  tolerate?: (error: CheckpointError) => void,
+  { tolerate, memory }: HeaderOptions = {},
 ): Promise<SafetensorsHeader> {
   const length = await headerLength(source);
   const bytes = await source.read(prefixSize, length);
   if (bytes[0] !== 0x7b)
     throw new CheckpointError("a safetensors header begins with '{'", CheckpointCode.format, { offset: prefixSize });
   const dataOffset = prefixSize + length;
-  const { entries, metadata } = parseHeader(new JsonReader(bytes, prefixSize), source.size - dataOffset);
+  const { entries, metadata } = parseHeader(
+    new JsonReader(bytes, prefixSize, new MemoryBudget(memory)),
+    source.size - dataOffset,
+  );
   try {
     checkLayout(entries, dataOffset, source.size);
   } catch (error) {
@@ -86,9 +99,13 @@ function parseHeader(json: JsonReader, dataSize: number): Pick<SafetensorsHeader
   let total = 0;
   json.object((name, offset) => {
     if (name === metadataName) {
-      json.object((key) => metadata.set(key, json.string()));
+      json.object((key) => {
+        json.spend(Cost.entry);
+        metadata.set(key, json.string());
+      });
       return;
     }
+    json.spend(entryCost);
     const entry = parseEntry(json, name, offset);
     entries.push(entry);
     // Tensors that overlap are found before there are millions of them.
@@ -120,6 +137,7 @@ function parseEntry(json: JsonReader, name: string, offset: number): Safetensors
 function integers(json: JsonReader): number[] {
   const values: number[] = [];
   json.array(() => {
+    json.spend(Cost.item);
     values.push(json.integer());
   });
   return values;

@@ -8,6 +8,7 @@ import { forEachConcurrent } from './concurrent';
 import { CheckpointCode, CheckpointError } from './errors';
 import { NamedTensors } from './named-tensors';
 import { readHeader, type SafetensorsEntry, type SafetensorsHeader } from './safetensors-header';
+import { type LoadLimits, memoryLimit } from './limits';
 import { existing, isShardIndex, loadShards } from './shards';
 import { contiguousStrides } from './tensor-spec';
 
@@ -24,11 +25,16 @@ export interface LoadSafetensorsOptions {
    * metadata, the tensor that they are tied to. Default false: only the tensors of the file, as Python's `load_file`.
    */
   tied?: boolean;
+  /**
+   * `memory`: bytes that the file may take beside its own size, by an estimate; what would take more is refused
+   * (ERR_TORCHBIND_CHECKPOINT_LIMIT). Default 48 MB, enough for some 30,000 tensors.
+   */
+  limits?: LoadLimits;
   /** Abandons the load. */
   signal?: AbortSignal;
 }
 
-export const loadSafetensorsOptions = ['device', 'mmap', 'tied', 'signal'] as const;
+export const loadSafetensorsOptions = ['device', 'mmap', 'tied', 'limits', 'signal'] as const;
 
 /**
  * Reads a safetensors file (Python's `safetensors.torch.load_file`), or all shards of an index file
@@ -53,9 +59,9 @@ export async function loadSafetensors(path: string, options: LoadSafetensorsOpti
 /** The tensors of one file that is open. */
 export async function readSafetensors(
   source: ByteSource,
-  { device = 'cpu', mmap = false, signal }: LoadSafetensorsOptions = {},
+  { device = 'cpu', mmap = false, limits, signal }: LoadSafetensorsOptions = {},
 ): Promise<NamedTensors> {
-  const header = await readHeader(source);
+  const header = await readHeader(source, { memory: memoryLimit(limits) });
   for (const { name, dtype, offset } of header.entries) {
     if (dtype.torch === null) {
       const message = `tensor ${JSON.stringify(name)} is ${dtype.name}, which PyTorch has no dtype for`;

@@ -29,6 +29,11 @@ export interface SaveSafetensorsOptions {
   onProgress?: (progress: Progress) => void;
   /** Abandons the save; what was there stays as it was. */
   signal?: AbortSignal;
+  /**
+   * Wait until the file is on the disk, so that a power failure leaves the old file or the new one. `false` is faster, as
+   * Python's writers are, which do not wait; a crash of the program harms nothing either way. Default true.
+   */
+  durable?: boolean;
 }
 
 /**
@@ -49,7 +54,7 @@ export async function saveSafetensors(
   path: string,
   options: SaveSafetensorsOptions = {},
 ): Promise<string[]> {
-  checkOptions(options, ['metadata', 'maxShardSize', 'tied', 'onProgress', 'signal'], 'saveSafetensors');
+  checkOptions(options, ['metadata', 'maxShardSize', 'tied', 'onProgress', 'signal', 'durable'], 'saveSafetensors');
   const { signal, tied = 'refuse' } = options;
   if (!['refuse', 'drop', 'copy'].includes(tied)) throw invalid(`tied must be 'refuse', 'drop' or 'copy', got ${tied}`);
   const maxShardSize = parseSize(options.maxShardSize);
@@ -71,7 +76,7 @@ async function writeFiles(
   path: string,
   shards: PlannedTensor[][],
   metadata: Map<string, string>,
-  { onProgress, signal }: SaveSafetensorsOptions,
+  { onProgress, signal, durable = true }: SaveSafetensorsOptions,
 ): Promise<string[]> {
   const isSplit = shards.length > 1;
   const files = isSplit ? shards.map((_, i) => shardPath(path, i + 1, shards.length)) : [path];
@@ -84,13 +89,19 @@ async function writeFiles(
   try {
     for (const [i, file] of files.entries())
       staged.push(
-        await stageFile(file, (handle) => writeSafetensors(handle, headers[i]!, ordered[i]!, { onWritten, signal })),
+        await stageFile(
+          file,
+          (handle) => writeSafetensors(handle, headers[i]!, ordered[i]!, { onWritten, signal }),
+          durable,
+        ),
       );
     if (isSplit) {
       files.push(indexPathOf(path));
-      staged.push(await stageFile(indexPathOf(path), async (file) => file.writeFile(indexText(shards, files))));
+      staged.push(
+        await stageFile(indexPathOf(path), async (file) => file.writeFile(indexText(shards, files)), durable),
+      );
     }
-    await replace(path, files, staged);
+    await replace(path, files, staged, durable);
   } finally {
     for (const file of staged) await file.discard();
   }
@@ -101,14 +112,19 @@ async function writeFiles(
  * The order in which a crash at any moment leaves the old checkpoint, none, or the new one, and never a mixture: before
  * shards are overwritten, the index that joins them goes.
  */
-async function replace(path: string, files: readonly string[], staged: readonly StagedFile[]): Promise<void> {
+async function replace(
+  path: string,
+  files: readonly string[],
+  staged: readonly StagedFile[],
+  durable: boolean,
+): Promise<void> {
   const replaced = await existingShards(path);
   if (replaced.some((file) => files.includes(file))) {
     await rm(indexPathOf(path), { force: true });
-    await syncDirectoryOf(replaced[0]!);
+    if (durable) await syncDirectoryOf(replaced[0]!);
   }
   for (const file of staged) await file.commit();
-  await syncDirectoryOf(files[0]!);
+  if (durable) await syncDirectoryOf(files[0]!);
   const obsolete = [path, indexPathOf(path), ...replaced].filter((file) => !files.includes(file));
   for (const file of obsolete) await rm(file, { force: true });
 }

@@ -69,7 +69,7 @@ export async function existingShards(file: string): Promise<string[]> {
     shard.endsWith(ext);
   let source: ByteSource;
   try {
-    source = await ByteSource.open(indexPathOf(file));
+    source = ByteSource.open(indexPathOf(file));
   } catch {
     return [];
   }
@@ -80,6 +80,6 @@ export async function existingShards(file: string): Promise<string[]> {
     // An index that cannot be read joins nothing.
     return [];
   } finally {
-    await source.close();
+    source.close();
   }
 }

@@ -1,5 +1,6 @@
 import { GlobalError, type GlobalEntry, type GlobalTable, PickleGlobal } from '../pickle/globals';
 import { readPickle } from '../pickle/reader';
+import { MemoryBudget, type Spend } from '../pickle/budget';
 import { Tuple } from '../pickle/types';
 import { refuseReferences, type StoredBytes, type TensorArchive, TensorChecker, type ValueOptions } from './archive';
 import type { ByteSource } from './byte-source';
@@ -38,10 +39,12 @@ export class TarArchive implements TensorArchive {
   private constructor(
     readonly source: ByteSource,
     private readonly pickle: Buffer,
+    private readonly budget: MemoryBudget,
   ) {}
 
   static async open(source: ByteSource, options: ValueOptions): Promise<TarArchive> {
-    const members = await readTar(source);
+    const budget = new MemoryBudget(options.memory);
+    const members = await readTar(source, budget);
     const [storages, pickle] = ['storages', 'pickle'].map((name) => {
       const member = members.get(name);
       if (member === undefined)
@@ -53,7 +56,7 @@ export class TarArchive implements TensorArchive {
     }) as [TarMember, TarMember];
     const { bytes, end } = await readPickleAt(source, pickle.offset, pickle.offset + pickle.size, record);
     if (end !== pickle.offset + pickle.size) throw broken('bytes follow the pickle', end);
-    const archive = new TarArchive(source, bytes);
+    const archive = new TarArchive(source, bytes, budget);
     await archive.readStorages(storages);
     const tensors = members.get('tensors');
     if (tensors !== undefined) await archive.readTensors(tensors);
@@ -82,16 +85,16 @@ export class TarArchive implements TensorArchive {
       return made.get(key);
     };
     const globals = this.withStorageTuples(torchGlobals(builder, exact));
-    return readPickle(this.pickle, { globals, persistentLoad, exact, inert, record }).value;
+    return readPickle(this.pickle, { globals, persistentLoad, exact, inert, record, budget: this.budget.fork() }).value;
   }
 
   /** Takes ('storage', class, key, location, size) itself for the storage that it would refer to. */
   private withStorageTuples(table: GlobalTable): GlobalTable {
     const name = 'torch._utils._rebuild_tensor_v2';
     const rebuild = table.get(name) as PickleGlobal;
-    const call = (args: Tuple): unknown => {
+    const call = (args: Tuple, spend: Spend): unknown => {
       const [storage, ...rest] = args;
-      return rebuild.call!(storage instanceof Tuple ? Tuple.of(this.fromTuple(storage), ...rest) : args);
+      return rebuild.call!(storage instanceof Tuple ? Tuple.of(this.fromTuple(storage), ...rest) : args, spend);
     };
     return new Map<string, GlobalEntry>([...table, [name, new PickleGlobal(name, call)]]);
   }
@@ -114,7 +117,7 @@ export class TarArchive implements TensorArchive {
 
   /** A count; for each (key, location, class), elements in 64 bits, the elements; last the views of storages. */
   private async readStorages(member: TarMember): Promise<void> {
-    const reader = new MemberReader(this.source, member, 'storages');
+    const reader = new MemberReader(this.source, member, 'storages', this.budget);
     const count = await reader.count();
     for (let i = 0; i < count; i++) {
       const at = reader.position;
@@ -148,7 +151,7 @@ export class TarArchive implements TensorArchive {
 
   /** A count; for each (key, storage, class), dimensions in 32 bits and 4 bytes of none, sizes, strides, offset. */
   private async readTensors(member: TarMember): Promise<void> {
-    const reader = new MemberReader(this.source, member, 'tensors');
+    const reader = new MemberReader(this.source, member, 'tensors', this.budget);
     const count = await reader.count();
     for (let i = 0; i < count; i++) {
       const at = reader.position;
@@ -208,6 +211,7 @@ class MemberReader {
     private readonly source: ByteSource,
     { offset, size }: TarMember,
     private readonly name: string,
+    private readonly budget: MemoryBudget,
   ) {
     this.position = offset;
     this.end = offset + size;
@@ -220,7 +224,7 @@ class MemberReader {
   async pickle(): Promise<unknown> {
     const { bytes, end } = await readPickleAt(this.source, this.position, this.end, this.name);
     this.position = end;
-    return readPlain(bytes, this.name, classes);
+    return readPlain(bytes, this.name, classes, this.budget);
   }
 
   async count(): Promise<number> {

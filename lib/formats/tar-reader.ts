@@ -1,5 +1,7 @@
 import type { ByteSource } from './byte-source';
+import { Cost, type MemoryBudget } from '../pickle/budget';
 import { CheckpointCode, CheckpointError } from './errors';
+import { spend } from './spend';
 
 /** A file in a tar. */
 export interface TarMember {
@@ -18,7 +20,7 @@ const overriding = /^(path|size|linkpath|GNU\.sparse.*)$/;
  * Reads the headers of a tar as checkpoints come in: regular files, each name once, nothing behind the end. Links,
  * directories and paths are refused: nothing is ever extracted.
  */
-export async function readTar(source: ByteSource): Promise<Map<string, TarMember>> {
+export async function readTar(source: ByteSource, budget: MemoryBudget): Promise<Map<string, TarMember>> {
   const members = new Map<string, TarMember>();
   for (let at = 0; ;) {
     if (at + blockSize > source.size) throw broken('the tar ends without its end mark', source.size);
@@ -33,7 +35,10 @@ export async function readTar(source: ByteSource): Promise<Map<string, TarMember
     if (type === 'x' || type === 'g') checkExtended(await source.read(offset, size), offset);
     else if (type !== '0' && type !== '\0') throw broken(`'${name}' is not a regular file`, at);
     else if (members.has(name)) throw broken(`two files are named '${name}'`, at);
-    else members.set(name, { offset, size });
+    else {
+      spend(budget, Cost.entry + Cost.object + Cost.string + name.length, name);
+      members.set(name, { offset, size });
+    }
     at = offset + Math.ceil(size / blockSize) * blockSize;
   }
 }

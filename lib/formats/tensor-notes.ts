@@ -1,6 +1,8 @@
+import { Cost, MemoryBudget } from '../pickle/budget';
 import { InertObject, OrderedDict } from '../pickle/types';
 import { NotedTensor, TensorChecker } from './archive';
 import type { FileDType } from './dtypes';
+import { spend } from './spend';
 import type { ArraySpec, MetaSpec, Quantizer, SparseSpec, StorageRef, TensorSpec } from './tensor-spec';
 
 export type TensorKind = 'tensor' | 'parameter' | 'quantized' | 'sparse' | 'meta' | 'array';
@@ -70,6 +72,9 @@ export interface NamedNote {
   note: TensorNote;
 }
 
+/** A line of a report. */
+const noteCost = 4 * Cost.object;
+
 /** A name is cut here, so that those of deep trees stay small together. */
 const maxName = 500;
 
@@ -81,14 +86,17 @@ export function namedNotes(root: unknown): NamedNote[] {
   const found: NamedNote[] = [];
   const seen = new Set<object>();
   const todo: { name: string; value: unknown }[] = [{ name: '', value: root }];
+  const budget = new MemoryBudget();
   while (todo.length > 0) {
     const { name, value } = todo.pop()!;
     if (value instanceof TensorNote) {
+      spend(budget, noteCost + name.length);
       found.push({ name, note: value });
       continue;
     }
     if (typeof value !== 'object' || value === null || seen.has(value)) continue;
     seen.add(value);
+    spend(budget, Cost.entry);
     for (const [key, child] of childrenOf(value).reverse()) todo.push({ name: joined(name, key), value: child });
   }
   return found;

@@ -7,6 +7,7 @@ import {
   pythonGlobals,
   UnsupportedGlobal,
 } from '../pickle/globals';
+import { Cost, type Spend } from '../pickle/budget';
 import { Device, DTypeValue, Float, Size, Tuple } from '../pickle/types';
 import { byteDType, type FileDType, fileDTypes, isDifferentiable, quantizedDTypes, valueOnlyDTypes } from './dtypes';
 import { numpyGlobals } from './numpy-globals';
@@ -112,9 +113,10 @@ const unsupported: [string, string[]][] = [
   ['a tensor class of PyTorch before 0.4', legacyTensors],
 ];
 
-const size = new PickleGlobal('torch.Size', (args) => {
+const size = new PickleGlobal('torch.Size', (args, spend) => {
   const [dims] = args;
-  if (args.length !== 1) throw new GlobalError('expected one tuple of ints');
+  if (args.length !== 1 || !Array.isArray(dims)) throw new GlobalError('expected one tuple of ints');
+  spend(Cost.array + 2 * dims.length * Cost.item);
   return Size.from(sizes(dims, 'sizes'));
 });
 
@@ -141,7 +143,8 @@ const getLayout = new PickleGlobal('torch.serialization._get_layout', ([name, ..
 const tensorClasses = [new PickleGlobal('torch.Tensor'), new PickleGlobal('torch.nn.parameter.Parameter')];
 
 function rebuildFunctions(builder: TensorBuilder): PickleGlobal[] {
-  const rebuild = (spec: TensorSpec): unknown => {
+  const rebuild = (spec: TensorSpec, spend: Spend): unknown => {
+    spend(Cost.tensor + spec.shape.length * Cost.dimension);
     if (quantizedDTypes.has(spec.dtype.name)) throw new GlobalError('a quantized tensor without scale and zero point');
     if (spec.conj && !spec.dtype.name.startsWith('complex'))
       throw new GlobalError(`a conjugated ${spec.dtype.name} tensor`);
@@ -149,34 +152,37 @@ function rebuildFunctions(builder: TensorBuilder): PickleGlobal[] {
       throw new GlobalError(`a ${spec.dtype.name} tensor that requires gradients`);
     return builder.tensor(spec);
   };
-  const parameter = (args: Tuple, count: number): unknown => {
+  const parameter = (args: Tuple, count: number, spend: Spend): unknown => {
+    spend(Cost.object);
     const [data, requiresGrad] = args;
     if (args.length !== count || !builder.isTensor(data)) throw new GlobalError('expected a tensor');
     return builder.parameter(data, bool(requiresGrad));
   };
   const functions = [
-    new PickleGlobal('torch._utils._rebuild_tensor', (args) => rebuild(tensorArguments(args, 4, 4))),
-    new PickleGlobal('torch._utils._rebuild_tensor_v2', (args) => rebuild(tensorArguments(args, 6, 7))),
-    new PickleGlobal('torch._utils._rebuild_tensor_v3', (args) => rebuild(tensorV3Arguments(args))),
-    new PickleGlobal('torch._utils._rebuild_parameter', (args) => parameter(args, 3)),
+    new PickleGlobal('torch._utils._rebuild_tensor', (args, spend) => rebuild(tensorArguments(args, 4, 4), spend)),
+    new PickleGlobal('torch._utils._rebuild_tensor_v2', (args, spend) => rebuild(tensorArguments(args, 6, 7), spend)),
+    new PickleGlobal('torch._utils._rebuild_tensor_v3', (args, spend) => rebuild(tensorV3Arguments(args), spend)),
+    new PickleGlobal('torch._utils._rebuild_parameter', (args, spend) => parameter(args, 3, spend)),
     // Python attributes of a tensor or parameter mean nothing here, and are dropped.
-    new PickleGlobal('torch._utils._rebuild_parameter_with_state', (args) => parameter(args, 4)),
-    new PickleGlobal('torch._utils._rebuild_qtensor', (args) => rebuildQuantized(builder, args)),
-    new PickleGlobal('torch._utils._rebuild_sparse_tensor', (args) => rebuildSparse(builder, args)),
-    new PickleGlobal('torch._utils._rebuild_meta_tensor_no_storage', (args) => rebuildMeta(builder, args)),
+    new PickleGlobal('torch._utils._rebuild_parameter_with_state', (args, spend) => parameter(args, 4, spend)),
+    new PickleGlobal('torch._utils._rebuild_qtensor', (args, spend) => rebuildQuantized(builder, args, spend)),
+    new PickleGlobal('torch._utils._rebuild_sparse_tensor', (args, spend) => rebuildSparse(builder, args, spend)),
+    new PickleGlobal('torch._utils._rebuild_meta_tensor_no_storage', (args, spend) =>
+      rebuildMeta(builder, args, spend),
+    ),
   ];
   return [...functions, fromType(functions)];
 }
 
 /** `_rebuild_from_type_v2(function, class, arguments, state)`: a tensor with Python attributes. */
 function fromType(functions: PickleGlobal[]): PickleGlobal {
-  return new PickleGlobal('torch._tensor._rebuild_from_type_v2', ([callee, type, args, _state, ...rest]) => {
+  return new PickleGlobal('torch._tensor._rebuild_from_type_v2', ([callee, type, args, _state, ...rest], spend) => {
     const known = functions.find((candidate) => candidate === callee);
     if (known?.call === undefined || !(args instanceof Tuple) || rest.length > 0)
       throw new GlobalError('expected a rebuild function and its arguments');
     if (!tensorClasses.some((candidate) => candidate === type))
       throw new GlobalError('expected the class torch.Tensor or Parameter');
-    return known.call(args);
+    return known.call(args, spend);
   });
 }
 
@@ -232,14 +238,21 @@ function tensorV3Arguments(args: Tuple): TensorSpec {
 }
 
 /** (storage, offset, size, stride, (scheme, scale, zero point[, axis]), requires_grad, backward_hooks) */
-function rebuildQuantized(builder: TensorBuilder, args: Tuple): unknown {
+function rebuildQuantized(builder: TensorBuilder, args: Tuple, spend: Spend): unknown {
   const [storage, offset, shape, strides, parameters, requiresGrad] = args;
   if (args.length !== 7 || !(parameters instanceof Tuple)) throw new GlobalError('expected 7 arguments');
   const place = checkedPlace(storage, undefined, offset, shape, strides);
   if (!quantizedDTypes.has(place.dtype.name)) throw new GlobalError(`a quantized tensor over ${place.dtype.name}`);
   if (bool(requiresGrad)) throw new GlobalError('a quantized tensor that requires gradients');
   const spec = { ...place, requiresGrad: false, conj: false, neg: false };
+  // A copy, of as many elements as the strides make of the storage.
+  spend(Cost.tensor + spec.shape.length * Cost.dimension + bytesOf(spec));
   return builder.quantized(spec, quantizer(builder, parameters, place.shape.length));
+}
+
+/** Of a tensor's elements, which a storage may hold fewer of where a stride is 0. */
+function bytesOf({ shape, dtype }: Pick<TensorSpec, 'shape' | 'dtype'>): number {
+  return shape.reduce((product, size) => product * size, dtype.itemSize);
 }
 
 function quantizer(builder: TensorBuilder, parameters: Tuple, dimensions: number): Quantizer {
@@ -260,7 +273,8 @@ function quantizer(builder: TensorBuilder, parameters: Tuple, dimensions: number
 }
 
 /** (layout, (indices, values, size[, is_coalesced])) or (layout, (compressed, plain, values, size)) */
-function rebuildSparse(builder: TensorBuilder, [layout, data, ...rest]: Tuple): unknown {
+function rebuildSparse(builder: TensorBuilder, [layout, data, ...rest]: Tuple, spend: Spend): unknown {
+  spend(2 * Cost.tensor);
   const name = layout instanceof TorchName ? layout.name : '';
   if (!sparseLayouts.includes(name as SparseLayout) || !(data instanceof Tuple) || rest.length > 0)
     throw new GlobalError('expected a sparse layout and its parts');
@@ -282,7 +296,7 @@ function rebuildSparse(builder: TensorBuilder, [layout, data, ...rest]: Tuple): 
 }
 
 /** (dtype, size, stride, requires_grad) */
-function rebuildMeta(builder: TensorBuilder, args: Tuple): unknown {
+function rebuildMeta(builder: TensorBuilder, args: Tuple, spend: Spend): unknown {
   const [type, shape, strides, requiresGrad] = args;
   const dtype = type instanceof DTypeValue ? fileDTypes.get(type.name) : undefined;
   if (args.length !== 4 || dtype === undefined) throw new GlobalError('expected a dtype, sizes, strides and a bool');
@@ -291,6 +305,7 @@ function rebuildMeta(builder: TensorBuilder, args: Tuple): unknown {
   checkGeometry(dtype, Number.MAX_SAFE_INTEGER, 0, sizeList, strideList);
   if (bool(requiresGrad) && !isDifferentiable(dtype.name))
     throw new GlobalError(`a ${dtype.name} tensor that requires gradients`);
+  spend(Cost.tensor + sizeList.length * Cost.dimension);
   return builder.meta({ dtype, shape: sizeList, strides: strideList, requiresGrad: bool(requiresGrad) });
 }
 

@@ -29,6 +29,8 @@ export const CheckpointCode = {
   tensor: 'ERR_TORCHBIND_CHECKPOINT_TENSOR',
   /** Known, valid, and not supported. */
   unsupported: 'ERR_TORCHBIND_CHECKPOINT_UNSUPPORTED',
+  /** What the file makes would take more memory than is allowed. */
+  limit: 'ERR_TORCHBIND_CHECKPOINT_LIMIT',
 } as const;
 
 export type CheckpointCode = (typeof CheckpointCode)[keyof typeof CheckpointCode];

@@ -1,3 +1,4 @@
+import { Cost, type Spend } from './budget';
 import { ByteArray, Complex, Counter, DefaultDict, Float, FrozenSet, GlobalName, OrderedDict, Tuple } from './types';
 
 /**
@@ -10,9 +11,9 @@ export class PickleGlobal {
     readonly name: string,
     /**
      * What REDUCE makes of the arguments. Throws `GlobalError` where they are not what the Python callable is given by
-     * pickles that exist.
+     * pickles that exist. Takes what it makes from the budget with `spend`, before it makes it.
      */
-    readonly call?: (args: Tuple) => unknown,
+    readonly call?: (args: Tuple, spend: Spend) => unknown,
   ) {}
 }
 
@@ -53,8 +54,8 @@ export const pythonGlobals: GlobalTable = new Map<string, GlobalEntry>(
     new PickleGlobal('collections.OrderedDict', orderedDict),
     new PickleGlobal('collections.Counter', counter),
     new PickleGlobal('collections.defaultdict', defaultDict),
-    new PickleGlobal('builtins.set', (args) => new Set(members(args))),
-    new PickleGlobal('builtins.frozenset', (args) => new FrozenSet(members(args))),
+    new PickleGlobal('builtins.set', (args, spend) => new Set(members(args, spend))),
+    new PickleGlobal('builtins.frozenset', (args, spend) => new FrozenSet(members(args, spend))),
     new PickleGlobal('builtins.bytes', emptyBytes),
     new PickleGlobal('builtins.bytearray', bytearray),
     new PickleGlobal('builtins.complex', complex),
@@ -64,26 +65,31 @@ export const pythonGlobals: GlobalTable = new Map<string, GlobalEntry>(
   ].map((global) => [global.name, global]),
 );
 
-function orderedDict(args: Tuple): OrderedDict {
+function orderedDict(args: Tuple, spend: Spend): OrderedDict {
+  spend(2 * Cost.map);
   if (args.length === 0) return new OrderedDict();
   const [items] = args;
   if (args.length !== 1 || !Array.isArray(items)) throw new GlobalError('expected no arguments, or a list of pairs');
+  spend(items.length * Cost.entry);
   return new OrderedDict(
     items.map((pair: unknown) => {
       if (!Array.isArray(pair) || pair.length !== 2) throw new GlobalError('expected a list of pairs');
-      return [hashableKey(pair[0]), pair[1] as unknown];
+      return [hashableKey(pair[0], spend), pair[1] as unknown];
     }),
   );
 }
 
-function counter(args: Tuple): Counter {
+function counter(args: Tuple, spend: Spend): Counter {
+  spend(Cost.map);
   const [counts] = args;
   if (args.length === 0) return new Counter();
   if (args.length !== 1 || !(counts instanceof Map)) throw new GlobalError('expected one dict of counts');
+  spend(counts.size * Cost.entry);
   return new Counter(counts as Map<unknown, unknown>);
 }
 
-function defaultDict(args: Tuple): DefaultDict {
+function defaultDict(args: Tuple, spend: Spend): DefaultDict {
+  spend(Cost.map);
   const [factory = null] = args;
   if (args.length > 1) throw new GlobalError('expected one factory');
   if (factory === null || factory instanceof GlobalName) return new DefaultDict(factory);
@@ -93,15 +99,18 @@ function defaultDict(args: Tuple): DefaultDict {
 }
 
 /** The members that a set is made of. */
-function members(args: Tuple): unknown[] {
+function members(args: Tuple, spend: Spend): unknown[] {
+  spend(Cost.map);
   const [items] = args;
   if (args.length === 0) return [];
   if (args.length !== 1 || !Array.isArray(items)) throw new GlobalError('expected one list of members');
-  return items.map(hashableKey);
+  spend(items.length * Cost.entry);
+  return items.map((item) => hashableKey(item, spend));
 }
 
 /** Python writes b'' as `bytes()` before protocol 3. */
-function emptyBytes(args: Tuple): Uint8Array {
+function emptyBytes(args: Tuple, spend: Spend): Uint8Array {
+  spend(Cost.bytes);
   if (args.length !== 0) throw new GlobalError('expected no arguments');
   return new Uint8Array();
 }
@@ -109,11 +118,15 @@ function emptyBytes(args: Tuple): Uint8Array {
 /**
  * bytearray(b'...') or, before protocol 3, bytearray('...', 'latin-1'). A size is refused: it would allocate at will.
  */
-function bytearray(args: Tuple): ByteArray {
+function bytearray(args: Tuple, spend: Spend): ByteArray {
+  spend(Cost.bytes);
   if (args.length === 0) return new ByteArray();
   const [data] = args;
-  if (args.length === 1 && data instanceof Uint8Array) return ByteArray.from(data);
-  return ByteArray.from(encode(args));
+  if (args.length === 1 && data instanceof Uint8Array) {
+    spend(data.length);
+    return new ByteArray(data);
+  }
+  return new ByteArray(encode(args, spend).buffer as ArrayBuffer);
 }
 
 function complex(args: Tuple): Complex {
@@ -124,7 +137,7 @@ function complex(args: Tuple): Complex {
 }
 
 /** How protocols 0 to 2 write bytes: `_codecs.encode('...', 'latin1')`. */
-function encode(args: Tuple): Uint8Array {
+function encode(args: Tuple, spend: Spend): Uint8Array {
   const [text, codec] = args;
   if (
     args.length !== 2 ||
@@ -134,6 +147,7 @@ function encode(args: Tuple): Uint8Array {
   ) {
     throw new GlobalError("expected text and the codec 'latin1'");
   }
+  spend(Cost.bytes + text.length);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i);
@@ -147,7 +161,7 @@ function encode(args: Tuple): Uint8Array {
  * A value as a dict key or set member: str, int, bool, float, bytes, None and tuples of those, as everything else is
  * mutable or foreign. An integral float becomes the equal int, as the two are one key in Python.
  */
-export function hashableKey(key: unknown): unknown {
+export function hashableKey(key: unknown, spend: Spend): unknown {
   if (key === null || typeof key !== 'object') return key;
   if (key instanceof Float) return key.value;
   const seen = new Set<unknown>();
@@ -159,6 +173,7 @@ export function hashableKey(key: unknown): unknown {
       throw new GlobalError('a dict key or set member must be str, int, bool, float, bytes, None or a tuple of those');
     if (seen.has(item)) continue;
     seen.add(item);
+    spend(item.length * Cost.item);
     for (const member of item) pending.push(member);
   }
   return key;

@@ -1,3 +1,4 @@
+import { Cost, MemoryBudget } from './budget';
 import { Cursor } from './cursor';
 import { CheckpointCode } from './errors';
 import { isDangerousModule } from './dangerous';
@@ -10,15 +11,12 @@ import {
   Unfinished,
   UnsupportedGlobal,
 } from './globals';
+import { LiteralReader, notLiteral } from './literals';
+import { Memo } from './memo';
+import { recalledIndices } from './steps';
 import { Op, opName } from './opcodes';
-import { decodeQuotedString, decodeRawUnicodeEscape, decodeUtf8, latin1 } from './text';
-import { ByteArray, Float, FrozenSet, GlobalName, InertObject, isPythonInt, OrderedDict, Tuple } from './types';
-
-/** Python's own limit on the digits of an int in text form, which protocols 0 and 1 use. */
-const maxIntDigits = 4300;
-
-/** An int of more bytes than this is no number that a checkpoint holds, and slow to make. */
-const maxIntBytes = 2 ** 20;
+import { latin1 } from './text';
+import { FrozenSet, GlobalName, InertObject, OrderedDict, Tuple } from './types';
 
 const highestProtocol = 5;
 
@@ -34,6 +32,8 @@ export interface PickleReaderOptions {
    * Names that only an attack has a use for are refused all the same, but with `all`, which is for who only looks.
    */
   inert?: boolean | 'all';
+  /** What may be made of memory; default: a new one with the default limit. */
+  budget?: MemoryBudget;
   /** Name of the record that the bytes are, for messages. */
   record?: string;
 }
@@ -50,7 +50,7 @@ export interface PickleResult {
  * of known classes, NEWOBJ_EX, EXT*).
  *
  * Objects that the pickle shares are shared in the result, and cycles stay cycles. The stack is explicit, so depth is
- * bounded only by the length of the stream, as is the number of objects.
+ * bounded only by the length of the stream; the number of objects also by `budget`.
  *
  * @throws CheckpointError for anything but a well-formed pickle of known things
  */
@@ -60,12 +60,18 @@ export function readPickle(bytes: Uint8Array, options: PickleReaderOptions): Pic
 
 class PickleReader {
   private readonly cursor: Cursor;
+  private readonly literals: LiteralReader;
+  private readonly budget: MemoryBudget;
   private readonly stack: unknown[] = [];
   /** Stack heights at the open MARKs; nothing below the last one can be popped. */
   private readonly marks: number[] = [];
-  private readonly memo = new Map<number, unknown>();
+  private readonly memo: Memo;
+  /** Tuples and dicts that the memo keeps. */
+  private readonly shared = new Set<unknown>();
   /** Where in the memo objects are that BUILD will replace. */
   private readonly unfinished = new Map<Unfinished, number[]>();
+  /** The greatest height of the stack. */
+  private highest = 0;
   /** Position of the opcode that is being executed. */
   private opStart = 0;
 
@@ -74,6 +80,9 @@ class PickleReader {
     private readonly options: PickleReaderOptions,
   ) {
     this.cursor = new Cursor(bytes, options.record);
+    this.memo = new Memo(recalledIndices(bytes));
+    this.budget = options.budget ?? new MemoryBudget();
+    this.literals = new LiteralReader(this.cursor, options.exact === true, (message) => this.fail(message), this.spend);
   }
 
   read(): PickleResult {
@@ -94,90 +103,20 @@ class PickleReader {
 
   /** One opcode: literals first, then what works on the stack. */
   private step(op: number): void {
-    const literal = this.literal(op);
-    if (literal !== notLiteral) this.stack.push(literal);
+    const literal = this.literals.read(op);
+    if (literal !== notLiteral) this.push(literal);
     else if (!this.structure(op) && !this.memoOp(op)) this.special(op);
-  }
-
-  /** Opcodes that push one value made from their own bytes. */
-  private literal(op: number): unknown {
-    const { cursor } = this;
-    switch (op) {
-      case Op.BINUNICODE:
-        return this.text(cursor.take(cursor.uint32()));
-      case Op.SHORT_BINUNICODE:
-      case Op.SHORT_BINSTRING:
-        return this.text(cursor.take(cursor.uint8()));
-      case Op.BINUNICODE8:
-        return this.text(cursor.take(cursor.uint64()));
-      case Op.BINSTRING:
-        return this.text(cursor.take(this.nonNegative(cursor.int32())));
-      case Op.BININT1:
-        return cursor.uint8();
-      case Op.BININT2:
-        return cursor.uint16();
-      case Op.BININT:
-        return cursor.int32();
-      case Op.LONG1:
-        return littleEndianInt(cursor.take(cursor.uint8()));
-      case Op.LONG4:
-        return littleEndianInt(cursor.take(this.intLength(cursor.int32())));
-      case Op.BINFLOAT:
-        return this.float(cursor.float64());
-      case Op.NONE:
-        return null;
-      case Op.NEWTRUE:
-        return true;
-      case Op.NEWFALSE:
-        return false;
-      case Op.EMPTY_TUPLE:
-        return new Tuple();
-      case Op.EMPTY_LIST:
-        return [];
-      case Op.EMPTY_DICT:
-        return new Map();
-      case Op.EMPTY_SET:
-        return new Set();
-      case Op.SHORT_BINBYTES:
-        return cursor.take(cursor.uint8()).slice();
-      case Op.BINBYTES:
-        return cursor.take(cursor.uint32()).slice();
-      case Op.BINBYTES8:
-        return cursor.take(cursor.uint64()).slice();
-      case Op.BYTEARRAY8:
-        return ByteArray.from(cursor.take(cursor.uint64()));
-      default:
-        return this.textLiteral(op);
-    }
-  }
-
-  /** The literals of protocol 0, each a line of text. */
-  private textLiteral(op: number): unknown {
-    switch (op) {
-      case Op.INT:
-        return this.textInt(latin1(this.cursor.line()));
-      case Op.LONG:
-        return this.textLong(latin1(this.cursor.line()));
-      case Op.FLOAT:
-        return this.textFloat(latin1(this.cursor.line()));
-      case Op.STRING:
-        return this.text(this.decoded(decodeQuotedString(this.cursor.line())));
-      case Op.UNICODE:
-        return this.decoded(decodeRawUnicodeEscape(this.cursor.line()));
-      default:
-        return notLiteral;
-    }
   }
 
   /** Opcodes that build containers from what is on the stack. */
   private structure(op: number): boolean {
     switch (op) {
       case Op.MARK:
+        this.spend(Cost.slot);
         this.marks.push(this.stack.length);
         return true;
       case Op.TUPLE:
-        this.stack.push(Tuple.from(this.popMark()));
-        return true;
+        return this.push(Tuple.from(this.list(this.popMark())));
       case Op.TUPLE1:
         return this.tuple(1);
       case Op.TUPLE2:
@@ -185,10 +124,9 @@ class PickleReader {
       case Op.TUPLE3:
         return this.tuple(3);
       case Op.LIST:
-        this.stack.push(this.popMark());
-        return true;
+        return this.push(this.list(this.popMark()));
       case Op.DICT:
-        return this.setItems(this.popMark(), this.pushed(new Map()));
+        return this.dict(this.popMark());
       case Op.APPEND:
         return this.append([this.pop()]);
       case Op.APPENDS:
@@ -246,8 +184,8 @@ class PickleReader {
       case Op.FRAME:
         return cursor.openFrame(cursor.uint64());
       case Op.GLOBAL: {
-        const module = this.text(cursor.line());
-        return this.global(module, this.text(cursor.line()));
+        const module = this.literals.text(cursor.line());
+        return this.global(module, this.literals.text(cursor.line()));
       }
       case Op.STACK_GLOBAL: {
         const name = this.pop();
@@ -262,7 +200,8 @@ class PickleReader {
       case Op.BUILD:
         return this.build();
       case Op.BINPERSID:
-        this.stack.push(this.guarded('persistent id', () => this.options.persistentLoad(this.pop())));
+        this.spend(Cost.object);
+        this.persistent(this.pop());
         return;
       default:
         throw this.refusedOpcode(op);
@@ -283,7 +222,8 @@ class PickleReader {
     const fullName = `${module === '__builtin__' ? 'builtins' : module}.${name}`;
     const entry = this.options.globals.get(fullName);
     if (entry === undefined) {
-      this.stack.push(this.unknownName(module, name, fullName));
+      this.spend(Cost.object);
+      this.push(this.unknownName(module, name, fullName));
       return;
     }
     if (entry instanceof UnsupportedGlobal) {
@@ -292,7 +232,7 @@ class PickleReader {
         CheckpointCode.unsupported,
       );
     }
-    this.stack.push(entry instanceof PickleConstant ? entry.value : entry);
+    this.push(entry instanceof PickleConstant ? entry.value : entry);
   }
 
   private unknownName(module: string, name: string, fullName: string): GlobalName {
@@ -321,7 +261,31 @@ class PickleReader {
     }
     if (!(args instanceof Tuple)) throw this.fail(`REDUCE of ${callee.name} without a tuple of arguments`);
     const { call } = callee;
-    this.stack.push(this.guarded(callee.name, () => call(args)));
+    this.spend(Cost.object);
+    this.push(this.guarded(callee.name, () => call(args, this.spend)));
+    this.release(args);
+    for (const part of args) this.release(part);
+  }
+
+  private persistent(id: unknown): void {
+    this.push(this.guarded('persistent id', () => this.options.persistentLoad(id)));
+    this.release(id);
+  }
+
+  private share(value: unknown): void {
+    if (this.shared.has(value)) return;
+    this.spend(Cost.entry);
+    this.shared.add(value);
+  }
+
+  /**
+   * Gives back what an argument took: what known functions make holds no tuple that it was given, nor an empty OrderedDict (the
+   * hooks that every tensor has).
+   */
+  private release(value: unknown): void {
+    if (this.shared.has(value)) return;
+    if (value instanceof Tuple) this.budget.give(Cost.array + value.length * Cost.item);
+    else if (value instanceof OrderedDict && value.size === 0) this.budget.give(2 * Cost.map + Cost.object);
   }
 
   /** Instances of known classes are never made without a call; those of unknown ones are data. */
@@ -334,7 +298,8 @@ class PickleReader {
 
   private inertObject({ module, name }: GlobalName, args: unknown, called: boolean): void {
     if (!(args instanceof Tuple)) throw this.fail(`${module}.${name} is called without a tuple of arguments`);
-    this.stack.push(new InertObject(module, name, args, called));
+    this.spend(2 * Cost.object + Cost.array + Cost.map);
+    this.push(new InertObject(module, name, args, called));
   }
 
   /** An OrderedDict takes attributes, which are kept aside from its items. */
@@ -348,6 +313,7 @@ class PickleReader {
     }
     if (!(target instanceof OrderedDict)) throw this.fail('BUILD on what takes no state');
     if (!(state instanceof Map)) throw this.fail('BUILD with a state that is not a dict');
+    this.spend(state.size * Cost.entry);
     for (const [name, value] of state) {
       if (typeof name !== 'string') throw this.fail('BUILD with an attribute name that is not a string');
       target.attributes.set(name, value);
@@ -364,10 +330,23 @@ class PickleReader {
   }
 
   private tuple(length: number): boolean {
+    this.spend(Cost.array + length * Cost.item);
     const items = new Tuple(length);
     for (let i = length - 1; i >= 0; i--) items[i] = this.pop();
-    this.stack.push(items);
-    return true;
+    return this.push(items);
+  }
+
+  /** The items of a new list or tuple. */
+  private list(items: unknown[]): unknown[] {
+    this.spend(Cost.array + items.length * Cost.item);
+    return items;
+  }
+
+  private dict(items: unknown[]): boolean {
+    const dict = new Map<unknown, unknown>();
+    this.spend(Cost.map);
+    this.push(dict);
+    return this.setItems(items, dict);
   }
 
   private append(items: unknown[]): boolean {
@@ -375,6 +354,7 @@ class PickleReader {
     const list = top instanceof InertObject ? top.members : top;
     // Array.isArray also holds for Tuple and torch.Size, which Python cannot append to.
     if (!Array.isArray(list) || list.constructor !== Array) throw this.fail('items are appended to what is not a list');
+    this.spend((list.length === 0 ? Cost.firstItem : 0) + items.length * Cost.item);
     for (const item of items) list.push(item);
     return true;
   }
@@ -383,9 +363,10 @@ class PickleReader {
     const dict = target instanceof InertObject ? target.items : target;
     if (!(dict instanceof Map)) throw this.fail('items are set on what is not a dict');
     if (items.length % 2 !== 0) throw this.fail('a dict has a key without a value');
+    this.spend((items.length / 2) * Cost.entry);
     for (let i = 0; i < items.length; i += 2) {
       dict.set(
-        this.guarded('dict key', () => hashableKey(items[i])),
+        this.guarded('dict key', () => hashableKey(items[i], this.spend)),
         items[i + 1],
       );
     }
@@ -395,20 +376,26 @@ class PickleReader {
   private addItems(items: unknown[]): boolean {
     const set = this.top();
     if (!(set instanceof Set) || set instanceof FrozenSet) throw this.fail('members are added to what is not a set');
-    for (const item of items) set.add(this.guarded('set member', () => hashableKey(item)));
+    this.spend(items.length * Cost.entry);
+    for (const item of items) set.add(this.guarded('set member', () => hashableKey(item, this.spend)));
     return true;
   }
 
   private frozenSet(items: unknown[]): boolean {
-    this.stack.push(new FrozenSet(items.map((item) => this.guarded('set member', () => hashableKey(item)))));
-    return true;
+    this.spend(Cost.map + items.length * Cost.entry);
+    return this.push(
+      new FrozenSet(items.map((item) => this.guarded('set member', () => hashableKey(item, this.spend)))),
+    );
   }
 
   private put(index: number): boolean {
     // A Map is as small as what it holds, but an index beyond the stream's length is a lie all the same.
     if (index > this.cursor.bytes.length) throw this.fail(`memo index ${index} is beyond the length of the pickle`);
     const value = this.top();
+    this.spend(this.memo.costOf(index));
     this.memo.set(index, value);
+    if (!this.memo.keeps(index)) return true;
+    if (value instanceof Tuple || value instanceof OrderedDict) this.share(value);
     if (value instanceof Unfinished) {
       const places = this.unfinished.get(value);
       if (places === undefined) this.unfinished.set(value, [index]);
@@ -420,8 +407,7 @@ class PickleReader {
   private get(index: number): boolean {
     const value = this.memo.get(index);
     if (value === undefined) throw this.fail(`memo index ${index} was never set`);
-    this.stack.push(value);
-    return true;
+    return this.push(value);
   }
 
   private memoIndex(): number {
@@ -430,9 +416,14 @@ class PickleReader {
     return Number(line);
   }
 
-  private pushed<T>(value: T): T {
+  private push(value: unknown): true {
+    // Only a new height takes memory.
+    if (this.stack.length >= this.highest) {
+      this.highest++;
+      this.spend(Cost.slot);
+    }
     this.stack.push(value);
-    return value;
+    return true;
   }
 
   private pop(): unknown {
@@ -451,48 +442,6 @@ class PickleReader {
     return this.stack.splice(mark);
   }
 
-  private text(bytes: Uint8Array): string {
-    return this.decoded(decodeUtf8(bytes));
-  }
-
-  private decoded<T>(value: T | undefined): T {
-    if (value === undefined) throw this.fail('a string is not valid text');
-    return value;
-  }
-
-  private float(value: number): number | Float {
-    return this.options.exact === true && isPythonInt(value) ? new Float(value) : value;
-  }
-
-  private textInt(line: string): number | bigint | boolean {
-    if (line === '01') return true;
-    if (line === '00') return false;
-    return this.textLong(line);
-  }
-
-  private textLong(line: string): number | bigint {
-    const digits = line.replace(/L$/, '');
-    if (!/^-?\d+$/.test(digits) || digits.length > maxIntDigits) throw this.fail('an int is not a number in decimal');
-    return narrow(BigInt(digits));
-  }
-
-  private textFloat(line: string): number | Float {
-    const special: Record<string, number> = { inf: Infinity, '-inf': -Infinity, nan: NaN, '-nan': NaN };
-    if (Object.hasOwn(special, line)) return special[line]!;
-    if (!/^-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(line)) throw this.fail('a float is not a number in decimal');
-    return this.float(Number(line));
-  }
-
-  private intLength(length: number): number {
-    if (length > maxIntBytes) throw this.fail(`an int of ${length} bytes; at most ${maxIntBytes} are read`);
-    return this.nonNegative(length);
-  }
-
-  private nonNegative(length: number): number {
-    if (length < 0) throw this.fail('a length is negative');
-    return length;
-  }
-
   /** Runs what knows the meaning of a value but not its place in the file. */
   private guarded<T>(what: string, body: () => T): T {
     try {
@@ -503,22 +452,11 @@ class PickleReader {
     }
   }
 
+  private readonly spend = (bytes: number): void => {
+    if (!this.budget.take(bytes)) throw this.fail(this.budget.message, CheckpointCode.limit);
+  };
+
   private fail(message: string, code: CheckpointCode = CheckpointCode.pickle): Error {
     return this.cursor.error(message, code, this.opStart);
   }
-}
-
-const notLiteral = Symbol('not a literal');
-
-/** Two's complement, least significant byte first; no bytes are 0. */
-function littleEndianInt(bytes: Uint8Array): number | bigint {
-  if (bytes.length === 0) return 0;
-  const bits = bytes.length * 8;
-  const hex = Buffer.from(bytes).reverse().toString('hex');
-  return narrow(BigInt.asIntN(bits, BigInt(`0x${hex}`)));
-}
-
-function narrow(value: bigint): number | bigint {
-  const number = Number(value);
-  return Number.isSafeInteger(number) ? number : value;
 }

@@ -1,6 +1,9 @@
+import { Cost, MemoryBudget } from './budget';
 import { Cursor } from './cursor';
-import { CheckpointError } from './errors';
+import { CheckpointCode, CheckpointError } from './errors';
+import { Memo } from './memo';
 import { Op } from './opcodes';
+import { recalledIndices } from './steps';
 import { decodeQuotedString, decodeRawUnicodeEscape, latin1 } from './text';
 
 /** A class or function that a pickle names. */
@@ -25,13 +28,16 @@ export interface PickleSurvey {
 /** What stands for the parts of a name that a pickle computes. */
 const computed = '?';
 
+/** Names alone are kept, which take little. */
+const memoryLimit = 16 * 2 ** 20;
+
 /** Text is kept up to this length: no name of Python is longer. */
 const maxName = 1000;
 
 /**
  * Names all that a pickle names, whatever it means to do with it: it is followed opcode by opcode, with strings and names
  * alone on the stack. So what no reader would accept, and what comes before the place at which one stops, is named too.
- * Nothing is made and nothing is called; memory is bounded by the length of the pickle.
+ * Nothing is made and nothing is called; memory is bounded.
  */
 export function surveyPickle(bytes: Uint8Array): PickleSurvey {
   const surveyor = new Surveyor(bytes);
@@ -73,11 +79,14 @@ class Surveyor {
   readonly cursor: Cursor;
   private readonly stack: Item[] = [];
   private readonly marks: number[] = [];
-  private readonly memo = new Map<number, Item>();
+  private readonly memo: Memo;
+  private readonly budget = new MemoryBudget(memoryLimit);
+  private highest = 0;
   private opStart = 0;
 
   constructor(bytes: Uint8Array) {
     this.cursor = new Cursor(bytes, undefined);
+    this.memo = new Memo(recalledIndices(bytes));
   }
 
   run(): void {
@@ -178,6 +187,7 @@ class Surveyor {
     }
     switch (op) {
       case Op.MARK:
+        this.spend(Cost.slot);
         this.marks.push(this.stack.length);
         return true;
       case Op.TUPLE:
@@ -202,6 +212,7 @@ class Surveyor {
   private memoOp(op: number): boolean {
     const { cursor } = this;
     const put = (index: number): boolean => {
+      this.spend(this.memo.costOf(index));
       this.memo.set(index, this.stack.at(-1));
       return true;
     };
@@ -215,11 +226,11 @@ class Surveyor {
       case Op.MEMOIZE:
         return put(this.memo.size);
       case Op.BINGET:
-        return this.push(this.memo.get(cursor.uint8()));
+        return this.push(this.memo.get(cursor.uint8()) as Item);
       case Op.LONG_BINGET:
-        return this.push(this.memo.get(cursor.uint32()));
+        return this.push(this.memo.get(cursor.uint32()) as Item);
       case Op.GET:
-        return this.push(this.memo.get(Number(latin1(cursor.line()))));
+        return this.push(this.memo.get(Number(latin1(cursor.line()))) as Item);
       default:
         return false;
     }
@@ -268,6 +279,7 @@ class Surveyor {
     let found = this.globals.get(id);
     if (found === undefined) {
       found = { module, name, called: false, offset: this.opStart };
+      this.spend(2 * Cost.object + Cost.entry + 3 * (Cost.string + id.length));
       this.globals.set(id, found);
     }
     return found;
@@ -279,8 +291,17 @@ class Surveyor {
   }
 
   private push(item: Item): true {
+    if (typeof item === 'string') this.spend(Cost.string + item.length);
+    if (this.stack.length >= this.highest) {
+      this.highest++;
+      this.spend(Cost.slot);
+    }
     this.stack.push(item);
     return true;
+  }
+
+  private spend(bytes: number): void {
+    if (!this.budget.take(bytes)) throw this.cursor.error(this.budget.message, CheckpointCode.limit, this.opStart);
   }
 
   private popMark(): Item[] {

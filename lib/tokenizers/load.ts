@@ -1,7 +1,8 @@
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { describe } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { readSmallFile } from '../formats/small-file';
 import { tokenizerFromJson } from './from-json';
 import { Gpt2Tokenizer } from './gpt2';
 import { HuggingFaceTokenizer } from './hugging-face';
@@ -9,9 +10,6 @@ import { isHuggingFaceJson, isObject, type Json } from './hugging-face-json';
 import { charFromMetaPickle } from './meta-pickle';
 import type { Tokenizer } from './tokenizer';
 import { fromVocabAndMerges } from './vocab-merges';
-
-/** The largest file that is read: the largest tokenizers take half of it. */
-const maxBytes = 64 * 2 ** 20;
 
 const files = {
   json: 'tokenizer.json',
@@ -35,7 +33,7 @@ export async function loadTokenizer(target: string): Promise<Tokenizer | null> {
     throw new CheckpointError(`cannot open ${target}: ${error.message}`, CheckpointCode.open, { cause: error });
   });
   if (info.isDirectory()) return fromDirectory(target);
-  if (target.endsWith('.pkl')) return charFromMetaPickle(await readBytes(target), target);
+  if (target.endsWith('.pkl')) return charFromMetaPickle(await readSmallFile(target), target);
   if (path.basename(target) === files.vocab || path.basename(target) === files.merges) {
     return fromPair(path.dirname(target));
   }
@@ -46,7 +44,7 @@ async function fromDirectory(directory: string): Promise<Tokenizer | null> {
   const at = (name: string): string => path.join(directory, name);
   if (await isFile(at(files.json))) return fromJsonFile(at(files.json));
   if (await isFile(at(files.merges))) return fromPair(directory);
-  if (await isFile(at(files.meta))) return charFromMetaPickle(await readBytes(at(files.meta)), at(files.meta));
+  if (await isFile(at(files.meta))) return charFromMetaPickle(await readSmallFile(at(files.meta)), at(files.meta));
   return null;
 }
 
@@ -59,7 +57,7 @@ async function fromJsonFile(file: string): Promise<Tokenizer> {
 
 async function fromPair(directory: string): Promise<Tokenizer> {
   const at = (name: string): string => path.join(directory, name);
-  const [vocab, merges] = await Promise.all([readJson(at(files.vocab)), readBytes(at(files.merges))]);
+  const [vocab, merges] = await Promise.all([readJson(at(files.vocab)), readSmallFile(at(files.merges))]);
   const added = (await isFile(at(files.added))) ? await readJson(at(files.added)) : {};
   const { startToken, addPrefixSpace } = await settingsBeside(at(files.vocab));
   const json = fromVocabAndMerges(vocab, merges.toString('utf8'), { added, addPrefixSpace, where: directory });
@@ -97,7 +95,7 @@ export async function loadNanoGptTokenizer(
     places.push(path.join(path.dirname(directory), 'data', dataset, files.meta));
   }
   for (const place of places) {
-    if (await isFile(place)) return charFromMetaPickle(await readBytes(place), place);
+    if (await isFile(place)) return charFromMetaPickle(await readSmallFile(place), place);
   }
   return vocabSize === 50257 || vocabSize === 50304 ? new Gpt2Tokenizer() : null;
 }
@@ -109,24 +107,8 @@ async function isFile(file: string): Promise<boolean> {
   );
 }
 
-async function readBytes(file: string): Promise<Buffer> {
-  try {
-    const { size } = await stat(file);
-    if (size <= maxBytes) return await readFile(file);
-    throw new CheckpointError(
-      `${file}: ${size} bytes are more than a tokenizer takes; at most ${maxBytes} are read`,
-      CheckpointCode.format,
-    );
-  } catch (error) {
-    if (error instanceof CheckpointError) throw error;
-    throw new CheckpointError(`cannot read ${file}: ${(error as Error).message}`, CheckpointCode.open, {
-      cause: error,
-    });
-  }
-}
-
 async function readJson(file: string): Promise<unknown> {
-  const bytes = await readBytes(file);
+  const bytes = await readSmallFile(file);
   checkDepth(file, bytes);
   const text = bytes.toString('utf8');
   try {

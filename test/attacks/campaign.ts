@@ -1,5 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import type { ByteSource } from '../../lib/formats/byte-source';
+import { inspectSource } from '../../lib/formats/inspect-file';
+import type { FileInspection } from '../../lib/formats/inspect-report';
 import { CheckpointCode, CheckpointError } from '../../lib/formats/errors';
 import { load } from '../../lib/formats/pt';
 import { openArchive } from '../../lib/formats/pt-load';
@@ -48,9 +50,10 @@ function disposeAll(value: unknown): void {
 
 /** A file in memory, for the parsers. */
 function sourceOf(bytes: Buffer): ByteSource {
-  const source: Pick<ByteSource, 'path' | 'size' | 'read'> = {
+  const source: Pick<ByteSource, 'path' | 'size' | 'read' | 'prefetch'> = {
     path: 'mutated',
     size: bytes.length,
+    prefetch: () => Promise.resolve(),
     read: (offset, length) =>
       offset >= 0 && length >= 0 && offset + length <= bytes.length
         ? Promise.resolve(bytes.subarray(offset, offset + length))
@@ -60,7 +63,7 @@ function sourceOf(bytes: Buffer): ByteSource {
 }
 
 /** What the parsers make of a file, without the tensors: all that is checked before those are made. */
-async function parse(bytes: Buffer): Promise<unknown> {
+export async function parse(bytes: Buffer): Promise<unknown> {
   if (bytes.length === 0) return new CheckpointError('empty', CheckpointCode.truncated);
   const source = sourceOf(bytes);
   try {
@@ -71,9 +74,30 @@ async function parse(bytes: Buffer): Promise<unknown> {
   }
 }
 
+/** What inspecting a file from memory throws. */
+export async function look(bytes: Buffer): Promise<unknown> {
+  if (bytes.length === 0) return new CheckpointError('empty', CheckpointCode.truncated);
+  try {
+    inspectionText(await inspectSource(sourceOf(bytes), true));
+    return undefined;
+  } catch (error) {
+    return error;
+  }
+}
+
+/** Everything that a report says must be text. */
+function inspectionText(report: FileInspection): number {
+  return JSON.stringify({ ...report, value: undefined }).length;
+}
+
 /** Gives `count` mutated files to the parsers, from memory, which is many times faster than to load them. */
 export function runParses(seed: number, count: number): Promise<Figures> {
-  return run(seed, count, (bytes) => parse(bytes));
+  return run(seed, count, async (bytes) => {
+    const error = await parse(bytes);
+    const seen = await look(bytes);
+    // What is opened whole is inspected without an error, and nothing else than a CheckpointError ever comes.
+    return seen instanceof CheckpointError && error !== undefined ? error : (seen ?? error);
+  });
 }
 
 /** Loads `count` mutated files, each read and mapped in turn. */

@@ -76,7 +76,7 @@ export function mutateBytes(file: Uint8Array, random: Random): Buffer {
 }
 
 /** A pickle with opcodes put in, replaced or taken out, or with its bytes mutated. */
-function mutatePickle(stream: Uint8Array, random: Random): Buffer {
+export function mutatePickle(stream: Uint8Array, random: Random): Buffer {
   if (random.below(3) === 0) return mutateBytes(stream, random);
   const copy = Buffer.from(stream);
   const at = random.below(copy.length);
@@ -142,6 +142,12 @@ const header = Buffer.from(
   '{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"b":{"dtype":"BF16","shape":[3],"data_offsets":[16,22]}}  ',
 );
 const safetensors = safetensorsFile(header, Buffer.concat([data, Buffer.alloc(6, 1)]));
+
+/** The streams that are wrapped into whole containers, lengths and checksums right, and how. */
+export const wrapped: Readonly<Record<string, { seed: Buffer; wrap: (part: Buffer) => Buffer }>> = {
+  pickle: { seed: whole, wrap: (part) => checkpoint(part, { 'data/0': data }) },
+  header: { seed: header, wrap: (part) => safetensorsFile(part, safetensors.subarray(8 + header.length)) },
+};
 
 /** The files that all others come from. */
 export const originals: Readonly<Record<string, Buffer>> = { zip, legacy, tar, safetensors };

@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { readSmallFile } from '../../formats/small-file';
 import { isDeepStrictEqual } from 'node:util';
 import { writeFileAtomically } from '../../formats/atomic-file';
 import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
@@ -71,7 +71,7 @@ async function readCompanions(directory: string): Promise<Map<string, Buffer>> {
   const files = new Map<string, Buffer>();
   for (const name of hfCompanions) {
     const file = path.join(directory, name);
-    if (await exists(file)) files.set(name, await readFile(file));
+    if (await exists(file)) files.set(name, await readSmallFile(file));
   }
   return files;
 }

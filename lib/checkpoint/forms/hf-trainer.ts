@@ -1,5 +1,6 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import path from 'node:path';
+import { readSmallFile } from '../../formats/small-file';
 import { writeFileAtomically } from '../../formats/atomic-file';
 import { CheckpointCode, CheckpointError } from '../../formats/errors';
 import { load, save } from '../../formats/pt';
@@ -76,7 +77,7 @@ export async function readHfTrainer(weights: string, options: ReadOptions): Prom
 
 async function readKept(directory: string): Promise<Map<string, Buffer>> {
   const names = (await readdir(directory)).filter(isKept);
-  const files = names.map(async (name) => [name, await readFile(path.join(directory, name))] as const);
+  const files = names.map(async (name) => [name, await readSmallFile(path.join(directory, name))] as const);
   return new Map(await Promise.all(files));
 }
 

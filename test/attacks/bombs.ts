@@ -1,0 +1,149 @@
+/** Small files that ask for much memory or time: each must be refused, or loaded within its size and 64 MB. */
+import { crc32, deflateRawSync } from 'node:zlib';
+import {
+  bytes,
+  checkpoint,
+  legacyFile,
+  op,
+  pickle,
+  safetensorsFile,
+  storage,
+  tarFile,
+  tensorOf,
+  uint32,
+} from './assemble';
+
+const count = 1_000_000;
+
+const get = (index: number): Buffer => bytes('h', Buffer.of(index));
+const put = (index: number): Buffer => bytes('q', Buffer.of(index));
+
+/** Runs `body` many times inside of one list. */
+function times(body: Uint8Array | string, times = count, before: Uint8Array | string = ''): Buffer {
+  return pickle(before, '](', Buffer.alloc(bytes(body).length * times, bytes(body)), 'e');
+}
+
+/** A function and its arguments once, then many calls of it. */
+function calls(callee: Uint8Array, args: Uint8Array | string, times_ = count / 2): Buffer {
+  const remembered = bytes(callee, put(0), '0', args, put(1), '0');
+  return times(bytes(get(0), get(1), 'R'), times_, remembered);
+}
+
+const longDict = bytes('}(', ...Array.from({ length: 100_000 }, (_, i) => bytes('J', uint32(i), 'N')), 'u');
+const longText = op.text('x'.repeat(count));
+const manyDimensions = Array<number>(64).fill(1);
+const rebuild = op.global('torch._utils', '_rebuild_tensor_v2');
+const tensorArgs = (dims: number[]): Buffer =>
+  op.tuple(storage(), op.int(0), op.tuple(...dims.map(op.int)), op.tuple(...dims.map(op.int)), '\x89', '}');
+
+/** Pickles in a zip. */
+const pickles: Record<string, () => Buffer> = {
+  'nested lists': () => pickle(']'.repeat(count), 'a'.repeat(count - 1)),
+  'nested tuples': () => pickle('N', '\x85'.repeat(2 * count)),
+  'nested dicts': () => pickle('}N'.repeat(count), '}', 's'.repeat(count)),
+  'empty lists': () => times(']', 2 * count),
+  'empty dicts': () => times('}', 2 * count),
+  'empty sets': () => times('\x8f', 2 * count),
+  'bytes of none': () => times('C\0'),
+  'byte arrays of none': () => times('\x96\0\0\0\0\0\0\0\0', 500_000),
+  'short texts': () => times(bytes('\x8c\x02', 'ab')),
+  floats: () => times('G\x3f\xf0\0\0\0\0\0\x01'),
+  'ints of 16 bytes': () => times(bytes('\x8a\x10', '\x7f'.repeat(16)), 300_000),
+  'ints in text': () => times('I12345678901234567890\n', 300_000),
+  nulls: () => times('N', 8 * count),
+  marks: () => pickle('('.repeat(8 * count)),
+  memo: () => pickle('N', '\x94'.repeat(8 * count)),
+  'memo of far indices': () =>
+    pickle('N', Buffer.concat(Array.from({ length: count }, (_, i) => bytes('r', uint32(i * 5 + 7))))),
+  'ordered dicts': () => calls(op.global('collections', 'OrderedDict'), ')'),
+  'counters of a dict': () => calls(op.global('collections', 'Counter'), bytes(longDict, '\x85'), 20_000),
+  'ordered dicts of pairs': () =>
+    calls(
+      op.global('collections', 'OrderedDict'),
+      bytes('](', ...Array.from({ length: 10_000 }, (_, i) => bytes('](', op.int(i), 'Ne')), 'e\x85'),
+      20_000,
+    ),
+  'sets of a list': () =>
+    calls(
+      op.global('builtins', 'set'),
+      bytes('](', ...Array.from({ length: 50_000 }, (_, i) => op.int(i)), 'e\x85'),
+      20_000,
+    ),
+  'states of ordered dicts': () =>
+    times(
+      bytes(get(0), ')R', get(1), 'b'),
+      20_000,
+      bytes(
+        ...[op.global('collections', 'OrderedDict'), put(0), '0'],
+        ...['}(', ...Array.from({ length: 20_000 }, (_, i) => bytes(op.shortText(`a${i}`), 'N')), 'u', put(1), '0'],
+      ),
+    ),
+  'bytes of a text': () => calls(op.global('_codecs', 'encode'), bytes(longText, op.text('latin1'), '\x86'), 20_000),
+  'byte arrays of a text': () =>
+    calls(op.global('builtins', 'bytearray'), bytes(longText, op.text('latin1'), '\x86'), 20_000),
+  'sizes of a list': () =>
+    calls(
+      op.global('torch', 'Size'),
+      bytes('](', op.int(1), ...Array<Buffer>(10_000).fill(op.int(1)), 'e\x85'),
+      20_000,
+    ),
+  'keys of a long tuple': () =>
+    pickle('(', Buffer.alloc(500_000, 'K\x01'), 't', put(0), '0}(', Buffer.alloc(3 * 200_000, bytes(get(0), 'N')), 'u'),
+  tensors: () => calls(rebuild, tensorArgs([])),
+  'tensors of many dimensions': () => calls(rebuild, tensorArgs(manyDimensions)),
+  'meta tensors': () =>
+    calls(
+      op.global('torch._utils', '_rebuild_meta_tensor_no_storage'),
+      op.tuple(op.global('torch', 'float32'), ')', ')', '\x89'),
+    ),
+  'arrays of one text': () =>
+    calls(
+      op.global('numpy.core.numeric', '_frombuffer'),
+      bytes(
+        '(',
+        ...[bytes('B', uint32(count), Buffer.alloc(count))],
+        ...[
+          op.call('numpy', 'dtype', op.text('u1'), '\x89', '\x88'),
+          '(K\x03',
+          op.text('|'),
+          'NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb',
+        ],
+        ...[op.tuple(op.int(count)), op.text('C'), 't'],
+      ),
+      20_000,
+    ),
+  'unknown names': () => times(bytes('c', 'os', '\n', 'system', '\n')),
+};
+
+function deflated(size: number): Buffer {
+  const stored = deflateRawSync(Buffer.alloc(size), { level: 9 });
+  return checkpoint(pickle(tensorOf({ type: 'ByteStorage', numel: size })), {
+    'data/0': { stored, method: 8, size, crc: crc32(Buffer.alloc(size)) },
+  });
+}
+
+function zipRecords(many: number): Buffer {
+  return checkpoint(pickle('N'), Object.fromEntries(Array.from({ length: many }, (_, i) => [`d/${i}`, ''])));
+}
+
+/** File by name, made when it is asked for. */
+export const bombs: Readonly<Record<string, () => Buffer>> = {
+  ...Object.fromEntries(Object.entries(pickles).map(([name, make]) => [name, () => checkpoint(make())])),
+  'deflated zeros': () => deflated(2 ** 30),
+  'records of a zip': () => zipRecords(60_000),
+  'stream, empty lists': () => legacyFile(times(']', 2 * count).subarray(2, -1)),
+  'stream, keys': () => legacyFile('N', times('\x8c\x02ab').subarray(2, -1)),
+  'tar, empty lists': () =>
+    tarFile([
+      { name: 'storages', data: pickle(op.int(0)) },
+      { name: 'pickle', data: times(']', 2 * count) },
+    ]),
+  'tar, members': () => tarFile(Array.from({ length: 20_000 }, (_, i) => ({ name: `${i}`, data: '' }))),
+  'safetensors, tensors': () =>
+    safetensorsFile(
+      `{${Array.from({ length: 300_000 }, (_, i) => `"${i}":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}`).join()}}`,
+    ),
+  'safetensors, metadata': () =>
+    safetensorsFile(`{"__metadata__":{${Array.from({ length: 500_000 }, (_, i) => `"${i}":""`).join()}}}`),
+  'index, names': () => bytes(`{"weight_map":{${Array.from({ length: 500_000 }, (_, i) => `"${i}":"f${i}"`).join()}}}`),
+};

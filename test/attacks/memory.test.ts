@@ -1,0 +1,90 @@
+/** Memory and time of small files that ask for much. All of them: `npm run hostile -- --bombs`. */
+import path from 'node:path';
+import { expect, it } from 'vitest';
+import { load } from '../../lib/formats/pt';
+import { CheckpointError } from '../../lib/formats/errors';
+import { loadSafetensors } from '../../lib/formats/safetensors';
+import { inspect } from '../../lib/checkpoint/inspect';
+import { memory } from '../../lib/tensor/scope';
+import { sharedTemporaryDirectory } from '../helpers/tmp';
+import { bytes, checkpoint, op, pickle, safetensorsFile } from './assemble';
+import { bombs } from './bombs';
+import { canMeasure, runBombs } from './detonate';
+import { writeFileSync } from 'node:fs';
+
+const file = path.join(sharedTemporaryDirectory(), 'bomb');
+
+/** One for each way to ask for much; the script has all. */
+const chosen = [
+  'nested lists',
+  'memo',
+  'counters of a dict',
+  'keys of a long tuple',
+  'tensors',
+  'safetensors, metadata',
+];
+
+it.each(chosen)(
+  '%s: opened, mapped and inspected at once, with one class of errors',
+  async (name) => {
+    writeFileSync(file, bombs[name]!());
+    const before = memory();
+    for (const open of [() => load(file), () => load(file, { mmap: true }), () => inspect(file)]) {
+      const began = process.cpuUsage();
+      const outcome: unknown = await open().catch((error: unknown) => error);
+      if (outcome instanceof Error) expect(outcome).toBeInstanceOf(CheckpointError);
+      expect(process.cpuUsage(began).user).toBeLessThan(5e6);
+    }
+    expect(memory()).toEqual(before);
+  },
+  60_000,
+);
+
+it.runIf(canMeasure())(
+  'nothing takes more than its size and 64 MB',
+  () => {
+    const found = [...runBombs(['empty dicts', 'counters of a dict', 'deflated zeros'], ['read'])];
+    for (const { name, overMb, outcome } of found) {
+      expect(outcome, name).toBe('ERR_TORCHBIND_CHECKPOINT_LIMIT');
+      expect(overMb, name).toBeLessThan(64);
+    }
+  },
+  120_000,
+);
+
+it('limits allow more to who trusts the file', async () => {
+  writeFileSync(file, checkpoint(pickle('](', ']'.repeat(500_000), 'e')));
+  await expect(load(file)).rejects.toMatchObject({
+    code: 'ERR_TORCHBIND_CHECKPOINT_LIMIT',
+    message: /limits: \{ memory: \d+ \}/,
+    record: 'data.pkl',
+  });
+  expect(await load(file, { limits: { memory: 2 ** 28 } })).toHaveLength(500_000);
+  await expect(load(file, { limits: { memory: '1' as never } })).rejects.toThrow('expected a number of bytes');
+  await expect(load(file, { limits: { memroy: 1 } as never })).rejects.toThrow("Did you mean 'memory'?");
+});
+
+it('limits of safetensors', async () => {
+  const entry = (i: number): string => `"${i}":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}`;
+  writeFileSync(file, safetensorsFile(`{${Array.from({ length: 100 }, (_, i) => entry(i)).join()}}`));
+  await expect(loadSafetensors(file, { limits: { memory: 1000 } })).rejects.toMatchObject({
+    code: 'ERR_TORCHBIND_CHECKPOINT_LIMIT',
+  });
+  const tensors = await loadSafetensors(file);
+  expect(tensors.size).toBe(100);
+  for (const tensor of tensors.values()) tensor.dispose();
+});
+
+it('a vocabulary of 100,000 tokens and the state of 10,000 parameters are honest', async () => {
+  const vocabulary = bytes(
+    '}(',
+    ...Array.from({ length: 100_000 }, (_, i) => bytes(op.text(`token ${i}`), op.int(i))),
+    'u',
+  );
+  writeFileSync(file, checkpoint(pickle(vocabulary)));
+  expect(await load(file)).toHaveProperty('size', 100_000);
+  const group = (i: number): Buffer =>
+    bytes(op.int(i), '}(', op.text('step'), 'G?\xf0\0\0\0\0\0\0', op.text('exp_avg'), op.list('N', 'N'), 'u');
+  writeFileSync(file, checkpoint(pickle('}(', ...Array.from({ length: 10_000 }, (_, i) => group(i)), 'u')));
+  expect(await load(file)).toHaveProperty('size', 10_000);
+});
