@@ -97,10 +97,11 @@ Napi::Value receive_tensor(const Napi::CallbackInfo& info) {
   std::optional<at::Tensor> tensor = registry().take(ticket);
   if (tensor) return from_tensor(info.Env(), std::move(*tensor));
   if (!registry().was_issued(ticket)) throw Error(kTicket, "No tensor was ever shared under this ticket.");
-  throw Error(kTicket,
-              "The tensor of this ticket is gone: it was received or discarded before, or its sender was "
-              "terminated or failed more than a minute ago. A ticket is received once: to give a tensor to several "
-              "threads, share it once for each.");
+  throw Error(
+      kTicket,
+      "The tensor of this ticket is gone: it was received or discarded before, or its sender was "
+      "terminated or failed more than a minute ago. A ticket is received once: to give a tensor to several "
+      "threads, share it once for each.");
 }
 
 Napi::Value discard_tensor(const Napi::CallbackInfo& info) {

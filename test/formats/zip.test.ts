@@ -42,11 +42,11 @@ async function sample(): Promise<Buffer> {
 async function open<T>(bytes: Uint8Array, use: (zip: ZipReader, source: ByteSource) => T | Promise<T>): Promise<T> {
   const file = path.join(directory, 'sample.zip');
   writeFileSync(file, bytes);
-  const source = await ByteSource.open(file);
+  const source = ByteSource.open(file);
   try {
     return await use(await ZipReader.open(source), source);
   } finally {
-    await source.close();
+    source.close();
   }
 }
 
