@@ -13,7 +13,7 @@ export class TorchBindError extends Error {
   readonly code: string;
 
   constructor(message: string, code = 'ERR_TORCHBIND', options?: ErrorOptions) {
-    super(message, options);
+    super(typeof message === 'string' ? message : describe(message), options);
     this.name = new.target.name;
     this.code = code;
   }
@@ -51,6 +51,38 @@ export function checkOptions(options: object | undefined, allowed: readonly stri
   }
 }
 
+/** Refuses what is no string. */
+export function checkText(value: unknown, where: string): void {
+  checkArgument(typeof value === 'string', 'a string', value, where);
+}
+
+/** Refuses what cannot be the path of a file or directory. */
+export function checkPath(value: unknown, where: string): void {
+  checkArgument(typeof value === 'string' && !value.includes('\0'), 'a path', value, where);
+}
+
+/** Refuses what is neither true nor false; what was left out may be undefined. */
+export function checkFlags(flags: Readonly<Record<string, unknown>>, where: string): void {
+  for (const [name, value] of Object.entries(flags))
+    checkArgument(value === undefined || typeof value === 'boolean', `true or false for '${name}'`, value, where);
+}
+
+/** Refuses a `signal` that is no AbortSignal, and an `onProgress` that cannot be called. */
+export function checkWatchers({ signal, onProgress }: { signal?: unknown; onProgress?: unknown }, where: string): void {
+  checkArgument(signal === undefined || signal instanceof AbortSignal, "an AbortSignal for 'signal'", signal, where);
+  if (onProgress !== undefined) checkFunction(onProgress, `${where}: onProgress`);
+}
+
+/** Whether a value is a number of at least `least`. */
+export function isAtLeast(value: unknown, least: number): boolean {
+  return typeof value === 'number' && value >= least;
+}
+
+/** Whether a value is a number above `bound`. */
+export function isAbove(value: unknown, bound: number): boolean {
+  return typeof value === 'number' && value > bound;
+}
+
 /** Refuses what is no function. */
 export function checkFunction(value: unknown, where: string): void {
   checkArgument(typeof value === 'function', 'a function', value, where);
@@ -59,13 +91,25 @@ export function checkFunction(value: unknown, where: string): void {
 /** Refuses what cannot be iterated over. */
 export function checkIterable(value: unknown, what: string, where: string): void {
   const iterator: unknown = (value as { [Symbol.iterator]?: unknown } | null | undefined)?.[Symbol.iterator];
-  const isFine = typeof iterator === 'function' && typeof value === 'object' && !claimsTooMuch(value);
+  const isFine =
+    typeof iterator === 'function' && typeof value === 'object' && !claimsTooMuch(value) && !isDetached(value);
   checkArgument(isFine, what, value, where);
 }
 
 /** A sparse array may claim 2^32 - 1 elements, which no one should walk through. */
 function claimsTooMuch(value: object | null): boolean {
   return Array.isArray(value) && value.length > 2 ** 24;
+}
+
+/** Whether an array's buffer was given away. */
+function isDetached(value: unknown): boolean {
+  if (!ArrayBuffer.isView(value)) return false;
+  try {
+    (value as Uint8Array).values();
+    return false;
+  } catch {
+    return true;
+  }
 }
 
 /** The candidate nearest to `word` in edit distance, if it is near enough to be a slip of the pen. */

@@ -1,10 +1,10 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { checkOptions, TorchBindError } from './errors';
+import { checkArgument, checkOptions, checkPath, requireOptions, TorchBindError } from './errors';
 import { readBundle, wrapWeights, writeBundle, writeWeights } from './checkpoint/bundle';
 import { type JsonObject, makeDirectory } from './checkpoint/files';
-import type { Metrics } from './checkpoint/integrity';
-import type { KeepOptions } from './checkpoint/retention';
+import { checkMetrics, type Metrics } from './checkpoint/integrity';
+import { type KeepOptions, keepRules } from './checkpoint/retention';
 import { takeSnapshot } from './checkpoint/snapshot';
 import { lockWriter } from './checkpoint/writer-lock';
 import { readLegacy } from './checkpoint/legacy';
@@ -31,6 +31,7 @@ import { dispose } from './tensor/scope';
 import type { Tokenizer } from './tokenizers';
 import {
   type Bundles,
+  FIT_OPTIONS,
   type FitOptions,
   type FitResult,
   readRun,
@@ -177,6 +178,7 @@ export class GPT extends GPTModel {
 
   /** As `fit`, giving each event as it happens: `for await (const event of gpt.fitEvents(options))`. Leaving the loop ends training. */
   fitEvents(options: FitOptions): AsyncGenerator<TrainEvent, FitResult> {
+    requireOptions(options, FIT_OPTIONS, 'fit');
     const optimizer = options.optimizer ?? this.#optimizer;
     const continued = optimizer !== undefined && optimizer === this.#optimizer;
     const startStep = options.startStep ?? (continued ? (this.#step ?? 0) : 0);
@@ -243,6 +245,7 @@ export class GPT extends GPTModel {
    *   optimizer that is in the file would be lost, or where it cannot be written
    */
   async save(path: string, options: SaveModelOptions = {}): Promise<void> {
+    checkPath(path, 'save');
     checkOptions(options, ['layout', 'optimizer', 'step', 'dtype', 'force'], 'save');
     const { layout = this.layout.name, force } = options;
     const converted = layout === this.layout.name ? undefined : convertModel(this, layout, { force });
@@ -286,7 +289,8 @@ export class GPT extends GPTModel {
    */
   async saveCheckpointFile(directory: string, options: SaveCheckpointFileOptions): Promise<string> {
     const names = ['source', 'model', 'step', 'optimizer', 'hyperparameters', 'saved'];
-    checkOptions(options, names, 'saveCheckpointFile');
+    checkPath(directory, 'saveCheckpointFile');
+    requireOptions(options, names, 'saveCheckpointFile');
     const { source, step = this.#step, optimizer = this.#optimizer, hyperparameters: more = {}, saved } = options;
     if (typeof source !== 'string' || step === null) {
       throw new TorchBindError(
@@ -321,6 +325,7 @@ export class GPT extends GPTModel {
    * @throws ERR_TORCHBIND_INVALID_ARGUMENT where the model is not of layout `hf-gpt2` or has no adapters
    */
   async saveAdapter(directory: string): Promise<void> {
+    checkPath(directory, 'saveAdapter');
     return this.#writeAdapter(directory, this.#origin?.form === 'peft' ? this.#origin.dtype : null);
   }
 
@@ -342,9 +347,16 @@ export class GPT extends GPTModel {
    *   the model has none; the old bundle then stands
    */
   async saveCheckpointBundle(directory: string, options: SaveBundleOptions = {}): Promise<void> {
+    checkPath(directory, 'saveCheckpointBundle');
     checkOptions(options, ['step', 'optimizer', 'optimizerState', 'keep', 'metrics'], 'saveCheckpointBundle');
     const { step = this.#step, optimizer = this.#optimizer, keep = {}, metrics = {} } = options;
+    if (keep !== null) keepRules(keep);
+    checkMetrics(metrics);
+    const isCount = step === null || (Number.isSafeInteger(step) && step >= 0);
+    checkArgument(isCount, "a number of updates for 'step'", step, 'saveCheckpointBundle');
     const state = options.optimizerState;
+    const isState = state == null || state instanceof Map;
+    checkArgument(isState, "a Map or null for 'optimizerState'", state, 'saveCheckpointBundle');
     if (state === undefined && optimizer === undefined) await refuseToDropOptimizer(directory);
     const isOwn = state === undefined && optimizer === this.#optimizer && step === this.#step;
     const run = isOwn && this.#run !== undefined ? saveRun(this.#run()) : null;
@@ -374,6 +386,7 @@ export class GPT extends GPTModel {
   static async load(path: string, options: LoadModelOptions = {}): Promise<GPT> {
     checkOptions(options, ['device', 'config', 'tokenizer', 'optimizer', 'lora', 'base'], 'GPT.load');
     checkOptions(options.lora, ['alpha', 'dropout'], 'GPT.load lora');
+    checkArgument(options.config !== null, "an object for 'config'", options.config, 'GPT.load');
     const { device, config, tokenizer, optimizer = false, lora, base } = options;
     const saved = await openModel(path, { device: 'cpu', optimizer, config, tokenizer, base });
     try {

@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkArgument, checkOptions, checkPath, describe, requireOptions, TorchBindError } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 
 /** Single-file checkpoints by the name that build_llm_karpathy gives them: checkpoint_{model}_{source}_step{N}_{timestamp}.pt */
@@ -42,7 +42,13 @@ const pattern = /^checkpoint_([^_]+)_(.+)_step(\d{1,15})_(\d{8}_\d{6})(?:_compre
  * @param name model: dashes, underscores and blanks are left out, as in Python; source: a name, or the path of the data
  * @throws ERR_TORCHBIND_INVALID_ARGUMENT for what makes no name
  */
-export function checkpointFileName({ model, source, step, saved = new Date() }: CheckpointNameOptions): string {
+export function checkpointFileName(name: CheckpointNameOptions): string {
+  requireOptions(name, ['model', 'source', 'step', 'saved'], 'checkpointFileName');
+  const { model, source, step, saved = new Date() } = name;
+  if (typeof model !== 'string') throw invalid(`model must be a name, got ${describe(model)}`);
+  if (typeof source !== 'string') throw invalid(`source must be the name of the data, got ${describe(source)}`);
+  if (!(saved instanceof Date) || Number.isNaN(saved.getTime()))
+    throw invalid(`saved must be a valid Date, got ${describe(saved)}`);
   const kind = model.toLowerCase().replace(/[-_\s]/g, '');
   const data = path.parse(source).name;
   if (!/^[a-z0-9.+]+$/.test(kind)) throw invalid(`model must be a name, got ${describe(model)}`);
@@ -56,6 +62,7 @@ export type CheckpointNameOptions = Omit<CheckpointFileName, 'saved'> & Partial<
 
 /** What the name of a checkpoint's file says; undefined for any other name. */
 export function parseCheckpointFileName(name: string): CheckpointFileName | undefined {
+  checkArgument(typeof name === 'string', 'the name of a file', name, 'parseCheckpointFileName');
   const [, model, source, step, time] = pattern.exec(path.basename(name)) ?? [];
   const saved = dateOf(time ?? '');
   return model === undefined || saved === undefined ? undefined : { model, source: source!, step: Number(step), saved };
@@ -67,10 +74,14 @@ export function parseCheckpointFileName(name: string): CheckpointFileName | unde
  * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN where there is no such directory
  */
 export async function findCheckpoints(directory: string, filter: CheckpointFileFilter = {}): Promise<CheckpointFile[]> {
+  checkPath(directory, 'findCheckpoints');
   checkOptions(filter, ['model', 'source', 'step'], 'findCheckpoints');
   const { model, source, step } = filter;
   if (step !== undefined && step !== 'newest' && !(Number.isSafeInteger(step) && step >= 0))
     throw invalid(`step must be an integer of at least 0, or 'newest'; got ${describe(step)}`);
+  for (const [key, value] of Object.entries({ model, source }))
+    if (value !== undefined && typeof value !== 'string')
+      throw invalid(`${key} must be a text, got ${describe(value)}`);
   const fits = (found: CheckpointFileName): boolean =>
     (model === undefined || matches(model.replace(/[-_\s]/g, ''), found.model)) &&
     (source === undefined || matches(source, found.source)) &&
@@ -86,6 +97,7 @@ export async function findCheckpoints(directory: string, filter: CheckpointFileF
  * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN where no file fits
  */
 export async function resolveCheckpoint(target: string): Promise<string> {
+  checkPath(target, 'resolveCheckpoint');
   const name = path.basename(target);
   if (!name.includes('*')) return target;
   const directory = path.dirname(target);

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { TorchBindError } from '../errors';
+import { checkArgument, TorchBindError } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { bundleFiles, exists, installFile, linkOrCopy, makeDirectory, manifestFile, syncDirectory } from './files';
 import { firstDifference, type Manifest, type Metrics, readManifest, verifyBundle, writeManifest } from './integrity';
@@ -229,6 +229,7 @@ async function identity(target: string): Promise<string> {
  * @throws CheckpointError where there is none of that step, or it is damaged
  */
 export async function rollbackBundle(directory: string, step: number): Promise<void> {
+  if (!(await exists(directory))) refuseStep(directory, step, []); // locking would make it
   await exclusively(directory, async (target) => {
     await recover(target);
     const steps = await listSteps(target);
@@ -249,6 +250,7 @@ export async function rollbackBundle(directory: string, step: number): Promise<v
 
 /** @throws CheckpointError that says which steps there are */
 export function refuseStep(directory: string, step: number, steps: readonly StepBundle[]): never {
+  checkArgument(Number.isSafeInteger(step), 'a step, an integer,', step, 'CheckpointManager');
   const there = steps.map((bundle) => bundle.step).sort((a, b) => a - b);
   throw new CheckpointError(
     `${path.join(directory, stepsDirectory)} holds no bundle of step ${step}. ` +

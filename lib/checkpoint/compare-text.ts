@@ -1,4 +1,4 @@
-import { checkOptions } from '../errors';
+import { checkArgument, checkOptions, isAtLeast } from '../errors';
 import type { Comparison, TensorComparison } from './compare';
 import { alignColumns, plural, printable } from './text-table';
 
@@ -13,6 +13,17 @@ const header = ['tensor', 'shape', 'L2', 'largest', 'relative', 'cosine', ''];
 export function formatComparison(comparison: Comparison, options: FormatComparisonOptions = {}): string {
   checkOptions(options, ['tensors'], 'formatComparison');
   const { tensors: limit = Infinity } = options;
+  checkArgument(isAtLeast(limit, 0), "a number for 'tensors'", limit, 'formatComparison');
+  try {
+    return tableOf(comparison, limit);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    checkArgument(false, 'what compare() gives', comparison, 'formatComparison');
+    throw error;
+  }
+}
+
+function tableOf(comparison: Comparison, limit: number): string {
   const { tensors, totals, onlyInA, onlyInB, shapesDiffer } = comparison;
   const listed = mostDifferent(tensors, limit);
   const rows = [

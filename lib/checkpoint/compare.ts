@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkOptions, checkWatchers, describe, TorchBindError } from '../errors';
 import { noGrad } from '../tensor/autograd';
 import type { DType } from '../tensor/dtype';
 import { viewAsReal } from '../tensor/generated/functions';
@@ -63,6 +63,7 @@ export async function compare(
   options: { signal?: AbortSignal } = {},
 ): Promise<Comparison> {
   checkOptions(options, ['signal'], 'compare');
+  checkWatchers(options, 'compare');
   for (const value of [a, b]) checkComparable(value);
   const opened: Map<string, Tensor>[] = [];
   const open = async (value: Comparable): Promise<Map<string, Tensor>> => {

@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { checkOptions, TorchBindError } from '../errors';
+import { checkFlags, checkOptions, checkPath, TorchBindError } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { GPT } from '../gpt';
 import { dispose } from '../tensor/scope';
@@ -60,8 +60,11 @@ export async function convertLegacy(
   file: string,
   options: ConvertLegacyOptions & { to?: string } = {},
 ): Promise<LegacyConversion> {
+  checkPath(file, 'convertLegacy');
   checkOptions(options, ['to', 'overwrite', 'dryRun'], 'convertLegacy');
   const { to: directory = defaultTarget(file), overwrite = false, dryRun = false } = options;
+  checkPath(directory, 'convertLegacy(): to');
+  checkFlags({ overwrite, dryRun }, 'convertLegacy');
   if (!overwrite && (await isBundle(directory))) {
     throw new TorchBindError(
       `convertLegacy: ${directory} already holds a bundle. To replace it, pass { overwrite: true }.`,
@@ -125,8 +128,10 @@ export async function convertAllLegacy(
   root = 'checkpoints',
   options: ConvertLegacyOptions & { checkpoint?: string } = {},
 ): Promise<LegacyConversion[]> {
+  checkPath(root, 'convertAllLegacy');
   checkOptions(options, ['checkpoint', 'overwrite', 'dryRun'], 'convertAllLegacy');
   const { checkpoint, ...rest } = options;
+  if (checkpoint !== undefined) checkPath(checkpoint, 'convertAllLegacy(): checkpoint');
   const found: LegacyConversion[] = [];
   for (const name of await directoriesIn(root)) {
     const directory = path.join(root, name);

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { access, copyFile, link, mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { describe } from '../errors';
+import { describe, TorchBindError } from '../errors';
 import { writeFileAtomically } from '../formats/atomic-file';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { readSmallFile } from '../formats/small-file';
@@ -111,5 +111,13 @@ export async function installFile(from: string, target: string): Promise<void> {
 }
 
 export async function makeDirectory(directory: string): Promise<void> {
-  await mkdir(directory, { recursive: true });
+  await mkdir(directory, { recursive: true }).catch((error: Error) => {
+    throw new TorchBindError(
+      `Cannot make the directory ${describe(directory)}: ${error.message}`,
+      'ERR_TORCHBIND_SAVE',
+      {
+        cause: error,
+      },
+    );
+  });
 }

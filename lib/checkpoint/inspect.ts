@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkOptions, checkPath, describe, TorchBindError } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { inspectFile, mergeFile } from '../formats/inspect-file';
 import { addProblem, type FileInspection, noting, type TensorInfo } from '../formats/inspect-report';
@@ -33,6 +33,7 @@ export interface InspectOptions {
 export async function inspect(target: string, options: InspectOptions = {}): Promise<Inspection> {
   checkOptions(options, ['verify'], 'inspect');
   const { verify = false } = options;
+  checkPath(target, 'inspect');
   if (typeof target !== 'string' || typeof verify !== 'boolean') {
     const got = typeof target === 'string' ? `verify: ${describe(verify)}` : describe(target);
     throw new TorchBindError(

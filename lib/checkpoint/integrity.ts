@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { describe } from '../errors';
+import { checkArgument, describe } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { exists, manifestFile, readJson, writeJson } from './files';
 
@@ -16,6 +16,14 @@ interface FileRecord {
 
 /** Numbers that a bundle was judged by, such as `val_loss`. */
 export type Metrics = Record<string, number>;
+
+/** Refuses metrics that are no numbers by name. */
+export function checkMetrics(metrics: unknown): void {
+  const isPlain = typeof metrics === 'object' && metrics !== null && !Array.isArray(metrics);
+  checkArgument(isPlain, 'an object of numbers', metrics, 'metrics');
+  for (const [name, value] of Object.entries(metrics as object))
+    checkArgument(typeof value === 'number', `a number for '${name}'`, value, 'metrics');
+}
 
 /** What a save says of itself. */
 export interface BundleFacts {

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkArgument, checkOptions, checkPath, describe, requireOptions, TorchBindError } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { chooseDevice, GPT } from '../gpt';
 import type { GPTOptions } from '../models/config';
@@ -94,6 +94,7 @@ export class CheckpointManager {
     checkOptions(options, ['root', 'keep'], 'CheckpointManager');
     this.root = options.root ?? 'checkpoints';
     this.keep = options.keep ?? {};
+    checkPath(this.root, 'CheckpointManager: root');
     keepRules(this.keep);
     this.checkpointDir = path.join(this.root, checkName(name, 'the name of a model'));
   }
@@ -105,8 +106,8 @@ export class CheckpointManager {
    * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN where there is none, saying what was looked for
    */
   static async loadForInference(name: string, options: LoadForInferenceOptions = {}): Promise<GPT> {
-    const { root, device, legacyCheckpoint, step } = options;
     checkOptions(options, ['root', 'device', 'legacyCheckpoint', 'step'], 'loadForInference');
+    const { root, device, legacyCheckpoint, step } = options;
     const manager = new CheckpointManager(name, { root });
     if (step !== undefined) return GPT.load((await manager.stepOf(step)).directory, { device });
     const found = await manager.find(legacyCheckpoint === undefined ? legacyFiles.inference : [legacyCheckpoint], {
@@ -129,6 +130,7 @@ export class CheckpointManager {
   async initializeForTraining(options: InitializeOptions = {}): Promise<TrainingStart> {
     const names = ['config', 'tokenization', 'tokenizer', 'text', 'learningRate', 'initFromModel', 'device'];
     checkOptions(options, names, 'initializeForTraining');
+    checkArgument(options.config !== null, "an object for 'config'", options.config, 'initializeForTraining');
     await recoverBundle(this.checkpointDir);
     const own = await this.find(legacyFiles.resume, { optimizer: true });
     if (own !== undefined) return this.resume(own, options);
@@ -170,6 +172,7 @@ export class CheckpointManager {
     device,
   }: InitializeOptions): TrainingStart {
     const vocabSize = config.vocabSize ?? (tokenizer.kind === 'gpt2' ? paddedGpt2 : tokenizer.vocabSize);
+    checkArgument(Number.isSafeInteger(vocabSize), "an integer for 'vocabSize'", vocabSize, 'initializeForTraining');
     if (vocabSize < tokenizer.vocabSize) {
       throw new TorchBindError(
         `The model's vocabSize is ${vocabSize}, but the tokenizer has ${tokenizer.vocabSize} tokens.`,
@@ -183,7 +186,8 @@ export class CheckpointManager {
 
   /** Saves all that resuming needs: weights, config, tokenizer, optimizer and step. Returns the directory. */
   async saveState(options: SaveStateOptions): Promise<string> {
-    checkOptions(options, ['model', 'optimizer', 'step', 'metrics'], 'saveState');
+    requireOptions(options, ['model', 'optimizer', 'step', 'metrics'], 'saveState');
+    checkModel(options.model, 'saveState');
     const { model, optimizer = model.optimizer, step = model.step, metrics } = options;
     if (optimizer === undefined || step === null) {
       throw new TorchBindError(
@@ -201,7 +205,8 @@ export class CheckpointManager {
    * model's directory. Returns that directory, which `GPT.load` opens.
    */
   async saveWeightsForSampler(options: { model: GPT }): Promise<string> {
-    checkOptions(options, ['model'], 'saveWeightsForSampler');
+    requireOptions(options, ['model'], 'saveWeightsForSampler');
+    checkModel(options.model, 'saveWeightsForSampler');
     const directory = this.path(samplerDirectory);
     await options.model.save(directory);
     return directory;
@@ -342,6 +347,10 @@ function refuseBase(base: string, reason: string): TorchBindError {
 }
 
 /** A name that stays within its directory. */
+function checkModel(model: unknown, where: string): void {
+  checkArgument(model instanceof GPT, "a GPT for 'model'", model, where);
+}
+
 function checkName(name: unknown, what: string): string {
   if (typeof name === 'string' && name !== '' && name !== '.' && name !== '..' && !/[/\\\0]/.test(name)) return name;
   throw new TorchBindError(

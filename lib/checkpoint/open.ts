@@ -1,3 +1,4 @@
+import { checkPath } from '../errors';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
@@ -23,6 +24,7 @@ export const nanogptFile = 'ckpt.pt';
  * @throws CheckpointError saying what was looked for; ERR_TORCHBIND_LAYOUT for weights of no known family
  */
 export async function openModel(target: string, options: ReadOptions): Promise<SavedModel> {
+  checkPath(target, 'GPT.load');
   const info = await stat(target).catch((error: Error) => {
     throw new CheckpointError(`cannot open ${target}: ${error.message}`, CheckpointCode.open, { cause: error });
   });

@@ -42,6 +42,7 @@ export function keepRules(options: KeepOptions = {}): KeepRules {
     throw invalid(`${name} must be an integer of at least ${least}, got ${describe(value)}`);
   }
   const { metric = 'val_loss', mode = 'min' } = options;
+  if (typeof metric !== 'string') throw invalid(`metric must be the name of a metric, got ${describe(metric)}`);
   if (mode !== 'min' && mode !== 'max') throw invalid(`mode must be 'min' or 'max', got ${describe(mode)}`);
   return { ...rules, metric, mode };
 }

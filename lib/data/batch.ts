@@ -1,4 +1,4 @@
-import { describe, TorchBindError } from '../errors';
+import { checkArgument, describe, TorchBindError } from '../errors';
 import { fromTypedArray } from '../tensor/creation';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
@@ -70,9 +70,10 @@ function checkIds(
 export function checkWindows(
   where: string,
   tokens: Tokens,
-  { batchSize, blockSize }: { batchSize: number; blockSize: number },
+  { batchSize, blockSize, device }: { batchSize: number; blockSize: number; device?: string },
 ): void {
   checkTokens(tokens, where);
+  checkArgument(device === undefined || typeof device === 'string', 'a device', device, where);
   for (const [name, value] of Object.entries({ batchSize, blockSize })) {
     if (Number.isSafeInteger(value) && value > 0) continue;
     throw invalid(`${where}: ${name} must be a positive integer, got ${describe(value)}`);

@@ -1,4 +1,4 @@
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkFlags, checkOptions, describe, requireOptions, TorchBindError } from '../errors';
 import { randperm } from '../tensor/creation';
 import { Generator } from '../tensor/random';
 import { type Batch, type BatchSource, checkWindows, windowsAt } from './batch';
@@ -44,6 +44,9 @@ export class EpochWindows implements BatchSource {
   ) {
     checkOptions(options ?? null, ['batchSize', 'blockSize', 'seed', 'shuffle', 'device', 'vocabSize'], 'EpochWindows');
     checkWindows('EpochWindows', tokens, options);
+    checkFlags({ shuffle: options.shuffle }, 'EpochWindows');
+    const { seed = 0 } = options;
+    if (!Number.isSafeInteger(seed)) throw invalid(`seed must be an integer, got ${describe(seed)}`);
     this.windows = Math.floor((tokens.length - 1) / options.blockSize);
     this.batchesPerEpoch = Math.floor(this.windows / options.batchSize);
     if (this.batchesPerEpoch > 0) return;
@@ -68,7 +71,9 @@ export class EpochWindows implements BatchSource {
   }
 
   /** Goes on at a position. */
-  setState({ epoch, batch }: EpochPosition): void {
+  setState(position: EpochPosition): void {
+    requireOptions(position, ['epoch', 'batch'], 'EpochWindows.setState()');
+    const { epoch, batch } = position;
     const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
     if (!isCount(epoch) || !isCount(batch) || batch >= this.batchesPerEpoch) {
       throw invalid(

@@ -1,6 +1,6 @@
-import { checkOptions } from '../errors';
+import { checkArgument, checkOptions } from '../errors';
 import { randint } from '../tensor/creation';
-import { type Generator, getRngState, setRngState } from '../tensor/random';
+import { Generator, getRngState, setRngState } from '../tensor/random';
 import type { Tensor } from '../tensor/tensor';
 import { type Batch, type BatchSource, checkWindows, windowsAt } from './batch';
 import type { Tokens } from './token-stream';
@@ -33,6 +33,9 @@ export class RandomWindows implements BatchSource {
   ) {
     checkOptions(options ?? null, ['batchSize', 'blockSize', 'generator', 'device', 'vocabSize'], 'RandomWindows');
     checkWindows('RandomWindows', tokens, options);
+    const { generator } = options;
+    const isGenerator = generator === undefined || generator instanceof Generator;
+    checkArgument(isGenerator, "a Generator for 'generator'", generator, 'RandomWindows');
     this.options = options;
   }
 

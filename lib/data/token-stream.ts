@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkArgument, checkOptions, checkText, describe, isAtLeast, TorchBindError } from '../errors';
 import type { Tokenizer } from '../tokenizers';
 import { encodeDocuments, type Separator } from './documents';
 import { TokenFile, type TokenFileOptions } from './token-file';
@@ -31,7 +31,7 @@ export class TokenStream {
     checkTokens(tokens, 'TokenStream');
     checkOptions(options, ['validationFraction'], 'TokenStream');
     const { validationFraction = 0.1 } = options;
-    if (!(validationFraction >= 0 && validationFraction < 1)) {
+    if (!(isAtLeast(validationFraction, 0) && validationFraction < 1)) {
       throw new TorchBindError(
         `TokenStream: validationFraction must be at least 0 and below 1, got ${describe(validationFraction)}`,
         'ERR_TORCHBIND_INVALID_ARGUMENT',
@@ -78,6 +78,9 @@ export class TokenStream {
   }
 
   static fromText(text: string, tokenizer: Tokenizer, options?: TokenStreamOptions): TokenStream {
+    checkText(text, 'TokenStream.fromText()');
+    const canEncode = typeof (tokenizer as Partial<Tokenizer> | null | undefined)?.encode === 'function';
+    checkArgument(canEncode, 'a tokenizer', tokenizer, 'TokenStream.fromText()');
     return new TokenStream(tokenizer.encode(text), options);
   }
 }

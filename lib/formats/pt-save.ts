@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import path from 'node:path';
-import { checkOptions } from '../errors';
+import { checkFlags, checkOptions, checkPath, checkWatchers } from '../errors';
 import { native } from '../native/native';
 import { dtypeCode } from '../tensor/dtype';
 import { writePickle } from '../pickle/writer';
@@ -50,7 +50,10 @@ const concurrentWrites = 4;
  *   ERR_TORCHBIND_SAVE where the file cannot be written; the signal's reason where it was aborted
  */
 export async function save(value: unknown, file: string, options: SaveOptions = {}): Promise<void> {
+  checkPath(file, 'save');
   checkOptions(options, ['onProgress', 'signal', 'durable'], 'save');
+  checkFlags({ durable: options.durable }, 'save');
+  checkWatchers(options, 'save');
   options.signal?.throwIfAborted();
   const storages = new SavedStorages();
   try {

@@ -1,4 +1,4 @@
-import { checkOptions } from '../errors';
+import { checkOptions, checkPath, checkWatchers } from '../errors';
 import type { Handle } from '../native/binding';
 import { native } from '../native/native';
 import { dtypeCode } from '../tensor/dtype';
@@ -45,7 +45,9 @@ export const loadSafetensorsOptions = ['device', 'mmap', 'tied', 'limits', 'sign
  *   not right; the signal's reason where it was aborted
  */
 export async function loadSafetensors(path: string, options: LoadSafetensorsOptions = {}): Promise<NamedTensors> {
+  checkPath(path, 'loadSafetensors');
   checkOptions(options, loadSafetensorsOptions, 'loadSafetensors');
+  checkWatchers(options, 'loadSafetensors');
   options.signal?.throwIfAborted();
   const tensors = await withSource(existing(path), async (source) =>
     (await isShardIndex(source))

@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises';
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkFlags, checkOptions, checkPath, checkWatchers, describe, TorchBindError } from '../errors';
 import type { Tensor } from '../tensor/tensor';
 import { stageFile, type StagedFile, syncDirectoryOf } from './atomic-file';
 import { NamedTensors } from './named-tensors';
@@ -54,9 +54,13 @@ export async function saveSafetensors(
   path: string,
   options: SaveSafetensorsOptions = {},
 ): Promise<string[]> {
+  checkPath(path, 'saveSafetensors');
   checkOptions(options, ['metadata', 'maxShardSize', 'tied', 'onProgress', 'signal', 'durable'], 'saveSafetensors');
+  checkFlags({ durable: options.durable }, 'saveSafetensors');
+  checkWatchers(options, 'saveSafetensors');
   const { signal, tied = 'refuse' } = options;
-  if (!['refuse', 'drop', 'copy'].includes(tied)) throw invalid(`tied must be 'refuse', 'drop' or 'copy', got ${tied}`);
+  if (!['refuse', 'drop', 'copy'].includes(tied))
+    throw invalid(`tied must be 'refuse', 'drop' or 'copy', got ${describe(tied)}`);
   const maxShardSize = parseSize(options.maxShardSize);
   const metadata = metadataOf(options.metadata ?? (tensors instanceof NamedTensors ? tensors.metadata : undefined));
   signal?.throwIfAborted();

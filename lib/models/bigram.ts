@@ -4,7 +4,7 @@ import { Embedding } from '../nn/embedding';
 import { Module } from '../nn/module';
 import { crossEntropyLoss } from '../tensor/generated/functions';
 import { dispose } from '../tensor/scope';
-import { Tensor } from '../tensor/tensor';
+import { Tensor, unwrap } from '../tensor/tensor';
 import type { GPTOutput } from './gpt';
 
 const key = 'token_embedding_table.weight';
@@ -27,6 +27,7 @@ export class Bigram extends Module {
   forward(idx: Tensor, targets?: Tensor): GPTOutput {
     const logits = this.token_embedding_table.forward(idx); // (B, T, V)
     if (targets === undefined) return { logits };
+    unwrap(targets, 'Bigram: targets');
     return { logits, loss: crossEntropyLoss(logits.view([-1, this.vocabSize]), targets.reshape([-1])) };
   }
 

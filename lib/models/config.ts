@@ -1,4 +1,4 @@
-import { checkFunction, checkOptions, closest, describe, TorchBindError } from '../errors';
+import { checkFunction, checkOptions, closest, describe, isAtLeast, TorchBindError } from '../errors';
 
 /**
  * Function between the two layers of the MLP: `gelu` is the exact form, `gelu_tanh` the approximation of GPT-2. `swiglu`
@@ -169,13 +169,14 @@ export function completeConfig(options: GPTOptions, family: FamilyFacts = noFact
   checkOptions(options ?? {}, ['vocabSize', ...Object.keys(DEFAULTS), ...Object.keys(DERIVED)], 'GPT config');
   const given = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
   const config = { ...DEFAULTS, ...family({ ...DEFAULTS, ...given } as GPTConfig), ...given } as GPTConfig;
+  check(Number.isSafeInteger(config.nEmbd) && config.nEmbd > 0, 'nEmbd', config.nEmbd, 'a whole number above 0');
   for (const [name, value] of Object.entries(derived(config))) config[name as keyof typeof DERIVED] ??= value;
   if (config.normType === 'rmsnorm') config.normBias = false;
   for (const name of ['batchSize', 'blockSize', 'vocabSize', 'nEmbd', 'nHead', 'nLayer', 'mlpHidden'] as const) {
     check(Number.isSafeInteger(config[name]) && config[name] > 0, name, config[name], 'a whole number above 0');
   }
   for (const name of ['dropout', 'attentionDropout', 'embeddingDropout'] as const) {
-    check(config[name] >= 0 && config[name] < 1, name, config[name], 'a number from 0 to below 1');
+    check(isAtLeast(config[name], 0) && config[name] < 1, name, config[name], 'a number from 0 to below 1');
   }
   for (const name of ['normEps', 'ropeTheta', 'ropeScale'] as const) {
     check(Number.isFinite(config[name]) && config[name] > 0, name, config[name], 'a number above 0');
@@ -200,7 +201,8 @@ const FLAGS = ['bias', 'projBias', 'mlpBias', 'normBias', 'lmHeadBias', 'tieWeig
  * those that came in and are unknown.
  */
 export function configToJson(config: GPTConfig, family: FamilyFacts = noFacts): Record<string, unknown> {
-  check(typeof config === 'object' && typeof config?.extra === 'object', 'config', config, 'a config, complete');
+  const isConfig = typeof config?.extra === 'object' && config.extra !== null && Number.isSafeInteger(config.nEmbd);
+  check(isConfig, 'config', config, 'a config, complete');
   checkFunction(family, 'configToJson(): family');
   const usual = { ...DEFAULTS, ...derived(config), ...family(config) };
   const came = (field: string): boolean => Object.hasOwn(config.extra, field);

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkIterable, checkOptions, checkWatchers, describe, TorchBindError } from '../errors';
 import { inferenceMode } from '../tensor/autograd';
 import { tensor } from '../tensor/creation';
 import { tidy } from '../tensor/scope';
@@ -41,6 +41,8 @@ export function streamTokens(
   if (!Number.isSafeInteger(maxNewTokens) || maxNewTokens < 0) {
     throw invalid(`maxNewTokens must be an integer of at least 0, got ${describe(maxNewTokens)}`);
   }
+  checkWatchers({ signal }, 'generate');
+  checkIterable(prompt, 'an array of token ids', 'generate');
   const tokens = Array.from(prompt);
   checkPrompt(tokens, model.config.vocabSize);
   return run(model, tokens, maxNewTokens, new Sampler(sampling, model.device), signal);
@@ -88,6 +90,7 @@ export function streamText(
   checkOptions(options, ['maxNewTokens', 'signal', 'stop', ...samplingOptionNames], 'generate');
   if (typeof prompt !== 'string') throw invalid(`the prompt must be a string, got ${describe(prompt)}`);
   const { stop = [], ...rest } = options;
+  if (typeof stop !== 'string') checkIterable(stop, 'a text or a list of texts for stop', 'generate');
   const stops = typeof stop === 'string' ? [stop] : [...stop];
   if (!stops.every((text) => typeof text === 'string' && text !== '')) {
     throw invalid(`stop must be a text or a list of texts, none empty, got ${describe(stop)}`);
@@ -132,7 +135,9 @@ function checkPrompt(tokens: readonly number[], vocabSize: number): void {
   if (tokens.length === 0) throw invalid('the prompt must hold one token or more');
   const wrong = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
   if (wrong !== undefined) {
-    throw invalid(`the prompt holds the token id ${String(wrong)}, but the model's ids are 0 to ${vocabSize - 1}`);
+    throw invalid(
+      `the prompt holds the token id ${typeof wrong === 'number' ? wrong : describe(wrong)}, but the model's ids are 0 to ${vocabSize - 1}`,
+    );
   }
 }
 

@@ -1,4 +1,4 @@
-import { checkOptions, TorchBindError } from '../errors';
+import { checkArgument, checkOptions, TorchBindError } from '../errors';
 import { checkpoint } from '../nn/checkpoint';
 import { Dropout } from '../nn/dropout';
 import { Embedding } from '../nn/embedding';
@@ -15,7 +15,7 @@ import { noGrad } from '../tensor/autograd';
 import { arange, full, ones } from '../tensor/creation';
 import { crossEntropyLoss, gelu, relu, scaledDotProductAttention, silu } from '../tensor/generated/functions';
 import { tidy } from '../tensor/scope';
-import type { Tensor } from '../tensor/tensor';
+import { type Tensor, unwrap } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers/tokenizer';
 import { completeConfig } from './config';
 import type { GPTConfig, GPTOptions } from './config';
@@ -174,6 +174,12 @@ class Block extends Module {
 }
 
 /** Refuses a layout whose files have no place for a parameter, or need one that there is not. */
+/** Layouts that are no names come from this package's own readers. */
+function isLayout(value: unknown): boolean {
+  const { name, facts, modules } = (value ?? {}) as Partial<Record<keyof Layout, unknown>>;
+  return typeof name === 'string' && typeof facts === 'function' && typeof modules === 'function';
+}
+
 function checkLayout(model: GPTModel): void {
   const lines = new Set(
     model.layout
@@ -222,6 +228,7 @@ export class GPTModel extends Module {
     super();
     checkOptions(options, ['tokenizer', 'layout', 'device', 'init'], 'GPT');
     const { tokenizer = null, layout = 'mypt', device = 'cpu', init = true } = options;
+    checkArgument(typeof layout === 'string' || isLayout(layout), 'the name of a layout', layout, 'GPT');
     this.#layout = typeof layout === 'string' ? layoutByName(layout) : layout;
     this.config = completeConfig(config, this.layout.facts);
     this.tokenizer = tokenizer;
@@ -269,6 +276,7 @@ export class GPTModel extends Module {
   forward(idx: Tensor, targets?: Tensor): GPTOutput {
     const logits = this.lmHead.forward(this.hidden(idx)); // (B, T, V)
     if (targets === undefined) return { logits };
+    unwrap(targets, 'GPT: targets');
     const loss = crossEntropyLoss(logits.view([-1, this.config.vocabSize]), targets.reshape([-1]));
     return { logits, loss };
   }
@@ -284,6 +292,7 @@ export class GPTModel extends Module {
     return tidy(() =>
       noGrad(() => {
         const [B, T] = this.checkTokens(idx);
+        checkArgument(cache instanceof KVCache, 'a KVCache', cache, 'forwardCached()');
         cache.check(B, T);
         const last = this.hidden(idx, cache).select(1, T - 1); // (B, C)
         const logits = this.lmHead.forward(last); // (B, V)
@@ -317,6 +326,7 @@ export class GPTModel extends Module {
   }
 
   private checkTokens(idx: Tensor): [number, number] {
+    unwrap(idx, 'GPT: token ids');
     const shape = idx.shape;
     const [B, T] = shape;
     if (shape.length !== 2 || B === undefined || T === undefined || T < 1) {

@@ -1,4 +1,4 @@
-import { checkOptions, TorchBindError } from '../errors';
+import { checkArgument, checkOptions, TorchBindError } from '../errors';
 import { empty } from '../tensor/creation';
 import type { DType } from '../tensor/dtype';
 import { dispose, keep } from '../tensor/scope';
@@ -31,6 +31,10 @@ export class KVCache {
   constructor(readonly size: KVCacheSize) {
     checkOptions(size ?? null, SIZE_NAMES, 'KVCache');
     const { nLayer, batchSize, nHead, blockSize, headSize, dtype, device } = size;
+    const sizes = { nLayer, batchSize, nHead, blockSize, headSize };
+    for (const [name, value] of Object.entries(sizes))
+      checkArgument(Number.isSafeInteger(value) && value > 0, `a whole number above 0 for '${name}'`, value, 'KVCache');
+    checkArgument(nLayer < 2 ** 20, "fewer than 2^20 for 'nLayer'", nLayer, 'KVCache');
     const make = (): Tensor => keep(empty([batchSize, nHead, blockSize, headSize], { dtype, device }));
     this.keys = Array.from({ length: nLayer }, make);
     this.values = Array.from({ length: nLayer }, make);

@@ -1,9 +1,9 @@
-import { TorchBindError } from '../errors';
+import { checkArgument, TorchBindError } from '../errors';
 import type { Parameter } from '../nn/parameter';
 import { AdamW } from '../optim/adamw';
 import type { AdamWOptions } from '../optim/adamw';
-import { readStateDict, refuse } from '../optim/optimizer';
-import type { FileGroup, Optimizer } from '../optim/optimizer';
+import { Optimizer, readStateDict, refuse } from '../optim/optimizer';
+import type { FileGroup } from '../optim/optimizer';
 import { noGrad } from '../tensor/autograd';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
@@ -18,8 +18,13 @@ import type { GroupNames } from './layouts/optimizer-state';
 /** Optimizers whose state came without names, and is written back without. */
 const unnamed = new WeakSet<Optimizer>();
 
+function checkOptimizer(optimizer: unknown): void {
+  checkArgument(optimizer instanceof Optimizer, 'an optimizer', optimizer, 'GPT: optimizer');
+}
+
 /** See `GPTModel.optimizerStateDict`. */
 export function optimizerStateDict(model: GPTModel, optimizer: Optimizer): Map<string, unknown> {
+  checkOptimizer(optimizer);
   return tidy(() =>
     noGrad(() =>
       optimizerToFile(optimizer.stateDict(), groupNames(model, optimizer), table(model), {
@@ -35,6 +40,7 @@ export function loadOptimizerStateDict(
   optimizer: Optimizer,
   stateDict: ReadonlyMap<string, unknown>,
 ): void {
+  checkOptimizer(optimizer);
   tidy(() =>
     noGrad(() => {
       const shapes = new Map(model.namedParameters().map(([name, { shape }]) => [name, shape]));

@@ -1,4 +1,4 @@
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkOptions, describe, isAbove, isAtLeast, TorchBindError } from '../errors';
 import { fullLike } from '../tensor/generated/functions';
 import { Generator } from '../tensor/random';
 import type { Tensor } from '../tensor/tensor';
@@ -33,9 +33,14 @@ export class Sampler {
   constructor(options: SamplingOptions, device: string) {
     checkOptions(options, samplingOptionNames, 'sampling');
     const { temperature = 1, topK = Infinity, topP = 1, greedy = false, seed } = options;
-    check(temperature >= 0 && temperature < Infinity, 'temperature', temperature, 'a finite number of at least 0');
+    check(
+      isAtLeast(temperature, 0) && temperature < Infinity,
+      'temperature',
+      temperature,
+      'a finite number of at least 0',
+    );
     check(topK === Infinity || (Number.isInteger(topK) && topK >= 1), 'topK', topK, 'an integer of at least 1');
-    check(topP > 0 && topP <= 1, 'topP', topP, 'a number above 0 and at most 1');
+    check(isAbove(topP, 0) && topP <= 1, 'topP', topP, 'a number above 0 and at most 1');
     check(typeof greedy === 'boolean', 'greedy', greedy, 'true or false');
     this.temperature = temperature;
     this.greedy = greedy || temperature === 0;

@@ -1,4 +1,4 @@
-import { checkOptions, TorchBindError } from '../errors';
+import { checkOptions, describe, TorchBindError } from '../errors';
 import * as aten from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
 
@@ -49,9 +49,9 @@ export type Reduction = keyof typeof REDUCTIONS;
 
 /** The number by which aten knows a reduction. */
 function reductionCode(reduction: Reduction, where: string): number {
-  if (Object.hasOwn(REDUCTIONS, reduction)) return REDUCTIONS[reduction];
+  if (typeof reduction === 'string' && Object.hasOwn(REDUCTIONS, reduction)) return REDUCTIONS[reduction];
   throw new TorchBindError(
-    `${where}: the reduction must be 'none', 'mean' or 'sum', but is '${String(reduction)}'.`,
+    `${where}: the reduction must be 'none', 'mean' or 'sum', but is ${describe(reduction)}.`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }

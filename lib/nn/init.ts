@@ -1,4 +1,4 @@
-import { checkOptions, TorchBindError } from '../errors';
+import { checkArgument, checkOptions, TorchBindError } from '../errors';
 import { noGrad } from '../tensor/autograd';
 import type { Generator } from '../tensor/random';
 import { type Tensor, unwrap } from '../tensor/tensor';
@@ -116,6 +116,7 @@ export function xavierNormal_(tensor: Tensor, options: XavierOptions = {}): Tens
 
 /** The gain that PyTorch recommends before a nonlinearity; `param` is the slope of `leaky_relu`, default 0.01. */
 export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number {
+  checkArgument(typeof param === 'number', 'a slope', param, 'calculateGain');
   switch (nonlinearity) {
     case 'tanh':
       return 5 / 3;
@@ -154,6 +155,7 @@ function kaimingStd(tensor: Tensor, { a = 0, mode = 'fan_in', nonlinearity = 'le
 }
 
 function xavierStd(tensor: Tensor, { gain = 1 }: XavierOptions): number {
+  checkArgument(typeof gain === 'number', "a number for 'gain'", gain, 'nn.init');
   const { fanIn, fanOut } = calculateFans(tensor);
   return gain * Math.sqrt(2 / (fanIn + fanOut));
 }

@@ -1,4 +1,4 @@
-import { checkIterable } from '../errors';
+import { checkArgument, checkIterable } from '../errors';
 import { Module } from './module';
 
 /** Modules in a row, registered under their index (PyTorch's `torch.nn.ModuleList`). */
@@ -9,6 +9,7 @@ export class ModuleList<M extends Module = Module> extends Module implements Ite
     super();
     checkIterable(items, 'modules', new.target.name);
     this.#items = [...items];
+    for (const item of this.#items) checkModule(item, new.target.name);
   }
 
   get length(): number {
@@ -17,11 +18,13 @@ export class ModuleList<M extends Module = Module> extends Module implements Ite
 
   /** The module at an index; negative counts from the end. */
   at(index: number): M | undefined {
+    checkArgument(typeof index === 'number', 'an index', index, 'at()');
     return this.#items.at(index);
   }
 
   /** Adds a module at the end. */
   append(item: M): this {
+    checkModule(item, 'append()');
     this.#items.push(item);
     return this;
   }
@@ -33,4 +36,8 @@ export class ModuleList<M extends Module = Module> extends Module implements Ite
   override namedChildren(): [string, Module][] {
     return this.#items.map((item, index) => [String(index), item]);
   }
+}
+
+function checkModule(item: unknown, where: string): void {
+  checkArgument(item instanceof Module, 'a module', item, where);
 }

@@ -1,8 +1,16 @@
-import { describe, TorchBindError } from '../errors';
+import {
+  checkArgument,
+  checkFlags,
+  checkFunction,
+  checkOptions,
+  describe,
+  requireOptions,
+  TorchBindError,
+} from '../errors';
 import { OrderedDict } from '../pickle/types';
 import { bindFunction } from '../tensor/dispatch';
 import type { DType } from '../tensor/dtype';
-import { isDType } from '../tensor/dtype';
+import { checkDType, isDType } from '../tensor/dtype';
 import { noGrad } from '../tensor/autograd';
 import { keep, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
@@ -42,6 +50,7 @@ export class Module {
 
   /** The module itself (named by `prefix`) and all modules below it, parents first; a shared module once. */
   namedModules(prefix = ''): [string, Module][] {
+    checkPrefix(prefix, 'namedModules()');
     const found = new Map<Module, string>();
     const visit = (module: Module, name: string): void => {
       if (found.has(module)) return;
@@ -84,6 +93,8 @@ export class Module {
 
   /** Sets `this[name]` to a parameter; null keeps the name without one. */
   registerParameter(name: string, parameter: Parameter | null): void {
+    const isFine = parameter === null || parameter instanceof Parameter;
+    checkArgument(isFine, 'a Parameter or null', parameter, 'registerParameter()');
     this.register(name, parameter);
   }
 
@@ -93,16 +104,23 @@ export class Module {
    * @param options.persistent whether state dicts hold it; default true
    */
   registerBuffer(name: string, buffer: Tensor | null, options: { persistent?: boolean } = {}): void {
+    const isFine = buffer === null || buffer instanceof Tensor;
+    checkArgument(isFine, 'a tensor or null', buffer, 'registerBuffer()');
+    checkOptions(options, ['persistent'], 'registerBuffer()');
+    checkFlags(options, 'registerBuffer()');
     this.register(name, buffer === null ? null : keep(buffer));
     this.#buffers.set(name, options.persistent ?? true);
   }
 
   /** Sets `this[name]` to a child (PyTorch's `add_module`). */
   registerModule(name: string, module: Module | null): void {
+    const isFine = module === null || module instanceof Module;
+    checkArgument(isFine, 'a module or null', module, 'registerModule()');
     this.register(name, module);
   }
 
   private register(name: string, value: Parameter | Tensor | Module | null): void {
+    checkArgument(typeof name === 'string', 'a name', name, this.constructor.name);
     if (name === '' || name.includes('.')) {
       throw new TorchBindError(
         `A name in a module must not be empty or hold a dot: '${name}'.`,
@@ -120,6 +138,7 @@ export class Module {
 
   /** Calls `fn` with every module below and then this one (PyTorch's `Module.apply`). */
   apply(fn: (module: Module) => void): this {
+    checkFunction(fn, 'apply()');
     for (const child of this.children()) child.apply(fn);
     fn(this);
     return this;
@@ -127,6 +146,7 @@ export class Module {
 
   /** Sets this module and all below it to training (or, with false, to evaluation). */
   train(mode = true): this {
+    checkFlags({ mode }, 'train()');
     for (const module of this.modules()) module.training = mode;
     return this;
   }
@@ -138,6 +158,7 @@ export class Module {
 
   /** Sets `requiresGrad` of all parameters. */
   requiresGrad_(value = true): this {
+    checkFlags({ value }, 'requiresGrad_()');
     for (const parameter of this.parameters()) parameter.requiresGrad = value;
     return this;
   }
@@ -151,6 +172,10 @@ export class Module {
   to(target: DType | (string & {}) | ModuleToOptions): this {
     const options: ModuleToOptions =
       typeof target !== 'string' ? target : isDType(target) ? { dtype: target } : { device: target };
+    requireOptions(options, ['device', 'dtype'], 'to()');
+    if (options.dtype !== undefined) checkDType(options.dtype, 'to()');
+    if (options.device !== undefined)
+      checkArgument(typeof options.device === 'string', 'a device', options.device, 'to()');
     noGrad(() =>
       tidy(() => {
         for (const tensor of [...this.parameters(), ...this.buffers()]) convert(tensor, options);
@@ -164,6 +189,7 @@ export class Module {
    * share memory with the module, but where the module holds several of them in one parameter.
    */
   stateDict(prefix = ''): OrderedDict<string, Tensor> {
+    checkPrefix(prefix, 'stateDict()');
     const valueOf = ({ tensor, part }: StateEntry): Tensor =>
       part === true ? tensor.clone({ memoryFormat: 'contiguous_format' }) : tensor;
     const state = tidy(() => new OrderedDict(this.stateEntries(prefix).map((entry) => [entry.key, valueOf(entry)])));
@@ -186,6 +212,8 @@ export class Module {
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
     }
+    checkOptions(options, ['strict'], 'loadStateDict()');
+    checkFlags(options, 'loadStateDict()');
     return tidy(() => loadEntries(this.constructor.name, this.stateEntries(''), state, options.strict ?? true));
   }
 
@@ -225,6 +253,10 @@ export class Module {
 /** A module of one input and one output, as `Sequential` takes it. */
 export interface Layer extends Module {
   forward(input: Tensor): Tensor;
+}
+
+function checkPrefix(prefix: unknown, where: string): void {
+  checkArgument(typeof prefix === 'string', 'a prefix of names', prefix, where);
 }
 
 function join(path: string, name: string): string {

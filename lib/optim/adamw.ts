@@ -1,4 +1,4 @@
-import { checkOptions, TorchBindError } from '../errors';
+import { checkOptions, describe, isAtLeast, requireOptions, TorchBindError } from '../errors';
 import type { Parameter } from '../nn/parameter';
 import { full } from '../tensor/creation';
 import { zerosLike } from '../tensor/generated/functions';
@@ -81,17 +81,17 @@ export class AdamW extends Optimizer<AdamWGroup> {
 
   /** Adds a group, for instance of layers that were frozen until now (PyTorch's `add_param_group`). */
   addParamGroup(group: AdamWGroupOptions): void {
-    checkOptions(group, ['params', ...OPTION_NAMES], 'AdamW: parameter group');
+    requireOptions(group, ['params', ...OPTION_NAMES], 'AdamW: parameter group');
     const { params, ...options } = group;
     this.addGroup(params, options);
   }
 
   protected override checkGroup({ lr, betas, eps, weightDecay }: AdamWGroup): void {
-    check(lr >= 0, 'learning rate', lr, '0 or more');
-    check(eps >= 0, 'eps', eps, '0 or more');
-    check(weightDecay >= 0, 'weightDecay', weightDecay, '0 or more');
+    check(isAtLeast(lr, 0), 'learning rate', lr, '0 or more');
+    check(isAtLeast(eps, 0), 'eps', eps, '0 or more');
+    check(isAtLeast(weightDecay, 0), 'weightDecay', weightDecay, '0 or more');
     check(
-      betas.length === 2 && betas.every((beta) => beta >= 0 && beta < 1),
+      Array.isArray(betas) && betas.length === 2 && betas.every((beta) => isAtLeast(beta, 0) && beta < 1),
       'betas',
       betas,
       'two numbers from 0 to below 1',
@@ -168,10 +168,16 @@ class Batch {
   }
 }
 
+/** Numbers as they are; what is none by its kind. */
+function shown(value: unknown): string {
+  if (Array.isArray(value)) return value.map(shown).join(',');
+  return typeof value === 'number' ? String(value) : describe(value);
+}
+
 function check(valid: boolean, name: string, value: unknown, range: string): void {
   if (valid) return;
   throw new TorchBindError(
-    `AdamW: ${name} must be ${range}, but is ${String(value)}.`,
+    `AdamW: ${name} must be ${range}, but is ${shown(value)}.`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }

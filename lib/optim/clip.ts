@@ -1,4 +1,4 @@
-import { checkIterable, checkOptions, TorchBindError } from '../errors';
+import { checkArgument, checkIterable, checkOptions, TorchBindError } from '../errors';
 import type { Parameter } from '../nn/parameter';
 import { noGrad } from '../tensor/autograd';
 import { zeros } from '../tensor/creation';
@@ -29,6 +29,8 @@ export function clipGradNorm_(
   checkOptions(options, ['normType', 'errorIfNonfinite'], 'clipGradNorm_');
   checkIterable(parameters, 'parameters', 'clipGradNorm_');
   const { normType = 2, errorIfNonfinite = false } = options;
+  for (const [name, value] of Object.entries({ maxNorm, normType }))
+    checkArgument(typeof value === 'number', `a number for '${name}'`, value, 'clipGradNorm_');
   return tidy(() =>
     noGrad(() => {
       const gradients = Array.from(parameters, (parameter) => checkParameter(parameter).grad).filter(

@@ -1,5 +1,5 @@
-import { describe, TorchBindError } from '../errors';
-import type { Parameter } from '../nn/parameter';
+import { checkArgument, checkIterable, describe, isAtLeast, TorchBindError } from '../errors';
+import { Parameter } from '../nn/parameter';
 import type { AdamWGroupOptions } from './adamw';
 
 /**
@@ -7,13 +7,18 @@ import type { AdamWGroupOptions } from './adamw';
  * one dimension, do not.
  */
 export function decayGroups(named: Iterable<[string, Parameter]>, weightDecay: number): AdamWGroupOptions[] {
-  if (!(weightDecay >= 0)) {
+  if (!isAtLeast(weightDecay, 0)) {
     throw new TorchBindError(
       `decayGroups: weightDecay must be a number of at least 0, got ${describe(weightDecay)}`,
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   }
-  const entries = [...named];
+  checkIterable(named, 'the namedParameters() of a model', 'decayGroups');
+  const entries = Array.from(named, (entry) => {
+    const isPair = Array.isArray(entry) && entry[1] instanceof Parameter;
+    checkArgument(isPair, 'pairs of a name and a parameter', entry, 'decayGroups');
+    return entry;
+  });
   const decaying = entries.filter(([, parameter]) => parameter.ndim >= 2);
   const others = entries.filter(([, parameter]) => parameter.ndim < 2);
   return [

@@ -1,11 +1,11 @@
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkArgument, checkOptions, describe, isAbove, requireOptions, TorchBindError } from '../errors';
 import { noGrad } from '../tensor/autograd';
 import { full, zeros } from '../tensor/creation';
 import { tidy } from '../tensor/scope';
-import type { Tensor } from '../tensor/tensor';
+import { type Tensor, unwrap } from '../tensor/tensor';
 import { byPlace } from './clip';
 import { ampUnscale_ } from './kernels';
-import type { Optimizer } from './optimizer';
+import { Optimizer } from './optimizer';
 
 export interface GradScalerOptions {
   /** Default 65536. */
@@ -45,9 +45,9 @@ export class GradScaler {
   constructor(options: GradScalerOptions = {}) {
     checkOptions(options, ['initScale', 'growthFactor', 'backoffFactor', 'growthInterval'], 'GradScaler');
     const { initScale = 65536, growthFactor = 2, backoffFactor = 0.5, growthInterval = 2000 } = options;
-    check(growthFactor > 1, 'growthFactor', 'above 1', growthFactor);
-    check(backoffFactor < 1 && backoffFactor > 0, 'backoffFactor', 'between 0 and 1', backoffFactor);
-    check(initScale > 0, 'initScale', 'above 0', initScale);
+    check(isAbove(growthFactor, 1), 'growthFactor', 'above 1', growthFactor);
+    check(isAbove(backoffFactor, 0) && backoffFactor < 1, 'backoffFactor', 'between 0 and 1', backoffFactor);
+    check(isAbove(initScale, 0), 'initScale', 'above 0', initScale);
     this.#scale = Math.fround(initScale);
     this.#growthFactor = growthFactor;
     this.#backoffFactor = backoffFactor;
@@ -56,6 +56,7 @@ export class GradScaler {
 
   /** The loss times the scale. */
   scale(loss: Tensor): Tensor {
+    unwrap(loss, 'scale()');
     return loss.mul(this.#scale);
   }
 
@@ -72,6 +73,7 @@ export class GradScaler {
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
     }
+    checkArgument(optimizer instanceof Optimizer, 'an optimizer', optimizer, 'unscale_()');
     const parameters = optimizer.paramGroups.flatMap(({ params }) => params);
     const overflowed = tidy(() =>
       noGrad(() => {
@@ -110,8 +112,11 @@ export class GradScaler {
   }
 
   /** Goes on where `getState` was taken. */
-  setState({ scale, growthTracker }: GradScalerState): void {
-    check(scale > 0, 'scale', 'above 0', scale);
+  setState(state: GradScalerState): void {
+    requireOptions(state, ['scale', 'growthTracker'], 'setState()');
+    const { scale, growthTracker } = state;
+    checkArgument(Number.isSafeInteger(growthTracker), "an integer for 'growthTracker'", growthTracker, 'setState()');
+    check(isAbove(scale, 0), 'scale', 'above 0', scale);
     this.#scale = Math.fround(scale);
     this.#growthTracker = growthTracker;
   }

@@ -1,4 +1,13 @@
-import { checkOptions, describe, TorchBindError } from '../errors';
+import {
+  checkArgument,
+  checkFunction,
+  checkIterable,
+  checkOptions,
+  describe,
+  isAtLeast,
+  requireOptions,
+  TorchBindError,
+} from '../errors';
 import { Float } from '../pickle/types';
 import type { ParameterGroup } from './optimizer';
 
@@ -38,13 +47,13 @@ export function cosine(options: DecayOptions): Schedule {
 }
 
 function decay(options: DecayOptions, name: string, shape: (progress: number) => number): Schedule {
-  checkOptions(options, ['warmup', 'steps', 'min'], name);
+  requireOptions(options, ['warmup', 'steps', 'min'], name);
   const { steps, min = 0 } = options;
   const warmup = checkWarmup(options.warmup);
   if (!Number.isSafeInteger(steps) || steps <= warmup) {
     throw invalid(`${name}: steps must be an integer above warmup (${warmup}), got ${describe(steps)}`);
   }
-  if (!(min >= 0 && min <= 1)) throw invalid(`${name}: min must be from 0 to 1, got ${describe(min)}`);
+  if (!(isAtLeast(min, 0) && min <= 1)) throw invalid(`${name}: min must be from 0 to 1, got ${describe(min)}`);
   return (step) => {
     const rising = warmUp(step, warmup);
     if (rising !== null) return rising;
@@ -68,12 +77,15 @@ const baseKey = 'initial_lr';
 
 /** The rate of a group before the schedule's factor. */
 export function baseLearningRate(group: ParameterGroup & { lr: number }): number {
+  checkGroup(group, 'baseLearningRate');
   const base = group.extra.get(baseKey);
   return base === undefined ? group.lr : Number(base);
 }
 
 /** Sets the rate of a group before the schedule's factor; without a schedule it is the rate itself. */
 export function setBaseLearningRate(group: ParameterGroup & { lr: number }, rate: number): void {
+  checkGroup(group, 'setBaseLearningRate');
+  checkArgument(isAtLeast(rate, 0), 'a rate of at least 0', rate, 'setBaseLearningRate');
   group.lr = rate;
   if (group.extra.has(baseKey)) group.extra.set(baseKey, new Float(rate));
 }
@@ -84,11 +96,19 @@ export function applySchedule(
   schedule: Schedule,
   step: number,
 ): void {
+  checkIterable(groups, 'the paramGroups of an optimizer', 'applySchedule');
+  checkFunction(schedule, 'applySchedule: schedule');
+  checkArgument(isAtLeast(step, 0), 'a step of at least 0', step, 'applySchedule');
   for (const group of groups) {
     const base = baseLearningRate(group);
     group.extra.set(baseKey, new Float(base));
     group.lr = base * schedule(step);
   }
+}
+
+function checkGroup(group: unknown, where: string): void {
+  const { extra, lr } = (group ?? {}) as { extra?: unknown; lr?: unknown };
+  checkArgument(extra instanceof Map && isAtLeast(lr, 0), 'one of the paramGroups of an optimizer', group, where);
 }
 
 function invalid(message: string): TorchBindError {

@@ -1,4 +1,4 @@
-import { checkOptions, TorchBindError } from '../errors';
+import { checkOptions, describe, isAtLeast, requireOptions, TorchBindError } from '../errors';
 import type { Parameter } from '../nn/parameter';
 import { keep } from '../tensor/scope';
 import { emptyLike } from '../tensor/generated/functions';
@@ -67,15 +67,17 @@ export class SGD extends Optimizer<SGDGroup> {
 
   /** Adds a group (PyTorch's `add_param_group`). */
   addParamGroup(group: SGDGroupOptions): void {
-    checkOptions(group, ['params', ...OPTION_NAMES], 'SGD: parameter group');
+    requireOptions(group, ['params', ...OPTION_NAMES], 'SGD: parameter group');
     const { params, ...options } = group;
     this.addGroup(params, options);
   }
 
   protected override checkGroup({ lr, momentum, dampening, weightDecay, nesterov }: SGDGroup): void {
     for (const [name, value] of Object.entries({ lr, momentum, weightDecay })) {
-      if (!(value >= 0))
-        throw new TorchBindError(`SGD: ${name} must be 0 or more, but is ${value}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+      if (!isAtLeast(value, 0)) {
+        const shown = typeof value === 'number' ? value : describe(value);
+        throw new TorchBindError(`SGD: ${name} must be 0 or more, but is ${shown}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+      }
     }
     if (nesterov && (momentum <= 0 || dampening !== 0)) {
       throw new TorchBindError(

@@ -1,4 +1,4 @@
-import { TorchBindError } from '../errors';
+import { checkArgument, checkOptions, TorchBindError } from '../errors';
 
 /** Where in a file a checkpoint is at fault, and why the error was thrown. */
 export interface CheckpointErrorDetails {
@@ -41,10 +41,19 @@ export class CheckpointError extends TorchBindError {
   readonly record: string | undefined;
 
   constructor(message: string, code: CheckpointCode, details: CheckpointErrorDetails = {}) {
+    checkDetails(message, details);
     super(message + place(details), code, details.cause === undefined ? undefined : { cause: details.cause });
     this.offset = details.offset;
     this.record = details.record;
   }
+}
+
+function checkDetails(message: string, details: CheckpointErrorDetails): void {
+  checkArgument(typeof message === 'string', 'a text', message, 'CheckpointError');
+  checkOptions(details, ['offset', 'record', 'cause'], 'CheckpointError');
+  const { offset = 0, record = '' } = details;
+  checkArgument(typeof offset === 'number', "a number for 'offset'", offset, 'CheckpointError');
+  checkArgument(typeof record === 'string', "a name for 'record'", record, 'CheckpointError');
 }
 
 function place({ offset, record }: CheckpointErrorDetails): string {

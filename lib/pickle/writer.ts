@@ -358,7 +358,8 @@ class PickleWriter {
   }
 
   private children(values: unknown[]): Task[] {
-    // Array.from also visits holes, which then are refused as undefined.
+    // A sparse array may claim 2^32 holes. Array.from also visits holes, which then are refused as undefined.
+    if (values.length > 2 ** 24 && !(values.length - 1 in values)) throw this.refusal('an array with holes');
     return Array.from(values, (value, index) => this.child(value, index));
   }
 

@@ -1,4 +1,4 @@
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkArgument, checkOptions, describe, TorchBindError } from '../errors';
 import { Tensor } from './core';
 import { checkDType, isDType } from './dtype';
 import type { DType } from './dtype';
@@ -100,6 +100,7 @@ export const conversions: TensorConversions & ThisType<Tensor> = {
     return convert(this, { device: 'cpu' });
   },
   cuda(index) {
+    checkArgument(index === undefined || typeof index === 'number', 'the index of a device', index, 'cuda()');
     return convert(this, { device: index === undefined ? 'cuda' : `cuda:${index}` });
   },
   float: cast('float32'),

@@ -1,4 +1,4 @@
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkIterable, checkOptions, describe, TorchBindError } from '../errors';
 import { native } from '../native/native';
 import { overloadSet } from './dispatch';
 import { checkDType, dtypeCode, dtypeOfTypedArray, itemSize } from './dtype';
@@ -265,6 +265,7 @@ export function fromTypedArray(
     );
   }
   const type = dtype === undefined ? dtypeOfTypedArray(view) : checkDType(dtype, 'fromTypedArray()');
+  if (shape !== undefined) checkIterable(shape, 'an array of sizes', 'fromTypedArray()');
   const sizes = shape ?? [view.byteLength / itemSize(type)];
   return wrap(native().fromTypedArray(view, [...sizes], dtypeCode[type]));
 }

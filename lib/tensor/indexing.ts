@@ -2,7 +2,7 @@ import { describe, TorchBindError } from '../errors';
 import { native } from '../native/native';
 import type { NativeIndex } from '../native/binding';
 import { Tensor, unwrap, wrap } from './core';
-import { fromNested, viewOf } from './values';
+import { elementsOf, fromNested, isSparse, viewOf } from './values';
 import type { TensorData } from './values';
 import { isScalar } from './schema-types';
 
@@ -95,7 +95,10 @@ export const indexing: TensorIndexing & ThisType<Tensor> = {
   },
 
   setAt(indices, value) {
-    const tuple = Array.isArray(indices) ? (indices as readonly TensorIndex[]) : [indices as TensorIndex];
+    const tuple =
+      Array.isArray(indices) && indices.length <= 2 ** 24
+        ? (indices as readonly TensorIndex[])
+        : [indices as TensorIndex];
     return withIndices(this, tuple, 'setAt()', (native, handle, encoded) => {
       if (isScalar(value)) native.setIndex(handle, encoded, value);
       else withTensor(this, value, (source) => native.setIndex(handle, encoded, [source]));
@@ -126,7 +129,7 @@ function withTensor(target: Tensor, value: Tensor | TensorData, run: (handle: nu
   const made =
     view === undefined
       ? fromNested(value, target.dtype, 'setAt()')
-      : fromNested(Array.from(view as unknown as ArrayLike<number>), target.dtype, 'setAt()');
+      : fromNested(elementsOf(view), target.dtype, 'setAt()');
   try {
     run(made.handle);
   } finally {
@@ -168,8 +171,7 @@ function encode(index: unknown, made: Tensor[], where: string): NativeIndex {
   if (index instanceof Tensor) return [unwrap(index, where)];
   if (typeof index === 'string') return encodeText(index, where);
   if (Array.isArray(index)) return indexTensor(index, made, where);
-  if (ArrayBuffer.isView(index) && !(index instanceof DataView))
-    return indexTensor(Array.from(index as unknown as ArrayLike<number>), made, where);
+  if (ArrayBuffer.isView(index) && !(index instanceof DataView)) return indexTensor(elementsOf(index), made, where);
   const hint = index === undefined ? ' Use null for a new dimension.' : '';
   throw invalidIndex(
     `${where}: indices are integers, slices, null, '...', booleans, tensors or arrays of them, but received ${describe(index)}.${hint}`,
@@ -191,10 +193,10 @@ function encodeText(text: string, where: string): NativeIndex {
 }
 
 function indexTensor(values: unknown[], made: Tensor[], where: string): NativeIndex {
-  const flat = values.length > 2 ** 24 ? [] : (values.flat(Infinity) as unknown[]);
+  const flat = leavesOf(values);
   const booleans = flat.length > 0 && flat.every((value) => typeof value === 'boolean');
   const stray = booleans ? undefined : flat.find((value) => !isIndexNumber(value));
-  if (stray !== undefined || values.length > 2 ** 24) {
+  if (stray !== undefined) {
     throw invalidIndex(
       `${where}: an index array holds integers or booleans, but there is ${describe(stray)}. Slices and null go beside arrays, not inside.`,
     );
@@ -202,6 +204,12 @@ function indexTensor(values: unknown[], made: Tensor[], where: string): NativeIn
   const tensor = fromNested(values, booleans ? 'bool' : 'int64', where);
   made.push(tensor);
   return [tensor.handle];
+}
+
+/** The elements of nested arrays; a sparse array, which claims 2^32 elements, counts as one. */
+function leavesOf(values: readonly unknown[]): unknown[] {
+  if (isSparse(values)) return [values];
+  return values.flatMap((value: unknown) => (Array.isArray(value) ? leavesOf(value) : [value]));
 }
 
 function isIndexNumber(value: unknown): boolean {

@@ -161,10 +161,13 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
 
 function finish(scope: Scope, result: unknown): void {
   const parent = openScope(scope.parent);
-  forEachTensor(result, (tensor) => {
-    if (tensor.scope === scope && !tensor.isDisposed) move(tensor, parent);
-  });
-  scope.close();
+  try {
+    forEachTensor(result, (tensor) => {
+      if (tensor.scope === scope && !tensor.isDisposed) move(tensor, parent);
+    });
+  } finally {
+    scope.close(); // a getter in the result may throw
+  }
 }
 
 /**

@@ -24,6 +24,11 @@ export function fromNested(data: unknown, dtype: DType | undefined, where: strin
   return converted;
 }
 
+/** The elements of a typed array; none of one whose buffer was given away. */
+export function elementsOf(view: ArrayBufferView): unknown[] {
+  return view.byteLength === 0 ? [] : Array.from(view as unknown as ArrayLike<unknown>);
+}
+
 /** A view of any buffer's bytes or elements; undefined for what is none. */
 export function viewOf(data: unknown): ArrayBufferView | undefined {
   if (ArrayBuffer.isView(data)) return data;
@@ -53,7 +58,7 @@ function flatten(data: unknown, where: string): Flat {
   }
   if (ArrayBuffer.isView(level[0]) && !(level[0] instanceof DataView)) {
     const rowType = dtypeOfTypedArray(level[0]);
-    const rows = level.map((row) => (ArrayBuffer.isView(row) ? Array.from(row as unknown as ArrayLike<number>) : row));
+    const rows = level.map((row) => (ArrayBuffer.isView(row) ? elementsOf(row) : row));
     return { shape, values: rowsOf(rows as unknown[][], shape, where), rowType };
   }
   // Not forEach, which would walk through the holes of a sparse array in silence.
@@ -61,9 +66,20 @@ function flatten(data: unknown, where: string): Flat {
   return { shape, values: level, rowType: undefined };
 }
 
+/** Whether an array claims far more elements than anyone put into it: walking through 2^32 holes takes minutes. */
+export function isSparse(values: readonly unknown[]): boolean {
+  return values.length > 2 ** 24 && !(values.length - 1 in values);
+}
+
 /** The elements of equally long rows, whose length is added to the shape. */
 function rowsOf(rows: unknown[][], shape: number[], where: string): unknown[] {
   const size = rows[0]!.length;
+  if (isSparse(rows[0]!)) {
+    throw new TorchBindError(
+      `${where}: row 0 at depth ${shape.length} claims ${size} elements and has no last one.`,
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
+  }
   rows.forEach((row, i) => {
     if (Array.isArray(row) && row.length === size) return;
     const got = Array.isArray(row) ? `row ${i} has ${row.length}` : `row ${i} is ${describe(row)}`;

@@ -1,5 +1,6 @@
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkArgument, checkOptions, checkText, describe, TorchBindError } from '../errors';
 import { checkId, decodeAll } from './decode';
+import { isObject } from './hugging-face-json';
 import type { StreamDecoder, Tokenizer, TokenizerFields, TokenizerJson } from './tokenizer';
 
 /** A character that the vocabulary lacks is an error, unless `unknown` says to leave it out. */
@@ -26,8 +27,9 @@ export class CharTokenizer implements Tokenizer {
 
   /** @param options `fields`: what else a `tokenizer.json` says, kept for `toJson` */
   constructor(chars: readonly string[], options: { unknown?: UnknownCharacters; fields?: TokenizerFields } = {}) {
-    if (!Array.isArray(chars) || chars.length > CODE_POINTS)
-      throw invalid(`chars must be an array of characters, got ${describe(chars)}`);
+    const given: unknown = chars;
+    if (!Array.isArray(given) || given.length > CODE_POINTS)
+      throw invalid(`chars must be an array of characters, got ${describe(given)}`);
     checkOptions(options, ['unknown', 'fields'], 'CharTokenizer');
     this.chars = Object.freeze([...chars]);
     this.ids = new Map(chars.map((char, id) => [checkCharacter(char, id), id]));
@@ -35,12 +37,17 @@ export class CharTokenizer implements Tokenizer {
       const repeated = chars.find((char, id) => this.ids.get(char) !== id)!;
       throw invalid(`chars holds ${JSON.stringify(repeated)} twice: each character has one id`);
     }
-    this.unknown = options.unknown ?? 'error';
-    this.fields = options.fields ?? {};
+    const { unknown = 'error', fields = {} } = options;
+    if (unknown !== 'error' && unknown !== 'skip')
+      throw invalid(`unknown must be 'error' or 'skip', got ${describe(unknown)}`);
+    checkArgument(isObject(fields), "an object for 'fields'", fields, 'CharTokenizer');
+    this.unknown = unknown;
+    this.fields = fields;
   }
 
   /** The tokenizer of a text's characters, in the order of their code points. */
   static fromText(text: string): CharTokenizer {
+    checkText(text, 'CharTokenizer.fromText()');
     const chars = [...new Set(text)].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!);
     return new CharTokenizer(chars);
   }
@@ -50,6 +57,7 @@ export class CharTokenizer implements Tokenizer {
   }
 
   encode(text: string): Int32Array {
+    checkText(text, 'encode()');
     const ids = new Int32Array(text.length);
     let count = 0;
     let position = 0;

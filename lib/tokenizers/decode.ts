@@ -1,4 +1,4 @@
-import { describe, TorchBindError } from '../errors';
+import { checkIterable, describe, TorchBindError } from '../errors';
 import type { StreamDecoder } from './tokenizer';
 
 const replacementCharacter = new TextEncoder().encode('\u{fffd}');
@@ -21,6 +21,7 @@ export class ByteDecoder implements StreamDecoder {
 
 /** Decodes all ids at once. */
 export function decodeAll(decoder: StreamDecoder, ids: ArrayLike<number>): string {
+  checkIterable(ids, 'an array of token ids', 'decode()');
   const pieces: string[] = [];
   for (let i = 0; i < ids.length; i++) pieces.push(decoder.push(ids[i]!));
   pieces.push(decoder.end());

@@ -1,4 +1,4 @@
-import { closest, describe, TorchBindError } from '../errors';
+import { checkText, closest, describe, TorchBindError } from '../errors';
 import { CharTokenizer } from './char';
 import { Gpt2Tokenizer } from './gpt2';
 import { HuggingFaceTokenizer } from './hugging-face';
@@ -9,6 +9,7 @@ const kinds = ['char', 'gpt2'];
 
 /** The tokenizer that a `tokenizer.json` describes, a bundle's or Hugging Face's; `where` names the file in errors. */
 export function tokenizerFromJson(json: unknown, where = 'tokenizer.json'): Tokenizer {
+  checkText(where, 'tokenizerFromJson: where');
   if (isHuggingFaceJson(json)) return new HuggingFaceTokenizer(json, { where });
   const { token_kind: kind, chars, ...fields } = (json ?? {}) as Record<string, unknown>;
   if (kind === 'gpt2') return new Gpt2Tokenizer({ specialTokens: specialTokens(fields, where), fields });

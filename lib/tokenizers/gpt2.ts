@@ -1,6 +1,8 @@
+import { checkArgument, checkOptions, checkText } from '../errors';
 import { createRequire } from 'node:module';
 import { bytePairEncode } from './bpe';
 import { ByteDecoder, decodeAll } from './decode';
+import { isObject } from './hugging-face-json';
 import { SpecialTokens } from './special-tokens';
 import type { StreamDecoder, Tokenizer, TokenizerFields, TokenizerJson } from './tokenizer';
 import { exactWhiteSpace } from './white-space';
@@ -31,13 +33,18 @@ export class Gpt2Tokenizer implements Tokenizer {
   private readonly special: SpecialTokens;
   private readonly fields: TokenizerFields;
 
-  constructor({ specialTokens = {}, fields = {} }: Gpt2TokenizerOptions = {}) {
+  constructor(options: Gpt2TokenizerOptions = {}) {
+    checkOptions(options, ['specialTokens', 'fields'], 'Gpt2Tokenizer');
+    const { specialTokens = {}, fields = {} } = options;
+    for (const [name, value] of Object.entries({ specialTokens, fields }))
+      checkArgument(isObject(value), `an object for '${name}'`, value, 'Gpt2Tokenizer');
     this.special = new SpecialTokens(new Map(Object.entries(specialTokens)), gpt2Tokens);
     this.vocabSize = Math.max(gpt2Tokens, this.special.highestId + 1);
     this.fields = fields;
   }
 
   encode(text: string): Int32Array {
+    checkText(text, 'encode()');
     return Int32Array.from(this.special.encode(text, encodeOrdinary));
   }
 

@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module';
-import { describe, TorchBindError } from '../errors';
+import { checkOptions, checkText, describe, TorchBindError } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { tokenBytes } from './byte-level';
 import { ByteDecoder, decodeAll } from './decode';
@@ -37,7 +37,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
    * @param json the contents of `tokenizer.json`
    * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_FORMAT for what is wrong, or would not be computed as in Python
    */
-  constructor(json: unknown, { startToken, where = 'tokenizer.json' }: HuggingFaceTokenizerOptions = {}) {
+  constructor(json: unknown, options: HuggingFaceTokenizerOptions = {}) {
+    checkOptions(options, ['startToken', 'where'], 'HuggingFaceTokenizer');
+    const { startToken, where = 'tokenizer.json' } = options;
+    checkText(where, 'HuggingFaceTokenizer: where');
+    if (startToken !== undefined) checkText(startToken, 'HuggingFaceTokenizer: startToken');
     const checked = checkHuggingFaceJson(json, where);
     this.json = checked.json;
     this.isTimed = checked.hasPatterns;
@@ -49,6 +53,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   /** @throws ERR_TORCHBIND_TOKENIZER_TIME where the regular expressions of the file take beyond all measure */
   encode(text: string): Int32Array {
+    checkText(text, 'encode()');
     const wellFormed = Buffer.from(text).toString();
     const run = (): readonly number[] => this.engine.encode(wellFormed, { add_special_tokens: false }).ids;
     return Int32Array.from(this.isTimed ? runWithin(timeFor(text.length), run) : run());

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { describe } from '../errors';
+import { checkPath, describe } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { readSmallFile } from '../formats/small-file';
 import { tokenizerFromJson } from './from-json';
@@ -29,6 +29,7 @@ const files = {
  *   ERR_TORCHBIND_INVALID_ARGUMENT for a bundle's `tokenizer.json` that describes none
  */
 export async function loadTokenizer(target: string): Promise<Tokenizer | null> {
+  checkPath(target, 'loadTokenizer');
   const info = await stat(target).catch((error: Error) => {
     throw new CheckpointError(`cannot open ${target}: ${error.message}`, CheckpointCode.open, { cause: error });
   });

@@ -1,4 +1,4 @@
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkOptions, describe, isAbove, TorchBindError } from '../errors';
 
 export interface GuardOptions {
   /** A loss above this multiple of the median of the last 50 counts as a leap. Default: only NaN and infinity count. */
@@ -13,7 +13,8 @@ const windowSize = 50;
 export function checkGuard(options: GuardOptions, checkpointDir: string | undefined): void {
   checkOptions(options, ['spikeFactor', 'maxRollbacks'], 'guard');
   const { spikeFactor, maxRollbacks } = options;
-  if (spikeFactor !== undefined && !(spikeFactor > 1)) throw invalid('spikeFactor', 'a number above 1', spikeFactor);
+  if (spikeFactor !== undefined && !isAbove(spikeFactor, 1))
+    throw invalid('spikeFactor', 'a number above 1', spikeFactor);
   if (maxRollbacks !== undefined && !(Number.isSafeInteger(maxRollbacks) && maxRollbacks >= 0)) {
     throw invalid('maxRollbacks', 'an integer of at least 0', maxRollbacks);
   }

@@ -1,9 +1,19 @@
-import { checkOptions, describe, TorchBindError } from '../errors';
+import {
+  checkFlags,
+  checkFunction,
+  checkOptions,
+  checkPath,
+  checkWatchers,
+  describe,
+  isAbove,
+  isAtLeast,
+  TorchBindError,
+} from '../errors';
 import { TextStream, TokenFile, TokenStream, type Tokens } from '../data';
 import type { GPTModel } from '../models/gpt';
-import type { AdamW, SGD } from '../optim';
+import { type AdamW, Optimizer, type SGD } from '../optim';
 import { constant, cosine, linear, type Schedule } from '../optim/schedulers';
-import type { KeepOptions } from '../checkpoint/retention';
+import { type KeepOptions, keepRules } from '../checkpoint/retention';
 import type { EvalEvent, SaveEvent, StepEvent } from './events';
 import { type GuardOptions, checkGuard } from './guard';
 import type { Precision } from './precision';
@@ -97,7 +107,7 @@ export interface FitOptions {
   onSave?: (event: SaveEvent) => void;
 }
 
-const optionNames = [
+export const FIT_OPTIONS = [
   'text data dataOrder maxSteps batchSize gradAccumulation learningRate resumeLearningRate schedule warmupSteps',
   'decaySteps minLearningRate optimizer weightDecay betas precision activationCheckpointing gradClip evalInterval evalSteps patience guard seed signal',
   'handleSignals startStep checkpointDir saveEvery keep saveInBackground onSaveError metrics progressBar onStep onEval onSave',
@@ -118,7 +128,7 @@ export type Settings = Omit<FitOptions, 'text' | 'data' | 'schedule'> & {
 
 /** @throws ERR_TORCHBIND_UNKNOWN_OPTION, ERR_TORCHBIND_INVALID_ARGUMENT */
 export function completeOptions(model: GPTModel, options: FitOptions): Settings {
-  checkOptions(options, optionNames, 'fit');
+  checkOptions(options, FIT_OPTIONS, 'fit');
   const { schedule: _, ...rest } = options;
   const settings = {
     ...rest,
@@ -137,6 +147,7 @@ export function completeOptions(model: GPTModel, options: FitOptions): Settings 
   checkOneOf('precision', settings.precision, ['float32', 'bfloat16', 'float16']);
   checkOneOf('dataOrder', settings.dataOrder, ['random', 'epochs']);
   checkRates(options);
+  checkCalls(options);
   checkSaves(options);
   if (options.patience !== undefined) checkCount('patience', options.patience, 1);
   if (options.guard !== undefined) checkGuard(options.guard, options.checkpointDir);
@@ -145,14 +156,25 @@ export function completeOptions(model: GPTModel, options: FitOptions): Settings 
 
 function checkRates({ learningRate, minLearningRate, resumeLearningRate, gradClip, weightDecay }: FitOptions): void {
   for (const [name, value] of Object.entries({ learningRate, minLearningRate, weightDecay })) {
-    if (value !== undefined) check(value >= 0, name, value, 'a number of at least 0');
+    if (value !== undefined) check(isAtLeast(value, 0), name, value, 'a number of at least 0');
   }
-  if (gradClip !== undefined) check(gradClip > 0, 'gradClip', gradClip, 'a number above 0');
-  if (resumeLearningRate === undefined || Number(resumeLearningRate) >= 0) return;
+  if (gradClip !== undefined) check(isAbove(gradClip, 0), 'gradClip', gradClip, 'a number above 0');
+  if (resumeLearningRate === undefined || isAtLeast(resumeLearningRate, 0)) return;
   checkOneOf('resumeLearningRate', resumeLearningRate, ['keep', 'restart'], ', or a number of at least 0');
 }
 
-function checkSaves({ saveEvery, checkpointDir, onSaveError }: FitOptions): void {
+function checkCalls({ signal, onStep, onEval, onSave, optimizer, ...options }: FitOptions): void {
+  checkWatchers({ signal }, 'fit');
+  for (const [name, fn] of Object.entries({ onStep, onEval, onSave }))
+    if (fn !== undefined) checkFunction(fn, `fit: ${name}`);
+  const { activationCheckpointing, handleSignals, saveInBackground, metrics, progressBar } = options;
+  checkFlags({ activationCheckpointing, handleSignals, saveInBackground, metrics, progressBar }, 'fit');
+  check(optimizer === undefined || optimizer instanceof Optimizer, 'optimizer', optimizer, 'an AdamW or SGD');
+}
+
+function checkSaves({ saveEvery, checkpointDir, onSaveError, keep }: FitOptions): void {
+  if (keep !== undefined) keepRules(keep);
+  if (checkpointDir !== undefined) checkPath(checkpointDir, 'fit: checkpointDir');
   if (saveEvery !== undefined) {
     checkCount('saveEvery', saveEvery, 1);
     if (checkpointDir === undefined) throw invalid('saveEvery needs checkpointDir, the directory to save to');
@@ -184,6 +206,7 @@ function dataOf(model: GPTModel, { text, data }: FitOptions): TokenStream | Text
     tokenizerOf(model);
     return data;
   }
+  check(data === undefined || data instanceof TokenStream, 'data', data, 'a TokenStream');
   const stream = data ?? TokenStream.fromText(checkText(text), tokenizerOf(model));
   checkVocabulary(model, [stream.train, stream.validation]);
   return stream;

@@ -69,8 +69,9 @@ export async function* train(
   let trainer: Trainer | undefined;
   let unlock: (() => Promise<void>) | undefined;
   try {
-    if (checkpointDir !== undefined) unlock = await bundles.lock(checkpointDir);
+    // First, as it refuses options: the directory is not made for a run that cannot begin.
     trainer = new Trainer(model, settings, options, bundles, before);
+    if (checkpointDir !== undefined) unlock = await bundles.lock(checkpointDir);
     return yield* logged(trainer.run(), settings);
   } finally {
     await trainer?.close();

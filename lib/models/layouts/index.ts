@@ -1,4 +1,4 @@
-import { checkIterable, closest, TorchBindError } from '../../errors';
+import { checkArgument, checkIterable, closest, TorchBindError } from '../../errors';
 import type { GPTConfig } from '../config';
 import { StateView } from './family';
 import type { Family, Recognised } from './family';
@@ -43,6 +43,7 @@ export function conformConfig(name: string, config: GPTConfig): GPTConfig {
 function familyByName(name: string): Family {
   const family = FAMILIES.find((candidate) => candidate.name === name);
   if (family !== undefined) return family;
+  checkArgument(typeof name === 'string', 'the name of a layout', name, 'GPT');
   const near = closest(name, layoutNames);
   const hint = near === undefined ? `Known layouts: ${layoutNames.join(', ')}.` : `Did you mean '${near}'?`;
   throw new TorchBindError(`There is no checkpoint layout '${name}'. ${hint}`, 'ERR_TORCHBIND_LAYOUT');

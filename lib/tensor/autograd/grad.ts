@@ -1,7 +1,7 @@
-import { checkOptions, TorchBindError } from '../../errors';
+import { checkArgument, checkIterable, checkOptions, TorchBindError } from '../../errors';
 import { native } from '../../native/native';
-import { unwrap, wrapAll } from '../core';
-import type { BackwardOptions, Tensor } from '../core';
+import { Tensor, unwrap, wrapAll } from '../core';
+import type { BackwardOptions } from '../core';
 
 /** Options of `grad()`. */
 export interface GradOptions {
@@ -23,12 +23,14 @@ export function grad(
 ): (Tensor | null)[] {
   checkOptions(options, ['gradOutputs', 'retainGraph', 'createGraph', 'allowUnused'], 'grad()');
   const outs = list(outputs);
-  const { gradOutputs = outs.map(() => null), createGraph = false, allowUnused = false } = options;
+  const { gradOutputs, createGraph = false, allowUnused = false } = options;
   return wrapAll(
     native().grad(
       outs.map((tensor) => unwrap(tensor, 'grad(): outputs')),
       list(inputs).map((tensor) => unwrap(tensor, 'grad(): inputs')),
-      gradOutputs.map((tensor) => (tensor === null ? null : unwrap(tensor, 'grad(): gradOutputs'))),
+      gradientsFor(outs, gradOutputs, 'grad(): gradOutputs').map((tensor) =>
+        tensor === null ? null : unwrap(tensor, 'grad(): gradOutputs'),
+      ),
       options.retainGraph ?? createGraph,
       createGraph,
       allowUnused,
@@ -49,7 +51,7 @@ export function backward(
 ): void {
   checkOptions(options, ['retainGraph', 'createGraph', 'inputs'], 'backward()');
   const roots = list(tensors);
-  const gradients = gradTensors == null ? roots.map(() => null) : list(gradTensors);
+  const gradients = gradientsFor(roots, gradTensors, 'backward(): gradTensors');
   if (gradients.length !== roots.length) {
     throw new TorchBindError(
       `backward(): ${roots.length} tensors need as many gradients, got ${gradients.length}.`,
@@ -62,10 +64,23 @@ export function backward(
     gradients.map((tensor) => (tensor === null ? null : unwrap(tensor, 'backward(): gradient'))),
     options.retainGraph ?? createGraph,
     createGraph,
-    (options.inputs ?? []).map((input) => unwrap(input, 'backward(): inputs')),
+    list(options.inputs ?? []).map((input) => unwrap(input, 'backward(): inputs')),
   );
 }
 
+/** What was given as gradients, or null for each tensor. */
+function gradientsFor(
+  tensors: readonly Tensor[],
+  given: readonly (Tensor | null)[] | Tensor | null | undefined,
+  where: string,
+): readonly (Tensor | null)[] {
+  if (given == null) return tensors.map(() => null);
+  checkArgument(given instanceof Tensor || Array.isArray(given), 'a tensor or an array of tensors', given, where);
+  return list(given);
+}
+
 function list<T>(items: readonly T[] | T): readonly T[] {
-  return Array.isArray(items) ? (items as readonly T[]) : [items as T];
+  if (!Array.isArray(items)) return [items as T];
+  checkIterable(items, 'an array of tensors', 'grad()');
+  return items as readonly T[];
 }

@@ -1,5 +1,5 @@
-import { checkOptions, TorchBindError } from '../../errors';
-import { Tensor } from '../core';
+import { checkArgument, checkFunction, checkIterable, checkOptions, TorchBindError } from '../../errors';
+import { Tensor, unwrap } from '../core';
 import { rand, zeros } from '../creation';
 import { stack, zerosLike } from '../generated/functions';
 import { tidy } from '../scope';
@@ -43,6 +43,7 @@ const OPTIONS = ['eps', 'atol', 'rtol', 'raiseException', 'nondetTol', 'checkUnd
  */
 export function gradcheck(fn: Checked, inputs: readonly Tensor[] | Tensor, options: GradcheckOptions = {}): boolean {
   checkOptions(options, OPTIONS, 'gradcheck()');
+  checkFunction(fn, 'gradcheck(): fn');
   const { raiseException = true, ...rest } = options;
   const settings: Settings = {
     eps: 1e-6,
@@ -53,6 +54,8 @@ export function gradcheck(fn: Checked, inputs: readonly Tensor[] | Tensor, optio
     checkGradDtypes: false,
     ...rest,
   };
+  for (const name of ['eps', 'atol', 'rtol', 'nondetTol'] as const)
+    checkArgument(typeof settings[name] === 'number', `a number for '${name}'`, settings[name], 'gradcheck()');
   try {
     tidy(() => check(fn, list(inputs), settings));
     return true;
@@ -75,6 +78,7 @@ export function gradgradcheck(
   options: GradcheckOptions = {},
 ): boolean {
   checkOptions(options, OPTIONS, 'gradgradcheck()');
+  checkFunction(fn, 'gradgradcheck(): fn');
   return tidy(() => {
     const given = list(inputs);
     const gradients = gradOutputs == null ? differentiable(fn(...given)).map(randomGradient) : list(gradOutputs);
@@ -280,7 +284,12 @@ function differentiable(outputs: Tensor | readonly Tensor[]): Tensor[] {
 }
 
 function list(tensors: Tensor | readonly Tensor[]): readonly Tensor[] {
-  return tensors instanceof Tensor ? [tensors] : tensors;
+  if (tensors instanceof Tensor) return [tensors];
+  checkIterable(tensors, 'a tensor or an array of tensors', 'gradcheck()');
+  return Array.from(tensors, (tensor) => {
+    unwrap(tensor, 'gradcheck()');
+    return tensor;
+  });
 }
 
 function fail(message: string): never {
