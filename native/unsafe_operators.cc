@@ -24,17 +24,20 @@ const std::vector<Group>& groups() {
        {"aten::_batch_norm_impl_index_backward",
         "aten::_batch_norm_no_update",
         "aten::_cdist_backward",
+        "aten::_chunk_cat",
         "aten::_cholesky_solve_helper",
         "aten::_compute_linear_combination",
         "aten::_cummax_helper",
         "aten::_cummin_helper",
         "aten::_linalg_eigvals",
+        "aten::_nested_compute_contiguous_strides_offsets",
         "aten::_nested_from_padded",
         "aten::_new_zeros_with_same_feature_meta",
         "aten::_pdist_backward",
         "aten::_pdist_forward",
         "aten::_remove_batch_dim",
         "aten::_slow_conv2d_backward",
+        "aten::_sobol_engine_draw",
         "aten::_sobol_engine_ff_",
         "aten::_sobol_engine_initialize_state_",
         "aten::_stack",
@@ -57,14 +60,35 @@ const std::vector<Group>& groups() {
       {"copies lists of tensors without comparing their lengths", {"aten::_foreach_copy"}},
       {"calls a mobile library with whatever sizes come", {"aten::_nnpack_spatial_convolution"}},
       {"packs weights for kernels of quantized models, and trusts their shape and dtype",
-       {"aten::fbgemm_pack_gemm_matrix_fp16", "aten::fbgemm_linear_quantize_weight",
-        "aten::fbgemm_pack_quantized_matrix", "aten::quantized_lstm_cell", "aten::_dyn_quant_matmul_4bit",
-        "_quantized::linear_prepack_fp16", "_quantized::linear_prepack_fp16_legacy",
-        "onednn::linear_prepack_fp16", "quantized::embedding_bag_2bit_prepack",
-        "quantized::embedding_bag_4bit_prepack", "quantized::embedding_bag_byte_prepack",
-        "quantized::linear_prepack_fp16", "quantized::linear_prepack_fp16_legacy"}},
+       {"aten::fbgemm_pack_gemm_matrix_fp16",
+        "aten::fbgemm_linear_quantize_weight",
+        "aten::fbgemm_pack_quantized_matrix",
+        "aten::quantized_lstm_cell",
+        "aten::_dyn_quant_matmul_4bit",
+        "aten::_dyn_quant_pack_4bit_weight",
+        "aten::_saturate_weight_to_fp16",
+        "_quantized::wrapped_fbgemm_linear_fp16_weight",
+        "_quantized::wrapped_fbgemm_pack_gemm_matrix_fp16",
+        "quantized::make_quantized_cell_params",
+        "quantized::make_quantized_cell_params_dynamic",
+        "quantized::make_quantized_cell_params_fp16",
+        "quantized::conv1d_prepack",
+        "quantized::conv2d_prepack",
+        "quantized::conv3d_prepack",
+        "quantized::conv_prepack",
+        "quantized::conv_transpose1d_prepack",
+        "quantized::conv_transpose2d_prepack",
+        "quantized::conv_transpose3d_prepack",
+        "_quantized::linear_prepack_fp16",
+        "_quantized::linear_prepack_fp16_legacy",
+        "onednn::linear_prepack_fp16",
+        "quantized::embedding_bag_2bit_prepack",
+        "quantized::embedding_bag_4bit_prepack",
+        "quantized::embedding_bag_byte_prepack",
+        "quantized::linear_prepack_fp16",
+        "quantized::linear_prepack_fp16_legacy"}},
       {"hands its tensors to oneDNN, and trusts their shapes and dtypes",
-       {"aten::mkldnn_rnn_layer", "mkl::_mkl_reorder_linear_weight", "mkldnn::_reorder_convolution_weight",
+       {"aten::mkldnn_rnn_layer", "aten::mkldnn_rnn_layer_backward", "mkl::_mkl_reorder_linear_weight", "mkldnn::_reorder_convolution_weight",
         "mkldnn::_reorder_convolution_transpose_weight", "mkldnn::_reorder_linear_weight",
         "mkldnn::_reorder_mkldnn_rnn_layer_weight"}},
   };
@@ -106,6 +130,21 @@ void same_shape(const Stack& arguments) {
 // Without running statistics there is nothing to normalize by but the batch's own.
 void in_training(const Stack& arguments) {
   if (!arguments.at(3).toBool()) invalid("Without running statistics, 'training' must be true.");
+}
+
+// It reads one number a channel from what there is of weight, bias, mean and variance, whatever their sizes.
+void numbers_of_channels(const Stack& arguments) {
+  const at::Tensor& input = tensor_at(arguments, 0);
+  if (input.dim() < 2) invalid("The input needs a dimension of channels after the first.");
+  for (size_t i : {1, 2, 3, 4}) {
+    const c10::IValue& value = arguments.at(i);
+    if (value.isNone() || !value.toTensor().defined()) {
+      if (i > 2 && !arguments.at(5).toBool()) invalid("Without running statistics, 'training' must be true.");
+      continue;
+    }
+    if (value.toTensor().dim() != 1 || value.toTensor().numel() != input.size(1))
+      invalid("Weight, bias and running statistics must have one element a channel.");
+  }
 }
 
 // With grouped queries, the heads of the queries are divided among those of the keys and values.
@@ -176,6 +215,10 @@ const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
       {"aten::_weight_norm", with_elements},
       {"aten::cat.out", some_tensors},
       {"aten::choose_qparams_optimized", some_bins},
+      {"aten::concat.out", some_tensors},
+      {"aten::concatenate.out", some_tensors},
+      {"aten::native_batch_norm", numbers_of_channels},
+      {"aten::native_batch_norm.out", numbers_of_channels},
       {"aten::scaled_dot_product_attention", some_heads<7>},
       {"aten::smooth_l1_loss", beta_of_one<2>},
       {"aten::smooth_l1_loss_backward", beta_of_one<3>},

@@ -1,4 +1,4 @@
-import { describe, TorchBindError } from '../errors';
+import { checkArgument, checkIterable, checkText, describe, TorchBindError } from '../errors';
 import type { Tokenizer } from '../tokenizers';
 
 /** What stands between texts: a token's id, or text that is encoded. */
@@ -20,6 +20,13 @@ export function separatorIds(tokenizer: Tokenizer, separator: Separator | undefi
   );
 }
 
+/** Refuses what is no tokenizer. */
+export function checkTokenizer(value: unknown, where: string): void {
+  const tokenizer = value as Tokenizer | null | undefined;
+  const isOne = typeof tokenizer?.encode === 'function' && typeof tokenizer.decode === 'function';
+  checkArgument(isOne, 'a tokenizer', value, where);
+}
+
 /**
  * The ids of texts one after the other, each followed by the separator: by default the token that texts start
  * from (`startId`), which is GPT-2's `<|endoftext|>`, and of a character tokenizer the first character.
@@ -27,11 +34,16 @@ export function separatorIds(tokenizer: Tokenizer, separator: Separator | undefi
 export function encodeDocuments(
   documents: Iterable<string>,
   tokenizer: Tokenizer,
-  separator: Separator = tokenizer.startId,
+  separator?: Separator,
 ): Int32Array {
-  const end = separatorIds(tokenizer, separator);
+  checkTokenizer(tokenizer, 'encodeDocuments');
+  checkIterable(documents, 'texts', 'encodeDocuments');
+  const end = separatorIds(tokenizer, separator ?? tokenizer.startId);
   const parts: Int32Array[] = [];
-  for (const text of documents) parts.push(tokenizer.encode(text), end);
+  for (const text of documents) {
+    checkText(text, 'encodeDocuments');
+    parts.push(tokenizer.encode(text), end);
+  }
   const all = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
   let place = 0;
   for (const part of parts) {

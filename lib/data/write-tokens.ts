@@ -1,9 +1,9 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkOptions, checkPath, checkText, describe, TorchBindError } from '../errors';
 import { writeFileAtomically } from '../formats/atomic-file';
 import { CharTokenizer, charToMetaPickle, type Tokenizer } from '../tokenizers';
-import { type Separator, separatorIds } from './documents';
+import { checkTokenizer, type Separator, separatorIds } from './documents';
 import { sizeOf, type TokenDType, wrongData } from './token-file';
 
 export interface WriteTokensOptions {
@@ -32,8 +32,10 @@ export async function writeTokens(
   source: TokenSource,
   options: WriteTokensOptions = {},
 ): Promise<number> {
+  checkPath(file, 'writeTokens');
   checkOptions(options, ['tokenizer', 'dtype', 'separator'], 'writeTokens');
   const { tokenizer } = options;
+  if (tokenizer !== undefined) checkTokenizer(tokenizer, 'writeTokens');
   const dtype = options.dtype ?? ((tokenizer?.vocabSize ?? 0) > 2 ** 16 ? 'uint32' : 'uint16');
   sizeOf(dtype, 'writeTokens');
   let count = 0;
@@ -71,6 +73,9 @@ async function* idsOf(
     yield tokenizer.encode(source);
     return;
   }
+  const pieces: unknown = source;
+  if (typeof pieces !== 'object' || pieces === null || !(Symbol.iterator in pieces || Symbol.asyncIterator in pieces))
+    throw invalid(`expected a text, texts or token ids, got ${describe(source)}`);
   const end = separatorIds(tokenizer, separator);
   for await (const text of source) {
     if (typeof text !== 'string') throw invalid(`expected texts, got ${describe(text)}`);
@@ -110,8 +115,11 @@ export async function prepareTokens(
   text: string,
   options: PrepareTokensOptions,
 ): Promise<{ train: number; validation: number }> {
+  checkPath(directory, 'prepareTokens');
+  checkText(text, 'prepareTokens');
   checkOptions(options ?? null, ['tokenizer', 'dtype', 'validationFraction'], 'prepareTokens');
   const { tokenizer, dtype, validationFraction = 0.1 } = options;
+  checkTokenizer(tokenizer, 'prepareTokens');
   if (!(validationFraction > 0 && validationFraction < 1))
     throw invalid(`validationFraction must be above 0 and below 1, got ${describe(validationFraction)}`);
   const characters = Array.from(text); // as Python counts them

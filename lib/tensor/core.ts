@@ -224,6 +224,7 @@ export class Tensor {
 
   /** Whether it was freed, by `dispose()` or by the end of its scope. */
   get isDisposed(): boolean {
+    if (!(this instanceof Tensor)) unwrap(this, 'isDisposed');
     return this.handle === 0 || !native().isAlive(this.handle);
   }
 

@@ -7,7 +7,7 @@ const { tmpdir } = require('node:os');
 const { join } = require('node:path');
 const { inspect, types } = require('node:util');
 const torch = require('../../dist/index.js');
-const { native, state } = require('../../dist/native/native.js');
+const { native, slots, state } = require('../../dist/native/native.js');
 const { OnPurpose } = require('./junk.cjs');
 const { camelCase, byOps, Operators, routes, SIGNATURES } = require('./routes.cjs');
 const { Fuzz } = require('./values.cjs');
@@ -138,7 +138,7 @@ function reset(index) {
   }
   binding.setAutocast('cpu', false, 15, true);
   binding.setNumThreads(1);
-  binding.setup({ TorchBindError: torch.TorchBindError, state });
+  binding.setup({ TorchBindError: torch.TorchBindError, state, slots });
   torch.manualSeed(index);
 }
 
@@ -168,4 +168,6 @@ if (watched)
     .unref();
 process.on('unhandledRejection', (error) => check(error, -1, 'unhandled rejection'));
 process.on('uncaughtException', (error) => check(error, -1, 'uncaught exception'));
-void main();
+main().catch((error) =>
+  report({ kind: 'error', index: -1, name: 'the run itself', detail: String(error?.stack ?? error) }),
+);

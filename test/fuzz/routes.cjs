@@ -1,5 +1,6 @@
 // The ways into the library: each makes one call, ready to be run, from the random numbers of a `Fuzz`.
 const { types } = require('node:util');
+const { slots } = require('../../dist/native/native.js');
 const { junk, shrinksWhenRead } = require('./junk.cjs');
 
 /** Polynomials are computed term by term up to the degree that is asked for, however long that takes. */
@@ -158,7 +159,7 @@ function anything(fuzz) {
 
 function leaf(fuzz) {
   const tensor = fuzz.tensor();
-  return /^(float(32|64)|complex)/.test(tensor.dtype) && fuzz.rng.chance(0.9)
+  return /^(float(32|64)|complex)/.test(tensor.dtype) && !tensor.isInference() && fuzz.rng.chance(0.9)
     ? tensor.detach().requiresGrad_()
     : tensor;
 }
@@ -197,6 +198,7 @@ const SIGNATURES = {
   operatorNames: [],
   schema: [N],
   call: [N, T, T],
+  callDirect: [],
   allowUnsafe: [() => 'aten::nothing'],
   loadLibrary: [(fuzz) => fuzz.rng.pick(['', '/', '/nowhere.so', '\0', __filename])],
   dispose: [T, (fuzz) => (fuzz.rng.chance(0.5) ? TOKEN(fuzz) : undefined)],
@@ -293,6 +295,17 @@ function byBinding(fuzz, { binding, bindingNames }) {
     args = [view, sizes, 7];
   }
   if (fuzz.rng.chance(0.05)) args.pop();
+  if (name === 'callDirect') {
+    const values = [
+      fuzz.rng.int(3000),
+      ...fuzz.rng.times(2, () => fuzz.handle()),
+      ...fuzz.rng.times(8, () => fuzz.int()),
+    ];
+    if (fuzz.rng.chance(rate))
+      values[fuzz.rng.int(values.length)] = fuzz.rng.pick([NaN, -1, 0.5, 1e300, 2 ** 31, 3, 8]);
+    args = [values.map(Number)];
+    return { name: 'binding.callDirect', args, run: () => (slots.set(args[0]), binding.callDirect()) };
+  }
   return { name: `binding.${name}`, args, run: () => binding[name](...args) };
 }
 
