@@ -88,9 +88,9 @@ const std::vector<Group>& groups() {
         "quantized::linear_prepack_fp16",
         "quantized::linear_prepack_fp16_legacy"}},
       {"hands its tensors to oneDNN, and trusts their shapes and dtypes",
-       {"aten::mkldnn_rnn_layer", "aten::mkldnn_rnn_layer_backward", "mkl::_mkl_reorder_linear_weight", "mkldnn::_reorder_convolution_weight",
-        "mkldnn::_reorder_convolution_transpose_weight", "mkldnn::_reorder_linear_weight",
-        "mkldnn::_reorder_mkldnn_rnn_layer_weight"}},
+       {"aten::mkldnn_rnn_layer", "aten::mkldnn_rnn_layer_backward", "mkl::_mkl_reorder_linear_weight",
+        "mkldnn::_reorder_convolution_weight", "mkldnn::_reorder_convolution_transpose_weight",
+        "mkldnn::_reorder_linear_weight", "mkldnn::_reorder_mkldnn_rnn_layer_weight"}},
   };
   return table;
 }

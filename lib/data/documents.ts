@@ -31,11 +31,7 @@ export function checkTokenizer(value: unknown, where: string): void {
  * The ids of texts one after the other, each followed by the separator: by default the token that texts start
  * from (`startId`), which is GPT-2's `<|endoftext|>`, and of a character tokenizer the first character.
  */
-export function encodeDocuments(
-  documents: Iterable<string>,
-  tokenizer: Tokenizer,
-  separator?: Separator,
-): Int32Array {
+export function encodeDocuments(documents: Iterable<string>, tokenizer: Tokenizer, separator?: Separator): Int32Array {
   checkTokenizer(tokenizer, 'encodeDocuments');
   checkIterable(documents, 'texts', 'encodeDocuments');
   const end = separatorIds(tokenizer, separator ?? tokenizer.startId);

@@ -1,4 +1,4 @@
-import { checkOptions, checkPath, describe, TorchBindError } from '../errors';
+import { checkOptions, checkText, describe, TorchBindError } from '../errors';
 import type { TensorArchive, ValueOptions } from './archive';
 import { type ByteSource, withSource } from './byte-source';
 import { LegacyArchive } from './legacy-archive';
@@ -54,7 +54,7 @@ export interface LoadOptions {
  * @throws CheckpointError with a stable `code`, the byte `offset` and the `record` where the file is not right
  */
 export async function load(path: string, options: LoadOptions = {}): Promise<unknown> {
-  checkPath(path, 'load');
+  checkText(path, 'load');
   checkOptions(options, ['device', 'mmap', 'exact', 'unknown', 'limits'], 'load');
   const values = { exact: options.exact, inert: isInert(options.unknown), memory: memoryLimit(options.limits) };
   return withSource(existing(path), async (source) =>

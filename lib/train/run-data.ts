@@ -66,7 +66,7 @@ function epochData(tokens: Tokens, fingerprint: string, options: RunDataOptions)
     next: () => windows.next(),
     getPosition: () => ({ order: 'epochs', fingerprint, ...windows.getState() }),
     setPosition: (position) => {
-      if (position.order === 'epochs') windows.setState(position);
+      if (position.order === 'epochs') windows.setState({ epoch: position.epoch, batch: position.batch });
     },
   };
 }
