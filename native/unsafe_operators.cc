@@ -24,7 +24,6 @@ const std::vector<Group>& groups() {
        {"aten::_batch_norm_impl_index_backward",
         "aten::_batch_norm_no_update",
         "aten::_cdist_backward",
-        "aten::_chunk_cat",
         "aten::_cholesky_solve_helper",
         "aten::_compute_linear_combination",
         "aten::_cummax_helper",
@@ -122,6 +121,13 @@ void some_tensors(const Stack& arguments) {
   if (arguments.at(0).toListRef().empty()) invalid("Expected a list of one or more tensors.");
 }
 
+void with_dimensions(const Stack& arguments) {
+  const c10::List<at::Tensor> tensors = arguments.at(0).toTensorList();
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (tensors.get(i).dim() == 0) invalid("This operator takes no tensor without dimensions.");
+  }
+}
+
 void same_shape(const Stack& arguments) {
   if (tensor_at(arguments, 0).sizes() != tensor_at(arguments, 1).sizes())
     invalid("The first two tensors must have one shape.");
@@ -197,6 +203,7 @@ void beta_of_one(const Stack& arguments) {
 
 const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
   static const std::unordered_map<std::string, ArgumentCheck> table = {
+      {"aten::_chunk_cat", with_dimensions},
       {"aten::_fused_adagrad", like_parameters<3>},
       {"aten::_fused_adagrad_", like_parameters<3>},
       {"aten::_fused_adam", like_parameters<5>},

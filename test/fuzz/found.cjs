@@ -42,6 +42,12 @@ const found = [
     INVALID,
     () => aten._log_softmax_backward_data(zeros(3, 0), randn(2, 3), -1, 'float32'),
   ],
+  ['chunks of a tensor without dimensions', INVALID, () => aten._chunk_cat([zeros()], 0, 2)],
+  [
+    'statistics of a wrong length',
+    INVALID,
+    () => aten.native_batch_norm(randn(2, 3), null, null, zeros(1), zeros(1), true, 0.1, 1e-5),
+  ],
   [
     'no statistics, no training',
     INVALID,
