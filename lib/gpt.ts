@@ -27,7 +27,7 @@ import { GPTModel, type GPTModelOptions } from './models/gpt';
 import type { AdamW, SGD } from './optim';
 import { cuda } from './tensor/device';
 import type { DType } from './tensor/dtype';
-import { dispose } from './tensor/scope';
+import { dispose, isPlainObject } from './tensor/scope';
 import type { Tokenizer } from './tokenizers';
 import {
   type Bundles,
@@ -292,6 +292,7 @@ export class GPT extends GPTModel {
     checkPath(directory, 'saveCheckpointFile');
     requireOptions(options, names, 'saveCheckpointFile');
     const { source, step = this.#step, optimizer = this.#optimizer, hyperparameters: more = {}, saved } = options;
+    checkArgument(isPlainObject(more), 'an object', more, 'saveCheckpointFile: hyperparameters');
     if (typeof source !== 'string' || step === null) {
       throw new TorchBindError(
         'saveCheckpointFile: give the source, the name of the data, and the step, the number of updates made.',

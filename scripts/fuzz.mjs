@@ -5,6 +5,7 @@
 //   npm run fuzz -- --seed 7 --only 4711              one call again, its arguments printed
 //   npm run fuzz -- --guard                           under an allocator that catches every access outside a tensor
 //   npm run fuzz -- --workers 1000 --exits 100        workers ended at work; each of the ways to exit, so many times
+//   npm run fuzz -- --sweep                           every export with everything that is wrong in every place; 130 s
 //   npm run fuzz -- --operator aten::add.Tensor       calls of one operator only
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
@@ -25,6 +26,7 @@ const options = {
   exits: { type: 'string' },
   only: { type: 'string' },
   operator: { type: 'string' },
+  sweep: { type: 'boolean', default: false },
 };
 
 main(async (args) => {
@@ -32,6 +34,7 @@ main(async (args) => {
   const number = (name) => (values[name] === undefined ? undefined : Number(values[name]));
   if (values.only !== undefined) return repeat(number('seed'), number('only'), values.operator);
   if (values.workers !== undefined || values.exits !== undefined) return ends(number('workers'), number('exits'));
+  if (values.sweep) return sweep();
   const jobs = number('jobs');
   const environment = values.guard ? { LD_PRELOAD: buildGuard(), TORCHBIND_SMALL_BLOCKS: '0' } : {};
   const share = Math.ceil(number('calls') / jobs);
@@ -79,6 +82,17 @@ async function ends(workers = 0, exits = 0) {
     `${workers} workers ended at work, ${runs} processes ended in ${Object.keys(EXITS).length} ways: ${wrong.length} wrong, ${seconds} s`,
   );
   return wrong.length > 0 ? 1 : 0;
+}
+
+function sweep() {
+  const file = inRoot('test/fuzz/sweep/sweep.cjs');
+  const run = spawnSync(process.execPath, ['--expose-gc', file, '/dev/null', '--full'], {
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28,
+  });
+  process.stdout.write(run.stdout);
+  if (run.signal !== null) say(`ended with ${run.signal}`);
+  return run.stdout.trim().split('\n').length === 1 && run.status === 0 ? 0 : 1;
 }
 
 /** The allocator of test/fuzz/guard.c, compiled. */

@@ -1,10 +1,12 @@
 import { constants } from 'node:fs';
-import { access, copyFile, link, mkdir, open, rename, rm } from 'node:fs/promises';
+import { access, copyFile, link, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { describe, TorchBindError } from '../errors';
+import { describe } from '../errors';
 import { writeFileAtomically } from '../formats/atomic-file';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { readSmallFile } from '../formats/small-file';
+
+export { makeDirectory } from '../formats/atomic-file';
 
 /** The files of a bundle, as the Python programs name them. */
 export const bundleFiles = {
@@ -108,16 +110,4 @@ export async function installFile(from: string, target: string): Promise<void> {
   await linkOrCopy(from, temporary);
   await rename(temporary, target);
   await rm(temporary, { force: true }); // Renaming between two names of one file does nothing and leaves both.
-}
-
-export async function makeDirectory(directory: string): Promise<void> {
-  await mkdir(directory, { recursive: true }).catch((error: Error) => {
-    throw new TorchBindError(
-      `Cannot make the directory ${describe(directory)}: ${error.message}`,
-      'ERR_TORCHBIND_SAVE',
-      {
-        cause: error,
-      },
-    );
-  });
 }

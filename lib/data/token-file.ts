@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
-import { checkOptions, describe, TorchBindError } from '../errors';
+import { checkArgument, checkOptions, checkPath, describe, TorchBindError } from '../errors';
 import { native } from '../native/native';
 import { unwrap, wrap } from '../tensor/core';
 import { keep } from '../tensor/scope';
@@ -40,6 +40,7 @@ export class TokenFile implements Iterable<number> {
 
   /** @throws ERR_TORCHBIND_DATA where there is no such file, it is empty, or its size is no whole number of ids */
   static open(path: string, options: TokenFileOptions = {}): TokenFile {
+    checkPath(path, 'TokenFile.open');
     checkOptions(options, ['dtype'], 'TokenFile.open');
     const { dtype = 'uint16' } = options;
     const size = sizeOf(dtype, 'TokenFile.open');
@@ -87,6 +88,7 @@ export class TokenFile implements Iterable<number> {
 
   /** Index in the file of the token that is at `index` here. */
   placeOf(index: number): number {
+    checkIndex(index);
     return this.start + index;
   }
 
@@ -100,8 +102,13 @@ export class TokenFile implements Iterable<number> {
   }
 
   private index(at: number): number {
+    checkIndex(at);
     return at < 0 ? Math.max(0, this.length + at) : Math.min(this.length, at);
   }
+}
+
+function checkIndex(at: unknown): void {
+  checkArgument(Number.isSafeInteger(at), 'an index of a token', at, 'TokenFile');
 }
 
 function existing(path: string): number {

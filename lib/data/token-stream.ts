@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { checkArgument, checkOptions, checkText, describe, isAtLeast, TorchBindError } from '../errors';
+import { checkArgument, checkOptions, checkPath, checkText, describe, isAtLeast, TorchBindError } from '../errors';
 import type { Tokenizer } from '../tokenizers';
 import { encodeDocuments, type Separator } from './documents';
 import { TokenFile, type TokenFileOptions } from './token-file';
@@ -59,6 +59,7 @@ export class TokenStream {
    * @throws ERR_TORCHBIND_DATA where one of the files is missing or not right
    */
   static open(directory: string, options?: TokenFileOptions): TokenStream {
+    checkPath(directory, 'TokenStream.open');
     const [train, validation] = ['train.bin', 'val.bin'].map((name) =>
       TokenFile.open(path.join(directory, name), options),
     );
@@ -72,9 +73,11 @@ export class TokenStream {
   static fromDocuments(
     documents: Iterable<string>,
     tokenizer: Tokenizer,
-    { separator, ...options }: TokenStreamOptions & { separator?: Separator } = {},
+    options: TokenStreamOptions & { separator?: Separator } = {},
   ): TokenStream {
-    return new TokenStream(encodeDocuments(documents, tokenizer, separator), options);
+    checkOptions(options, ['separator', 'validationFraction'], 'TokenStream.fromDocuments');
+    const { separator, ...division } = options;
+    return new TokenStream(encodeDocuments(documents, tokenizer, separator), division);
   }
 
   static fromText(text: string, tokenizer: Tokenizer, options?: TokenStreamOptions): TokenStream {

@@ -1,7 +1,6 @@
-import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { checkOptions, checkPath, checkText, describe, TorchBindError } from '../errors';
-import { writeFileAtomically } from '../formats/atomic-file';
+import { checkIterable, checkOptions, checkPath, checkText, describe, isAbove, TorchBindError } from '../errors';
+import { makeDirectory, writeFileAtomically } from '../formats/atomic-file';
 import { CharTokenizer, charToMetaPickle, type Tokenizer } from '../tokenizers';
 import { checkTokenizer, type Separator, separatorIds } from './documents';
 import { sizeOf, type TokenDType, wrongData } from './token-file';
@@ -65,6 +64,7 @@ async function* idsOf(
   { tokenizer, separator }: WriteTokensOptions,
 ): AsyncGenerator<ArrayLike<number>, void, undefined> {
   if (isIds(source)) {
+    if (Array.isArray(source)) checkIterable(source, 'token ids', 'writeTokens');
     yield source;
     return;
   }
@@ -120,15 +120,19 @@ export async function prepareTokens(
   checkOptions(options ?? null, ['tokenizer', 'dtype', 'validationFraction'], 'prepareTokens');
   const { tokenizer, dtype, validationFraction = 0.1 } = options;
   checkTokenizer(tokenizer, 'prepareTokens');
-  if (!(validationFraction > 0 && validationFraction < 1))
+  if (!(isAbove(validationFraction, 0) && validationFraction < 1))
     throw invalid(`validationFraction must be above 0 and below 1, got ${describe(validationFraction)}`);
+  if (dtype !== undefined) sizeOf(dtype, 'prepareTokens');
   const characters = Array.from(text); // as Python counts them
   const cut = Math.floor((1 - validationFraction) * characters.length); // Python: int(0.9 * len(text))
-  await mkdir(directory, { recursive: true });
-  const write = (name: string, part: string[]): Promise<number> =>
-    writeTokens(path.join(directory, name), part.join(''), { tokenizer, dtype });
-  const train = await write('train.bin', characters.slice(0, cut));
-  const validation = await write('val.bin', characters.slice(cut));
+  const parts = [characters.slice(0, cut), characters.slice(cut)].map((part) => tokenizer.encode(part.join('')));
+  if (parts.some(({ length }) => length === 0))
+    throw wrongData('the text is too short: one of its parts would have no tokens');
+  await makeDirectory(directory);
+  const write = (name: string, ids: Int32Array): Promise<number> =>
+    writeTokens(path.join(directory, name), ids, { tokenizer, dtype });
+  const train = await write('train.bin', parts[0]!);
+  const validation = await write('val.bin', parts[1]!);
   if (tokenizer instanceof CharTokenizer) {
     await writeFileAtomically(path.join(directory, 'meta.pkl'), (handle) =>
       handle.writeFile(charToMetaPickle(tokenizer)),

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, open, realpath, rename, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, realpath, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { TorchBindError } from '../errors';
+import { describe, TorchBindError } from '../errors';
 
 /** A file whose new content is on the disk, under another name beside it. */
 export interface StagedFile {
@@ -96,4 +96,17 @@ function asFailure(target: string, error: unknown): Error {
   if (code === 'ENOENT') reason = 'its directory does not exist';
   if (code === 'EISDIR') reason = 'it is a directory';
   return new TorchBindError(`cannot save '${target}': ${reason}`, 'ERR_TORCHBIND_SAVE', { cause: error });
+}
+
+/** A directory and those above it, where they are missing. */
+export async function makeDirectory(directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true }).catch((error: Error) => {
+    throw new TorchBindError(
+      `Cannot make the directory ${describe(directory)}: ${error.message}`,
+      'ERR_TORCHBIND_SAVE',
+      {
+        cause: error,
+      },
+    );
+  });
 }

@@ -412,6 +412,10 @@ const calls = [
   ['GPT#parameterGroups', () => [gpt(), null]],
   ['GPT#resumeOptimizer', () => [gpt(), trained()[2]]],
   ['GPT#fit', () => [gpt(), fitOptions()]],
+  [
+    'GPT#fit',
+    () => [gpt(), { ...fitOptions(), text: undefined, dataOrder: undefined, data: new torch.TextStream(() => [text]) }],
+  ],
   ['GPT#fitEvents', () => [gpt(), Object.assign(Object.create({}), fitOptions())]], // its options are those of fit
   ['GPT#setTraining', () => [gpt(), undefined, null], 'internal'],
   ['GPT#generate', () => [gpt(), 'ab', { stop: ['h'], ...patient() }]],
@@ -471,6 +475,23 @@ const calls = [
   ['tokenizerFromJson', () => [tokenizer().toJson(), 'tokenizer.json']],
   ['TokenStream', () => [tokens(), { validationFraction: 0.1 }]],
   ['TokenStream.fromText', () => [torch.TokenStream, text, tokenizer(), { validationFraction: 0.1 }]],
+  ['TokenStream.of', () => [torch.TokenStream, tokens(), tokens()]],
+  ['TokenStream.open', () => [torch.TokenStream, 'data', { dtype: 'uint16' }]],
+  [
+    'TokenStream.fromDocuments',
+    () => [torch.TokenStream, ['ab', 'cd'], tokenizer(), { separator: 'a', validationFraction: 0.5 }],
+  ],
+  ['TokenFile', () => [], 'internal'],
+  ['TokenFile.open', () => [torch.TokenFile, 'data/train.bin', { dtype: 'uint16' }]],
+  ['TokenFile#subarray', () => [tokenFile(), 1, 3]],
+  ['TokenFile#slice', () => [tokenFile(), 1, 3]],
+  ['TokenFile#placeOf', () => [tokenFile(), 1]],
+  ['TokenFile#close', () => [tokenFile()]],
+  ['TextStream', () => [[text], { separator: 0, shuffleBuffer: 2, validation: tokens() }]],
+  ['TextStream#canReopen', () => [new torch.TextStream([text])]],
+  ['encodeDocuments', () => [['ab', 'cd'], tokenizer(), 'a']],
+  ['writeTokens', () => ['saved.bin', ['ab', 'cd'], { tokenizer: tokenizer(), dtype: 'uint16', separator: 'a' }]],
+  ['prepareTokens', () => ['prepared', text, { tokenizer: tokenizer(), dtype: 'uint16', validationFraction: 0.5 }]],
   ['EpochWindows', () => [tokens(), { ...window(), seed: 1, shuffle: true, device: 'cpu' }]],
   ['EpochWindows#next', () => [new torch.EpochWindows(tokens(), window())]],
   ['EpochWindows#getState', () => [new torch.EpochWindows(tokens(), window())]],
@@ -581,6 +602,8 @@ function adapted() {
   return use(new torch.LoraLinear(linear(), { rank: 2, alpha: 4, dropout: 0, rsLora: false, detachBase: false }));
 }
 
+const tokenFile = () => torch.TokenFile.open('data/train.bin');
+
 function hfJson() {
   return {
     added_tokens: [],
@@ -599,6 +622,7 @@ async function prepare() {
   await torch.save({ a: ones(2) }, 'plain.pt');
   await torch.saveSafetensors({ a: ones(2) }, 'plain.safetensors');
   await gpt().saveCheckpointBundle('bundle', { step: 1 });
+  await torch.prepareTokens('data', text, { tokenizer: tokenizer(), validationFraction: 0.5 });
   comparison = await torch.compare('bundle', 'bundle');
   comparison.tensors.length = 1;
   endAll();
