@@ -1,6 +1,5 @@
 import type { PickleReaderOptions } from '../pickle/reader';
 import { GlobalError, PickleGlobal, Unfinished } from '../pickle/globals';
-import { InertObject, OrderedDict } from '../pickle/types';
 import type { ByteSource } from './byte-source';
 import { type FileDType, isDifferentiable } from './dtypes';
 import { CheckpointCode, CheckpointError } from './errors';
@@ -14,6 +13,7 @@ import {
   type TensorBuilder,
   type TensorSpec,
 } from './tensor-spec';
+import { changeValues } from './walk';
 
 /** Where the bytes of a storage are. */
 export interface StoredBytes {
@@ -39,21 +39,26 @@ export interface ValueOptions extends Pick<PickleReaderOptions, 'exact' | 'inert
 /** Text of the pickle becomes strings, of which none can be longer than this in JavaScript. */
 export const maxPickleSize = 2 ** 29 - 1024;
 
+/** What makes the tensors of a file in this byte order, while its pickle is read. */
+export type MakeBuilder = (bigEndian: boolean) => TensorBuilder;
+
 /**
- * A checkpoint file, opened: its pickle was read once to its end, with all that it claims of tensors checked, before
- * anything is made of it. The storages are still in the file.
+ * A checkpoint file, opened: its pickle was read to its end, with all that it claims of tensors checked, before anything is read
+ * of its storages.
  */
 export interface TensorArchive {
   readonly source: ByteSource;
   readonly bigEndian: boolean;
   /** The storages that the pickle refers to, by key. */
   readonly storages: ReadonlyMap<string, StorageRef>;
+  /** What the pickle holds, with what the builder made in the place of tensors. */
+  readonly value: unknown;
+  /** How messages call the pickle. */
+  readonly pickleName: string;
   bytesOf(storage: StorageRef): StoredBytes;
-  /** Runs the pickle, with tensors made by `builder`. */
-  build(builder: TensorBuilder, options: ValueOptions): unknown;
 }
 
-/** Stands for a tensor while the pickle is only being checked. */
+/** Stands for a tensor. */
 export class NotedTensor {
   constructor(
     readonly dtype: FileDType,
@@ -116,28 +121,18 @@ export class TensorChecker implements TensorBuilder {
 /** A bare storage or class is of no use to JavaScript, and its bytes would be lost on the way: refused. */
 export function refuseReferences(root: unknown, record: string, { references }: ValueOptions): void {
   if (references === true) return;
-  const seen = new Set<object>();
-  const todo: unknown[] = [root];
-  while (todo.length > 0) {
-    const node = todo.pop();
-    if (node === null || typeof node !== 'object' || seen.has(node)) continue;
-    seen.add(node);
-    const what = referenceText(node);
-    if (what !== undefined) {
-      throw new CheckpointError(
-        `the file holds ${what} as a value, which torchbind does not read`,
-        CheckpointCode.unsupported,
-        { record },
-      );
-    }
-    if (Array.isArray(node) || node instanceof Set) for (const item of node as Iterable<unknown>) todo.push(item);
-    if (node instanceof Map) for (const item of node.values()) todo.push(item);
-    if (node instanceof OrderedDict) for (const item of node.attributes.values()) todo.push(item);
-    if (node instanceof InertObject) todo.push(node.args, node.state, node.members, node.items);
-  }
+  changeValues(root, (value) => {
+    const what = referenceText(value);
+    if (what === undefined) return value;
+    throw new CheckpointError(
+      `the file holds ${what} as a value, which torchbind does not read`,
+      CheckpointCode.unsupported,
+      { record },
+    );
+  });
 }
 
-function referenceText(node: object): string | undefined {
+function referenceText(node: unknown): string | undefined {
   if (node instanceof StorageRef) return `the bare storage '${node.key}'`;
   if (node instanceof StorageView) return `the bare storage '${node.storage.key}'`;
   if (node instanceof PickleGlobal) return `the class or function ${node.name}`;

@@ -24,12 +24,14 @@ interface Piece {
   bytes: Buffer;
 }
 
+const nothing: Piece = { start: 0, bytes: Buffer.alloc(0) };
+
 /**
  * A file that is open for reading at any place, with the last piece read kept. Opening and closing do not wait for a thread of
  * the pool, which would take longer than they do.
  */
 export class ByteSource {
-  private window: Piece = { start: 0, bytes: Buffer.alloc(0) };
+  private window = nothing;
   /** In the order of the file. */
   private prefetched: Piece[] = [];
   private nextPiece = 0;
@@ -66,13 +68,37 @@ export class ByteSource {
         { offset },
       );
     }
-    const piece = this.prefetchedAt(offset, length);
-    if (piece !== undefined) return within(piece, offset, length);
+    const known = this.peek(offset, length);
+    if (known !== undefined) return known;
     if (length > windowSize) return this.readFile(offset, length);
-    if (!covers(this.window, offset, length)) {
-      this.window = { start: offset, bytes: await this.readFile(offset, Math.min(windowSize, this.size - offset)) };
-    }
+    this.window = { start: offset, bytes: await this.readFile(offset, Math.min(windowSize, this.size - offset)) };
     return within(this.window, offset, length);
+  }
+
+  /** As `read`, where the bytes are in memory already: to wait for a promise takes longer than to look at a header. */
+  peek(offset: number, length: number): Buffer | undefined {
+    const piece = this.prefetchedAt(offset, length) ?? this.window;
+    return covers(piece, offset, length) ? within(piece, offset, length) : undefined;
+  }
+
+  /** Reads the bytes [offset, offset + target.length) into `target`. */
+  async readInto(target: Buffer, offset: number): Promise<void> {
+    for (let done = 0; done < target.length;) {
+      const length = Math.min(target.length - done, largestRead);
+      const { bytesRead } = await readAt(this.fd, target, done, length, offset + done);
+      if (bytesRead === 0)
+        throw new CheckpointError('the file became shorter while it was read', CheckpointCode.truncated, {
+          offset: offset + done,
+        });
+      done += bytesRead;
+    }
+  }
+
+  /** Forgets what was read. */
+  forget(): void {
+    this.window = nothing;
+    this.prefetched = [];
+    this.nextPiece = 0;
   }
 
   /**
@@ -80,7 +106,7 @@ export class ByteSource {
    *
    * @param ranges in ascending order of their starts
    */
-  async prefetch(ranges: readonly (readonly [start: number, end: number])[]): Promise<void> {
+  async prefetch(ranges: Iterable<readonly [start: number, end: number]>): Promise<void> {
     const joined: [number, number][] = [];
     let total = 0;
     for (const [start, wanted] of ranges) {
@@ -111,14 +137,7 @@ export class ByteSource {
       throw new CheckpointError(`${length} bytes are too many for one buffer`, CheckpointCode.unsupported, { offset });
     }
     const buffer = Buffer.allocUnsafeSlow(length);
-    for (let done = 0; done < length;) {
-      const { bytesRead } = await readAt(this.fd, buffer, done, Math.min(length - done, largestRead), offset + done);
-      if (bytesRead === 0)
-        throw new CheckpointError('the file became shorter while it was read', CheckpointCode.truncated, {
-          offset: offset + done,
-        });
-      done += bytesRead;
-    }
+    await this.readInto(buffer, offset);
     return buffer;
   }
 }

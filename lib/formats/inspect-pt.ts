@@ -4,7 +4,7 @@ import { GlobalError } from '../pickle/globals';
 import { MemoryBudget } from '../pickle/budget';
 import { readPickle } from '../pickle/reader';
 import { Tuple } from '../pickle/types';
-import type { TensorArchive } from './archive';
+import type { MakeBuilder, TensorArchive } from './archive';
 import type { ByteSource } from './byte-source';
 import { CheckpointCode, CheckpointError } from './errors';
 import { nonNegative } from './global-arguments';
@@ -30,10 +30,12 @@ const maxGuess = 4 * 2 ** 20;
 /** Unknown and harmful names alike become data, and nothing is refused that can be told. */
 const lenient = { inert: 'all', references: true } as const;
 
+const notes: MakeBuilder = (bigEndian) => new TensorNotes(bigEndian);
+
 /** The zip of `torch.save`, or another one of PyTorch. */
 export async function inspectZip(source: ByteSource, verify: boolean): Promise<FileInspection> {
   const report = newInspection(source.path, source.size, 'zip');
-  const zip = await noting(report, () => ZipReader.open(source));
+  const zip = await noting(report, () => ZipReader.open(source, MemoryBudget.ofFile(source.size, undefined)));
   if (zip === undefined) {
     await salvageZip(source, report);
     return report;
@@ -53,7 +55,7 @@ export async function inspectZip(source: ByteSource, verify: boolean): Promise<F
   if (program === undefined) {
     for (const name of ['version', 'byteorder'] as const) await noteText(report, zip, name);
     if ((zip.records.get('data.pkl')?.size ?? 0) <= maxPickle)
-      await noteArchive(report, () => PtArchive.fromZip(zip, source, lenient));
+      await noteArchive(report, () => PtArchive.fromZip(zip, source, notes, lenient));
   }
   if (verify) await verifyZip(report, source, zip);
   return report;
@@ -86,9 +88,8 @@ async function noteArchive(report: FileInspection, open: () => Promise<TensorArc
   const archive = await noting(report, open);
   if (archive === undefined) return false;
   await noting(report, () => {
-    const value = archive.build(new TensorNotes(archive.bigEndian), lenient);
     const records = new Map(Array.from(archive.storages.values(), (ref) => [ref.key, archive.bytesOf(ref).record]));
-    noteValue(report, value, (key) => records.get(key)!);
+    noteValue(report, archive.value, (key) => records.get(key)!);
   });
   return true;
 }
@@ -151,7 +152,7 @@ export async function inspectStream(source: ByteSource): Promise<FileInspection>
       position = end;
     }
   });
-  const whole = await noteArchive(report, () => LegacyArchive.open(source, lenient));
+  const whole = await noteArchive(report, () => LegacyArchive.open(source, notes, lenient));
   if (!whole && object !== undefined) await salvagePickle(report, object, 'object');
   return report;
 }
@@ -168,7 +169,7 @@ export async function inspectTar(source: ByteSource): Promise<FileInspection> {
     const { bytes } = await readPickleAt(source, pickle.offset, pickle.offset + pickle.size, 'pickle');
     noteGlobals(report, bytes, 'pickle');
   });
-  await noteArchive(report, () => TarArchive.open(source, lenient));
+  await noteArchive(report, () => TarArchive.open(source, notes, lenient));
   return report;
 }
 

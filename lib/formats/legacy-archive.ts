@@ -2,7 +2,7 @@ import { GlobalError } from '../pickle/globals';
 import { MemoryBudget } from '../pickle/budget';
 import { readPickle } from '../pickle/reader';
 import { Tuple } from '../pickle/types';
-import { refuseReferences, type StoredBytes, type TensorArchive, TensorChecker, type ValueOptions } from './archive';
+import { type MakeBuilder, refuseReferences, type StoredBytes, type TensorArchive, type ValueOptions } from './archive';
 import type { ByteSource } from './byte-source';
 import { CheckpointCode, CheckpointError } from './errors';
 import { nonNegative } from './global-arguments';
@@ -28,23 +28,28 @@ const countSize = 8;
 export class LegacyArchive implements TensorArchive {
   readonly storages = new Map<string, StorageRef>();
   readonly bigEndian = false;
+  readonly pickleName = record;
+  readonly value: unknown;
   private readonly offsets = new Map<string, number>();
   /** Views by their own key, which must say the same each time. */
   private readonly views = new Map<string, StorageView>();
 
   private constructor(
     readonly source: ByteSource,
-    private readonly pickle: Buffer,
+    pickle: Buffer,
     private readonly budget: MemoryBudget,
+    makeBuilder: MakeBuilder,
     options: ValueOptions,
   ) {
-    refuseReferences(this.build(new TensorChecker(false), options), record, options);
+    this.value = this.read(pickle, makeBuilder(false), options);
+    refuseReferences(this.value, record, options);
   }
 
-  static async open(source: ByteSource, options: ValueOptions): Promise<LegacyArchive> {
+  static async open(source: ByteSource, makeBuilder: MakeBuilder, options: ValueOptions): Promise<LegacyArchive> {
     const header = await readHeader(source);
+    const budget = MemoryBudget.ofFile(source.size, options.memory);
     const object = await readPickleAt(source, header, source.size, record);
-    const archive = new LegacyArchive(source, object.bytes, new MemoryBudget(options.memory), options);
+    const archive = new LegacyArchive(source, object.bytes, budget, makeBuilder, options);
     const keys = await readPickleAt(source, object.end, source.size, 'storage keys');
     await archive.locate(readPlain(keys.bytes, 'storage keys', undefined, archive.budget), keys.end);
     return archive;
@@ -61,9 +66,9 @@ export class LegacyArchive implements TensorArchive {
     };
   }
 
-  build(builder: TensorBuilder, { exact, inert }: ValueOptions): unknown {
-    const options = { globals: torchGlobals(builder, exact), exact, inert, record, budget: this.budget.fork() };
-    return readPickle(this.pickle, { ...options, persistentLoad: (id) => this.storage(id) }).value;
+  private read(pickle: Buffer, builder: TensorBuilder, { exact, inert }: ValueOptions): unknown {
+    const options = { globals: torchGlobals(builder, exact), exact, inert, record, budget: this.budget };
+    return readPickle(pickle, { ...options, persistentLoad: (id) => this.storage(id) }).value;
   }
 
   /** ('storage', class, key, location, number of elements, None or (view key, offset, number of elements)) */
@@ -74,6 +79,7 @@ export class LegacyArchive implements TensorArchive {
       throw new GlobalError(`storage '${key}' claims ${nbytes} bytes in a file of ${this.source.size}`);
     let storage = this.storages.get(key);
     if (storage === undefined) {
+      this.budget.allowStorage();
       storage = new StorageRef(key, type.dtype, type.untyped, Number(nbytes));
       this.storages.set(key, storage);
     }

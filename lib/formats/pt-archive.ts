@@ -2,11 +2,11 @@ import { GlobalError } from '../pickle/globals';
 import { MemoryBudget } from '../pickle/budget';
 import { readPickle } from '../pickle/reader';
 import {
+  type MakeBuilder,
   maxPickleSize,
   refuseReferences,
   type StoredBytes,
   type TensorArchive,
-  TensorChecker,
   type ValueOptions,
 } from './archive';
 import type { ByteSource } from './byte-source';
@@ -25,27 +25,36 @@ const newestVersion = 10;
 /** The zip that `torch.save` has written since PyTorch 1.6. */
 export class PtArchive implements TensorArchive {
   readonly storages = new Map<string, StorageRef>();
+  readonly pickleName = pickleRecord;
+  readonly value: unknown;
 
   private constructor(
     readonly source: ByteSource,
-    readonly zip: ZipReader,
-    private readonly pickle: Buffer,
+    private readonly zip: ZipReader,
     readonly bigEndian: boolean,
-    private readonly budget: MemoryBudget,
+    pickle: Buffer,
+    makeBuilder: MakeBuilder,
     options: ValueOptions,
   ) {
-    refuseReferences(this.build(new TensorChecker(bigEndian), options), pickleRecord, options);
+    this.value = this.read(pickle, makeBuilder(bigEndian), options);
+    refuseReferences(this.value, pickleRecord, options);
   }
 
-  static async open(source: ByteSource, options: ValueOptions = {}): Promise<PtArchive> {
-    return PtArchive.fromZip(await ZipReader.open(source, new MemoryBudget(options.memory)), source, options);
+  static async open(source: ByteSource, makeBuilder: MakeBuilder, options: ValueOptions = {}): Promise<PtArchive> {
+    const budget = MemoryBudget.ofFile(source.size, options.memory);
+    return PtArchive.fromZip(await ZipReader.open(source, budget), source, makeBuilder, options);
   }
 
-  static async fromZip(zip: ZipReader, source: ByteSource, options: ValueOptions): Promise<PtArchive> {
+  static async fromZip(
+    zip: ZipReader,
+    source: ByteSource,
+    makeBuilder: MakeBuilder,
+    options: ValueOptions,
+  ): Promise<PtArchive> {
     requireTensors(zip, source.path);
     await checkVersion(zip);
     const bigEndian = await isBigEndian(zip);
-    return new PtArchive(source, zip, await readPickleRecord(zip), bigEndian, zip.budget, options);
+    return new PtArchive(source, zip, bigEndian, await readPickleRecord(zip), makeBuilder, options);
   }
 
   bytesOf({ key }: StorageRef): StoredBytes {
@@ -59,17 +68,17 @@ export class PtArchive implements TensorArchive {
     };
   }
 
-  build(builder: TensorBuilder, { exact, inert }: ValueOptions): unknown {
-    const { value, end } = readPickle(this.pickle, {
+  private read(pickle: Buffer, builder: TensorBuilder, { exact, inert }: ValueOptions): unknown {
+    const { value, end } = readPickle(pickle, {
       globals: torchGlobals(builder, exact),
       persistentLoad: (id) => this.storage(id),
       exact,
       inert,
-      budget: this.budget.fork(),
+      budget: this.zip.budget,
       record: pickleRecord,
     });
-    if (end === this.pickle.length) return value;
-    throw new CheckpointError(`${this.pickle.length - end} bytes follow the end of the pickle`, CheckpointCode.pickle, {
+    if (end === pickle.length) return value;
+    throw new CheckpointError(`${pickle.length - end} bytes follow the end of the pickle`, CheckpointCode.pickle, {
       record: pickleRecord,
       offset: end,
     });
@@ -80,6 +89,7 @@ export class PtArchive implements TensorArchive {
     const found = storageFromId(id, (key) => this.zip.records.get(`data/${key}`)?.size);
     const known = this.storages.get(found.key);
     if (known === undefined) {
+      this.zip.budget.allowStorage();
       this.storages.set(found.key, found);
       return found;
     }

@@ -1,9 +1,10 @@
 import { checkOptions, checkText, describe, TorchBindError } from '../errors';
-import type { TensorArchive, ValueOptions } from './archive';
+import type { MakeBuilder, TensorArchive, ValueOptions } from './archive';
 import { type ByteSource, withSource } from './byte-source';
 import { LegacyArchive } from './legacy-archive';
 import { type LoadLimits, memoryLimit } from './limits';
 import { NativeTensors } from './native-tensors';
+import { makePlanned, TensorPlanner } from './planned-tensors';
 import { PtArchive } from './pt-archive';
 import { readSafetensors } from './safetensors-load';
 import { existing, isShardIndex, loadShards } from './shards';
@@ -34,7 +35,7 @@ export interface LoadOptions {
   /**
    * `memory`: bytes that the file may take beside its own size, by an estimate; what would take more is refused
    * (ERR_TORCHBIND_CHECKPOINT_LIMIT). Give more for a file that you trust and that holds a great deal of other things than
-   * tensors, or compressed ones. Default 48 MB, enough for some 20,000 tensors.
+   * tensors, or compressed ones. Default 48 MB and, for each tensor with a storage of its own, what that takes.
    */
   limits?: LoadLimits;
 }
@@ -69,11 +70,11 @@ async function loadFile(source: ByteSource, { device, mmap }: LoadOptions, value
     return readSafetensors(source, { device, mmap, limits: { memory: values.memory } });
   const loaded = new LoadedStorages();
   try {
-    const archive = await openArchive(source, values);
+    const archive = await openArchive(source, (bigEndian) => new TensorPlanner(bigEndian), values);
     await (mmap === true ? mapStorages(archive, loaded) : readStorages(archive, loaded));
     const tensors = new NativeTensors(loaded, device ?? 'cpu');
     try {
-      return archive.build(tensors, values);
+      return makePlanned(archive.value, tensors, archive.pickleName);
     } catch (error) {
       tensors.disposeAll();
       throw error;
@@ -86,14 +87,18 @@ async function loadFile(source: ByteSource, { device, mmap }: LoadOptions, value
 }
 
 /**
- * Opens a checkpoint of any container, and checks its pickle.
+ * Opens a checkpoint of any container, and reads its pickle.
  *
  * @throws CheckpointError where the file is none, or is not right
  */
-export async function openArchive(source: ByteSource, options: ValueOptions = {}): Promise<TensorArchive> {
+export async function openArchive(
+  source: ByteSource,
+  makeBuilder: MakeBuilder,
+  options: ValueOptions = {},
+): Promise<TensorArchive> {
   const container = await containerOf(source);
-  if (container === 'zip') return PtArchive.open(source, options);
-  return container === 'legacy' ? LegacyArchive.open(source, options) : TarArchive.open(source, options);
+  const archive = { zip: PtArchive, legacy: LegacyArchive, tar: TarArchive }[container];
+  return archive.open(source, makeBuilder, options);
 }
 
 function isInert(unknown: LoadOptions['unknown']): boolean {

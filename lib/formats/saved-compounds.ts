@@ -3,7 +3,7 @@ import { ops } from '../tensor/dispatch';
 import { noGrad } from '../tensor/autograd';
 import { Tensor, unwrap } from '../tensor/tensor';
 import { DTypeValue, Float, GlobalName, Size, Tuple } from '../pickle/types';
-import { type Reduced, Reduction, Unwritable } from '../pickle/writer';
+import { type Reduced, Reduction, Unwritable } from '../pickle/reductions';
 import { fileDTypes, quantizedDTypes } from './dtypes';
 import { numpyCode } from './numpy-globals';
 import { arrayModule } from './tensor-marks';

@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib';
 import type { Handle } from '../native/binding';
 import { native } from '../native/native';
 import { dtypeCode } from '../tensor/dtype';
@@ -12,6 +13,9 @@ import type { StorageRef } from './tensor-spec';
  * tensor.
  */
 const smallRecord = 16 * 1024;
+
+/** How much of the file is read at once for them. */
+const readTogether = 128 * 1024;
 
 /** Larger ones are read in parts of this size, so that a single storage too is read by several threads. */
 const partSize = 8 * 1024 * 1024;
@@ -67,30 +71,52 @@ export async function mapStorages(archive: TensorArchive, loaded: LoadedStorages
 
 async function readEach(archive: TensorArchive, storages: StorageRef[], loaded: LoadedStorages): Promise<void> {
   const direct: DirectRead[] = [];
-  const copied: { storage: StorageRef; bytes: StoredBytes }[] = [];
+  const small: StorageRef[] = [];
   for (const storage of storages) {
     const bytes = archive.bytesOf(storage);
-    if (bytes.offset === undefined || needsSwap(archive, storage) || bytes.size <= smallRecord) {
-      copied.push({ storage, bytes });
-      continue;
+    if (bytes.offset === undefined || needsSwap(archive, storage)) {
+      loaded.set(storage, copyOf(archive, storage, await bytes.read()));
+    } else if (bytes.size <= smallRecord) small.push(storage);
+    else {
+      const read = new DirectRead(archive.source.fd, bytes, bytes.offset);
+      loaded.set(storage, read.target);
+      direct.push(read);
     }
-    const read = new DirectRead(archive.source.fd, bytes, bytes.offset);
-    loaded.set(storage, read.target);
-    direct.push(read);
   }
-  // In the order of the file, so that one read serves many.
-  copied.sort((a, b) => (a.bytes.offset ?? 0) - (b.bytes.offset ?? 0));
-  for (const { storage, bytes } of copied) {
-    const content = await bytes.read();
-    const ordered = needsSwap(archive, storage) ? swapped(content, storage.dtype.swapSize) : content;
-    loaded.set(storage, native().fromTypedArray(ordered, [ordered.length], dtypeCode.uint8));
-  }
+  await readSmall(archive, small, loaded);
   await forEachConcurrent(
     direct.flatMap((read) => read.parts),
     concurrentReads,
     (part) => part(),
   );
   for (const read of direct) read.verify();
+}
+
+/** Reads storages in the order of the file, so that one read serves many. */
+async function readSmall(archive: TensorArchive, storages: StorageRef[], loaded: LoadedStorages): Promise<void> {
+  const { source } = archive;
+  const offsets = Float64Array.from(storages, (storage) => archive.bytesOf(storage).offset!);
+  const order = Uint32Array.from(storages.keys()).sort((a, b) => offsets[a]! - offsets[b]!);
+  const buffer = Buffer.allocUnsafeSlow(Math.min(readTogether, source.size));
+  let [start, end] = [0, 0];
+  for (const index of order) {
+    const storage = storages[index]!;
+    const bytes = archive.bytesOf(storage);
+    const offset = bytes.offset!;
+    if (offset < start || offset + bytes.size > end) {
+      start = offset;
+      end = Math.min(offset + buffer.length, source.size);
+      await source.readInto(buffer.subarray(0, end - start), start);
+    }
+    const content = buffer.subarray(offset - start, offset - start + bytes.size);
+    bytes.verify(crc32(content));
+    loaded.set(storage, copyOf(archive, storage, content));
+  }
+}
+
+function copyOf(archive: TensorArchive, storage: StorageRef, content: Buffer): Handle {
+  const ordered = needsSwap(archive, storage) ? swapped(content, storage.dtype.swapSize) : content;
+  return native().fromTypedArray(ordered, [ordered.length], dtypeCode.uint8);
 }
 
 /** A storage that is read straight into its memory, in parts that several threads may read at a time. */

@@ -2,7 +2,14 @@ import { GlobalError, type GlobalEntry, type GlobalTable, PickleGlobal } from '.
 import { readPickle } from '../pickle/reader';
 import { MemoryBudget, type Spend } from '../pickle/budget';
 import { Tuple } from '../pickle/types';
-import { refuseReferences, type StoredBytes, type TensorArchive, TensorChecker, type ValueOptions } from './archive';
+import {
+  type MakeBuilder,
+  refuseReferences,
+  type StoredBytes,
+  type TensorArchive,
+  TensorChecker,
+  type ValueOptions,
+} from './archive';
 import type { ByteSource } from './byte-source';
 import { CheckpointCode, CheckpointError } from './errors';
 import { readPickleAt } from './pickle-extent';
@@ -14,14 +21,12 @@ import {
   StorageRef,
   StorageView,
   type TensorBuilder,
-  type TensorSpec,
+  type TensorPlace,
 } from './tensor-spec';
 import { claimedBytes, StorageClass, storageId, torchGlobals } from './torch-globals';
 
 /** How messages call the pickle of the object. */
 const record = 'pickle';
-
-type Place = Pick<TensorSpec, 'storage' | 'dtype' | 'offset' | 'shape' | 'strides'>;
 
 /**
  * The tar that PyTorch 0.1 wrote: `storages` and `tensors`, each a count and then descriptions in pickles between raw
@@ -31,19 +36,20 @@ type Place = Pick<TensorSpec, 'storage' | 'dtype' | 'offset' | 'shape' | 'stride
  */
 export class TarArchive implements TensorArchive {
   readonly bigEndian = false;
+  readonly pickleName = record;
+  value: unknown = null;
   readonly storages = new Map<string, StorageRef>();
   private readonly offsets = new Map<string, number>();
   private readonly views = new Map<string, StorageView>();
-  private readonly tensors = new Map<string, Place>();
+  private readonly tensors = new Map<string, TensorPlace>();
 
   private constructor(
     readonly source: ByteSource,
-    private readonly pickle: Buffer,
     private readonly budget: MemoryBudget,
   ) {}
 
-  static async open(source: ByteSource, options: ValueOptions): Promise<TarArchive> {
-    const budget = new MemoryBudget(options.memory);
+  static async open(source: ByteSource, makeBuilder: MakeBuilder, options: ValueOptions): Promise<TarArchive> {
+    const budget = MemoryBudget.ofFile(source.size, options.memory);
     const members = await readTar(source, budget);
     const [storages, pickle] = ['storages', 'pickle'].map((name) => {
       const member = members.get(name);
@@ -56,11 +62,12 @@ export class TarArchive implements TensorArchive {
     }) as [TarMember, TarMember];
     const { bytes, end } = await readPickleAt(source, pickle.offset, pickle.offset + pickle.size, record);
     if (end !== pickle.offset + pickle.size) throw broken('bytes follow the pickle', end);
-    const archive = new TarArchive(source, bytes, budget);
+    const archive = new TarArchive(source, budget);
     await archive.readStorages(storages);
     const tensors = members.get('tensors');
     if (tensors !== undefined) await archive.readTensors(tensors);
-    refuseReferences(archive.build(new TensorChecker(false), options), record, options);
+    archive.value = archive.read(bytes, makeBuilder(false), options);
+    refuseReferences(archive.value, record, options);
     return archive;
   }
 
@@ -75,7 +82,7 @@ export class TarArchive implements TensorArchive {
     };
   }
 
-  build(builder: TensorBuilder, { exact, inert }: ValueOptions): unknown {
+  private read(pickle: Buffer, builder: TensorBuilder, { exact, inert }: ValueOptions): unknown {
     const made = new Map<string, unknown>();
     const persistentLoad = (id: unknown): unknown => {
       const key = keyOf(id);
@@ -85,7 +92,7 @@ export class TarArchive implements TensorArchive {
       return made.get(key);
     };
     const globals = this.withStorageTuples(torchGlobals(builder, exact));
-    return readPickle(this.pickle, { globals, persistentLoad, exact, inert, record, budget: this.budget.fork() }).value;
+    return readPickle(pickle, { globals, persistentLoad, exact, inert, record, budget: this.budget }).value;
   }
 
   /** Takes ('storage', class, key, location, size) itself for the storage that it would refer to. */
@@ -128,6 +135,7 @@ export class TarArchive implements TensorArchive {
       const nbytes = elements * BigInt(type.dtype.itemSize);
       if (elements < 0n || nbytes > BigInt(reader.left)) throw broken(`storage '${name}' claims ${nbytes} bytes`, at);
       if (this.storages.has(name)) throw broken(`two storages are named '${name}'`, at);
+      this.budget.allowStorage();
       this.storages.set(name, new StorageRef(name, type.dtype, type.untyped, Number(nbytes)));
       this.offsets.set(name, reader.skip(Number(nbytes)));
     }
@@ -168,7 +176,11 @@ export class TarArchive implements TensorArchive {
   }
 }
 
-async function readPlace(reader: MemberReader, { storage, start, nbytes }: StorageView, at: number): Promise<Place> {
+async function readPlace(
+  reader: MemberReader,
+  { storage, start, nbytes }: StorageView,
+  at: number,
+): Promise<TensorPlace> {
   const dimensions = (await reader.int64()) & 0xffffffffn; // the upper half was never cleared
   if (dimensions > BigInt(maxDimensions)) throw broken(`a tensor of ${dimensions} dimensions`, at);
   const values: number[] = [];

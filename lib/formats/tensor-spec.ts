@@ -24,14 +24,18 @@ export class StorageView {
   ) {}
 }
 
-/** A tensor as a pickle describes it, checked against its storage. */
-export interface TensorSpec {
+/** Where a tensor is in its storage. */
+export interface TensorPlace {
   storage: StorageRef;
   dtype: FileDType;
   /** In elements, as are the strides. */
   offset: number;
   shape: number[];
   strides: number[];
+}
+
+/** A tensor as a pickle describes it, checked against its storage. */
+export interface TensorSpec extends TensorPlace {
   requiresGrad: boolean;
   /** The elements are the complex conjugates of the bytes; the negatives of them. */
   conj: boolean;

@@ -21,6 +21,7 @@ import {
   StorageRef,
   StorageView,
   type TensorBuilder,
+  type TensorPlace,
   type TensorSpec,
 } from './tensor-spec';
 
@@ -191,11 +192,7 @@ function tensorArguments(args: Tuple, fewest: number, most: number): TensorSpec 
   if (args.length < fewest || args.length > most)
     throw new GlobalError(`expected ${fewest} to ${most} arguments, got ${args.length}`);
   const [storage, offset, shape, strides, requiresGrad = false, _hooks, metadata = null] = args;
-  return {
-    ...checkedPlace(storage, undefined, offset, shape, strides),
-    requiresGrad: bool(requiresGrad),
-    ...flags(metadata),
-  };
+  return flagged(checkedPlace(storage, undefined, offset, shape, strides), requiresGrad, metadata);
 }
 
 /** A tensor's place within its storage; the offset comes out as one in the whole storage. */
@@ -205,7 +202,7 @@ function checkedPlace(
   offset: unknown,
   shape: unknown,
   strides: unknown,
-): Pick<TensorSpec, 'storage' | 'dtype' | 'offset' | 'shape' | 'strides'> {
+): TensorPlace {
   const view = storage instanceof StorageRef ? new StorageView(storage, 0, storage.nbytes) : storage;
   if (!(view instanceof StorageView)) throw new GlobalError('expected a storage');
   const dtype = type ?? view.storage.dtype;
@@ -230,11 +227,14 @@ function tensorV3Arguments(args: Tuple): TensorSpec {
   const dtype = fileDTypes.get(value.name);
   if (dtype === undefined) throw new GlobalError(`tensors of dtype ${value.name} are not supported`);
   const [storage, offset, shape, strides, requiresGrad, _hooks, _dtype, metadata = null] = args;
-  return {
-    ...checkedPlace(storage, dtype, offset, shape, strides),
-    requiresGrad: bool(requiresGrad),
-    ...flags(metadata),
-  };
+  return flagged(checkedPlace(storage, dtype, offset, shape, strides), requiresGrad, metadata);
+}
+
+/** Written out, as an object that is spread together takes twice the memory. */
+function flagged(place: TensorPlace, requiresGrad: unknown, metadata: unknown): TensorSpec {
+  const { storage, dtype, offset, shape, strides } = place;
+  const { conj, neg } = flags(metadata);
+  return { storage, dtype, offset, shape, strides, requiresGrad: bool(requiresGrad), conj, neg };
 }
 
 /** (storage, offset, size, stride, (scheme, scale, zero point[, axis]), requires_grad, backward_hooks) */
@@ -347,9 +347,11 @@ function bool(value: unknown): boolean {
   return value;
 }
 
+const noFlags = { conj: false, neg: false };
+
 /** Tensor metadata is a dict of the lazy bits that are set. */
 function flags(metadata: unknown): { conj: boolean; neg: boolean } {
-  if (metadata === null) return { conj: false, neg: false };
+  if (metadata === null) return noFlags;
   if (!(metadata instanceof Map)) throw new GlobalError('tensor metadata is not a dict');
   for (const key of metadata.keys()) {
     if (key !== 'conj' && key !== 'neg') throw new GlobalError(`unknown tensor metadata ${String(key)}`);

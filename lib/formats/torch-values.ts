@@ -1,5 +1,5 @@
-import { GlobalName, Reduction } from '../pickle/writer';
-import { Device, DTypeValue, NumpyScalar, Size, Tuple } from '../pickle/types';
+import { Reduction } from '../pickle/reductions';
+import { Device, DTypeValue, GlobalName, NumpyScalar, Size, Tuple } from '../pickle/types';
 
 /** NumPy's dtype of a code such as `f4`. */
 export function numpyDType(code: string): Reduction {

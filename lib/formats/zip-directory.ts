@@ -7,7 +7,7 @@ import { Signature, uint32Max, zip64ExtraId } from './zip-format';
 
 /** A record as the central directory describes it. */
 export interface CentralEntry {
-  /** The whole path; below the root folder after `commonRoot`. */
+  /** The path, below the root folder. */
   name: string;
   /** Where the whole path is in the directory's bytes. */
   nameStart: number;
@@ -41,8 +41,8 @@ const methodDeflated = 8;
 /** Deflate makes at most 258 bytes of two bits: what claims more is a lie, to make us allocate. */
 const largestRatio = 1032;
 
-/** What the reader keeps of a record, but for its name. */
-const recordCost = 4 * Cost.object + Cost.string + Cost.entry;
+/** What the reader keeps of a record: its name, and where it is. */
+const recordCost = Cost.string + Cost.entry + 16;
 
 /** The end record lies at the very end of the file, but for a comment whose length it states. */
 export async function findEnd(source: ByteSource): Promise<EndRecord> {
@@ -117,23 +117,74 @@ function agree(what: string, short: number, escape: number, long: number, offset
     throw broken(`the end records state two values for the ${what}: ${short} and ${long}`, offset);
 }
 
-/** The records that the directory lists, in its order, with their full names. */
-export function parseDirectory(bytes: Buffer, end: EndRecord, budget: MemoryBudget): CentralEntry[] {
-  // Each entry takes its header at least, so that a lie about their number cannot make us allocate.
-  if (end.entries * centralHeaderSize > bytes.length)
-    throw broken(`${end.entries} records cannot be in a directory of ${bytes.length} bytes`, end.directoryOffset);
-  const entries: CentralEntry[] = [];
-  let position = 0;
-  while (position < bytes.length) {
-    const { entry, length } = parseCentral(bytes, position, end.directoryOffset + position);
-    spend(budget, recordCost + 2 * entry.nameLength, entry.name.slice(0, 100));
-    entries.push(entry);
-    position += length;
+/** The records that a directory lists, as its bytes and where each is in them: a file may have a hundred thousand. */
+export class ZipDirectory {
+  /** The folder that all records are in, with the slash. */
+  readonly prefix: string;
+  /** Where in the bytes the entries begin, in the order of the records in the file. */
+  private readonly starts: Uint32Array;
+
+  constructor(
+    private readonly bytes: Buffer,
+    private readonly end: EndRecord,
+    budget: MemoryBudget,
+  ) {
+    // Each entry takes its header at least, so that a lie about their number cannot make us allocate.
+    if (end.entries * centralHeaderSize > bytes.length)
+      throw broken(`${end.entries} records cannot be in a directory of ${bytes.length} bytes`, end.directoryOffset);
+    if (bytes.length === 0) throw broken('the zip is empty', end.directoryOffset);
+    spend(budget, end.entries * recordCost);
+    this.starts = new Uint32Array(end.entries);
+    this.prefix = rootFolder(parseCentral(bytes, 0, end.directoryOffset).entry);
+    const headerOffsets = this.readEntries();
+    if (headerOffsets.some((offset, i) => i > 0 && offset < headerOffsets[i - 1]!)) this.sort(headerOffsets);
   }
-  if (entries.length !== end.entries)
-    throw broken(`the directory holds ${entries.length} records and states ${end.entries}`, end.directoryOffset);
-  if (entries.length === 0) throw broken('the zip is empty', end.directoryOffset);
-  return entries;
+
+  get size(): number {
+    return this.starts.length;
+  }
+
+  /** @param index in the order of the records in the file */
+  entry(index: number): CentralEntry {
+    const start = this.starts[index]!;
+    const { entry } = parseCentral(this.bytes, start, this.end.directoryOffset + start);
+    entry.name = entry.name.slice(this.prefix.length);
+    return entry;
+  }
+
+  /** Where in the file it begins. */
+  get offset(): number {
+    return this.end.directoryOffset;
+  }
+
+  /** Whether `bytes` begin with the entry's name, and it has this length. */
+  hasName({ nameStart, nameLength }: CentralEntry, bytes: Buffer, length: number): boolean {
+    return length === nameLength && this.bytes.compare(bytes, 0, length, nameStart, nameStart + length) === 0;
+  }
+
+  /** Finds and checks each entry; gives where their local headers are. */
+  private readEntries(): Float64Array {
+    const { bytes, starts, prefix, end } = this;
+    const headerOffsets = new Float64Array(end.entries);
+    let [count, position] = [0, 0];
+    for (; position < bytes.length; count++) {
+      if (count === end.entries) throw broken(`the directory holds more than ${count} records`, end.directoryOffset);
+      const { entry, length } = parseCentral(bytes, position, end.directoryOffset + position);
+      if (!entry.name.startsWith(prefix))
+        throw broken(`record '${entry.name}' is not in the folder '${prefix}'`, entry.headerOffset);
+      starts[count] = position;
+      headerOffsets[count] = entry.headerOffset;
+      position += length;
+    }
+    if (count !== end.entries)
+      throw broken(`the directory holds ${count} records and states ${end.entries}`, end.directoryOffset);
+    return headerOffsets;
+  }
+
+  private sort(headerOffsets: Float64Array): void {
+    const order = Uint32Array.from(this.starts.keys()).sort((a, b) => headerOffsets[a]! - headerOffsets[b]!);
+    this.starts.set(Uint32Array.from(order, (index) => this.starts[index]!));
+  }
 }
 
 function parseCentral(bytes: Buffer, at: number, offset: number): { entry: CentralEntry; length: number } {
@@ -224,18 +275,10 @@ function recordName(fullName: Buffer, offset: number): string {
 }
 
 /** PyTorch takes the folder of the first record, and looks for all others in it. */
-export function commonRoot(entries: CentralEntry[]): string {
-  const first = entries[0]!.name;
-  const slash = first.indexOf('/');
-  if (slash < 1)
-    throw broken(`record '${first}' is not in a folder, as the records of a checkpoint are`, entries[0]!.headerOffset);
-  const prefix = first.slice(0, slash + 1);
-  for (const entry of entries) {
-    if (!entry.name.startsWith(prefix))
-      throw broken(`record '${entry.name}' is not in the folder '${prefix}'`, entry.headerOffset);
-    entry.name = entry.name.slice(prefix.length);
-  }
-  return first.slice(0, slash);
+function rootFolder(first: CentralEntry): string {
+  const slash = first.name.indexOf('/');
+  if (slash >= 1) return first.name.slice(0, slash + 1);
+  throw broken(`record '${first.name}' is not in a folder, as the records of a checkpoint are`, first.headerOffset);
 }
 
 function safe(value: bigint, offset: number): number {

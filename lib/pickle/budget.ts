@@ -35,16 +35,35 @@ export const Cost = {
 /** Takes memory from a budget, before it is allocated; throws where there is too little left. */
 export type Spend = (bytes: number) => void;
 
+/**
+ * What a tensor with a storage of its own may take, beyond the limit: a file that holds many is as large as a checkpoint of so
+ * many is, and so is what it takes.
+ */
+const storageAllowance = 1600;
+
+/** All tensors of a file with storages of their own may together take so many times its size beyond the limit. */
+const largestAllowance = 10;
+
 /** Counts what is made against a limit. */
 export class MemoryBudget {
   private spent = 0;
+  private allowed = 0;
 
-  constructor(readonly limit: number = defaultMemory) {}
+  constructor(
+    readonly limit: number = defaultMemory,
+    /** Of the file whose storages it makes room for, in bytes. */
+    private readonly fileSize = 0,
+  ) {}
+
+  /** For a file of `size` bytes; a limit that was asked for holds, whatever the file has. */
+  static ofFile(size: number, limit: number | undefined): MemoryBudget {
+    return new MemoryBudget(limit, limit === undefined ? size : 0);
+  }
 
   /** Whether there is room for `bytes` more; it is taken. */
   take(bytes: number): boolean {
     this.spent += bytes;
-    return this.spent <= this.limit;
+    return this.spent <= this.limit + this.allowed;
   }
 
   /** Gives back what was taken for something that is no longer there. */
@@ -52,19 +71,17 @@ export class MemoryBudget {
     this.spent -= bytes;
   }
 
-  /** Another with as much left: what is taken from it is not taken here. */
-  fork(): MemoryBudget {
-    const fork = new MemoryBudget(this.limit);
-    fork.spent = this.spent;
-    return fork;
+  /** Makes room for a storage that the file holds. */
+  allowStorage(): void {
+    this.allowed = Math.min(this.allowed + storageAllowance, largestAllowance * this.fileSize);
   }
 
   get message(): string {
     const megabytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MB`;
     return (
-      `what the file makes beside the bytes of its tensors would take more than ${megabytes(this.limit)} of memory, ` +
-      'as that of a file which is made to exhaust it; if you trust the file, allow more with load(path, { limits: { memory: ' +
-      `${this.limit * 4} } })`
+      `what the file makes beside the bytes of its tensors would take more than ${megabytes(this.limit + this.allowed)} of ` +
+      'memory, as that of a file which is made to exhaust it; if you trust the file, allow more with load(path, { limits: { ' +
+      `memory: ${(this.limit + this.allowed) * 4} } })`
     );
   }
 }

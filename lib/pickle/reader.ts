@@ -1,20 +1,13 @@
 import { Cost, MemoryBudget } from './budget';
 import { Cursor } from './cursor';
 import { CheckpointCode } from './errors';
-import { isDangerousModule } from './dangerous';
-import {
-  GlobalError,
-  type GlobalTable,
-  hashableKey,
-  PickleConstant,
-  PickleGlobal,
-  Unfinished,
-  UnsupportedGlobal,
-} from './globals';
+import { GlobalError, type GlobalTable, hashableKey, PickleGlobal, Unfinished } from './globals';
 import { LiteralReader, notLiteral } from './literals';
+import { lookUp } from './look-up';
 import { Memo } from './memo';
 import { recalledIndices } from './steps';
 import { Op, opName } from './opcodes';
+import { PickleStack } from './stack';
 import { latin1 } from './text';
 import { FrozenSet, GlobalName, InertObject, OrderedDict, Tuple } from './types';
 
@@ -62,16 +55,12 @@ class PickleReader {
   private readonly cursor: Cursor;
   private readonly literals: LiteralReader;
   private readonly budget: MemoryBudget;
-  private readonly stack: unknown[] = [];
-  /** Stack heights at the open MARKs; nothing below the last one can be popped. */
-  private readonly marks: number[] = [];
+  private readonly stack: PickleStack;
   private readonly memo: Memo;
   /** Tuples and dicts that the memo keeps. */
   private readonly shared = new Set<unknown>();
   /** Where in the memo objects are that BUILD will replace. */
   private readonly unfinished = new Map<Unfinished, number[]>();
-  /** The greatest height of the stack. */
-  private highest = 0;
   /** Position of the opcode that is being executed. */
   private opStart = 0;
 
@@ -82,7 +71,8 @@ class PickleReader {
     this.cursor = new Cursor(bytes, options.record);
     this.memo = new Memo(recalledIndices(bytes));
     this.budget = options.budget ?? new MemoryBudget();
-    this.literals = new LiteralReader(this.cursor, options.exact === true, (message) => this.fail(message), this.spend);
+    this.stack = new PickleStack(this.spend, this.fail);
+    this.literals = new LiteralReader(this.cursor, options.exact === true, this.fail, this.spend);
   }
 
   read(): PickleResult {
@@ -96,8 +86,7 @@ class PickleReader {
       this.step(op);
     }
     const value = this.pop();
-    if (this.stack.length > 0 || this.marks.length > 0)
-      throw this.fail('objects are left over at the end of the pickle');
+    if (!this.stack.isEmpty) throw this.fail('objects are left over at the end of the pickle');
     return { value, end: this.cursor.position };
   }
 
@@ -112,42 +101,37 @@ class PickleReader {
   private structure(op: number): boolean {
     switch (op) {
       case Op.MARK:
-        this.spend(Cost.slot);
-        this.marks.push(this.stack.length);
-        return true;
+        return this.stack.mark();
       case Op.TUPLE:
-        return this.push(Tuple.from(this.list(this.popMark())));
+        return this.push(this.stack.popTuple());
       case Op.TUPLE1:
-        return this.tuple(1);
+        return this.push(this.stack.tuple(1));
       case Op.TUPLE2:
-        return this.tuple(2);
+        return this.push(this.stack.tuple(2));
       case Op.TUPLE3:
-        return this.tuple(3);
+        return this.push(this.stack.tuple(3));
       case Op.LIST:
-        return this.push(this.list(this.popMark()));
+        return this.push(this.list(this.stack.popMark()));
       case Op.DICT:
-        return this.dict(this.popMark());
+        return this.dict(this.stack.popMark());
       case Op.APPEND:
         return this.append([this.pop()]);
       case Op.APPENDS:
-        return this.append(this.popMark());
+        return this.append(this.stack.popMark());
       case Op.SETITEM: {
         const value = this.pop();
-        return this.setItems([this.pop(), value], this.top());
+        return this.setItems([this.pop(), value], this.stack.top());
       }
       case Op.SETITEMS:
-        return this.setItems(this.popMark(), this.top());
+        return this.setItems(this.stack.popMark(), this.stack.top());
       case Op.ADDITEMS:
-        return this.addItems(this.popMark());
+        return this.addItems(this.stack.popMark());
       case Op.FROZENSET:
-        return this.frozenSet(this.popMark());
+        return this.frozenSet(this.stack.popMark());
       case Op.POP:
-        // As in Python: directly after MARK, POP takes the mark.
-        if (this.stack.length === this.marks.at(-1)) this.marks.pop();
-        else this.pop();
-        return true;
+        return this.stack.drop();
       case Op.POP_MARK:
-        this.popMark();
+        this.stack.popMark();
         return true;
       default:
         return false;
@@ -219,37 +203,7 @@ class PickleReader {
   }
 
   private global(module: string, name: string): void {
-    const fullName = `${module === '__builtin__' ? 'builtins' : module}.${name}`;
-    const entry = this.options.globals.get(fullName);
-    if (entry === undefined) {
-      this.spend(Cost.object);
-      this.push(this.unknownName(module, name, fullName));
-      return;
-    }
-    if (entry instanceof UnsupportedGlobal) {
-      throw this.fail(
-        `the file holds ${entry.what} (${fullName}), which torchbind does not read`,
-        CheckpointCode.unsupported,
-      );
-    }
-    this.push(entry instanceof PickleConstant ? entry.value : entry);
-  }
-
-  private unknownName(module: string, name: string, fullName: string): GlobalName {
-    const shown = JSON.stringify(fullName);
-    if (this.options.inert !== 'all' && isDangerousModule(module)) {
-      throw this.fail(
-        `the pickle names ${shown}, which has no place in a checkpoint: the file may have been made to do harm. ` +
-          'Nothing in it was executed',
-        CheckpointCode.global,
-      );
-    }
-    if (this.options.inert !== undefined && this.options.inert !== false) return new GlobalName(module, name);
-    throw this.fail(
-      `the pickle names ${shown}, which is not a class or function that torchbind knows; ` +
-        "nothing in a checkpoint is executed. load(path, { unknown: 'inert' }) gives such objects as plain data",
-      CheckpointCode.global,
-    );
+    this.push(lookUp(module, name, this.options, this.spend, this.fail));
   }
 
   private reduce(): void {
@@ -305,7 +259,7 @@ class PickleReader {
   /** An OrderedDict takes attributes, which are kept aside from its items. */
   private build(): void {
     const state = this.pop();
-    const target = this.top();
+    const target = this.stack.top();
     if (target instanceof Unfinished) return this.finish(target, state);
     if (target instanceof InertObject) {
       target.state = state;
@@ -323,20 +277,13 @@ class PickleReader {
   /** Puts what is finished in the place of what was not: on the stack, and in the memo. */
   private finish(target: Unfinished, state: unknown): void {
     const value = this.guarded(target.what, () => target.build(state));
-    this.stack[this.stack.length - 1] = value;
+    this.stack.replaceTop(value);
     for (const index of this.unfinished.get(target) ?? []) {
       if (this.memo.get(index) === target) this.memo.set(index, value);
     }
   }
 
-  private tuple(length: number): boolean {
-    this.spend(Cost.array + length * Cost.item);
-    const items = new Tuple(length);
-    for (let i = length - 1; i >= 0; i--) items[i] = this.pop();
-    return this.push(items);
-  }
-
-  /** The items of a new list or tuple. */
+  /** The items of a new list. */
   private list(items: unknown[]): unknown[] {
     this.spend(Cost.array + items.length * Cost.item);
     return items;
@@ -350,7 +297,7 @@ class PickleReader {
   }
 
   private append(items: unknown[]): boolean {
-    const top = this.top();
+    const top = this.stack.top();
     const list = top instanceof InertObject ? top.members : top;
     // Array.isArray also holds for Tuple and torch.Size, which Python cannot append to.
     if (!Array.isArray(list) || list.constructor !== Array) throw this.fail('items are appended to what is not a list');
@@ -374,7 +321,7 @@ class PickleReader {
   }
 
   private addItems(items: unknown[]): boolean {
-    const set = this.top();
+    const set = this.stack.top();
     if (!(set instanceof Set) || set instanceof FrozenSet) throw this.fail('members are added to what is not a set');
     this.spend(items.length * Cost.entry);
     for (const item of items) set.add(this.guarded('set member', () => hashableKey(item, this.spend)));
@@ -391,7 +338,7 @@ class PickleReader {
   private put(index: number): boolean {
     // A Map is as small as what it holds, but an index beyond the stream's length is a lie all the same.
     if (index > this.cursor.bytes.length) throw this.fail(`memo index ${index} is beyond the length of the pickle`);
-    const value = this.top();
+    const value = this.stack.top();
     this.spend(this.memo.costOf(index));
     this.memo.set(index, value);
     if (!this.memo.keeps(index)) return true;
@@ -417,29 +364,11 @@ class PickleReader {
   }
 
   private push(value: unknown): true {
-    // Only a new height takes memory.
-    if (this.stack.length >= this.highest) {
-      this.highest++;
-      this.spend(Cost.slot);
-    }
-    this.stack.push(value);
-    return true;
+    return this.stack.push(value);
   }
 
   private pop(): unknown {
-    if (this.stack.length <= (this.marks.at(-1) ?? 0)) throw this.fail('the pickle takes an object that is not there');
     return this.stack.pop();
-  }
-
-  private top(): unknown {
-    if (this.stack.length <= (this.marks.at(-1) ?? 0)) throw this.fail('the pickle uses an object that is not there');
-    return this.stack[this.stack.length - 1];
-  }
-
-  private popMark(): unknown[] {
-    const mark = this.marks.pop();
-    if (mark === undefined) throw this.fail('the pickle closes a group that was never opened');
-    return this.stack.splice(mark);
   }
 
   /** Runs what knows the meaning of a value but not its place in the file. */
@@ -456,7 +385,6 @@ class PickleReader {
     if (!this.budget.take(bytes)) throw this.fail(this.budget.message, CheckpointCode.limit);
   };
 
-  private fail(message: string, code: CheckpointCode = CheckpointCode.pickle): Error {
-    return this.cursor.error(message, code, this.opStart);
-  }
+  private readonly fail = (message: string, code: CheckpointCode = CheckpointCode.pickle): Error =>
+    this.cursor.error(message, code, this.opStart);
 }

@@ -7,8 +7,13 @@
 
 /** Python's `collections.OrderedDict`: a dict that also carries attributes, such as the `_metadata` of a state_dict. */
 export class OrderedDict<K = unknown, V = unknown> extends Map<K, V> {
+  private ownAttributes: Map<string, unknown> | undefined;
+
   /** Instance attributes, inert: they are kept and written back, and mean nothing here. */
-  readonly attributes = new Map<string, unknown>();
+  get attributes(): Map<string, unknown> {
+    // Every tensor of a file has an OrderedDict of hooks, and few have attributes.
+    return (this.ownAttributes ??= new Map());
+  }
 }
 
 /** Python's `collections.Counter`. */

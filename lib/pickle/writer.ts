@@ -1,6 +1,7 @@
 import { describe, TorchBindError } from '../errors';
 import { ByteWriter } from './byte-writer';
 import { Op } from './opcodes';
+import { isReduced, type Reduced, Reduction, Unwritable } from './reductions';
 import { encodeUtf8 } from './text';
 import {
   ByteArray,
@@ -15,31 +16,7 @@ import {
   OrderedDict,
   Tuple,
 } from './types';
-
-export { GlobalName } from './types';
-
-/** An object that is written as a call of a known function: Python's `__reduce__`. */
-export class Reduction {
-  constructor(
-    readonly callee: GlobalName,
-    readonly args: Tuple,
-    /** What BUILD completes the object with, if anything. */
-    readonly state?: unknown,
-  ) {}
-}
-
-/** An object that is written as a reference to something outside of the pickle. */
-export class PersistentId {
-  constructor(readonly id: Tuple) {}
-}
-
-/** An object that cannot be written, and why. */
-export class Unwritable {
-  /** @param what for the message: `a sparse tensor` */
-  constructor(readonly what: string) {}
-}
-
-export type Reduced = Reduction | GlobalName | PersistentId | Unwritable;
+import { writeInt } from './write-int';
 
 export interface PickleWriterOptions {
   /** How an object of a class that pickle itself does not know is written; undefined where it is unknown here too. */
@@ -170,22 +147,7 @@ class PickleWriter {
   }
 
   private int(value: bigint): void {
-    if (value >= 0n && value <= 0xffn) {
-      this.out.uint8(Op.BININT1);
-      this.out.uint8(Number(value));
-    } else if (value >= 0n && value <= 0xffffn) {
-      this.out.uint8(Op.BININT2);
-      this.out.uint16(Number(value));
-    } else if (value >= -0x80000000n && value <= 0x7fffffffn) {
-      this.out.uint8(Op.BININT);
-      this.out.int32(Number(value));
-    } else {
-      const bytes = twosComplement(value);
-      if (bytes.length > 255) throw this.refusal('an int of more than 255 bytes, which torch.load refuses');
-      this.out.uint8(Op.LONG1);
-      this.out.uint8(bytes.length);
-      this.out.raw(bytes);
-    }
+    if (!writeInt(this.out, value)) throw this.refusal('an int of more than 255 bytes, which torch.load refuses');
   }
 
   private float(value: number): void {
@@ -398,10 +360,6 @@ class PickleWriter {
   }
 }
 
-function isReduced(value: object): value is Reduction | GlobalName | PersistentId {
-  return value instanceof Reduction || value instanceof GlobalName || value instanceof PersistentId;
-}
-
 /** Names in a pickle of protocol 2 are those of Python 2. */
 function pythonTwo(name: GlobalName): GlobalName {
   return name.module === 'builtins' ? builtin(name.name) : name;
@@ -418,19 +376,4 @@ function pathOf(task: Task): string {
     if (at.key !== undefined) keys.push(typeof at.key === 'string' ? `['${at.key}']` : `[${String(at.key)}]`);
   }
   return `value${keys.reverse().join('')}`;
-}
-
-/** The shortest two's complement of an int, least significant byte first. */
-function twosComplement(value: bigint): Uint8Array {
-  const magnitude = value < 0n ? ~value : value;
-  // One more bit for the sign.
-  const length = Math.floor(magnitude.toString(16).length / 2) + 1;
-  const hex = BigInt.asUintN(length * 8, value)
-    .toString(16)
-    .padStart(length * 2, '0');
-  const bytes = Buffer.from(hex, 'hex').reverse();
-  const top = bytes[length - 1]!;
-  const next = bytes[length - 2];
-  const redundant = next !== undefined && ((top === 0 && next < 0x80) || (top === 0xff && next >= 0x80));
-  return redundant ? bytes.subarray(0, length - 1) : bytes;
 }

@@ -79,7 +79,12 @@ function checkDepth(json: Json, refuse: Refuse): void {
 
 function checkBpe(model: Json, refuse: Refuse): Map<string, number> {
   const type = model.type ?? 'BPE';
-  if (type !== 'BPE') refuse(`its model is ${describe(type)}; only byte-pair encoding, 'BPE', is read`);
+  if (type !== 'BPE') {
+    refuse(
+      `its model is ${typeof type === 'string' ? type.slice(0, 50) : describe(type)}, which would not be computed as in ` +
+        "Python; only byte-pair encoding, 'BPE', is read. GPT.load(path, { tokenizer }) takes a tokenizer of your own, or null",
+    );
+  }
   for (const name of ['dropout', 'continuing_subword_prefix', 'end_of_word_suffix', 'byte_fallback']) {
     if (model[name]) refuse(`its model has ${name} ${describe(model[name])}, which is not supported`);
   }

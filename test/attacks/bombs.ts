@@ -126,11 +126,26 @@ function zipRecords(many: number): Buffer {
   return checkpoint(pickle('N'), Object.fromEntries(Array.from({ length: many }, (_, i) => [`d/${i}`, ''])));
 }
 
+/** As many tensors as can be, each over a storage of its own, in as few bytes as can be. */
+export function tensorsWithStorages(many: number): Buffer {
+  const parts = [rebuild, op.text('storage'), op.global('torch', 'ByteStorage'), op.text('cpu')];
+  const remembered = bytes(...parts.flatMap((part, i) => [part, put(i), '0']));
+  const tensorOver = (i: number): Buffer =>
+    bytes(get(0), '((', get(1), get(2), op.shortText(`${i}`), get(3), 'K\x01tQK\0K\x01\x85K\x01\x85\x89}tR');
+  const each = Array.from({ length: many }, (_, i) => tensorOver(i));
+  const records = Object.fromEntries(each.map((_, i) => [`data/${i}`, Buffer.of(i & 0xff)]));
+  return checkpoint(pickle(remembered, '](', ...each, 'e'), records);
+}
+
+/** What such a file takes is in proportion to its size. */
+export const storages = 'tensors with storages';
+
 /** File by name, made when it is asked for. */
 export const bombs: Readonly<Record<string, () => Buffer>> = {
   ...Object.fromEntries(Object.entries(pickles).map(([name, make]) => [name, () => checkpoint(make())])),
   'deflated zeros': () => deflated(2 ** 30),
   'records of a zip': () => zipRecords(60_000),
+  [storages]: () => tensorsWithStorages(60_000),
   'stream, empty lists': () => legacyFile(times(']', 2 * count).subarray(2, -1)),
   'stream, keys': () => legacyFile('N', times('\x8c\x02ab').subarray(2, -1)),
   'tar, empty lists': () =>

@@ -5,6 +5,7 @@ import type { FileInspection } from '../../lib/formats/inspect-report';
 import { CheckpointCode, CheckpointError } from '../../lib/formats/errors';
 import { load } from '../../lib/formats/pt';
 import { openArchive } from '../../lib/formats/pt-load';
+import { TensorPlanner } from '../../lib/formats/planned-tensors';
 import { readHeader } from '../../lib/formats/safetensors-header';
 import { isSafetensorsFile } from '../../lib/formats/sniff';
 import { Tensor } from '../../lib/tensor/tensor';
@@ -62,12 +63,14 @@ function sourceOf(bytes: Buffer): ByteSource {
   return source as ByteSource;
 }
 
+const plan = (bigEndian: boolean): TensorPlanner => new TensorPlanner(bigEndian);
+
 /** What the parsers make of a file, without the tensors: all that is checked before those are made. */
 export async function parse(bytes: Buffer): Promise<unknown> {
   if (bytes.length === 0) return new CheckpointError('empty', CheckpointCode.truncated);
   const source = sourceOf(bytes);
   try {
-    await ((await isSafetensorsFile(source)) ? readHeader(source) : openArchive(source));
+    await ((await isSafetensorsFile(source)) ? readHeader(source) : openArchive(source, plan));
     return undefined;
   } catch (error) {
     return error;

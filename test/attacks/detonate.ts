@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { bombs } from './bombs';
+import { bombs, storages } from './bombs';
 import { checkpoint, pickle } from './assemble';
 
 export interface Detonation {
@@ -11,6 +11,8 @@ export interface Detonation {
   mode: 'read' | 'mmap' | 'inspect';
   /** Peak of the resident memory above that before and the file's size. */
   overMb: number;
+  /** What that may be. */
+  allowedMb: number;
   /** Of computing. */
   ms: number;
   /** `loaded`, or the code of the error. */
@@ -44,13 +46,15 @@ export function* runBombs(
   writeFileSync(warm, checkpoint(pickle('N')));
   try {
     for (const name of names) {
-      writeFileSync(file, bombs[name]!());
+      const content = bombs[name]!();
+      writeFileSync(file, content);
+      const allowedMb = 64 + (name === storages ? (10 * content.length) / 2 ** 20 : 0);
       for (const mode of modes) {
         const output = execFileSync(process.execPath, ['-e', script, library, warm, file, mode], {
           encoding: 'utf8',
           timeout: 60_000,
         });
-        yield { name, mode, ...(JSON.parse(output) as Omit<Detonation, 'name' | 'mode'>) };
+        yield { name, mode, allowedMb, ...(JSON.parse(output) as Omit<Detonation, 'name' | 'mode' | 'allowedMb'>) };
       }
     }
   } finally {

@@ -6,9 +6,10 @@ import { CheckpointError } from '../../lib/formats/errors';
 import { loadSafetensors } from '../../lib/formats/safetensors';
 import { inspect } from '../../lib/checkpoint/inspect';
 import { memory } from '../../lib/tensor/scope';
+import type { Tensor } from '../../lib/tensor/tensor';
 import { sharedTemporaryDirectory } from '../helpers/tmp';
 import { bytes, checkpoint, op, pickle, safetensorsFile } from './assemble';
-import { bombs } from './bombs';
+import { bombs, storages, tensorsWithStorages } from './bombs';
 import { canMeasure, runBombs } from './detonate';
 import { writeFileSync } from 'node:fs';
 
@@ -43,14 +44,25 @@ it.each(chosen)(
 it.runIf(canMeasure())(
   'nothing takes more than its size and 64 MB',
   () => {
-    const found = [...runBombs(['empty dicts', 'counters of a dict', 'deflated zeros'], ['read'])];
-    for (const { name, overMb, outcome } of found) {
-      expect(outcome, name).toBe('ERR_TORCHBIND_CHECKPOINT_LIMIT');
-      expect(overMb, name).toBeLessThan(64);
+    const found = [...runBombs(['empty dicts', 'counters of a dict', 'deflated zeros', storages], ['read'])];
+    for (const { name, overMb, allowedMb, outcome } of found) {
+      expect(outcome, name).toBe(name === storages ? 'loaded' : 'ERR_TORCHBIND_CHECKPOINT_LIMIT');
+      expect(overMb, name).toBeLessThan(allowedMb);
     }
   },
   120_000,
 );
+
+it('tensors with storages of their own load in any number, unless a limit is asked for', async () => {
+  writeFileSync(file, tensorsWithStorages(40_000));
+  await expect(load(file, { limits: { memory: 2 ** 24 } })).rejects.toMatchObject({
+    code: 'ERR_TORCHBIND_CHECKPOINT_LIMIT',
+  });
+  const loaded = (await load(file)) as Tensor[];
+  expect(loaded).toHaveLength(40_000);
+  expect([...Array(5).keys()].map((i) => loaded[i * 9973]!.item())).toEqual([0, 245, 234, 223, 212]);
+  for (const tensor of loaded) tensor.dispose();
+}, 60_000);
 
 it('limits allow more to who trusts the file', async () => {
   writeFileSync(file, checkpoint(pickle('](', ']'.repeat(500_000), 'e')));

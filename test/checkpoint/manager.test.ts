@@ -16,7 +16,7 @@ const samples = sharedTemporaryDirectory();
 const script = path.join(__dirname, 'samples.py');
 const text = 'the quick brown fox jumps over the lazy dog. été\n'.repeat(20);
 const quiet = { text, batchSize: 2, evalInterval: 0 };
-let python: { logits: number[][][]; next: number[] };
+let python: { logits: number[][][]; next: number[]; wrapped: number[] };
 
 beforeAll(async () => {
   setNumThreads(1); // Models this small gain nothing from more.
@@ -88,6 +88,15 @@ describe('initializeForTraining', () => {
     expect([start.mode, start.startStep, start.model.config.nLayer]).toEqual(['resume', 3, 2]);
     expect(start.optimizer.paramGroups[0]!.lr).toBe(1e-2);
     expectClose([update(start), update(start)], python.next);
+  });
+
+  it('resumes weights in bfloat16 as Python does from that file: in float32, with the bits that the file has', async () => {
+    const start = await new CheckpointManager('wrapped', { root: samples }).initializeForTraining();
+    const dtypes = [...start.model.parameters()].map(({ dtype }) => dtype);
+    expect(new Set(dtypes)).toEqual(new Set(['float32']));
+    expectClose([update(start), update(start)], python.wrapped);
+    // The bits that bfloat16 has no room for are gone: it is not the run that went on.
+    expect(python.wrapped[0]).not.toBe(python.next[0]);
   });
 
   it('starts from another model: its weights and vocabulary, a fresh optimizer, step 0', async () => {
@@ -164,6 +173,21 @@ describe('saving', () => {
       expect(answer.step).toBe(5);
       expect(answer.chars).toEqual((model.tokenizer as CharTokenizer).chars);
       expectClose(answer.next, own);
+    },
+  );
+
+  it(
+    'writes weights that came in bfloat16 in float32 and says so: from there on resuming is exact',
+    { timeout: pythonTimeout },
+    async () => {
+      const manager = new CheckpointManager('wrapped', { root: rootWith('wrapped') });
+      const { model } = await manager.initializeForTraining();
+      await model.fit({ ...quiet, maxSteps: 1, checkpointDir: manager.checkpointDir });
+      const own = await manager.initializeForTraining().then((start) => [update(start), update(start)]);
+      const went = model.optimizer as AdamW;
+      expect([update({ model, optimizer: went }), update({ model, optimizer: went })]).toEqual(own);
+      const { next } = await pythonJson<{ next: number[] }>(script, ['check', manager.checkpointDir]);
+      expectClose(next, own);
     },
   );
 

@@ -59,6 +59,11 @@ def write(out):
     save_bundle(out / "wrapped", model, tokenizer, 3, optimizer)
     half = {key: value.to(torch.bfloat16) for key, value in model.state_dict().items()}
     torch.save({"state_dict": half, "checkpoint_dtype": "bf16", "model_dtype": "fp32"}, out / "wrapped" / "model.pt")
+    resumed = GPT(model.config)
+    resumed.load_state_dict(half)
+    wrapped_optimizer = make_optimizer(resumed, 1e-2)
+    wrapped_optimizer.load_state_dict(torch.load(out / "wrapped" / "optimizer.pt", weights_only=True))
+    wrapped = [update(resumed, wrapped_optimizer), update(resumed, wrapped_optimizer)]
 
     save_bundle(out / "extra", model, tokenizer, 3, optimizer)
     write_json(out / "extra" / "config.json", {**model.config.to_dict(), "device": "cuda", "note": "été"})
@@ -73,10 +78,21 @@ def write(out):
     (out / "mute").mkdir()
     torch.save({**final, "tokenizer": None}, out / "mute" / "final.pt")
 
-    print(json.dumps({"logits": model(batch()[0])[0].tolist(), "next": [update(model, optimizer), update(model, optimizer)]}))
+    logits = model(batch()[0])[0].tolist()
+    print(json.dumps({"logits": logits, "next": [update(model, optimizer), update(model, optimizer)], "wrapped": wrapped}))
+
+
+def unwrap(file):
+    """Takes weights in float32 out of the dict that may lie around them, as its program does on reading."""
+    value = torch.load(file, weights_only=True)
+    if "state_dict" in value:
+        assert value["checkpoint_dtype"] == value["model_dtype"] == "fp32", value
+        assert all(weight.dtype == torch.float32 for weight in value["state_dict"].values())
+        torch.save(value["state_dict"], file)
 
 
 def check(bundle):
+    unwrap(bundle / "model.pt")
     model, tokenizer, optimizer, step = load_bundle(bundle)
     print(json.dumps({"step": step, "chars": tokenizer.chars, "next": [update(model, optimizer), update(model, optimizer)]}))
 

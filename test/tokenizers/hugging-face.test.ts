@@ -53,7 +53,10 @@ describe('HuggingFaceTokenizer', () => {
 
 describe('a tokenizer.json that is refused', () => {
   const refused: [reason: RegExp, parts: Json][] = [
-    [/only byte-pair encoding/, { model: { type: 'Unigram' } }],
+    [/is Unigram, .*only byte-pair encoding/, { model: { type: 'Unigram', unk_id: 0, vocab: [['<unk>', 0]] } }],
+    [/is WordPiece, .*only byte-pair encoding/, { model: { type: 'WordPiece', unk_token: '[UNK]' } }],
+    [/is WordLevel, .*only byte-pair encoding/, { model: { type: 'WordLevel', unk_token: 'a' } }],
+    [/is number 3, .*only byte-pair encoding/, { model: { type: 3 } }],
     [/dropout/, { model: { dropout: 0.1 } }],
     [/byte_fallback/, { model: { byte_fallback: true } }],
     [/continuing_subword_prefix/, { model: { continuing_subword_prefix: '##' } }],
