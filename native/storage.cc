@@ -50,6 +50,16 @@ Bytes bytes_of(const Napi::Value& value) {
   invalid("Expected a typed array for 'data' but received " + type_of(value) + ".");
 }
 
+// quint4x2 and quint2x4 pack several elements into a byte, though each is counted as one.
+void check_bytes(const at::Tensor& tensor, size_t size) {
+  if (!tensor.has_storage()) return;
+  const size_t offset = tensor.storage_offset() * tensor.itemsize();
+  if (offset > tensor.storage().nbytes() || size > tensor.storage().nbytes() - offset) {
+    throw Error(kUnsupported,
+                "Elements of quint4x2 and quint2x4 share bytes: dequantize() the tensor first.");
+  }
+}
+
 Napi::Value from_typed_array(const Napi::CallbackInfo& info) {
   const std::vector<int64_t> shape = to_int64s(info[1], "shape");
   const c10::ScalarType dtype = to_scalar_type(info[2], "dtype");
@@ -60,6 +70,7 @@ Napi::Value from_typed_array(const Napi::CallbackInfo& info) {
             std::to_string(bytes.size) + ".");
   }
   at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(dtype));
+  check_bytes(tensor, expected);
   if (expected > 0) std::memcpy(tensor.mutable_data_ptr(), bytes.data, expected);
   return from_tensor(info.Env(), std::move(tensor));
 }
@@ -85,6 +96,7 @@ Napi::Value to_array_buffer(const Napi::CallbackInfo& info) {
   if (source._is_zerotensor()) source = source.clone();
   const at::Tensor tensor = source.resolve_conj().resolve_neg().cpu().contiguous();
   const size_t size = tensor.nbytes();
+  check_bytes(tensor, size);
   Napi::ArrayBuffer buffer = new_array_buffer(info.Env(), size);
   if (size > 0) std::memcpy(buffer.Data(), tensor.const_data_ptr(), size);
   return buffer;

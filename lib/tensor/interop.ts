@@ -20,11 +20,15 @@ export interface TypedArrayOptions {
 export interface TensorInterop {
   /** The value of a one-element tensor; int64 values that are no safe integers come as bigint. */
   item(): number | bigint | boolean | Complex;
-  /** All values as nested arrays, row by row (PyTorch's `tolist`). */
+  /**
+   * All values as nested arrays, row by row (PyTorch's `tolist`).
+   *
+   * @throws {TorchBindError} `ERR_TORCHBIND_UNSUPPORTED` for quantized tensors, as in Python
+   */
   tolist(): NestedValues;
   /**
    * All elements in row-major order. float16, bfloat16 and complex32 come as their bits in a Uint16Array, float8 in a
-   * Uint8Array, bool as 0 and 1 in a Uint8Array, int64 in a BigInt64Array, complex as (re, im) pairs.
+   * Uint8Array, bool as 0 and 1 in a Uint8Array, quantized ones as the integers that are stored, int64 in a BigInt64Array, complex as (re, im) pairs.
    *
    * With `{ copy: false }` the array shares the tensor's memory and keeps it alive, also after `dispose()`; the memory can
    * no longer be resized. It is for contiguous tensors on the CPU that require no gradient; autograd does not see what
@@ -42,6 +46,13 @@ export const interop: TensorInterop & ThisType<Tensor> = {
   },
 
   tolist() {
+    unwrap(this, 'tolist');
+    if (this.isQuantized) {
+      throw new TorchBindError(
+        'tolist(): a quantized tensor has two kinds of values: take dequantize().tolist() or intRepr().tolist().',
+        'ERR_TORCHBIND_UNSUPPORTED',
+      );
+    }
     return nest(this.shape, valuesOf(this));
   },
 
@@ -85,7 +96,9 @@ function refuseUnshareable(tensor: Tensor): void {
           ? 'it is not contiguous; use contiguous() first'
           : tensor.isConj() || tensor.isNeg()
             ? 'its values are conjugated or negated when they are read; use resolveConj() and resolveNeg() first'
-            : undefined;
+            : /^quint[24]x/.test(tensor.dtype)
+              ? 'several of its elements share a byte'
+              : undefined;
   if (reason === undefined) return;
   throw new TorchBindError(
     `toTypedArray({ copy: false }): the memory of this tensor cannot be shared: ${reason}.`,

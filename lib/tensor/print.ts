@@ -1,117 +1,91 @@
-import type { Complex } from './schema-types';
-import type { NestedValues, Tensor } from './core';
+import { TorchBindError } from '../errors';
+import type { Tensor } from './core';
+import { overloadSet } from './dispatch';
+import { formatValues } from './print-values';
+import { tidy } from './scope';
 
-/** PyTorch's defaults of `torch.set_printoptions`. */
-const PRECISION = 4;
-const THRESHOLD = 1000;
-const EDGE_ITEMS = 3;
+const INDENT = ' '.repeat('tensor('.length);
 
-type Value = number | bigint | boolean | Complex;
-
-/** A tensor as PyTorch prints it. */
+/** A tensor as PyTorch prints it, whatever its kind. It never fails: a program that logs a tensor goes on. */
 export function format(tensor: Tensor): string {
-  const shape = tensor.shape;
-  const dtype = tensor.dtype;
-  const suffix: string[] = [];
-  if (shape.includes(0)) suffix.push(`size=[${shape.join(', ')}]`);
-  if (dtype !== 'float32' && dtype !== 'int64' && dtype !== 'bool') suffix.push(`dtype=${dtype}`);
-  if (tensor.device !== 'cpu') suffix.push(`device='${tensor.device}'`);
-  const gradFn = tensor.gradFn;
-  if (gradFn !== null) suffix.push(`gradFn=<${gradFn}>`);
-  else if (tensor.requiresGrad) suffix.push('requiresGrad=true');
-  const body = shape.includes(0) ? '[]' : formatValues(tensor, shape);
-  return `tensor(${[body, ...suffix].join(', ')})`;
-}
-
-function formatValues(tensor: Tensor, shape: number[]): string {
-  const summarize = tensor.numel() > THRESHOLD;
-  const shown = summarize ? edges(tensor, shape) : tensor.tolist();
-  const text = valueFormat(flatten(shown), /^(float|bfloat|complex)/.test(tensor.dtype));
-  const gaps = shape.map((size) => summarize && size > 2 * EDGE_ITEMS);
-  return render(shown, text, gaps, 'tensor('.length);
-}
-
-/** Only the first and last few of each long dimension. */
-function edges(tensor: Tensor, shape: number[]): NestedValues {
-  let part = tensor.detach();
-  shape.forEach((size, dim) => {
-    if (size <= 2 * EDGE_ITEMS) return;
-    const first = Array.from({ length: EDGE_ITEMS }, (_, i) => part.narrow(dim, i, 1));
-    const last = Array.from({ length: EDGE_ITEMS }, (_, i) => part.narrow(dim, size - EDGE_ITEMS + i, 1));
-    part = concatenate([...first, ...last], dim);
+  return tidy(() => {
+    if (isNested(tensor)) return formatNested(tensor);
+    const facts = factsOf(tensor);
+    try {
+      return `tensor(${[contents(tensor), ...facts].join(', ')})`;
+    } catch (error) {
+      if (!(error instanceof TorchBindError)) throw error;
+      return `tensor(${['...', size(tensor), ...facts].join(', ')})`;
+    }
   });
-  return part.tolist();
 }
 
-/** As `cat`, which lives in a module that this one cannot depend on. */
-function concatenate(parts: Tensor[], dim: number): Tensor {
-  const [first, ...rest] = parts.map((part) => part.movedim(dim, 0));
-  const rows = [first!, ...rest];
-  const target = first!.newEmpty([rows.length, ...first!.shape.slice(1)]);
-  rows.forEach((row, i) => target.narrow(0, i, 1).copy_(row));
-  return target.movedim(0, dim);
+/** What is said after the values, where it is not the default. */
+function factsOf(tensor: Tensor): string[] {
+  const { dtype, device, layout, gradFn } = tensor;
+  const facts: string[] = [];
+  if (dtype !== 'float32' && dtype !== 'int64' && dtype !== 'bool') facts.push(`dtype=${dtype}`);
+  if (device !== 'cpu') facts.push(`device='${device}'`);
+  if (layout !== 'strided') facts.push(`layout=${layout}`);
+  if (gradFn !== null) facts.push(`gradFn=<${gradFn}>`);
+  else if (tensor.requiresGrad) facts.push('requiresGrad=true');
+  return facts;
 }
 
-function flatten(values: NestedValues): Value[] {
-  return Array.isArray(values) ? values.flatMap(flatten) : [values];
-}
-
-/** One format for all values of a tensor, chosen as PyTorch chooses it. */
-function valueFormat(values: Value[], floating: boolean): (value: Value) => string {
-  if (values.some(isComplex)) {
-    const pairs = values as Complex[];
-    const real = realFormat(pairs.map(({ re }) => re));
-    const imaginary = realFormat(pairs.map(({ im }) => im));
-    return (value) => {
-      const { re, im } = value as Complex;
-      const text = `${imaginary(im)}j`.trimStart();
-      return real(re) + (text.startsWith('-') ? '' : '+') + text;
-    };
+function contents(tensor: Tensor): string {
+  if (tensor.isMeta) return `..., ${size(tensor)}`;
+  if (tensor.isQuantized) return quantized(tensor.detach());
+  if (tensor.layout === 'sparse_coo') return sparse(tensor.detach(), ['indices', 'values']);
+  if (tensor.layout === 'sparse_csr' || tensor.layout === 'sparse_bsr') {
+    return sparse(tensor.detach(), ['crowIndices', 'colIndices', 'values']);
   }
-  if (floating) return realFormat(values as number[]) as (value: Value) => string;
-  const width = Math.max(1, ...values.map((value) => String(value).length));
-  return (value) => String(value).padStart(width);
+  if (tensor.layout === 'sparse_csc' || tensor.layout === 'sparse_bsc') {
+    return sparse(tensor.detach(), ['ccolIndices', 'rowIndices', 'values']);
+  }
+  return dense(tensor.layout === 'strided' ? tensor : tensor.toDense(), INDENT.length);
 }
 
-/** Integers with a point, fixed or scientific; the width is that of the widest finite number but zero. */
-function realFormat(numbers: number[]): (value: number) => string {
-  const finite = numbers.filter((n) => Number.isFinite(n) && n !== 0);
-  const magnitudes = finite.map(Math.abs);
-  const largest = Math.max(...magnitudes);
-  const smallest = Math.min(...magnitudes);
-  const asIntegers = finite.every(Number.isInteger);
-  const asScientific = largest / smallest > 1000 || largest > 1e8 || smallest < 1e-4;
-  const text = (n: number): string => {
-    if (Number.isNaN(n)) return 'nan';
-    if (!Number.isFinite(n)) return n > 0 ? 'inf' : '-inf';
-    if (asScientific) return scientific(n);
-    return asIntegers ? `${integer(n)}.` : n.toFixed(PRECISION);
-  };
-  const width = Math.max(1, ...finite.map((n) => text(n).length));
-  return (n) => text(n).padStart(width);
+function dense(tensor: Tensor, indent: number): string {
+  return formatValues(tensor, indent) + (tensor.shape.includes(0) ? `, ${size(tensor)}` : '');
 }
 
-/** All digits: a large number has no exponent here, and -0 keeps its sign. */
-function integer(value: number): string {
-  return Object.is(value, -0) ? '-0' : value.toFixed(0);
+type Part = 'indices' | 'crowIndices' | 'ccolIndices' | 'colIndices' | 'rowIndices' | 'values';
+
+function sparse(tensor: Tensor, names: readonly Part[]): string {
+  // indices() and values() are of coalesced tensors only.
+  const read = (name: Part): Tensor =>
+    tensor.isSparse ? (overloadSet(`aten::_${name}`).call1(tensor) as Tensor) : tensor[name]();
+  const parts = names.map((name) => {
+    const prefix = `${name}=tensor(`;
+    return `${prefix}${dense(read(name), INDENT.length + prefix.length)})`;
+  });
+  const nnz = overloadSet('aten::_nnz').call1(tensor) as number;
+  return [...parts, `${size(tensor)}, nnz=${nnz}`].join(`,\n${INDENT}`);
 }
 
-function scientific(value: number): string {
-  const [mantissa, exponent] = value.toExponential(PRECISION).split('e') as [string, string];
-  return `${mantissa}e${exponent[0]}${exponent.slice(1).padStart(2, '0')}`;
+/** The values that the numbers stand for, and how they stand for them. */
+function quantized(tensor: Tensor): string {
+  const values = `${formatValues(tensor.dequantize(), INDENT.length)}, ${size(tensor)}`;
+  const perTensor = tensor.qscheme() === 0;
+  return perTensor
+    ? `${values}, scale=${tensor.qScale()}, zeroPoint=${tensor.qZeroPoint()}`
+    : `${values}, scale=${format(tensor.qPerChannelScales())}, zeroPoint=${format(tensor.qPerChannelZeroPoints())}, axis=${tensor.qPerChannelAxis()}`;
 }
 
-function isComplex(value: Value): value is Complex {
-  return typeof value === 'object';
+function size(tensor: Tensor): string {
+  return `size=[${tensor.shape.join(', ')}]`;
 }
 
-function render(values: NestedValues, text: (value: Value) => string, gaps: boolean[], indent: number): string {
-  if (!Array.isArray(values)) return text(values).trim();
-  const inner = values.map((value) =>
-    Array.isArray(value) ? render(value, text, gaps.slice(1), indent + 1) : text(value),
-  );
-  const nested = Array.isArray(values[0]);
-  if (gaps[0]) inner.splice(EDGE_ITEMS, 0, nested ? '...' : ' ...');
-  const separator = nested ? `,${'\n'.repeat(gaps.length - 1)}${' '.repeat(indent + 1)}` : ', ';
-  return `[${inner.join(separator)}]`;
+/** Nested tensors have no sizes; nothing else tells them from others. */
+function isNested(tensor: Tensor): boolean {
+  try {
+    return tensor.shape === undefined;
+  } catch {
+    return true;
+  }
+}
+
+function formatNested(tensor: Tensor): string {
+  const parts = tensor.detach().unbind(0) as Tensor[];
+  return `nested_tensor([\n  ${parts.map((part) => format(part).replaceAll('\n', '\n  ')).join(',\n  ')}\n])`;
 }

@@ -24,6 +24,8 @@ interface Line {
   loss: number;
   message: string;
   warnings: string[];
+  /** Of `start`: what unfinished saves left. */
+  hidden: string[];
 }
 
 export interface CampaignOptions {
@@ -81,7 +83,9 @@ export async function killAgainAndAgain(options: CampaignOptions): Promise<Campa
       }
       losses[step - 1] = loss;
     }
-    if (life.saved && life.hidden.length > 0) violations.push(`kill ${kill}: left over: ${life.hidden.join(', ')}`);
+    if (start !== undefined && start.step > 0 && start.hidden.length > 0) {
+      violations.push(`kill ${kill}: left over: ${start.hidden.join(', ')}`);
+    }
     phases[phaseOf(directory, phaseFile)]++;
     if (random() < 0.15 && existsSync(directory)) {
       if (damage(directory, random)) {
@@ -101,29 +105,21 @@ async function live(
   preload: NodeJS.ProcessEnv,
   event: number,
   delay: number,
-): Promise<{ lines: Line[]; stderr: string; saved: boolean; hidden: string[] }> {
-  const directory = path.join(root, 'run');
+): Promise<{ lines: Line[]; stderr: string }> {
   const lines: Line[] = [];
   const env = { ...process.env, ...preload, OMP_NUM_THREADS: '1', NODE_NO_WARNINGS: '', UV_USE_IO_URING: '0' };
   const running = spawn(process.execPath, [child, root, String(endless)], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   let stderr = '';
-  let saved = false;
-  let hidden: string[] = [];
   running.stderr.on('data', (text: Buffer) => (stderr += text.toString()));
   const exited = new Promise((resolve) => running.once('close', resolve));
   for await (const text of createInterface(running.stdout)) {
     // A kill may cut the last line short.
     if (!text.endsWith('}')) continue;
-    const line = JSON.parse(text) as Line;
-    lines.push(line);
-    if (line.type === 'start') {
-      hidden = leftovers(directory);
-      saved = line.step > 0;
-    }
+    lines.push(JSON.parse(text) as Line);
     if (lines.length === event + 1) setTimeout(() => running.kill('SIGKILL'), delay);
   }
   await exited;
-  return { lines, stderr, saved, hidden };
+  return { lines, stderr };
 }
 
 /** What an unfinished save leaves; the lock of the process itself is none. */

@@ -76,6 +76,24 @@ const found = [
     () => torch.smoothL1LossBackward(arange(3), arange(3), arange(3), 1, 0.5),
   ],
   [
+    'elements that share bytes read as bytes',
+    'ERR_TORCHBIND_UNSUPPORTED',
+    () => aten.quantize_per_channel(randn(8, 4), torch.rand(8).add(0.1), zeros(8), 0, 'quint4x2').toTypedArray(),
+  ],
+  [
+    'elements that share bytes listed',
+    'ERR_TORCHBIND_UNSUPPORTED',
+    () => aten.quantize_per_channel(randn(8, 4), torch.rand(8).add(0.1), zeros(8), 0, 'quint4x2').tolist(),
+  ],
+  [
+    'elements that share bytes, shared',
+    'ERR_TORCHBIND_UNSUPPORTED',
+    () =>
+      aten
+        .quantize_per_channel(randn(8, 4), torch.rand(8).add(0.1), zeros(8), 0, 'quint4x2')
+        .toTypedArray({ copy: false }),
+  ],
+  [
     'sparse indices outside',
     'ERR_TORCHBIND_TORCH',
     () =>

@@ -1,6 +1,7 @@
 // Trains and saves until it is killed, and tells of every update and of every save that is done. The first line says
-// where it begins, and which warnings opening the checkpoint gave.
-const { writeSync } = require('node:fs');
+// where it begins, which warnings opening the checkpoint gave, and what unfinished saves have left there: it looks for
+// itself, because whoever reads the line may see its own next save.
+const { existsSync, readdirSync, writeSync } = require('node:fs');
 const { CheckpointManager, manualSeed, setNumThreads } = require('../../../dist/index.js');
 
 const root = process.argv[2];
@@ -21,7 +22,11 @@ async function main() {
     learningRate: 1e-2,
   });
   await new Promise((resolve) => setImmediate(resolve));
-  say({ type: 'start', step: startStep, warnings });
+  const { checkpointDir } = manager;
+  const hidden = existsSync(checkpointDir)
+    ? readdirSync(checkpointDir).filter((name) => /^\.(saving-|saved|trash-)/.test(name))
+    : [];
+  say({ type: 'start', step: startStep, warnings, hidden });
   const events = model.fitEvents({
     text,
     batchSize: 2,
@@ -32,7 +37,7 @@ async function main() {
     warmupSteps: 10,
     evalInterval: 0,
     gradAccumulation: 2,
-    checkpointDir: manager.checkpointDir,
+    checkpointDir,
     saveEvery: 2,
     keep: { last: 3, every: 50, optimizerLast: 2 },
     metrics: false,

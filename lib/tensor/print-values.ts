@@ -1,0 +1,105 @@
+import type { Complex } from './schema-types';
+import type { NestedValues, Tensor } from './core';
+
+/** PyTorch's defaults of `torch.set_printoptions`. */
+const PRECISION = 4;
+const THRESHOLD = 1000;
+const EDGE_ITEMS = 3;
+
+type Value = number | bigint | boolean | Complex;
+
+/** The values of a dense tensor in brackets; `indent` is the column at which they begin. */
+export function formatValues(tensor: Tensor, indent: number): string {
+  const shape = tensor.shape;
+  if (shape.includes(0)) return '[]';
+  const summarize = tensor.numel() > THRESHOLD;
+  const shown = summarize ? edges(tensor, shape) : tensor.tolist();
+  const text = valueFormat(flatten(shown), /^(float|bfloat|complex)/.test(tensor.dtype));
+  const gaps = shape.map((size) => summarize && size > 2 * EDGE_ITEMS);
+  return render(shown, text, gaps, indent);
+}
+
+/** Only the first and last few of each long dimension. */
+function edges(tensor: Tensor, shape: number[]): NestedValues {
+  let part = tensor.detach();
+  shape.forEach((size, dim) => {
+    if (size <= 2 * EDGE_ITEMS) return;
+    const first = Array.from({ length: EDGE_ITEMS }, (_, i) => part.narrow(dim, i, 1));
+    const last = Array.from({ length: EDGE_ITEMS }, (_, i) => part.narrow(dim, size - EDGE_ITEMS + i, 1));
+    part = concatenate([...first, ...last], dim);
+  });
+  return part.tolist();
+}
+
+/** As `cat`, which lives in a module that this one cannot depend on. */
+function concatenate(parts: Tensor[], dim: number): Tensor {
+  const [first, ...rest] = parts.map((part) => part.movedim(dim, 0));
+  const rows = [first!, ...rest];
+  const target = first!.newEmpty([rows.length, ...first!.shape.slice(1)]);
+  rows.forEach((row, i) => target.narrow(0, i, 1).copy_(row));
+  return target.movedim(0, dim);
+}
+
+function flatten(values: NestedValues): Value[] {
+  return Array.isArray(values) ? values.flatMap(flatten) : [values];
+}
+
+/** One format for all values of a tensor, chosen as PyTorch chooses it. */
+function valueFormat(values: Value[], floating: boolean): (value: Value) => string {
+  if (values.some(isComplex)) {
+    const pairs = values as Complex[];
+    const real = realFormat(pairs.map(({ re }) => re));
+    const imaginary = realFormat(pairs.map(({ im }) => im));
+    return (value) => {
+      const { re, im } = value as Complex;
+      const text = `${imaginary(im)}j`.trimStart();
+      return real(re) + (text.startsWith('-') ? '' : '+') + text;
+    };
+  }
+  if (floating) return realFormat(values as number[]) as (value: Value) => string;
+  const width = Math.max(1, ...values.map((value) => String(value).length));
+  return (value) => String(value).padStart(width);
+}
+
+/** Integers with a point, fixed or scientific; the width is that of the widest finite number but zero. */
+function realFormat(numbers: number[]): (value: number) => string {
+  const finite = numbers.filter((n) => Number.isFinite(n) && n !== 0);
+  const magnitudes = finite.map(Math.abs);
+  const largest = Math.max(...magnitudes);
+  const smallest = Math.min(...magnitudes);
+  const asIntegers = finite.every(Number.isInteger);
+  const asScientific = largest / smallest > 1000 || largest > 1e8 || smallest < 1e-4;
+  const text = (n: number): string => {
+    if (Number.isNaN(n)) return 'nan';
+    if (!Number.isFinite(n)) return n > 0 ? 'inf' : '-inf';
+    if (asScientific) return scientific(n);
+    return asIntegers ? `${integer(n)}.` : n.toFixed(PRECISION);
+  };
+  const width = Math.max(1, ...finite.map((n) => text(n).length));
+  return (n) => text(n).padStart(width);
+}
+
+/** All digits: a large number has no exponent here, and -0 keeps its sign. */
+function integer(value: number): string {
+  return Object.is(value, -0) ? '-0' : value.toFixed(0);
+}
+
+function scientific(value: number): string {
+  const [mantissa, exponent] = value.toExponential(PRECISION).split('e') as [string, string];
+  return `${mantissa}e${exponent[0]}${exponent.slice(1).padStart(2, '0')}`;
+}
+
+function isComplex(value: Value): value is Complex {
+  return typeof value === 'object';
+}
+
+function render(values: NestedValues, text: (value: Value) => string, gaps: boolean[], indent: number): string {
+  if (!Array.isArray(values)) return text(values).trim();
+  const inner = values.map((value) =>
+    Array.isArray(value) ? render(value, text, gaps.slice(1), indent + 1) : text(value),
+  );
+  const nested = Array.isArray(values[0]);
+  if (gaps[0]) inner.splice(EDGE_ITEMS, 0, nested ? '...' : ' ...');
+  const separator = nested ? `,${'\n'.repeat(gaps.length - 1)}${' '.repeat(indent + 1)}` : ', ';
+  return `[${inner.join(separator)}]`;
+}
