@@ -82,17 +82,7 @@ def write(out):
     print(json.dumps({"logits": logits, "next": [update(model, optimizer), update(model, optimizer)], "wrapped": wrapped}))
 
 
-def unwrap(file):
-    """Takes weights in float32 out of the dict that may lie around them, as its program does on reading."""
-    value = torch.load(file, weights_only=True)
-    if "state_dict" in value:
-        assert value["checkpoint_dtype"] == value["model_dtype"] == "fp32", value
-        assert all(weight.dtype == torch.float32 for weight in value["state_dict"].values())
-        torch.save(value["state_dict"], file)
-
-
 def check(bundle):
-    unwrap(bundle / "model.pt")
     model, tokenizer, optimizer, step = load_bundle(bundle)
     print(json.dumps({"step": step, "chars": tokenizer.chars, "next": [update(model, optimizer), update(model, optimizer)]}))
 
