@@ -336,7 +336,7 @@ def same_tensor(a, b):
 def loads_safely(path):
     try:
         torch.load(path, weights_only=True)
-    except pickle.UnpicklingError:
+    except (pickle.UnpicklingError, RuntimeError):
         return False
     return True
 
