@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { eye, memory, ones, ops, tensor, tidy, zeros } from '../../lib/index';
 import type { Tensor } from '../../lib/index';
 
-const { aten } = ops;
+const aten = ops.aten!;
 const matrix = (): Tensor =>
   tensor([
     [0, 1.5],
