@@ -64,7 +64,7 @@ async function* idsOf(
   { tokenizer, separator }: WriteTokensOptions,
 ): AsyncGenerator<ArrayLike<number>, void, undefined> {
   if (isIds(source)) {
-    if (Array.isArray(source)) checkIterable(source, 'token ids', 'writeTokens');
+    checkIterable(source, 'token ids', 'writeTokens');
     yield source;
     return;
   }

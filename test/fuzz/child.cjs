@@ -1,6 +1,6 @@
 // Makes the calls of a seed from one number to another, in a process of its own so that a crash is a finding.
 //
-// Before each call its number and name are written to the record file. Findings and the closing summary are lines of
+// Before each call its number, how many were done and refused so far, and its name are written to the record file. Findings and the closing summary are lines of
 // JSON on standard output.
 const { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } = require('node:fs');
 const { tmpdir } = require('node:os');
@@ -49,9 +49,10 @@ for (const name of bindingNames) {
 const methods = Reflect.ownKeys(torch.Tensor.prototype).filter((key) => key !== 'constructor');
 const context = { binding, bindingNames, functions, methods, operators, torch };
 
+const counts = { done: 0, refused: 0, wrong: 0, unmade: 0 };
 const recordFile = openSync(record, 'w');
 function note(index, name) {
-  writeSync(recordFile, `${index} ${name}`.padEnd(159).slice(0, 159) + '\n', 0);
+  writeSync(recordFile, `${index} ${counts.done} ${counts.refused} ${name}`.padEnd(159).slice(0, 159) + '\n', 0);
 }
 
 function report(finding) {
@@ -143,7 +144,6 @@ function reset(index) {
 }
 
 async function main() {
-  const counts = { done: 0, refused: 0, wrong: 0, unmade: 0 };
   reset(from);
   const before = torch.memory().numTensors;
   for (let index = from; index < to; index++) {

@@ -82,12 +82,13 @@ function outcome({ from, to, stdout, stderr, status, signal, why, last }) {
       findings.push({ kind: 'memory', index: to, name: '', detail: `${counts.tensors} tensors` });
     return { findings, counts, reached: to };
   }
-  const reached = Math.max(last.index, from) + 1;
+  const { done, refused, ...call } = last;
+  const reached = Math.max(call.index, from) + 1;
   if (why !== 'deadline') {
     const kind = why === 'hang' ? 'hang' : 'crash';
-    findings.push({ kind, ...last, detail: `${signal ?? `status ${status}`}\n${stderr.slice(-1500)}` });
+    findings.push({ kind, ...call, detail: `${signal ?? `status ${status}`}\n${stderr.slice(-1500)}` });
   }
-  return { findings, counts: { done: 0, refused: 0 }, reached };
+  return { findings, counts: { done, refused }, reached };
 }
 
 /** Kills the child when one call takes too long, or when the time is up. */
@@ -123,6 +124,8 @@ function processorSeconds(pid) {
 
 function recordOf(record) {
   const text = existsSync(record) ? readFileSync(record, 'utf8').trim() : '';
-  const match = /^(-?\d+) ([^]*)$/.exec(text);
-  return match === null ? { index: -1, name: 'before the first call' } : { index: Number(match[1]), name: match[2] };
+  const match = /^(-?\d+) (\d+) (\d+) ([^]*)$/.exec(text);
+  if (match === null) return { index: -1, done: 0, refused: 0, name: 'before the first call' };
+  const [index, done, refused] = match.slice(1, 4).map(Number);
+  return { index, done, refused, name: match[4] };
 }
