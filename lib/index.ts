@@ -9,8 +9,26 @@ export { Tensor } from './tensor/tensor';
 export type { BackwardOptions, NestedValues } from './tensor/tensor';
 export type { CastOptions, ToOptions } from './tensor/conversions';
 export { newAxis, Slice, slice } from './tensor/indexing';
-export { unique } from './tensor/unique';
-export type { UniqueOptions } from './tensor/unique';
+export { unique, uniqueConsecutive } from './tensor/unique';
+export type { UniqueConsecutiveOptions, UniqueOptions } from './tensor/unique';
+export {
+  atleast1d,
+  atleast2d,
+  atleast3d,
+  blockDiag,
+  broadcastShapes,
+  broadcastTensors,
+  cartesianProd,
+  cdist,
+  chainMatmul,
+  einsum,
+  meshgrid,
+  norm,
+  stft,
+  tensordot,
+  unravelIndex,
+} from './tensor/composites';
+export type { CdistOptions, NormOptions, StftOptions, TensordotDims } from './tensor/composites';
 export type { IndexArray, TensorIndex } from './tensor/indexing';
 export type { TypedArrayOptions } from './tensor/interop';
 export type { NamedTuple } from './tensor/named-tuple';

@@ -191,6 +191,27 @@ void some_bins(const Stack& arguments) {
   if (!(ratio >= 0 && ratio <= 1)) invalid("The ratio must be between 0 and 1.");
 }
 
+template <size_t kGroups>
+void some_groups(const Stack& arguments) {
+  if (arguments.at(kGroups).toInt() < 1) invalid("The number of groups must be at least 1.");
+}
+
+void index_per_dimension(const Stack& arguments) {
+  if (static_cast<int64_t>(arguments.at(2).toList().size()) > tensor_at(arguments, 0).dim())
+    invalid("There are more indices than dimensions.");
+}
+
+// The gradient is of another size in the last dimensions alone.
+template <int64_t kPooled>
+void pooled_like(const Stack& arguments) {
+  const at::Tensor& gradient = tensor_at(arguments, 0);
+  const at::Tensor& input = tensor_at(arguments, 1);
+  const int64_t kept = input.dim() - kPooled;
+  if (kept < 0 || gradient.dim() != input.dim() ||
+      gradient.sizes().slice(0, kept) != input.sizes().slice(0, kept))
+    invalid("The gradient must have the input's shape but for the pooled dimensions.");
+}
+
 // For integers it divides by beta as an integer.
 template <size_t kTensors>
 void beta_of_one(const Stack& arguments) {
@@ -203,6 +224,8 @@ void beta_of_one(const Stack& arguments) {
 
 const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
   static const std::unordered_map<std::string, ArgumentCheck> table = {
+      {"aten::_adaptive_avg_pool2d_backward", pooled_like<2>},
+      {"aten::_adaptive_avg_pool3d_backward", pooled_like<3>},
       {"aten::_chunk_cat", with_dimensions},
       {"aten::_fused_adagrad", like_parameters<3>},
       {"aten::_fused_adagrad_", like_parameters<3>},
@@ -219,6 +242,8 @@ const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
       {"aten::_neg_view_copy", not_quantized},
       {"aten::_scaled_dot_product_attention_math", some_heads<8>},
       {"aten::_softmax_backward_data", same_shape},
+      {"aten::_unsafe_masked_index", index_per_dimension},
+      {"aten::_unsafe_masked_index_put_accumulate", index_per_dimension},
       {"aten::_weight_norm", with_elements},
       {"aten::cat.out", some_tensors},
       {"aten::choose_qparams_optimized", some_bins},
@@ -226,6 +251,8 @@ const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
       {"aten::concatenate.out", some_tensors},
       {"aten::native_batch_norm", numbers_of_channels},
       {"aten::native_batch_norm.out", numbers_of_channels},
+      {"aten::native_group_norm", some_groups<6>},
+      {"aten::native_group_norm_backward", some_groups<8>},
       {"aten::scaled_dot_product_attention", some_heads<7>},
       {"aten::smooth_l1_loss", beta_of_one<2>},
       {"aten::smooth_l1_loss_backward", beta_of_one<3>},

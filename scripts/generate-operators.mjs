@@ -18,10 +18,10 @@ const words = (text) => new Set(text.split(' '));
 
 /** Written by hand in lib/tensor, with a friendlier form than the schema's. */
 const HAND_WRITTEN_METHODS = words(
-  'item to backward numel dtype device shape grad layout stride size dim is_leaf requires_grad_ data set_data retain_grad tolist dispose mT mH matrix_H numpy_T real imag storage_offset',
+  'item to backward numel dtype device shape grad layout stride size dim is_leaf requires_grad_ data set_data retain_grad tolist dispose mT mH matrix_H numpy_T real imag storage_offset norm stft',
 );
 const HAND_WRITTEN_FUNCTIONS = words(
-  'zeros ones full empty arange linspace eye rand randn randint randperm tensor from_file scalar_tensor slice',
+  'zeros ones full empty arange linspace eye rand randn randint randperm tensor from_file scalar_tensor slice norm stft einsum tensordot meshgrid broadcast_tensors cartesian_prod block_diag chain_matmul atleast_1d atleast_2d atleast_3d cdist unique_consecutive',
 );
 /** Inline in headers of another form than those that are read here. */
 const MORE_METHODS = words('contiguous conj is_complex is_conj is_floating_point is_inference is_neg is_signed');

@@ -1,6 +1,7 @@
 import { describe, TorchBindError } from '../errors';
 import type { Handle, Token } from '../native/binding';
 import { native } from '../native/native';
+import type { TensorComposites } from './composite-methods';
 import type { TensorConversions } from './conversions';
 import { dtypeFromCode } from './dtype';
 import type { DType } from './dtype';
@@ -241,7 +242,8 @@ export class Tensor {
 }
 
 // eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging -- see the class
-export interface Tensor extends TensorMethods, TensorConversions, TensorIndexing, TensorInterop, TensorProperties {}
+export interface Tensor
+  extends TensorMethods, TensorConversions, TensorIndexing, TensorInterop, TensorProperties, TensorComposites {}
 
 /** @internal A Tensor for a handle that native code has just made. */
 export function wrap(handle: Handle): Tensor {

@@ -1,4 +1,4 @@
-import { checkIterable, checkOptions, describe, TorchBindError } from '../errors';
+import { checkArgument, checkIterable, checkOptions, describe, TorchBindError } from '../errors';
 import { native } from '../native/native';
 import { overloadSet } from './dispatch';
 import { checkDType, dtypeCode, dtypeOfTypedArray, itemSize } from './dtype';
@@ -268,4 +268,9 @@ export function fromTypedArray(
   if (shape !== undefined) checkIterable(shape, 'an array of sizes', 'fromTypedArray()');
   const sizes = shape ?? [view.byteLength / itemSize(type)];
   return wrap(native().fromTypedArray(view, [...sizes], dtypeCode[type]));
+}
+
+/** @internal Refuses what is no tensor. */
+export function checkTensor(value: unknown, where: string): asserts value is Tensor {
+  checkArgument(isTensor(value), 'a tensor', value, where);
 }

@@ -1,3 +1,4 @@
+import { composites } from './composite-methods';
 import { Tensor, unwrap, wrap, wrapOptional } from './core';
 import { conversions } from './conversions';
 import { bindMethod } from './dispatch';
@@ -25,7 +26,8 @@ function attach(members: object): void {
     else define(key, { ...descriptor, get: onTensors(key, get!) });
   }
   for (const key of Object.getOwnPropertySymbols(members)) {
-    define(key, Object.getOwnPropertyDescriptor(members, key)!);
+    const descriptor = Object.getOwnPropertyDescriptor(members, key)!;
+    define(key, { ...descriptor, value: onTensors(String(key), descriptor.value as Member) });
   }
 }
 
@@ -46,7 +48,7 @@ function attachOperators(): void {
 }
 
 attachOperators();
-for (const members of [conversions, indexing, interop, properties]) attach(members);
+for (const members of [composites, conversions, indexing, interop, properties]) attach(members);
 
 export { Tensor, unwrap, wrap, wrapOptional };
 export type { BackwardOptions, NestedValues } from './core';

@@ -38,11 +38,53 @@ export function unique(input: Tensor, options: UniqueOptions = {}): Tensor | Ten
     dim === undefined
       ? overloadSet('aten::_unique2').call([input, sorted, returnInverse, returnCounts])
       : overloadSet('aten::unique_dim').call([input, dim, sorted, returnInverse, returnCounts]);
-  const [values, inverse, counts] = found as [Tensor, Tensor, Tensor];
+  return wanted(found as [Tensor, Tensor, Tensor], returnInverse, returnCounts);
+}
+
+/** What `uniqueConsecutive` takes. */
+export interface UniqueConsecutiveOptions {
+  /** Give for each element the position of its value too. Default false. */
+  returnInverse?: boolean;
+  /** Give how often each value occurs in a row too. Default false. */
+  returnCounts?: boolean;
+  /** Compare whole slices along this dimension, not single elements. */
+  dim?: number | null;
+}
+
+/**
+ * The values of a tensor without those that equal the one before (PyTorch's `torch.unique_consecutive`), then the positions and
+ * the counts where they were asked for.
+ */
+export function uniqueConsecutive(
+  input: Tensor,
+  options: UniqueConsecutiveOptions & { returnInverse: true; returnCounts: true },
+): [values: Tensor, inverse: Tensor, counts: Tensor];
+export function uniqueConsecutive(
+  input: Tensor,
+  options: UniqueConsecutiveOptions & { returnInverse: true },
+): [values: Tensor, inverse: Tensor];
+export function uniqueConsecutive(
+  input: Tensor,
+  options: UniqueConsecutiveOptions & { returnCounts: true },
+): [values: Tensor, counts: Tensor];
+export function uniqueConsecutive(input: Tensor, options?: UniqueConsecutiveOptions): Tensor;
+export function uniqueConsecutive(input: Tensor, options: UniqueConsecutiveOptions = {}): Tensor | Tensor[] {
+  checkOptions(options, ['returnInverse', 'returnCounts', 'dim'], 'uniqueConsecutive()');
+  const { returnInverse = false, returnCounts = false, dim = null } = options;
+  const found = overloadSet('aten::unique_consecutive').call([input, returnInverse, returnCounts, dim]);
+  return wanted(found as [Tensor, Tensor, Tensor], returnInverse, returnCounts);
+}
+
+/** Leaves out, and frees, what was not asked for. */
+function wanted(
+  [values, inverse, counts]: [Tensor, Tensor, Tensor],
+  withInverse: boolean,
+  withCounts: boolean,
+): Tensor | Tensor[] {
   const results = [values];
-  if (returnInverse) results.push(inverse);
+  if (withInverse) results.push(inverse);
   else inverse.dispose();
-  if (returnCounts) results.push(counts);
+  if (withCounts) results.push(counts);
   else counts.dispose();
   return results.length === 1 ? values : results;
 }

@@ -43,6 +43,17 @@ const found = [
     () => aten._log_softmax_backward_data(zeros(3, 0), randn(2, 3), -1, 'float32'),
   ],
   ['chunks of a tensor without dimensions', INVALID, () => aten._chunk_cat([zeros()], 0, 2)],
+  ['no groups', INVALID, () => torch.nativeGroupNorm(randn(2, 4), null, null, 2, 4, 1, 0, 1e-5)],
+  [
+    'more indices than dimensions',
+    INVALID,
+    () => aten._unsafe_masked_index(zeros(0, 8, { dtype: 'int64' }), zeros(0, 8).bool(), [null, null, arange(1)], 0),
+  ],
+  [
+    'a pooled gradient of another batch',
+    INVALID,
+    () => aten._adaptive_avg_pool2d_backward(randn(8, 1, 1), zeros(0, 16, 1)),
+  ],
   [
     'statistics of a wrong length',
     INVALID,
@@ -205,6 +216,14 @@ const found = [
     INVALID,
     () => torch.Tensor.prototype[method].call({}),
   ]),
+  [
+    'a wrong this for iteration',
+    INVALID,
+    () => {
+      const { value } = Object.getOwnPropertyDescriptor(torch.Tensor.prototype, Symbol.iterator);
+      return [...value.call({})];
+    },
+  ],
   ['a wrong this for mT', INVALID, () => Reflect.get(torch.Tensor.prototype, 'mT', {})],
   ['a library without a name', INVALID, () => ops.loadLibrary('\0')],
   ['indices stay in range', '[ 2 ]', () => randint(3, [2]).shape],

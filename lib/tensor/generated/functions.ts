@@ -252,30 +252,6 @@ export const atan_ = bind<(self: Tensor) => Tensor>('atan_');
 export const atanh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('atanh');
 /** `aten::atanh_(Tensor(a!) self) -> Tensor(a!)` */
 export const atanh_ = bind<(self: Tensor) => Tensor>('atanh_');
-/**
- * - `aten::atleast_1d(Tensor self) -> Tensor`
- * - `aten::atleast_1d.Sequence(Tensor[] tensors) -> Tensor[]`
- */
-export const atleast1d = bind<{
-  (self: Tensor): Tensor;
-  (tensors: readonly Tensor[]): Tensor[];
-}>('atleast_1d');
-/**
- * - `aten::atleast_2d(Tensor self) -> Tensor`
- * - `aten::atleast_2d.Sequence(Tensor[] tensors) -> Tensor[]`
- */
-export const atleast2d = bind<{
-  (self: Tensor): Tensor;
-  (tensors: readonly Tensor[]): Tensor[];
-}>('atleast_2d');
-/**
- * - `aten::atleast_3d(Tensor self) -> Tensor`
- * - `aten::atleast_3d.Sequence(Tensor[] tensors) -> Tensor[]`
- */
-export const atleast3d = bind<{
-  (self: Tensor): Tensor;
-  (tensors: readonly Tensor[]): Tensor[];
-}>('atleast_3d');
 /** `aten::avg_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], bool ceil_mode=False, bool count_include_pad=True) -> Tensor` */
 export const avgPool1d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; out?: Tensor }): Tensor;
@@ -437,8 +413,6 @@ export const blackmanWindow = bind<{
   (windowLength: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (windowLength: number, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('blackman_window');
-/** `aten::block_diag(Tensor[] tensors) -> Tensor` */
-export const blockDiag = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('block_diag');
 /**
  * Matrix products of two batches: (B, N, M) by (B, M, P) gives (B, N, P).
  *
@@ -449,8 +423,6 @@ export const bmm = bind<{
   (self: Tensor, mat2: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, mat2: Tensor, outDtype: DType, options?: { out?: Tensor }): Tensor;
 }>('bmm');
-/** `aten::broadcast_tensors(Tensor[] tensors) -> Tensor[]` */
-export const broadcastTensors = bind<(tensors: readonly Tensor[]) => Tensor[]>('broadcast_tensors');
 /** `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)` */
 export const broadcastTo = bind<(self: Tensor, size: readonly number[]) => Tensor>('broadcast_to');
 /**
@@ -465,8 +437,6 @@ export const bucketize = bind<{
 }>('bucketize');
 /** `aten::can_cast(ScalarType from_, ScalarType to) -> bool` */
 export const canCast = bind<(from_: DType, to: DType) => boolean>('can_cast');
-/** `aten::cartesian_prod(Tensor[] tensors) -> Tensor` */
-export const cartesianProd = bind<(tensors: readonly Tensor[]) => Tensor>('cartesian_prod');
 /**
  * Joins tensors along an existing dimension.
  *
@@ -483,11 +453,6 @@ export const cauchy = bind<{
 }>('cauchy');
 /** `aten::ccol_indices_copy(Tensor self) -> Tensor` */
 export const ccolIndicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('ccol_indices_copy');
-/** `aten::cdist(Tensor x1, Tensor x2, float p=2., int? compute_mode=None) -> Tensor` */
-export const cdist = bind<{
-  (x1: Tensor, x2: Tensor, options?: { p?: number; computeMode?: number | null }): Tensor;
-  (x1: Tensor, x2: Tensor, p?: number, computeMode?: number | null): Tensor;
-}>('cdist');
 /**
  * Smallest integers that are not below the elements.
  *
@@ -510,8 +475,6 @@ export const celu_ = bind<{
   (self: Tensor, options?: { alpha?: Scalar }): Tensor;
   (self: Tensor, alpha?: Scalar): Tensor;
 }>('celu_');
-/** `aten::chain_matmul(Tensor[] matrices) -> Tensor` */
-export const chainMatmul = bind<(matrices: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('chain_matmul');
 /** `aten::channel_shuffle(Tensor self, SymInt groups) -> Tensor` */
 export const channelShuffle = bind<(self: Tensor, groups: number, options?: { out?: Tensor }) => Tensor>('channel_shuffle');
 /** `aten::cholesky(Tensor self, bool upper=False) -> Tensor` */
@@ -995,12 +958,6 @@ export const dsplit = bind<{
 }>('dsplit');
 /** `aten::dstack(Tensor[] tensors) -> Tensor` */
 export const dstack = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('dstack');
-/**
- * Sums of products that an index equation such as `bij,bjk->bik` describes.
- *
- * `aten::einsum(str equation, Tensor[] tensors, *, int[]? path=None) -> Tensor`
- */
-export const einsum = bind<(equation: string, tensors: readonly Tensor[], options?: { path?: readonly number[] | null }) => Tensor>('einsum');
 /** `aten::elu(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor` */
 export const elu = bind<{
   (self: Tensor, options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar; out?: Tensor }): Tensor;
@@ -2366,16 +2323,6 @@ export const median = bind<{
   (self: Tensor, dim: number, keepdim?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('median');
 /**
- * Grids of coordinates from vectors.
- *
- * - `aten::meshgrid(Tensor[] tensors) -> Tensor[]`
- * - `aten::meshgrid.indexing(Tensor[] tensors, *, str indexing) -> Tensor[]`
- */
-export const meshgrid = bind<{
-  (tensors: readonly Tensor[]): Tensor[];
-  (tensors: readonly Tensor[], options: { indexing: string }): Tensor[];
-}>('meshgrid');
-/**
  * The smallest element; with `dim`, values and their positions; with a tensor, the smaller of each pair.
  *
  * - `aten::min(Tensor self) -> Tensor`
@@ -2739,22 +2686,6 @@ export const nonzero = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor
 export const nonzeroNumpy = bind<(self: Tensor) => Tensor[]>('nonzero_numpy');
 /** `aten::nonzero_static(Tensor self, *, SymInt size, int fill_value=-1) -> Tensor` */
 export const nonzeroStatic = bind<(self: Tensor, options: { size: number; fillValue?: number; out?: Tensor }) => Tensor>('nonzero_static');
-/**
- * The p-norm of all elements, or along dimensions.
- *
- * - `aten::norm.Scalar(Tensor self, Scalar p=2) -> Tensor`
- * - `aten::norm.ScalarOpt_dim(Tensor self, Scalar? p, int[1] dim, bool keepdim=False) -> Tensor`
- * - `aten::norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, *, ScalarType dtype) -> Tensor`
- * - `aten::norm.ScalarOpt_dtype(Tensor self, Scalar? p, *, ScalarType dtype) -> Tensor`
- */
-export const norm = bind<{
-  (self: Tensor, options?: { p?: Scalar; out?: Tensor }): Tensor;
-  (self: Tensor, p?: Scalar, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, p: Scalar | null, dim: readonly number[] | number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, p: Scalar | null, dim: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, p: Scalar | null, dim: readonly number[] | number, keepdim: boolean, options: { dtype: DType; out?: Tensor }): Tensor;
-  (self: Tensor, p: Scalar | null, options: { dtype: DType; out?: Tensor }): Tensor;
-}>('norm');
 /** `aten::norm_except_dim(Tensor v, int pow=2, int dim=0) -> Tensor` */
 export const normExceptDim = bind<{
   (v: Tensor, options?: { pow?: number; dim?: number }): Tensor;
@@ -3890,16 +3821,6 @@ export const stdMean = bind<{
   (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): [Tensor, Tensor];
 }>('std_mean');
 /**
- * - `aten::stft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor`
- * - `aten::stft.center(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, str pad_mode="reflect", bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor`
- */
-export const stft = bind<{
-  (self: Tensor, nFft: number, options?: { hopLength?: number | null; winLength?: number | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }): Tensor;
-  (self: Tensor, nFft: number, hopLength?: number | null, winLength?: number | null, window?: Tensor | null, normalized?: boolean, onesided?: boolean | null, returnComplex?: boolean | null, alignToWindow?: boolean | null): Tensor;
-  (self: Tensor, nFft: number, options?: { hopLength?: number | null; winLength?: number | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }): Tensor;
-  (self: Tensor, nFft: number, hopLength?: number | null, winLength?: number | null, window?: Tensor | null, center?: boolean, padMode?: string, normalized?: boolean, onesided?: boolean | null, returnComplex?: boolean | null, alignToWindow?: boolean | null): Tensor;
-}>('stft');
-/**
  * Difference of two tensors; `alpha` multiplies the second first.
  *
  * - `aten::sub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
@@ -3991,8 +3912,6 @@ export const tensorSplit = bind<{
   (self: Tensor, tensorIndicesOrSections: Tensor, options?: { dim?: number }): Tensor[];
   (self: Tensor, tensorIndicesOrSections: Tensor, dim?: number): Tensor[];
 }>('tensor_split');
-/** `aten::tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor` */
-export const tensordot = bind<(self: Tensor, other: Tensor, dimsSelf: readonly number[], dimsOther: readonly number[], options?: { out?: Tensor }) => Tensor>('tensordot');
 /** `aten::thnn_conv2d(Tensor self, Tensor weight, SymInt[2] kernel_size, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0]) -> Tensor` */
 export const thnnConv2d = bind<{
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; out?: Tensor }): Tensor;
@@ -4128,11 +4047,6 @@ export const uniform = bind<{
   (self: Tensor, options?: { from?: number; to?: number; generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, from?: number, to?: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
 }>('uniform');
-/** `aten::unique_consecutive(Tensor self, bool return_inverse=False, bool return_counts=False, int? dim=None) -> (Tensor, Tensor, Tensor)` */
-export const uniqueConsecutive = bind<{
-  (self: Tensor, options?: { returnInverse?: boolean; returnCounts?: boolean; dim?: number | null; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-  (self: Tensor, returnInverse?: boolean, returnCounts?: boolean, dim?: number | null, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-}>('unique_consecutive');
 /** `aten::unique_dim(Tensor self, int dim, bool sorted=True, bool return_inverse=False, bool return_counts=False) -> (Tensor, Tensor, Tensor)` */
 export const uniqueDim = bind<{
   (self: Tensor, dim: number, options?: { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];

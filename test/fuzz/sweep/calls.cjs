@@ -3,6 +3,7 @@
 const torch = require('../../../dist/index.js');
 const { AdamW, SGD } = torch.optim;
 const { nn, tensor, ones, randn } = torch;
+const functionals = require('./functionals.cjs');
 
 const config = () => ({ vocabSize: 8, blockSize: 4, nLayer: 1, nHead: 1, nEmbd: 4, dropout: 0, bias: true });
 const place = () => ({ device: 'cpu', dtype: 'float32' });
@@ -131,6 +132,19 @@ const calls = [
   ['Slice', () => [0, 2, 1]],
   ['slice', () => [0, 2, 1]],
   ['unique', () => [tensor([1, 2, 1]), { sorted: true, returnInverse: true, returnCounts: true, dim: 0 }]],
+  ['uniqueConsecutive', () => [tensor([1, 2, 1]), { returnInverse: true, returnCounts: true, dim: 0 }]],
+  ...['atleast1d', 'atleast2d', 'atleast3d', 'broadcastTensors'].map((name) => [name, () => [ones(2), ones(3, 2)]]),
+  ['cartesianProd', () => [ones(2), ones(3)]],
+  ['blockDiag', () => [ones(2), ones(3)]],
+  ['chainMatmul', () => [ones(2, 3), ones(3, 2)]],
+  ['meshgrid', () => [ones(2), ones(3), { indexing: 'ij' }]],
+  ['einsum', () => ['ij,jk->ik', ones(2, 3), ones(3, 2)]],
+  ['tensordot', () => [ones(2, 3), ones(3, 2), 1]],
+  ['norm', () => [ones(2, 3), { p: 2, dim: 0, keepdim: true, dtype: 'float64' }]],
+  ['cdist', () => [ones(2, 3), ones(4, 3), { p: 2, computeMode: null }]],
+  ['stft', () => [ones(64), 16, { hopLength: 4, winLength: 8, window: ones(8), center: true, returnComplex: true }]],
+  ['broadcastShapes', () => [[2, 1], [3]]],
+  ['unravelIndex', () => [tensor([1, 2]), [2, 3]]],
   ['finfo', () => ['float32']],
   ['iinfo', () => ['int32']],
   ['getDefaultDtype', () => []],
@@ -199,19 +213,19 @@ const calls = [
   ['Tensor#dispose', () => [ones(2)]],
   ['Tensor#toString', () => [ones(2)]],
   ['Tensor#item', () => [ones(1)]],
-  ['Tensor#itemAsync', () => [ones(1)]],
   ['Tensor#tolist', () => [ones(2)]],
-  ['Tensor#tolistAsync', () => [ones(2)]],
   ['Tensor#toTypedArray', () => [ones(2), { copy: true }]],
-  ['Tensor#toTypedArrayAsync', () => [ones(2)]],
   ['Tensor#at', () => [ones(2, 3), 0, [0, 1]]],
   ['Tensor#setAt', () => [ones(2, 3), 0, 1]],
   ['Tensor#to', () => [ones(2), { dtype: 'float64', device: 'cpu', copy: true, nonBlocking: false }]],
-  ['Tensor#type', () => [ones(2), 'float64']],
   ['Tensor#cpu', () => [ones(2)]],
   ['Tensor#cuda', () => [ones(2), 'cuda:0'], 'needs a device'],
   ['Tensor#typeAs', () => [ones(2), ones(1)]],
   ['Tensor#unique', () => [ones(2), { sorted: true }]],
+  ['Tensor#uniqueConsecutive', () => [ones(2), { returnCounts: true }]],
+  ['Tensor#norm', () => [ones(2), 2, { dim: 0 }]],
+  ['Tensor#stft', () => [ones(64), 16, { returnComplex: true }]],
+  ['Tensor#newTensor', () => [ones(2), [1, 2]]],
 
   // Differentiation
   ['autograd.Function', () => []],
@@ -332,15 +346,7 @@ const calls = [
   ['nn.Embedding#forward', () => [layer('Embedding'), ids()]],
   ['nn.Sequential#forward', () => [new nn.Sequential(linear()), ones(1, 3)]],
   ['nn.checkpoint', () => [(x) => x.mul(2), leaf()]],
-  ['nn.functional.embedding', () => [ids(), ones(3, 2), { paddingIdx: 0 }]],
-  ['nn.functional.layerNorm', () => [ones(2, 3), [3], ones(3), ones(3), 1e-5]],
-  ['nn.functional.gelu', () => [ones(2), { approximate: 'none' }]],
-  ['nn.functional.dropout', () => [ones(2), 0.5, true]],
-  ['nn.functional.mseLoss', () => [ones(2), ones(2), { reduction: 'mean' }]],
-  [
-    'nn.functional.crossEntropy',
-    () => [ones(2, 3), tensor([0, 1]), { weight: ones(3), ignoreIndex: -100, reduction: 'mean', labelSmoothing: 0.1 }],
-  ],
+  ...functionals,
   ['nn.init.uniform_', () => [ones(2), 0, 1, draw()]],
   ['nn.init.normal_', () => [ones(2), 0, 1, draw()]],
   ['nn.init.constant_', () => [ones(2), 1]],

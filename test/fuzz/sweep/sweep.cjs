@@ -47,7 +47,10 @@ function some(kinds, place, count) {
 function callerOf(name) {
   if (name.includes('#')) {
     const method = /\w+$/.exec(name)[0];
-    return ([self, ...args]) => (typeof self[method] === 'function' ? self[method](...args) : self[method]);
+    return ([self, ...args]) => {
+      if (!(method in self)) throw new Error(`${name} is missing`);
+      return typeof self[method] === 'function' ? self[method](...args) : self[method];
+    };
   }
   const path = name.split('.');
   const owner = path.slice(0, -1).reduce((space, key) => space[key], torch);
