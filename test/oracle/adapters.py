@@ -223,9 +223,7 @@ def unique(x, sorted=True, return_inverse=False, return_counts=False, dim=None):
 
 @adapts("unique_consecutive")
 def unique_consecutive(x, return_inverse=False, return_counts=False, dim=None):
-    asked = [True, return_inverse, return_counts]
-    pick = [i for i in range(3) if asked[i]]
-    return Call("unique_consecutive", x, return_inverse, return_counts, dim, pick=pick[0] if len(pick) == 1 else pick)
+    return Call("unique_consecutive", x, return_inverse=return_inverse, return_counts=return_counts, dim=dim)
 
 
 @adapts("norm", "norm.nuc", "norm.fro", "norm.inf")
