@@ -51,10 +51,12 @@ function disposeAll(value: unknown): void {
 
 /** A file in memory, for the parsers. */
 function sourceOf(bytes: Buffer): ByteSource {
-  const source: Pick<ByteSource, 'path' | 'size' | 'read' | 'prefetch'> = {
+  const source: Pick<ByteSource, 'path' | 'size' | 'read' | 'peek' | 'forget' | 'prefetch'> = {
     path: 'mutated',
     size: bytes.length,
     prefetch: () => Promise.resolve(),
+    peek: (offset, length) => (offset + length <= bytes.length ? bytes.subarray(offset, offset + length) : undefined),
+    forget: () => undefined,
     read: (offset, length) =>
       offset >= 0 && length >= 0 && offset + length <= bytes.length
         ? Promise.resolve(bytes.subarray(offset, offset + length))
