@@ -51,7 +51,7 @@ const std::vector<Group>& groups() {
        {"aten::_fft_c2c", "aten::_fft_c2r", "aten::_fft_r2c"}},
       {"reads row numbers as they come and writes where they point",
        {"aten::_convert_indices_from_coo_to_csr", "aten::_convert_indices_from_csr_to_coo",
-        "aten::embedding_dense_backward"}},
+        "aten::embedding_backward", "aten::embedding_dense_backward"}},
       {"reads memory through any strides, without looking at the storage's size",
        {"aten::_reshape_alias_copy"}},
       {"takes gradients that may be missing, and reads them all the same",
@@ -131,6 +131,14 @@ void with_dimensions(const Stack& arguments) {
 void same_shape(const Stack& arguments) {
   if (tensor_at(arguments, 0).sizes() != tensor_at(arguments, 1).sizes())
     invalid("The first two tensors must have one shape.");
+}
+
+// It writes to what it is given as if it were made for this.
+void out_like_input(const Stack& arguments) {
+  const at::Tensor& input = tensor_at(arguments, 0);
+  const at::Tensor& out = tensor_at(arguments, 2);
+  if (out.scalar_type() != input.scalar_type() || out.sizes() != input.sizes())
+    invalid("'out' must have the input's shape and dtype.");
 }
 
 // Without running statistics there is nothing to normalize by but the batch's own.
@@ -236,6 +244,7 @@ const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
       {"aten::_fused_sgd", like_parameters<3>},
       {"aten::_fused_sgd_", like_parameters<3>},
       {"aten::_log_softmax_backward_data", same_shape},
+      {"aten::_logcumsumexp.out", out_like_input},
       {"aten::_native_batch_norm_legit.no_stats", in_training},
       {"aten::_native_batch_norm_legit.no_stats_out", in_training},
       {"aten::_neg_view", not_quantized},

@@ -55,6 +55,11 @@ const found = [
     () => aten._adaptive_avg_pool2d_backward(randn(8, 1, 1), zeros(0, 16, 1)),
   ],
   [
+    'a result of another dtype',
+    INVALID,
+    () => aten._logcumsumexp.out(randn(9), 0, { out: zeros(9, { dtype: 'int8' }) }),
+  ],
+  [
     'statistics of a wrong length',
     INVALID,
     () => aten.native_batch_norm(randn(2, 3), null, null, zeros(1), zeros(1), true, 0.1, 1e-5),
