@@ -52,7 +52,7 @@ Bytes bytes_of(const Napi::Value& value) {
 
 // quint4x2 and quint2x4 pack several elements into a byte, though each is counted as one.
 void check_bytes(const at::Tensor& tensor, size_t size) {
-  if (!tensor.has_storage()) return;
+  if (size == 0 || !tensor.has_storage()) return;
   const size_t offset = tensor.storage_offset() * tensor.itemsize();
   if (offset > tensor.storage().nbytes() || size > tensor.storage().nbytes() - offset) {
     throw Error(kUnsupported,
