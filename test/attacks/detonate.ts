@@ -48,7 +48,7 @@ export function* runBombs(
     for (const name of names) {
       const content = bombs[name]!();
       writeFileSync(file, content);
-      const allowedMb = 64 + (name === storages ? (10 * content.length) / 2 ** 20 : 0);
+      const allowedMb = 64 + (name === storages ? (25 * content.length) / 2 ** 20 : 0);
       for (const mode of modes) {
         const output = execFileSync(process.execPath, ['-e', script, library, warm, file, mode], {
           encoding: 'utf8',

@@ -7,7 +7,7 @@ import { arange, Tensor, tensor, viewAsReal } from '../../lib/index';
 import { pythonJson, pythonTimeout, repositoryRoot } from '../helpers/python';
 
 const text = readFileSync(path.join(repositoryRoot, 'docs/tensors.md'), 'utf8');
-const phrases = [...text.matchAll(/^\| `(.+)` \| `(.+)` \|$/gm)].map(([, python, js]) => ({
+const phrases = [...text.matchAll(/^\| `([^`]+)` \| `([^`]+)` \|$/gm)].map(([, python, js]) => ({
   python: python!,
   js: js!,
 }));

@@ -38,7 +38,7 @@ it('is saved, inspected, loaded, printed and freed', { timeout: 240_000 }, async
   await save(nested(weight), file);
   weight.dispose();
   await expect(load(file)).rejects.toMatchObject({ code: 'ERR_TORCHBIND_CHECKPOINT_LIMIT' });
-  expect(String(await inspect(file))).toContain('ERR_TORCHBIND_CHECKPOINT_LIMIT');
+  expect(String(await inspect(file))).toContain('limits: { memory: ');
   const value = await load(file, { limits: { memory: 2 ** 31 } });
   expect(tidy(() => value)).toBe(value);
   expect(print(value).length).toBeLessThan(10_000);

@@ -283,6 +283,7 @@ const calls = [
   ['DefaultDict', () => [null, [[1, 2]]], 'collection'],
   ['FrozenSet', () => [[1]], 'collection'],
   ['OrderedDict', () => [[[1, 2]]], 'collection'],
+  ['OrderedDict#attributes', () => [new torch.OrderedDict([[1, 2]])]],
   ['Size', () => [2], 'collection'],
   ['Tuple', () => [2], 'collection'],
   ['Tuple.of', () => [torch.Tuple, 1, 2], 'collection'],
