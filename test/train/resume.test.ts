@@ -1,4 +1,5 @@
 /** A run that was stopped goes on as if it had never stopped: same losses, weights, moments, random numbers. */
+import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { CheckpointManager } from '../../lib/checkpoint';
@@ -29,7 +30,7 @@ function makeGpt(layout: string): GPT {
 }
 
 /** Everything that a run leaves behind, the next random numbers of the default generator included. */
-function traceOf(model: GPT): unknown {
+function traceOf(model: GPT, random = tidy(() => rand([4]).tolist())): unknown {
   const plain = (value: unknown): unknown => {
     if (value instanceof Tensor) return value.tolist();
     if (value instanceof Map) return [...(value as Map<unknown, unknown>)].map(([key, item]) => [key, plain(item)]);
@@ -37,7 +38,7 @@ function traceOf(model: GPT): unknown {
   };
   return tidy(() => {
     const optimizer = model.optimizerStateDict(model.optimizer!);
-    return JSON.stringify([model.step, plain(model.stateDict()), plain(optimizer), rand([4]).tolist()]);
+    return JSON.stringify([model.step, plain(model.stateDict()), plain(optimizer), random]);
   });
 }
 
@@ -104,6 +105,26 @@ describe('a run in pieces', () => {
       await straight(layout, 11, more as FitOptions),
     );
   });
+
+  it.each([...layoutNames, 'mypt-fused modern'])(
+    'equals it where its second half is another process: %s',
+    async (layout) => {
+      const root = temporaryDirectory();
+      const first = makeGpt(layout);
+      disposeAfterwards(first);
+      const { losses } = await first.fit({ ...options, checkpointDir: path.join(root, 'run'), maxSteps: 5 });
+      const { learningRate: _, ...rest } = options;
+      const child = path.join(__dirname, 'children/resumed.cjs');
+      const printed = execFileSync(process.execPath, [child, root, JSON.stringify({ ...rest, maxSteps: 6 })], {
+        encoding: 'utf8',
+      });
+      const second = JSON.parse(printed) as { losses: number[]; random: number[] };
+      const { model } = await new CheckpointManager('run', { root }).initializeForTraining();
+      disposeAfterwards(model);
+      const resumed = [[...losses, ...second.losses], traceOf(model, second.random)];
+      expect(resumed).toEqual(await straight(layout, 11, {}));
+    },
+  );
 
   it('equals it where the model stayed in memory and generated in between', async () => {
     const model = makeGpt('mypt');
