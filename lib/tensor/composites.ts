@@ -188,9 +188,17 @@ export interface StftOptions {
   alignToWindow?: boolean | null;
 }
 
-const STFT = ['hopLength', 'winLength', 'window', 'center', 'padMode', 'normalized', 'onesided'].concat([
-  ...['returnComplex', 'alignToWindow'],
-]);
+const STFT = [
+  'hopLength',
+  'winLength',
+  'window',
+  'center',
+  'padMode',
+  'normalized',
+  'onesided',
+  'returnComplex',
+  'alignToWindow',
+];
 
 /** Fourier transforms of frames of a signal (B, L): (B, N, frames) (PyTorch's `torch.stft`). */
 export function stft(input: Tensor, nFft: number, options?: StftOptions): Tensor;
@@ -206,13 +214,19 @@ export function stft(input: Tensor, nFft: number, ...rest: unknown[]): Tensor {
   return ops.aten!.stft!.center!(input, nFft, byName(rest, STFT, 'stft'));
 }
 
+/** A shape; one number is that of one dimension. */
+function shapeOf(value: readonly number[] | number, expected: string, where: string): readonly number[] {
+  const shape = typeof value === 'number' ? [value] : value;
+  const isShape = Array.isArray(shape) && shape.length <= 64 && shape.every((n) => Number.isSafeInteger(n) && n >= 0);
+  checkArgument(isShape, expected, value, where);
+  return shape;
+}
+
 /** The shape that tensors of the given ones broadcast to (PyTorch's `torch.broadcast_shapes`). */
 export function broadcastShapes(...shapes: readonly (readonly number[] | number)[]): number[] {
   const result: number[] = [];
   for (const given of shapes) {
-    const shape = typeof given === 'number' ? [given] : given;
-    const isShape = Array.isArray(shape) && shape.length <= 64 && shape.every((n) => Number.isSafeInteger(n) && n >= 0);
-    checkArgument(isShape, 'shapes', given, 'broadcastShapes');
+    const shape = shapeOf(given, 'shapes', 'broadcastShapes');
     while (result.length < shape.length) result.unshift(1);
     const offset = result.length - shape.length;
     shape.forEach((size, i) => {
@@ -235,9 +249,7 @@ export function unravelIndex(indices: Tensor, shape: readonly number[] | number)
   checkArgument(indices instanceof Tensor, 'a tensor of integers', indices, 'unravelIndex');
   const isInteger = !indices.isFloatingPoint() && !indices.isComplex() && indices.dtype !== 'bool';
   checkArgument(isInteger, 'a tensor of integers', indices.dtype, 'unravelIndex');
-  const sizes = typeof shape === 'number' ? [shape] : shape;
-  const isShape = Array.isArray(sizes) && sizes.length <= 64 && sizes.every((n) => Number.isSafeInteger(n) && n >= 0);
-  checkArgument(isShape, 'a shape', shape, 'unravelIndex');
+  const sizes = shapeOf(shape, 'a shape', 'unravelIndex');
   return tidy(() => {
     const parts: Tensor[] = [];
     const places = indices.to('int64');

@@ -20,14 +20,12 @@ function onTensors(key: string, member: Member): Member {
 
 /** Puts methods and getters on every tensor, hidden from enumeration as a class's own are. */
 function attach(members: object): void {
-  for (const [key, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(members))) {
-    const { value, get } = descriptor as { value?: Member; get?: Member };
-    if (value !== undefined) define(key, { ...descriptor, value: onTensors(key, value) });
-    else define(key, { ...descriptor, get: onTensors(key, get!) });
-  }
-  for (const key of Object.getOwnPropertySymbols(members)) {
+  for (const key of Reflect.ownKeys(members)) {
     const descriptor = Object.getOwnPropertyDescriptor(members, key)!;
-    define(key, { ...descriptor, value: onTensors(String(key), descriptor.value as Member) });
+    const { value, get } = descriptor as { value?: Member; get?: Member };
+    const name = String(key);
+    if (value !== undefined) define(key, { ...descriptor, value: onTensors(name, value) });
+    else define(key, { ...descriptor, get: onTensors(name, get!) });
   }
 }
 

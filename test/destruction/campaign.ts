@@ -24,8 +24,8 @@ interface Line {
   loss: number;
   message: string;
   warnings: string[];
-  /** Of `start`: what unfinished saves left. */
-  hidden: string[];
+  /** Of `start`: what was in the directory. */
+  files: string[];
 }
 
 export interface CampaignOptions {
@@ -83,8 +83,9 @@ export async function killAgainAndAgain(options: CampaignOptions): Promise<Campa
       }
       losses[step - 1] = loss;
     }
-    if (start !== undefined && start.step > 0 && start.hidden.length > 0) {
-      violations.push(`kill ${kill}: left over: ${start.hidden.join(', ')}`);
+    if (start !== undefined && start.step > 0) {
+      const hidden = start.files.filter(isLeftover);
+      if (hidden.length > 0) violations.push(`kill ${kill}: left over: ${hidden.join(', ')}`);
     }
     phases[phaseOf(directory, phaseFile)]++;
     if (random() < 0.15 && existsSync(directory)) {
@@ -122,10 +123,14 @@ async function live(
   return { lines, stderr };
 }
 
+function isLeftover(name: string): boolean {
+  return /^\.(saving-|saved|trash-)/.test(name);
+}
+
 /** What an unfinished save leaves; the lock of the process itself is none. */
 function leftovers(directory: string): string[] {
   if (!existsSync(directory)) return [];
-  return readdirSync(directory).filter((name) => /^\.(saving-|saved|trash-)/.test(name));
+  return readdirSync(directory).filter(isLeftover);
 }
 
 const phaseNames: Record<string, Phase> = { w: 'write', f: 'fsync', r: 'rename', p: 'prune' };

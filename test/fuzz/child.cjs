@@ -1,7 +1,7 @@
 // Makes the calls of a seed from one number to another, in a process of its own so that a crash is a finding.
 //
-// Before each call its number, how many were done and refused so far, and its name are written to the record file. Findings and the closing summary are lines of
-// JSON on standard output.
+// Before each call its number, how many were done and refused so far, and its name are written to the record file.
+// Findings and the closing summary are lines of JSON on standard output.
 const { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } = require('node:fs');
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');

@@ -10,6 +10,7 @@ const binding = native();
 
 const INVALID = 'ERR_TORCHBIND_INVALID_ARGUMENT';
 const UNSAFE = 'ERR_TORCHBIND_UNSAFE_OPERATOR';
+const twoInAByte = () => aten.quantize_per_channel(randn(8, 4), torch.rand(8).add(0.1), zeros(8), 0, 'quint4x2');
 const sparse = () => Object.assign([1, 2], { length: 2 ** 32 - 1 });
 
 /** [what was wrong, code or text, call] */
@@ -91,24 +92,9 @@ const found = [
     INVALID,
     () => torch.smoothL1LossBackward(arange(3), arange(3), arange(3), 1, 0.5),
   ],
-  [
-    'elements that share bytes read as bytes',
-    'ERR_TORCHBIND_UNSUPPORTED',
-    () => aten.quantize_per_channel(randn(8, 4), torch.rand(8).add(0.1), zeros(8), 0, 'quint4x2').toTypedArray(),
-  ],
-  [
-    'elements that share bytes listed',
-    'ERR_TORCHBIND_UNSUPPORTED',
-    () => aten.quantize_per_channel(randn(8, 4), torch.rand(8).add(0.1), zeros(8), 0, 'quint4x2').tolist(),
-  ],
-  [
-    'elements that share bytes, shared',
-    'ERR_TORCHBIND_UNSUPPORTED',
-    () =>
-      aten
-        .quantize_per_channel(randn(8, 4), torch.rand(8).add(0.1), zeros(8), 0, 'quint4x2')
-        .toTypedArray({ copy: false }),
-  ],
+  ['elements that share bytes read as bytes', 'ERR_TORCHBIND_UNSUPPORTED', () => twoInAByte().toTypedArray()],
+  ['elements that share bytes listed', 'ERR_TORCHBIND_UNSUPPORTED', () => twoInAByte().tolist()],
+  ['elements that share bytes, shared', 'ERR_TORCHBIND_UNSUPPORTED', () => twoInAByte().toTypedArray({ copy: false })],
   [
     'sparse indices outside',
     'ERR_TORCHBIND_TORCH',

@@ -3,7 +3,7 @@ import { ops } from '../../tensor/dispatch';
 import * as aten from '../../tensor/generated/functions';
 import { isTensor } from '../../tensor/creation';
 import type { Tensor } from '../../tensor/tensor';
-import { type Sizes, sizesOf } from './pooling';
+import { type Sizes, sizesOf } from './sizes';
 
 export { channelShuffle, pad, pixelShuffle, pixelUnshuffle } from '../../tensor/generated/functions';
 

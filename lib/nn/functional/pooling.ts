@@ -3,6 +3,7 @@ import * as aten from '../../tensor/generated/functions';
 import { isPlainObject, tidy } from '../../tensor/scope';
 import { checkTensor, isTensor } from '../../tensor/creation';
 import type { Tensor } from '../../tensor/tensor';
+import { type Sizes, sizesOf } from './sizes';
 
 export {
   adaptiveAvgPool1d,
@@ -18,9 +19,6 @@ export {
   convTranspose2d,
   convTranspose3d,
 } from '../../tensor/generated/functions';
-
-/** One number for all dimensions, or one for each. */
-export type Sizes = number | readonly number[];
 
 export interface MaxPoolOptions {
   /** Default: the size of the kernel. */
@@ -92,14 +90,6 @@ export const adaptiveMaxPool1d = adaptiveMaxPool(aten.adaptiveMaxPool1d, 'adapti
 export const adaptiveMaxPool2d = adaptiveMaxPool(aten.adaptiveMaxPool2d, 'adaptiveMaxPool2d');
 /** As `maxPool3d`, of as many windows as the output shall have elements. */
 export const adaptiveMaxPool3d = adaptiveMaxPool(aten.adaptiveMaxPool3d, 'adaptiveMaxPool3d');
-
-/** A size for each of `count` dimensions. */
-export function sizesOf(value: Sizes, count: number, where: string): number[] {
-  const sizes = typeof value === 'number' ? new Array<number>(count).fill(value) : value;
-  const isFine = Array.isArray(sizes) && sizes.length === count && sizes.every(Number.isSafeInteger);
-  checkArgument(isFine, `an integer, or ${count} of them`, value, where);
-  return [...sizes];
-}
 
 export interface UnpoolOptions {
   /** Default: the size of the kernel. */

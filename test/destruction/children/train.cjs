@@ -1,6 +1,6 @@
 // Trains and saves until it is killed, and tells of every update and of every save that is done. The first line says
-// where it begins, which warnings opening the checkpoint gave, and what unfinished saves have left there: it looks for
-// itself, because whoever reads the line may see its own next save.
+// where it begins, which warnings opening the checkpoint gave, and what is there: it looks for itself, because whoever
+// reads the line may see its own next save.
 const { existsSync, readdirSync, writeSync } = require('node:fs');
 const { CheckpointManager, manualSeed, setNumThreads } = require('../../../dist/index.js');
 
@@ -23,10 +23,8 @@ async function main() {
   });
   await new Promise((resolve) => setImmediate(resolve));
   const { checkpointDir } = manager;
-  const hidden = existsSync(checkpointDir)
-    ? readdirSync(checkpointDir).filter((name) => /^\.(saving-|saved|trash-)/.test(name))
-    : [];
-  say({ type: 'start', step: startStep, warnings, hidden });
+  const files = existsSync(checkpointDir) ? readdirSync(checkpointDir) : [];
+  say({ type: 'start', step: startStep, warnings, files });
   const events = model.fitEvents({
     text,
     batchSize: 2,
