@@ -1,4 +1,4 @@
-/** Memory and time of small files that ask for much. All of them: `npm run hostile -- --bombs`. */
+/** Memory of small files that ask for much. All of them, and their times: `npm run hostile -- --bombs`. */
 import path from 'node:path';
 import { expect, it } from 'vitest';
 import { load } from '../../lib/formats/pt';
@@ -26,15 +26,13 @@ const chosen = [
 ];
 
 it.each(chosen)(
-  '%s: opened, mapped and inspected at once, with one class of errors',
+  '%s: opened, mapped and inspected, with one class of errors',
   async (name) => {
     writeFileSync(file, bombs[name]!());
     const before = memory();
     for (const open of [() => load(file), () => load(file, { mmap: true }), () => inspect(file)]) {
-      const began = process.cpuUsage();
       const outcome: unknown = await open().catch((error: unknown) => error);
       if (outcome instanceof Error) expect(outcome).toBeInstanceOf(CheckpointError);
-      expect(process.cpuUsage(began).user).toBeLessThan(5e6);
     }
     expect(memory()).toEqual(before);
   },
