@@ -10,7 +10,8 @@ export default defineConfig({
     maxWorkers: 2,
     // Two processes with two threads each on two cores spend their time waiting for one another.
     env: { OMP_NUM_THREADS: '1' },
-    testTimeout: 30_000,
+    // For machines that other work slows down, and for Python, which takes seconds to import PyTorch.
+    testTimeout: 60_000,
     hookTimeout: 180_000,
   },
 });
