@@ -10,7 +10,6 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -20,6 +19,7 @@
 #include "arguments.h"
 #include "crc32.h"
 #include "errors.h"
+#include "off_loop.h"
 #include "storage.h"
 
 namespace torchbind {
@@ -84,53 +84,10 @@ at::Tensor allocate(size_t nbytes) {
   return target;
 }
 
-// Work off the main thread with a promise for its result. Subclasses touch no JavaScript in `run`.
-class FileWork : public Napi::AsyncWorker {
- public:
-  explicit FileWork(Napi::Env env) : Napi::AsyncWorker(env), deferred_(env) {}
-
-  Napi::Promise start() {
-    Napi::Promise promise = deferred_.Promise();
-    Queue();
-    return promise;
-  }
-
- protected:
-  virtual void run() = 0;
-  virtual Napi::Value result(Napi::Env env) = 0;
-
- private:
-  void Execute() final {
-    try {
-      run();
-    } catch (...) {
-      failure_ = describe_current_exception();
-    }
-  }
-
-  void OnOK() final {
-    Napi::HandleScope scope(Env());
-    if (!failure_) {
-      try {
-        deferred_.Resolve(result(Env()));
-        return;
-      } catch (...) {
-        failure_ = describe_current_exception();
-      }
-    }
-    deferred_.Reject(make_error(Env(), *failure_));
-  }
-
-  void OnError(const Napi::Error& error) final { deferred_.Reject(error.Value()); }
-
-  Napi::Promise::Deferred deferred_;
-  std::optional<Failure> failure_;
-};
-
-class ReadBytes final : public FileWork {
+class ReadBytes final : public OffLoopWork {
  public:
   ReadBytes(Napi::Env env, int fd, size_t offset, at::Tensor target, bool checksum)
-      : FileWork(env), fd_(fd), offset_(offset), target_(std::move(target)), checksum_(checksum) {}
+      : OffLoopWork(env), fd_(fd), offset_(offset), target_(std::move(target)), checksum_(checksum) {}
 
  private:
   void run() override {
@@ -195,11 +152,11 @@ class FixedStorage {
   c10::Storage storage_;
 };
 
-class ReadInto final : public FileWork {
+class ReadInto final : public OffLoopWork {
  public:
   ReadInto(Napi::Env env, int fd, size_t position, c10::Storage target, size_t offset, size_t nbytes,
            bool checksum)
-      : FileWork(env),
+      : OffLoopWork(env),
         fd_(fd),
         position_(position),
         target_(std::move(target)),
@@ -226,11 +183,11 @@ class ReadInto final : public FileWork {
   uint32_t crc_ = 0;
 };
 
-class WriteStorage final : public FileWork {
+class WriteStorage final : public OffLoopWork {
  public:
   WriteStorage(Napi::Env env, int fd, size_t position, c10::Storage source, size_t offset, size_t nbytes,
                bool checksum)
-      : FileWork(env),
+      : OffLoopWork(env),
         fd_(fd),
         position_(position),
         source_(std::move(source)),

@@ -12,6 +12,7 @@
 #include "arguments.h"
 #include "convert.h"
 #include "errors.h"
+#include "off_loop.h"
 
 namespace torchbind {
 namespace {
@@ -92,6 +93,9 @@ Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t size) {
 
 Napi::Value to_array_buffer(const Napi::CallbackInfo& info) {
   at::Tensor source = to_tensor(info[0], "tensor").detach();
+  if (source.layout() != at::kStrided)
+    throw Error(kUnsupported,
+                "Only dense tensors have their elements one after the other: take toDense() first.");
   // Some gradients are zeros without memory (that of sgn, for one): a copy has the bytes.
   if (source._is_zerotensor()) source = source.clone();
   const at::Tensor tensor = source.resolve_conj().resolve_neg().cpu().contiguous();
@@ -146,6 +150,36 @@ Napi::Value item(const Napi::CallbackInfo& info) {
   if (value.type() == c10::ScalarType::UInt64) return Napi::BigInt::New(env, value.toUInt64());
   if (value.isIntegral(/*includeBool=*/false)) return from_int64(env, value.toLong());
   return Napi::Number::New(env, value.toDouble());
+}
+
+// What waits for a device, which has computed the values when the copy has come.
+class CopyToCpu final : public OffLoopWork {
+ public:
+  CopyToCpu(Napi::Env env, at::Tensor tensor) : OffLoopWork(env), tensor_(std::move(tensor)) {}
+
+ private:
+  void run() override {
+    const at::NoGradGuard no_grad;
+    tensor_ = tensor_.cpu();
+  }
+
+  Napi::Value result(Napi::Env env) override { return from_tensor(env, std::move(tensor_)); }
+
+  at::Tensor tensor_;
+};
+
+bool is_plain(const at::Tensor& tensor) {
+  return tensor.layout() == at::kStrided && !tensor.is_meta() && !tensor.is_quantized() &&
+         !tensor.is_nested();
+}
+
+// The values are those of now: the copy on the device is queued before whatever changes the tensor later.
+Napi::Value copy_to_cpu(const Napi::CallbackInfo& info) {
+  const at::Tensor& tensor = to_tensor(info[0], "tensor");
+  const bool wants_one = info[1].IsBoolean() && info[1].As<Napi::Boolean>().Value();
+  if (!is_plain(tensor) || (wants_one && tensor.numel() != 1)) return info.Env().Null();
+  const at::NoGradGuard no_grad;
+  return (new CopyToCpu(info.Env(), tensor.detach().clone()))->start();
 }
 
 Napi::Value slice_bytes(const Napi::CallbackInfo& info) {
@@ -235,6 +269,7 @@ void init_storage(Napi::Env, Napi::Object& exports) {
   expose<share_storage>(exports, "shareStorage");
   expose<wrapped_number>(exports, "wrappedNumber");
   expose<item>(exports, "item");
+  expose<copy_to_cpu>(exports, "copyToCpu");
   expose<slice_bytes>(exports, "sliceBytes");
   expose<view_storage>(exports, "viewStorage");
   expose<item_size>(exports, "itemSize");

@@ -156,6 +156,11 @@ export interface Binding {
   toArrayBuffer(handle: Handle): ArrayBuffer;
   /** The value of a one-element tensor; complex numbers come as [re, im]. */
   item(handle: Handle): number | bigint | boolean | [number, number];
+  /**
+   * A copy of the values as they are now, on the CPU and without a graph. Waits for the device off the main thread. null
+   * where such a copy is no use: of what is not dense and plain, and with `wantsOne` of other than one element.
+   */
+  copyToCpu(handle: Handle, wantsOne: boolean): Promise<Handle> | null;
   /** Maps a whole file (private, copy on write) as a 1-D uint8 tensor. */
   mapFile(fd: number, nbytes: number): Handle;
   /** A uint8 tensor with a storage of its own over bytes [offset, offset + nbytes) of another; nothing is copied. */

@@ -1,11 +1,12 @@
 import { checkOptions, TorchBindError } from '../errors';
 import { native } from '../native/native';
 import { noGrad } from './autograd/modes';
-import { unwrap } from './core';
+import { unwrap, wrap } from './core';
 import type { NestedValues, Tensor } from './core';
 import { itemSize, typedArrayOf } from './dtype';
 import type { TypedArray } from './dtype';
 import type { Complex } from './schema-types';
+import { tidy } from './scope';
 
 /** What `toTypedArray` takes. */
 export interface TypedArrayOptions {
@@ -23,7 +24,7 @@ export interface TensorInterop {
   /**
    * All values as nested arrays, row by row (PyTorch's `tolist`).
    *
-   * @throws {TorchBindError} `ERR_TORCHBIND_UNSUPPORTED` for quantized tensors, as in Python
+   * @throws {TorchBindError} `ERR_TORCHBIND_UNSUPPORTED` for quantized tensors, as in Python, and those that are not dense
    */
   tolist(): NestedValues;
   /**
@@ -34,9 +35,29 @@ export interface TensorInterop {
    * no longer be resized. It is for contiguous tensors on the CPU that require no gradient; autograd does not see what
    * is written through the array.
    *
-   * @throws {TorchBindError} `ERR_TORCHBIND_UNSUPPORTED` where the memory cannot be shared
+   * @throws {TorchBindError} `ERR_TORCHBIND_UNSUPPORTED` where the memory cannot be shared, or the tensor is not dense
    */
   toTypedArray(options?: TypedArrayOptions): TypedArray;
+  /**
+   * `item()` that does not hold up the event loop while a GPU is still computing the value: the wait is on another
+   * thread. What the promise gives is the value at the moment of the call, also when the tensor is changed or disposed
+   * meanwhile.
+   *
+   * @returns rejects with what `item()` throws
+   */
+  itemAsync(): Promise<number | bigint | boolean | Complex>;
+  /**
+   * `tolist()` that waits for the device on another thread, as `itemAsync()` does. The arrays are made on this one.
+   *
+   * @returns rejects with what `tolist()` throws
+   */
+  tolistAsync(): Promise<NestedValues>;
+  /**
+   * `toTypedArray()`, a copy, that waits for the device on another thread, as `itemAsync()` does.
+   *
+   * @returns rejects with what `toTypedArray()` throws
+   */
+  toTypedArrayAsync(): Promise<TypedArray>;
 }
 
 export const interop: TensorInterop & ThisType<Tensor> = {
@@ -61,7 +82,27 @@ export const interop: TensorInterop & ThisType<Tensor> = {
     const handle = unwrap(this, 'toTypedArray');
     return options.copy === false ? sharedArray(this) : typedArrayOf(this.dtype, native().toArrayBuffer(handle));
   },
+
+  async itemAsync() {
+    return readLater(this, 'itemAsync', (values) => values.item(), true);
+  },
+
+  async tolistAsync() {
+    return readLater(this, 'tolistAsync', (values) => values.tolist());
+  },
+
+  async toTypedArrayAsync() {
+    return readLater(this, 'toTypedArrayAsync', (values) => values.toTypedArray());
+  },
 };
+
+/** Reads from a copy on the CPU that another thread waits for; from the tensor itself where that says why it cannot be. */
+async function readLater<T>(tensor: Tensor, name: string, read: (values: Tensor) => T, wantsOne = false): Promise<T> {
+  const copying = native().copyToCpu(unwrap(tensor, name), wantsOne);
+  if (copying === null) return read(tensor);
+  const handle = await copying;
+  return tidy(() => read(wrap(handle)));
+}
 
 /** One ArrayBuffer for a storage, however often it is asked for: engines do not like two over the same memory. */
 const buffers = new Map<number, WeakRef<ArrayBuffer>>();

@@ -67,7 +67,7 @@ test('workers may be terminated at any moment, in native code and with files bei
   const result = run('terminate.cjs');
   expect(result.stderr).toBe('');
   expect(result.signal).toBeNull();
-  expect(result.stdout.trim()).toBe('terminated 12');
+  expect(result.stdout.trim()).toBe('terminated 14');
 });
 
 test('tensors go between threads without a copy, and what is lost on the way is freed', { timeout: slow }, () => {
@@ -94,6 +94,8 @@ describe('every way to exit is clean', () => {
     ['kept-graph', 0],
     ['rejection', 1],
     ['pending-write', 0],
+    ['pending-values', 0],
+    ['exit-pending-values', 0],
     ['exit-handler', 0],
     ['busy-worker', 0],
   ])('%s', { timeout: slow }, (how, status) => {

@@ -41,6 +41,11 @@ const ways = {
     const dir = await withFile((file) => void save(new Map([['w', randn(1000, 1000)]]), file));
     process.on('exit', () => rmSync(dir, { recursive: true, force: true }));
   },
+  'pending-values': () => void randn(1000, 1000).tolistAsync(),
+  'exit-pending-values': () => {
+    for (let i = 0; i < 50; i++) void randn(300, 300).toTypedArrayAsync();
+    process.exit(0);
+  },
   'exit-handler': () => process.on('exit', () => void randn(100, 100).sum().item()),
   'busy-worker': () => new Worker(__filename, { argv: ['busy'] }).once('message', () => process.exit(0)),
   'kept-graph': () => {

@@ -9,9 +9,9 @@ async function main() {
   const file = join(dir, 'big.pt');
   await save(new Map([['w', randn(2000, 1000)]]), file);
   let terminated = 0;
-  const cycles = Number(process.argv[2] ?? 12);
+  const cycles = Number(process.argv[2] ?? 14);
   for (let i = 0; i < cycles; i++) {
-    const worker = new Worker(__filename, { workerData: { file, dir, work: Object.keys(works)[i % 6] } });
+    const worker = new Worker(__filename, { workerData: { file, dir, work: Object.keys(works)[i % 7] } });
     await new Promise((resolve) => worker.once('message', resolve));
     await new Promise((resolve) => setTimeout(resolve, (10 * i) % 120));
     await worker.terminate();
@@ -34,6 +34,7 @@ const works = {
   compute: (a) => a.matmul(a).sum().item(),
   write: (a) => save(new Map([['a', a]]), join(workerData.dir, 'written.pt')),
   backward: (a) => a.detach().requiresGrad_().matmul(a).sum().backward(),
+  values: (a) => Promise.all([a.tolistAsync(), a.mul(2).toTypedArrayAsync(), a.sum().itemAsync()]),
   scope: (a) => tidy(() => a.add(1).tolist()),
   errors(a) {
     try {
