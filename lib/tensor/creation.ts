@@ -4,7 +4,7 @@ import { overloadSet } from './dispatch';
 import { checkDType, dtypeCode, dtypeOfTypedArray, itemSize } from './dtype';
 import type { DType } from './dtype';
 import { getDefaultDtype } from './dtype-info';
-import { Operator } from './operator';
+import { isOptions, Operator } from './operator';
 import type { Generator } from './random';
 import type { Scalar } from './schema-types';
 import { Tensor, wrap } from './tensor';
@@ -140,15 +140,23 @@ export function arange(...args: (number | TensorOptions | undefined)[]): Tensor 
 }
 
 /** `steps` numbers evenly from `start` to `end`, numbers or tensors of one value, both included (PyTorch's `torch.linspace`). */
+export function linspace(start: Scalar | Tensor, end: Scalar | Tensor, steps: number, options?: TensorOptions): Tensor;
 export function linspace(
   start: Scalar | Tensor,
   end: Scalar | Tensor,
-  steps: number,
-  options: TensorOptions = {},
+  options: TensorOptions & { steps: number },
+): Tensor;
+export function linspace(
+  start: Scalar | Tensor,
+  end: Scalar | Tensor,
+  ...rest: [steps: number, options?: TensorOptions] | [options: TensorOptions & { steps: number }]
 ): Tensor {
-  checkCommon(options, TENSOR_OPTIONS, 'linspace()');
-  const { requiresGrad: _, ...rest } = options;
-  return finish(overloadSet('aten::linspace').call([start, end, steps, rest]) as Tensor, options);
+  const given = rest.find(isOptions) as TensorOptions | undefined;
+  const { requiresGrad = false, ...options } = given ?? {};
+  checkCommon(options, [...TENSOR_OPTIONS, 'steps'], 'linspace()');
+  const positional = rest.filter((value) => value !== given);
+  const args = [start, end, ...positional, ...(given === undefined ? [] : [options])];
+  return finish(overloadSet('aten::linspace').call(args) as Tensor, { requiresGrad });
 }
 
 /** Ones on the diagonal of an (n, m) matrix, zeros elsewhere (PyTorch's `torch.eye`). */
@@ -204,7 +212,7 @@ export function randperm(n: number, options: RandomOptions = {}): Tensor {
  * A new tensor with a copy of the values (PyTorch's `torch.tensor`).
  *
  * Without a dtype: booleans give bool, integral numbers and bigints int64, other numbers float32, as literals do in
- * Python; a typed array gives the dtype of its elements.
+ * Python; a typed array gives the dtype of its elements. With `requiresGrad` numbers are float32, integral ones too.
  */
 export function tensor(data: TensorData | Tensor, options: TensorOptions = {}): Tensor {
   checkCommon(options, TENSOR_OPTIONS, 'tensor()');
@@ -212,8 +220,18 @@ export function tensor(data: TensorData | Tensor, options: TensorOptions = {}): 
     return finish(data.detach().to({ ...conversion(options), copy: true }), options);
   }
   const view = viewOf(data);
-  const made = view === undefined ? fromNested(data, options.dtype, 'tensor()') : fromTypedArray(view);
-  return finish(settle(made, options.dtype ?? made.dtype, options.device), options);
+  if (view !== undefined) {
+    const made = fromTypedArray(view);
+    return finish(settle(made, options.dtype ?? made.dtype, options.device), options);
+  }
+  const made = fromNested(data, options.dtype, 'tensor()');
+  const dtype = options.dtype ?? (options.requiresGrad === true ? differentiable(made.dtype) : made.dtype);
+  return finish(settle(made, dtype, options.device), options);
+}
+
+/** Integers have no gradient: `tensor(2.0, { requiresGrad: true })`, whose point JavaScript does not see, means a float. */
+function differentiable(dtype: DType): DType {
+  return dtype === 'int64' ? getDefaultDtype() : dtype;
 }
 
 /** The tensor in the dtype and on the device that were asked for; what it was before is freed. */

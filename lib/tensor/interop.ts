@@ -17,16 +17,24 @@ export interface TypedArrayOptions {
   copy?: boolean;
 }
 
+/** A single value of a tensor. */
+export type Item = number | bigint | boolean | Complex;
+
 /** Values out of a tensor and into JavaScript. */
 export interface TensorInterop {
-  /** The value of a one-element tensor; int64 values that are no safe integers come as bigint. */
-  item(): number | bigint | boolean | Complex;
   /**
-   * All values as nested arrays, row by row (PyTorch's `tolist`).
+   * The value of a one-element tensor; int64 values that are no safe integers come as bigint.
+   *
+   * TypeScript takes it for a number, which it is of most dtypes: say otherwise where you know otherwise,
+   * `mask.any().item<boolean>()`.
+   */
+  item<T extends Item = number>(): T;
+  /**
+   * All values as nested arrays, row by row (PyTorch's `tolist`). TypeScript can be told how deep: `x.tolist<number[][]>()`.
    *
    * @throws {TorchBindError} `ERR_TORCHBIND_UNSUPPORTED` for quantized tensors, as in Python, and those that are not dense
    */
-  tolist(): NestedValues;
+  tolist<T extends NestedValues = NestedValues>(): T;
   /**
    * All elements in row-major order. float16, bfloat16 and complex32 come as their bits in a Uint16Array, float8 in a
    * Uint8Array, bool as 0 and 1 in a Uint8Array, quantized ones as the integers that are stored, int64 in a BigInt64Array, complex as (re, im) pairs.
@@ -45,13 +53,13 @@ export interface TensorInterop {
    *
    * @returns rejects with what `item()` throws
    */
-  itemAsync(): Promise<number | bigint | boolean | Complex>;
+  itemAsync<T extends Item = number>(): Promise<T>;
   /**
    * `tolist()` that waits for the device on another thread, as `itemAsync()` does. The arrays are made on this one.
    *
    * @returns rejects with what `tolist()` throws
    */
-  tolistAsync(): Promise<NestedValues>;
+  tolistAsync<T extends NestedValues = NestedValues>(): Promise<T>;
   /**
    * `toTypedArray()`, a copy, that waits for the device on another thread, as `itemAsync()` does.
    *
@@ -61,12 +69,12 @@ export interface TensorInterop {
 }
 
 export const interop: TensorInterop & ThisType<Tensor> = {
-  item() {
+  item<T extends Item>() {
     const value = native().item(unwrap(this, 'item'));
-    return Array.isArray(value) ? { re: value[0], im: value[1] } : value;
+    return (Array.isArray(value) ? { re: value[0], im: value[1] } : value) as T;
   },
 
-  tolist() {
+  tolist<T extends NestedValues>() {
     unwrap(this, 'tolist');
     if (this.isQuantized) {
       throw new TorchBindError(
@@ -74,7 +82,7 @@ export const interop: TensorInterop & ThisType<Tensor> = {
         'ERR_TORCHBIND_UNSUPPORTED',
       );
     }
-    return nest(this.shape, valuesOf(this));
+    return nest(this.shape, valuesOf(this)) as T;
   },
 
   toTypedArray(options = {}) {
@@ -83,12 +91,12 @@ export const interop: TensorInterop & ThisType<Tensor> = {
     return options.copy === false ? sharedArray(this) : typedArrayOf(this.dtype, native().toArrayBuffer(handle));
   },
 
-  async itemAsync() {
-    return readLater(this, 'itemAsync', (values) => values.item(), true);
+  async itemAsync<T extends Item>() {
+    return readLater(this, 'itemAsync', (values) => values.item<T>(), true);
   },
 
-  async tolistAsync() {
-    return readLater(this, 'tolistAsync', (values) => values.tolist());
+  async tolistAsync<T extends NestedValues>() {
+    return readLater(this, 'tolistAsync', (values) => values.tolist<T>());
   },
 
   async toTypedArrayAsync() {
@@ -156,7 +164,7 @@ function widen(tensor: Tensor): Tensor {
 }
 
 /** Values in row-major order as JavaScript's own types. */
-function valuesOf(tensor: Tensor): (number | bigint | boolean | Complex)[] {
+function valuesOf(tensor: Tensor): Item[] {
   const dtype = tensor.dtype;
   const widened = widen(tensor);
   const data = widened.toTypedArray() as ArrayLike<number | bigint>;
@@ -175,7 +183,7 @@ function isSafe(value: bigint): boolean {
   return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER;
 }
 
-function nest(shape: number[], values: (number | bigint | boolean | Complex)[]): NestedValues {
+function nest(shape: number[], values: Item[]): NestedValues {
   if (shape.length === 0) return values[0]!;
   let rows: NestedValues[] = values;
   for (let d = shape.length - 1; d > 0; d--) {

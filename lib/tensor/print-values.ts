@@ -5,8 +5,15 @@ import type { NestedValues, Tensor } from './core';
 const PRECISION = 4;
 const THRESHOLD = 1000;
 const EDGE_ITEMS = 3;
+const LINE_WIDTH = 80;
 
 type Value = number | bigint | boolean | Complex;
+
+/** How values are written, and the columns that each takes. */
+interface ValueFormat {
+  text(value: Value): string;
+  width: number;
+}
 
 /** The values of a dense tensor in brackets; `indent` is the column at which they begin. */
 export function formatValues(tensor: Tensor, indent: number): string {
@@ -14,9 +21,9 @@ export function formatValues(tensor: Tensor, indent: number): string {
   if (shape.includes(0)) return '[]';
   const summarize = tensor.numel() > THRESHOLD;
   const shown = summarize ? edges(tensor, shape) : tensor.tolist();
-  const text = valueFormat(flatten(shown), /^(float|bfloat|complex)/.test(tensor.dtype));
+  const format = valueFormat(flatten(shown), /^(float|bfloat|complex)/.test(tensor.dtype));
   const gaps = shape.map((size) => summarize && size > 2 * EDGE_ITEMS);
-  return render(shown, text, gaps, indent);
+  return render(shown, format, gaps, indent);
 }
 
 /** Only the first and last few of each long dimension. */
@@ -45,24 +52,28 @@ function flatten(values: NestedValues): Value[] {
 }
 
 /** One format for all values of a tensor, chosen as PyTorch chooses it. */
-function valueFormat(values: Value[], floating: boolean): (value: Value) => string {
-  if (values.some(isComplex)) {
-    const pairs = values as Complex[];
-    const real = realFormat(pairs.map(({ re }) => re));
-    const imaginary = realFormat(pairs.map(({ im }) => im));
-    return (value) => {
-      const { re, im } = value as Complex;
-      const text = `${imaginary(im)}j`.trimStart();
-      return real(re) + (text.startsWith('-') ? '' : '+') + text;
-    };
-  }
-  if (floating) return realFormat(values as number[]) as (value: Value) => string;
+function valueFormat(values: Value[], floating: boolean): ValueFormat {
+  if (values.some(isComplex)) return complexFormat(values as Complex[]);
+  if (floating) return realFormat(values as number[]) as ValueFormat;
   const width = Math.max(1, ...values.map((value) => String(value).length));
-  return (value) => String(value).padStart(width);
+  return { text: (value) => String(value).padStart(width), width };
+}
+
+function complexFormat(values: Complex[]): ValueFormat {
+  const real = realFormat(values.map(({ re }) => re));
+  const imaginary = realFormat(values.map(({ im }) => im));
+  return {
+    text(value) {
+      const { re, im } = value as Complex;
+      const text = `${imaginary.text(im)}j`.trimStart();
+      return real.text(re) + (text.startsWith('-') ? '' : '+') + text;
+    },
+    width: real.width + imaginary.width + 1,
+  };
 }
 
 /** Integers with a point, fixed or scientific; the width is that of the widest finite number but zero. */
-function realFormat(numbers: number[]): (value: number) => string {
+function realFormat(numbers: number[]): { text(value: number): string; width: number } {
   const finite = numbers.filter((n) => Number.isFinite(n) && n !== 0);
   const magnitudes = finite.map(Math.abs);
   const largest = Math.max(...magnitudes);
@@ -76,7 +87,7 @@ function realFormat(numbers: number[]): (value: number) => string {
     return asIntegers ? `${integer(n)}.` : n.toFixed(PRECISION);
   };
   const width = Math.max(1, ...finite.map((n) => text(n).length));
-  return (n) => text(n).padStart(width);
+  return { text: (n) => text(n).padStart(width), width };
 }
 
 /** All digits: a large number has no exponent here, and -0 keeps its sign. */
@@ -93,13 +104,20 @@ function isComplex(value: Value): value is Complex {
   return typeof value === 'object';
 }
 
-function render(values: NestedValues, text: (value: Value) => string, gaps: boolean[], indent: number): string {
-  if (!Array.isArray(values)) return text(values).trim();
-  const inner = values.map((value) =>
-    Array.isArray(value) ? render(value, text, gaps.slice(1), indent + 1) : text(value),
-  );
+function render(values: NestedValues, format: ValueFormat, gaps: boolean[], indent: number): string {
+  if (!Array.isArray(values)) return format.text(values).trim();
   const nested = Array.isArray(values[0]);
+  const inner = values.map((value) =>
+    Array.isArray(value) ? render(value, format, gaps.slice(1), indent + 1) : format.text(value),
+  );
   if (gaps[0]) inner.splice(EDGE_ITEMS, 0, nested ? '...' : ' ...');
-  const separator = nested ? `,${'\n'.repeat(gaps.length - 1)}${' '.repeat(indent + 1)}` : ', ';
-  return `[${inner.join(separator)}]`;
+  const newLine = (count: number): string => `,${'\n'.repeat(count)}${' '.repeat(indent + 1)}`;
+  return `[${nested ? inner.join(newLine(gaps.length - 1)) : lines(inner, format.width, indent).join(newLine(1))}]`;
+}
+
+/** As many values on a line as PyTorch puts there. */
+function lines(values: string[], width: number, indent: number): string[] {
+  const perLine = Math.max(1, Math.floor((LINE_WIDTH - indent) / (width + 2)));
+  const count = Math.ceil(values.length / perLine);
+  return Array.from({ length: count }, (_, i) => values.slice(i * perLine, (i + 1) * perLine).join(', '));
 }

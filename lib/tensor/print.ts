@@ -1,6 +1,7 @@
 import { TorchBindError } from '../errors';
 import type { Tensor } from './core';
 import { overloadSet } from './dispatch';
+import { getDefaultDtype } from './dtype-info';
 import { formatValues } from './print-values';
 import { tidy } from './scope';
 
@@ -24,12 +25,20 @@ export function format(tensor: Tensor): string {
 function factsOf(tensor: Tensor): string[] {
   const { dtype, device, layout, gradFn } = tensor;
   const facts: string[] = [];
-  if (dtype !== 'float32' && dtype !== 'int64' && dtype !== 'bool') facts.push(`dtype=${dtype}`);
+  if (!isPlain(tensor)) facts.push(`dtype=${dtype}`);
   if (device !== 'cpu') facts.push(`device='${device}'`);
   if (layout !== 'strided') facts.push(`layout=${layout}`);
   if (gradFn !== null) facts.push(`gradFn=<${gradFn}>`);
   else if (tensor.requiresGrad) facts.push('requiresGrad=true');
   return facts;
+}
+
+/** Whether the values tell the dtype: it is the default one of their kind. Where there are none, float32 goes unsaid. */
+function isPlain({ dtype, layout, shape }: Tensor): boolean {
+  const isDouble = getDefaultDtype() === 'float64';
+  if (dtype === getDefaultDtype()) return true;
+  if (shape.includes(0) && layout === 'strided') return false;
+  return dtype === 'int64' || dtype === 'bool' || dtype === (isDouble ? 'complex128' : 'complex64');
 }
 
 function contents(tensor: Tensor): string {
@@ -42,6 +51,7 @@ function contents(tensor: Tensor): string {
   if (tensor.layout === 'sparse_csc' || tensor.layout === 'sparse_bsc') {
     return sparse(tensor.detach(), ['ccolIndices', 'rowIndices', 'values']);
   }
+  if (tensor.layout === 'strided' && tensor.shape.length === 1) return formatValues(tensor, INDENT.length);
   return dense(tensor.layout === 'strided' ? tensor : tensor.toDense(), INDENT.length);
 }
 

@@ -81,9 +81,15 @@ function outField(variant) {
   return [`out?: ${types.length === 1 ? types[0] : `readonly [${types.join(', ')}]`}`];
 }
 
+/** How many of the required arguments are tensors at the front, which callers do not name: `softmax(x, { dim: -1 })`. */
+function leadingTensors(required) {
+  const count = required.findIndex((arg) => arg.ts !== 'Tensor');
+  return count < 0 ? required.length : count;
+}
+
 /**
  * The signatures of one overload: what is required, then any defaulted or keyword argument in trailing options, or the
- * defaulted ones by position.
+ * defaulted ones by position; and all but the tensors at the front by name.
  */
 export function signatures(schema, { asMethod, outVariant, numberFirst, tuples }) {
   const args = asMethod ? schema.args.slice(1) : schema.args;
@@ -97,10 +103,10 @@ export function signatures(schema, { asMethod, outVariant, numberFirst, tuples }
   // `Generator? generator` without a default is optional to a caller all the same.
   const must = keywords.filter((arg) => !arg.hasDefault && !arg.type.endsWith('?'));
   const mark = must.length > 0 ? '' : '?';
-  const field = (arg) => `${arg.key}${must.includes(arg) ? '' : '?'}: ${arg.ts}`;
-  const options = (fields) => {
+  const field = (arg) => `${arg.key}${must.includes(arg) || required.includes(arg) ? '' : '?'}: ${arg.ts}`;
+  const options = (fields, isOptional = must.length === 0) => {
     const all = [...fields.map(field), ...outField(outVariant)];
-    return all.length === 0 ? [] : [`options${mark}: { ${all.join('; ')} }`];
+    return all.length === 0 ? [] : [`options${isOptional ? '?' : ''}: { ${all.join('; ')} }`];
   };
   const param = (arg) => `${reserved(arg.key)}: ${arg.ts}`;
   const forms = [[...required.map(param), ...options([...optional, ...keywords])]];
@@ -110,5 +116,11 @@ export function signatures(schema, { asMethod, outVariant, numberFirst, tuples }
   }
   const sizes = required.length === 1 && optional.length === 0 && /^(Sym)?[iI]nt\[\]$/.test(required[0].type);
   if (asMethod && sizes && must.length === 0) forms.push([`...${reserved(required[0].key)}: number[]`]);
+  const unnamed = leadingTensors(required);
+  const isOperand = (arg) => arg.ts === 'Scalar' || arg.ts === 'Tensor'; // `add(1)` has no need of names
+  if (!required.every(isOperand)) {
+    const named = [...required.slice(unnamed), ...optional, ...keywords];
+    forms.push([...required.slice(0, unnamed).map(param), ...options(named, false)]);
+  }
   return [...new Set(forms.map((form) => `(${form.join(', ')}): ${result}`))];
 }

@@ -3,12 +3,16 @@ import {
   arange,
   full,
   Generator,
+  linspace,
+  multinomial,
   ones,
   ops,
   randn,
+  softmax,
   tensor,
   Tensor,
   tidy,
+  topk,
   TorchBindError,
   zeros,
 } from '../../lib/index';
@@ -161,4 +165,26 @@ test('a generator of its own repeats its sequence', () => {
   a.setState(state);
   expect(randn(4, { generator: a }).tolist()).toEqual(first);
   expect(randn(4, { generator: new Generator().manualSeed(3) }).tolist()).toEqual(first);
+});
+
+test('required arguments may come by name, but for the tensors at the front', () => {
+  const x = arange(6, { dtype: 'float32' }).view(2, 3);
+  const pairs: [Tensor, Tensor][] = [
+    [softmax(x, { dim: -1 }), softmax(x, -1)],
+    [x.max({ dim: 1, keepdim: true }).values, x.max(1, true).values],
+    [x.cumsum({ dim: 0, dtype: 'float64' }), x.cumsum(0).double()],
+    [x.mean({ dim: [0, 1] }), x.mean([0, 1])],
+    [x.gather({ dim: 1, index: tensor([[2], [0]]) }), x.gather(1, tensor([[2], [0]]))],
+    [topk(x, { k: 2 }).indices, x.topk(2).indices],
+    [x.flip({ dims: [1] }), x.flip(1)],
+    [x.transpose({ dim0: 0, dim1: 1 }), x.t()],
+    [linspace(0, 1, { steps: 5, dtype: 'float64' }), linspace(0, 1, 5, { dtype: 'float64' })],
+    [multinomial(ones(3), { numSamples: 1 }).mul(0), tensor([0])],
+  ];
+  for (const [named, positional] of pairs) {
+    expect([named.dtype, named.tolist()]).toEqual([positional.dtype, positional.tolist()]);
+  }
+  expect(failure(() => linspace(0, 1, wrong({ step: 5 }))).message).toContain("Did you mean 'steps'?");
+  // @ts-expect-error -- a required argument is required by name too
+  expect(failure(() => softmax(x, { dtype: 'float64' })).code).toBe('ERR_TORCHBIND_INVALID_ARGUMENT');
 });

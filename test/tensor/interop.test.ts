@@ -41,6 +41,34 @@ test.each([
   expect(make).toThrow(message);
 });
 
+test('numbers that shall have a gradient are floats, integral ones too', () => {
+  const x = tensor([1, 2], { requiresGrad: true });
+  expect([x.dtype, x.requiresGrad]).toEqual(['float32', true]);
+  expect(tensor(2, { requiresGrad: true }).dtype).toBe('float32');
+  expect(tensor(2, { requiresGrad: true, dtype: 'float64' }).dtype).toBe('float64');
+  expect(tensor([1, 2], { requiresGrad: false }).dtype).toBe('int64');
+  const integers = (): Tensor[] => [
+    tensor(new Int32Array(2), { requiresGrad: true }),
+    tensor([1], { requiresGrad: true, dtype: 'int64' }),
+  ];
+  expect(integers).toThrow(TorchBindError);
+});
+
+test('elements of sparse tensors are no row of values: toDense() makes one', () => {
+  const x = ones(2, 2).toSparse();
+  for (const read of [() => x.tolist(), () => x.toTypedArray()]) {
+    expect(read).toThrow(expect.objectContaining({ code: 'ERR_TORCHBIND_UNSUPPORTED' }));
+    expect(read).toThrow(/toDense\(\)/);
+  }
+});
+
+test('what TypeScript takes single and nested values for', () => {
+  const loss: number = ones(1).item();
+  const isAny: boolean = ones(1).gt(0).any().item<boolean>();
+  const rows: number[][] = ones(1, 2).tolist<number[][]>();
+  expect([loss.toFixed(1), isAny, rows[0]?.length]).toEqual(['1.0', true, 2]);
+});
+
 test('a typed array may lie over the memory of a tensor', () => {
   const x = zeros(2, 3);
   const all = x.toTypedArray({ copy: false }) as Float32Array;

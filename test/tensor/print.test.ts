@@ -1,7 +1,9 @@
 /** What is not dense prints as in PyTorch, in the names used here; nothing that is a tensor fails to print. */
+import path from 'node:path';
 import { expect, test } from 'vitest';
-import { eye, memory, ones, ops, tensor, tidy, zeros } from '../../lib/index';
+import { arange, eye, memory, ones, ops, setDefaultDtype, tensor, tidy, viewAsComplex, zeros } from '../../lib/index';
 import type { Tensor } from '../../lib/index';
+import { pythonJson, pythonTimeout } from '../helpers/python';
 
 const aten = ops.aten!;
 const matrix = (): Tensor =>
@@ -86,6 +88,54 @@ test.each<[string, () => Tensor, string]>([
   tidy(() => {
     expect(String(make())).toBe(expected);
   });
+});
+
+const floats = (end: number): Tensor => arange(end, { dtype: 'float32' });
+
+/** What print.py makes. */
+const CASES: Readonly<Record<string, () => Tensor>> = {
+  'lines of floats': () => floats(30).div(7),
+  'a line that is just full': () => zeros(18),
+  'a line that is one too long': () => zeros(19),
+  'wide rows': () => floats(50).view(2, 25).mul(1000),
+  'a long row, shortened': () => floats(2000).div(3),
+  'a large matrix, shortened': () => floats(10000).view(100, 100),
+  'shortened in three dimensions': () => arange(8000).view(20, 20, 20),
+  integers: () => arange(25).mul(1000003),
+  booleans: () => arange(20).remainder(3).eq(0),
+  complex: () => viewAsComplex(floats(24).view(12, 2).div(8)),
+  'complex in double precision': () => ones(2, { dtype: 'complex128' }),
+  'no elements': () => zeros(0),
+  'no integers': () => zeros(0, { dtype: 'int64' }),
+  'no booleans in two dimensions': () => zeros(2, 0, { dtype: 'bool' }),
+  'half precision': () => zeros(3, { dtype: 'float16' }),
+  'not finite': () => tensor([NaN, Infinity, -2.5]),
+};
+
+test(
+  'lines break where those of Python do, and the dtype is said where Python says it',
+  async () => {
+    const printed = await pythonJson<Record<string, string>>(path.join(__dirname, 'print.py'), []);
+    const inJs = (text: string): string =>
+      text
+        .replaceAll('torch.', '')
+        .replace(/True|False/g, (word) => word.toLowerCase())
+        .replace(/size=\((.*?)\)/, 'size=[$1]');
+    expect(Object.keys(printed)).toEqual(Object.keys(CASES));
+    for (const [name, make] of Object.entries(CASES)) expect(String(make()), name).toBe(inJs(printed[name]!));
+  },
+  pythonTimeout,
+);
+
+test('the dtype is said of what is not of the default dtype', () => {
+  try {
+    setDefaultDtype('float64');
+    expect(String(tensor([0.5]))).toBe('tensor([0.5000])');
+    expect(String(tensor([0.5], { dtype: 'float32' }))).toBe('tensor([0.5000], dtype=float32)');
+    expect(String(ones(1, { dtype: 'complex64' }))).toBe('tensor([1.+0.j], dtype=complex64)');
+  } finally {
+    setDefaultDtype('float32');
+  }
 });
 
 test('printing leaves no tensor behind', () => {

@@ -15,12 +15,27 @@ export interface GradOptions {
   allowUnused?: boolean;
 }
 
+/** One gradient for each input. */
+type GradientsOf<Inputs, Gradient> = Inputs extends readonly unknown[]
+  ? { -readonly [K in keyof Inputs]: Gradient }
+  : [Gradient];
+
 /** Gradients of `outputs` for `inputs`, without touching `.grad` (PyTorch's `torch.autograd.grad`). */
+export function grad<const Inputs extends readonly Tensor[] | Tensor>(
+  outputs: readonly Tensor[] | Tensor,
+  inputs: Inputs,
+  options?: GradOptions & { allowUnused?: false },
+): GradientsOf<Inputs, Tensor>;
+export function grad<const Inputs extends readonly Tensor[] | Tensor>(
+  outputs: readonly Tensor[] | Tensor,
+  inputs: Inputs,
+  options: GradOptions,
+): GradientsOf<Inputs, Tensor | null>;
 export function grad(
   outputs: readonly Tensor[] | Tensor,
   inputs: readonly Tensor[] | Tensor,
   options: GradOptions = {},
-): (Tensor | null)[] {
+): unknown {
   checkOptions(options, ['gradOutputs', 'retainGraph', 'createGraph', 'allowUnused'], 'grad()');
   const outs = list(outputs);
   const { gradOutputs, createGraph = false, allowUnused = false } = options;

@@ -29,19 +29,37 @@ export const acosh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>(
 /** `aten::acosh_(Tensor(a!) self) -> Tensor(a!)` */
 export const acosh_ = bind<(self: Tensor) => Tensor>('acosh_');
 /** `aten::adaptive_avg_pool1d(Tensor self, int[1] output_size) -> Tensor` */
-export const adaptiveAvgPool1d = bind<(self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('adaptive_avg_pool1d');
+export const adaptiveAvgPool1d = bind<{
+  (self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { outputSize: readonly number[] | number; out?: Tensor }): Tensor;
+}>('adaptive_avg_pool1d');
 /** `aten::adaptive_avg_pool2d(Tensor self, SymInt[2] output_size) -> Tensor` */
-export const adaptiveAvgPool2d = bind<(self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('adaptive_avg_pool2d');
+export const adaptiveAvgPool2d = bind<{
+  (self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { outputSize: readonly number[] | number; out?: Tensor }): Tensor;
+}>('adaptive_avg_pool2d');
 /** `aten::adaptive_avg_pool3d(Tensor self, SymInt[3] output_size) -> Tensor` */
-export const adaptiveAvgPool3d = bind<(self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('adaptive_avg_pool3d');
+export const adaptiveAvgPool3d = bind<{
+  (self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { outputSize: readonly number[] | number; out?: Tensor }): Tensor;
+}>('adaptive_avg_pool3d');
 /** `aten::adaptive_max_pool1d(Tensor self, int[1] output_size) -> (Tensor, Tensor)` */
-export const adaptiveMaxPool1d = bind<(self: Tensor, outputSize: readonly number[] | number) => [Tensor, Tensor]>('adaptive_max_pool1d');
+export const adaptiveMaxPool1d = bind<{
+  (self: Tensor, outputSize: readonly number[] | number): [Tensor, Tensor];
+  (self: Tensor, options: { outputSize: readonly number[] | number }): [Tensor, Tensor];
+}>('adaptive_max_pool1d');
 /** `aten::adaptive_max_pool2d(Tensor self, int[2] output_size) -> (Tensor, Tensor)` */
-export const adaptiveMaxPool2d = bind<(self: Tensor, outputSize: readonly number[] | number, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('adaptive_max_pool2d');
+export const adaptiveMaxPool2d = bind<{
+  (self: Tensor, outputSize: readonly number[] | number, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (self: Tensor, options: { outputSize: readonly number[] | number; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+}>('adaptive_max_pool2d');
 /** `aten::adaptive_max_pool2d_backward(Tensor grad_output, Tensor self, Tensor indices) -> Tensor` */
 export const adaptiveMaxPool2dBackward = bind<(gradOutput: Tensor, self: Tensor, indices: Tensor, options?: { out?: Tensor }) => Tensor>('adaptive_max_pool2d_backward');
 /** `aten::adaptive_max_pool3d(Tensor self, int[3] output_size) -> (Tensor, Tensor)` */
-export const adaptiveMaxPool3d = bind<(self: Tensor, outputSize: readonly number[] | number, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('adaptive_max_pool3d');
+export const adaptiveMaxPool3d = bind<{
+  (self: Tensor, outputSize: readonly number[] | number, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (self: Tensor, options: { outputSize: readonly number[] | number; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+}>('adaptive_max_pool3d');
 /** `aten::adaptive_max_pool3d_backward(Tensor grad_output, Tensor self, Tensor indices) -> Tensor` */
 export const adaptiveMaxPool3dBackward = bind<(gradOutput: Tensor, self: Tensor, indices: Tensor, options?: { out?: Tensor }) => Tensor>('adaptive_max_pool3d_backward');
 /**
@@ -71,6 +89,7 @@ export const addcmul = bind<(self: Tensor, tensor1: Tensor, tensor2: Tensor, opt
 export const addmm = bind<{
   (self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, mat1: Tensor, mat2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, mat1: Tensor, mat2: Tensor, options: { outDtype: DType; beta?: Scalar; alpha?: Scalar; out?: Tensor }): Tensor;
 }>('addmm');
 /** `aten::addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
 export const addmv = bind<(self: Tensor, mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }) => Tensor>('addmv');
@@ -81,9 +100,15 @@ export const addr = bind<(self: Tensor, vec1: Tensor, vec2: Tensor, options?: { 
 /** `aten::adjoint(Tensor(a) self) -> Tensor(a)` */
 export const adjoint = bind<(self: Tensor) => Tensor>('adjoint');
 /** `aten::affine_grid_generator(Tensor theta, SymInt[] size, bool align_corners) -> Tensor` */
-export const affineGridGenerator = bind<(theta: Tensor, size: readonly number[], alignCorners: boolean, options?: { out?: Tensor }) => Tensor>('affine_grid_generator');
+export const affineGridGenerator = bind<{
+  (theta: Tensor, size: readonly number[], alignCorners: boolean, options?: { out?: Tensor }): Tensor;
+  (theta: Tensor, options: { size: readonly number[]; alignCorners: boolean; out?: Tensor }): Tensor;
+}>('affine_grid_generator');
 /** `aten::affine_grid_generator_backward(Tensor grad, SymInt[] size, bool align_corners) -> Tensor` */
-export const affineGridGeneratorBackward = bind<(grad: Tensor, size: readonly number[], alignCorners: boolean) => Tensor>('affine_grid_generator_backward');
+export const affineGridGeneratorBackward = bind<{
+  (grad: Tensor, size: readonly number[], alignCorners: boolean): Tensor;
+  (grad: Tensor, options: { size: readonly number[]; alignCorners: boolean }): Tensor;
+}>('affine_grid_generator_backward');
 /** `aten::alias(Tensor(a) self) -> Tensor(a)` */
 export const alias = bind<(self: Tensor) => Tensor>('alias');
 /** `aten::alias_copy(Tensor self) -> Tensor` */
@@ -99,6 +124,7 @@ export const all = bind<{
   (self: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, dim: number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, dim: number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, options?: { dim?: readonly number[] | null; keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, dim?: readonly number[] | null, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
 }>('all');
@@ -112,9 +138,15 @@ export const allclose = bind<{
   (self: Tensor, other: Tensor, rtol?: number, atol?: number, equalNan?: boolean): boolean;
 }>('allclose');
 /** `aten::alpha_dropout(Tensor input, float p, bool train) -> Tensor` */
-export const alphaDropout = bind<(input: Tensor, p: number, train: boolean) => Tensor>('alpha_dropout');
+export const alphaDropout = bind<{
+  (input: Tensor, p: number, train: boolean): Tensor;
+  (input: Tensor, options: { p: number; train: boolean }): Tensor;
+}>('alpha_dropout');
 /** `aten::alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
-export const alphaDropout_ = bind<(self: Tensor, p: number, train: boolean) => Tensor>('alpha_dropout_');
+export const alphaDropout_ = bind<{
+  (self: Tensor, p: number, train: boolean): Tensor;
+  (self: Tensor, options: { p: number; train: boolean }): Tensor;
+}>('alpha_dropout_');
 /**
  * Largest values along dimensions, without their positions; gradients are shared between equal ones.
  *
@@ -148,6 +180,7 @@ export const any = bind<{
   (self: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, dim: number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, dim: number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, options?: { dim?: readonly number[] | null; keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, dim?: readonly number[] | null, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
 }>('any');
@@ -215,21 +248,25 @@ export const argwhere = bind<(self: Tensor) => Tensor>('argwhere');
 export const asStrided = bind<{
   (self: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): Tensor;
   (self: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor;
+  (self: Tensor, options: { size: readonly number[]; stride: readonly number[]; storageOffset?: number | null }): Tensor;
 }>('as_strided');
 /** `aten::as_strided_(Tensor(a!) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a!)` */
 export const asStrided_ = bind<{
   (self: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): Tensor;
   (self: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor;
+  (self: Tensor, options: { size: readonly number[]; stride: readonly number[]; storageOffset?: number | null }): Tensor;
 }>('as_strided_');
 /** `aten::as_strided_copy(Tensor self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor` */
 export const asStridedCopy = bind<{
   (self: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { size: readonly number[]; stride: readonly number[]; storageOffset?: number | null; out?: Tensor }): Tensor;
 }>('as_strided_copy');
 /** `aten::as_strided_scatter(Tensor self, Tensor src, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor` */
 export const asStridedScatter = bind<{
   (self: Tensor, src: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, src: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, src: Tensor, options: { size: readonly number[]; stride: readonly number[]; storageOffset?: number | null; out?: Tensor }): Tensor;
 }>('as_strided_scatter');
 /** `aten::asin(Tensor self) -> Tensor` */
 export const asin = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('asin');
@@ -256,21 +293,30 @@ export const atanh_ = bind<(self: Tensor) => Tensor>('atanh_');
 export const avgPool1d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, ceilMode?: boolean, countIncludePad?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; out?: Tensor }): Tensor;
 }>('avg_pool1d');
 /** `aten::avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor` */
 export const avgPool2d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, ceilMode?: boolean, countIncludePad?: boolean, divisorOverride?: number | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | null; out?: Tensor }): Tensor;
 }>('avg_pool2d');
 /** `aten::avg_pool2d_backward(Tensor grad_output, Tensor self, int[2] kernel_size, int[2] stride, int[2] padding, bool ceil_mode, bool count_include_pad, int? divisor_override) -> Tensor` */
-export const avgPool2dBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, ceilMode: boolean, countIncludePad: boolean, divisorOverride: number | null, options?: { out?: Tensor }) => Tensor>('avg_pool2d_backward');
+export const avgPool2dBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, ceilMode: boolean, countIncludePad: boolean, divisorOverride: number | null, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { kernelSize: readonly number[] | number; stride: readonly number[] | number; padding: readonly number[] | number; ceilMode: boolean; countIncludePad: boolean; divisorOverride: number | null; out?: Tensor }): Tensor;
+}>('avg_pool2d_backward');
 /** `aten::avg_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor` */
 export const avgPool3d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, ceilMode?: boolean, countIncludePad?: boolean, divisorOverride?: number | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | null; out?: Tensor }): Tensor;
 }>('avg_pool3d');
 /** `aten::avg_pool3d_backward(Tensor grad_output, Tensor self, int[3] kernel_size, int[3] stride, int[3] padding, bool ceil_mode, bool count_include_pad, int? divisor_override) -> Tensor` */
-export const avgPool3dBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, ceilMode: boolean, countIncludePad: boolean, divisorOverride: number | null, options?: { out?: Tensor }) => Tensor>('avg_pool3d_backward');
+export const avgPool3dBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, ceilMode: boolean, countIncludePad: boolean, divisorOverride: number | null, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { kernelSize: readonly number[] | number; stride: readonly number[] | number; padding: readonly number[] | number; ceilMode: boolean; countIncludePad: boolean; divisorOverride: number | null; out?: Tensor }): Tensor;
+}>('avg_pool3d_backward');
 /**
  * `beta * self + alpha * (batch1 @ batch2)` for each matrix of a batch.
  *
@@ -280,6 +326,7 @@ export const avgPool3dBackward = bind<(gradOutput: Tensor, self: Tensor, kernelS
 export const baddbmm = bind<{
   (self: Tensor, batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, batch1: Tensor, batch2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, batch1: Tensor, batch2: Tensor, options: { outDtype: DType; beta?: Scalar; alpha?: Scalar; out?: Tensor }): Tensor;
 }>('baddbmm');
 /**
  * - `aten::bartlett_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
@@ -287,26 +334,55 @@ export const baddbmm = bind<{
  */
 export const bartlettWindow = bind<{
   (windowLength: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { windowLength: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (windowLength: number, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { windowLength: number; periodic: boolean; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('bartlett_window');
 /** `aten::batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps, bool cudnn_enabled) -> Tensor` */
-export const batchNorm = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, momentum: number, eps: number, cudnnEnabled: boolean) => Tensor>('batch_norm');
+export const batchNorm = bind<{
+  (input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, momentum: number, eps: number, cudnnEnabled: boolean): Tensor;
+  (input: Tensor, options: { weight: Tensor | null; bias: Tensor | null; runningMean: Tensor | null; runningVar: Tensor | null; training: boolean; momentum: number; eps: number; cudnnEnabled: boolean }): Tensor;
+}>('batch_norm');
 /** `aten::batch_norm_backward(Tensor grad_out, Tensor input, Tensor weight, Tensor? running_mean, Tensor? running_var, Tensor? save_mean, Tensor? save_var, bool update, float eps, bool[3] output_mask, Tensor reserve) -> (Tensor, Tensor, Tensor)` */
-export const batchNormBackward = bind<(gradOut: Tensor, input: Tensor, weight: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveVar: Tensor | null, update: boolean, eps: number, outputMask: readonly boolean[] | boolean, reserve: Tensor) => [Tensor, Tensor, Tensor]>('batch_norm_backward');
+export const batchNormBackward = bind<{
+  (gradOut: Tensor, input: Tensor, weight: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveVar: Tensor | null, update: boolean, eps: number, outputMask: readonly boolean[] | boolean, reserve: Tensor): [Tensor, Tensor, Tensor];
+  (gradOut: Tensor, input: Tensor, weight: Tensor, options: { runningMean: Tensor | null; runningVar: Tensor | null; saveMean: Tensor | null; saveVar: Tensor | null; update: boolean; eps: number; outputMask: readonly boolean[] | boolean; reserve: Tensor }): [Tensor, Tensor, Tensor];
+}>('batch_norm_backward');
 /** `aten::batch_norm_backward_elemt(Tensor grad_out, Tensor input, Tensor mean, Tensor invstd, Tensor? weight, Tensor sum_dy, Tensor sum_dy_xmu, Tensor count) -> Tensor` */
-export const batchNormBackwardElemt = bind<(gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | null, sumDy: Tensor, sumDyXmu: Tensor, count: Tensor, options?: { out?: Tensor }) => Tensor>('batch_norm_backward_elemt');
+export const batchNormBackwardElemt = bind<{
+  (gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | null, sumDy: Tensor, sumDyXmu: Tensor, count: Tensor, options?: { out?: Tensor }): Tensor;
+  (gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, options: { weight: Tensor | null; sumDy: Tensor; sumDyXmu: Tensor; count: Tensor; out?: Tensor }): Tensor;
+}>('batch_norm_backward_elemt');
 /** `aten::batch_norm_backward_reduce(Tensor grad_out, Tensor input, Tensor mean, Tensor invstd, Tensor? weight, bool input_g, bool weight_g, bool bias_g) -> (Tensor, Tensor, Tensor, Tensor)` */
-export const batchNormBackwardReduce = bind<(gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | null, inputG: boolean, weightG: boolean, biasG: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor, Tensor]>('batch_norm_backward_reduce');
+export const batchNormBackwardReduce = bind<{
+  (gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | null, inputG: boolean, weightG: boolean, biasG: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor];
+  (gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, options: { weight: Tensor | null; inputG: boolean; weightG: boolean; biasG: boolean; out?: readonly [Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor];
+}>('batch_norm_backward_reduce');
 /** `aten::batch_norm_elemt(Tensor input, Tensor? weight, Tensor? bias, Tensor mean, Tensor invstd, float eps) -> Tensor` */
-export const batchNormElemt = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, mean: Tensor, invstd: Tensor, eps: number, options?: { out?: Tensor }) => Tensor>('batch_norm_elemt');
+export const batchNormElemt = bind<{
+  (input: Tensor, weight: Tensor | null, bias: Tensor | null, mean: Tensor, invstd: Tensor, eps: number, options?: { out?: Tensor }): Tensor;
+  (input: Tensor, options: { weight: Tensor | null; bias: Tensor | null; mean: Tensor; invstd: Tensor; eps: number; out?: Tensor }): Tensor;
+}>('batch_norm_elemt');
 /** `aten::batch_norm_gather_stats(Tensor input, Tensor mean, Tensor invstd, Tensor? running_mean, Tensor? running_var, float momentum, float eps, int count) -> (Tensor, Tensor)` */
-export const batchNormGatherStats = bind<(input: Tensor, mean: Tensor, invstd: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, eps: number, count: number, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('batch_norm_gather_stats');
+export const batchNormGatherStats = bind<{
+  (input: Tensor, mean: Tensor, invstd: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, eps: number, count: number, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (input: Tensor, mean: Tensor, invstd: Tensor, options: { runningMean: Tensor | null; runningVar: Tensor | null; momentum: number; eps: number; count: number; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+}>('batch_norm_gather_stats');
 /** `aten::batch_norm_gather_stats_with_counts(Tensor input, Tensor mean, Tensor invstd, Tensor? running_mean, Tensor? running_var, float momentum, float eps, Tensor counts) -> (Tensor, Tensor)` */
-export const batchNormGatherStatsWithCounts = bind<(input: Tensor, mean: Tensor, invstd: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, eps: number, counts: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('batch_norm_gather_stats_with_counts');
+export const batchNormGatherStatsWithCounts = bind<{
+  (input: Tensor, mean: Tensor, invstd: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, eps: number, counts: Tensor, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (input: Tensor, mean: Tensor, invstd: Tensor, options: { runningMean: Tensor | null; runningVar: Tensor | null; momentum: number; eps: number; counts: Tensor; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+}>('batch_norm_gather_stats_with_counts');
 /** `aten::batch_norm_stats(Tensor input, float eps) -> (Tensor, Tensor)` */
-export const batchNormStats = bind<(input: Tensor, eps: number, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('batch_norm_stats');
+export const batchNormStats = bind<{
+  (input: Tensor, eps: number, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (input: Tensor, options: { eps: number; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+}>('batch_norm_stats');
 /** `aten::batch_norm_update_stats(Tensor input, Tensor? running_mean, Tensor? running_var, float momentum) -> (Tensor, Tensor)` */
-export const batchNormUpdateStats = bind<(input: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('batch_norm_update_stats');
+export const batchNormUpdateStats = bind<{
+  (input: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (input: Tensor, options: { runningMean: Tensor | null; runningVar: Tensor | null; momentum: number; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+}>('batch_norm_update_stats');
 /**
  * 1 with the probability that the element gives, else 0.
  *
@@ -318,6 +394,7 @@ export const bernoulli = bind<{
   (self: Tensor, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, p: Tensor, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, p: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, options: { p: number; generator?: Generator | null; out?: Tensor }): Tensor;
 }>('bernoulli');
 /** `aten::bilinear(Tensor input1, Tensor input2, Tensor weight, Tensor? bias=None) -> Tensor` */
 export const bilinear = bind<{
@@ -411,7 +488,9 @@ export const bitwiseXor = bind<{
  */
 export const blackmanWindow = bind<{
   (windowLength: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { windowLength: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (windowLength: number, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { windowLength: number; periodic: boolean; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('blackman_window');
 /**
  * Matrix products of two batches: (B, N, M) by (B, M, P) gives (B, N, P).
@@ -422,9 +501,13 @@ export const blackmanWindow = bind<{
 export const bmm = bind<{
   (self: Tensor, mat2: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, mat2: Tensor, outDtype: DType, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, mat2: Tensor, options: { outDtype: DType; out?: Tensor }): Tensor;
 }>('bmm');
 /** `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)` */
-export const broadcastTo = bind<(self: Tensor, size: readonly number[]) => Tensor>('broadcast_to');
+export const broadcastTo = bind<{
+  (self: Tensor, size: readonly number[]): Tensor;
+  (self: Tensor, options: { size: readonly number[] }): Tensor;
+}>('broadcast_to');
 /**
  * The place of each value among sorted boundaries.
  *
@@ -436,7 +519,10 @@ export const bucketize = bind<{
   (self: Tensor, boundaries: Tensor, options?: { outInt32?: boolean; right?: boolean; out?: Tensor }): Tensor;
 }>('bucketize');
 /** `aten::can_cast(ScalarType from_, ScalarType to) -> bool` */
-export const canCast = bind<(from_: DType, to: DType) => boolean>('can_cast');
+export const canCast = bind<{
+  (from_: DType, to: DType): boolean;
+  (options: { from_: DType; to: DType }): boolean;
+}>('can_cast');
 /**
  * Joins tensors along an existing dimension.
  *
@@ -445,6 +531,7 @@ export const canCast = bind<(from_: DType, to: DType) => boolean>('can_cast');
 export const cat = bind<{
   (tensors: readonly Tensor[], options?: { dim?: number; out?: Tensor }): Tensor;
   (tensors: readonly Tensor[], dim?: number, options?: { out?: Tensor }): Tensor;
+  (options: { tensors: readonly Tensor[]; dim?: number; out?: Tensor }): Tensor;
 }>('cat');
 /** `aten::cauchy(Tensor self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor` */
 export const cauchy = bind<{
@@ -476,7 +563,10 @@ export const celu_ = bind<{
   (self: Tensor, alpha?: Scalar): Tensor;
 }>('celu_');
 /** `aten::channel_shuffle(Tensor self, SymInt groups) -> Tensor` */
-export const channelShuffle = bind<(self: Tensor, groups: number, options?: { out?: Tensor }) => Tensor>('channel_shuffle');
+export const channelShuffle = bind<{
+  (self: Tensor, groups: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { groups: number; out?: Tensor }): Tensor;
+}>('channel_shuffle');
 /** `aten::cholesky(Tensor self, bool upper=False) -> Tensor` */
 export const cholesky = bind<{
   (self: Tensor, options?: { upper?: boolean; out?: Tensor }): Tensor;
@@ -493,7 +583,10 @@ export const choleskySolve = bind<{
   (self: Tensor, input2: Tensor, upper?: boolean, options?: { out?: Tensor }): Tensor;
 }>('cholesky_solve');
 /** `aten::choose_qparams_optimized(Tensor input, int numel, int n_bins, float ratio, int bit_width) -> (Tensor, Tensor)` */
-export const chooseQparamsOptimized = bind<(input: Tensor, numel: number, nBins: number, ratio: number, bitWidth: number) => [Tensor, Tensor]>('choose_qparams_optimized');
+export const chooseQparamsOptimized = bind<{
+  (input: Tensor, numel: number, nBins: number, ratio: number, bitWidth: number): [Tensor, Tensor];
+  (input: Tensor, options: { numel: number; nBins: number; ratio: number; bitWidth: number }): [Tensor, Tensor];
+}>('choose_qparams_optimized');
 /**
  * Splits into a number of views of about equal size along `dim`.
  *
@@ -502,6 +595,7 @@ export const chooseQparamsOptimized = bind<(input: Tensor, numel: number, nBins:
 export const chunk = bind<{
   (self: Tensor, chunks: number, options?: { dim?: number }): Tensor[];
   (self: Tensor, chunks: number, dim?: number): Tensor[];
+  (self: Tensor, options: { chunks: number; dim?: number }): Tensor[];
 }>('chunk');
 /**
  * Limits elements to the range from `min` to `max`.
@@ -586,11 +680,17 @@ export const clip_ = bind<{
  */
 export const clone = bind<(self: Tensor, options?: { memoryFormat?: MemoryFormat | null; out?: Tensor }) => Tensor>('clone');
 /** `aten::col2im(Tensor self, SymInt[2] output_size, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor` */
-export const col2im = bind<(self: Tensor, outputSize: readonly number[] | number, kernelSize: readonly number[] | number, dilation: readonly number[] | number, padding: readonly number[] | number, stride: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('col2im');
+export const col2im = bind<{
+  (self: Tensor, outputSize: readonly number[] | number, kernelSize: readonly number[] | number, dilation: readonly number[] | number, padding: readonly number[] | number, stride: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { outputSize: readonly number[] | number; kernelSize: readonly number[] | number; dilation: readonly number[] | number; padding: readonly number[] | number; stride: readonly number[] | number; out?: Tensor }): Tensor;
+}>('col2im');
 /** `aten::col_indices_copy(Tensor self) -> Tensor` */
 export const colIndicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('col_indices_copy');
 /** `aten::column_stack(Tensor[] tensors) -> Tensor` */
-export const columnStack = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('column_stack');
+export const columnStack = bind<{
+  (tensors: readonly Tensor[], options?: { out?: Tensor }): Tensor;
+  (options: { tensors: readonly Tensor[]; out?: Tensor }): Tensor;
+}>('column_stack');
 /** `aten::combinations(Tensor self, int r=2, bool with_replacement=False) -> Tensor` */
 export const combinations = bind<{
   (self: Tensor, options?: { r?: number; withReplacement?: boolean }): Tensor;
@@ -602,11 +702,13 @@ export const complex = bind<(real: Tensor, imag: Tensor, options?: { out?: Tenso
 export const concat = bind<{
   (tensors: readonly Tensor[], options?: { dim?: number; out?: Tensor }): Tensor;
   (tensors: readonly Tensor[], dim?: number, options?: { out?: Tensor }): Tensor;
+  (options: { tensors: readonly Tensor[]; dim?: number; out?: Tensor }): Tensor;
 }>('concat');
 /** `aten::concatenate(Tensor[] tensors, int dim=0) -> Tensor` */
 export const concatenate = bind<{
   (tensors: readonly Tensor[], options?: { dim?: number; out?: Tensor }): Tensor;
   (tensors: readonly Tensor[], dim?: number, options?: { out?: Tensor }): Tensor;
+  (options: { tensors: readonly Tensor[]; dim?: number; out?: Tensor }): Tensor;
 }>('concatenate');
 /** `aten::conj(Tensor(a) self) -> Tensor(a)` */
 export const conj = bind<(self: Tensor) => Tensor>('conj');
@@ -618,6 +720,7 @@ export const conjPhysical_ = bind<(self: Tensor) => Tensor>('conj_physical_');
 export const constantPadNd = bind<{
   (self: Tensor, pad: readonly number[], options?: { value?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, pad: readonly number[], value?: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { pad: readonly number[]; value?: Scalar; out?: Tensor }): Tensor;
 }>('constant_pad_nd');
 /**
  * Convolution of (N, C, L) inputs with (O, C / groups, K) filters.
@@ -654,14 +757,20 @@ export const conv3d = bind<{
   (input: Tensor, weight: Tensor, bias?: Tensor | null, stride?: readonly number[] | number, padding?: string, dilation?: readonly number[] | number, groups?: number): Tensor;
 }>('conv3d');
 /** `aten::conv_depthwise3d(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias, SymInt[3] stride, SymInt[3] padding, SymInt[3] dilation) -> Tensor` */
-export const convDepthwise3d = bind<(self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('conv_depthwise3d');
+export const convDepthwise3d = bind<{
+  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias: Tensor | null; stride: readonly number[] | number; padding: readonly number[] | number; dilation: readonly number[] | number; out?: Tensor }): Tensor;
+}>('conv_depthwise3d');
 /** `aten::conv_tbc(Tensor self, Tensor weight, Tensor bias, int pad=0) -> Tensor` */
 export const convTbc = bind<{
   (self: Tensor, weight: Tensor, bias: Tensor, options?: { pad?: number; out?: Tensor }): Tensor;
   (self: Tensor, weight: Tensor, bias: Tensor, pad?: number, options?: { out?: Tensor }): Tensor;
 }>('conv_tbc');
 /** `aten::conv_tbc_backward(Tensor self, Tensor input, Tensor weight, Tensor bias, int pad) -> (Tensor, Tensor, Tensor)` */
-export const convTbcBackward = bind<(self: Tensor, input: Tensor, weight: Tensor, bias: Tensor, pad: number) => [Tensor, Tensor, Tensor]>('conv_tbc_backward');
+export const convTbcBackward = bind<{
+  (self: Tensor, input: Tensor, weight: Tensor, bias: Tensor, pad: number): [Tensor, Tensor, Tensor];
+  (self: Tensor, input: Tensor, weight: Tensor, bias: Tensor, options: { pad: number }): [Tensor, Tensor, Tensor];
+}>('conv_tbc_backward');
 /** `aten::conv_transpose1d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[1] stride=[1], SymInt[1] padding=[0], SymInt[1] output_padding=[0], SymInt groups=1, SymInt[1] dilation=[1]) -> Tensor` */
 export const convTranspose1d = bind<{
   (input: Tensor, weight: Tensor, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; groups?: number; dilation?: readonly number[] | number }): Tensor;
@@ -678,13 +787,25 @@ export const convTranspose3d = bind<{
   (input: Tensor, weight: Tensor, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, outputPadding?: readonly number[] | number, groups?: number, dilation?: readonly number[] | number): Tensor;
 }>('conv_transpose3d');
 /** `aten::convolution(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups) -> Tensor` */
-export const convolution = bind<(input: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, options?: { out?: Tensor }) => Tensor>('convolution');
+export const convolution = bind<{
+  (input: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, options?: { out?: Tensor }): Tensor;
+  (input: Tensor, weight: Tensor, options: { bias: Tensor | null; stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; transposed: boolean; outputPadding: readonly number[]; groups: number; out?: Tensor }): Tensor;
+}>('convolution');
 /** `aten::convolution_backward(Tensor grad_output, Tensor input, Tensor weight, SymInt[]? bias_sizes, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const convolutionBackward = bind<(gradOutput: Tensor, input: Tensor, weight: Tensor, biasSizes: readonly number[] | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('convolution_backward');
+export const convolutionBackward = bind<{
+  (gradOutput: Tensor, input: Tensor, weight: Tensor, biasSizes: readonly number[] | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (gradOutput: Tensor, input: Tensor, weight: Tensor, options: { biasSizes: readonly number[] | null; stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; transposed: boolean; outputPadding: readonly number[]; groups: number; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+}>('convolution_backward');
 /** `aten::convolution_backward_overrideable(Tensor grad_output, Tensor input, Tensor weight, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups, bool[3] output_mask) -> (Tensor grad_input, Tensor grad_weight, Tensor grad_bias)` */
-export const convolutionBackwardOverrideable = bind<(gradOutput: Tensor, input: Tensor, weight: Tensor, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => GradInputGradWeightGradBias>('convolution_backward_overrideable');
+export const convolutionBackwardOverrideable = bind<{
+  (gradOutput: Tensor, input: Tensor, weight: Tensor, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): GradInputGradWeightGradBias;
+  (gradOutput: Tensor, input: Tensor, weight: Tensor, options: { stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; transposed: boolean; outputPadding: readonly number[]; groups: number; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): GradInputGradWeightGradBias;
+}>('convolution_backward_overrideable');
 /** `aten::convolution_overrideable(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups) -> Tensor` */
-export const convolutionOverrideable = bind<(input: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, options?: { out?: Tensor }) => Tensor>('convolution_overrideable');
+export const convolutionOverrideable = bind<{
+  (input: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, options?: { out?: Tensor }): Tensor;
+  (input: Tensor, weight: Tensor, options: { bias: Tensor | null; stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; transposed: boolean; outputPadding: readonly number[]; groups: number; out?: Tensor }): Tensor;
+}>('convolution_overrideable');
 /** `aten::copy(Tensor self, Tensor src, bool non_blocking=False) -> Tensor` */
 export const copy = bind<{
   (self: Tensor, src: Tensor, options?: { nonBlocking?: boolean; out?: Tensor }): Tensor;
@@ -745,6 +866,7 @@ export const countNonzero = bind<{
   (self: Tensor, options?: { dim?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, dim?: number | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[], options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: readonly number[]; out?: Tensor }): Tensor;
 }>('count_nonzero');
 /** `aten::cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor` */
 export const cov = bind<(self: Tensor, options?: { correction?: number; fweights?: Tensor | null; aweights?: Tensor | null }) => Tensor>('cov');
@@ -771,25 +893,50 @@ export const crowIndicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) =
 export const ctcLoss = bind<{
   (logProbs: Tensor, targets: Tensor, inputLengths: readonly number[], targetLengths: readonly number[], options?: { blank?: number; reduction?: number; zeroInfinity?: boolean }): Tensor;
   (logProbs: Tensor, targets: Tensor, inputLengths: readonly number[], targetLengths: readonly number[], blank?: number, reduction?: number, zeroInfinity?: boolean): Tensor;
+  (logProbs: Tensor, targets: Tensor, options: { inputLengths: readonly number[]; targetLengths: readonly number[]; blank?: number; reduction?: number; zeroInfinity?: boolean }): Tensor;
   (logProbs: Tensor, targets: Tensor, inputLengths: Tensor, targetLengths: Tensor, options?: { blank?: number; reduction?: number; zeroInfinity?: boolean }): Tensor;
   (logProbs: Tensor, targets: Tensor, inputLengths: Tensor, targetLengths: Tensor, blank?: number, reduction?: number, zeroInfinity?: boolean): Tensor;
 }>('ctc_loss');
 /** `aten::cudnn_affine_grid_generator(Tensor theta, int N, int C, int H, int W) -> Tensor grid` */
-export const cudnnAffineGridGenerator = bind<(theta: Tensor, N: number, C: number, H: number, W: number, options?: { out?: Tensor }) => Tensor>('cudnn_affine_grid_generator');
+export const cudnnAffineGridGenerator = bind<{
+  (theta: Tensor, N: number, C: number, H: number, W: number, options?: { out?: Tensor }): Tensor;
+  (theta: Tensor, options: { N: number; C: number; H: number; W: number; out?: Tensor }): Tensor;
+}>('cudnn_affine_grid_generator');
 /** `aten::cudnn_affine_grid_generator_backward(Tensor grad, int N, int C, int H, int W) -> Tensor grad_theta` */
-export const cudnnAffineGridGeneratorBackward = bind<(grad: Tensor, N: number, C: number, H: number, W: number, options?: { out?: Tensor }) => Tensor>('cudnn_affine_grid_generator_backward');
+export const cudnnAffineGridGeneratorBackward = bind<{
+  (grad: Tensor, N: number, C: number, H: number, W: number, options?: { out?: Tensor }): Tensor;
+  (grad: Tensor, options: { N: number; C: number; H: number; W: number; out?: Tensor }): Tensor;
+}>('cudnn_affine_grid_generator_backward');
 /** `aten::cudnn_batch_norm(Tensor input, Tensor weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float exponential_average_factor, float epsilon) -> (Tensor, Tensor, Tensor, Tensor)` */
-export const cudnnBatchNorm = bind<(input: Tensor, weight: Tensor, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, exponentialAverageFactor: number, epsilon: number, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor, Tensor]>('cudnn_batch_norm');
+export const cudnnBatchNorm = bind<{
+  (input: Tensor, weight: Tensor, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, exponentialAverageFactor: number, epsilon: number, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor];
+  (input: Tensor, weight: Tensor, options: { bias: Tensor | null; runningMean: Tensor | null; runningVar: Tensor | null; training: boolean; exponentialAverageFactor: number; epsilon: number; out?: readonly [Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor];
+}>('cudnn_batch_norm');
 /** `aten::cudnn_batch_norm_backward(Tensor input, Tensor grad_output, Tensor weight, Tensor? running_mean, Tensor? running_var, Tensor? save_mean, Tensor? save_var, float epsilon, Tensor reserveSpace) -> (Tensor, Tensor, Tensor)` */
-export const cudnnBatchNormBackward = bind<(input: Tensor, gradOutput: Tensor, weight: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveVar: Tensor | null, epsilon: number, reserveSpace: Tensor, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('cudnn_batch_norm_backward');
+export const cudnnBatchNormBackward = bind<{
+  (input: Tensor, gradOutput: Tensor, weight: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveVar: Tensor | null, epsilon: number, reserveSpace: Tensor, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (input: Tensor, gradOutput: Tensor, weight: Tensor, options: { runningMean: Tensor | null; runningVar: Tensor | null; saveMean: Tensor | null; saveVar: Tensor | null; epsilon: number; reserveSpace: Tensor; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+}>('cudnn_batch_norm_backward');
 /** `aten::cudnn_convolution(Tensor self, Tensor weight, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic, bool allow_tf32) -> Tensor` */
-export const cudnnConvolution = bind<(self: Tensor, weight: Tensor, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, allowTf32: boolean, options?: { out?: Tensor }) => Tensor>('cudnn_convolution');
+export const cudnnConvolution = bind<{
+  (self: Tensor, weight: Tensor, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, allowTf32: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { padding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; benchmark: boolean; deterministic: boolean; allowTf32: boolean; out?: Tensor }): Tensor;
+}>('cudnn_convolution');
 /** `aten::cudnn_convolution_add_relu(Tensor self, Tensor weight, Tensor z, Scalar? alpha, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor` */
-export const cudnnConvolutionAddRelu = bind<(self: Tensor, weight: Tensor, z: Tensor, alpha: Scalar | null, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number, options?: { out?: Tensor }) => Tensor>('cudnn_convolution_add_relu');
+export const cudnnConvolutionAddRelu = bind<{
+  (self: Tensor, weight: Tensor, z: Tensor, alpha: Scalar | null, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, z: Tensor, options: { alpha: Scalar | null; bias: Tensor | null; stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; groups: number; out?: Tensor }): Tensor;
+}>('cudnn_convolution_add_relu');
 /** `aten::cudnn_convolution_relu(Tensor self, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor` */
-export const cudnnConvolutionRelu = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number, options?: { out?: Tensor }) => Tensor>('cudnn_convolution_relu');
+export const cudnnConvolutionRelu = bind<{
+  (self: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { bias: Tensor | null; stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; groups: number; out?: Tensor }): Tensor;
+}>('cudnn_convolution_relu');
 /** `aten::cudnn_convolution_transpose(Tensor self, Tensor weight, SymInt[] padding, SymInt[] output_padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic, bool allow_tf32) -> Tensor` */
-export const cudnnConvolutionTranspose = bind<(self: Tensor, weight: Tensor, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, allowTf32: boolean, options?: { out?: Tensor }) => Tensor>('cudnn_convolution_transpose');
+export const cudnnConvolutionTranspose = bind<{
+  (self: Tensor, weight: Tensor, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, allowTf32: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { padding: readonly number[]; outputPadding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; benchmark: boolean; deterministic: boolean; allowTf32: boolean; out?: Tensor }): Tensor;
+}>('cudnn_convolution_transpose');
 /** `aten::cudnn_grid_sampler(Tensor self, Tensor grid) -> Tensor output` */
 export const cudnnGridSampler = bind<(self: Tensor, grid: Tensor, options?: { out?: Tensor }) => Tensor>('cudnn_grid_sampler');
 /** `aten::cudnn_grid_sampler_backward(Tensor self, Tensor grid, Tensor grad_output) -> (Tensor grad_self, Tensor grad_grid)` */
@@ -797,25 +944,43 @@ export const cudnnGridSamplerBackward = bind<(self: Tensor, grid: Tensor, gradOu
 /** `aten::cudnn_is_acceptable(Tensor self) -> bool` */
 export const cudnnIsAcceptable = bind<(self: Tensor) => boolean>('cudnn_is_acceptable');
 /** `aten::cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
-export const cummax = bind<(self: Tensor, dim: number, options?: { out?: readonly [Tensor, Tensor] }) => ValuesIndices>('cummax');
+export const cummax = bind<{
+  (self: Tensor, dim: number, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, options: { dim: number; out?: readonly [Tensor, Tensor] }): ValuesIndices;
+}>('cummax');
 /** `aten::cummaxmin_backward(Tensor grad, Tensor input, Tensor indices, int dim) -> Tensor` */
-export const cummaxminBackward = bind<(grad: Tensor, input: Tensor, indices: Tensor, dim: number) => Tensor>('cummaxmin_backward');
+export const cummaxminBackward = bind<{
+  (grad: Tensor, input: Tensor, indices: Tensor, dim: number): Tensor;
+  (grad: Tensor, input: Tensor, indices: Tensor, options: { dim: number }): Tensor;
+}>('cummaxmin_backward');
 /** `aten::cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
-export const cummin = bind<(self: Tensor, dim: number, options?: { out?: readonly [Tensor, Tensor] }) => ValuesIndices>('cummin');
+export const cummin = bind<{
+  (self: Tensor, dim: number, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, options: { dim: number; out?: readonly [Tensor, Tensor] }): ValuesIndices;
+}>('cummin');
 /**
  * Products of all elements up to each, along `dim`.
  *
  * `aten::cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
  */
-export const cumprod = bind<(self: Tensor, dim: number, options?: { dtype?: DType | null; out?: Tensor }) => Tensor>('cumprod');
+export const cumprod = bind<{
+  (self: Tensor, dim: number, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; dtype?: DType | null; out?: Tensor }): Tensor;
+}>('cumprod');
 /** `aten::cumprod_backward(Tensor grad, Tensor input, int dim, Tensor output) -> Tensor` */
-export const cumprodBackward = bind<(grad: Tensor, input: Tensor, dim: number, output: Tensor) => Tensor>('cumprod_backward');
+export const cumprodBackward = bind<{
+  (grad: Tensor, input: Tensor, dim: number, output: Tensor): Tensor;
+  (grad: Tensor, input: Tensor, options: { dim: number; output: Tensor }): Tensor;
+}>('cumprod_backward');
 /**
  * Sums of all elements up to each, along `dim`.
  *
  * `aten::cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
  */
-export const cumsum = bind<(self: Tensor, dim: number, options?: { dtype?: DType | null; out?: Tensor }) => Tensor>('cumsum');
+export const cumsum = bind<{
+  (self: Tensor, dim: number, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; dtype?: DType | null; out?: Tensor }): Tensor;
+}>('cumsum');
 /**
  * - `aten::cumulative_trapezoid.dx(Tensor y, *, Scalar dx=1, int dim=-1) -> Tensor`
  * - `aten::cumulative_trapezoid.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor`
@@ -835,6 +1000,7 @@ export const deg2rad_ = bind<(self: Tensor) => Tensor>('deg2rad_');
 export const dequantize = bind<{
   (self: Tensor, options?: { out?: Tensor }): Tensor;
   (tensors: readonly Tensor[], options?: { out?: readonly Tensor[] }): Tensor[];
+  (options: { tensors: readonly Tensor[]; out?: readonly Tensor[] }): Tensor[];
 }>('dequantize');
 /** `aten::det(Tensor self) -> Tensor` */
 export const det = bind<(self: Tensor) => Tensor>('det');
@@ -881,7 +1047,10 @@ export const diagonal = bind<{
   (self: Tensor, offset?: number, dim1?: number, dim2?: number): Tensor;
 }>('diagonal');
 /** `aten::diagonal_backward(Tensor grad_output, SymInt[] input_sizes, int offset, int dim1, int dim2) -> Tensor` */
-export const diagonalBackward = bind<(gradOutput: Tensor, inputSizes: readonly number[], offset: number, dim1: number, dim2: number, options?: { out?: Tensor }) => Tensor>('diagonal_backward');
+export const diagonalBackward = bind<{
+  (gradOutput: Tensor, inputSizes: readonly number[], offset: number, dim1: number, dim2: number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, options: { inputSizes: readonly number[]; offset: number; dim1: number; dim2: number; out?: Tensor }): Tensor;
+}>('diagonal_backward');
 /** `aten::diagonal_copy(Tensor self, int offset=0, int dim1=0, int dim2=1) -> Tensor` */
 export const diagonalCopy = bind<{
   (self: Tensor, options?: { offset?: number; dim1?: number; dim2?: number; out?: Tensor }): Tensor;
@@ -941,23 +1110,34 @@ export const dot = bind<(self: Tensor, tensor: Tensor, options?: { out?: Tensor 
  *
  * `aten::dropout(Tensor input, float p, bool train) -> Tensor`
  */
-export const dropout = bind<(input: Tensor, p: number, train: boolean) => Tensor>('dropout');
+export const dropout = bind<{
+  (input: Tensor, p: number, train: boolean): Tensor;
+  (input: Tensor, options: { p: number; train: boolean }): Tensor;
+}>('dropout');
 /**
  * In place: sets elements to 0 with probability `p` and scales the others by 1 / (1 - p), where `train` is true.
  *
  * `aten::dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)`
  */
-export const dropout_ = bind<(self: Tensor, p: number, train: boolean) => Tensor>('dropout_');
+export const dropout_ = bind<{
+  (self: Tensor, p: number, train: boolean): Tensor;
+  (self: Tensor, options: { p: number; train: boolean }): Tensor;
+}>('dropout_');
 /**
  * - `aten::dsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
  * - `aten::dsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
  */
 export const dsplit = bind<{
   (self: Tensor, indices: readonly number[]): Tensor[];
+  (self: Tensor, options: { indices: readonly number[] }): Tensor[];
   (self: Tensor, sections: number): Tensor[];
+  (self: Tensor, options: { sections: number }): Tensor[];
 }>('dsplit');
 /** `aten::dstack(Tensor[] tensors) -> Tensor` */
-export const dstack = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('dstack');
+export const dstack = bind<{
+  (tensors: readonly Tensor[], options?: { out?: Tensor }): Tensor;
+  (options: { tensors: readonly Tensor[]; out?: Tensor }): Tensor;
+}>('dstack');
 /** `aten::elu(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor` */
 export const elu = bind<{
   (self: Tensor, options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar; out?: Tensor }): Tensor;
@@ -969,7 +1149,10 @@ export const elu_ = bind<{
   (self: Tensor, alpha?: Scalar, scale?: Scalar, inputScale?: Scalar): Tensor;
 }>('elu_');
 /** `aten::elu_backward(Tensor grad_output, Scalar alpha, Scalar scale, Scalar input_scale, bool is_result, Tensor self_or_result) -> Tensor` */
-export const eluBackward = bind<(gradOutput: Tensor, alpha: Scalar, scale: Scalar, inputScale: Scalar, isResult: boolean, selfOrResult: Tensor, options?: { out?: Tensor }) => Tensor>('elu_backward');
+export const eluBackward = bind<{
+  (gradOutput: Tensor, alpha: Scalar, scale: Scalar, inputScale: Scalar, isResult: boolean, selfOrResult: Tensor, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, options: { alpha: Scalar; scale: Scalar; inputScale: Scalar; isResult: boolean; selfOrResult: Tensor; out?: Tensor }): Tensor;
+}>('elu_backward');
 /**
  * Rows of a table, picked by integer indices.
  *
@@ -980,7 +1163,10 @@ export const embedding = bind<{
   (weight: Tensor, indices: Tensor, paddingIdx?: number, scaleGradByFreq?: boolean, sparse?: boolean, options?: { out?: Tensor }): Tensor;
 }>('embedding');
 /** `aten::embedding_backward(Tensor grad, Tensor indices, SymInt num_weights, SymInt padding_idx, bool scale_grad_by_freq, bool sparse) -> Tensor` */
-export const embeddingBackward = bind<(grad: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean, sparse: boolean) => Tensor>('embedding_backward');
+export const embeddingBackward = bind<{
+  (grad: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean, sparse: boolean): Tensor;
+  (grad: Tensor, indices: Tensor, options: { numWeights: number; paddingIdx: number; scaleGradByFreq: boolean; sparse: boolean }): Tensor;
+}>('embedding_backward');
 /**
  * - `aten::embedding_bag(Tensor weight, Tensor indices, Tensor offsets, bool scale_grad_by_freq=False, int mode=0, bool sparse=False, Tensor? per_sample_weights=None, bool include_last_offset=False) -> (Tensor, Tensor, Tensor, Tensor)`
  * - `aten::embedding_bag.padding_idx(Tensor weight, Tensor indices, Tensor offsets, bool scale_grad_by_freq, int mode, bool sparse, Tensor? per_sample_weights, bool include_last_offset, int? padding_idx) -> (Tensor, Tensor, Tensor, Tensor)`
@@ -989,15 +1175,28 @@ export const embeddingBag = bind<{
   (weight: Tensor, indices: Tensor, offsets: Tensor, options?: { scaleGradByFreq?: boolean; mode?: number; sparse?: boolean; perSampleWeights?: Tensor | null; includeLastOffset?: boolean }): [Tensor, Tensor, Tensor, Tensor];
   (weight: Tensor, indices: Tensor, offsets: Tensor, scaleGradByFreq?: boolean, mode?: number, sparse?: boolean, perSampleWeights?: Tensor | null, includeLastOffset?: boolean): [Tensor, Tensor, Tensor, Tensor];
   (weight: Tensor, indices: Tensor, offsets: Tensor, scaleGradByFreq: boolean, mode: number, sparse: boolean, perSampleWeights: Tensor | null, includeLastOffset: boolean, paddingIdx: number | null): [Tensor, Tensor, Tensor, Tensor];
+  (weight: Tensor, indices: Tensor, offsets: Tensor, options: { scaleGradByFreq: boolean; mode: number; sparse: boolean; perSampleWeights: Tensor | null; includeLastOffset: boolean; paddingIdx: number | null }): [Tensor, Tensor, Tensor, Tensor];
 }>('embedding_bag');
 /** `aten::embedding_dense_backward(Tensor grad_output, Tensor indices, SymInt num_weights, SymInt padding_idx, bool scale_grad_by_freq) -> Tensor` */
-export const embeddingDenseBackward = bind<(gradOutput: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean, options?: { out?: Tensor }) => Tensor>('embedding_dense_backward');
+export const embeddingDenseBackward = bind<{
+  (gradOutput: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, indices: Tensor, options: { numWeights: number; paddingIdx: number; scaleGradByFreq: boolean; out?: Tensor }): Tensor;
+}>('embedding_dense_backward');
 /** `aten::embedding_renorm(Tensor self, Tensor indices, float max_norm, float norm_type) -> Tensor` */
-export const embeddingRenorm = bind<(self: Tensor, indices: Tensor, maxNorm: number, normType: number, options?: { out?: Tensor }) => Tensor>('embedding_renorm');
+export const embeddingRenorm = bind<{
+  (self: Tensor, indices: Tensor, maxNorm: number, normType: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, indices: Tensor, options: { maxNorm: number; normType: number; out?: Tensor }): Tensor;
+}>('embedding_renorm');
 /** `aten::embedding_renorm_(Tensor(a!) self, Tensor indices, float max_norm, float norm_type) -> Tensor(a!)` */
-export const embeddingRenorm_ = bind<(self: Tensor, indices: Tensor, maxNorm: number, normType: number) => Tensor>('embedding_renorm_');
+export const embeddingRenorm_ = bind<{
+  (self: Tensor, indices: Tensor, maxNorm: number, normType: number): Tensor;
+  (self: Tensor, indices: Tensor, options: { maxNorm: number; normType: number }): Tensor;
+}>('embedding_renorm_');
 /** `aten::embedding_sparse_backward(Tensor grad, Tensor indices, int num_weights, int padding_idx, bool scale_grad_by_freq) -> Tensor` */
-export const embeddingSparseBackward = bind<(grad: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean) => Tensor>('embedding_sparse_backward');
+export const embeddingSparseBackward = bind<{
+  (grad: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean): Tensor;
+  (grad: Tensor, indices: Tensor, options: { numWeights: number; paddingIdx: number; scaleGradByFreq: boolean }): Tensor;
+}>('embedding_sparse_backward');
 /**
  * Uninitialised memory of the shape and dtype of another tensor.
  *
@@ -1005,11 +1204,20 @@ export const embeddingSparseBackward = bind<(grad: Tensor, indices: Tensor, numW
  */
 export const emptyLike = bind<(self: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }) => Tensor>('empty_like');
 /** `aten::empty_permuted(SymInt[] size, int[] physical_layout, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-export const emptyPermuted = bind<(size: readonly number[], physicalLayout: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }) => Tensor>('empty_permuted');
+export const emptyPermuted = bind<{
+  (size: readonly number[], physicalLayout: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { size: readonly number[]; physicalLayout: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+}>('empty_permuted');
 /** `aten::empty_quantized(int[] size, Tensor qtensor, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-export const emptyQuantized = bind<(size: readonly number[], qtensor: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }) => Tensor>('empty_quantized');
+export const emptyQuantized = bind<{
+  (size: readonly number[], qtensor: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
+  (options: { size: readonly number[]; qtensor: Tensor; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
+}>('empty_quantized');
 /** `aten::empty_strided(SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-export const emptyStrided = bind<(size: readonly number[], stride: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }) => Tensor>('empty_strided');
+export const emptyStrided = bind<{
+  (size: readonly number[], stride: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { size: readonly number[]; stride: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+}>('empty_strided');
 /**
  * Whether elements are equal, as bool.
  *
@@ -1062,7 +1270,10 @@ export const exp2_ = bind<(self: Tensor) => Tensor>('exp2_');
  */
 export const exp_ = bind<(self: Tensor) => Tensor>('exp_');
 /** `aten::expand_copy(Tensor self, SymInt[] size, *, bool implicit=False) -> Tensor` */
-export const expandCopy = bind<(self: Tensor, size: readonly number[], options?: { implicit?: boolean; out?: Tensor }) => Tensor>('expand_copy');
+export const expandCopy = bind<{
+  (self: Tensor, size: readonly number[], options?: { implicit?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, options: { size: readonly number[]; implicit?: boolean; out?: Tensor }): Tensor;
+}>('expand_copy');
 /**
  * e^x - 1, exact near 0.
  *
@@ -1081,9 +1292,15 @@ export const exponential = bind<{
   (self: Tensor, lambd?: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
 }>('exponential');
 /** `aten::fake_quantize_per_channel_affine(Tensor self, Tensor scale, Tensor zero_point, int axis, int quant_min, int quant_max) -> Tensor` */
-export const fakeQuantizePerChannelAffine = bind<(self: Tensor, scale: Tensor, zeroPoint: Tensor, axis: number, quantMin: number, quantMax: number) => Tensor>('fake_quantize_per_channel_affine');
+export const fakeQuantizePerChannelAffine = bind<{
+  (self: Tensor, scale: Tensor, zeroPoint: Tensor, axis: number, quantMin: number, quantMax: number): Tensor;
+  (self: Tensor, scale: Tensor, zeroPoint: Tensor, options: { axis: number; quantMin: number; quantMax: number }): Tensor;
+}>('fake_quantize_per_channel_affine');
 /** `aten::fake_quantize_per_channel_affine_cachemask(Tensor self, Tensor scale, Tensor zero_point, int axis, int quant_min, int quant_max) -> (Tensor output, Tensor mask)` */
-export const fakeQuantizePerChannelAffineCachemask = bind<(self: Tensor, scale: Tensor, zeroPoint: Tensor, axis: number, quantMin: number, quantMax: number, options?: { out?: readonly [Tensor, Tensor] }) => OutputMask>('fake_quantize_per_channel_affine_cachemask');
+export const fakeQuantizePerChannelAffineCachemask = bind<{
+  (self: Tensor, scale: Tensor, zeroPoint: Tensor, axis: number, quantMin: number, quantMax: number, options?: { out?: readonly [Tensor, Tensor] }): OutputMask;
+  (self: Tensor, scale: Tensor, zeroPoint: Tensor, options: { axis: number; quantMin: number; quantMax: number; out?: readonly [Tensor, Tensor] }): OutputMask;
+}>('fake_quantize_per_channel_affine_cachemask');
 /** `aten::fake_quantize_per_channel_affine_cachemask_backward(Tensor grad, Tensor mask) -> Tensor` */
 export const fakeQuantizePerChannelAffineCachemaskBackward = bind<(grad: Tensor, mask: Tensor) => Tensor>('fake_quantize_per_channel_affine_cachemask_backward');
 /**
@@ -1092,10 +1309,15 @@ export const fakeQuantizePerChannelAffineCachemaskBackward = bind<(grad: Tensor,
  */
 export const fakeQuantizePerTensorAffine = bind<{
   (self: Tensor, scale: number, zeroPoint: number, quantMin: number, quantMax: number): Tensor;
+  (self: Tensor, options: { scale: number; zeroPoint: number; quantMin: number; quantMax: number }): Tensor;
   (self: Tensor, scale: Tensor, zeroPoint: Tensor, quantMin: number, quantMax: number): Tensor;
+  (self: Tensor, scale: Tensor, zeroPoint: Tensor, options: { quantMin: number; quantMax: number }): Tensor;
 }>('fake_quantize_per_tensor_affine');
 /** `aten::fake_quantize_per_tensor_affine_cachemask(Tensor self, float scale, int zero_point, int quant_min, int quant_max) -> (Tensor output, Tensor mask)` */
-export const fakeQuantizePerTensorAffineCachemask = bind<(self: Tensor, scale: number, zeroPoint: number, quantMin: number, quantMax: number, options?: { out?: readonly [Tensor, Tensor] }) => OutputMask>('fake_quantize_per_tensor_affine_cachemask');
+export const fakeQuantizePerTensorAffineCachemask = bind<{
+  (self: Tensor, scale: number, zeroPoint: number, quantMin: number, quantMax: number, options?: { out?: readonly [Tensor, Tensor] }): OutputMask;
+  (self: Tensor, options: { scale: number; zeroPoint: number; quantMin: number; quantMax: number; out?: readonly [Tensor, Tensor] }): OutputMask;
+}>('fake_quantize_per_tensor_affine_cachemask');
 /** `aten::fake_quantize_per_tensor_affine_cachemask_backward(Tensor grad, Tensor mask) -> Tensor` */
 export const fakeQuantizePerTensorAffineCachemaskBackward = bind<(grad: Tensor, mask: Tensor) => Tensor>('fake_quantize_per_tensor_affine_cachemask_backward');
 /**
@@ -1112,7 +1334,9 @@ export const fbgemmLinearFp16Weight = bind<{
  */
 export const fbgemmLinearFp16WeightFp32Activation = bind<{
   (input: Tensor, packedWeight: Tensor, bias: Tensor | null): Tensor;
+  (input: Tensor, packedWeight: Tensor, options: { bias: Tensor | null }): Tensor;
   (input: Tensor, packedWeight: Tensor, bias: Tensor | null, output: Tensor): Tensor;
+  (input: Tensor, packedWeight: Tensor, options: { bias: Tensor | null; output: Tensor }): Tensor;
 }>('fbgemm_linear_fp16_weight_fp32_activation');
 /** `aten::fbgemm_linear_int8_weight(Tensor input, Tensor weight, Tensor packed, Tensor col_offsets, Scalar weight_scale, Scalar weight_zero_point, Tensor bias) -> Tensor` */
 export const fbgemmLinearInt8Weight = bind<(input: Tensor, weight: Tensor, packed: Tensor, colOffsets: Tensor, weightScale: Scalar, weightZeroPoint: Scalar, bias: Tensor) => Tensor>('fbgemm_linear_int8_weight');
@@ -1129,15 +1353,28 @@ export const fbgemmPackGemmMatrixFp16 = bind<(input: Tensor) => Tensor>('fbgemm_
 export const fbgemmPackQuantizedMatrix = bind<{
   (input: Tensor): Tensor;
   (input: Tensor, K: number, N: number): Tensor;
+  (input: Tensor, options: { K: number; N: number }): Tensor;
 }>('fbgemm_pack_quantized_matrix');
 /** `aten::feature_alpha_dropout(Tensor input, float p, bool train) -> Tensor` */
-export const featureAlphaDropout = bind<(input: Tensor, p: number, train: boolean) => Tensor>('feature_alpha_dropout');
+export const featureAlphaDropout = bind<{
+  (input: Tensor, p: number, train: boolean): Tensor;
+  (input: Tensor, options: { p: number; train: boolean }): Tensor;
+}>('feature_alpha_dropout');
 /** `aten::feature_alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
-export const featureAlphaDropout_ = bind<(self: Tensor, p: number, train: boolean) => Tensor>('feature_alpha_dropout_');
+export const featureAlphaDropout_ = bind<{
+  (self: Tensor, p: number, train: boolean): Tensor;
+  (self: Tensor, options: { p: number; train: boolean }): Tensor;
+}>('feature_alpha_dropout_');
 /** `aten::feature_dropout(Tensor input, float p, bool train) -> Tensor` */
-export const featureDropout = bind<(input: Tensor, p: number, train: boolean) => Tensor>('feature_dropout');
+export const featureDropout = bind<{
+  (input: Tensor, p: number, train: boolean): Tensor;
+  (input: Tensor, options: { p: number; train: boolean }): Tensor;
+}>('feature_dropout');
 /** `aten::feature_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
-export const featureDropout_ = bind<(self: Tensor, p: number, train: boolean) => Tensor>('feature_dropout_');
+export const featureDropout_ = bind<{
+  (self: Tensor, p: number, train: boolean): Tensor;
+  (self: Tensor, options: { p: number; train: boolean }): Tensor;
+}>('feature_dropout_');
 /** `aten::fft_fft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
 export const fftFft = bind<{
   (self: Tensor, options?: { n?: number | null; dim?: number; norm?: string | null; out?: Tensor }): Tensor;
@@ -1152,6 +1389,7 @@ export const fftFft2 = bind<{
 export const fftFftfreq = bind<{
   (n: number, options?: { d?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (n: number, d?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { n: number; d?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('fft_fftfreq');
 /** `aten::fft_fftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
 export const fftFftn = bind<{
@@ -1242,6 +1480,7 @@ export const fftRfft2 = bind<{
 export const fftRfftfreq = bind<{
   (n: number, options?: { d?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (n: number, d?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { n: number; d?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('fft_rfftfreq');
 /** `aten::fft_rfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
 export const fftRfftn = bind<{
@@ -1280,13 +1519,19 @@ export const flatten = bind<{
   (self: Tensor, startDim?: number, endDim?: number): Tensor;
 }>('flatten');
 /** `aten::flatten_dense_tensors(Tensor[] tensors) -> Tensor` */
-export const flattenDenseTensors = bind<(tensors: readonly Tensor[]) => Tensor>('flatten_dense_tensors');
+export const flattenDenseTensors = bind<{
+  (tensors: readonly Tensor[]): Tensor;
+  (options: { tensors: readonly Tensor[] }): Tensor;
+}>('flatten_dense_tensors');
 /**
  * Reverses the order along dimensions.
  *
  * `aten::flip(Tensor self, int[] dims) -> Tensor`
  */
-export const flip = bind<(self: Tensor, dims: readonly number[], options?: { out?: Tensor }) => Tensor>('flip');
+export const flip = bind<{
+  (self: Tensor, dims: readonly number[], options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dims: readonly number[]; out?: Tensor }): Tensor;
+}>('flip');
 /** `aten::fliplr(Tensor self) -> Tensor` */
 export const fliplr = bind<(self: Tensor) => Tensor>('fliplr');
 /** `aten::flipud(Tensor self) -> Tensor` */
@@ -1348,13 +1593,25 @@ export const frac = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('
 /** `aten::frac_(Tensor(a!) self) -> Tensor(a!)` */
 export const frac_ = bind<(self: Tensor) => Tensor>('frac_');
 /** `aten::fractional_max_pool2d(Tensor self, int[2] kernel_size, int[2] output_size, Tensor random_samples) -> (Tensor, Tensor)` */
-export const fractionalMaxPool2d = bind<(self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, randomSamples: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('fractional_max_pool2d');
+export const fractionalMaxPool2d = bind<{
+  (self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, randomSamples: Tensor, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (self: Tensor, options: { kernelSize: readonly number[] | number; outputSize: readonly number[] | number; randomSamples: Tensor; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+}>('fractional_max_pool2d');
 /** `aten::fractional_max_pool2d_backward(Tensor grad_output, Tensor self, int[2] kernel_size, int[2] output_size, Tensor indices) -> Tensor` */
-export const fractionalMaxPool2dBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, indices: Tensor, options?: { out?: Tensor }) => Tensor>('fractional_max_pool2d_backward');
+export const fractionalMaxPool2dBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, indices: Tensor, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { kernelSize: readonly number[] | number; outputSize: readonly number[] | number; indices: Tensor; out?: Tensor }): Tensor;
+}>('fractional_max_pool2d_backward');
 /** `aten::fractional_max_pool3d(Tensor self, int[3] kernel_size, int[3] output_size, Tensor random_samples) -> (Tensor, Tensor)` */
-export const fractionalMaxPool3d = bind<(self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, randomSamples: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('fractional_max_pool3d');
+export const fractionalMaxPool3d = bind<{
+  (self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, randomSamples: Tensor, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (self: Tensor, options: { kernelSize: readonly number[] | number; outputSize: readonly number[] | number; randomSamples: Tensor; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+}>('fractional_max_pool3d');
 /** `aten::fractional_max_pool3d_backward(Tensor grad_output, Tensor self, int[3] kernel_size, int[3] output_size, Tensor indices) -> Tensor` */
-export const fractionalMaxPool3dBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, indices: Tensor, options?: { out?: Tensor }) => Tensor>('fractional_max_pool3d_backward');
+export const fractionalMaxPool3dBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, indices: Tensor, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { kernelSize: readonly number[] | number; outputSize: readonly number[] | number; indices: Tensor; out?: Tensor }): Tensor;
+}>('fractional_max_pool3d_backward');
 /** `aten::frexp.Tensor(Tensor self) -> (Tensor mantissa, Tensor exponent)` */
 export const frexp = bind<(self: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => MantissaExponent>('frexp');
 /**
@@ -1365,6 +1622,7 @@ export const frexp = bind<(self: Tensor, options?: { out?: readonly [Tensor, Ten
 export const frobeniusNorm = bind<{
   (self: Tensor, dim: readonly number[] | number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: readonly number[] | number; keepdim?: boolean; out?: Tensor }): Tensor;
 }>('frobenius_norm');
 /**
  * One value everywhere, in the shape and dtype of another tensor.
@@ -1376,15 +1634,22 @@ export const fullLike = bind<(self: Tensor, fillValue: Scalar, options?: { dtype
 export const fusedMovingAvgObsFakeQuant = bind<{
   (self: Tensor, observerOn: Tensor, fakeQuantOn: Tensor, runningMin: Tensor, runningMax: Tensor, scale: Tensor, zeroPoint: Tensor, averagingConst: number, quantMin: number, quantMax: number, chAxis: number, options?: { perRowFakeQuant?: boolean; symmetricQuant?: boolean }): Tensor;
   (self: Tensor, observerOn: Tensor, fakeQuantOn: Tensor, runningMin: Tensor, runningMax: Tensor, scale: Tensor, zeroPoint: Tensor, averagingConst: number, quantMin: number, quantMax: number, chAxis: number, perRowFakeQuant?: boolean, symmetricQuant?: boolean): Tensor;
+  (self: Tensor, observerOn: Tensor, fakeQuantOn: Tensor, runningMin: Tensor, runningMax: Tensor, scale: Tensor, zeroPoint: Tensor, options: { averagingConst: number; quantMin: number; quantMax: number; chAxis: number; perRowFakeQuant?: boolean; symmetricQuant?: boolean }): Tensor;
 }>('fused_moving_avg_obs_fake_quant');
 /**
  * Picks elements along `dim` by an index tensor of the result’s shape.
  *
  * `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor`
  */
-export const gather = bind<(self: Tensor, dim: number, index: Tensor, options?: { sparseGrad?: boolean; out?: Tensor }) => Tensor>('gather');
+export const gather = bind<{
+  (self: Tensor, dim: number, index: Tensor, options?: { sparseGrad?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; index: Tensor; sparseGrad?: boolean; out?: Tensor }): Tensor;
+}>('gather');
 /** `aten::gather_backward(Tensor grad, Tensor self, int dim, Tensor index, bool sparse_grad) -> Tensor` */
-export const gatherBackward = bind<(grad: Tensor, self: Tensor, dim: number, index: Tensor, sparseGrad: boolean) => Tensor>('gather_backward');
+export const gatherBackward = bind<{
+  (grad: Tensor, self: Tensor, dim: number, index: Tensor, sparseGrad: boolean): Tensor;
+  (grad: Tensor, self: Tensor, options: { dim: number; index: Tensor; sparseGrad: boolean }): Tensor;
+}>('gather_backward');
 /** `aten::gcd(Tensor self, Tensor other) -> Tensor` */
 export const gcd = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('gcd');
 /** `aten::gcd_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
@@ -1415,7 +1680,10 @@ export const gelu_ = bind<(self: Tensor, options?: { approximate?: string }) => 
 /** `aten::gelu_backward(Tensor grad_output, Tensor self, *, str approximate="none") -> Tensor` */
 export const geluBackward = bind<(gradOutput: Tensor, self: Tensor, options?: { approximate?: string; out?: Tensor }) => Tensor>('gelu_backward');
 /** `aten::geometric(Tensor self, float p, *, Generator? generator=None) -> Tensor` */
-export const geometric = bind<(self: Tensor, p: number, options?: { generator?: Generator | null; out?: Tensor }) => Tensor>('geometric');
+export const geometric = bind<{
+  (self: Tensor, p: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, options: { p: number; generator?: Generator | null; out?: Tensor }): Tensor;
+}>('geometric');
 /** `aten::geqrf(Tensor self) -> (Tensor a, Tensor tau)` */
 export const geqrf = bind<(self: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => ATau>('geqrf');
 /** `aten::ger(Tensor self, Tensor vec2) -> Tensor` */
@@ -1426,11 +1694,20 @@ export const glu = bind<{
   (self: Tensor, dim?: number, options?: { out?: Tensor }): Tensor;
 }>('glu');
 /** `aten::glu_backward(Tensor grad_output, Tensor self, int dim) -> Tensor` */
-export const gluBackward = bind<(gradOutput: Tensor, self: Tensor, dim: number, options?: { out?: Tensor }) => Tensor>('glu_backward');
+export const gluBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, dim: number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { dim: number; out?: Tensor }): Tensor;
+}>('glu_backward');
 /** `aten::glu_backward_jvp(Tensor grad_x, Tensor grad_glu, Tensor x, Tensor dgrad_glu, Tensor dx, int dim) -> Tensor` */
-export const gluBackwardJvp = bind<(gradX: Tensor, gradGlu: Tensor, x: Tensor, dgradGlu: Tensor, dx: Tensor, dim: number, options?: { out?: Tensor }) => Tensor>('glu_backward_jvp');
+export const gluBackwardJvp = bind<{
+  (gradX: Tensor, gradGlu: Tensor, x: Tensor, dgradGlu: Tensor, dx: Tensor, dim: number, options?: { out?: Tensor }): Tensor;
+  (gradX: Tensor, gradGlu: Tensor, x: Tensor, dgradGlu: Tensor, dx: Tensor, options: { dim: number; out?: Tensor }): Tensor;
+}>('glu_backward_jvp');
 /** `aten::glu_jvp(Tensor glu, Tensor x, Tensor dx, int dim) -> Tensor` */
-export const gluJvp = bind<(glu: Tensor, x: Tensor, dx: Tensor, dim: number, options?: { out?: Tensor }) => Tensor>('glu_jvp');
+export const gluJvp = bind<{
+  (glu: Tensor, x: Tensor, dx: Tensor, dim: number, options?: { out?: Tensor }): Tensor;
+  (glu: Tensor, x: Tensor, dx: Tensor, options: { dim: number; out?: Tensor }): Tensor;
+}>('glu_jvp');
 /**
  * - `aten::gradient.array(Tensor self, *, int[] dim, int edge_order=1) -> Tensor[]`
  * - `aten::gradient.scalararray(Tensor self, *, Scalar spacing, int[] dim, int edge_order=1) -> Tensor[]`
@@ -1468,19 +1745,35 @@ export const greaterEqual = bind<{
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('greater_equal');
 /** `aten::grid_sampler(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor` */
-export const gridSampler = bind<(input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean) => Tensor>('grid_sampler');
+export const gridSampler = bind<{
+  (input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean): Tensor;
+  (input: Tensor, grid: Tensor, options: { interpolationMode: number; paddingMode: number; alignCorners: boolean }): Tensor;
+}>('grid_sampler');
 /** `aten::grid_sampler_2d(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor` */
-export const gridSampler2d = bind<(input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, options?: { out?: Tensor }) => Tensor>('grid_sampler_2d');
+export const gridSampler2d = bind<{
+  (input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, options?: { out?: Tensor }): Tensor;
+  (input: Tensor, grid: Tensor, options: { interpolationMode: number; paddingMode: number; alignCorners: boolean; out?: Tensor }): Tensor;
+}>('grid_sampler_2d');
 /** `aten::grid_sampler_2d_backward(Tensor grad_output, Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners, bool[2] output_mask) -> (Tensor, Tensor)` */
-export const gridSampler2dBackward = bind<(gradOutput: Tensor, input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('grid_sampler_2d_backward');
+export const gridSampler2dBackward = bind<{
+  (gradOutput: Tensor, input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (gradOutput: Tensor, input: Tensor, grid: Tensor, options: { interpolationMode: number; paddingMode: number; alignCorners: boolean; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+}>('grid_sampler_2d_backward');
 /** `aten::grid_sampler_3d(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor` */
-export const gridSampler3d = bind<(input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, options?: { out?: Tensor }) => Tensor>('grid_sampler_3d');
+export const gridSampler3d = bind<{
+  (input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, options?: { out?: Tensor }): Tensor;
+  (input: Tensor, grid: Tensor, options: { interpolationMode: number; paddingMode: number; alignCorners: boolean; out?: Tensor }): Tensor;
+}>('grid_sampler_3d');
 /** `aten::grid_sampler_3d_backward(Tensor grad_output, Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners, bool[2] output_mask) -> (Tensor, Tensor)` */
-export const gridSampler3dBackward = bind<(gradOutput: Tensor, input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('grid_sampler_3d_backward');
+export const gridSampler3dBackward = bind<{
+  (gradOutput: Tensor, input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (gradOutput: Tensor, input: Tensor, grid: Tensor, options: { interpolationMode: number; paddingMode: number; alignCorners: boolean; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+}>('grid_sampler_3d_backward');
 /** `aten::group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enabled=True) -> Tensor` */
 export const groupNorm = bind<{
   (input: Tensor, numGroups: number, options?: { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean }): Tensor;
   (input: Tensor, numGroups: number, weight?: Tensor | null, bias?: Tensor | null, eps?: number, cudnnEnabled?: boolean): Tensor;
+  (input: Tensor, options: { numGroups: number; weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean }): Tensor;
 }>('group_norm');
 /**
  * - `aten::gru.data(Tensor data, Tensor batch_sizes, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor)`
@@ -1488,7 +1781,9 @@ export const groupNorm = bind<{
  */
 export const gru = bind<{
   (data: Tensor, batchSizes: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean): [Tensor, Tensor];
+  (data: Tensor, batchSizes: Tensor, hx: Tensor, options: { params: readonly Tensor[]; hasBiases: boolean; numLayers: number; dropout: number; train: boolean; bidirectional: boolean }): [Tensor, Tensor];
   (input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor];
+  (input: Tensor, hx: Tensor, options: { params: readonly Tensor[]; hasBiases: boolean; numLayers: number; dropout: number; train: boolean; bidirectional: boolean; batchFirst: boolean }): [Tensor, Tensor];
 }>('gru');
 /** `aten::gru_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor` */
 export const gruCell = bind<{
@@ -1514,9 +1809,13 @@ export const gt = bind<{
  */
 export const hammingWindow = bind<{
   (windowLength: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { windowLength: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (windowLength: number, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { windowLength: number; periodic: boolean; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (windowLength: number, periodic: boolean, alpha: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { windowLength: number; periodic: boolean; alpha: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (windowLength: number, periodic: boolean, alpha: number, beta: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { windowLength: number; periodic: boolean; alpha: number; beta: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('hamming_window');
 /**
  * - `aten::hann_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
@@ -1524,7 +1823,9 @@ export const hammingWindow = bind<{
  */
 export const hannWindow = bind<{
   (windowLength: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { windowLength: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (windowLength: number, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { windowLength: number; periodic: boolean; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('hann_window');
 /** `aten::hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor` */
 export const hardshrink = bind<{
@@ -1595,10 +1896,13 @@ export const histogram = bind<{
 export const histogramdd = bind<{
   (self: Tensor, bins: readonly number[], options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): HistBinEdgesList;
   (self: Tensor, bins: readonly number[], range?: readonly number[] | null, weight?: Tensor | null, density?: boolean): HistBinEdgesList;
+  (self: Tensor, options: { bins: readonly number[]; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): HistBinEdgesList;
   (self: Tensor, bins: readonly Tensor[], options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): HistBinEdgesList;
   (self: Tensor, bins: readonly Tensor[], range?: readonly number[] | null, weight?: Tensor | null, density?: boolean): HistBinEdgesList;
+  (self: Tensor, options: { bins: readonly Tensor[]; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): HistBinEdgesList;
   (self: Tensor, bins: number, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): HistBinEdgesList;
   (self: Tensor, bins: number, range?: readonly number[] | null, weight?: Tensor | null, density?: boolean): HistBinEdgesList;
+  (self: Tensor, options: { bins: number; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): HistBinEdgesList;
 }>('histogramdd');
 /**
  * - `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
@@ -1606,19 +1910,27 @@ export const histogramdd = bind<{
  */
 export const hsplit = bind<{
   (self: Tensor, indices: readonly number[]): Tensor[];
+  (self: Tensor, options: { indices: readonly number[] }): Tensor[];
   (self: Tensor, sections: number): Tensor[];
+  (self: Tensor, options: { sections: number }): Tensor[];
 }>('hsplit');
 /** `aten::hspmm(Tensor mat1, Tensor mat2) -> Tensor` */
 export const hspmm = bind<(mat1: Tensor, mat2: Tensor, options?: { out?: Tensor }) => Tensor>('hspmm');
 /** `aten::hstack(Tensor[] tensors) -> Tensor` */
-export const hstack = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('hstack');
+export const hstack = bind<{
+  (tensors: readonly Tensor[], options?: { out?: Tensor }): Tensor;
+  (options: { tensors: readonly Tensor[]; out?: Tensor }): Tensor;
+}>('hstack');
 /** `aten::huber_loss(Tensor self, Tensor target, int reduction=1, float delta=1.) -> Tensor` */
 export const huberLoss = bind<{
   (self: Tensor, target: Tensor, options?: { reduction?: number; delta?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, reduction?: number, delta?: number, options?: { out?: Tensor }): Tensor;
 }>('huber_loss');
 /** `aten::huber_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction, float delta) -> Tensor` */
-export const huberLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, delta: number, options?: { out?: Tensor }) => Tensor>('huber_loss_backward');
+export const huberLossBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, delta: number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, target: Tensor, options: { reduction: number; delta: number; out?: Tensor }): Tensor;
+}>('huber_loss_backward');
 /** `aten::hypot(Tensor self, Tensor other) -> Tensor` */
 export const hypot = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
@@ -1633,47 +1945,72 @@ export const igamma = bind<(self: Tensor, other: Tensor, options?: { out?: Tenso
 /** `aten::igammac(Tensor self, Tensor other) -> Tensor` */
 export const igammac = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('igammac');
 /** `aten::im2col(Tensor self, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor` */
-export const im2col = bind<(self: Tensor, kernelSize: readonly number[] | number, dilation: readonly number[] | number, padding: readonly number[] | number, stride: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('im2col');
+export const im2col = bind<{
+  (self: Tensor, kernelSize: readonly number[] | number, dilation: readonly number[] | number, padding: readonly number[] | number, stride: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { kernelSize: readonly number[] | number; dilation: readonly number[] | number; padding: readonly number[] | number; stride: readonly number[] | number; out?: Tensor }): Tensor;
+}>('im2col');
 /** `aten::imag(Tensor(a) self) -> Tensor(a)` */
 export const imag = bind<(self: Tensor) => Tensor>('imag');
 /** `aten::index.Tensor(Tensor self, Tensor?[] indices) -> Tensor` */
-export const index = bind<(self: Tensor, indices: readonly (Tensor | null)[], options?: { out?: Tensor }) => Tensor>('index');
+export const index = bind<{
+  (self: Tensor, indices: readonly (Tensor | null)[], options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { indices: readonly (Tensor | null)[]; out?: Tensor }): Tensor;
+}>('index');
 /**
  * Adds rows of `source` to the rows that `index` names, along `dim`.
  *
  * `aten::index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor`
  */
-export const indexAdd = bind<(self: Tensor, dim: number, index: Tensor, source: Tensor, options?: { alpha?: Scalar; out?: Tensor }) => Tensor>('index_add');
+export const indexAdd = bind<{
+  (self: Tensor, dim: number, index: Tensor, source: Tensor, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; index: Tensor; source: Tensor; alpha?: Scalar; out?: Tensor }): Tensor;
+}>('index_add');
 /** `aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor` */
-export const indexCopy = bind<(self: Tensor, dim: number, index: Tensor, source: Tensor, options?: { out?: Tensor }) => Tensor>('index_copy');
+export const indexCopy = bind<{
+  (self: Tensor, dim: number, index: Tensor, source: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; index: Tensor; source: Tensor; out?: Tensor }): Tensor;
+}>('index_copy');
 /**
  * - `aten::index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
  * - `aten::index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor`
  */
 export const indexFill = bind<{
   (self: Tensor, dim: number, index: Tensor, value: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; index: Tensor; value: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, dim: number, index: Tensor, value: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; index: Tensor; value: Tensor; out?: Tensor }): Tensor;
 }>('index_fill');
 /** `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor` */
 export const indexPut = bind<{
   (self: Tensor, indices: readonly (Tensor | null)[], values: Tensor, options?: { accumulate?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { indices: readonly (Tensor | null)[]; values: Tensor; accumulate?: boolean; out?: Tensor }): Tensor;
 }>('index_put');
 /** `aten::index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)` */
 export const indexPut_ = bind<{
   (self: Tensor, indices: readonly (Tensor | null)[], values: Tensor, options?: { accumulate?: boolean }): Tensor;
   (self: Tensor, indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean): Tensor;
+  (self: Tensor, options: { indices: readonly (Tensor | null)[]; values: Tensor; accumulate?: boolean }): Tensor;
 }>('index_put_');
 /** `aten::index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor` */
-export const indexReduce = bind<(self: Tensor, dim: number, index: Tensor, source: Tensor, reduce: string, options?: { includeSelf?: boolean; out?: Tensor }) => Tensor>('index_reduce');
+export const indexReduce = bind<{
+  (self: Tensor, dim: number, index: Tensor, source: Tensor, reduce: string, options?: { includeSelf?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; index: Tensor; source: Tensor; reduce: string; includeSelf?: boolean; out?: Tensor }): Tensor;
+}>('index_reduce');
 /**
  * Rows along `dim` that an integer tensor names.
  *
  * `aten::index_select(Tensor self, int dim, Tensor index) -> Tensor`
  */
-export const indexSelect = bind<(self: Tensor, dim: number, index: Tensor, options?: { out?: Tensor }) => Tensor>('index_select');
+export const indexSelect = bind<{
+  (self: Tensor, dim: number, index: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; index: Tensor; out?: Tensor }): Tensor;
+}>('index_select');
 /** `aten::index_select_backward(Tensor grad, SymInt[] self_sizes, int dim, Tensor index) -> Tensor` */
-export const indexSelectBackward = bind<(grad: Tensor, selfSizes: readonly number[], dim: number, index: Tensor) => Tensor>('index_select_backward');
+export const indexSelectBackward = bind<{
+  (grad: Tensor, selfSizes: readonly number[], dim: number, index: Tensor): Tensor;
+  (grad: Tensor, options: { selfSizes: readonly number[]; dim: number; index: Tensor }): Tensor;
+}>('index_select_backward');
 /** `aten::indices_copy(Tensor self) -> Tensor` */
 export const indicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('indices_copy');
 /** `aten::infinitely_differentiable_gelu_backward(Tensor grad, Tensor self) -> Tensor` */
@@ -1681,7 +2018,10 @@ export const infinitelyDifferentiableGeluBackward = bind<(grad: Tensor, self: Te
 /** `aten::inner(Tensor self, Tensor other) -> Tensor` */
 export const inner = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('inner');
 /** `aten::instance_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool use_input_stats, float momentum, float eps, bool cudnn_enabled) -> Tensor` */
-export const instanceNorm = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, useInputStats: boolean, momentum: number, eps: number, cudnnEnabled: boolean) => Tensor>('instance_norm');
+export const instanceNorm = bind<{
+  (input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, useInputStats: boolean, momentum: number, eps: number, cudnnEnabled: boolean): Tensor;
+  (input: Tensor, options: { weight: Tensor | null; bias: Tensor | null; runningMean: Tensor | null; runningVar: Tensor | null; useInputStats: boolean; momentum: number; eps: number; cudnnEnabled: boolean }): Tensor;
+}>('instance_norm');
 /** `aten::int_repr(Tensor self) -> Tensor` */
 export const intRepr = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('int_repr');
 /** `aten::inverse(Tensor self) -> Tensor` */
@@ -1745,6 +2085,7 @@ export const isreal = bind<(self: Tensor) => Tensor>('isreal');
 export const istft = bind<{
   (self: Tensor, nFft: number, options?: { hopLength?: number | null; winLength?: number | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | null; returnComplex?: boolean }): Tensor;
   (self: Tensor, nFft: number, hopLength?: number | null, winLength?: number | null, window?: Tensor | null, center?: boolean, normalized?: boolean, onesided?: boolean | null, length?: number | null, returnComplex?: boolean): Tensor;
+  (self: Tensor, options: { nFft: number; hopLength?: number | null; winLength?: number | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | null; returnComplex?: boolean }): Tensor;
 }>('istft');
 /**
  * - `aten::kaiser_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
@@ -1753,8 +2094,11 @@ export const istft = bind<{
  */
 export const kaiserWindow = bind<{
   (windowLength: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { windowLength: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (windowLength: number, periodic: boolean, beta: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { windowLength: number; periodic: boolean; beta: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (windowLength: number, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { windowLength: number; periodic: boolean; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('kaiser_window');
 /** `aten::kl_div(Tensor self, Tensor target, int reduction=1, *, bool log_target=False) -> Tensor` */
 export const klDiv = bind<{
@@ -1771,6 +2115,7 @@ export const kron = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor 
 export const kthvalue = bind<{
   (self: Tensor, k: number, options?: { dim?: number; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, k: number, dim?: number, keepdim?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, options: { k: number; dim?: number; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('kthvalue');
 /** `aten::l1_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
 export const l1Loss = bind<{
@@ -1785,6 +2130,7 @@ export const l1Loss = bind<{
 export const layerNorm = bind<{
   (input: Tensor, normalizedShape: readonly number[], options?: { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean }): Tensor;
   (input: Tensor, normalizedShape: readonly number[], weight?: Tensor | null, bias?: Tensor | null, eps?: number, cudnnEnable?: boolean): Tensor;
+  (input: Tensor, options: { normalizedShape: readonly number[]; weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean }): Tensor;
 }>('layer_norm');
 /** `aten::lcm(Tensor self, Tensor other) -> Tensor` */
 export const lcm = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('lcm');
@@ -1816,7 +2162,10 @@ export const leakyRelu_ = bind<{
   (self: Tensor, negativeSlope?: Scalar): Tensor;
 }>('leaky_relu_');
 /** `aten::leaky_relu_backward(Tensor grad_output, Tensor self, Scalar negative_slope, bool self_is_result) -> Tensor` */
-export const leakyReluBackward = bind<(gradOutput: Tensor, self: Tensor, negativeSlope: Scalar, selfIsResult: boolean, options?: { out?: Tensor }) => Tensor>('leaky_relu_backward');
+export const leakyReluBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, negativeSlope: Scalar, selfIsResult: boolean, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { negativeSlope: Scalar; selfIsResult: boolean; out?: Tensor }): Tensor;
+}>('leaky_relu_backward');
 /**
  * Values between two tensors: `self + weight * (end - self)`.
  *
@@ -1870,6 +2219,7 @@ export const linalgCond = bind<{
   (self: Tensor, options?: { p?: Scalar | null; out?: Tensor }): Tensor;
   (self: Tensor, p?: Scalar | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, p: string, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { p: string; out?: Tensor }): Tensor;
 }>('linalg_cond');
 /** `aten::linalg_cross(Tensor self, Tensor other, *, int dim=-1) -> Tensor` */
 export const linalgCross = bind<(self: Tensor, other: Tensor, options?: { dim?: number; out?: Tensor }) => Tensor>('linalg_cross');
@@ -1931,7 +2281,10 @@ export const linalgMatrixNorm = bind<{
   (self: Tensor, ord?: string, dim?: readonly number[], keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
 }>('linalg_matrix_norm');
 /** `aten::linalg_matrix_power(Tensor self, int n) -> Tensor` */
-export const linalgMatrixPower = bind<(self: Tensor, n: number, options?: { out?: Tensor }) => Tensor>('linalg_matrix_power');
+export const linalgMatrixPower = bind<{
+  (self: Tensor, n: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { n: number; out?: Tensor }): Tensor;
+}>('linalg_matrix_power');
 /**
  * - `aten::linalg_matrix_rank(Tensor self, float tol, bool hermitian=False) -> Tensor`
  * - `aten::linalg_matrix_rank.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor`
@@ -1941,13 +2294,17 @@ export const linalgMatrixPower = bind<(self: Tensor, n: number, options?: { out?
 export const linalgMatrixRank = bind<{
   (self: Tensor, tol: number, options?: { hermitian?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, tol: number, hermitian?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { tol: number; hermitian?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean; out?: Tensor }): Tensor;
   (input: Tensor, options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean; out?: Tensor }): Tensor;
   (input: Tensor, tol: Tensor, options?: { hermitian?: boolean; out?: Tensor }): Tensor;
   (input: Tensor, tol: Tensor, hermitian?: boolean, options?: { out?: Tensor }): Tensor;
 }>('linalg_matrix_rank');
 /** `aten::linalg_multi_dot(Tensor[] tensors) -> Tensor` */
-export const linalgMultiDot = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('linalg_multi_dot');
+export const linalgMultiDot = bind<{
+  (tensors: readonly Tensor[], options?: { out?: Tensor }): Tensor;
+  (options: { tensors: readonly Tensor[]; out?: Tensor }): Tensor;
+}>('linalg_multi_dot');
 /**
  * - `aten::linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
  * - `aten::linalg_norm.ord_str(Tensor self, str ord, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
@@ -1957,6 +2314,7 @@ export const linalgNorm = bind<{
   (self: Tensor, ord?: Scalar | null, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, ord: string, options?: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, ord: string, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, options: { ord: string; dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('linalg_norm');
 /**
  * - `aten::linalg_pinv(Tensor self, float rcond, bool hermitian=False) -> Tensor`
@@ -1967,6 +2325,7 @@ export const linalgNorm = bind<{
 export const linalgPinv = bind<{
   (self: Tensor, rcond: number, options?: { hermitian?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, rcond: number, hermitian?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { rcond: number; hermitian?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, rcond: Tensor, options?: { hermitian?: boolean; out?: Tensor }): Tensor;
@@ -2021,7 +2380,10 @@ export const linear = bind<{
   (input: Tensor, weight: Tensor, bias?: Tensor | null, options?: { out?: Tensor }): Tensor;
 }>('linear');
 /** `aten::linear_backward(Tensor self, Tensor grad_output, Tensor weight, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const linearBackward = bind<(self: Tensor, gradOutput: Tensor, weight: Tensor, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('linear_backward');
+export const linearBackward = bind<{
+  (self: Tensor, gradOutput: Tensor, weight: Tensor, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (self: Tensor, gradOutput: Tensor, weight: Tensor, options: { outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+}>('linear_backward');
 /**
  * Natural logarithms.
  *
@@ -2081,6 +2443,7 @@ export const logSigmoidForward = bind<(self: Tensor, options?: { out?: readonly 
 export const logSoftmax = bind<{
   (self: Tensor, dim: number, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, dim: number, dtype?: DType | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('log_softmax');
 /** `aten::logaddexp(Tensor self, Tensor other) -> Tensor` */
 export const logaddexp = bind<{
@@ -2093,7 +2456,10 @@ export const logaddexp2 = bind<{
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('logaddexp2');
 /** `aten::logcumsumexp(Tensor self, int dim) -> Tensor` */
-export const logcumsumexp = bind<(self: Tensor, dim: number, options?: { out?: Tensor }) => Tensor>('logcumsumexp');
+export const logcumsumexp = bind<{
+  (self: Tensor, dim: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; out?: Tensor }): Tensor;
+}>('logcumsumexp');
 /** `aten::logdet(Tensor self) -> Tensor` */
 export const logdet = bind<(self: Tensor) => Tensor>('logdet');
 /**
@@ -2145,12 +2511,16 @@ export const logitBackward = bind<{
 export const logspace = bind<{
   (start: Scalar, end: Scalar, steps: number, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (start: Scalar, end: Scalar, steps: number, base?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { start: Scalar; end: Scalar; steps: number; base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (start: Scalar, end: Tensor, steps: number, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (start: Scalar, end: Tensor, steps: number, base?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { start: Scalar; end: Tensor; steps: number; base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (start: Tensor, end: Scalar, steps: number, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (start: Tensor, end: Scalar, steps: number, base?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (start: Tensor, options: { end: Scalar; steps: number; base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (start: Tensor, end: Tensor, steps: number, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (start: Tensor, end: Tensor, steps: number, base?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (start: Tensor, end: Tensor, options: { steps: number; base?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('logspace');
 /**
  * Logarithm of the sum of exponentials along dimensions, without overflow.
@@ -2160,6 +2530,7 @@ export const logspace = bind<{
 export const logsumexp = bind<{
   (self: Tensor, dim: readonly number[] | number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: readonly number[] | number; keepdim?: boolean; out?: Tensor }): Tensor;
 }>('logsumexp');
 /**
  * - `aten::lstm.data(Tensor data, Tensor batch_sizes, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor, Tensor)`
@@ -2167,15 +2538,21 @@ export const logsumexp = bind<{
  */
 export const lstm = bind<{
   (data: Tensor, batchSizes: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean): [Tensor, Tensor, Tensor];
+  (data: Tensor, batchSizes: Tensor, options: { hx: readonly Tensor[]; params: readonly Tensor[]; hasBiases: boolean; numLayers: number; dropout: number; train: boolean; bidirectional: boolean }): [Tensor, Tensor, Tensor];
   (input: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor, Tensor];
+  (input: Tensor, options: { hx: readonly Tensor[]; params: readonly Tensor[]; hasBiases: boolean; numLayers: number; dropout: number; train: boolean; bidirectional: boolean; batchFirst: boolean }): [Tensor, Tensor, Tensor];
 }>('lstm');
 /** `aten::lstm_cell(Tensor input, Tensor[] hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> (Tensor, Tensor)` */
 export const lstmCell = bind<{
   (input: Tensor, hx: readonly Tensor[], wIh: Tensor, wHh: Tensor, options?: { bIh?: Tensor | null; bHh?: Tensor | null }): [Tensor, Tensor];
   (input: Tensor, hx: readonly Tensor[], wIh: Tensor, wHh: Tensor, bIh?: Tensor | null, bHh?: Tensor | null): [Tensor, Tensor];
+  (input: Tensor, options: { hx: readonly Tensor[]; wIh: Tensor; wHh: Tensor; bIh?: Tensor | null; bHh?: Tensor | null }): [Tensor, Tensor];
 }>('lstm_cell');
 /** `aten::lstm_mps_backward(Tensor? grad_y, Tensor? grad_hy, Tensor? grad_cy, Tensor z_state, Tensor cell_state_fwd, Tensor input, Tensor layersOutputs, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor[], Tensor[])` */
-export const lstmMpsBackward = bind<(gradY: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, zState: Tensor, cellStateFwd: Tensor, input: Tensor, layersOutputs: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean, options?: { out?: readonly [Tensor, readonly Tensor[], readonly Tensor[]] }) => [Tensor, Tensor[], Tensor[]]>('lstm_mps_backward');
+export const lstmMpsBackward = bind<{
+  (gradY: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, zState: Tensor, cellStateFwd: Tensor, input: Tensor, layersOutputs: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean, options?: { out?: readonly [Tensor, readonly Tensor[], readonly Tensor[]] }): [Tensor, Tensor[], Tensor[]];
+  (options: { gradY: Tensor | null; gradHy: Tensor | null; gradCy: Tensor | null; zState: Tensor; cellStateFwd: Tensor; input: Tensor; layersOutputs: Tensor; hx: readonly Tensor[]; params: readonly Tensor[]; hasBiases: boolean; numLayers: number; dropout: number; train: boolean; bidirectional: boolean; batchFirst: boolean; out?: readonly [Tensor, readonly Tensor[], readonly Tensor[]] }): [Tensor, Tensor[], Tensor[]];
+}>('lstm_mps_backward');
 /**
  * Whether elements are less, as bool.
  *
@@ -2212,7 +2589,10 @@ export const maskedFill = bind<{
 /** `aten::masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor` */
 export const maskedScatter = bind<(self: Tensor, mask: Tensor, source: Tensor, options?: { out?: Tensor }) => Tensor>('masked_scatter');
 /** `aten::masked_scatter_backward(Tensor grad_output, Tensor mask, SymInt[] sizes) -> Tensor` */
-export const maskedScatterBackward = bind<(gradOutput: Tensor, mask: Tensor, sizes: readonly number[]) => Tensor>('masked_scatter_backward');
+export const maskedScatterBackward = bind<{
+  (gradOutput: Tensor, mask: Tensor, sizes: readonly number[]): Tensor;
+  (gradOutput: Tensor, mask: Tensor, options: { sizes: readonly number[] }): Tensor;
+}>('masked_scatter_backward');
 /**
  * The elements where the mask is true, in one dimension.
  *
@@ -2228,13 +2608,19 @@ export const maskedSelectBackward = bind<(grad: Tensor, input: Tensor, mask: Ten
  */
 export const matmul = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('matmul');
 /** `aten::matmul_backward(Tensor grad, Tensor self, Tensor other, bool[2] mask) -> (Tensor, Tensor)` */
-export const matmulBackward = bind<(grad: Tensor, self: Tensor, other: Tensor, mask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('matmul_backward');
+export const matmulBackward = bind<{
+  (grad: Tensor, self: Tensor, other: Tensor, mask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (grad: Tensor, self: Tensor, other: Tensor, options: { mask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+}>('matmul_backward');
 /** `aten::matrix_exp(Tensor self) -> Tensor` */
 export const matrixExp = bind<(self: Tensor) => Tensor>('matrix_exp');
 /** `aten::matrix_exp_backward(Tensor self, Tensor grad) -> Tensor` */
 export const matrixExpBackward = bind<(self: Tensor, grad: Tensor) => Tensor>('matrix_exp_backward');
 /** `aten::matrix_power(Tensor self, int n) -> Tensor` */
-export const matrixPower = bind<(self: Tensor, n: number, options?: { out?: Tensor }) => Tensor>('matrix_power');
+export const matrixPower = bind<{
+  (self: Tensor, n: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { n: number; out?: Tensor }): Tensor;
+}>('matrix_power');
 /**
  * The largest element; with `dim`, values and their positions; with a tensor, the larger of each pair.
  *
@@ -2246,51 +2632,71 @@ export const max = bind<{
   (self: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, dim: number, options?: { keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, dim: number, keepdim?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, options: { dim: number; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('max');
 /** `aten::max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor` */
 export const maxPool1d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): Tensor;
+  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
 }>('max_pool1d');
 /** `aten::max_pool1d_with_indices(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> (Tensor, Tensor)` */
 export const maxPool1dWithIndices = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): [Tensor, Tensor];
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): [Tensor, Tensor];
+  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): [Tensor, Tensor];
 }>('max_pool1d_with_indices');
 /** `aten::max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const maxPool2d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): Tensor;
+  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
 }>('max_pool2d');
 /** `aten::max_pool2d_backward(Tensor grad_output, Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const maxPool2dBackward = bind<{
   (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
   (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
 }>('max_pool2d_backward');
 /** `aten::max_pool2d_with_indices(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)` */
 export const maxPool2dWithIndices = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
 }>('max_pool2d_with_indices');
 /** `aten::max_pool2d_with_indices_backward(Tensor grad_output, Tensor self, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation, bool ceil_mode, Tensor indices) -> Tensor` */
-export const maxPool2dWithIndicesBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number, ceilMode: boolean, indices: Tensor, options?: { out?: Tensor }) => Tensor>('max_pool2d_with_indices_backward');
+export const maxPool2dWithIndicesBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number, ceilMode: boolean, indices: Tensor, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { kernelSize: readonly number[] | number; stride: readonly number[] | number; padding: readonly number[] | number; dilation: readonly number[] | number; ceilMode: boolean; indices: Tensor; out?: Tensor }): Tensor;
+}>('max_pool2d_with_indices_backward');
 /** `aten::max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const maxPool3d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): Tensor;
+  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
 }>('max_pool3d');
 /** `aten::max_pool3d_with_indices(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)` */
 export const maxPool3dWithIndices = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
 }>('max_pool3d_with_indices');
 /** `aten::max_pool3d_with_indices_backward(Tensor grad_output, Tensor self, int[3] kernel_size, int[3] stride, int[3] padding, int[3] dilation, bool ceil_mode, Tensor indices) -> Tensor` */
-export const maxPool3dWithIndicesBackward = bind<(gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number, ceilMode: boolean, indices: Tensor, options?: { out?: Tensor }) => Tensor>('max_pool3d_with_indices_backward');
+export const maxPool3dWithIndicesBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number, ceilMode: boolean, indices: Tensor, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { kernelSize: readonly number[] | number; stride: readonly number[] | number; padding: readonly number[] | number; dilation: readonly number[] | number; ceilMode: boolean; indices: Tensor; out?: Tensor }): Tensor;
+}>('max_pool3d_with_indices_backward');
 /** `aten::max_unpool2d(Tensor self, Tensor indices, SymInt[2] output_size) -> Tensor` */
-export const maxUnpool2d = bind<(self: Tensor, indices: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('max_unpool2d');
+export const maxUnpool2d = bind<{
+  (self: Tensor, indices: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, indices: Tensor, options: { outputSize: readonly number[] | number; out?: Tensor }): Tensor;
+}>('max_unpool2d');
 /** `aten::max_unpool3d(Tensor self, Tensor indices, SymInt[3] output_size, int[3] stride, int[3] padding) -> Tensor` */
-export const maxUnpool3d = bind<(self: Tensor, indices: Tensor, outputSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('max_unpool3d');
+export const maxUnpool3d = bind<{
+  (self: Tensor, indices: Tensor, outputSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, indices: Tensor, options: { outputSize: readonly number[] | number; stride: readonly number[] | number; padding: readonly number[] | number; out?: Tensor }): Tensor;
+}>('max_unpool3d');
 /**
  * The larger of each pair of elements; NaN where either is NaN.
  *
@@ -2310,6 +2716,7 @@ export const mean = bind<{
   (self: Tensor, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number | null, options?: { keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('mean');
 /**
  * Median of all elements; with `dim`, values and their positions. The lower of two middle ones.
@@ -2321,6 +2728,7 @@ export const median = bind<{
   (self: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, dim: number, options?: { keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, dim: number, keepdim?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, options: { dim: number; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('median');
 /**
  * The smallest element; with `dim`, values and their positions; with a tensor, the smaller of each pair.
@@ -2333,6 +2741,7 @@ export const min = bind<{
   (self: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, dim: number, options?: { keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, dim: number, keepdim?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, options: { dim: number; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('min');
 /**
@@ -2345,31 +2754,60 @@ export const minimum = bind<{
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('minimum');
 /** `aten::miopen_batch_norm(Tensor input, Tensor weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float exponential_average_factor, float epsilon) -> (Tensor, Tensor, Tensor)` */
-export const miopenBatchNorm = bind<(input: Tensor, weight: Tensor, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, exponentialAverageFactor: number, epsilon: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('miopen_batch_norm');
+export const miopenBatchNorm = bind<{
+  (input: Tensor, weight: Tensor, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, exponentialAverageFactor: number, epsilon: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (input: Tensor, weight: Tensor, options: { bias: Tensor | null; runningMean: Tensor | null; runningVar: Tensor | null; training: boolean; exponentialAverageFactor: number; epsilon: number; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+}>('miopen_batch_norm');
 /** `aten::miopen_batch_norm_backward(Tensor input, Tensor grad_output, Tensor weight, Tensor? running_mean, Tensor? running_var, Tensor? save_mean, Tensor? save_var, float epsilon) -> (Tensor, Tensor, Tensor)` */
-export const miopenBatchNormBackward = bind<(input: Tensor, gradOutput: Tensor, weight: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveVar: Tensor | null, epsilon: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('miopen_batch_norm_backward');
+export const miopenBatchNormBackward = bind<{
+  (input: Tensor, gradOutput: Tensor, weight: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveVar: Tensor | null, epsilon: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (input: Tensor, gradOutput: Tensor, weight: Tensor, options: { runningMean: Tensor | null; runningVar: Tensor | null; saveMean: Tensor | null; saveVar: Tensor | null; epsilon: number; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+}>('miopen_batch_norm_backward');
 /** `aten::miopen_convolution(Tensor self, Tensor weight, Tensor? bias, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic) -> Tensor` */
-export const miopenConvolution = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, options?: { out?: Tensor }) => Tensor>('miopen_convolution');
+export const miopenConvolution = bind<{
+  (self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { bias: Tensor | null; padding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; benchmark: boolean; deterministic: boolean; out?: Tensor }): Tensor;
+}>('miopen_convolution');
 /** `aten::miopen_convolution_add_relu(Tensor self, Tensor weight, Tensor z, Scalar? alpha, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor` */
-export const miopenConvolutionAddRelu = bind<(self: Tensor, weight: Tensor, z: Tensor, alpha: Scalar | null, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number) => Tensor>('miopen_convolution_add_relu');
+export const miopenConvolutionAddRelu = bind<{
+  (self: Tensor, weight: Tensor, z: Tensor, alpha: Scalar | null, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number): Tensor;
+  (self: Tensor, weight: Tensor, z: Tensor, options: { alpha: Scalar | null; bias: Tensor | null; stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; groups: number }): Tensor;
+}>('miopen_convolution_add_relu');
 /** `aten::miopen_convolution_relu(Tensor self, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor` */
-export const miopenConvolutionRelu = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number) => Tensor>('miopen_convolution_relu');
+export const miopenConvolutionRelu = bind<{
+  (self: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number): Tensor;
+  (self: Tensor, weight: Tensor, options: { bias: Tensor | null; stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; groups: number }): Tensor;
+}>('miopen_convolution_relu');
 /** `aten::miopen_convolution_transpose(Tensor self, Tensor weight, Tensor? bias, SymInt[] padding, SymInt[] output_padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic) -> Tensor` */
-export const miopenConvolutionTranspose = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, options?: { out?: Tensor }) => Tensor>('miopen_convolution_transpose');
+export const miopenConvolutionTranspose = bind<{
+  (self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { bias: Tensor | null; padding: readonly number[]; outputPadding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; benchmark: boolean; deterministic: boolean; out?: Tensor }): Tensor;
+}>('miopen_convolution_transpose');
 /**
  * - `aten::miopen_ctc_loss(Tensor log_probs, Tensor targets, int[] input_lengths, int[] target_lengths, int blank, bool deterministic, bool zero_infinity) -> (Tensor, Tensor)`
  * - `aten::miopen_ctc_loss.Tensor(Tensor log_probs, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank, bool deterministic, bool zero_infinity) -> (Tensor, Tensor)`
  */
 export const miopenCtcLoss = bind<{
   (logProbs: Tensor, targets: Tensor, inputLengths: readonly number[], targetLengths: readonly number[], blank: number, deterministic: boolean, zeroInfinity: boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (logProbs: Tensor, targets: Tensor, options: { inputLengths: readonly number[]; targetLengths: readonly number[]; blank: number; deterministic: boolean; zeroInfinity: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (logProbs: Tensor, targets: Tensor, inputLengths: Tensor, targetLengths: Tensor, blank: number, deterministic: boolean, zeroInfinity: boolean): [Tensor, Tensor];
+  (logProbs: Tensor, targets: Tensor, inputLengths: Tensor, targetLengths: Tensor, options: { blank: number; deterministic: boolean; zeroInfinity: boolean }): [Tensor, Tensor];
 }>('miopen_ctc_loss');
 /** `aten::miopen_depthwise_convolution(Tensor self, Tensor weight, Tensor? bias, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic) -> Tensor` */
-export const miopenDepthwiseConvolution = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, options?: { out?: Tensor }) => Tensor>('miopen_depthwise_convolution');
+export const miopenDepthwiseConvolution = bind<{
+  (self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { bias: Tensor | null; padding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; benchmark: boolean; deterministic: boolean; out?: Tensor }): Tensor;
+}>('miopen_depthwise_convolution');
 /** `aten::miopen_rnn(Tensor input, Tensor[] weight, int weight_stride0, Tensor hx, Tensor? cx, int mode, int hidden_size, int num_layers, bool batch_first, float dropout, bool train, bool bidirectional, int[] batch_sizes, Tensor? dropout_state) -> (Tensor, Tensor, Tensor, Tensor, Tensor)` */
-export const miopenRnn = bind<(input: Tensor, weight: readonly Tensor[], weightStride0: number, hx: Tensor, cx: Tensor | null, mode: number, hiddenSize: number, numLayers: number, batchFirst: boolean, dropout: number, train: boolean, bidirectional: boolean, batchSizes: readonly number[], dropoutState: Tensor | null, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor, Tensor, Tensor]>('miopen_rnn');
+export const miopenRnn = bind<{
+  (input: Tensor, weight: readonly Tensor[], weightStride0: number, hx: Tensor, cx: Tensor | null, mode: number, hiddenSize: number, numLayers: number, batchFirst: boolean, dropout: number, train: boolean, bidirectional: boolean, batchSizes: readonly number[], dropoutState: Tensor | null, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor, Tensor];
+  (input: Tensor, options: { weight: readonly Tensor[]; weightStride0: number; hx: Tensor; cx: Tensor | null; mode: number; hiddenSize: number; numLayers: number; batchFirst: boolean; dropout: number; train: boolean; bidirectional: boolean; batchSizes: readonly number[]; dropoutState: Tensor | null; out?: readonly [Tensor, Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor, Tensor];
+}>('miopen_rnn');
 /** `aten::miopen_rnn_backward(Tensor input, Tensor[] weight, int weight_stride0, Tensor weight_buf, Tensor hx, Tensor? cx, Tensor output, Tensor? grad_output, Tensor? grad_hy, Tensor? grad_cy, int mode, int hidden_size, int num_layers, bool batch_first, float dropout, bool train, bool bidirectional, int[] batch_sizes, Tensor? dropout_state, Tensor reserve, bool[4] output_mask) -> (Tensor, Tensor, Tensor, Tensor[])` */
-export const miopenRnnBackward = bind<(input: Tensor, weight: readonly Tensor[], weightStride0: number, weightBuf: Tensor, hx: Tensor, cx: Tensor | null, output: Tensor, gradOutput: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, mode: number, hiddenSize: number, numLayers: number, batchFirst: boolean, dropout: number, train: boolean, bidirectional: boolean, batchSizes: readonly number[], dropoutState: Tensor | null, reserve: Tensor, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor, readonly Tensor[]] }) => [Tensor, Tensor, Tensor, Tensor[]]>('miopen_rnn_backward');
+export const miopenRnnBackward = bind<{
+  (input: Tensor, weight: readonly Tensor[], weightStride0: number, weightBuf: Tensor, hx: Tensor, cx: Tensor | null, output: Tensor, gradOutput: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, mode: number, hiddenSize: number, numLayers: number, batchFirst: boolean, dropout: number, train: boolean, bidirectional: boolean, batchSizes: readonly number[], dropoutState: Tensor | null, reserve: Tensor, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor, readonly Tensor[]] }): [Tensor, Tensor, Tensor, Tensor[]];
+  (input: Tensor, options: { weight: readonly Tensor[]; weightStride0: number; weightBuf: Tensor; hx: Tensor; cx: Tensor | null; output: Tensor; gradOutput: Tensor | null; gradHy: Tensor | null; gradCy: Tensor | null; mode: number; hiddenSize: number; numLayers: number; batchFirst: boolean; dropout: number; train: boolean; bidirectional: boolean; batchSizes: readonly number[]; dropoutState: Tensor | null; reserve: Tensor; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor, readonly Tensor[]] }): [Tensor, Tensor, Tensor, Tensor[]];
+}>('miopen_rnn_backward');
 /** `aten::mish(Tensor self) -> Tensor` */
 export const mish = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('mish');
 /** `aten::mish_(Tensor(a!) self) -> Tensor(a!)` */
@@ -2377,41 +2815,60 @@ export const mish_ = bind<(self: Tensor) => Tensor>('mish_');
 /** `aten::mish_backward(Tensor grad_output, Tensor self) -> Tensor` */
 export const mishBackward = bind<(gradOutput: Tensor, self: Tensor) => Tensor>('mish_backward');
 /** `aten::mkldnn_adaptive_avg_pool2d(Tensor self, int[2] output_size) -> Tensor` */
-export const mkldnnAdaptiveAvgPool2d = bind<(self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('mkldnn_adaptive_avg_pool2d');
+export const mkldnnAdaptiveAvgPool2d = bind<{
+  (self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { outputSize: readonly number[] | number; out?: Tensor }): Tensor;
+}>('mkldnn_adaptive_avg_pool2d');
 /** `aten::mkldnn_adaptive_avg_pool2d_backward(Tensor grad_output, Tensor self) -> Tensor` */
 export const mkldnnAdaptiveAvgPool2dBackward = bind<(gradOutput: Tensor, self: Tensor, options?: { out?: Tensor }) => Tensor>('mkldnn_adaptive_avg_pool2d_backward');
 /** `aten::mkldnn_convolution(Tensor self, Tensor weight, Tensor? bias, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups) -> Tensor` */
-export const mkldnnConvolution = bind<(self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, options?: { out?: Tensor }) => Tensor>('mkldnn_convolution');
+export const mkldnnConvolution = bind<{
+  (self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { bias: Tensor | null; padding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; out?: Tensor }): Tensor;
+}>('mkldnn_convolution');
 /** `aten::mkldnn_linear(Tensor self, Tensor weight, Tensor? bias=None) -> Tensor` */
 export const mkldnnLinear = bind<{
   (self: Tensor, weight: Tensor, options?: { bias?: Tensor | null; out?: Tensor }): Tensor;
   (self: Tensor, weight: Tensor, bias?: Tensor | null, options?: { out?: Tensor }): Tensor;
 }>('mkldnn_linear');
 /** `aten::mkldnn_linear_backward(Tensor self, Tensor grad_output, Tensor weight, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const mkldnnLinearBackward = bind<(self: Tensor, gradOutput: Tensor, weight: Tensor, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('mkldnn_linear_backward');
+export const mkldnnLinearBackward = bind<{
+  (self: Tensor, gradOutput: Tensor, weight: Tensor, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (self: Tensor, gradOutput: Tensor, weight: Tensor, options: { outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+}>('mkldnn_linear_backward');
 /** `aten::mkldnn_linear_backward_input(int[] input_size, Tensor grad_output, Tensor weight) -> Tensor` */
-export const mkldnnLinearBackwardInput = bind<(inputSize: readonly number[], gradOutput: Tensor, weight: Tensor, options?: { out?: Tensor }) => Tensor>('mkldnn_linear_backward_input');
+export const mkldnnLinearBackwardInput = bind<{
+  (inputSize: readonly number[], gradOutput: Tensor, weight: Tensor, options?: { out?: Tensor }): Tensor;
+  (options: { inputSize: readonly number[]; gradOutput: Tensor; weight: Tensor; out?: Tensor }): Tensor;
+}>('mkldnn_linear_backward_input');
 /** `aten::mkldnn_linear_backward_weights(Tensor grad_output, Tensor input, Tensor weight, bool bias_defined) -> (Tensor, Tensor)` */
-export const mkldnnLinearBackwardWeights = bind<(gradOutput: Tensor, input: Tensor, weight: Tensor, biasDefined: boolean, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('mkldnn_linear_backward_weights');
+export const mkldnnLinearBackwardWeights = bind<{
+  (gradOutput: Tensor, input: Tensor, weight: Tensor, biasDefined: boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (gradOutput: Tensor, input: Tensor, weight: Tensor, options: { biasDefined: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+}>('mkldnn_linear_backward_weights');
 /** `aten::mkldnn_max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const mkldnnMaxPool2d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
 }>('mkldnn_max_pool2d');
 /** `aten::mkldnn_max_pool2d_backward(Tensor grad_output, Tensor output, Tensor input, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const mkldnnMaxPool2dBackward = bind<{
   (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
   (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, output: Tensor, input: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
 }>('mkldnn_max_pool2d_backward');
 /** `aten::mkldnn_max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const mkldnnMaxPool3d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
 }>('mkldnn_max_pool3d');
 /** `aten::mkldnn_max_pool3d_backward(Tensor grad_output, Tensor output, Tensor input, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const mkldnnMaxPool3dBackward = bind<{
   (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
   (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, output: Tensor, input: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
 }>('mkldnn_max_pool3d_backward');
 /** `aten::mkldnn_reorder_conv2d_weight(Tensor self, SymInt[2] padding=[0, 0], SymInt[2] stride=[1, 1], SymInt[2] dilation=[1, 1], SymInt groups=1, SymInt[]? input_size=None) -> Tensor` */
 export const mkldnnReorderConv2dWeight = bind<{
@@ -2424,9 +2881,15 @@ export const mkldnnReorderConv3dWeight = bind<{
   (self: Tensor, padding?: readonly number[] | number, stride?: readonly number[] | number, dilation?: readonly number[] | number, groups?: number, inputSize?: readonly number[] | null, options?: { out?: Tensor }): Tensor;
 }>('mkldnn_reorder_conv3d_weight');
 /** `aten::mkldnn_rnn_layer(Tensor input, Tensor weight0, Tensor weight1, Tensor weight2, Tensor weight3, Tensor hx_, Tensor cx_, bool reverse, int[] batch_sizes, int mode, int hidden_size, int num_layers, bool has_biases, bool bidirectional, bool batch_first, bool train) -> (Tensor, Tensor, Tensor, Tensor)` */
-export const mkldnnRnnLayer = bind<(input: Tensor, weight0: Tensor, weight1: Tensor, weight2: Tensor, weight3: Tensor, hx_: Tensor, cx_: Tensor, reverse: boolean, batchSizes: readonly number[], mode: number, hiddenSize: number, numLayers: number, hasBiases: boolean, bidirectional: boolean, batchFirst: boolean, train: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor, Tensor]>('mkldnn_rnn_layer');
+export const mkldnnRnnLayer = bind<{
+  (input: Tensor, weight0: Tensor, weight1: Tensor, weight2: Tensor, weight3: Tensor, hx_: Tensor, cx_: Tensor, reverse: boolean, batchSizes: readonly number[], mode: number, hiddenSize: number, numLayers: number, hasBiases: boolean, bidirectional: boolean, batchFirst: boolean, train: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor];
+  (input: Tensor, weight0: Tensor, weight1: Tensor, weight2: Tensor, weight3: Tensor, hx_: Tensor, cx_: Tensor, options: { reverse: boolean; batchSizes: readonly number[]; mode: number; hiddenSize: number; numLayers: number; hasBiases: boolean; bidirectional: boolean; batchFirst: boolean; train: boolean; out?: readonly [Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor];
+}>('mkldnn_rnn_layer');
 /** `aten::mkldnn_rnn_layer_backward(Tensor input, Tensor weight1, Tensor weight2, Tensor weight3, Tensor weight4, Tensor hx_, Tensor cx_tmp, Tensor output, Tensor hy_, Tensor cy_, Tensor? grad_output, Tensor? grad_hy, Tensor? grad_cy, bool reverse, int mode, int hidden_size, int num_layers, bool has_biases, bool train, bool bidirectional, int[] batch_sizes, bool batch_first, Tensor workspace) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)` */
-export const mkldnnRnnLayerBackward = bind<(input: Tensor, weight1: Tensor, weight2: Tensor, weight3: Tensor, weight4: Tensor, hx_: Tensor, cxTmp: Tensor, output: Tensor, hy_: Tensor, cy_: Tensor, gradOutput: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, reverse: boolean, mode: number, hiddenSize: number, numLayers: number, hasBiases: boolean, train: boolean, bidirectional: boolean, batchSizes: readonly number[], batchFirst: boolean, workspace: Tensor, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]>('mkldnn_rnn_layer_backward');
+export const mkldnnRnnLayerBackward = bind<{
+  (input: Tensor, weight1: Tensor, weight2: Tensor, weight3: Tensor, weight4: Tensor, hx_: Tensor, cxTmp: Tensor, output: Tensor, hy_: Tensor, cy_: Tensor, gradOutput: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, reverse: boolean, mode: number, hiddenSize: number, numLayers: number, hasBiases: boolean, train: boolean, bidirectional: boolean, batchSizes: readonly number[], batchFirst: boolean, workspace: Tensor, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+  (input: Tensor, weight1: Tensor, weight2: Tensor, weight3: Tensor, weight4: Tensor, hx_: Tensor, cxTmp: Tensor, output: Tensor, hy_: Tensor, cy_: Tensor, options: { gradOutput: Tensor | null; gradHy: Tensor | null; gradCy: Tensor | null; reverse: boolean; mode: number; hiddenSize: number; numLayers: number; hasBiases: boolean; train: boolean; bidirectional: boolean; batchSizes: readonly number[]; batchFirst: boolean; workspace: Tensor; out?: readonly [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+}>('mkldnn_rnn_layer_backward');
 /**
  * Product of two matrices.
  *
@@ -2436,6 +2899,7 @@ export const mkldnnRnnLayerBackward = bind<(input: Tensor, weight1: Tensor, weig
 export const mm = bind<{
   (self: Tensor, mat2: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, mat2: Tensor, outDtype: DType, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, mat2: Tensor, options: { outDtype: DType; out?: Tensor }): Tensor;
 }>('mm');
 /** `aten::mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
 export const mode = bind<{
@@ -2448,7 +2912,9 @@ export const mode = bind<{
  */
 export const moveaxis = bind<{
   (self: Tensor, source: number, destination: number): Tensor;
+  (self: Tensor, options: { source: number; destination: number }): Tensor;
   (self: Tensor, source: readonly number[], destination: readonly number[]): Tensor;
+  (self: Tensor, options: { source: readonly number[]; destination: readonly number[] }): Tensor;
 }>('moveaxis');
 /**
  * Moves dimensions to other places.
@@ -2458,12 +2924,20 @@ export const moveaxis = bind<{
  */
 export const movedim = bind<{
   (self: Tensor, source: number, destination: number): Tensor;
+  (self: Tensor, options: { source: number; destination: number }): Tensor;
   (self: Tensor, source: readonly number[], destination: readonly number[]): Tensor;
+  (self: Tensor, options: { source: readonly number[]; destination: readonly number[] }): Tensor;
 }>('movedim');
 /** `aten::mps_convolution_backward(Tensor self, Tensor grad_output, Tensor weight, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const mpsConvolutionBackward = bind<(self: Tensor, gradOutput: Tensor, weight: Tensor, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('mps_convolution_backward');
+export const mpsConvolutionBackward = bind<{
+  (self: Tensor, gradOutput: Tensor, weight: Tensor, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (self: Tensor, gradOutput: Tensor, weight: Tensor, options: { padding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+}>('mps_convolution_backward');
 /** `aten::mps_convolution_transpose_backward(Tensor self, Tensor grad_output, Tensor weight, SymInt[] padding, SymInt[] output_padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool[2] output_mask) -> (Tensor, Tensor)` */
-export const mpsConvolutionTransposeBackward = bind<(self: Tensor, gradOutput: Tensor, weight: Tensor, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('mps_convolution_transpose_backward');
+export const mpsConvolutionTransposeBackward = bind<{
+  (self: Tensor, gradOutput: Tensor, weight: Tensor, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (self: Tensor, gradOutput: Tensor, weight: Tensor, options: { padding: readonly number[]; outputPadding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+}>('mps_convolution_transpose_backward');
 /**
  * Mean squared difference.
  *
@@ -2474,7 +2948,10 @@ export const mseLoss = bind<{
   (self: Tensor, target: Tensor, reduction?: number, options?: { out?: Tensor }): Tensor;
 }>('mse_loss');
 /** `aten::mse_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction) -> Tensor` */
-export const mseLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, options?: { out?: Tensor }) => Tensor>('mse_loss_backward');
+export const mseLossBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, target: Tensor, options: { reduction: number; out?: Tensor }): Tensor;
+}>('mse_loss_backward');
 /** `aten::msort(Tensor self) -> Tensor` */
 export const msort = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('msort');
 /**
@@ -2504,9 +2981,15 @@ export const multilabelMarginLoss = bind<{
   (self: Tensor, target: Tensor, reduction?: number, options?: { out?: Tensor }): Tensor;
 }>('multilabel_margin_loss');
 /** `aten::multilabel_margin_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction, Tensor is_target) -> Tensor` */
-export const multilabelMarginLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, isTarget: Tensor, options?: { out?: Tensor }) => Tensor>('multilabel_margin_loss_backward');
+export const multilabelMarginLossBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, isTarget: Tensor, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, target: Tensor, options: { reduction: number; isTarget: Tensor; out?: Tensor }): Tensor;
+}>('multilabel_margin_loss_backward');
 /** `aten::multilabel_margin_loss_forward(Tensor self, Tensor target, int reduction) -> (Tensor output, Tensor is_target)` */
-export const multilabelMarginLossForward = bind<(self: Tensor, target: Tensor, reduction: number, options?: { out?: readonly [Tensor, Tensor] }) => OutputIsTarget>('multilabel_margin_loss_forward');
+export const multilabelMarginLossForward = bind<{
+  (self: Tensor, target: Tensor, reduction: number, options?: { out?: readonly [Tensor, Tensor] }): OutputIsTarget;
+  (self: Tensor, target: Tensor, options: { reduction: number; out?: readonly [Tensor, Tensor] }): OutputIsTarget;
+}>('multilabel_margin_loss_forward');
 /**
  * Draws positions with probability in proportion to the elements.
  *
@@ -2515,6 +2998,7 @@ export const multilabelMarginLossForward = bind<(self: Tensor, target: Tensor, r
 export const multinomial = bind<{
   (self: Tensor, numSamples: number, options?: { replacement?: boolean; generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, numSamples: number, replacement?: boolean, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, options: { numSamples: number; replacement?: boolean; generator?: Generator | null; out?: Tensor }): Tensor;
 }>('multinomial');
 /**
  * - `aten::multiply.Scalar(Tensor self, Scalar other) -> Tensor`
@@ -2532,7 +3016,10 @@ export const multiply = bind<{
  */
 export const mv = bind<(self: Tensor, vec: Tensor, options?: { out?: Tensor }) => Tensor>('mv');
 /** `aten::mvlgamma(Tensor self, int p) -> Tensor` */
-export const mvlgamma = bind<(self: Tensor, p: number, options?: { out?: Tensor }) => Tensor>('mvlgamma');
+export const mvlgamma = bind<{
+  (self: Tensor, p: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { p: number; out?: Tensor }): Tensor;
+}>('mvlgamma');
 /**
  * Puts numbers in place of NaN and the infinities.
  *
@@ -2564,6 +3051,7 @@ export const nanmedian = bind<{
   (self: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, dim: number, options?: { keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, dim: number, keepdim?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, options: { dim: number; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('nanmedian');
 /**
  * - `aten::nanquantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
@@ -2574,6 +3062,7 @@ export const nanquantile = bind<{
   (self: Tensor, q: Tensor, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string; out?: Tensor }): Tensor;
   (self: Tensor, q: number, options?: { dim?: number | null; keepdim?: boolean; interpolation?: string; out?: Tensor }): Tensor;
   (self: Tensor, q: number, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string; out?: Tensor }): Tensor;
+  (self: Tensor, options: { q: number; dim?: number | null; keepdim?: boolean; interpolation?: string; out?: Tensor }): Tensor;
 }>('nanquantile');
 /** `aten::nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
 export const nansum = bind<{
@@ -2588,28 +3077,60 @@ export const nansum = bind<{
  */
 export const narrow = bind<{
   (self: Tensor, dim: number, start: number, length: number): Tensor;
+  (self: Tensor, options: { dim: number; start: number; length: number }): Tensor;
   (self: Tensor, dim: number, start: Tensor, length: number): Tensor;
+  (self: Tensor, options: { dim: number; start: Tensor; length: number }): Tensor;
 }>('narrow');
 /** `aten::narrow_copy(Tensor self, int dim, SymInt start, SymInt length) -> Tensor` */
-export const narrowCopy = bind<(self: Tensor, dim: number, start: number, length: number, options?: { out?: Tensor }) => Tensor>('narrow_copy');
+export const narrowCopy = bind<{
+  (self: Tensor, dim: number, start: number, length: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; start: number; length: number; out?: Tensor }): Tensor;
+}>('narrow_copy');
 /** `aten::native_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps) -> (Tensor, Tensor, Tensor)` */
-export const nativeBatchNorm = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, momentum: number, eps: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('native_batch_norm');
+export const nativeBatchNorm = bind<{
+  (input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, momentum: number, eps: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (input: Tensor, options: { weight: Tensor | null; bias: Tensor | null; runningMean: Tensor | null; runningVar: Tensor | null; training: boolean; momentum: number; eps: number; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+}>('native_batch_norm');
 /** `aten::native_batch_norm_backward(Tensor grad_out, Tensor input, Tensor? weight, Tensor? running_mean, Tensor? running_var, Tensor? save_mean, Tensor? save_invstd, bool train, float eps, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const nativeBatchNormBackward = bind<(gradOut: Tensor, input: Tensor, weight: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveInvstd: Tensor | null, train: boolean, eps: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('native_batch_norm_backward');
+export const nativeBatchNormBackward = bind<{
+  (gradOut: Tensor, input: Tensor, weight: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveInvstd: Tensor | null, train: boolean, eps: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (gradOut: Tensor, input: Tensor, options: { weight: Tensor | null; runningMean: Tensor | null; runningVar: Tensor | null; saveMean: Tensor | null; saveInvstd: Tensor | null; train: boolean; eps: number; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+}>('native_batch_norm_backward');
 /** `aten::native_channel_shuffle(Tensor self, SymInt groups) -> Tensor` */
-export const nativeChannelShuffle = bind<(self: Tensor, groups: number) => Tensor>('native_channel_shuffle');
+export const nativeChannelShuffle = bind<{
+  (self: Tensor, groups: number): Tensor;
+  (self: Tensor, options: { groups: number }): Tensor;
+}>('native_channel_shuffle');
 /** `aten::native_dropout(Tensor input, float p, bool? train) -> (Tensor, Tensor)` */
-export const nativeDropout = bind<(input: Tensor, p: number, train: boolean | null, options?: { out?: readonly [Tensor, Tensor] }) => [Tensor, Tensor]>('native_dropout');
+export const nativeDropout = bind<{
+  (input: Tensor, p: number, train: boolean | null, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+  (input: Tensor, options: { p: number; train: boolean | null; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
+}>('native_dropout');
 /** `aten::native_dropout_backward(Tensor grad_output, Tensor mask, float scale) -> Tensor` */
-export const nativeDropoutBackward = bind<(gradOutput: Tensor, mask: Tensor, scale: number, options?: { out?: Tensor }) => Tensor>('native_dropout_backward');
+export const nativeDropoutBackward = bind<{
+  (gradOutput: Tensor, mask: Tensor, scale: number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, mask: Tensor, options: { scale: number; out?: Tensor }): Tensor;
+}>('native_dropout_backward');
 /** `aten::native_group_norm(Tensor input, Tensor? weight, Tensor? bias, SymInt N, SymInt C, SymInt HxW, int group, float eps) -> (Tensor, Tensor, Tensor)` */
-export const nativeGroupNorm = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, N: number, C: number, HxW: number, group: number, eps: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('native_group_norm');
+export const nativeGroupNorm = bind<{
+  (input: Tensor, weight: Tensor | null, bias: Tensor | null, N: number, C: number, HxW: number, group: number, eps: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (input: Tensor, options: { weight: Tensor | null; bias: Tensor | null; N: number; C: number; HxW: number; group: number; eps: number; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+}>('native_group_norm');
 /** `aten::native_group_norm_backward(Tensor grad_out, Tensor input, Tensor mean, Tensor rstd, Tensor? weight, SymInt N, SymInt C, SymInt HxW, int group, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const nativeGroupNormBackward = bind<(gradOut: Tensor, input: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | null, N: number, C: number, HxW: number, group: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('native_group_norm_backward');
+export const nativeGroupNormBackward = bind<{
+  (gradOut: Tensor, input: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | null, N: number, C: number, HxW: number, group: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (gradOut: Tensor, input: Tensor, mean: Tensor, rstd: Tensor, options: { weight: Tensor | null; N: number; C: number; HxW: number; group: number; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+}>('native_group_norm_backward');
 /** `aten::native_layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight, Tensor? bias, float eps) -> (Tensor, Tensor, Tensor)` */
-export const nativeLayerNorm = bind<(input: Tensor, normalizedShape: readonly number[], weight: Tensor | null, bias: Tensor | null, eps: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('native_layer_norm');
+export const nativeLayerNorm = bind<{
+  (input: Tensor, normalizedShape: readonly number[], weight: Tensor | null, bias: Tensor | null, eps: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (input: Tensor, options: { normalizedShape: readonly number[]; weight: Tensor | null; bias: Tensor | null; eps: number; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+}>('native_layer_norm');
 /** `aten::native_layer_norm_backward(Tensor grad_out, Tensor input, SymInt[] normalized_shape, Tensor mean, Tensor rstd, Tensor? weight, Tensor? bias, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const nativeLayerNormBackward = bind<(gradOut: Tensor, input: Tensor, normalizedShape: readonly number[], mean: Tensor, rstd: Tensor, weight: Tensor | null, bias: Tensor | null, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }) => [Tensor, Tensor, Tensor]>('native_layer_norm_backward');
+export const nativeLayerNormBackward = bind<{
+  (gradOut: Tensor, input: Tensor, normalizedShape: readonly number[], mean: Tensor, rstd: Tensor, weight: Tensor | null, bias: Tensor | null, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (gradOut: Tensor, input: Tensor, options: { normalizedShape: readonly number[]; mean: Tensor; rstd: Tensor; weight: Tensor | null; bias: Tensor | null; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+}>('native_layer_norm_backward');
 /**
  * - `aten::native_norm(Tensor self, Scalar p=2) -> Tensor`
  * - `aten::native_norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, ScalarType? dtype) -> Tensor`
@@ -2618,6 +3139,7 @@ export const nativeNorm = bind<{
   (self: Tensor, options?: { p?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, p?: Scalar, options?: { out?: Tensor }): Tensor;
   (self: Tensor, p: Scalar | null, dim: readonly number[] | number, keepdim: boolean, dtype: DType | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { p: Scalar | null; dim: readonly number[] | number; keepdim: boolean; dtype: DType | null; out?: Tensor }): Tensor;
 }>('native_norm');
 /**
  * Whether elements differ, as bool.
@@ -2650,6 +3172,7 @@ export const negative_ = bind<(self: Tensor) => Tensor>('negative_');
 export const nestedToPaddedTensor = bind<{
   (self: Tensor, padding: number, options?: { outputSize?: readonly number[] | null }): Tensor;
   (self: Tensor, padding: number, outputSize?: readonly number[] | null): Tensor;
+  (self: Tensor, options: { padding: number; outputSize?: readonly number[] | null }): Tensor;
 }>('nested_to_padded_tensor');
 /** `aten::nextafter(Tensor self, Tensor other) -> Tensor` */
 export const nextafter = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('nextafter');
@@ -2664,13 +3187,25 @@ export const nllLoss2d = bind<{
   (self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number, ignoreIndex?: number, options?: { out?: Tensor }): Tensor;
 }>('nll_loss2d');
 /** `aten::nll_loss2d_backward(Tensor grad_output, Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index, Tensor total_weight) -> Tensor` */
-export const nllLoss2dBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, totalWeight: Tensor, options?: { out?: Tensor }) => Tensor>('nll_loss2d_backward');
+export const nllLoss2dBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, totalWeight: Tensor, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, target: Tensor, options: { weight: Tensor | null; reduction: number; ignoreIndex: number; totalWeight: Tensor; out?: Tensor }): Tensor;
+}>('nll_loss2d_backward');
 /** `aten::nll_loss2d_forward(Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index) -> (Tensor output, Tensor total_weight)` */
-export const nllLoss2dForward = bind<(self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, options?: { out?: readonly [Tensor, Tensor] }) => OutputTotalWeight>('nll_loss2d_forward');
+export const nllLoss2dForward = bind<{
+  (self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, options?: { out?: readonly [Tensor, Tensor] }): OutputTotalWeight;
+  (self: Tensor, target: Tensor, options: { weight: Tensor | null; reduction: number; ignoreIndex: number; out?: readonly [Tensor, Tensor] }): OutputTotalWeight;
+}>('nll_loss2d_forward');
 /** `aten::nll_loss_backward(Tensor grad_output, Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index, Tensor total_weight) -> Tensor` */
-export const nllLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, totalWeight: Tensor, options?: { out?: Tensor }) => Tensor>('nll_loss_backward');
+export const nllLossBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, totalWeight: Tensor, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, target: Tensor, options: { weight: Tensor | null; reduction: number; ignoreIndex: number; totalWeight: Tensor; out?: Tensor }): Tensor;
+}>('nll_loss_backward');
 /** `aten::nll_loss_forward(Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index) -> (Tensor output, Tensor total_weight)` */
-export const nllLossForward = bind<(self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, options?: { out?: readonly [Tensor, Tensor] }) => OutputTotalWeight>('nll_loss_forward');
+export const nllLossForward = bind<{
+  (self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, options?: { out?: readonly [Tensor, Tensor] }): OutputTotalWeight;
+  (self: Tensor, target: Tensor, options: { weight: Tensor | null; reduction: number; ignoreIndex: number; out?: readonly [Tensor, Tensor] }): OutputTotalWeight;
+}>('nll_loss_forward');
 /** `aten::nll_loss_nd(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
 export const nllLossNd = bind<{
   (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number; ignoreIndex?: number }): Tensor;
@@ -2702,7 +3237,9 @@ export const normal = bind<{
   (mean: Tensor, options?: { std?: number; generator?: Generator | null; out?: Tensor }): Tensor;
   (mean: Tensor, std?: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
   (mean: number, std: Tensor, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
+  (options: { mean: number; std: Tensor; generator?: Generator | null; out?: Tensor }): Tensor;
   (mean: number, std: number, size: readonly number[], options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { mean: number; std: number; size: readonly number[]; generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('normal');
 /** `aten::normal_functional(Tensor self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor` */
 export const normalFunctional = bind<{
@@ -2727,6 +3264,7 @@ export const nuclearNorm = bind<{
   (self: Tensor, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: readonly number[] | number; keepdim?: boolean; out?: Tensor }): Tensor;
 }>('nuclear_norm');
 /** `aten::numel(Tensor self) -> int` */
 export const numel = bind<(self: Tensor) => number>('numel');
@@ -2762,11 +3300,13 @@ export const outer = bind<(self: Tensor, vec2: Tensor, options?: { out?: Tensor 
 export const pad = bind<{
   (self: Tensor, pad: readonly number[], options?: { mode?: string; value?: number | null }): Tensor;
   (self: Tensor, pad: readonly number[], mode?: string, value?: number | null): Tensor;
+  (self: Tensor, options: { pad: readonly number[]; mode?: string; value?: number | null }): Tensor;
 }>('pad');
 /** `aten::pad_sequence(Tensor[] sequences, bool batch_first=False, float padding_value=0., str padding_side="right") -> Tensor` */
 export const padSequence = bind<{
   (sequences: readonly Tensor[], options?: { batchFirst?: boolean; paddingValue?: number; paddingSide?: string }): Tensor;
   (sequences: readonly Tensor[], batchFirst?: boolean, paddingValue?: number, paddingSide?: string): Tensor;
+  (options: { sequences: readonly Tensor[]; batchFirst?: boolean; paddingValue?: number; paddingSide?: string }): Tensor;
 }>('pad_sequence');
 /** `aten::pairwise_distance(Tensor x1, Tensor x2, float p=2., float eps=9.9999999999999995e-07, bool keepdim=False) -> Tensor` */
 export const pairwiseDistance = bind<{
@@ -2783,29 +3323,47 @@ export const pdist = bind<{
  *
  * `aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)`
  */
-export const permute = bind<(self: Tensor, dims: readonly number[]) => Tensor>('permute');
+export const permute = bind<{
+  (self: Tensor, dims: readonly number[]): Tensor;
+  (self: Tensor, options: { dims: readonly number[] }): Tensor;
+}>('permute');
 /** `aten::permute_copy(Tensor self, int[] dims) -> Tensor` */
-export const permuteCopy = bind<(self: Tensor, dims: readonly number[], options?: { out?: Tensor }) => Tensor>('permute_copy');
+export const permuteCopy = bind<{
+  (self: Tensor, dims: readonly number[], options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dims: readonly number[]; out?: Tensor }): Tensor;
+}>('permute_copy');
 /** `aten::pinverse(Tensor self, float rcond=1.0000000000000001e-15) -> Tensor` */
 export const pinverse = bind<{
   (self: Tensor, options?: { rcond?: number }): Tensor;
   (self: Tensor, rcond?: number): Tensor;
 }>('pinverse');
 /** `aten::pixel_shuffle(Tensor self, int upscale_factor) -> Tensor` */
-export const pixelShuffle = bind<(self: Tensor, upscaleFactor: number, options?: { out?: Tensor }) => Tensor>('pixel_shuffle');
+export const pixelShuffle = bind<{
+  (self: Tensor, upscaleFactor: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { upscaleFactor: number; out?: Tensor }): Tensor;
+}>('pixel_shuffle');
 /** `aten::pixel_unshuffle(Tensor self, int downscale_factor) -> Tensor` */
-export const pixelUnshuffle = bind<(self: Tensor, downscaleFactor: number, options?: { out?: Tensor }) => Tensor>('pixel_unshuffle');
+export const pixelUnshuffle = bind<{
+  (self: Tensor, downscaleFactor: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { downscaleFactor: number; out?: Tensor }): Tensor;
+}>('pixel_unshuffle');
 /** `aten::poisson(Tensor self, Generator? generator=None) -> Tensor` */
 export const poisson = bind<{
   (self: Tensor, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, generator?: Generator | null, options?: { out?: Tensor }): Tensor;
 }>('poisson');
 /** `aten::poisson_nll_loss(Tensor input, Tensor target, bool log_input, bool full, float eps, int reduction) -> Tensor` */
-export const poissonNllLoss = bind<(input: Tensor, target: Tensor, logInput: boolean, full: boolean, eps: number, reduction: number) => Tensor>('poisson_nll_loss');
+export const poissonNllLoss = bind<{
+  (input: Tensor, target: Tensor, logInput: boolean, full: boolean, eps: number, reduction: number): Tensor;
+  (input: Tensor, target: Tensor, options: { logInput: boolean; full: boolean; eps: number; reduction: number }): Tensor;
+}>('poisson_nll_loss');
 /** `aten::polar(Tensor abs, Tensor angle) -> Tensor` */
 export const polar = bind<(abs: Tensor, angle: Tensor, options?: { out?: Tensor }) => Tensor>('polar');
 /** `aten::polygamma(int n, Tensor self) -> Tensor` */
-export const polygamma = bind<(n: number, self: Tensor, options?: { out?: Tensor }) => Tensor>('polygamma');
+export const polygamma = bind<{
+  (n: number, self: Tensor, options?: { out?: Tensor }): Tensor;
+  (options: { n: number; self: Tensor; out?: Tensor }): Tensor;
+}>('polygamma');
 /** `aten::positive(Tensor(a) self) -> Tensor(a)` */
 export const positive = bind<(self: Tensor) => Tensor>('positive');
 /**
@@ -2832,9 +3390,13 @@ export const prod = bind<{
   (self: Tensor, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, dim: number, options?: { keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, dim: number, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('prod');
 /** `aten::promote_types(ScalarType type1, ScalarType type2) -> ScalarType` */
-export const promoteTypes = bind<(type1: DType, type2: DType) => DType>('promote_types');
+export const promoteTypes = bind<{
+  (type1: DType, type2: DType): DType;
+  (options: { type1: DType; type2: DType }): DType;
+}>('promote_types');
 /** `aten::put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor` */
 export const put = bind<{
   (self: Tensor, index: Tensor, source: Tensor, options?: { accumulate?: boolean; out?: Tensor }): Tensor;
@@ -2866,9 +3428,13 @@ export const quantile = bind<{
   (self: Tensor, q: Tensor, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string; out?: Tensor }): Tensor;
   (self: Tensor, q: number, options?: { dim?: number | null; keepdim?: boolean; interpolation?: string; out?: Tensor }): Tensor;
   (self: Tensor, q: number, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string; out?: Tensor }): Tensor;
+  (self: Tensor, options: { q: number; dim?: number | null; keepdim?: boolean; interpolation?: string; out?: Tensor }): Tensor;
 }>('quantile');
 /** `aten::quantize_per_channel(Tensor self, Tensor scales, Tensor zero_points, int axis, ScalarType dtype) -> Tensor` */
-export const quantizePerChannel = bind<(self: Tensor, scales: Tensor, zeroPoints: Tensor, axis: number, dtype: DType, options?: { out?: Tensor }) => Tensor>('quantize_per_channel');
+export const quantizePerChannel = bind<{
+  (self: Tensor, scales: Tensor, zeroPoints: Tensor, axis: number, dtype: DType, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, scales: Tensor, zeroPoints: Tensor, options: { axis: number; dtype: DType; out?: Tensor }): Tensor;
+}>('quantize_per_channel');
 /**
  * - `aten::quantize_per_tensor(Tensor self, float scale, int zero_point, ScalarType dtype) -> Tensor`
  * - `aten::quantize_per_tensor.tensor_qparams(Tensor self, Tensor scale, Tensor zero_point, ScalarType dtype) -> Tensor`
@@ -2876,31 +3442,46 @@ export const quantizePerChannel = bind<(self: Tensor, scales: Tensor, zeroPoints
  */
 export const quantizePerTensor = bind<{
   (self: Tensor, scale: number, zeroPoint: number, dtype: DType, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { scale: number; zeroPoint: number; dtype: DType; out?: Tensor }): Tensor;
   (self: Tensor, scale: Tensor, zeroPoint: Tensor, dtype: DType, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, scale: Tensor, zeroPoint: Tensor, options: { dtype: DType; out?: Tensor }): Tensor;
   (tensors: readonly Tensor[], scales: Tensor, zeroPoints: Tensor, dtype: DType, options?: { out?: readonly Tensor[] }): Tensor[];
+  (options: { tensors: readonly Tensor[]; scales: Tensor; zeroPoints: Tensor; dtype: DType; out?: readonly Tensor[] }): Tensor[];
 }>('quantize_per_tensor');
 /** `aten::quantize_per_tensor_dynamic(Tensor self, ScalarType dtype, bool reduce_range) -> Tensor` */
-export const quantizePerTensorDynamic = bind<(self: Tensor, dtype: DType, reduceRange: boolean, options?: { out?: Tensor }) => Tensor>('quantize_per_tensor_dynamic');
+export const quantizePerTensorDynamic = bind<{
+  (self: Tensor, dtype: DType, reduceRange: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dtype: DType; reduceRange: boolean; out?: Tensor }): Tensor;
+}>('quantize_per_tensor_dynamic');
 /** `aten::quantized_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor mean, Tensor var, float eps, float output_scale, int output_zero_point) -> Tensor` */
-export const quantizedBatchNorm = bind<(input: Tensor, weight: Tensor | null, bias: Tensor | null, mean: Tensor, var_: Tensor, eps: number, outputScale: number, outputZeroPoint: number, options?: { out?: Tensor }) => Tensor>('quantized_batch_norm');
+export const quantizedBatchNorm = bind<{
+  (input: Tensor, weight: Tensor | null, bias: Tensor | null, mean: Tensor, var_: Tensor, eps: number, outputScale: number, outputZeroPoint: number, options?: { out?: Tensor }): Tensor;
+  (input: Tensor, options: { weight: Tensor | null; bias: Tensor | null; mean: Tensor; var: Tensor; eps: number; outputScale: number; outputZeroPoint: number; out?: Tensor }): Tensor;
+}>('quantized_batch_norm');
 /** `aten::quantized_gru_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> Tensor` */
 export const quantizedGruCell = bind<(input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar) => Tensor>('quantized_gru_cell');
 /** `aten::quantized_lstm_cell(Tensor input, Tensor[] hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> (Tensor, Tensor)` */
-export const quantizedLstmCell = bind<(input: Tensor, hx: readonly Tensor[], wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar) => [Tensor, Tensor]>('quantized_lstm_cell');
+export const quantizedLstmCell = bind<{
+  (input: Tensor, hx: readonly Tensor[], wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar): [Tensor, Tensor];
+  (input: Tensor, options: { hx: readonly Tensor[]; wIh: Tensor; wHh: Tensor; bIh: Tensor; bHh: Tensor; packedIh: Tensor; packedHh: Tensor; colOffsetsIh: Tensor; colOffsetsHh: Tensor; scaleIh: Scalar; scaleHh: Scalar; zeroPointIh: Scalar; zeroPointHh: Scalar }): [Tensor, Tensor];
+}>('quantized_lstm_cell');
 /** `aten::quantized_max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor` */
 export const quantizedMaxPool1d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
 }>('quantized_max_pool1d');
 /** `aten::quantized_max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const quantizedMaxPool2d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
 }>('quantized_max_pool2d');
 /** `aten::quantized_max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
 export const quantizedMaxPool3d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
 }>('quantized_max_pool3d');
 /** `aten::quantized_rnn_relu_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> Tensor` */
 export const quantizedRnnReluCell = bind<(input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar) => Tensor>('quantized_rnn_relu_cell');
@@ -2928,11 +3509,15 @@ export const randLike = bind<{
  */
 export const randintLike = bind<{
   (self: Tensor, high: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
+  (self: Tensor, options: { high: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
   (self: Tensor, high: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
   (self: Tensor, high: Tensor, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
   (self: Tensor, high: number, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
+  (self: Tensor, options: { high: number; generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
   (self: Tensor, low: number, high: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
+  (self: Tensor, options: { low: number; high: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
   (self: Tensor, low: number, high: number, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
+  (self: Tensor, options: { low: number; high: number; generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
 }>('randint_like');
 /**
  * - `aten::randn_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
@@ -2950,7 +3535,9 @@ export const randnLike = bind<{
 export const random = bind<{
   (self: Tensor, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, from: number, to: number | null, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, options: { from: number; to: number | null; generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, to: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
+  (self: Tensor, options: { to: number; generator?: Generator | null; out?: Tensor }): Tensor;
 }>('random');
 /**
  * - `aten::range(Scalar start, Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
@@ -2978,17 +3565,35 @@ export const reciprocal = bind<(self: Tensor, options?: { out?: Tensor }) => Ten
  */
 export const reciprocal_ = bind<(self: Tensor) => Tensor>('reciprocal_');
 /** `aten::reflection_pad1d(Tensor self, SymInt[2] padding) -> Tensor` */
-export const reflectionPad1d = bind<(self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('reflection_pad1d');
+export const reflectionPad1d = bind<{
+  (self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
+}>('reflection_pad1d');
 /** `aten::reflection_pad1d_backward(Tensor grad_output, Tensor self, SymInt[2] padding) -> Tensor` */
-export const reflectionPad1dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('reflection_pad1d_backward');
+export const reflectionPad1dBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
+}>('reflection_pad1d_backward');
 /** `aten::reflection_pad2d(Tensor self, SymInt[4] padding) -> Tensor` */
-export const reflectionPad2d = bind<(self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('reflection_pad2d');
+export const reflectionPad2d = bind<{
+  (self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
+}>('reflection_pad2d');
 /** `aten::reflection_pad2d_backward(Tensor grad_output, Tensor self, SymInt[4] padding) -> Tensor` */
-export const reflectionPad2dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('reflection_pad2d_backward');
+export const reflectionPad2dBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
+}>('reflection_pad2d_backward');
 /** `aten::reflection_pad3d(Tensor self, SymInt[6] padding) -> Tensor` */
-export const reflectionPad3d = bind<(self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('reflection_pad3d');
+export const reflectionPad3d = bind<{
+  (self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
+}>('reflection_pad3d');
 /** `aten::reflection_pad3d_backward(Tensor grad_output, Tensor self, SymInt[6] padding) -> Tensor` */
-export const reflectionPad3dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('reflection_pad3d_backward');
+export const reflectionPad3dBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
+}>('reflection_pad3d_backward');
 /**
  * Elements below 0 become 0.
  *
@@ -3018,7 +3623,10 @@ export const remainder = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('remainder');
 /** `aten::renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor` */
-export const renorm = bind<(self: Tensor, p: Scalar, dim: number, maxnorm: Scalar, options?: { out?: Tensor }) => Tensor>('renorm');
+export const renorm = bind<{
+  (self: Tensor, p: Scalar, dim: number, maxnorm: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { p: Scalar; dim: number; maxnorm: Scalar; out?: Tensor }): Tensor;
+}>('renorm');
 /**
  * Repeats each element.
  *
@@ -3032,27 +3640,52 @@ export const repeatInterleave = bind<{
   (self: Tensor, repeats: Tensor, dim?: number | null, options?: { outputSize?: number | null }): Tensor;
   (self: Tensor, repeats: number, options?: { dim?: number | null; outputSize?: number | null }): Tensor;
   (self: Tensor, repeats: number, dim?: number | null, options?: { outputSize?: number | null }): Tensor;
+  (self: Tensor, options: { repeats: number; dim?: number | null; outputSize?: number | null }): Tensor;
 }>('repeat_interleave');
 /** `aten::replication_pad1d(Tensor self, SymInt[2] padding) -> Tensor` */
-export const replicationPad1d = bind<(self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('replication_pad1d');
+export const replicationPad1d = bind<{
+  (self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
+}>('replication_pad1d');
 /** `aten::replication_pad1d_backward(Tensor grad_output, Tensor self, SymInt[2] padding) -> Tensor` */
-export const replicationPad1dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('replication_pad1d_backward');
+export const replicationPad1dBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
+}>('replication_pad1d_backward');
 /** `aten::replication_pad2d(Tensor self, SymInt[4] padding) -> Tensor` */
-export const replicationPad2d = bind<(self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('replication_pad2d');
+export const replicationPad2d = bind<{
+  (self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
+}>('replication_pad2d');
 /** `aten::replication_pad2d_backward(Tensor grad_output, Tensor self, SymInt[4] padding) -> Tensor` */
-export const replicationPad2dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('replication_pad2d_backward');
+export const replicationPad2dBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
+}>('replication_pad2d_backward');
 /** `aten::replication_pad3d(Tensor self, SymInt[6] padding) -> Tensor` */
-export const replicationPad3d = bind<(self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('replication_pad3d');
+export const replicationPad3d = bind<{
+  (self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
+}>('replication_pad3d');
 /** `aten::replication_pad3d_backward(Tensor grad_output, Tensor self, SymInt[6] padding) -> Tensor` */
-export const replicationPad3dBackward = bind<(gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('replication_pad3d_backward');
+export const replicationPad3dBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
+}>('replication_pad3d_backward');
 /**
  * The elements in another shape: a view where that is possible, else a copy. -1 stands for what is left.
  *
  * `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)`
  */
-export const reshape = bind<(self: Tensor, shape: readonly number[]) => Tensor>('reshape');
+export const reshape = bind<{
+  (self: Tensor, shape: readonly number[]): Tensor;
+  (self: Tensor, options: { shape: readonly number[] }): Tensor;
+}>('reshape');
 /** `aten::resize(Tensor self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor` */
-export const resize = bind<(self: Tensor, size: readonly number[], options?: { memoryFormat?: MemoryFormat | null; out?: Tensor }) => Tensor>('resize');
+export const resize = bind<{
+  (self: Tensor, size: readonly number[], options?: { memoryFormat?: MemoryFormat | null; out?: Tensor }): Tensor;
+  (self: Tensor, options: { size: readonly number[]; memoryFormat?: MemoryFormat | null; out?: Tensor }): Tensor;
+}>('resize');
 /** `aten::resize_as(Tensor self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor` */
 export const resizeAs = bind<(self: Tensor, theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null; out?: Tensor }) => Tensor>('resize_as');
 /** `aten::resize_as_(Tensor(a!) self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
@@ -3081,6 +3714,7 @@ export const resultType = bind<{
 export const rmsNorm = bind<{
   (input: Tensor, normalizedShape: readonly number[], options?: { weight?: Tensor | null; eps?: number | null }): Tensor;
   (input: Tensor, normalizedShape: readonly number[], weight?: Tensor | null, eps?: number | null): Tensor;
+  (input: Tensor, options: { normalizedShape: readonly number[]; weight?: Tensor | null; eps?: number | null }): Tensor;
 }>('rms_norm');
 /**
  * - `aten::rnn_relu.data(Tensor data, Tensor batch_sizes, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor)`
@@ -3088,7 +3722,9 @@ export const rmsNorm = bind<{
  */
 export const rnnRelu = bind<{
   (data: Tensor, batchSizes: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean): [Tensor, Tensor];
+  (data: Tensor, batchSizes: Tensor, hx: Tensor, options: { params: readonly Tensor[]; hasBiases: boolean; numLayers: number; dropout: number; train: boolean; bidirectional: boolean }): [Tensor, Tensor];
   (input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor];
+  (input: Tensor, hx: Tensor, options: { params: readonly Tensor[]; hasBiases: boolean; numLayers: number; dropout: number; train: boolean; bidirectional: boolean; batchFirst: boolean }): [Tensor, Tensor];
 }>('rnn_relu');
 /** `aten::rnn_relu_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor` */
 export const rnnReluCell = bind<{
@@ -3101,7 +3737,9 @@ export const rnnReluCell = bind<{
  */
 export const rnnTanh = bind<{
   (data: Tensor, batchSizes: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean): [Tensor, Tensor];
+  (data: Tensor, batchSizes: Tensor, hx: Tensor, options: { params: readonly Tensor[]; hasBiases: boolean; numLayers: number; dropout: number; train: boolean; bidirectional: boolean }): [Tensor, Tensor];
   (input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor];
+  (input: Tensor, hx: Tensor, options: { params: readonly Tensor[]; hasBiases: boolean; numLayers: number; dropout: number; train: boolean; bidirectional: boolean; batchFirst: boolean }): [Tensor, Tensor];
 }>('rnn_tanh');
 /** `aten::rnn_tanh_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor` */
 export const rnnTanhCell = bind<{
@@ -3116,6 +3754,7 @@ export const rnnTanhCell = bind<{
 export const roll = bind<{
   (self: Tensor, shifts: readonly number[] | number, options?: { dims?: readonly number[] | number; out?: Tensor }): Tensor;
   (self: Tensor, shifts: readonly number[] | number, dims?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { shifts: readonly number[] | number; dims?: readonly number[] | number; out?: Tensor }): Tensor;
 }>('roll');
 /** `aten::rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor` */
 export const rot90 = bind<{
@@ -3145,7 +3784,10 @@ export const round_ = bind<{
 /** `aten::row_indices_copy(Tensor self) -> Tensor` */
 export const rowIndicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('row_indices_copy');
 /** `aten::row_stack(Tensor[] tensors) -> Tensor` */
-export const rowStack = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('row_stack');
+export const rowStack = bind<{
+  (tensors: readonly Tensor[], options?: { out?: Tensor }): Tensor;
+  (options: { tensors: readonly Tensor[]; out?: Tensor }): Tensor;
+}>('row_stack');
 /** `aten::rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor` */
 export const rrelu = bind<{
   (self: Tensor, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Tensor;
@@ -3167,7 +3809,10 @@ export const rreluWithNoise_ = bind<{
   (self: Tensor, noise: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null): Tensor;
 }>('rrelu_with_noise_');
 /** `aten::rrelu_with_noise_backward(Tensor grad_output, Tensor self, Tensor noise, Scalar lower, Scalar upper, bool training, bool self_is_result) -> Tensor` */
-export const rreluWithNoiseBackward = bind<(gradOutput: Tensor, self: Tensor, noise: Tensor, lower: Scalar, upper: Scalar, training: boolean, selfIsResult: boolean, options?: { out?: Tensor }) => Tensor>('rrelu_with_noise_backward');
+export const rreluWithNoiseBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, noise: Tensor, lower: Scalar, upper: Scalar, training: boolean, selfIsResult: boolean, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, noise: Tensor, options: { lower: Scalar; upper: Scalar; training: boolean; selfIsResult: boolean; out?: Tensor }): Tensor;
+}>('rrelu_with_noise_backward');
 /** `aten::rrelu_with_noise_functional(Tensor self, Tensor noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> (Tensor, Tensor noise_out)` */
 export const rreluWithNoiseFunctional = bind<{
   (self: Tensor, noise: Tensor, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): [Tensor, Tensor];
@@ -3213,18 +3858,28 @@ export const scaledDotProductAttention = bind<{
  */
 export const scatter = bind<{
   (self: Tensor, dim: number, index: Tensor, src: Tensor, options: { reduce: string; out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; index: Tensor; src: Tensor; reduce: string; out?: Tensor }): Tensor;
   (self: Tensor, dim: number, index: Tensor, src: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; index: Tensor; src: Tensor; out?: Tensor }): Tensor;
   (self: Tensor, dim: number, index: Tensor, value: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; index: Tensor; value: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, dim: number, index: Tensor, value: Scalar, options: { reduce: string; out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; index: Tensor; value: Scalar; reduce: string; out?: Tensor }): Tensor;
 }>('scatter');
 /**
  * Adds values along `dim` at the places that an index tensor names.
  *
  * `aten::scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor`
  */
-export const scatterAdd = bind<(self: Tensor, dim: number, index: Tensor, src: Tensor, options?: { out?: Tensor }) => Tensor>('scatter_add');
+export const scatterAdd = bind<{
+  (self: Tensor, dim: number, index: Tensor, src: Tensor, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; index: Tensor; src: Tensor; out?: Tensor }): Tensor;
+}>('scatter_add');
 /** `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor` */
-export const scatterReduce = bind<(self: Tensor, dim: number, index: Tensor, src: Tensor, reduce: string, options?: { includeSelf?: boolean; out?: Tensor }) => Tensor>('scatter_reduce');
+export const scatterReduce = bind<{
+  (self: Tensor, dim: number, index: Tensor, src: Tensor, reduce: string, options?: { includeSelf?: boolean; out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; index: Tensor; src: Tensor; reduce: string; includeSelf?: boolean; out?: Tensor }): Tensor;
+}>('scatter_reduce');
 /**
  * Where values would go in a sorted sequence.
  *
@@ -3236,19 +3891,34 @@ export const searchsorted = bind<{
   (sortedSequence: Tensor, self: Tensor, options?: { outInt32?: boolean; right?: boolean; side?: string | null; sorter?: Tensor | null; out?: Tensor }): Tensor;
 }>('searchsorted');
 /** `aten::segment_reduce(Tensor data, str reduce, *, Tensor? lengths=None, Tensor? indices=None, Tensor? offsets=None, int axis=0, bool unsafe=False, Scalar? initial=None) -> Tensor` */
-export const segmentReduce = bind<(data: Tensor, reduce: string, options?: { lengths?: Tensor | null; indices?: Tensor | null; offsets?: Tensor | null; axis?: number; unsafe?: boolean; initial?: Scalar | null; out?: Tensor }) => Tensor>('segment_reduce');
+export const segmentReduce = bind<{
+  (data: Tensor, reduce: string, options?: { lengths?: Tensor | null; indices?: Tensor | null; offsets?: Tensor | null; axis?: number; unsafe?: boolean; initial?: Scalar | null; out?: Tensor }): Tensor;
+  (data: Tensor, options: { reduce: string; lengths?: Tensor | null; indices?: Tensor | null; offsets?: Tensor | null; axis?: number; unsafe?: boolean; initial?: Scalar | null; out?: Tensor }): Tensor;
+}>('segment_reduce');
 /**
  * View of one position along `dim`, which is gone from the shape.
  *
  * `aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)`
  */
-export const select = bind<(self: Tensor, dim: number, index: number) => Tensor>('select');
+export const select = bind<{
+  (self: Tensor, dim: number, index: number): Tensor;
+  (self: Tensor, options: { dim: number; index: number }): Tensor;
+}>('select');
 /** `aten::select_backward(Tensor grad_output, SymInt[] input_sizes, int dim, SymInt index) -> Tensor` */
-export const selectBackward = bind<(gradOutput: Tensor, inputSizes: readonly number[], dim: number, index: number, options?: { out?: Tensor }) => Tensor>('select_backward');
+export const selectBackward = bind<{
+  (gradOutput: Tensor, inputSizes: readonly number[], dim: number, index: number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, options: { inputSizes: readonly number[]; dim: number; index: number; out?: Tensor }): Tensor;
+}>('select_backward');
 /** `aten::select_copy.int(Tensor self, int dim, SymInt index) -> Tensor` */
-export const selectCopy = bind<(self: Tensor, dim: number, index: number, options?: { out?: Tensor }) => Tensor>('select_copy');
+export const selectCopy = bind<{
+  (self: Tensor, dim: number, index: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; index: number; out?: Tensor }): Tensor;
+}>('select_copy');
 /** `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor` */
-export const selectScatter = bind<(self: Tensor, src: Tensor, dim: number, index: number, options?: { out?: Tensor }) => Tensor>('select_scatter');
+export const selectScatter = bind<{
+  (self: Tensor, src: Tensor, dim: number, index: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, src: Tensor, options: { dim: number; index: number; out?: Tensor }): Tensor;
+}>('select_scatter');
 /** `aten::selu(Tensor self) -> Tensor` */
 export const selu = bind<(self: Tensor) => Tensor>('selu');
 /** `aten::selu_(Tensor(a!) self) -> Tensor(a!)` */
@@ -3264,6 +3934,7 @@ export const set = bind<{
   (self: Tensor, source: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, source: Tensor, storageOffset: number, size: readonly number[], options?: { stride?: readonly number[]; out?: Tensor }): Tensor;
   (self: Tensor, source: Tensor, storageOffset: number, size: readonly number[], stride?: readonly number[], options?: { out?: Tensor }): Tensor;
+  (self: Tensor, source: Tensor, options: { storageOffset: number; size: readonly number[]; stride?: readonly number[]; out?: Tensor }): Tensor;
 }>('set');
 /** `aten::sgn(Tensor self) -> Tensor` */
 export const sgn = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('sgn');
@@ -3324,7 +3995,10 @@ export const sinh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('
 /** `aten::sinh_(Tensor(a!) self) -> Tensor(a!)` */
 export const sinh_ = bind<(self: Tensor) => Tensor>('sinh_');
 /** `aten::slice_backward(Tensor grad_output, SymInt[] input_sizes, int dim, SymInt start, SymInt end, SymInt step) -> Tensor` */
-export const sliceBackward = bind<(gradOutput: Tensor, inputSizes: readonly number[], dim: number, start: number, end: number, step: number, options?: { out?: Tensor }) => Tensor>('slice_backward');
+export const sliceBackward = bind<{
+  (gradOutput: Tensor, inputSizes: readonly number[], dim: number, start: number, end: number, step: number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, options: { inputSizes: readonly number[]; dim: number; start: number; end: number; step: number; out?: Tensor }): Tensor;
+}>('slice_backward');
 /** `aten::slice_copy.Tensor(Tensor self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor` */
 export const sliceCopy = bind<{
   (self: Tensor, options?: { dim?: number; start?: number | null; end?: number | null; step?: number; out?: Tensor }): Tensor;
@@ -3346,28 +4020,36 @@ export const slogdet = bind<(self: Tensor, options?: { out?: readonly [Tensor, T
 export const slowConv3d = bind<{
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; out?: Tensor }): Tensor;
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; out?: Tensor }): Tensor;
 }>('slow_conv3d');
 /** `aten::slow_conv3d_forward(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias, SymInt[3] stride, SymInt[3] padding) -> Tensor` */
-export const slowConv3dForward = bind<(self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null, stride: readonly number[] | number, padding: readonly number[] | number, options?: { out?: Tensor }) => Tensor>('slow_conv3d_forward');
+export const slowConv3dForward = bind<{
+  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null, stride: readonly number[] | number, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias: Tensor | null; stride: readonly number[] | number; padding: readonly number[] | number; out?: Tensor }): Tensor;
+}>('slow_conv3d_forward');
 /** `aten::slow_conv_dilated2d(Tensor self, Tensor weight, SymInt[2] kernel_size, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] dilation=[1, 1]) -> Tensor` */
 export const slowConvDilated2d = bind<{
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
 }>('slow_conv_dilated2d');
 /** `aten::slow_conv_dilated3d(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] dilation=[1, 1, 1]) -> Tensor` */
 export const slowConvDilated3d = bind<{
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
 }>('slow_conv_dilated3d');
 /** `aten::slow_conv_transpose2d(Tensor self, Tensor weight, SymInt[2] kernel_size, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] output_padding=[0, 0], SymInt[2] dilation=[1, 1]) -> Tensor` */
 export const slowConvTranspose2d = bind<{
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, outputPadding?: readonly number[] | number, dilation?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
 }>('slow_conv_transpose2d');
 /** `aten::slow_conv_transpose3d(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] output_padding=[0, 0, 0], SymInt[3] dilation=[1, 1, 1]) -> Tensor` */
 export const slowConvTranspose3d = bind<{
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, outputPadding?: readonly number[] | number, dilation?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
 }>('slow_conv_transpose3d');
 /** `aten::smm(Tensor self, Tensor mat2) -> Tensor` */
 export const smm = bind<(self: Tensor, mat2: Tensor) => Tensor>('smm');
@@ -3377,14 +4059,20 @@ export const smoothL1Loss = bind<{
   (self: Tensor, target: Tensor, reduction?: number, beta?: number, options?: { out?: Tensor }): Tensor;
 }>('smooth_l1_loss');
 /** `aten::smooth_l1_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction, float beta) -> Tensor` */
-export const smoothL1LossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, beta: number, options?: { out?: Tensor }) => Tensor>('smooth_l1_loss_backward');
+export const smoothL1LossBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, beta: number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, target: Tensor, options: { reduction: number; beta: number; out?: Tensor }): Tensor;
+}>('smooth_l1_loss_backward');
 /** `aten::soft_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
 export const softMarginLoss = bind<{
   (self: Tensor, target: Tensor, options?: { reduction?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, reduction?: number, options?: { out?: Tensor }): Tensor;
 }>('soft_margin_loss');
 /** `aten::soft_margin_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction) -> Tensor` */
-export const softMarginLossBackward = bind<(gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, options?: { out?: Tensor }) => Tensor>('soft_margin_loss_backward');
+export const softMarginLossBackward = bind<{
+  (gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, self: Tensor, target: Tensor, options: { reduction: number; out?: Tensor }): Tensor;
+}>('soft_margin_loss_backward');
 /**
  * Exponentials along `dim`, scaled to the sum 1.
  *
@@ -3393,6 +4081,7 @@ export const softMarginLossBackward = bind<(gradOutput: Tensor, self: Tensor, ta
 export const softmax = bind<{
   (self: Tensor, dim: number, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, dim: number, dtype?: DType | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('softmax');
 /** `aten::softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor` */
 export const softplus = bind<{
@@ -3426,6 +4115,7 @@ export const sort = bind<{
 export const sparseBscTensor = bind<{
   (ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_bsc_tensor');
 /**
  * - `aten::sparse_bsr_tensor.crow_col_value(Tensor crow_indices, Tensor col_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
@@ -3434,6 +4124,7 @@ export const sparseBscTensor = bind<{
 export const sparseBsrTensor = bind<{
   (crowIndices: Tensor, colIndices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (crowIndices: Tensor, colIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (crowIndices: Tensor, colIndices: Tensor, values: Tensor, options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_bsr_tensor');
 /**
  * - `aten::sparse_compressed_tensor.comp_plain_value(Tensor compressed_indices, Tensor plain_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
@@ -3442,6 +4133,7 @@ export const sparseBsrTensor = bind<{
 export const sparseCompressedTensor = bind<{
   (compressedIndices: Tensor, plainIndices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (compressedIndices: Tensor, plainIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (compressedIndices: Tensor, plainIndices: Tensor, values: Tensor, options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_compressed_tensor');
 /**
  * - `aten::sparse_coo_tensor.indices(Tensor indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool? is_coalesced=None) -> Tensor`
@@ -3451,7 +4143,9 @@ export const sparseCompressedTensor = bind<{
 export const sparseCooTensor = bind<{
   (indices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; isCoalesced?: boolean | null }): Tensor;
   (indices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; isCoalesced?: boolean | null }): Tensor;
+  (indices: Tensor, values: Tensor, options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; isCoalesced?: boolean | null }): Tensor;
   (size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_coo_tensor');
 /**
  * - `aten::sparse_csc_tensor.ccol_row_value(Tensor ccol_indices, Tensor row_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
@@ -3460,6 +4154,7 @@ export const sparseCooTensor = bind<{
 export const sparseCscTensor = bind<{
   (ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_csc_tensor');
 /**
  * - `aten::sparse_csr_tensor.crow_col_value(Tensor crow_indices, Tensor col_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
@@ -3468,11 +4163,18 @@ export const sparseCscTensor = bind<{
 export const sparseCsrTensor = bind<{
   (crowIndices: Tensor, colIndices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (crowIndices: Tensor, colIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (crowIndices: Tensor, colIndices: Tensor, values: Tensor, options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_csr_tensor');
 /** `aten::sparse_resize(Tensor self, int[] size, int sparse_dim, int dense_dim) -> Tensor` */
-export const sparseResize = bind<(self: Tensor, size: readonly number[], sparseDim: number, denseDim: number, options?: { out?: Tensor }) => Tensor>('sparse_resize');
+export const sparseResize = bind<{
+  (self: Tensor, size: readonly number[], sparseDim: number, denseDim: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { size: readonly number[]; sparseDim: number; denseDim: number; out?: Tensor }): Tensor;
+}>('sparse_resize');
 /** `aten::sparse_resize_and_clear(Tensor self, int[] size, int sparse_dim, int dense_dim) -> Tensor` */
-export const sparseResizeAndClear = bind<(self: Tensor, size: readonly number[], sparseDim: number, denseDim: number, options?: { out?: Tensor }) => Tensor>('sparse_resize_and_clear');
+export const sparseResizeAndClear = bind<{
+  (self: Tensor, size: readonly number[], sparseDim: number, denseDim: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { size: readonly number[]; sparseDim: number; denseDim: number; out?: Tensor }): Tensor;
+}>('sparse_resize_and_clear');
 /** `aten::sparse_sampled_addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
 export const sparseSampledAddmm = bind<(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }) => Tensor>('sparse_sampled_addmm');
 /** `aten::special_airy_ai(Tensor x) -> Tensor` */
@@ -3602,7 +4304,10 @@ export const specialLog1p = bind<(self: Tensor, options?: { out?: Tensor }) => T
 /** `aten::special_log_ndtr(Tensor self) -> Tensor` */
 export const specialLogNdtr = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_log_ndtr');
 /** `aten::special_log_softmax(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
-export const specialLogSoftmax = bind<(self: Tensor, dim: number, options?: { dtype?: DType | null }) => Tensor>('special_log_softmax');
+export const specialLogSoftmax = bind<{
+  (self: Tensor, dim: number, options?: { dtype?: DType | null }): Tensor;
+  (self: Tensor, options: { dim: number; dtype?: DType | null }): Tensor;
+}>('special_log_softmax');
 /** `aten::special_logit(Tensor self, float? eps=None) -> Tensor` */
 export const specialLogit = bind<{
   (self: Tensor, options?: { eps?: number | null; out?: Tensor }): Tensor;
@@ -3612,6 +4317,7 @@ export const specialLogit = bind<{
 export const specialLogsumexp = bind<{
   (self: Tensor, dim: readonly number[] | number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: readonly number[] | number; keepdim?: boolean; out?: Tensor }): Tensor;
 }>('special_logsumexp');
 /** `aten::special_modified_bessel_i0(Tensor self) -> Tensor` */
 export const specialModifiedBesselI0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_modified_bessel_i0');
@@ -3622,13 +4328,19 @@ export const specialModifiedBesselK0 = bind<(self: Tensor, options?: { out?: Ten
 /** `aten::special_modified_bessel_k1(Tensor self) -> Tensor` */
 export const specialModifiedBesselK1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_modified_bessel_k1');
 /** `aten::special_multigammaln(Tensor self, int p) -> Tensor` */
-export const specialMultigammaln = bind<(self: Tensor, p: number, options?: { out?: Tensor }) => Tensor>('special_multigammaln');
+export const specialMultigammaln = bind<{
+  (self: Tensor, p: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { p: number; out?: Tensor }): Tensor;
+}>('special_multigammaln');
 /** `aten::special_ndtr(Tensor self) -> Tensor` */
 export const specialNdtr = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_ndtr');
 /** `aten::special_ndtri(Tensor self) -> Tensor` */
 export const specialNdtri = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_ndtri');
 /** `aten::special_polygamma(int n, Tensor self) -> Tensor` */
-export const specialPolygamma = bind<(n: number, self: Tensor, options?: { out?: Tensor }) => Tensor>('special_polygamma');
+export const specialPolygamma = bind<{
+  (n: number, self: Tensor, options?: { out?: Tensor }): Tensor;
+  (options: { n: number; self: Tensor; out?: Tensor }): Tensor;
+}>('special_polygamma');
 /** `aten::special_psi(Tensor self) -> Tensor` */
 export const specialPsi = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_psi');
 /** `aten::special_round(Tensor self, *, int decimals=0) -> Tensor` */
@@ -3683,6 +4395,7 @@ export const specialSinc = bind<(self: Tensor, options?: { out?: Tensor }) => Te
 export const specialSoftmax = bind<{
   (self: Tensor, dim: number, options?: { dtype?: DType | null }): Tensor;
   (self: Tensor, dim: number, dtype?: DType | null): Tensor;
+  (self: Tensor, options: { dim: number; dtype?: DType | null }): Tensor;
 }>('special_softmax');
 /** `aten::special_spherical_bessel_j0(Tensor x) -> Tensor` */
 export const specialSphericalBesselJ0 = bind<(x: Tensor, options?: { out?: Tensor }) => Tensor>('special_spherical_bessel_j0');
@@ -3725,23 +4438,28 @@ export const specialZeta = bind<{
 export const split = bind<{
   (self: Tensor, splitSize: number, options?: { dim?: number }): Tensor[];
   (self: Tensor, splitSize: number, dim?: number): Tensor[];
+  (self: Tensor, options: { splitSize: number; dim?: number }): Tensor[];
   (self: Tensor, splitSize: readonly number[], options?: { dim?: number }): Tensor[];
   (self: Tensor, splitSize: readonly number[], dim?: number): Tensor[];
+  (self: Tensor, options: { splitSize: readonly number[]; dim?: number }): Tensor[];
 }>('split');
 /** `aten::split_copy.Tensor(Tensor self, SymInt split_size, int dim=0) -> Tensor[]` */
 export const splitCopy = bind<{
   (self: Tensor, splitSize: number, options?: { dim?: number; out?: readonly Tensor[] }): Tensor[];
   (self: Tensor, splitSize: number, dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
+  (self: Tensor, options: { splitSize: number; dim?: number; out?: readonly Tensor[] }): Tensor[];
 }>('split_copy');
 /** `aten::split_with_sizes(Tensor(a -> *) self, SymInt[] split_sizes, int dim=0) -> Tensor(a)[]` */
 export const splitWithSizes = bind<{
   (self: Tensor, splitSizes: readonly number[], options?: { dim?: number }): Tensor[];
   (self: Tensor, splitSizes: readonly number[], dim?: number): Tensor[];
+  (self: Tensor, options: { splitSizes: readonly number[]; dim?: number }): Tensor[];
 }>('split_with_sizes');
 /** `aten::split_with_sizes_copy(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]` */
 export const splitWithSizesCopy = bind<{
   (self: Tensor, splitSizes: readonly number[], options?: { dim?: number; out?: readonly Tensor[] }): Tensor[];
   (self: Tensor, splitSizes: readonly number[], dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
+  (self: Tensor, options: { splitSizes: readonly number[]; dim?: number; out?: readonly Tensor[] }): Tensor[];
 }>('split_with_sizes_copy');
 /**
  * Square roots.
@@ -3769,7 +4487,9 @@ export const square_ = bind<(self: Tensor) => Tensor>('square_');
 export const squeeze = bind<{
   (self: Tensor): Tensor;
   (self: Tensor, dim: number): Tensor;
+  (self: Tensor, options: { dim: number }): Tensor;
   (self: Tensor, dim: readonly number[]): Tensor;
+  (self: Tensor, options: { dim: readonly number[] }): Tensor;
 }>('squeeze');
 /**
  * - `aten::squeeze_copy(Tensor self) -> Tensor`
@@ -3779,7 +4499,9 @@ export const squeeze = bind<{
 export const squeezeCopy = bind<{
   (self: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, dim: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[], options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: readonly number[]; out?: Tensor }): Tensor;
 }>('squeeze_copy');
 /** `aten::sspaddmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
 export const sspaddmm = bind<(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }) => Tensor>('sspaddmm');
@@ -3791,6 +4513,7 @@ export const sspaddmm = bind<(self: Tensor, mat1: Tensor, mat2: Tensor, options?
 export const stack = bind<{
   (tensors: readonly Tensor[], options?: { dim?: number; out?: Tensor }): Tensor;
   (tensors: readonly Tensor[], dim?: number, options?: { out?: Tensor }): Tensor;
+  (options: { tensors: readonly Tensor[]; dim?: number; out?: Tensor }): Tensor;
 }>('stack');
 /**
  * Standard deviation; divided by n - 1 unless `correction` says otherwise.
@@ -3806,6 +4529,7 @@ export const std = bind<{
   (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: readonly number[] | number | null; unbiased?: boolean; keepdim?: boolean; out?: Tensor }): Tensor;
 }>('std');
 /**
  * - `aten::std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)`
@@ -3819,6 +4543,7 @@ export const stdMean = bind<{
   (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): [Tensor, Tensor];
   (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): [Tensor, Tensor];
+  (self: Tensor, options: { dim: readonly number[] | number | null; unbiased?: boolean; keepdim?: boolean }): [Tensor, Tensor];
 }>('std_mean');
 /**
  * Difference of two tensors; `alpha` multiplies the second first.
@@ -3852,6 +4577,7 @@ export const sum = bind<{
   (self: Tensor, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number | null, options?: { keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('sum');
 /** `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)` */
 export const svd = bind<{
@@ -3859,9 +4585,15 @@ export const svd = bind<{
   (self: Tensor, some?: boolean, computeUv?: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): USV;
 }>('svd');
 /** `aten::swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)` */
-export const swapaxes = bind<(self: Tensor, axis0: number, axis1: number) => Tensor>('swapaxes');
+export const swapaxes = bind<{
+  (self: Tensor, axis0: number, axis1: number): Tensor;
+  (self: Tensor, options: { axis0: number; axis1: number }): Tensor;
+}>('swapaxes');
 /** `aten::swapdims(Tensor(a) self, int dim0, int dim1) -> Tensor(a)` */
-export const swapdims = bind<(self: Tensor, dim0: number, dim1: number) => Tensor>('swapdims');
+export const swapdims = bind<{
+  (self: Tensor, dim0: number, dim1: number): Tensor;
+  (self: Tensor, options: { dim0: number; dim1: number }): Tensor;
+}>('swapdims');
 /** `aten::sym_constrain_range(Scalar size, *, int? min=None, int? max=None) -> ()` */
 export const symConstrainRange = bind<(size: Scalar, options?: { min?: number | null; max?: number | null }) => void>('sym_constrain_range');
 /** `aten::sym_constrain_range_for_size(Scalar size, *, int? min=None, int? max=None) -> ()` */
@@ -3907,8 +4639,10 @@ export const tanhBackward = bind<(gradOutput: Tensor, output: Tensor, options?: 
 export const tensorSplit = bind<{
   (self: Tensor, indices: readonly number[], options?: { dim?: number }): Tensor[];
   (self: Tensor, indices: readonly number[], dim?: number): Tensor[];
+  (self: Tensor, options: { indices: readonly number[]; dim?: number }): Tensor[];
   (self: Tensor, sections: number, options?: { dim?: number }): Tensor[];
   (self: Tensor, sections: number, dim?: number): Tensor[];
+  (self: Tensor, options: { sections: number; dim?: number }): Tensor[];
   (self: Tensor, tensorIndicesOrSections: Tensor, options?: { dim?: number }): Tensor[];
   (self: Tensor, tensorIndicesOrSections: Tensor, dim?: number): Tensor[];
 }>('tensor_split');
@@ -3916,6 +4650,7 @@ export const tensorSplit = bind<{
 export const thnnConv2d = bind<{
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; out?: Tensor }): Tensor;
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; out?: Tensor }): Tensor;
 }>('thnn_conv2d');
 /** `aten::threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor` */
 export const threshold = bind<(self: Tensor, threshold: Scalar, value: Scalar, options?: { out?: Tensor }) => Tensor>('threshold');
@@ -3924,7 +4659,10 @@ export const threshold_ = bind<(self: Tensor, threshold: Scalar, value: Scalar) 
 /** `aten::threshold_backward(Tensor grad_output, Tensor self, Scalar threshold) -> Tensor` */
 export const thresholdBackward = bind<(gradOutput: Tensor, self: Tensor, threshold: Scalar, options?: { out?: Tensor }) => Tensor>('threshold_backward');
 /** `aten::tile(Tensor self, SymInt[] dims) -> Tensor` */
-export const tile = bind<(self: Tensor, dims: readonly number[]) => Tensor>('tile');
+export const tile = bind<{
+  (self: Tensor, dims: readonly number[]): Tensor;
+  (self: Tensor, options: { dims: readonly number[] }): Tensor;
+}>('tile');
 /** `aten::to_dense_backward(Tensor grad, Tensor input, bool? masked_grad=None) -> Tensor` */
 export const toDenseBackward = bind<{
   (grad: Tensor, input: Tensor, options?: { maskedGrad?: boolean | null }): Tensor;
@@ -3940,19 +4678,29 @@ export const toMkldnnBackward = bind<(grad: Tensor, input: Tensor) => Tensor>('t
 export const topk = bind<{
   (self: Tensor, k: number, options?: { dim?: number; largest?: boolean; sorted?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, k: number, dim?: number, largest?: boolean, sorted?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
+  (self: Tensor, options: { k: number; dim?: number; largest?: boolean; sorted?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('topk');
 /** `aten::trace(Tensor self) -> Tensor` */
 export const trace = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('trace');
 /** `aten::trace_backward(Tensor grad, SymInt[] sizes) -> Tensor` */
-export const traceBackward = bind<(grad: Tensor, sizes: readonly number[]) => Tensor>('trace_backward');
+export const traceBackward = bind<{
+  (grad: Tensor, sizes: readonly number[]): Tensor;
+  (grad: Tensor, options: { sizes: readonly number[] }): Tensor;
+}>('trace_backward');
 /**
  * View with two dimensions exchanged.
  *
  * `aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)`
  */
-export const transpose = bind<(self: Tensor, dim0: number, dim1: number) => Tensor>('transpose');
+export const transpose = bind<{
+  (self: Tensor, dim0: number, dim1: number): Tensor;
+  (self: Tensor, options: { dim0: number; dim1: number }): Tensor;
+}>('transpose');
 /** `aten::transpose_copy.int(Tensor self, int dim0, int dim1) -> Tensor` */
-export const transposeCopy = bind<(self: Tensor, dim0: number, dim1: number, options?: { out?: Tensor }) => Tensor>('transpose_copy');
+export const transposeCopy = bind<{
+  (self: Tensor, dim0: number, dim1: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim0: number; dim1: number; out?: Tensor }): Tensor;
+}>('transpose_copy');
 /**
  * - `aten::trapezoid.dx(Tensor y, *, Scalar dx=1, int dim=-1) -> Tensor`
  * - `aten::trapezoid.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor`
@@ -3987,6 +4735,7 @@ export const tril = bind<{
 export const trilIndices = bind<{
   (row: number, col: number, options?: { offset?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (row: number, col: number, offset?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { row: number; col: number; offset?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('tril_indices');
 /** `aten::triplet_margin_loss(Tensor anchor, Tensor positive, Tensor negative, float margin=1., float p=2., float eps=9.9999999999999995e-07, bool swap=False, int reduction=1) -> Tensor` */
 export const tripletMarginLoss = bind<{
@@ -4006,6 +4755,7 @@ export const triu = bind<{
 export const triuIndices = bind<{
   (row: number, col: number, options?: { offset?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   (row: number, col: number, offset?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  (options: { row: number; col: number; offset?: number; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
 }>('triu_indices');
 /**
  * - `aten::true_divide.Scalar(Tensor self, Scalar other) -> Tensor`
@@ -4035,13 +4785,25 @@ export const unbindCopy = bind<{
   (self: Tensor, dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
 }>('unbind_copy');
 /** `aten::unflatten.int(Tensor(a) self, int dim, SymInt[] sizes) -> Tensor(a)` */
-export const unflatten = bind<(self: Tensor, dim: number, sizes: readonly number[]) => Tensor>('unflatten');
+export const unflatten = bind<{
+  (self: Tensor, dim: number, sizes: readonly number[]): Tensor;
+  (self: Tensor, options: { dim: number; sizes: readonly number[] }): Tensor;
+}>('unflatten');
 /** `aten::unflatten_dense_tensors(Tensor flat, Tensor[] tensors) -> Tensor[]` */
-export const unflattenDenseTensors = bind<(flat: Tensor, tensors: readonly Tensor[]) => Tensor[]>('unflatten_dense_tensors');
+export const unflattenDenseTensors = bind<{
+  (flat: Tensor, tensors: readonly Tensor[]): Tensor[];
+  (flat: Tensor, options: { tensors: readonly Tensor[] }): Tensor[];
+}>('unflatten_dense_tensors');
 /** `aten::unfold_backward(Tensor grad_in, SymInt[] input_sizes, int dim, int size, int step) -> Tensor` */
-export const unfoldBackward = bind<(gradIn: Tensor, inputSizes: readonly number[], dim: number, size: number, step: number, options?: { out?: Tensor }) => Tensor>('unfold_backward');
+export const unfoldBackward = bind<{
+  (gradIn: Tensor, inputSizes: readonly number[], dim: number, size: number, step: number, options?: { out?: Tensor }): Tensor;
+  (gradIn: Tensor, options: { inputSizes: readonly number[]; dim: number; size: number; step: number; out?: Tensor }): Tensor;
+}>('unfold_backward');
 /** `aten::unfold_copy(Tensor self, int dimension, int size, int step) -> Tensor` */
-export const unfoldCopy = bind<(self: Tensor, dimension: number, size: number, step: number, options?: { out?: Tensor }) => Tensor>('unfold_copy');
+export const unfoldCopy = bind<{
+  (self: Tensor, dimension: number, size: number, step: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dimension: number; size: number; step: number; out?: Tensor }): Tensor;
+}>('unfold_copy');
 /** `aten::uniform(Tensor self, float from=0., float to=1., *, Generator? generator=None) -> Tensor` */
 export const uniform = bind<{
   (self: Tensor, options?: { from?: number; to?: number; generator?: Generator | null; out?: Tensor }): Tensor;
@@ -4051,35 +4813,46 @@ export const uniform = bind<{
 export const uniqueDim = bind<{
   (self: Tensor, dim: number, options?: { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
   (self: Tensor, dim: number, sorted?: boolean, returnInverse?: boolean, returnCounts?: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (self: Tensor, options: { dim: number; sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
 }>('unique_dim');
 /** `aten::unique_dim_consecutive(Tensor self, int dim, bool return_inverse=False, bool return_counts=False) -> (Tensor, Tensor, Tensor)` */
 export const uniqueDimConsecutive = bind<{
   (self: Tensor, dim: number, options?: { returnInverse?: boolean; returnCounts?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
   (self: Tensor, dim: number, returnInverse?: boolean, returnCounts?: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
+  (self: Tensor, options: { dim: number; returnInverse?: boolean; returnCounts?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
 }>('unique_dim_consecutive');
 /** `aten::unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]` */
 export const unsafeChunk = bind<{
   (self: Tensor, chunks: number, options?: { dim?: number }): Tensor[];
   (self: Tensor, chunks: number, dim?: number): Tensor[];
+  (self: Tensor, options: { chunks: number; dim?: number }): Tensor[];
 }>('unsafe_chunk');
 /** `aten::unsafe_split.Tensor(Tensor self, SymInt split_size, int dim=0) -> Tensor[]` */
 export const unsafeSplit = bind<{
   (self: Tensor, splitSize: number, options?: { dim?: number; out?: readonly Tensor[] }): Tensor[];
   (self: Tensor, splitSize: number, dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
+  (self: Tensor, options: { splitSize: number; dim?: number; out?: readonly Tensor[] }): Tensor[];
 }>('unsafe_split');
 /** `aten::unsafe_split_with_sizes(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]` */
 export const unsafeSplitWithSizes = bind<{
   (self: Tensor, splitSizes: readonly number[], options?: { dim?: number; out?: readonly Tensor[] }): Tensor[];
   (self: Tensor, splitSizes: readonly number[], dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
+  (self: Tensor, options: { splitSizes: readonly number[]; dim?: number; out?: readonly Tensor[] }): Tensor[];
 }>('unsafe_split_with_sizes');
 /**
  * View with a new dimension of size 1.
  *
  * `aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)`
  */
-export const unsqueeze = bind<(self: Tensor, dim: number) => Tensor>('unsqueeze');
+export const unsqueeze = bind<{
+  (self: Tensor, dim: number): Tensor;
+  (self: Tensor, options: { dim: number }): Tensor;
+}>('unsqueeze');
 /** `aten::unsqueeze_copy(Tensor self, int dim) -> Tensor` */
-export const unsqueezeCopy = bind<(self: Tensor, dim: number, options?: { out?: Tensor }) => Tensor>('unsqueeze_copy');
+export const unsqueezeCopy = bind<{
+  (self: Tensor, dim: number, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: number; out?: Tensor }): Tensor;
+}>('unsqueeze_copy');
 /**
  * - `aten::upsample_bicubic2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor`
  * - `aten::upsample_bicubic2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor`
@@ -4087,12 +4860,15 @@ export const unsqueezeCopy = bind<(self: Tensor, dim: number, options?: { out?: 
 export const upsampleBicubic2d = bind<{
   (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { outputSize: readonly number[] | number; alignCorners: boolean; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null): Tensor;
+  (input: Tensor, options: { outputSize: readonly number[] | null; alignCorners: boolean; scaleFactors: readonly number[] | null }): Tensor;
 }>('upsample_bicubic2d');
 /** `aten::upsample_bicubic2d_backward(Tensor grad_output, SymInt[2] output_size, SymInt[4] input_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleBicubic2dBackward = bind<{
   (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, options: { outputSize: readonly number[] | number; inputSize: readonly number[] | number; alignCorners: boolean; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
 }>('upsample_bicubic2d_backward');
 /**
  * - `aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor`
@@ -4101,12 +4877,15 @@ export const upsampleBicubic2dBackward = bind<{
 export const upsampleBilinear2d = bind<{
   (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { outputSize: readonly number[] | number; alignCorners: boolean; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null, options?: { out?: Tensor }): Tensor;
+  (input: Tensor, options: { outputSize: readonly number[] | null; alignCorners: boolean; scaleFactors: readonly number[] | null; out?: Tensor }): Tensor;
 }>('upsample_bilinear2d');
 /** `aten::upsample_bilinear2d_backward(Tensor grad_output, SymInt[2] output_size, SymInt[4] input_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleBilinear2dBackward = bind<{
   (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, options: { outputSize: readonly number[] | number; inputSize: readonly number[] | number; alignCorners: boolean; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
 }>('upsample_bilinear2d_backward');
 /**
  * - `aten::upsample_linear1d(Tensor self, SymInt[1] output_size, bool align_corners, float? scales=None) -> Tensor`
@@ -4115,12 +4894,15 @@ export const upsampleBilinear2dBackward = bind<{
 export const upsampleLinear1d = bind<{
   (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, options?: { scales?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, scales?: number | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { outputSize: readonly number[] | number; alignCorners: boolean; scales?: number | null; out?: Tensor }): Tensor;
   (input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null): Tensor;
+  (input: Tensor, options: { outputSize: readonly number[] | null; alignCorners: boolean; scaleFactors: readonly number[] | null }): Tensor;
 }>('upsample_linear1d');
 /** `aten::upsample_linear1d_backward(Tensor grad_output, SymInt[1] output_size, SymInt[3] input_size, bool align_corners, float? scales=None) -> Tensor` */
 export const upsampleLinear1dBackward = bind<{
   (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scales?: number | null; out?: Tensor }): Tensor;
   (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scales?: number | null, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, options: { outputSize: readonly number[] | number; inputSize: readonly number[] | number; alignCorners: boolean; scales?: number | null; out?: Tensor }): Tensor;
 }>('upsample_linear1d_backward');
 /**
  * - `aten::upsample_nearest1d(Tensor self, SymInt[1] output_size, float? scales=None) -> Tensor`
@@ -4129,12 +4911,15 @@ export const upsampleLinear1dBackward = bind<{
 export const upsampleNearest1d = bind<{
   (self: Tensor, outputSize: readonly number[] | number, options?: { scales?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, outputSize: readonly number[] | number, scales?: number | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { outputSize: readonly number[] | number; scales?: number | null; out?: Tensor }): Tensor;
   (input: Tensor, outputSize: readonly number[] | null, scaleFactors: readonly number[] | null): Tensor;
+  (input: Tensor, options: { outputSize: readonly number[] | null; scaleFactors: readonly number[] | null }): Tensor;
 }>('upsample_nearest1d');
 /** `aten::upsample_nearest1d_backward(Tensor grad_output, SymInt[1] output_size, SymInt[3] input_size, float? scales=None) -> Tensor` */
 export const upsampleNearest1dBackward = bind<{
   (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, options?: { scales?: number | null; out?: Tensor }): Tensor;
   (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scales?: number | null, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, options: { outputSize: readonly number[] | number; inputSize: readonly number[] | number; scales?: number | null; out?: Tensor }): Tensor;
 }>('upsample_nearest1d_backward');
 /**
  * - `aten::upsample_nearest2d(Tensor self, SymInt[2] output_size, float? scales_h=None, float? scales_w=None) -> Tensor`
@@ -4143,12 +4928,15 @@ export const upsampleNearest1dBackward = bind<{
 export const upsampleNearest2d = bind<{
   (self: Tensor, outputSize: readonly number[] | number, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, outputSize: readonly number[] | number, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { outputSize: readonly number[] | number; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (input: Tensor, outputSize: readonly number[] | null, scaleFactors: readonly number[] | null, options?: { out?: Tensor }): Tensor;
+  (input: Tensor, options: { outputSize: readonly number[] | null; scaleFactors: readonly number[] | null; out?: Tensor }): Tensor;
 }>('upsample_nearest2d');
 /** `aten::upsample_nearest2d_backward(Tensor grad_output, SymInt[2] output_size, SymInt[4] input_size, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleNearest2dBackward = bind<{
   (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, options: { outputSize: readonly number[] | number; inputSize: readonly number[] | number; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
 }>('upsample_nearest2d_backward');
 /**
  * - `aten::upsample_nearest3d(Tensor self, SymInt[3] output_size, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor`
@@ -4157,12 +4945,15 @@ export const upsampleNearest2dBackward = bind<{
 export const upsampleNearest3d = bind<{
   (self: Tensor, outputSize: readonly number[] | number, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, outputSize: readonly number[] | number, scalesD?: number | null, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { outputSize: readonly number[] | number; scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (input: Tensor, outputSize: readonly number[] | null, scaleFactors: readonly number[] | null): Tensor;
+  (input: Tensor, options: { outputSize: readonly number[] | null; scaleFactors: readonly number[] | null }): Tensor;
 }>('upsample_nearest3d');
 /** `aten::upsample_nearest3d_backward(Tensor grad_output, SymInt[3] output_size, SymInt[5] input_size, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleNearest3dBackward = bind<{
   (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scalesD?: number | null, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, options: { outputSize: readonly number[] | number; inputSize: readonly number[] | number; scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
 }>('upsample_nearest3d_backward');
 /**
  * - `aten::upsample_trilinear3d(Tensor self, SymInt[3] output_size, bool align_corners, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor`
@@ -4171,15 +4962,21 @@ export const upsampleNearest3dBackward = bind<{
 export const upsampleTrilinear3d = bind<{
   (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, outputSize: readonly number[] | number, alignCorners: boolean, scalesD?: number | null, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { outputSize: readonly number[] | number; alignCorners: boolean; scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null): Tensor;
+  (input: Tensor, options: { outputSize: readonly number[] | null; alignCorners: boolean; scaleFactors: readonly number[] | null }): Tensor;
 }>('upsample_trilinear3d');
 /** `aten::upsample_trilinear3d_backward(Tensor grad_output, SymInt[3] output_size, SymInt[5] input_size, bool align_corners, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleTrilinear3dBackward = bind<{
   (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
   (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesD?: number | null, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
+  (gradOutput: Tensor, options: { outputSize: readonly number[] | number; inputSize: readonly number[] | number; alignCorners: boolean; scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
 }>('upsample_trilinear3d_backward');
 /** `aten::value_selecting_reduction_backward(Tensor grad, int dim, Tensor indices, SymInt[] sizes, bool keepdim) -> Tensor` */
-export const valueSelectingReductionBackward = bind<(grad: Tensor, dim: number, indices: Tensor, sizes: readonly number[], keepdim: boolean) => Tensor>('value_selecting_reduction_backward');
+export const valueSelectingReductionBackward = bind<{
+  (grad: Tensor, dim: number, indices: Tensor, sizes: readonly number[], keepdim: boolean): Tensor;
+  (grad: Tensor, options: { dim: number; indices: Tensor; sizes: readonly number[]; keepdim: boolean }): Tensor;
+}>('value_selecting_reduction_backward');
 /** `aten::values_copy(Tensor self) -> Tensor` */
 export const valuesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('values_copy');
 /** `aten::vander(Tensor x, int? N=None, bool increasing=False) -> Tensor` */
@@ -4201,6 +4998,7 @@ const var_ = bind<{
   (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dim: readonly number[] | number | null; unbiased?: boolean; keepdim?: boolean; out?: Tensor }): Tensor;
 }>('var');
 /**
  * - `aten::var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)`
@@ -4214,6 +5012,7 @@ export const varMean = bind<{
   (self: Tensor, dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (self: Tensor, dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): [Tensor, Tensor];
   (self: Tensor, dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): [Tensor, Tensor];
+  (self: Tensor, options: { dim: readonly number[] | number | null; unbiased?: boolean; keepdim?: boolean }): [Tensor, Tensor];
 }>('var_mean');
 /** `aten::vdot(Tensor self, Tensor other) -> Tensor` */
 export const vdot = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('vdot');
@@ -4231,7 +5030,9 @@ export const viewAsRealCopy = bind<(self: Tensor, options?: { out?: Tensor }) =>
  */
 export const viewCopy = bind<{
   (self: Tensor, size: readonly number[], options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { size: readonly number[]; out?: Tensor }): Tensor;
   (self: Tensor, dtype: DType, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { dtype: DType; out?: Tensor }): Tensor;
 }>('view_copy');
 /**
  * - `aten::vsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
@@ -4239,10 +5040,15 @@ export const viewCopy = bind<{
  */
 export const vsplit = bind<{
   (self: Tensor, indices: readonly number[]): Tensor[];
+  (self: Tensor, options: { indices: readonly number[] }): Tensor[];
   (self: Tensor, sections: number): Tensor[];
+  (self: Tensor, options: { sections: number }): Tensor[];
 }>('vsplit');
 /** `aten::vstack(Tensor[] tensors) -> Tensor` */
-export const vstack = bind<(tensors: readonly Tensor[], options?: { out?: Tensor }) => Tensor>('vstack');
+export const vstack = bind<{
+  (tensors: readonly Tensor[], options?: { out?: Tensor }): Tensor;
+  (options: { tensors: readonly Tensor[]; out?: Tensor }): Tensor;
+}>('vstack');
 /**
  * Elements of one tensor where the condition is true, of the other elsewhere; alone, the positions of true.
  *

@@ -69,6 +69,7 @@ export interface TensorMethods {
    */
   addmm(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
   addmm(mat1: Tensor, mat2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
+  addmm(mat1: Tensor, mat2: Tensor, options: { outDtype: DType; beta?: Scalar; alpha?: Scalar }): Tensor;
   /**
    * In place: `beta * self + alpha * (mat1 @ mat2)` in one step.
    *
@@ -97,6 +98,7 @@ export interface TensorMethods {
   all(): Tensor;
   all(dim: number, options?: { keepdim?: boolean }): Tensor;
   all(dim: number, keepdim?: boolean): Tensor;
+  all(options: { dim: number; keepdim?: boolean }): Tensor;
   all(options?: { dim?: readonly number[] | null; keepdim?: boolean }): Tensor;
   all(dim?: readonly number[] | null, keepdim?: boolean): Tensor;
   /**
@@ -134,6 +136,7 @@ export interface TensorMethods {
   any(): Tensor;
   any(dim: number, options?: { keepdim?: boolean }): Tensor;
   any(dim: number, keepdim?: boolean): Tensor;
+  any(options: { dim: number; keepdim?: boolean }): Tensor;
   any(options?: { dim?: readonly number[] | null; keepdim?: boolean }): Tensor;
   any(dim?: readonly number[] | null, keepdim?: boolean): Tensor;
   /** `aten::arccos(Tensor self) -> Tensor` */
@@ -192,12 +195,15 @@ export interface TensorMethods {
   /** `aten::as_strided(Tensor(a) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a)` */
   asStrided(size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): Tensor;
   asStrided(size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor;
+  asStrided(options: { size: readonly number[]; stride: readonly number[]; storageOffset?: number | null }): Tensor;
   /** `aten::as_strided_(Tensor(a!) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a!)` */
   asStrided_(size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): this;
   asStrided_(size: readonly number[], stride: readonly number[], storageOffset?: number | null): this;
+  asStrided_(options: { size: readonly number[]; stride: readonly number[]; storageOffset?: number | null }): this;
   /** `aten::as_strided_scatter(Tensor self, Tensor src, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor` */
   asStridedScatter(src: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): Tensor;
   asStridedScatter(src: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor;
+  asStridedScatter(src: Tensor, options: { size: readonly number[]; stride: readonly number[]; storageOffset?: number | null }): Tensor;
   /** `aten::asin(Tensor self) -> Tensor` */
   asin(): Tensor;
   /** `aten::asin_(Tensor(a!) self) -> Tensor(a!)` */
@@ -226,6 +232,7 @@ export interface TensorMethods {
    */
   baddbmm(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
   baddbmm(batch1: Tensor, batch2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
+  baddbmm(batch1: Tensor, batch2: Tensor, options: { outDtype: DType; beta?: Scalar; alpha?: Scalar }): Tensor;
   /**
    * In place: `beta * self + alpha * (batch1 @ batch2)` for each matrix of a batch.
    *
@@ -242,6 +249,7 @@ export interface TensorMethods {
   bernoulli(options?: { generator?: Generator | null }): Tensor;
   bernoulli(p: Tensor, options?: { generator?: Generator | null }): Tensor;
   bernoulli(p: number, options?: { generator?: Generator | null }): Tensor;
+  bernoulli(options: { p: number; generator?: Generator | null }): Tensor;
   /**
    * In place: 1 with the probability that the element gives, else 0.
    *
@@ -330,9 +338,11 @@ export interface TensorMethods {
    */
   bmm(mat2: Tensor): Tensor;
   bmm(mat2: Tensor, outDtype: DType): Tensor;
+  bmm(mat2: Tensor, options: { outDtype: DType }): Tensor;
   /** `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)` */
   broadcastTo(size: readonly number[]): Tensor;
   broadcastTo(...size: number[]): Tensor;
+  broadcastTo(options: { size: readonly number[] }): Tensor;
   /** `aten::cauchy_(Tensor(a!) self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor(a!)` */
   cauchy_(options?: { median?: number; sigma?: number; generator?: Generator | null }): this;
   cauchy_(median?: number, sigma?: number, options?: { generator?: Generator | null }): this;
@@ -368,6 +378,7 @@ export interface TensorMethods {
    */
   chunk(chunks: number, options?: { dim?: number }): Tensor[];
   chunk(chunks: number, dim?: number): Tensor[];
+  chunk(options: { chunks: number; dim?: number }): Tensor[];
   /**
    * Limits elements to the range from `min` to `max`.
    *
@@ -495,6 +506,7 @@ export interface TensorMethods {
   countNonzero(dim?: number | null): Tensor;
   countNonzero(dim: readonly number[]): Tensor;
   countNonzero(...dim: number[]): Tensor;
+  countNonzero(options: { dim: readonly number[] }): Tensor;
   /** `aten::cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor` */
   cov(options?: { correction?: number; fweights?: Tensor | null; aweights?: Tensor | null }): Tensor;
   /** `aten::cross(Tensor self, Tensor other, int? dim=None) -> Tensor` */
@@ -504,32 +516,38 @@ export interface TensorMethods {
   crowIndices(): Tensor;
   /** `aten::cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
   cummax(dim: number): ValuesIndices;
+  cummax(options: { dim: number }): ValuesIndices;
   /** `aten::cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
   cummin(dim: number): ValuesIndices;
+  cummin(options: { dim: number }): ValuesIndices;
   /**
    * Products of all elements up to each, along `dim`.
    *
    * `aten::cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
    */
   cumprod(dim: number, options?: { dtype?: DType | null }): Tensor;
+  cumprod(options: { dim: number; dtype?: DType | null }): Tensor;
   /**
    * In place: products of all elements up to each, along `dim`.
    *
    * `aten::cumprod_(Tensor(a!) self, int dim, *, ScalarType? dtype=None) -> Tensor(a!)`
    */
   cumprod_(dim: number, options?: { dtype?: DType | null }): this;
+  cumprod_(options: { dim: number; dtype?: DType | null }): this;
   /**
    * Sums of all elements up to each, along `dim`.
    *
    * `aten::cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
    */
   cumsum(dim: number, options?: { dtype?: DType | null }): Tensor;
+  cumsum(options: { dim: number; dtype?: DType | null }): Tensor;
   /**
    * In place: sums of all elements up to each, along `dim`.
    *
    * `aten::cumsum_(Tensor(a!) self, int dim, *, ScalarType? dtype=None) -> Tensor(a!)`
    */
   cumsum_(dim: number, options?: { dtype?: DType | null }): this;
+  cumsum_(options: { dim: number; dtype?: DType | null }): this;
   /** `aten::deg2rad(Tensor self) -> Tensor` */
   deg2rad(): Tensor;
   /** `aten::deg2rad_(Tensor(a!) self) -> Tensor(a!)` */
@@ -637,7 +655,9 @@ export interface TensorMethods {
    */
   dsplit(indices: readonly number[]): Tensor[];
   dsplit(...indices: number[]): Tensor[];
+  dsplit(options: { indices: readonly number[] }): Tensor[];
   dsplit(sections: number): Tensor[];
+  dsplit(options: { sections: number }): Tensor[];
   /**
    * Whether elements are equal, as bool.
    *
@@ -703,6 +723,7 @@ export interface TensorMethods {
    */
   expand(size: readonly number[], options?: { implicit?: boolean }): Tensor;
   expand(...size: number[]): Tensor;
+  expand(options: { size: readonly number[]; implicit?: boolean }): Tensor;
   /** `aten::expand_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
   expandAs(other: Tensor): Tensor;
   /**
@@ -749,6 +770,7 @@ export interface TensorMethods {
    */
   flip(dims: readonly number[]): Tensor;
   flip(...dims: number[]): Tensor;
+  flip(options: { dims: readonly number[] }): Tensor;
   /** `aten::fliplr(Tensor self) -> Tensor` */
   fliplr(): Tensor;
   /** `aten::flipud(Tensor self) -> Tensor` */
@@ -821,6 +843,7 @@ export interface TensorMethods {
    * `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor`
    */
   gather(dim: number, index: Tensor, options?: { sparseGrad?: boolean }): Tensor;
+  gather(options: { dim: number; index: Tensor; sparseGrad?: boolean }): Tensor;
   /** `aten::gcd(Tensor self, Tensor other) -> Tensor` */
   gcd(other: Tensor): Tensor;
   /** `aten::gcd_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
@@ -843,6 +866,7 @@ export interface TensorMethods {
   ge_(other: Tensor): this;
   /** `aten::geometric_(Tensor(a!) self, float p, *, Generator? generator=None) -> Tensor(a!)` */
   geometric_(p: number, options?: { generator?: Generator | null }): this;
+  geometric_(options: { p: number; generator?: Generator | null }): this;
   /** `aten::geqrf(Tensor self) -> (Tensor a, Tensor tau)` */
   geqrf(): ATau;
   /** `aten::ger(Tensor self, Tensor vec2) -> Tensor` */
@@ -917,7 +941,9 @@ export interface TensorMethods {
    */
   hsplit(indices: readonly number[]): Tensor[];
   hsplit(...indices: number[]): Tensor[];
+  hsplit(options: { indices: readonly number[] }): Tensor[];
   hsplit(sections: number): Tensor[];
+  hsplit(options: { sections: number }): Tensor[];
   /** `aten::hypot(Tensor self, Tensor other) -> Tensor` */
   hypot(other: Tensor): Tensor;
   /** `aten::hypot_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
@@ -936,50 +962,64 @@ export interface TensorMethods {
   igammac_(other: Tensor): this;
   /** `aten::index.Tensor(Tensor self, Tensor?[] indices) -> Tensor` */
   index(indices: readonly (Tensor | null)[]): Tensor;
+  index(options: { indices: readonly (Tensor | null)[] }): Tensor;
   /**
    * Adds rows of `source` to the rows that `index` names, along `dim`.
    *
    * `aten::index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor`
    */
   indexAdd(dim: number, index: Tensor, source: Tensor, options?: { alpha?: Scalar }): Tensor;
+  indexAdd(options: { dim: number; index: Tensor; source: Tensor; alpha?: Scalar }): Tensor;
   /**
    * In place: adds rows of `source` to the rows that `index` names, along `dim`.
    *
    * `aten::index_add_(Tensor(a!) self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor(a!)`
    */
   indexAdd_(dim: number, index: Tensor, source: Tensor, options?: { alpha?: Scalar }): this;
+  indexAdd_(options: { dim: number; index: Tensor; source: Tensor; alpha?: Scalar }): this;
   /** `aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor` */
   indexCopy(dim: number, index: Tensor, source: Tensor): Tensor;
+  indexCopy(options: { dim: number; index: Tensor; source: Tensor }): Tensor;
   /** `aten::index_copy_(Tensor(a!) self, int dim, Tensor index, Tensor source) -> Tensor(a!)` */
   indexCopy_(dim: number, index: Tensor, source: Tensor): this;
+  indexCopy_(options: { dim: number; index: Tensor; source: Tensor }): this;
   /**
    * - `aten::index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
    * - `aten::index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor`
    */
   indexFill(dim: number, index: Tensor, value: Scalar): Tensor;
+  indexFill(options: { dim: number; index: Tensor; value: Scalar }): Tensor;
   indexFill(dim: number, index: Tensor, value: Tensor): Tensor;
+  indexFill(options: { dim: number; index: Tensor; value: Tensor }): Tensor;
   /**
    * - `aten::index_fill_.int_Scalar(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)`
    * - `aten::index_fill_.int_Tensor(Tensor(a!) self, int dim, Tensor index, Tensor value) -> Tensor(a!)`
    */
   indexFill_(dim: number, index: Tensor, value: Scalar): this;
+  indexFill_(options: { dim: number; index: Tensor; value: Scalar }): this;
   indexFill_(dim: number, index: Tensor, value: Tensor): this;
+  indexFill_(options: { dim: number; index: Tensor; value: Tensor }): this;
   /** `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor` */
   indexPut(indices: readonly (Tensor | null)[], values: Tensor, options?: { accumulate?: boolean }): Tensor;
   indexPut(indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean): Tensor;
+  indexPut(options: { indices: readonly (Tensor | null)[]; values: Tensor; accumulate?: boolean }): Tensor;
   /** `aten::index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)` */
   indexPut_(indices: readonly (Tensor | null)[], values: Tensor, options?: { accumulate?: boolean }): this;
   indexPut_(indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean): this;
+  indexPut_(options: { indices: readonly (Tensor | null)[]; values: Tensor; accumulate?: boolean }): this;
   /** `aten::index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor` */
   indexReduce(dim: number, index: Tensor, source: Tensor, reduce: string, options?: { includeSelf?: boolean }): Tensor;
+  indexReduce(options: { dim: number; index: Tensor; source: Tensor; reduce: string; includeSelf?: boolean }): Tensor;
   /** `aten::index_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor(a!)` */
   indexReduce_(dim: number, index: Tensor, source: Tensor, reduce: string, options?: { includeSelf?: boolean }): this;
+  indexReduce_(options: { dim: number; index: Tensor; source: Tensor; reduce: string; includeSelf?: boolean }): this;
   /**
    * Rows along `dim` that an integer tensor names.
    *
    * `aten::index_select(Tensor self, int dim, Tensor index) -> Tensor`
    */
   indexSelect(dim: number, index: Tensor): Tensor;
+  indexSelect(options: { dim: number; index: Tensor }): Tensor;
   /** `aten::indices(Tensor(a) self) -> Tensor(a)` */
   indices(): Tensor;
   /** `aten::inner(Tensor self, Tensor other) -> Tensor` */
@@ -1039,6 +1079,7 @@ export interface TensorMethods {
   /** `aten::istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, bool normalized=False, bool? onesided=None, int? length=None, bool return_complex=False) -> Tensor` */
   istft(nFft: number, options?: { hopLength?: number | null; winLength?: number | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | null; returnComplex?: boolean }): Tensor;
   istft(nFft: number, hopLength?: number | null, winLength?: number | null, window?: Tensor | null, center?: boolean, normalized?: boolean, onesided?: boolean | null, length?: number | null, returnComplex?: boolean): Tensor;
+  istft(options: { nFft: number; hopLength?: number | null; winLength?: number | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | null; returnComplex?: boolean }): Tensor;
   /** `aten::kron(Tensor self, Tensor other) -> Tensor` */
   kron(other: Tensor): Tensor;
   /**
@@ -1048,6 +1089,7 @@ export interface TensorMethods {
    */
   kthvalue(k: number, options?: { dim?: number; keepdim?: boolean }): ValuesIndices;
   kthvalue(k: number, dim?: number, keepdim?: boolean): ValuesIndices;
+  kthvalue(options: { k: number; dim?: number; keepdim?: boolean }): ValuesIndices;
   /** `aten::lcm(Tensor self, Tensor other) -> Tensor` */
   lcm(other: Tensor): Tensor;
   /** `aten::lcm_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
@@ -1166,12 +1208,14 @@ export interface TensorMethods {
    */
   logSoftmax(dim: number, options?: { dtype?: DType | null }): Tensor;
   logSoftmax(dim: number, dtype?: DType | null): Tensor;
+  logSoftmax(options: { dim: number; dtype?: DType | null }): Tensor;
   /** `aten::logaddexp(Tensor self, Tensor other) -> Tensor` */
   logaddexp(other: Tensor): Tensor;
   /** `aten::logaddexp2(Tensor self, Tensor other) -> Tensor` */
   logaddexp2(other: Tensor): Tensor;
   /** `aten::logcumsumexp(Tensor self, int dim) -> Tensor` */
   logcumsumexp(dim: number): Tensor;
+  logcumsumexp(options: { dim: number }): Tensor;
   /** `aten::logdet(Tensor self) -> Tensor` */
   logdet(): Tensor;
   /**
@@ -1219,6 +1263,7 @@ export interface TensorMethods {
    */
   logsumexp(dim: readonly number[] | number, options?: { keepdim?: boolean }): Tensor;
   logsumexp(dim: readonly number[] | number, keepdim?: boolean): Tensor;
+  logsumexp(options: { dim: readonly number[] | number; keepdim?: boolean }): Tensor;
   /**
    * Whether elements are less, as bool.
    *
@@ -1273,6 +1318,7 @@ export interface TensorMethods {
   matrixExp(): Tensor;
   /** `aten::matrix_power(Tensor self, int n) -> Tensor` */
   matrixPower(n: number): Tensor;
+  matrixPower(options: { n: number }): Tensor;
   /**
    * The largest element; with `dim`, values and their positions; with a tensor, the larger of each pair.
    *
@@ -1283,6 +1329,7 @@ export interface TensorMethods {
   max(): Tensor;
   max(dim: number, options?: { keepdim?: boolean }): ValuesIndices;
   max(dim: number, keepdim?: boolean): ValuesIndices;
+  max(options: { dim: number; keepdim?: boolean }): ValuesIndices;
   max(other: Tensor): Tensor;
   /**
    * The larger of each pair of elements; NaN where either is NaN.
@@ -1299,6 +1346,7 @@ export interface TensorMethods {
   mean(options?: { dtype?: DType | null }): Tensor;
   mean(dim: readonly number[] | number | null, options?: { keepdim?: boolean; dtype?: DType | null }): Tensor;
   mean(dim: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
+  mean(options: { dim: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
   /**
    * Median of all elements; with `dim`, values and their positions. The lower of two middle ones.
    *
@@ -1308,6 +1356,7 @@ export interface TensorMethods {
   median(): Tensor;
   median(dim: number, options?: { keepdim?: boolean }): ValuesIndices;
   median(dim: number, keepdim?: boolean): ValuesIndices;
+  median(options: { dim: number; keepdim?: boolean }): ValuesIndices;
   /**
    * The smallest element; with `dim`, values and their positions; with a tensor, the smaller of each pair.
    *
@@ -1318,6 +1367,7 @@ export interface TensorMethods {
   min(): Tensor;
   min(dim: number, options?: { keepdim?: boolean }): ValuesIndices;
   min(dim: number, keepdim?: boolean): ValuesIndices;
+  min(options: { dim: number; keepdim?: boolean }): ValuesIndices;
   min(other: Tensor): Tensor;
   /**
    * The smaller of each pair of elements; NaN where either is NaN.
@@ -1333,6 +1383,7 @@ export interface TensorMethods {
    */
   mm(mat2: Tensor): Tensor;
   mm(mat2: Tensor, outDtype: DType): Tensor;
+  mm(mat2: Tensor, options: { outDtype: DType }): Tensor;
   /** `aten::mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
   mode(options?: { dim?: number; keepdim?: boolean }): ValuesIndices;
   mode(dim?: number, keepdim?: boolean): ValuesIndices;
@@ -1341,7 +1392,9 @@ export interface TensorMethods {
    * - `aten::moveaxis.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
    */
   moveaxis(source: number, destination: number): Tensor;
+  moveaxis(options: { source: number; destination: number }): Tensor;
   moveaxis(source: readonly number[], destination: readonly number[]): Tensor;
+  moveaxis(options: { source: readonly number[]; destination: readonly number[] }): Tensor;
   /**
    * Moves dimensions to other places.
    *
@@ -1349,7 +1402,9 @@ export interface TensorMethods {
    * - `aten::movedim.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
    */
   movedim(source: number, destination: number): Tensor;
+  movedim(options: { source: number; destination: number }): Tensor;
   movedim(source: readonly number[], destination: readonly number[]): Tensor;
+  movedim(options: { source: readonly number[]; destination: readonly number[] }): Tensor;
   /** `aten::msort(Tensor self) -> Tensor` */
   msort(): Tensor;
   /**
@@ -1375,6 +1430,7 @@ export interface TensorMethods {
    */
   multinomial(numSamples: number, options?: { replacement?: boolean; generator?: Generator | null }): Tensor;
   multinomial(numSamples: number, replacement?: boolean, options?: { generator?: Generator | null }): Tensor;
+  multinomial(options: { numSamples: number; replacement?: boolean; generator?: Generator | null }): Tensor;
   /**
    * - `aten::multiply.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::multiply.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -1395,8 +1451,10 @@ export interface TensorMethods {
   mv(vec: Tensor): Tensor;
   /** `aten::mvlgamma(Tensor self, int p) -> Tensor` */
   mvlgamma(p: number): Tensor;
+  mvlgamma(options: { p: number }): Tensor;
   /** `aten::mvlgamma_(Tensor(a!) self, int p) -> Tensor(a!)` */
   mvlgamma_(p: number): this;
+  mvlgamma_(options: { p: number }): this;
   /**
    * Puts numbers in place of NaN and the infinities.
    *
@@ -1421,6 +1479,7 @@ export interface TensorMethods {
   nanmedian(): Tensor;
   nanmedian(dim: number, options?: { keepdim?: boolean }): ValuesIndices;
   nanmedian(dim: number, keepdim?: boolean): ValuesIndices;
+  nanmedian(options: { dim: number; keepdim?: boolean }): ValuesIndices;
   /**
    * - `aten::nanquantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
    * - `aten::nanquantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
@@ -1429,6 +1488,7 @@ export interface TensorMethods {
   nanquantile(q: Tensor, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string }): Tensor;
   nanquantile(q: number, options?: { dim?: number | null; keepdim?: boolean; interpolation?: string }): Tensor;
   nanquantile(q: number, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string }): Tensor;
+  nanquantile(options: { q: number; dim?: number | null; keepdim?: boolean; interpolation?: string }): Tensor;
   /** `aten::nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
   nansum(options?: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
   nansum(dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
@@ -1439,9 +1499,12 @@ export interface TensorMethods {
    * - `aten::narrow.Tensor(Tensor(a) self, int dim, Tensor start, SymInt length) -> Tensor(a)`
    */
   narrow(dim: number, start: number, length: number): Tensor;
+  narrow(options: { dim: number; start: number; length: number }): Tensor;
   narrow(dim: number, start: Tensor, length: number): Tensor;
+  narrow(options: { dim: number; start: Tensor; length: number }): Tensor;
   /** `aten::narrow_copy(Tensor self, int dim, SymInt start, SymInt length) -> Tensor` */
   narrowCopy(dim: number, start: number, length: number): Tensor;
+  narrowCopy(options: { dim: number; start: number; length: number }): Tensor;
   /**
    * Whether elements differ, as bool.
    *
@@ -1477,16 +1540,21 @@ export interface TensorMethods {
   /** `aten::new_empty(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   newEmpty(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   newEmpty(...size: number[]): Tensor;
+  newEmpty(options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   /** `aten::new_empty_strided(Tensor self, SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   newEmptyStrided(size: readonly number[], stride: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  newEmptyStrided(options: { size: readonly number[]; stride: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   /** `aten::new_full(Tensor self, SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   newFull(size: readonly number[], fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
+  newFull(options: { size: readonly number[]; fillValue: Scalar; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   /** `aten::new_ones(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   newOnes(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   newOnes(...size: number[]): Tensor;
+  newOnes(options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   /** `aten::new_zeros(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   newZeros(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   newZeros(...size: number[]): Tensor;
+  newZeros(options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null }): Tensor;
   /** `aten::nextafter(Tensor self, Tensor other) -> Tensor` */
   nextafter(other: Tensor): Tensor;
   /** `aten::nextafter_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
@@ -1538,6 +1606,7 @@ export interface TensorMethods {
    */
   permute(dims: readonly number[]): Tensor;
   permute(...dims: number[]): Tensor;
+  permute(options: { dims: readonly number[] }): Tensor;
   /** `aten::pin_memory(Tensor(a) self, Device? device=None) -> Tensor(a)` */
   pinMemory(options?: { device?: string | null }): Tensor;
   pinMemory(device?: string | null): Tensor;
@@ -1546,6 +1615,7 @@ export interface TensorMethods {
   pinverse(rcond?: number): Tensor;
   /** `aten::polygamma_(Tensor(a!) self, int n) -> Tensor(a!)` */
   polygamma_(n: number): this;
+  polygamma_(options: { n: number }): this;
   /** `aten::positive(Tensor(a) self) -> Tensor(a)` */
   positive(): Tensor;
   /**
@@ -1575,6 +1645,7 @@ export interface TensorMethods {
   prod(options?: { dtype?: DType | null }): Tensor;
   prod(dim: number, options?: { keepdim?: boolean; dtype?: DType | null }): Tensor;
   prod(dim: number, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
+  prod(options: { dim: number; keepdim?: boolean; dtype?: DType | null }): Tensor;
   /** `aten::put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor` */
   put(index: Tensor, source: Tensor, options?: { accumulate?: boolean }): Tensor;
   put(index: Tensor, source: Tensor, accumulate?: boolean): Tensor;
@@ -1606,6 +1677,7 @@ export interface TensorMethods {
   quantile(q: Tensor, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string }): Tensor;
   quantile(q: number, options?: { dim?: number | null; keepdim?: boolean; interpolation?: string }): Tensor;
   quantile(q: number, dim?: number | null, keepdim?: boolean, options?: { interpolation?: string }): Tensor;
+  quantile(options: { q: number; dim?: number | null; keepdim?: boolean; interpolation?: string }): Tensor;
   /** `aten::rad2deg(Tensor self) -> Tensor` */
   rad2deg(): Tensor;
   /** `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)` */
@@ -1617,7 +1689,9 @@ export interface TensorMethods {
    */
   random_(options?: { generator?: Generator | null }): this;
   random_(from: number, to: number | null, options?: { generator?: Generator | null }): this;
+  random_(options: { from: number; to: number | null; generator?: Generator | null }): this;
   random_(to: number, options?: { generator?: Generator | null }): this;
+  random_(options: { to: number; generator?: Generator | null }): this;
   /** `aten::ravel(Tensor(a) self) -> Tensor(a)` */
   ravel(): Tensor;
   /**
@@ -1662,8 +1736,10 @@ export interface TensorMethods {
   remainder_(other: Tensor): this;
   /** `aten::renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor` */
   renorm(p: Scalar, dim: number, maxnorm: Scalar): Tensor;
+  renorm(options: { p: Scalar; dim: number; maxnorm: Scalar }): Tensor;
   /** `aten::renorm_(Tensor(a!) self, Scalar p, int dim, Scalar maxnorm) -> Tensor(a!)` */
   renorm_(p: Scalar, dim: number, maxnorm: Scalar): this;
+  renorm_(options: { p: Scalar; dim: number; maxnorm: Scalar }): this;
   /**
    * Copies laid one after the other, as often along each dimension as is given.
    *
@@ -1671,6 +1747,7 @@ export interface TensorMethods {
    */
   repeat(repeats: readonly number[]): Tensor;
   repeat(...repeats: number[]): Tensor;
+  repeat(options: { repeats: readonly number[] }): Tensor;
   /**
    * Repeats each element.
    *
@@ -1681,6 +1758,7 @@ export interface TensorMethods {
   repeatInterleave(repeats: Tensor, dim?: number | null, options?: { outputSize?: number | null }): Tensor;
   repeatInterleave(repeats: number, options?: { dim?: number | null; outputSize?: number | null }): Tensor;
   repeatInterleave(repeats: number, dim?: number | null, options?: { outputSize?: number | null }): Tensor;
+  repeatInterleave(options: { repeats: number; dim?: number | null; outputSize?: number | null }): Tensor;
   /**
    * The elements in another shape: a view where that is possible, else a copy. -1 stands for what is left.
    *
@@ -1688,11 +1766,13 @@ export interface TensorMethods {
    */
   reshape(shape: readonly number[]): Tensor;
   reshape(...shape: number[]): Tensor;
+  reshape(options: { shape: readonly number[] }): Tensor;
   /** `aten::reshape_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
   reshapeAs(other: Tensor): Tensor;
   /** `aten::resize_(Tensor(a!) self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
   resize_(size: readonly number[], options?: { memoryFormat?: MemoryFormat | null }): this;
   resize_(...size: number[]): this;
+  resize_(options: { size: readonly number[]; memoryFormat?: MemoryFormat | null }): this;
   /** `aten::resize_as_(Tensor(a!) self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
   resizeAs_(theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }): this;
   /** `aten::resize_as_sparse_(Tensor(a!) self, Tensor the_template) -> Tensor(a!)` */
@@ -1708,6 +1788,7 @@ export interface TensorMethods {
    */
   roll(shifts: readonly number[] | number, options?: { dims?: readonly number[] | number }): Tensor;
   roll(shifts: readonly number[] | number, dims?: readonly number[] | number): Tensor;
+  roll(options: { shifts: readonly number[] | number; dims?: readonly number[] | number }): Tensor;
   /** `aten::rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor` */
   rot90(options?: { k?: number; dims?: readonly number[] }): Tensor;
   rot90(k?: number, dims?: readonly number[]): Tensor;
@@ -1750,9 +1831,13 @@ export interface TensorMethods {
    * - `aten::scatter.value_reduce(Tensor self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor`
    */
   scatter(dim: number, index: Tensor, src: Tensor, options: { reduce: string }): Tensor;
+  scatter(options: { dim: number; index: Tensor; src: Tensor; reduce: string }): Tensor;
   scatter(dim: number, index: Tensor, src: Tensor): Tensor;
+  scatter(options: { dim: number; index: Tensor; src: Tensor }): Tensor;
   scatter(dim: number, index: Tensor, value: Scalar): Tensor;
+  scatter(options: { dim: number; index: Tensor; value: Scalar }): Tensor;
   scatter(dim: number, index: Tensor, value: Scalar, options: { reduce: string }): Tensor;
+  scatter(options: { dim: number; index: Tensor; value: Scalar; reduce: string }): Tensor;
   /**
    * In place: writes values along `dim` to the places that an index tensor names.
    *
@@ -1762,33 +1847,43 @@ export interface TensorMethods {
    * - `aten::scatter_.value_reduce(Tensor(a!) self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor(a!)`
    */
   scatter_(dim: number, index: Tensor, src: Tensor, options: { reduce: string }): this;
+  scatter_(options: { dim: number; index: Tensor; src: Tensor; reduce: string }): this;
   scatter_(dim: number, index: Tensor, src: Tensor): this;
+  scatter_(options: { dim: number; index: Tensor; src: Tensor }): this;
   scatter_(dim: number, index: Tensor, value: Scalar): this;
+  scatter_(options: { dim: number; index: Tensor; value: Scalar }): this;
   scatter_(dim: number, index: Tensor, value: Scalar, options: { reduce: string }): this;
+  scatter_(options: { dim: number; index: Tensor; value: Scalar; reduce: string }): this;
   /**
    * Adds values along `dim` at the places that an index tensor names.
    *
    * `aten::scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor`
    */
   scatterAdd(dim: number, index: Tensor, src: Tensor): Tensor;
+  scatterAdd(options: { dim: number; index: Tensor; src: Tensor }): Tensor;
   /**
    * In place: adds values along `dim` at the places that an index tensor names.
    *
    * `aten::scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)`
    */
   scatterAdd_(dim: number, index: Tensor, src: Tensor): this;
+  scatterAdd_(options: { dim: number; index: Tensor; src: Tensor }): this;
   /** `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor` */
   scatterReduce(dim: number, index: Tensor, src: Tensor, reduce: string, options?: { includeSelf?: boolean }): Tensor;
+  scatterReduce(options: { dim: number; index: Tensor; src: Tensor; reduce: string; includeSelf?: boolean }): Tensor;
   /** `aten::scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)` */
   scatterReduce_(dim: number, index: Tensor, src: Tensor, reduce: string, options?: { includeSelf?: boolean }): this;
+  scatterReduce_(options: { dim: number; index: Tensor; src: Tensor; reduce: string; includeSelf?: boolean }): this;
   /**
    * View of one position along `dim`, which is gone from the shape.
    *
    * `aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)`
    */
   select(dim: number, index: number): Tensor;
+  select(options: { dim: number; index: number }): Tensor;
   /** `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor` */
   selectScatter(src: Tensor, dim: number, index: number): Tensor;
+  selectScatter(src: Tensor, options: { dim: number; index: number }): Tensor;
   /**
    * - `aten::set_(Tensor(a!) self) -> Tensor(a!)`
    * - `aten::set_.source_Storage(Tensor(a!) self, Storage source) -> Tensor(a!)`
@@ -1800,6 +1895,7 @@ export interface TensorMethods {
   set_(source: Tensor): this;
   set_(source: Tensor, storageOffset: number, size: readonly number[], options?: { stride?: readonly number[] }): this;
   set_(source: Tensor, storageOffset: number, size: readonly number[], stride?: readonly number[]): this;
+  set_(source: Tensor, options: { storageOffset: number; size: readonly number[]; stride?: readonly number[] }): this;
   /** `aten::sgn(Tensor self) -> Tensor` */
   sgn(): Tensor;
   /** `aten::sgn_(Tensor(a!) self) -> Tensor(a!)` */
@@ -1874,6 +1970,7 @@ export interface TensorMethods {
    */
   softmax(dim: number, options?: { dtype?: DType | null }): Tensor;
   softmax(dim: number, dtype?: DType | null): Tensor;
+  softmax(options: { dim: number; dtype?: DType | null }): Tensor;
   /**
    * Values in order along `dim`, and the positions that they had.
    *
@@ -1889,8 +1986,10 @@ export interface TensorMethods {
   sparseMask(mask: Tensor): Tensor;
   /** `aten::sparse_resize_(Tensor(a!) self, int[] size, int sparse_dim, int dense_dim) -> Tensor(a!)` */
   sparseResize_(size: readonly number[], sparseDim: number, denseDim: number): this;
+  sparseResize_(options: { size: readonly number[]; sparseDim: number; denseDim: number }): this;
   /** `aten::sparse_resize_and_clear_(Tensor(a!) self, int[] size, int sparse_dim, int dense_dim) -> Tensor(a!)` */
   sparseResizeAndClear_(size: readonly number[], sparseDim: number, denseDim: number): this;
+  sparseResizeAndClear_(options: { size: readonly number[]; sparseDim: number; denseDim: number }): this;
   /**
    * Views of a size, or of the sizes given, along `dim`.
    *
@@ -1899,11 +1998,14 @@ export interface TensorMethods {
    */
   split(splitSize: number, options?: { dim?: number }): Tensor[];
   split(splitSize: number, dim?: number): Tensor[];
+  split(options: { splitSize: number; dim?: number }): Tensor[];
   split(splitSize: readonly number[], options?: { dim?: number }): Tensor[];
   split(splitSize: readonly number[], dim?: number): Tensor[];
+  split(options: { splitSize: readonly number[]; dim?: number }): Tensor[];
   /** `aten::split_with_sizes(Tensor(a -> *) self, SymInt[] split_sizes, int dim=0) -> Tensor(a)[]` */
   splitWithSizes(splitSizes: readonly number[], options?: { dim?: number }): Tensor[];
   splitWithSizes(splitSizes: readonly number[], dim?: number): Tensor[];
+  splitWithSizes(options: { splitSizes: readonly number[]; dim?: number }): Tensor[];
   /**
    * Square roots.
    *
@@ -1929,8 +2031,10 @@ export interface TensorMethods {
    */
   squeeze(): Tensor;
   squeeze(dim: number): Tensor;
+  squeeze(options: { dim: number }): Tensor;
   squeeze(dim: readonly number[]): Tensor;
   squeeze(...dim: number[]): Tensor;
+  squeeze(options: { dim: readonly number[] }): Tensor;
   /**
    * In place: view without dimensions of size 1, or without one of them.
    *
@@ -1940,8 +2044,10 @@ export interface TensorMethods {
    */
   squeeze_(): this;
   squeeze_(dim: number): this;
+  squeeze_(options: { dim: number }): this;
   squeeze_(dim: readonly number[]): this;
   squeeze_(...dim: number[]): this;
+  squeeze_(options: { dim: readonly number[] }): this;
   /** `aten::sspaddmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   sspaddmm(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
   /**
@@ -1957,6 +2063,7 @@ export interface TensorMethods {
   std(dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean }): Tensor;
   std(dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): Tensor;
   std(dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): Tensor;
+  std(options: { dim: readonly number[] | number | null; unbiased?: boolean; keepdim?: boolean }): Tensor;
   /**
    * Difference of two tensors; `alpha` multiplies the second first.
    *
@@ -1998,20 +2105,26 @@ export interface TensorMethods {
   sum(options?: { dtype?: DType | null }): Tensor;
   sum(dim: readonly number[] | number | null, options?: { keepdim?: boolean; dtype?: DType | null }): Tensor;
   sum(dim: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
+  sum(options: { dim: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
   /** `aten::sum_to_size(Tensor self, SymInt[] size) -> Tensor` */
   sumToSize(size: readonly number[]): Tensor;
   sumToSize(...size: number[]): Tensor;
+  sumToSize(options: { size: readonly number[] }): Tensor;
   /** `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)` */
   svd(options?: { some?: boolean; computeUv?: boolean }): USV;
   svd(some?: boolean, computeUv?: boolean): USV;
   /** `aten::swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)` */
   swapaxes(axis0: number, axis1: number): Tensor;
+  swapaxes(options: { axis0: number; axis1: number }): Tensor;
   /** `aten::swapaxes_(Tensor(a!) self, int axis0, int axis1) -> Tensor(a!)` */
   swapaxes_(axis0: number, axis1: number): this;
+  swapaxes_(options: { axis0: number; axis1: number }): this;
   /** `aten::swapdims(Tensor(a) self, int dim0, int dim1) -> Tensor(a)` */
   swapdims(dim0: number, dim1: number): Tensor;
+  swapdims(options: { dim0: number; dim1: number }): Tensor;
   /** `aten::swapdims_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)` */
   swapdims_(dim0: number, dim1: number): this;
+  swapdims_(options: { dim0: number; dim1: number }): this;
   /**
    * View of a matrix transposed.
    *
@@ -2052,13 +2165,16 @@ export interface TensorMethods {
    */
   tensorSplit(indices: readonly number[], options?: { dim?: number }): Tensor[];
   tensorSplit(indices: readonly number[], dim?: number): Tensor[];
+  tensorSplit(options: { indices: readonly number[]; dim?: number }): Tensor[];
   tensorSplit(sections: number, options?: { dim?: number }): Tensor[];
   tensorSplit(sections: number, dim?: number): Tensor[];
+  tensorSplit(options: { sections: number; dim?: number }): Tensor[];
   tensorSplit(tensorIndicesOrSections: Tensor, options?: { dim?: number }): Tensor[];
   tensorSplit(tensorIndicesOrSections: Tensor, dim?: number): Tensor[];
   /** `aten::tile(Tensor self, SymInt[] dims) -> Tensor` */
   tile(dims: readonly number[]): Tensor;
   tile(...dims: number[]): Tensor;
+  tile(options: { dims: readonly number[] }): Tensor;
   /** `aten::to_dense(Tensor self, ScalarType? dtype=None, *, bool? masked_grad=None) -> Tensor` */
   toDense(options?: { dtype?: DType | null; maskedGrad?: boolean | null }): Tensor;
   toDense(dtype?: DType | null, options?: { maskedGrad?: boolean | null }): Tensor;
@@ -2068,18 +2184,22 @@ export interface TensorMethods {
   /** `aten::to_padded_tensor(Tensor self, float padding, SymInt[]? output_size=None) -> Tensor` */
   toPaddedTensor(padding: number, options?: { outputSize?: readonly number[] | null }): Tensor;
   toPaddedTensor(padding: number, outputSize?: readonly number[] | null): Tensor;
+  toPaddedTensor(options: { padding: number; outputSize?: readonly number[] | null }): Tensor;
   /**
    * - `aten::to_sparse(Tensor self, *, Layout? layout=None, int[2]? blocksize=None, int? dense_dim=None) -> Tensor`
    * - `aten::to_sparse.sparse_dim(Tensor self, int sparse_dim) -> Tensor`
    */
   toSparse(options?: { layout?: Layout | null; blocksize?: readonly number[] | number | null; denseDim?: number | null }): Tensor;
   toSparse(sparseDim: number): Tensor;
+  toSparse(options: { sparseDim: number }): Tensor;
   /** `aten::to_sparse_bsc(Tensor self, int[2] blocksize, int? dense_dim=None) -> Tensor` */
   toSparseBsc(blocksize: readonly number[] | number, options?: { denseDim?: number | null }): Tensor;
   toSparseBsc(blocksize: readonly number[] | number, denseDim?: number | null): Tensor;
+  toSparseBsc(options: { blocksize: readonly number[] | number; denseDim?: number | null }): Tensor;
   /** `aten::to_sparse_bsr(Tensor self, int[2] blocksize, int? dense_dim=None) -> Tensor` */
   toSparseBsr(blocksize: readonly number[] | number, options?: { denseDim?: number | null }): Tensor;
   toSparseBsr(blocksize: readonly number[] | number, denseDim?: number | null): Tensor;
+  toSparseBsr(options: { blocksize: readonly number[] | number; denseDim?: number | null }): Tensor;
   /** `aten::to_sparse_csc(Tensor self, int? dense_dim=None) -> Tensor` */
   toSparseCsc(options?: { denseDim?: number | null }): Tensor;
   toSparseCsc(denseDim?: number | null): Tensor;
@@ -2093,6 +2213,7 @@ export interface TensorMethods {
    */
   topk(k: number, options?: { dim?: number; largest?: boolean; sorted?: boolean }): ValuesIndices;
   topk(k: number, dim?: number, largest?: boolean, sorted?: boolean): ValuesIndices;
+  topk(options: { k: number; dim?: number; largest?: boolean; sorted?: boolean }): ValuesIndices;
   /** `aten::trace(Tensor self) -> Tensor` */
   trace(): Tensor;
   /**
@@ -2101,12 +2222,14 @@ export interface TensorMethods {
    * `aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)`
    */
   transpose(dim0: number, dim1: number): Tensor;
+  transpose(options: { dim0: number; dim1: number }): Tensor;
   /**
    * In place: view with two dimensions exchanged.
    *
    * `aten::transpose_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)`
    */
   transpose_(dim0: number, dim1: number): this;
+  transpose_(options: { dim0: number; dim1: number }): this;
   /** `aten::triangular_solve(Tensor self, Tensor A, bool upper=True, bool transpose=False, bool unitriangular=False) -> (Tensor solution, Tensor cloned_coefficient)` */
   triangularSolve(A: Tensor, options?: { upper?: boolean; transpose?: boolean; unitriangular?: boolean }): SolutionClonedCoefficient;
   triangularSolve(A: Tensor, upper?: boolean, transpose?: boolean, unitriangular?: boolean): SolutionClonedCoefficient;
@@ -2165,12 +2288,14 @@ export interface TensorMethods {
   unbind(dim?: number): Tensor[];
   /** `aten::unflatten.int(Tensor(a) self, int dim, SymInt[] sizes) -> Tensor(a)` */
   unflatten(dim: number, sizes: readonly number[]): Tensor;
+  unflatten(options: { dim: number; sizes: readonly number[] }): Tensor;
   /**
    * View of all windows of a size along a dimension.
    *
    * `aten::unfold(Tensor(a) self, int dimension, int size, int step) -> Tensor(a)`
    */
   unfold(dimension: number, size: number, step: number): Tensor;
+  unfold(options: { dimension: number; size: number; step: number }): Tensor;
   /**
    * Fills with numbers evenly distributed between `from` and `to`.
    *
@@ -2181,24 +2306,29 @@ export interface TensorMethods {
   /** `aten::unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]` */
   unsafeChunk(chunks: number, options?: { dim?: number }): Tensor[];
   unsafeChunk(chunks: number, dim?: number): Tensor[];
+  unsafeChunk(options: { chunks: number; dim?: number }): Tensor[];
   /** `aten::unsafe_split.Tensor(Tensor self, SymInt split_size, int dim=0) -> Tensor[]` */
   unsafeSplit(splitSize: number, options?: { dim?: number }): Tensor[];
   unsafeSplit(splitSize: number, dim?: number): Tensor[];
+  unsafeSplit(options: { splitSize: number; dim?: number }): Tensor[];
   /** `aten::unsafe_split_with_sizes(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]` */
   unsafeSplitWithSizes(splitSizes: readonly number[], options?: { dim?: number }): Tensor[];
   unsafeSplitWithSizes(splitSizes: readonly number[], dim?: number): Tensor[];
+  unsafeSplitWithSizes(options: { splitSizes: readonly number[]; dim?: number }): Tensor[];
   /**
    * View with a new dimension of size 1.
    *
    * `aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)`
    */
   unsqueeze(dim: number): Tensor;
+  unsqueeze(options: { dim: number }): Tensor;
   /**
    * In place: view with a new dimension of size 1.
    *
    * `aten::unsqueeze_(Tensor(a!) self, int dim) -> Tensor(a!)`
    */
   unsqueeze_(dim: number): this;
+  unsqueeze_(options: { dim: number }): this;
   /** `aten::values(Tensor(a) self) -> Tensor(a)` */
   values(): Tensor;
   /**
@@ -2214,6 +2344,7 @@ export interface TensorMethods {
   var(dim?: readonly number[] | number | null, options?: { correction?: Scalar | null; keepdim?: boolean }): Tensor;
   var(dim: readonly number[] | number | null, options?: { unbiased?: boolean; keepdim?: boolean }): Tensor;
   var(dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): Tensor;
+  var(options: { dim: readonly number[] | number | null; unbiased?: boolean; keepdim?: boolean }): Tensor;
   /** `aten::vdot(Tensor self, Tensor other) -> Tensor` */
   vdot(other: Tensor): Tensor;
   /**
@@ -2224,7 +2355,9 @@ export interface TensorMethods {
    */
   view(size: readonly number[]): Tensor;
   view(...size: number[]): Tensor;
+  view(options: { size: readonly number[] }): Tensor;
   view(dtype: DType): Tensor;
+  view(options: { dtype: DType }): Tensor;
   /** `aten::view_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
   viewAs(other: Tensor): Tensor;
   /**
@@ -2233,7 +2366,9 @@ export interface TensorMethods {
    */
   vsplit(indices: readonly number[]): Tensor[];
   vsplit(...indices: number[]): Tensor[];
+  vsplit(options: { indices: readonly number[] }): Tensor[];
   vsplit(sections: number): Tensor[];
+  vsplit(options: { sections: number }): Tensor[];
   /**
    * - `aten::xlogy.Scalar_Other(Tensor self, Scalar other) -> Tensor`
    * - `aten::xlogy.Tensor(Tensor self, Tensor other) -> Tensor`
