@@ -5,7 +5,7 @@ import { fromTypedArray } from '../tensor/creation';
 import { dispose } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
 import { type Tokenizer, loadTokenizer } from '../tokenizers';
-import { commitBundle, currentBundle, readBundleFiles } from './commit';
+import { bundlePlaces, commitBundle, readBundleFiles } from './commit';
 import { bundleFiles, exists, type JsonObject, linkOrCopy, readJson, readOptionalJson, writeJson } from './files';
 import { type Metrics, readManifest } from './integrity';
 import type { KeepOptions } from './retention';
@@ -27,9 +27,11 @@ import { listSteps } from './steps';
 
 /** Whether a directory holds a bundle, weights and the config to make a model for them, or one that was kept. */
 export async function isBundle(directory: string): Promise<boolean> {
-  const current = await currentBundle(directory);
-  const needed = [bundleFiles.model, bundleFiles.config].map((name) => exists(path.join(current, name)));
-  return (await Promise.all(needed)).every(Boolean) || (await listSteps(directory)).length > 0;
+  for (const place of bundlePlaces(directory)) {
+    const needed = [bundleFiles.model, bundleFiles.config].map((name) => exists(path.join(place, name)));
+    if ((await Promise.all(needed)).every(Boolean)) return true;
+  }
+  return (await listSteps(directory)).length > 0;
 }
 
 /**
@@ -178,18 +180,16 @@ async function writeRandomStates(file: string, states: ReadonlyMap<string, Uint8
 
 /** Replaces weights, config and tokenizer of the bundle in a directory; what it holds of training stays as it is. */
 export async function writeWeights(directory: string, model: ModelToWrite): Promise<void> {
-  const state = path.join(await currentBundle(directory), bundleFiles.trainingState);
-  const { step, optimizerFile } = await readTrainingState(state);
-  await commitBundle(directory, {
-    step,
-    keep: null,
-    write: async (staging) => {
+  await commitBundle(directory, async () => {
+    const { step, optimizerFile } = await readTrainingState(path.join(directory, bundleFiles.trainingState));
+    const write = async (staging: string): Promise<void> => {
       await writeModel(staging, model);
       for (const name of [bundleFiles.trainingState, bundleFiles.randomState, optimizerFile]) {
         if (name === null || !(await exists(path.join(directory, name)))) continue;
         await linkOrCopy(path.join(directory, name), path.join(staging, name));
       }
-    },
+    };
+    return { step, keep: null, write };
   });
 }
 

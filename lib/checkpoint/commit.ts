@@ -63,12 +63,19 @@ function exclusively<T>(directory: string, change: (target: string) => Promise<T
 /**
  * Replaces the bundle in a directory. Saves of one directory wait for each other.
  *
+ * @param writer or what makes it, for one that depends on the bundle which is there when its turn comes
  * @throws ERR_TORCHBIND_SAVE where a file cannot be written, ERR_TORCHBIND_LOCKED where another process writes there; the
  *   old bundle then stands
  */
-export async function commitBundle(directory: string, writer: BundleWriter): Promise<void> {
+export async function commitBundle(
+  directory: string,
+  writer: BundleWriter | (() => Promise<BundleWriter>),
+): Promise<void> {
   try {
-    await exclusively(directory, (target) => replaceBundle(target, writer));
+    await exclusively(directory, async (target) => {
+      await recover(target);
+      await replaceBundle(target, typeof writer === 'function' ? await writer() : writer);
+    });
   } catch (error) {
     throw asSaveError(directory, error);
   }
@@ -77,7 +84,6 @@ export async function commitBundle(directory: string, writer: BundleWriter): Pro
 async function replaceBundle(target: string, writer: BundleWriter): Promise<void> {
   const { step, keep, metrics = {} } = writer;
   const rules = keep === null || step === null ? null : keepRules(keep);
-  await recover(target);
   await stage(target, async (staging) => {
     await writer.write(staging);
     const sequence = rules === null ? null : await nextSequence(target);
@@ -161,6 +167,14 @@ async function isWhole(directory: string): Promise<boolean> {
   return manifest !== undefined && (await firstDifference(directory, manifest)) === undefined;
 }
 
+/**
+ * Where a bundle may lie. Who looks there in this order finds it, also while it is replaced: the files are in the second place
+ * before they leave the first.
+ */
+export function bundlePlaces(target: string): string[] {
+  return [path.join(target, savedDirectory), target];
+}
+
 /** Where a bundle's files are to be read from. */
 export async function currentBundle(target: string): Promise<string> {
   const saved = path.join(target, savedDirectory);
@@ -183,14 +197,19 @@ async function candidates(target: string): Promise<string[]> {
  * @throws CheckpointError of the newest where none is whole
  */
 export async function readBundleFiles<T>(target: string, read: (directory: string) => Promise<T>): Promise<T> {
+  const { result, warning } = await ofOneBundle(target, () => readNewest(target, read));
+  if (warning !== undefined) process.emitWarning(warning, { code: 'TORCHBIND_FALLBACK' });
+  return result;
+}
+
+/** What `read` gives, or throws, where the bundle was not replaced while it read. */
+export async function ofOneBundle<T>(target: string, read: () => Promise<T>): Promise<T> {
   for (let attempts = READ_ATTEMPTS; ; attempts--) {
     const before = await identity(target);
     const isFinal = async (): Promise<boolean> => attempts === 1 || (await identity(target)) === before;
     try {
-      const { result, warning } = await readNewest(target, read);
-      if (!(await isFinal())) continue;
-      if (warning !== undefined) process.emitWarning(warning, { code: 'TORCHBIND_FALLBACK' });
-      return result;
+      const result = await read();
+      if (await isFinal()) return result;
     } catch (error) {
       if (await isFinal()) throw error;
     }

@@ -5,7 +5,7 @@ import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { inspectFile, mergeFile } from '../formats/inspect-file';
 import { addProblem, type FileInspection, noting, type TensorInfo } from '../formats/inspect-report';
 import { isBundle } from './bundle';
-import { currentBundle } from './commit';
+import { currentBundle, ofOneBundle } from './commit';
 import { bundleFiles, exists, type JsonObject, readOptionalJson } from './files';
 import { findHfWeights } from './forms/hf-weights';
 import { type Contents, contentsOf, countParameters, familyOf } from './inspect-contents';
@@ -83,7 +83,11 @@ async function inspectHf(directory: string, weights: string, verify: boolean): P
   return complete(report, contents, { path: directory, files: await filesOf(directory) });
 }
 
-async function inspectBundle(target: string, verify: boolean): Promise<Inspection> {
+function inspectBundle(target: string, verify: boolean): Promise<Inspection> {
+  return ofOneBundle(target, () => lookAtBundle(target, verify));
+}
+
+async function lookAtBundle(target: string, verify: boolean): Promise<Inspection> {
   const current = await currentBundle(target);
   const [newest] = await listSteps(target);
   const isThere = await exists(path.join(current, bundleFiles.model));

@@ -10,10 +10,13 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { CheckpointManager } from '../../lib/checkpoint';
+import { isBundle } from '../../lib/checkpoint/bundle';
 import { commitBundle } from '../../lib/checkpoint/commit';
+import { inspect } from '../../lib/checkpoint/inspect';
 import { GPT } from '../../lib/gpt';
 import { AdamW } from '../../lib/optim';
 import { CharTokenizer } from '../../lib/tokenizers';
@@ -192,6 +195,21 @@ describe('a save', () => {
     },
   );
 
+  it('never hides the bundle from who asks whether there is one', async () => {
+    const directory = temporaryDirectory();
+    const write = async (staging: string): Promise<void> => {
+      for (const name of ['model.pt', 'config.json']) await writeFile(path.join(staging, name), '{}');
+    };
+    await commitBundle(directory, { write, step: 0, keep: null });
+    let saving = true;
+    const saves = (async () => {
+      for (let step = 1; step <= 50; step++) await commitBundle(directory, { write, step, keep: null });
+      saving = false;
+    })();
+    while (saving) expect(await isBundle(directory)).toBe(true);
+    await saves;
+  });
+
   it('waits for the one before, and readers see whole bundles meanwhile', async () => {
     const directory = temporaryDirectory();
     const model = await savedGpt(directory, 0);
@@ -206,6 +224,7 @@ describe('a save', () => {
       const { step } = await GPT.load(directory);
       expect(step).toBeGreaterThanOrEqual(last);
       last = step!;
+      expect((await inspect(directory)).problems).toEqual([]);
     }
     await saves;
     expect((await GPT.load(directory)).step).toBe(8);
