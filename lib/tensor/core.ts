@@ -236,6 +236,18 @@ export class Tensor {
     return format(this);
   }
 
+  /**
+   * Its print in `${x}` and beside a string. Where JavaScript asks for a number (`x * 2`, `x > 0`, `Number(x)`) an error
+   * says what to write: NaN and false would go on unseen.
+   */
+  [Symbol.toPrimitive](hint: string): string {
+    if (hint !== 'number') return this.toString();
+    throw new TorchBindError(
+      "A tensor is no number: JavaScript's operators do not compute with it. Write x.mul(2), x.sub(y), x.gt(0); item() is the value of one element.",
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
+  }
+
   [Symbol.for('nodejs.util.inspect.custom')](): string {
     return this.toString();
   }

@@ -117,6 +117,7 @@ export function randn(...args: SizeArguments<RandomOptions>): Tensor {
 
 /** One value everywhere; without a dtype, that of the value (PyTorch's `torch.full`). */
 export function full(size: readonly number[], value: Scalar, options: TensorOptions = {}): Tensor {
+  checkArgument(Array.isArray(size), 'an array of sizes', size, 'full()');
   checkCommon(options, TENSOR_OPTIONS, 'full()');
   return finish(operator('full').call([size, value, options.dtype, undefined, options.device]) as Tensor, options);
 }

@@ -59,6 +59,12 @@ const NUMBER_FIRST = new Set(
     .map((name) => `aten::${name}`),
 );
 
+/** NumPy's names of arguments, which Python's functions take too. */
+const NUMPY_NAMES: ReadonlyMap<string, string> = new Map([
+  ['axis', 'dim'],
+  ['keepdims', 'keepdim'],
+]);
+
 /** An overload for arguments of certain types, and where those begin that are the items of a list of sizes, or -1. */
 interface Choice {
   operator: Operator;
@@ -188,7 +194,7 @@ export class OverloadSet {
     const keys = new Set(this.overloads.flatMap((operator) => operator.parameters.map((parameter) => parameter.key)));
     const stray = Object.keys(last).find((key) => !keys.has(key));
     if (stray === undefined) return '';
-    const near = closest(stray, [...keys]);
+    const near = NUMPY_NAMES.get(stray) ?? closest(stray, [...keys]);
     return `\nUnknown option '${stray}'.${near === undefined ? '' : ` Did you mean '${near}'?`}`;
   }
 
@@ -201,6 +207,8 @@ export class OverloadSet {
       if (only === 'int' && typeof value === 'number' && !Number.isInteger(value)) {
         return `\nAn index, a dimension or a size is a whole number, not ${value}.`;
       }
+      const takesList = this.overloads.some((operator) => operator.parameters[i]?.list === true);
+      if (only === 'tensor' && takesList && value instanceof Tensor) return '\nThe tensors come in one array: [a, b].';
       if (only === 'tensor' && (typeof value === 'number' || Array.isArray(value))) {
         return '\nNumbers become a tensor with tensor(...).';
       }

@@ -132,12 +132,16 @@ const PYTHON_NAMES: ReadonlyMap<string, DType> = new Map<string, DType>([
 /** Refuses what is not a dtype, and suggests the one that was probably meant. */
 export function checkDType(value: unknown, where: string): DType {
   if (isDType(value)) return value;
-  const near = typeof value === 'string' ? (PYTHON_NAMES.get(value) ?? closest(value, Object.keys(CODES))) : undefined;
+  const near = typeof value === 'string' ? nearestName(value.replace(/^torch\./, '')) : undefined;
   const hint = near === undefined ? '' : ` Did you mean '${near}'?`;
   throw new TorchBindError(
     `${where}: expected a dtype such as 'float32' but received ${describe(value)}.${hint}`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
+}
+
+function nearestName(name: string): string | undefined {
+  return PYTHON_NAMES.get(name) ?? (isDType(name) ? name : closest(name, Object.keys(CODES)));
 }
 
 /** Bytes that one element takes. */

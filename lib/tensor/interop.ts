@@ -35,6 +35,8 @@ export interface TensorInterop {
    * @throws {TorchBindError} `ERR_TORCHBIND_UNSUPPORTED` for quantized tensors, as in Python, and those that are not dense
    */
   tolist<T extends NestedValues = NestedValues>(): T;
+  /** What `JSON.stringify` writes: the values as nested arrays. NaN and infinities become null there, as numbers do. */
+  toJSON(): NestedValues;
   /**
    * All elements in row-major order. float16, bfloat16 and complex32 come as their bits in a Uint16Array, float8 in a
    * Uint8Array, bool as 0 and 1 in a Uint8Array, quantized ones as the integers that are stored, int64 in a BigInt64Array, complex as (re, im) pairs.
@@ -83,6 +85,10 @@ export const interop: TensorInterop & ThisType<Tensor> = {
       );
     }
     return nest(this.shape, valuesOf(this)) as T;
+  },
+
+  toJSON() {
+    return this.tolist();
   },
 
   toTypedArray(options = {}) {

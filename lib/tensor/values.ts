@@ -1,7 +1,6 @@
 import { describe, TorchBindError } from '../errors';
 import { native } from '../native/native';
-import { wrap } from './core';
-import type { Tensor } from './core';
+import { Tensor, wrap } from './core';
 import { dtypeCode, dtypeOfTypedArray, isIntegral, itemSize, typedArrayOf } from './dtype';
 import type { DType } from './dtype';
 import { complexTypeOf, getDefaultDtype, iinfo } from './dtype-info';
@@ -96,7 +95,7 @@ function checkValue(value: unknown, where: string): void {
   const type = typeof value;
   if (type === 'number' || type === 'bigint' || type === 'boolean' || isComplex(value)) return;
   throw new TorchBindError(
-    `${where}: expected numbers but received ${describe(value)}.`,
+    `${where}: expected numbers but received ${describe(value)}.${value instanceof Tensor ? ' stack([a, b]) makes one of several tensors.' : ''}`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }

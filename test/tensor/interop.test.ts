@@ -62,6 +62,40 @@ test('elements of sparse tensors are no row of values: toDense() makes one', () 
   }
 });
 
+test('JSON of a tensor is its values', () => {
+  const x = tensor([
+    [1.5, NaN],
+    [0, -2],
+  ]);
+  expect(JSON.parse(JSON.stringify({ x, flags: x.gt(0) }))).toEqual({
+    x: [
+      [1.5, null],
+      [0, -2],
+    ],
+    flags: [
+      [true, false],
+      [false, false],
+    ],
+  });
+});
+
+test('a tensor is text where text is wanted, and never NaN where a number is', () => {
+  const x = tensor(2.5);
+  expect(`${x}`).toBe('tensor(2.5000)');
+  expect('loss: ' + String(x)).toBe('loss: tensor(2.5000)');
+  const value = x as unknown as number;
+  for (const use of [
+    () => value * 2,
+    () => value - 1,
+    () => value > 0,
+    () => Number(value),
+    () => Math.max(value, 1),
+  ]) {
+    expect(use).toThrow(TorchBindError);
+    expect(use).toThrow(/x\.mul\(2\).*item\(\)/);
+  }
+});
+
 test('what TypeScript takes single and nested values for', () => {
   const loss: number = ones(1).item();
   const isAny: boolean = ones(1).gt(0).any().item<boolean>();

@@ -1,5 +1,5 @@
 /** Mistakes in calls: names, options, arguments, tensors that are gone. */
-import { manualSeed, ones, ops, receive, setRngState, Tensor, tidy, zeros } from '../../lib/index';
+import { full, manualSeed, ones, ops, receive, setRngState, stack, tensor, Tensor, tidy, zeros } from '../../lib/index';
 import { describeMistakes, wrong } from '../helpers/mistakes';
 import type { Mistake } from '../helpers/mistakes';
 
@@ -26,6 +26,45 @@ const mistakes: Mistake[] = [
       ' * aten::add.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor',
       "Unknown option 'alhpa'. Did you mean 'alpha'?",
     ].join('\n'),
+  ],
+  [
+    "NumPy's name of an argument",
+    () => ones(2).sum(wrong({ axis: 0, keepdims: true })),
+    'INVALID_ARGUMENT',
+    [
+      'sum() received an invalid combination of arguments: got (Tensor, { axis, keepdims }), but expected one of:',
+      ' * aten::sum(Tensor self, *, ScalarType? dtype=None) -> Tensor',
+      ' * aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor',
+      "Unknown option 'axis'. Did you mean 'dim'?",
+    ].join('\n'),
+  ],
+  [
+    'tensors one by one where an array of them is wanted',
+    () => stack(wrong(ones(2)), wrong(ones(2))),
+    'INVALID_ARGUMENT',
+    [
+      'stack() received an invalid combination of arguments: got (Tensor, Tensor), but expected one of:',
+      ' * aten::stack(Tensor[] tensors, int dim=0) -> Tensor',
+      'The tensors come in one array: [a, b].',
+    ].join('\n'),
+  ],
+  [
+    'tensors as the values of a tensor',
+    () => tensor(wrong([ones(2), ones(2)])),
+    'INVALID_ARGUMENT',
+    'tensor(): expected numbers but received Tensor object. stack([a, b]) makes one of several tensors.',
+  ],
+  [
+    'a dtype as Python writes it',
+    () => zeros(2, { dtype: wrong('torch.float32') }),
+    'INVALID_ARGUMENT',
+    "zeros(): expected a dtype such as 'float32' but received string \"torch.float32\". Did you mean 'float32'?",
+  ],
+  [
+    'one size where an array of them is wanted',
+    () => full(wrong(2), 3),
+    'INVALID_ARGUMENT',
+    'full(): expected an array of sizes but received number 2.',
   ],
   [
     'a misspelled operator',
