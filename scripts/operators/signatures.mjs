@@ -117,7 +117,7 @@ export function signatures(schema, { asMethod, outVariant, numberFirst, tuples }
   const sizes = required.length === 1 && optional.length === 0 && /^(Sym)?[iI]nt\[\]$/.test(required[0].type);
   if (asMethod && sizes && must.length === 0) forms.push([`...${reserved(required[0].key)}: number[]`]);
   const unnamed = leadingTensors(required);
-  const isOperand = (arg) => arg.ts === 'Scalar' || arg.ts === 'Tensor'; // `add(1)` has no need of names
+  const isOperand = (arg) => arg.ts === 'Tensor' || (arg.ts === 'Scalar' && !/value/i.test(arg.key)); // as in `add(1)`
   if (!required.every(isOperand)) {
     const named = [...required.slice(unnamed), ...optional, ...keywords];
     forms.push([...required.slice(0, unnamed).map(param), ...options(named, false)]);

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import {
   arange,
   full,
+  fullLike,
   Generator,
   linspace,
   multinomial,
@@ -177,6 +178,8 @@ test('required arguments may come by name, but for the tensors at the front', ()
     [x.gather({ dim: 1, index: tensor([[2], [0]]) }), x.gather(1, tensor([[2], [0]]))],
     [topk(x, { k: 2 }).indices, x.topk(2).indices],
     [x.flip({ dims: [1] }), x.flip(1)],
+    [x.maskedFill(x.gt(2), { value: -1 }), x.maskedFill(x.gt(2), -1)],
+    [fullLike(x, { fillValue: 3 }), fullLike(x, 3)],
     [x.transpose({ dim0: 0, dim1: 1 }), x.t()],
     [linspace(0, 1, { steps: 5, dtype: 'float64' }), linspace(0, 1, 5, { dtype: 'float64' })],
     [multinomial(ones(3), { numSamples: 1 }).mul(0), tensor([0])],

@@ -1493,6 +1493,7 @@ export const fftRfftn = bind<{
  */
 export const fill = bind<{
   (self: Tensor, value: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { value: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, value: Tensor, options?: { out?: Tensor }): Tensor;
 }>('fill');
 /**
@@ -1503,6 +1504,7 @@ export const fill = bind<{
  */
 export const fill_ = bind<{
   (self: Tensor, value: Scalar): Tensor;
+  (self: Tensor, options: { value: Scalar }): Tensor;
   (self: Tensor, value: Tensor): Tensor;
 }>('fill_');
 /** `aten::fix(Tensor self) -> Tensor` */
@@ -1629,7 +1631,10 @@ export const frobeniusNorm = bind<{
  *
  * `aten::full_like(Tensor self, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
  */
-export const fullLike = bind<(self: Tensor, fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }) => Tensor>('full_like');
+export const fullLike = bind<{
+  (self: Tensor, fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
+  (self: Tensor, options: { fillValue: Scalar; dtype?: DType | null; layout?: Layout | null; device?: string | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
+}>('full_like');
 /** `aten::fused_moving_avg_obs_fake_quant(Tensor self, Tensor observer_on, Tensor fake_quant_on, Tensor(a!) running_min, Tensor(b!) running_max, Tensor(c!) scale, Tensor(d!) zero_point, float averaging_const, int quant_min, int quant_max, int ch_axis, bool per_row_fake_quant=False, bool symmetric_quant=False) -> Tensor` */
 export const fusedMovingAvgObsFakeQuant = bind<{
   (self: Tensor, observerOn: Tensor, fakeQuantOn: Tensor, runningMin: Tensor, runningMax: Tensor, scale: Tensor, zeroPoint: Tensor, averagingConst: number, quantMin: number, quantMax: number, chAxis: number, options?: { perRowFakeQuant?: boolean; symmetricQuant?: boolean }): Tensor;
@@ -2584,6 +2589,7 @@ export const marginRankingLoss = bind<{
  */
 export const maskedFill = bind<{
   (self: Tensor, mask: Tensor, value: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, mask: Tensor, options: { value: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, mask: Tensor, value: Tensor, options?: { out?: Tensor }): Tensor;
 }>('masked_fill');
 /** `aten::masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor` */
@@ -4653,9 +4659,15 @@ export const thnnConv2d = bind<{
   (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; out?: Tensor }): Tensor;
 }>('thnn_conv2d');
 /** `aten::threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor` */
-export const threshold = bind<(self: Tensor, threshold: Scalar, value: Scalar, options?: { out?: Tensor }) => Tensor>('threshold');
+export const threshold = bind<{
+  (self: Tensor, threshold: Scalar, value: Scalar, options?: { out?: Tensor }): Tensor;
+  (self: Tensor, options: { threshold: Scalar; value: Scalar; out?: Tensor }): Tensor;
+}>('threshold');
 /** `aten::threshold_(Tensor(a!) self, Scalar threshold, Scalar value) -> Tensor(a!)` */
-export const threshold_ = bind<(self: Tensor, threshold: Scalar, value: Scalar) => Tensor>('threshold_');
+export const threshold_ = bind<{
+  (self: Tensor, threshold: Scalar, value: Scalar): Tensor;
+  (self: Tensor, options: { threshold: Scalar; value: Scalar }): Tensor;
+}>('threshold_');
 /** `aten::threshold_backward(Tensor grad_output, Tensor self, Scalar threshold) -> Tensor` */
 export const thresholdBackward = bind<(gradOutput: Tensor, self: Tensor, threshold: Scalar, options?: { out?: Tensor }) => Tensor>('threshold_backward');
 /** `aten::tile(Tensor self, SymInt[] dims) -> Tensor` */

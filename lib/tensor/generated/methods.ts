@@ -748,10 +748,12 @@ export interface TensorMethods {
    * - `aten::fill_.Tensor(Tensor(a!) self, Tensor value) -> Tensor(a!)`
    */
   fill_(value: Scalar): this;
+  fill_(options: { value: Scalar }): this;
   fill_(value: Tensor): this;
   /** `aten::fill_diagonal_(Tensor(a!) self, Scalar fill_value, bool wrap=False) -> Tensor(a!)` */
   fillDiagonal_(fillValue: Scalar, options?: { wrap?: boolean }): this;
   fillDiagonal_(fillValue: Scalar, wrap?: boolean): this;
+  fillDiagonal_(options: { fillValue: Scalar; wrap?: boolean }): this;
   /** `aten::fix(Tensor self) -> Tensor` */
   fix(): Tensor;
   /** `aten::fix_(Tensor(a!) self) -> Tensor(a!)` */
@@ -1289,6 +1291,7 @@ export interface TensorMethods {
    * - `aten::masked_fill.Tensor(Tensor self, Tensor mask, Tensor value) -> Tensor`
    */
   maskedFill(mask: Tensor, value: Scalar): Tensor;
+  maskedFill(mask: Tensor, options: { value: Scalar }): Tensor;
   maskedFill(mask: Tensor, value: Tensor): Tensor;
   /**
    * In place: sets elements to one value where the mask is true.
@@ -1297,6 +1300,7 @@ export interface TensorMethods {
    * - `aten::masked_fill_.Tensor(Tensor(a!) self, Tensor mask, Tensor value) -> Tensor(a!)`
    */
   maskedFill_(mask: Tensor, value: Scalar): this;
+  maskedFill_(mask: Tensor, options: { value: Scalar }): this;
   maskedFill_(mask: Tensor, value: Tensor): this;
   /** `aten::masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor` */
   maskedScatter(mask: Tensor, source: Tensor): Tensor;
