@@ -1,12 +1,5 @@
 #!/usr/bin/env node
-// npm run fuzz: random calls through every way into the library. Each is made from the seed and its number alone.
-//
-//   npm run fuzz -- --seed 7 --calls 100000 [--first N] [--minutes M] [--jobs 2]
-//   npm run fuzz -- --seed 7 --only 4711              one call again, its arguments printed
-//   npm run fuzz -- --guard                           under an allocator that catches every access outside a tensor
-//   npm run fuzz -- --workers 1000 --exits 100        workers ended at work; each of the ways to exit, so many times
-//   npm run fuzz -- --sweep                           every export with everything that is wrong in every place; 130 s
-//   npm run fuzz -- --operator aten::add.Tensor       calls of one operator only
+// npm run fuzz: random calls through every way into the library.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
@@ -15,7 +8,25 @@ import { endProcesses, endWorkers, EXITS } from '../test/fuzz/lifecycle.mjs';
 import { fuzz } from '../test/fuzz/run.mjs';
 import { inRoot, main, say, SetupError } from './steps.mjs';
 
+const HELP = `Usage: npm run fuzz -- [options]
+
+Makes random calls through every way into the library, each from the seed and its number alone, in processes of their
+own, and prints a line of JSON for every crash, hang, leak and error that is no TorchBindError.
+
+  --seed N --calls N     which calls (default: 100,000 of seed 1)
+  --first N              begin at this call
+  --minutes M            stop after so long
+  --jobs N               so many processes at once
+  --only N               make one call of the seed again, its arguments printed
+  --operator NAME        calls of one operator only, such as aten::add.Tensor
+  --guard                under an allocator that catches every access outside a tensor
+  --workers N --exits N  end so many workers at work; take each of the ways to exit so many times
+  --sweep                call every export with everything that is wrong in every place, some 130 s
+  --help                 this text
+`;
+
 const options = {
+  help: { type: 'boolean', default: false },
   seed: { type: 'string', default: '1' },
   calls: { type: 'string', default: '100000' },
   first: { type: 'string', default: '0' },
@@ -32,6 +43,7 @@ const options = {
 main(async (args) => {
   const { values } = parseArgs({ args, options });
   const number = (name) => (values[name] === undefined ? undefined : Number(values[name]));
+  if (values.help) return void process.stdout.write(HELP);
   if (values.only !== undefined) return repeat(number('seed'), number('only'), values.operator);
   if (values.workers !== undefined || values.exits !== undefined) return ends(number('workers'), number('exits'));
   if (values.sweep) return sweep();

@@ -222,6 +222,7 @@ const SIGNATURES = {
   fromTypedArray: [BYTES, SHAPE, DTYPE],
   toArrayBuffer: [T],
   item: [T],
+  copyToCpu: [T, FLAG],
   mapFile: [FILE, COUNT],
   sliceBytes: [T, COUNT, COUNT],
   readBytes: [FILE, COUNT, COUNT],

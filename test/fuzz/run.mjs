@@ -11,6 +11,8 @@ const child = fileURLToPath(new URL('child.cjs', import.meta.url));
 const LIMIT_KILOBYTES = 3_500_000;
 /** Seconds of processor time after which a single call counts as hung; of wall time, sixty times that. */
 const HANG_SECONDS = 5;
+/** Stands for the number of a call where a process ended before its first. */
+const NONE_YET = -1;
 
 /**
  * Makes `calls` calls of a seed, from `first` on.
@@ -34,6 +36,8 @@ export async function fuzz({
   for (let next = first; next < end && Date.now() < deadline;) {
     const stop = Math.min(end, next + 20_000); // a new process now and then, so that memory is measured afresh
     const run = await runChild({ seed, from: next, to: stop, only, environment, unlimited, deadline });
+    const early = run.findings.find(({ index }) => index === NONE_YET);
+    if (early !== undefined) throw new Error(`the fuzzer ended before its first call: ${early.detail}`);
     total.findings.push(...run.findings);
     run.findings.forEach((finding) => onFinding?.(finding));
     for (const key of ['done', 'refused']) total[key] += run.counts[key];
@@ -125,7 +129,7 @@ function processorSeconds(pid) {
 function recordOf(record) {
   const text = existsSync(record) ? readFileSync(record, 'utf8').trim() : '';
   const match = /^(-?\d+) (\d+) (\d+) ([^]*)$/.exec(text);
-  if (match === null) return { index: -1, done: 0, refused: 0, name: 'before the first call' };
+  if (match === null) return { index: NONE_YET, done: 0, refused: 0, name: 'before the first call' };
   const [index, done, refused] = match.slice(1, 4).map(Number);
   return { index, done, refused, name: match[4] };
 }
