@@ -153,7 +153,8 @@ void numbers_of_channels(const Stack& arguments) {
   for (size_t i : {1, 2, 3, 4}) {
     const c10::IValue& value = arguments.at(i);
     if (value.isNone() || !value.toTensor().defined()) {
-      if (i > 2 && !arguments.at(5).toBool()) invalid("Without running statistics, 'training' must be true.");
+      const bool training = arguments.at(5).isBool() && arguments.at(5).toBool();
+      if (i > 2 && !training) invalid("Without running statistics, 'training' must be true.");
       continue;
     }
     if (value.toTensor().dim() != 1 || value.toTensor().numel() != input.size(1))
@@ -199,6 +200,17 @@ void some_bins(const Stack& arguments) {
   if (!(ratio >= 0 && ratio <= 1)) invalid("The ratio must be between 0 and 1.");
 }
 
+// It reads a layer of both states for every layer that the first one has.
+template <size_t kStates>
+void states_of_one_depth(const Stack& arguments) {
+  const c10::List<at::Tensor> states = arguments.at(kStates).toTensorList();
+  if (states.size() != 2) return;  // which libtorch refuses
+  const at::Tensor hidden = states.get(0);
+  const at::Tensor cell = states.get(1);
+  if (hidden.dim() == 0 || cell.dim() == 0 || hidden.size(0) != cell.size(0))
+    invalid("The hidden state and the cell state must have as many layers.");
+}
+
 template <size_t kGroups>
 void some_groups(const Stack& arguments) {
   if (arguments.at(kGroups).toInt() < 1) invalid("The number of groups must be at least 1.");
@@ -234,6 +246,8 @@ const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
   static const std::unordered_map<std::string, ArgumentCheck> table = {
       {"aten::_adaptive_avg_pool2d_backward", pooled_like<2>},
       {"aten::_adaptive_avg_pool3d_backward", pooled_like<3>},
+      {"aten::_batch_norm_with_update", numbers_of_channels},
+      {"aten::_batch_norm_with_update_functional", numbers_of_channels},
       {"aten::_chunk_cat", with_dimensions},
       {"aten::_fused_adagrad", like_parameters<3>},
       {"aten::_fused_adagrad_", like_parameters<3>},
@@ -245,8 +259,11 @@ const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
       {"aten::_fused_sgd_", like_parameters<3>},
       {"aten::_log_softmax_backward_data", same_shape},
       {"aten::_logcumsumexp.out", out_like_input},
+      {"aten::_native_batch_norm_legit", numbers_of_channels},
       {"aten::_native_batch_norm_legit.no_stats", in_training},
       {"aten::_native_batch_norm_legit.no_stats_out", in_training},
+      {"aten::_native_batch_norm_legit_functional", numbers_of_channels},
+      {"aten::_native_batch_norm_legit_no_training", numbers_of_channels},
       {"aten::_neg_view", not_quantized},
       {"aten::_neg_view_copy", not_quantized},
       {"aten::_scaled_dot_product_attention_math", some_heads<8>},
@@ -258,10 +275,16 @@ const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
       {"aten::choose_qparams_optimized", some_bins},
       {"aten::concat.out", some_tensors},
       {"aten::concatenate.out", some_tensors},
+      {"aten::lstm.data", states_of_one_depth<2>},
+      {"aten::lstm.input", states_of_one_depth<1>},
       {"aten::native_batch_norm", numbers_of_channels},
       {"aten::native_batch_norm.out", numbers_of_channels},
       {"aten::native_group_norm", some_groups<6>},
       {"aten::native_group_norm_backward", some_groups<8>},
+      {"aten::quantized_lstm.data", states_of_one_depth<2>},
+      {"aten::quantized_lstm.data_legacy", states_of_one_depth<2>},
+      {"aten::quantized_lstm.input", states_of_one_depth<1>},
+      {"aten::quantized_lstm.input_legacy", states_of_one_depth<1>},
       {"aten::scaled_dot_product_attention", some_heads<7>},
       {"aten::smooth_l1_loss", beta_of_one<2>},
       {"aten::smooth_l1_loss_backward", beta_of_one<3>},

@@ -241,7 +241,7 @@ export class Tensor {
    * says what to write: NaN and false would go on unseen.
    */
   [Symbol.toPrimitive](hint: string): string {
-    if (hint !== 'number') return this.toString();
+    if (hint !== 'number') return Tensor.prototype.toString.call(this);
     throw new TorchBindError(
       "A tensor is no number: JavaScript's operators do not compute with it. Write x.mul(2), x.sub(y), x.gt(0); item() is the value of one element.",
       'ERR_TORCHBIND_INVALID_ARGUMENT',
@@ -249,7 +249,7 @@ export class Tensor {
   }
 
   [Symbol.for('nodejs.util.inspect.custom')](): string {
-    return this.toString();
+    return Tensor.prototype.toString.call(this);
   }
 }
 

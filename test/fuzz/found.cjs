@@ -66,6 +66,16 @@ const found = [
     () => aten.native_batch_norm(randn(2, 3), null, null, zeros(1), zeros(1), true, 0.1, 1e-5),
   ],
   [
+    'statistics of a wrong length, to be updated',
+    INVALID,
+    () => aten._batch_norm_with_update(randn(2, 3), null, null, zeros(1), zeros(1), 0.1, 1e-5),
+  ],
+  [
+    'statistics of a wrong length, legit',
+    INVALID,
+    () => aten._native_batch_norm_legit(randn(2, 3), null, null, zeros(1), zeros(1), true, 0.1, 1e-5),
+  ],
+  [
     'no statistics, no training',
     INVALID,
     () => aten._native_batch_norm_legit.no_stats(randn(2, 3), null, null, false, 0.1, 1e-5),
@@ -91,6 +101,16 @@ const found = [
     'a beta that is no integer, backward',
     INVALID,
     () => torch.smoothL1LossBackward(arange(3), arange(3), arange(3), 1, 0.5),
+  ],
+  [
+    'a cell state with fewer layers than the hidden state',
+    INVALID,
+    () => torch.lstm(randn(5, 3, 2), [randn(16, 3, 2), randn(5, 3, 2)], [], false, 16, 0, true, false, true),
+  ],
+  [
+    'a cell state with fewer layers, of packed sequences',
+    INVALID,
+    () => aten.lstm.data(randn(3, 2), tensor([3]), [randn(3, 1, 2), randn(2, 1, 2)], [], true, 4, 0.5, true, false),
   ],
   ['elements that share bytes read as bytes', 'ERR_TORCHBIND_UNSUPPORTED', () => twoInAByte().toTypedArray()],
   ['elements that share bytes listed', 'ERR_TORCHBIND_UNSUPPORTED', () => twoInAByte().tolist()],
@@ -214,6 +234,11 @@ const found = [
       const { value } = Object.getOwnPropertyDescriptor(torch.Tensor.prototype, Symbol.iterator);
       return [...value.call({})];
     },
+  ],
+  [
+    'a wrong this for a print',
+    "'[object Object]'",
+    () => torch.Tensor.prototype[Symbol.for('nodejs.util.inspect.custom')].call(Object.create(null)),
   ],
   ['a wrong this for mT', INVALID, () => Reflect.get(torch.Tensor.prototype, 'mT', {})],
   ['a library without a name', INVALID, () => ops.loadLibrary('\0')],
