@@ -236,6 +236,11 @@ const found = [
     },
   ],
   [
+    'a mode that cannot become a string',
+    INVALID,
+    () => torch.nn.functional.interpolate(randn(1, 1, 4), { size: 2, mode: Object.create(null) }),
+  ],
+  [
     'a wrong this for a print',
     "'[object Object]'",
     () => torch.Tensor.prototype[Symbol.for('nodejs.util.inspect.custom')].call(Object.create(null)),

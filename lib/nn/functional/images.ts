@@ -48,7 +48,7 @@ export function interpolate(input: Tensor, options: InterpolateOptions): Tensor 
   const isLine = !['nearest', 'nearest-exact', 'area'].includes(mode);
   if (alignCorners !== undefined && !isLine)
     throw invalid('alignCorners is for linear, bilinear, bicubic and trilinear');
-  const operator = Object.hasOwn(OPERATORS, mode) ? OPERATORS[mode]![dims] : undefined;
+  const operator = typeof mode === 'string' && Object.hasOwn(OPERATORS, mode) ? OPERATORS[mode]![dims] : undefined;
   if (operator === undefined) {
     const modes = Object.keys(OPERATORS).filter((name) => OPERATORS[name]![dims] !== undefined);
     throw invalid(`a tensor of ${input.ndim} dimensions takes the modes ${modes.join(', ')}, not ${describe(mode)}`);
