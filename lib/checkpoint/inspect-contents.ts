@@ -1,5 +1,5 @@
 import type { FileInspection, TensorInfo } from '../formats/inspect-report';
-import { namedNotes, TensorNote } from '../formats/tensor-notes';
+import { type NamedNote, namedNotes, TensorNote } from '../formats/tensor-notes';
 import { TorchBindError } from '../errors';
 import { recogniseLayout, TensorFacts } from '../models/layouts';
 import { Float, InertObject } from '../pickle/types';
@@ -73,16 +73,17 @@ function weightsIn(root: ReadonlyMap<unknown, unknown>): Map<string, TensorFacts
     if (part instanceof Map && hasTensors(part)) return weightsIn(part);
     if (part instanceof InertObject) return factsOf(namedNotes(part));
   }
-  return factsOf(
-    [...root].flatMap(([name, note]) => (note instanceof TensorNote ? [{ name: String(name), note }] : [])),
-  );
+  const notes: NamedNote[] = [];
+  for (const [name, note] of root) if (note instanceof TensorNote) notes.push({ name: String(name), note });
+  return factsOf(notes);
 }
 
 function hasTensors(part: ReadonlyMap<unknown, unknown>): boolean {
-  return [...part.values()].some((item) => item instanceof TensorNote || item instanceof Map);
+  for (const item of part.values()) if (item instanceof TensorNote || item instanceof Map) return true;
+  return false;
 }
 
-function factsOf(notes: readonly { name: string; note: TensorNote }[]): Map<string, TensorFacts> {
+function factsOf(notes: readonly NamedNote[]): Map<string, TensorFacts> {
   return new Map(
     notes.map(({ name, note: { shape, dtype, place } }) => {
       const identity = place === null ? null : `${place.storage.key}@${place.offset}`;
@@ -179,8 +180,12 @@ function plainData(value: unknown, depth = 0): unknown {
   if (typeof value !== 'object') return String(value);
   if (depth === maxDepth) return '…';
   if (value instanceof Map) {
-    const entries = [...(value as Map<unknown, unknown>)].slice(0, maxEntries);
-    return Object.fromEntries(entries.map(([key, item]) => [String(key), plainData(item, depth + 1)]));
+    const entries: [string, unknown][] = [];
+    for (const [key, item] of value as Map<unknown, unknown>) {
+      if (entries.length === maxEntries) break;
+      entries.push([String(key), plainData(item, depth + 1)]);
+    }
+    return Object.fromEntries(entries);
   }
   if (Array.isArray(value)) return value.slice(0, maxEntries).map((item) => plainData(item, depth + 1));
   return value instanceof InertObject ? `<${value.module}.${value.name}>` : `<${value.constructor.name}>`;

@@ -10,7 +10,7 @@ import { CheckpointCode, CheckpointError } from './errors';
 import { nonNegative } from './global-arguments';
 import { addProblem, type FileInspection, newInspection, noteGlobals, noteValue, noting } from './inspect-report';
 import { LegacyArchive } from './legacy-archive';
-import { PtArchive } from './pt-archive';
+import { pickleRecord, PtArchive } from './pt-archive';
 import { readPickleAt } from './pickle-extent';
 import { programIn } from './sniff';
 import { TarArchive } from './tar-archive';
@@ -47,26 +47,35 @@ export async function inspectZip(source: ByteSource, verify: boolean): Promise<F
     report.container.kind = 'program';
     report.container.notes.push(program);
   }
-  const pickles = [...zip.records.values()].filter(({ name }) => name.endsWith('.pkl'));
-  for (const record of pickles) {
-    const bytes = await noting(report, () => readPickleRecord(zip, record));
-    if (bytes !== undefined) noteGlobals(report, bytes, record.name);
-  }
+  const pickle = await noteRecords(report, zip);
   if (program === undefined) {
     for (const name of ['version', 'byteorder'] as const) await noteText(report, zip, name);
     if ((zip.records.get('data.pkl')?.size ?? 0) <= maxPickle)
-      await noteArchive(report, () => PtArchive.fromZip(zip, source, notes, lenient));
+      await noteArchive(report, () => PtArchive.fromZip(zip, source, notes, lenient, pickle));
   }
   if (verify) await verifyZip(report, source, zip);
   return report;
 }
 
 function describeZip({ container }: FileInspection, zip: ZipReader): void {
-  const records = [...zip.records.values()];
-  container.records = records.length;
+  container.records = zip.records.size;
   container.notes.push(`records in '${zip.root}/'`);
-  const compressed = records.filter((record) => !isStored(record)).length;
+  let compressed = 0;
+  for (const record of zip.records.values()) if (!isStored(record)) compressed++;
   if (compressed > 0) container.notes.push(`${compressed} compressed`);
+}
+
+/** Notes what all pickles of a zip name. Gives the bytes of that which holds the tensors. */
+async function noteRecords(report: FileInspection, zip: ZipReader): Promise<Buffer | undefined> {
+  let pickle: Buffer | undefined;
+  for (const name of zip.records.keys()) {
+    if (!name.endsWith('.pkl')) continue;
+    const bytes = await noting(report, () => readPickleRecord(zip, zip.records.get(name)!));
+    if (bytes === undefined) continue;
+    noteGlobals(report, bytes, name);
+    if (name === pickleRecord) pickle = bytes;
+  }
+  return pickle;
 }
 
 async function readPickleRecord(zip: ZipReader, record: ZipRecord): Promise<Buffer> {

@@ -29,8 +29,10 @@ export async function readPickleAt(
 }
 
 async function findEnd(source: ByteSource, start: number, limit: number, record: string): Promise<number> {
+  const buffer = Buffer.allocUnsafeSlow(Math.max(Math.min(windowSize, limit - start), 0));
   for (let position = start; position < limit;) {
-    const window = await source.read(position, Math.min(windowSize, limit - position));
+    const window = buffer.subarray(0, limit - position);
+    await source.readInto(window, position);
     let at = 0;
     while (at < window.length) {
       if (window[at] === Op.STOP) return position + at + 1;

@@ -16,7 +16,7 @@ import type { StorageRef, TensorBuilder } from './tensor-spec';
 import { storageFromId, torchGlobals } from './torch-globals';
 import { isStored, ZipReader } from './zip-reader';
 
-const pickleRecord = 'data.pkl';
+export const pickleRecord = 'data.pkl';
 
 /** The container versions that PyTorch 2.13 reads. */
 const oldestVersion = 1;
@@ -45,16 +45,18 @@ export class PtArchive implements TensorArchive {
     return PtArchive.fromZip(await ZipReader.open(source, budget), source, makeBuilder, options);
   }
 
+  /** @param pickle the bytes of its record, where they were read already */
   static async fromZip(
     zip: ZipReader,
     source: ByteSource,
     makeBuilder: MakeBuilder,
     options: ValueOptions,
+    pickle?: Buffer,
   ): Promise<PtArchive> {
     requireTensors(zip, source.path);
     await checkVersion(zip);
     const bigEndian = await isBigEndian(zip);
-    return new PtArchive(source, zip, bigEndian, await readPickleRecord(zip), makeBuilder, options);
+    return new PtArchive(source, zip, bigEndian, pickle ?? (await readPickleRecord(zip)), makeBuilder, options);
   }
 
   bytesOf({ key }: StorageRef): StoredBytes {

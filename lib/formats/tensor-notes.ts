@@ -3,6 +3,7 @@ import { InertObject, OrderedDict } from '../pickle/types';
 import { NotedTensor, TensorChecker } from './archive';
 import type { FileDType } from './dtypes';
 import { spend } from './spend';
+import { holdsValues } from './walk';
 import type { ArraySpec, MetaSpec, Quantizer, SparseSpec, StorageRef, TensorSpec } from './tensor-spec';
 
 export type TensorKind = 'tensor' | 'parameter' | 'quantized' | 'sparse' | 'meta' | 'array';
@@ -72,8 +73,8 @@ export interface NamedNote {
   note: TensorNote;
 }
 
-/** A line of a report. */
-const noteCost = 4 * Cost.object;
+/** For the places of a walk and for long names: how many tensors there are was counted when the pickle was read. */
+const memoryLimit = 24 * 2 ** 20;
 
 /** A name is cut here, so that those of deep trees stay small together. */
 const maxName = 500;
@@ -81,40 +82,64 @@ const maxName = 500;
 /** Where pickled modules keep what state dicts name without these. */
 const transparent = new Set(['_modules', '_parameters', '_buffers']);
 
+/** Where a walk is in a part of a value. */
+interface Place {
+  name: string;
+  children: Iterator<readonly [key: unknown, child: unknown]>;
+}
+
+/** What is left of a place that was walked through. */
+const enteredCost = Cost.object;
+const placeCost = 2 * Cost.object;
+
 /** The tensors in a value, in its order. What is in the tree twice is listed twice where it is a tensor. */
 export function namedNotes(root: unknown): NamedNote[] {
   const found: NamedNote[] = [];
-  const seen = new Set<object>();
-  const todo: { name: string; value: unknown }[] = [{ name: '', value: root }];
-  const budget = new MemoryBudget();
-  while (todo.length > 0) {
-    const { name, value } = todo.pop()!;
+  const entered = new Set<unknown>();
+  const places: Place[] = [];
+  const budget = new MemoryBudget(memoryLimit);
+  const visit = (name: string, value: unknown): void => {
     if (value instanceof TensorNote) {
-      spend(budget, noteCost + name.length);
+      spend(budget, name.length);
       found.push({ name, note: value });
-      continue;
+    } else if (holdsValues(value) && !entered.has(value)) {
+      spend(budget, enteredCost + placeCost);
+      entered.add(value);
+      places.push({ name, children: childrenOf(value) });
     }
-    if (typeof value !== 'object' || value === null || seen.has(value)) continue;
-    seen.add(value);
-    spend(budget, Cost.entry);
-    for (const [key, child] of childrenOf(value).reverse()) todo.push({ name: joined(name, key), value: child });
+  };
+  visit('', root);
+  for (let place = places.at(-1); place !== undefined; place = places.at(-1)) {
+    const { value, done } = place.children.next();
+    if (done !== true) visitChild(place.name, value, visit);
+    else {
+      places.pop();
+      budget.give(placeCost);
+    }
   }
   return found;
 }
 
-/** What is in a value and may hold tensors, with its key. */
-function childrenOf(value: object): [string, object][] {
-  const children: [string, object][] = [];
-  const add = (key: unknown, child: unknown): void => {
-    if (typeof child === 'object' && child !== null) children.push([text(key), child]);
-  };
+/** Names are made for what may be a tensor or hold some. */
+function visitChild(
+  name: string,
+  [key, child]: readonly [key: unknown, child: unknown],
+  visit: (name: string, value: unknown) => void,
+): void {
+  if (child instanceof TensorNote || holdsValues(child)) visit(joined(name, text(key)), child);
+}
+
+function childrenOf(value: object): Place['children'] {
   if (value instanceof InertObject)
-    for (const part of [value.state, value.args, value.members, value.items]) add('', part);
-  else if (value instanceof Map) value.forEach((child, key) => add(key, child));
-  else if (value instanceof Set) [...(value as Set<unknown>)].forEach((child, i) => add(i, child));
-  else if (Array.isArray(value)) value.forEach((child, i) => add(i, child));
-  if (value instanceof OrderedDict) add('', value.attributes);
-  return children;
+    return [value.state, value.args, value.members, value.items].map((part) => ['', part] as const).values();
+  const items = (value as unknown[] | Map<unknown, unknown>).entries();
+  if (!(value instanceof OrderedDict) || value.attributes.size === 0) return items;
+  return withAttributes(value);
+}
+
+function* withAttributes(dict: OrderedDict): Generator<readonly [key: unknown, child: unknown]> {
+  yield* dict;
+  yield ['', dict.attributes];
 }
 
 function text(key: unknown): string {
@@ -122,7 +147,8 @@ function text(key: unknown): string {
 }
 
 function joined(name: string, key: string): string {
-  if (key === '' || transparent.has(key)) return name;
+  // Those below a name that is cut all have that.
+  if (key === '' || transparent.has(key) || name.length > maxName) return name;
   const whole = name === '' ? key : `${name}.${key}`;
   return whole.length > maxName ? `${whole.slice(0, maxName)}…` : whole;
 }

@@ -23,7 +23,8 @@ export function changeValues(root: unknown, change: (value: unknown) => unknown)
   return result;
 }
 
-function holdsValues(value: unknown): value is object {
+/** Whether a value has others in it that may be tensors: no member of a set can be one. */
+export function holdsValues(value: unknown): value is object {
   if (Array.isArray(value)) return value.length > 0;
   if (value instanceof OrderedDict) return value.size + value.attributes.size > 0;
   return (value instanceof Map && value.size > 0) || value instanceof InertObject;

@@ -1,9 +1,13 @@
 import { CheckpointCode, CheckpointError } from './errors';
+import { decodeUtf8 } from './text';
 
-/** Reads a pickle's bytes in order; every length is checked against the bytes that are left before it is used. */
+/**
+ * Reads a pickle's bytes in order; every length is checked against the bytes that are left before it is used. Text and numbers
+ * are made of the bytes in place: a view for each would be garbage of its own.
+ */
 export class Cursor {
   position = 0;
-  readonly bytes: Uint8Array;
+  readonly bytes: Buffer;
   private readonly view: DataView;
   /** End of the frame that is open (protocol 4); -1 outside of frames. */
   private frameEnd = -1;
@@ -12,8 +16,7 @@ export class Cursor {
     bytes: Uint8Array,
     private readonly record: string | undefined,
   ) {
-    // A plain Uint8Array also where a Buffer came, whose slice() would not copy.
-    this.bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
@@ -59,19 +62,35 @@ export class Cursor {
     return Number(this.view.getBigUint64(this.advance(8), true));
   }
 
-  /** A view of the next `length` bytes; nothing is copied. */
-  take(length: number): Uint8Array {
-    const start = this.advance(length);
-    return this.bytes.subarray(start, start + length);
+  skip(length: number): void {
+    this.advance(length);
   }
 
-  /** The bytes up to a newline, which is consumed and not returned. */
-  line(): Uint8Array {
+  /** The next `length` bytes as text; undefined where they are none. */
+  utf8(length: number): string | undefined {
+    const start = this.advance(length);
+    const text = this.bytes.toString('utf8', start, this.position);
+    // What is no UTF-8 became U+FFFD, which may also stand for itself.
+    return text.includes('\ufffd') ? decodeUtf8(this.bytes.subarray(start, this.position)) : text;
+  }
+
+  latin1(length: number): string {
+    const start = this.advance(length);
+    return this.bytes.toString('latin1', start, this.position);
+  }
+
+  /** How many bytes there are up to the next newline. */
+  lineLength(): number {
     const end = this.bytes.indexOf(0x0a, this.position);
     if (end === -1 || end >= this.limit())
       throw this.error('the pickle ends inside a line of text', CheckpointCode.truncated);
-    const line = this.take(end - this.position);
-    this.position = end + 1;
+    return end - this.position;
+  }
+
+  /** The bytes up to a newline, which is consumed and not returned, as Latin-1. */
+  line(): string {
+    const line = this.latin1(this.lineLength());
+    this.position++;
     return line;
   }
 
@@ -80,13 +99,14 @@ export class Cursor {
   }
 
   private advance(length: number): number {
-    this.require(length, 'data');
+    this.require(length);
     const start = this.position;
     this.position += length;
     return start;
   }
 
-  private require(length: number, what: string): void {
+  /** Throws where fewer bytes are left. */
+  require(length: number, what = 'data'): void {
     const left = this.limit() - this.position;
     if (length <= left) return;
     const where = this.frameEnd === -1 ? 'the pickle' : 'its frame';

@@ -54,8 +54,8 @@ export const pythonGlobals: GlobalTable = new Map<string, GlobalEntry>(
     new PickleGlobal('collections.OrderedDict', orderedDict),
     new PickleGlobal('collections.Counter', counter),
     new PickleGlobal('collections.defaultdict', defaultDict),
-    new PickleGlobal('builtins.set', (args, spend) => new Set(members(args, spend))),
-    new PickleGlobal('builtins.frozenset', (args, spend) => new FrozenSet(members(args, spend))),
+    new PickleGlobal('builtins.set', (args, spend) => filled(new Set(), args, spend)),
+    new PickleGlobal('builtins.frozenset', (args, spend) => filled(new FrozenSet(), args, spend)),
     new PickleGlobal('builtins.bytes', emptyBytes),
     new PickleGlobal('builtins.bytearray', bytearray),
     new PickleGlobal('builtins.complex', complex),
@@ -71,12 +71,12 @@ function orderedDict(args: Tuple, spend: Spend): OrderedDict {
   const [items] = args;
   if (args.length !== 1 || !Array.isArray(items)) throw new GlobalError('expected no arguments, or a list of pairs');
   spend(items.length * Cost.entry);
-  return new OrderedDict(
-    items.map((pair: unknown) => {
-      if (!Array.isArray(pair) || pair.length !== 2) throw new GlobalError('expected a list of pairs');
-      return [hashableKey(pair[0], spend), pair[1] as unknown];
-    }),
-  );
+  const dict = new OrderedDict();
+  for (const pair of items as unknown[]) {
+    if (!Array.isArray(pair) || pair.length !== 2) throw new GlobalError('expected a list of pairs');
+    dict.set(hashableKey(pair[0], spend), pair[1] as unknown);
+  }
+  return dict;
 }
 
 function counter(args: Tuple, spend: Spend): Counter {
@@ -98,14 +98,14 @@ function defaultDict(args: Tuple, spend: Spend): DefaultDict {
   return new DefaultDict(new GlobalName(factory.name.slice(0, dot), factory.name.slice(dot + 1)));
 }
 
-/** The members that a set is made of. */
-function members(args: Tuple, spend: Spend): unknown[] {
+function filled(set: Set<unknown>, args: Tuple, spend: Spend): Set<unknown> {
   spend(Cost.map);
   const [items] = args;
-  if (args.length === 0) return [];
+  if (args.length === 0) return set;
   if (args.length !== 1 || !Array.isArray(items)) throw new GlobalError('expected one list of members');
   spend(items.length * Cost.entry);
-  return items.map((item) => hashableKey(item, spend));
+  for (const item of items as unknown[]) set.add(hashableKey(item, spend));
+  return set;
 }
 
 /** Python writes b'' as `bytes()` before protocol 3. */
@@ -126,7 +126,7 @@ function bytearray(args: Tuple, spend: Spend): ByteArray {
     spend(data.length);
     return new ByteArray(data);
   }
-  return new ByteArray(encode(args, spend).buffer as ArrayBuffer);
+  return encoded(args, spend, ByteArray);
 }
 
 function complex(args: Tuple): Complex {
@@ -138,6 +138,10 @@ function complex(args: Tuple): Complex {
 
 /** How protocols 0 to 2 write bytes: `_codecs.encode('...', 'latin1')`. */
 function encode(args: Tuple, spend: Spend): Uint8Array {
+  return encoded(args, spend, Uint8Array);
+}
+
+function encoded<Bytes extends Uint8Array>(args: Tuple, spend: Spend, Type: new (length: number) => Bytes): Bytes {
   const [text, codec] = args;
   if (
     args.length !== 2 ||
@@ -148,7 +152,7 @@ function encode(args: Tuple, spend: Spend): Uint8Array {
     throw new GlobalError("expected text and the codec 'latin1'");
   }
   spend(Cost.bytes + text.length);
-  const bytes = new Uint8Array(text.length);
+  const bytes = new Type(text.length);
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i);
     if (unit > 0xff) throw new GlobalError('the text holds a character that Latin-1 does not have');

@@ -24,17 +24,16 @@ export function lookUp(
   }
   if (entry !== undefined) return entry instanceof PickleConstant ? entry.value : entry;
   spend(Cost.object);
-  const shown = JSON.stringify(fullName);
   if (inert !== 'all' && isDangerousModule(module)) {
     throw fail(
-      `the pickle names ${shown}, which has no place in a checkpoint: the file may have been made to do harm. ` +
+      `the pickle names ${JSON.stringify(fullName)}, which has no place in a checkpoint: the file may have been made to do harm. ` +
         'Nothing in it was executed',
       CheckpointCode.global,
     );
   }
   if (inert !== false) return new GlobalName(module, name);
   throw fail(
-    `the pickle names ${shown}, which is not a class or function that torchbind knows; ` +
+    `the pickle names ${JSON.stringify(fullName)}, which is not a class or function that torchbind knows; ` +
       "nothing in a checkpoint is executed. load(path, { unknown: 'inert' }) gives such objects as plain data",
     CheckpointCode.global,
   );

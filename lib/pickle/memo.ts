@@ -1,39 +1,40 @@
-import { Cost } from './budget';
+import { Cost, type Spend } from './budget';
+import type { MemoIndices } from './steps';
 
 /**
- * The objects that a pickle refers to again, by index. Writers count up from 0, and an array then holds them. What is put under
- * an index that is never recalled is counted and not kept.
+ * The objects that a pickle refers to again, by index. What is put under an index that is never recalled is counted and not
+ * kept.
  */
-export class Memo {
-  private readonly dense: unknown[] = [];
-  private readonly far = new Map<number, unknown>();
+export class Memo<Item = unknown> {
+  /** Writers count up from 0: all indices below this were put. */
+  private dense = 0;
+  /** The others that were put. */
+  private readonly far = new Set<number>();
+  private readonly kept = new Map<number, Item>();
 
-  /** @param recalled indices that will be asked for; undefined: perhaps all */
-  constructor(private readonly recalled: ReadonlySet<number> | undefined) {}
+  /** @param recalled indices that will be asked for */
+  constructor(private readonly recalled: MemoIndices) {}
 
+  /** How many indices something was put under. */
   get size(): number {
-    return this.dense.length + this.far.size;
+    return this.dense + this.far.size;
   }
 
-  keeps(index: number): boolean {
-    return this.recalled === undefined || this.recalled.has(index);
+  /** Undefined where nothing was put. */
+  get(index: number): Item | undefined {
+    return this.kept.get(index);
   }
 
-  /** What it takes to put something there. */
-  costOf(index: number): number {
-    if (index > this.size) return Cost.entry;
-    return this.keeps(index) ? Cost.slot : Cost.emptySlot;
-  }
-
-  /** Undefined where nothing was put; no value of a pickle is undefined. */
-  get(index: number): unknown {
-    return index < this.dense.length ? this.dense[index] : this.far.get(index);
-  }
-
-  set(index: number, value: unknown): void {
-    const kept = this.keeps(index) ? value : undefined;
-    if (index < this.dense.length) this.dense[index] = kept;
-    else if (index === this.dense.length && !this.far.has(index)) this.dense.push(kept);
-    else this.far.set(index, kept);
+  /** Gives whether the value is kept. */
+  put(index: number, value: Item, spend: Spend): boolean {
+    if (index === this.dense && !this.far.has(index)) this.dense++;
+    else if (index >= this.dense && !this.far.has(index)) {
+      spend(Cost.entry);
+      this.far.add(index);
+    }
+    if (!this.recalled.has(index)) return false;
+    if (!this.kept.has(index)) spend(Cost.entry);
+    this.kept.set(index, value);
+    return true;
   }
 }

@@ -1,4 +1,4 @@
-import { Cost, MemoryBudget } from './budget';
+import { Cost, MemoryBudget, tupleCost } from './budget';
 import { Cursor } from './cursor';
 import { CheckpointCode } from './errors';
 import { GlobalError, type GlobalTable, hashableKey, PickleGlobal, Unfinished } from './globals';
@@ -8,7 +8,6 @@ import { Memo } from './memo';
 import { recalledIndices } from './steps';
 import { Op, opName } from './opcodes';
 import { PickleStack } from './stack';
-import { latin1 } from './text';
 import { FrozenSet, GlobalName, InertObject, OrderedDict, Tuple } from './types';
 
 const highestProtocol = 5;
@@ -69,7 +68,7 @@ class PickleReader {
     private readonly options: PickleReaderOptions,
   ) {
     this.cursor = new Cursor(bytes, options.record);
-    this.memo = new Memo(recalledIndices(bytes));
+    this.memo = new Memo(recalledIndices(this.cursor.bytes));
     this.budget = options.budget ?? new MemoryBudget();
     this.stack = new PickleStack(this.spend, this.fail);
     this.literals = new LiteralReader(this.cursor, options.exact === true, this.fail, this.spend);
@@ -90,11 +89,12 @@ class PickleReader {
     return { value, end: this.cursor.position };
   }
 
-  /** One opcode: literals first, then what works on the stack. */
+  /** One opcode: the most frequent kinds first. */
   private step(op: number): void {
+    if (this.memoOp(op)) return;
     const literal = this.literals.read(op);
     if (literal !== notLiteral) this.push(literal);
-    else if (!this.structure(op) && !this.memoOp(op)) this.special(op);
+    else if (!this.structure(op)) this.special(op);
   }
 
   /** Opcodes that build containers from what is on the stack. */
@@ -115,7 +115,7 @@ class PickleReader {
       case Op.DICT:
         return this.dict(this.stack.popMark());
       case Op.APPEND:
-        return this.append([this.pop()]);
+        return this.appendOne(this.pop());
       case Op.APPENDS:
         return this.append(this.stack.popMark());
       case Op.SETITEM: {
@@ -168,8 +168,8 @@ class PickleReader {
       case Op.FRAME:
         return cursor.openFrame(cursor.uint64());
       case Op.GLOBAL: {
-        const module = this.literals.text(cursor.line());
-        return this.global(module, this.literals.text(cursor.line()));
+        const module = this.literals.name();
+        return this.global(module, this.literals.name());
       }
       case Op.STACK_GLOBAL: {
         const name = this.pop();
@@ -238,7 +238,7 @@ class PickleReader {
    */
   private release(value: unknown): void {
     if (this.shared.has(value)) return;
-    if (value instanceof Tuple) this.budget.give(Cost.array + value.length * Cost.item);
+    if (value instanceof Tuple) this.budget.give(tupleCost(value.length));
     else if (value instanceof OrderedDict && value.size === 0) this.budget.give(2 * Cost.map + Cost.object);
   }
 
@@ -279,13 +279,13 @@ class PickleReader {
     const value = this.guarded(target.what, () => target.build(state));
     this.stack.replaceTop(value);
     for (const index of this.unfinished.get(target) ?? []) {
-      if (this.memo.get(index) === target) this.memo.set(index, value);
+      if (this.memo.get(index) === target) this.memo.put(index, value, this.spend);
     }
   }
 
   /** The items of a new list. */
   private list(items: unknown[]): unknown[] {
-    this.spend(Cost.array + items.length * Cost.item);
+    this.spend(tupleCost(items.length));
     return items;
   }
 
@@ -297,13 +297,28 @@ class PickleReader {
   }
 
   private append(items: unknown[]): boolean {
+    const list = this.listOnTop();
+    this.spend(list.length === 0 ? Cost.firstItem + items.length * Cost.item : items.length * Cost.laterItem);
+    // At once: an array that grows is copied each time.
+    const start = list.length;
+    list.length += items.length;
+    for (let i = 0; i < items.length; i++) list[start + i] = items[i];
+    return true;
+  }
+
+  private appendOne(item: unknown): boolean {
+    const list = this.listOnTop();
+    this.spend(list.length === 0 ? Cost.firstItem : Cost.laterItem);
+    list.push(item);
+    return true;
+  }
+
+  private listOnTop(): unknown[] {
     const top = this.stack.top();
     const list = top instanceof InertObject ? top.members : top;
     // Array.isArray also holds for Tuple and torch.Size, which Python cannot append to.
     if (!Array.isArray(list) || list.constructor !== Array) throw this.fail('items are appended to what is not a list');
-    this.spend((list.length === 0 ? Cost.firstItem : 0) + items.length * Cost.item);
-    for (const item of items) list.push(item);
-    return true;
+    return list;
   }
 
   private setItems(items: unknown[], target: unknown): boolean {
@@ -339,9 +354,7 @@ class PickleReader {
     // A Map is as small as what it holds, but an index beyond the stream's length is a lie all the same.
     if (index > this.cursor.bytes.length) throw this.fail(`memo index ${index} is beyond the length of the pickle`);
     const value = this.stack.top();
-    this.spend(this.memo.costOf(index));
-    this.memo.set(index, value);
-    if (!this.memo.keeps(index)) return true;
+    if (!this.memo.put(index, value, this.spend)) return true;
     if (value instanceof Tuple || value instanceof OrderedDict) this.share(value);
     if (value instanceof Unfinished) {
       const places = this.unfinished.get(value);
@@ -358,7 +371,7 @@ class PickleReader {
   }
 
   private memoIndex(): number {
-    const line = latin1(this.cursor.line());
+    const line = this.cursor.line();
     if (!/^\d{1,10}$/.test(line)) throw this.fail('a memo index is not a number');
     return Number(line);
   }

@@ -1,11 +1,12 @@
-import { Cost, type Spend } from './budget';
+import { Cost, type Spend, tupleCost } from './budget';
+import { TallStack } from './tall-stack';
 import { Tuple } from './types';
 
 /** The stack of a pickle, with the marks that it sets on it. */
 export class PickleStack {
-  private readonly values: unknown[] = [];
+  private readonly values = new TallStack<unknown>();
   /** Heights at the open MARKs; nothing below the last one can be popped. */
-  private readonly marks: number[] = [];
+  private readonly marks = new TallStack<number>();
   private highest = 0;
 
   constructor(
@@ -29,17 +30,17 @@ export class PickleStack {
   }
 
   pop(): unknown {
-    if (this.values.length <= (this.marks.at(-1) ?? 0)) throw this.fail('the pickle takes an object that is not there');
+    if (this.values.length <= (this.marks.top ?? 0)) throw this.fail('the pickle takes an object that is not there');
     return this.values.pop();
   }
 
   top(): unknown {
-    if (this.values.length <= (this.marks.at(-1) ?? 0)) throw this.fail('the pickle uses an object that is not there');
-    return this.values[this.values.length - 1];
+    if (this.values.length <= (this.marks.top ?? 0)) throw this.fail('the pickle uses an object that is not there');
+    return this.values.top;
   }
 
   replaceTop(value: unknown): void {
-    this.values[this.values.length - 1] = value;
+    this.values.top = value;
   }
 
   mark(): true {
@@ -50,17 +51,20 @@ export class PickleStack {
 
   /** As in Python: directly after MARK, POP takes the mark. */
   drop(): true {
-    if (this.values.length === this.marks.at(-1)) this.marks.pop();
+    if (this.values.length === this.marks.top) this.marks.pop();
     else this.pop();
     return true;
   }
 
   /** What was pushed since the last mark, which goes with it. */
   popMark(): unknown[] {
-    return this.values.splice(this.lastMark());
+    const mark = this.lastMark();
+    const items = new Array<unknown>(this.values.length - mark);
+    for (let i = items.length - 1; i >= 0; i--) items[i] = this.values.pop();
+    return items;
   }
 
-  /** The same as a tuple, of just its length: a splice makes room for more. */
+  /** The same as a tuple. */
   popTuple(): Tuple {
     const mark = this.lastMark();
     return this.tuple(this.values.length - mark);
@@ -68,7 +72,7 @@ export class PickleStack {
 
   /** The last values as a tuple. */
   tuple(length: number): Tuple {
-    this.spend(Cost.array + length * Cost.item);
+    this.spend(tupleCost(length));
     // With one argument, the constructor takes a length.
     const tuple = new Tuple(length);
     for (let i = length - 1; i >= 0; i--) tuple[i] = this.pop();
@@ -76,8 +80,7 @@ export class PickleStack {
   }
 
   private lastMark(): number {
-    const mark = this.marks.pop();
-    if (mark === undefined) throw this.fail('the pickle closes a group that was never opened');
-    return mark;
+    if (this.marks.length === 0) throw this.fail('the pickle closes a group that was never opened');
+    return this.marks.pop();
   }
 }

@@ -4,7 +4,8 @@ import { CheckpointCode, CheckpointError } from './errors';
 import { Memo } from './memo';
 import { Op } from './opcodes';
 import { recalledIndices } from './steps';
-import { decodeQuotedString, decodeRawUnicodeEscape, latin1 } from './text';
+import { type Item, nameIndex, nameItem, other, SurveyStack, textItem, textOffset } from './survey-stack';
+import { decodeQuotedString, decodeRawUnicodeEscape } from './text';
 
 /** A class or function that a pickle names. */
 export interface SurveyedGlobal {
@@ -28,16 +29,16 @@ export interface PickleSurvey {
 /** What stands for the parts of a name that a pickle computes. */
 const computed = '?';
 
-/** Names alone are kept, which take little. */
-const memoryLimit = 16 * 2 ** 20;
+/** For names and the memo; the stack has its own bound. */
+const memoryLimit = 8 * 2 ** 20;
 
-/** Text is kept up to this length: no name of Python is longer. */
+/** Text is read up to this length: no name of Python is longer. */
 const maxName = 1000;
 
 /**
- * Names all that a pickle names, whatever it means to do with it: it is followed opcode by opcode, with strings and names
- * alone on the stack. So what no reader would accept, and what comes before the place at which one stops, is named too.
- * Nothing is made and nothing is called; memory is bounded.
+ * Names all that a pickle names, whatever it means to do with it: it is followed opcode by opcode, with the places of
+ * strings and names alone on the stack. So what no reader would accept, and what comes before the place at which one stops,
+ * is named too. Nothing is made and nothing is called; memory is bounded.
  */
 export function surveyPickle(bytes: Uint8Array): PickleSurvey {
   const surveyor = new Surveyor(bytes);
@@ -48,11 +49,8 @@ export function surveyPickle(bytes: Uint8Array): PickleSurvey {
     if (!(error instanceof CheckpointError)) throw error;
     problem = error;
   }
-  return { globals: [...surveyor.globals.values()], end: surveyor.cursor.position, problem };
+  return { globals: surveyor.globals, end: surveyor.cursor.position, problem };
 }
-
-/** A string, a name, or something else. */
-type Item = string | SurveyedGlobal | undefined;
 
 /** How many values an opcode takes off the stack, and whether it leaves one. */
 const effects = new Map<number, readonly [taken: number, left: 0 | 1]>([
@@ -63,30 +61,23 @@ const effects = new Map<number, readonly [taken: number, left: 0 | 1]>([
   [Op.SETITEM, [2, 0]],
   [Op.BUILD, [1, 0]],
   [Op.BINPERSID, [1, 1]],
+  // As in Python: directly after MARK, POP takes the mark.
   [Op.POP, [1, 0]],
 ]);
 
-/** Bytes of arguments that say nothing here. */
-const skipped = new Map<number, number>([
-  [Op.BININT, 4],
-  [Op.BININT1, 1],
-  [Op.BININT2, 2],
-  [Op.BINFLOAT, 8],
-]);
-
 class Surveyor {
-  readonly globals = new Map<string, SurveyedGlobal>();
+  readonly globals: SurveyedGlobal[] = [];
   readonly cursor: Cursor;
-  private readonly stack: Item[] = [];
-  private readonly marks: number[] = [];
-  private readonly memo: Memo;
+  private readonly indices = new Map<string, number>();
+  private readonly stack: SurveyStack;
+  private readonly memo: Memo<Item>;
   private readonly budget = new MemoryBudget(memoryLimit);
-  private highest = 0;
   private opStart = 0;
 
   constructor(bytes: Uint8Array) {
     this.cursor = new Cursor(bytes, undefined);
-    this.memo = new Memo(recalledIndices(bytes));
+    this.memo = new Memo(recalledIndices(this.cursor.bytes));
+    this.stack = new SurveyStack(bytes.length);
   }
 
   run(): void {
@@ -94,35 +85,83 @@ class Surveyor {
       this.opStart = this.cursor.position;
       const op = this.cursor.uint8();
       if (op === Op.STOP) return;
-      const known = this.text(op) || this.plain(op) || this.structure(op) || this.memoOp(op) || this.call(op);
+      const known = this.memoOp(op) || this.text(op) || this.plain(op) || this.structure(op) || this.call(op);
       if (!known) throw this.cursor.error(`0x${op.toString(16)} is no opcode of a pickle`, undefined, this.opStart);
     }
   }
 
-  /** Opcodes that push text. */
+  /** Opcodes that push text, which is read where it is used as a name. */
   private text(op: number): boolean {
     const { cursor } = this;
     switch (op) {
       case Op.BINUNICODE:
-        return this.push(decoded(cursor.take(cursor.uint32())));
       case Op.BINSTRING:
-        return this.push(decoded(cursor.take(cursor.uint32())));
+        cursor.skip(cursor.uint32());
+        break;
       case Op.SHORT_BINUNICODE:
       case Op.SHORT_BINSTRING:
-        return this.push(decoded(cursor.take(cursor.uint8())));
+        cursor.skip(cursor.uint8());
+        break;
       case Op.BINUNICODE8:
-        return this.push(decoded(cursor.take(cursor.uint64())));
-      case Op.STRING: {
-        const line = cursor.line();
-        return this.push(decoded(decodeQuotedString(line) ?? line));
-      }
-      case Op.UNICODE: {
-        const line = cursor.line();
-        return this.push((decodeRawUnicodeEscape(line) ?? latin1(line)).slice(0, maxName));
-      }
+        cursor.skip(cursor.uint64());
+        break;
+      case Op.STRING:
+      case Op.UNICODE:
+        this.skipLine();
+        break;
       default:
         return false;
     }
+    return this.push(textItem(this.opStart));
+  }
+
+  /** The text that the opcode at an offset pushes. */
+  private textAt(offset: number): string {
+    const { cursor } = this;
+    const { position } = cursor;
+    cursor.position = offset;
+    const text = this.readText(cursor.uint8());
+    cursor.position = position;
+    return text;
+  }
+
+  private readText(op: number): string {
+    const { cursor } = this;
+    switch (op) {
+      case Op.BINUNICODE:
+      case Op.BINSTRING:
+        return this.lenient(cursor.uint32());
+      case Op.BINUNICODE8:
+        return this.lenient(cursor.uint64());
+      case Op.STRING: {
+        const line = cursor.line();
+        const bytes = decodeQuotedString(line);
+        return bytes === undefined ? line.slice(0, maxName) : Buffer.from(bytes).toString('utf8', 0, maxName);
+      }
+      case Op.UNICODE: {
+        const line = cursor.line();
+        return (decodeRawUnicodeEscape(line) ?? line).slice(0, maxName);
+      }
+      default:
+        return this.lenient(cursor.uint8());
+    }
+  }
+
+  /** Text as well as it can be read. */
+  private lenient(length: number): string {
+    const { bytes, position } = this.cursor;
+    this.cursor.skip(length);
+    return bytes.toString('utf8', position, position + Math.min(length, maxName));
+  }
+
+  private line(): string {
+    const text = this.lenient(this.cursor.lineLength());
+    this.cursor.skip(1);
+    return text;
+  }
+
+  private skipLine(): void {
+    this.cursor.skip(this.cursor.lineLength() + 1);
   }
 
   /** Opcodes that push what is neither text nor a name, or do nothing. */
@@ -133,26 +172,32 @@ class Surveyor {
       case Op.LONG:
       case Op.FLOAT:
       case Op.PERSID:
-        cursor.line();
-        return this.push(undefined);
+        this.skipLine();
+        break;
       case Op.BININT:
+        cursor.skip(4);
+        break;
       case Op.BININT1:
+        cursor.skip(1);
+        break;
       case Op.BININT2:
+        cursor.skip(2);
+        break;
       case Op.BINFLOAT:
-        cursor.take(skipped.get(op)!);
-        return this.push(undefined);
+        cursor.skip(8);
+        break;
       case Op.SHORT_BINBYTES:
       case Op.LONG1:
-        cursor.take(cursor.uint8());
-        return this.push(undefined);
+        cursor.skip(cursor.uint8());
+        break;
       case Op.BINBYTES:
       case Op.LONG4:
-        cursor.take(cursor.uint32());
-        return this.push(undefined);
+        cursor.skip(cursor.uint32());
+        break;
       case Op.BINBYTES8:
       case Op.BYTEARRAY8:
-        cursor.take(cursor.uint64());
-        return this.push(undefined);
+        cursor.skip(cursor.uint64());
+        break;
       case Op.NONE:
       case Op.NEWTRUE:
       case Op.NEWFALSE:
@@ -161,18 +206,19 @@ class Surveyor {
       case Op.EMPTY_DICT:
       case Op.EMPTY_SET:
       case Op.NEXT_BUFFER:
-        return this.push(undefined);
+        break;
       case Op.PROTO:
-        cursor.uint8();
+        cursor.skip(1);
         return true;
       case Op.FRAME:
-        cursor.uint64();
+        cursor.skip(8);
         return true;
       case Op.READONLY_BUFFER:
         return true;
       default:
         return false;
     }
+    return this.push(other);
   }
 
   /** Opcodes that join what is on the stack. */
@@ -180,30 +226,26 @@ class Surveyor {
     const effect = effects.get(op);
     if (effect !== undefined) {
       const [taken, left] = effect;
-      // As in Python: directly after MARK, POP takes the mark.
-      if (op === Op.POP && this.marks.at(-1) === this.stack.length) this.marks.pop();
-      else for (let i = 0; i < taken; i++) this.stack.pop();
-      return left === 1 ? this.push(undefined) : true;
+      for (let i = 0; i < taken; i++) this.stack.pop();
+      return left === 1 ? this.push(other) : true;
     }
     switch (op) {
       case Op.MARK:
-        this.spend(Cost.slot);
-        this.marks.push(this.stack.length);
-        return true;
+        return this.roomFor(this.stack.pushMark());
       case Op.TUPLE:
       case Op.LIST:
       case Op.DICT:
       case Op.FROZENSET:
-        this.popMark();
-        return this.push(undefined);
+        this.stack.popMark();
+        return this.push(other);
       case Op.APPENDS:
       case Op.SETITEMS:
       case Op.ADDITEMS:
       case Op.POP_MARK:
-        this.popMark();
+        this.stack.popMark();
         return true;
       case Op.DUP:
-        return this.push(this.stack.at(-1));
+        return this.push(this.stack.top());
       default:
         return false;
     }
@@ -211,26 +253,21 @@ class Surveyor {
 
   private memoOp(op: number): boolean {
     const { cursor } = this;
-    const put = (index: number): boolean => {
-      this.spend(this.memo.costOf(index));
-      this.memo.set(index, this.stack.at(-1));
-      return true;
-    };
     switch (op) {
       case Op.BINPUT:
-        return put(cursor.uint8());
+        return this.put(cursor.uint8());
       case Op.LONG_BINPUT:
-        return put(cursor.uint32());
+        return this.put(cursor.uint32());
       case Op.PUT:
-        return put(Number(latin1(cursor.line())));
+        return this.put(Number(cursor.line()));
       case Op.MEMOIZE:
-        return put(this.memo.size);
+        return this.put(this.memo.size);
       case Op.BINGET:
-        return this.push(this.memo.get(cursor.uint8()) as Item);
+        return this.get(cursor.uint8());
       case Op.LONG_BINGET:
-        return this.push(this.memo.get(cursor.uint32()) as Item);
+        return this.get(cursor.uint32());
       case Op.GET:
-        return this.push(this.memo.get(Number(latin1(cursor.line()))) as Item);
+        return this.get(Number(cursor.line()));
       default:
         return false;
     }
@@ -238,24 +275,24 @@ class Surveyor {
 
   /** Opcodes that name things, and that call what is named. */
   private call(op: number): boolean {
-    const { cursor } = this;
+    const { cursor, stack } = this;
     switch (op) {
       case Op.GLOBAL: {
-        const module = decoded(cursor.line());
-        return this.push(this.named(module, decoded(cursor.line())));
+        const module = this.line();
+        return this.push(this.named(module, this.line()));
       }
       case Op.STACK_GLOBAL: {
-        const [name, module] = [this.stack.pop(), this.stack.pop()];
-        return this.push(this.named(textOr(module), textOr(name)));
+        const [name, module] = [stack.pop(), stack.pop()];
+        return this.push(this.named(this.textOr(module), this.textOr(name)));
       }
       case Op.INST: {
-        const module = decoded(cursor.line());
-        const type = this.named(module, decoded(cursor.line()));
-        this.popMark();
+        const module = this.line();
+        const type = this.named(module, this.line());
+        stack.popMark();
         return this.called(type);
       }
       case Op.OBJ:
-        return this.called(this.popMark()[0]);
+        return this.called(stack.popMark());
       case Op.EXT1:
         return this.push(this.named('copyreg', `extension ${cursor.uint8()}`));
       case Op.EXT2:
@@ -264,58 +301,60 @@ class Surveyor {
         return this.push(this.named('copyreg', `extension ${cursor.uint32()}`));
       case Op.REDUCE:
       case Op.NEWOBJ:
-        this.stack.pop();
-        return this.called(this.stack.pop());
+        stack.pop();
+        return this.called(stack.pop());
       case Op.NEWOBJ_EX:
-        this.stack.splice(-2);
-        return this.called(this.stack.pop());
+        stack.pop();
+        stack.pop();
+        return this.called(stack.pop());
       default:
         return false;
     }
   }
 
-  private named(module: string, name: string): SurveyedGlobal {
-    const id = JSON.stringify([module, name]);
-    let found = this.globals.get(id);
-    if (found === undefined) {
-      found = { module, name, called: false, offset: this.opStart };
-      this.spend(2 * Cost.object + Cost.entry + 3 * (Cost.string + id.length));
-      this.globals.set(id, found);
-    }
-    return found;
-  }
-
-  private called(callee: Item): boolean {
-    if (typeof callee === 'object') callee.called = true;
-    return this.push(undefined);
-  }
-
-  private push(item: Item): true {
-    if (typeof item === 'string') this.spend(Cost.string + item.length);
-    if (this.stack.length >= this.highest) {
-      this.highest++;
-      this.spend(Cost.slot);
-    }
-    this.stack.push(item);
+  private put(index: number): true {
+    this.memo.put(index, this.stack.top(), this.spend);
     return true;
   }
 
-  private spend(bytes: number): void {
+  private get(index: number): true {
+    return this.push(this.memo.get(index) ?? other);
+  }
+
+  private textOr(item: Item): string {
+    const offset = textOffset(item);
+    return offset === undefined ? computed : this.textAt(offset);
+  }
+
+  private named(module: string, name: string): Item {
+    const id = `${module.length} ${module}${name}`;
+    let index = this.indices.get(id);
+    if (index === undefined) {
+      index = this.globals.length;
+      this.spend(2 * Cost.object + Cost.entry + 3 * (Cost.string + id.length));
+      this.globals.push({ module, name, called: false, offset: this.opStart });
+      this.indices.set(id, index);
+    }
+    return nameItem(index);
+  }
+
+  private called(callee: Item): true {
+    const index = nameIndex(callee);
+    if (index !== undefined) this.globals[index]!.called = true;
+    return this.push(other);
+  }
+
+  private push(item: Item): true {
+    return this.roomFor(this.stack.push(item));
+  }
+
+  private roomFor(had: boolean): true {
+    if (had) return true;
+    const message = 'the pickle puts more on its stack than is followed';
+    throw this.cursor.error(message, CheckpointCode.limit, this.opStart);
+  }
+
+  private readonly spend = (bytes: number): void => {
     if (!this.budget.take(bytes)) throw this.cursor.error(this.budget.message, CheckpointCode.limit, this.opStart);
-  }
-
-  private popMark(): Item[] {
-    return this.stack.splice(this.marks.pop() ?? 0);
-  }
-}
-
-function textOr(item: Item): string {
-  return typeof item === 'string' ? item : computed;
-}
-
-const lenientUtf8 = new TextDecoder();
-
-/** Text as well as it can be read. */
-function decoded(bytes: Uint8Array): string {
-  return lenientUtf8.decode(bytes.subarray(0, maxName));
+  };
 }

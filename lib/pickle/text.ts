@@ -52,20 +52,17 @@ export function encodeUtf8(text: string): Uint8Array {
 }
 
 /** The text of opcode UNICODE: Latin-1 with the escapes \uXXXX and \UXXXXXXXX; undefined where one is malformed. */
-export function decodeRawUnicodeEscape(bytes: Uint8Array): string | undefined {
+export function decodeRawUnicodeEscape(line: string): string | undefined {
   let valid = true;
-  const text = latin1(bytes).replace(
-    /(\\+)(u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|[uU])/g,
-    (all, slashes: string, _, u4, u8) => {
-      if (slashes.length % 2 === 0) return all;
-      const point = parseInt((u4 ?? u8 ?? 'x') as string, 16);
-      if (!(point <= 0x10ffff)) {
-        valid = false;
-        return '';
-      }
-      return slashes.slice(1) + String.fromCodePoint(point);
-    },
-  );
+  const text = line.replace(/(\\+)(u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|[uU])/g, (all, slashes: string, _, u4, u8) => {
+    if (slashes.length % 2 === 0) return all;
+    const point = parseInt((u4 ?? u8 ?? 'x') as string, 16);
+    if (!(point <= 0x10ffff)) {
+      valid = false;
+      return '';
+    }
+    return slashes.slice(1) + String.fromCodePoint(point);
+  });
   return valid ? text : undefined;
 }
 
@@ -84,8 +81,8 @@ const simpleEscapes: Record<string, string> = {
 };
 
 /** The bytes of opcode STRING: Python 2's repr of a str, quoted; undefined where it is malformed. */
-export function decodeQuotedString(line: Uint8Array): Uint8Array | undefined {
-  const text = latin1(line).trim();
+export function decodeQuotedString(line: string): Uint8Array | undefined {
+  const text = line.trim();
   const quote = text[0];
   if (text.length < 2 || (quote !== "'" && quote !== '"') || text.at(-1) !== quote) return undefined;
   let valid = true;
@@ -96,8 +93,4 @@ export function decodeQuotedString(line: Uint8Array): Uint8Array | undefined {
     return simpleEscapes[escape] ?? `\\${escape}`;
   });
   return valid ? Buffer.from(inner, 'latin1') : undefined;
-}
-
-export function latin1(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
 }

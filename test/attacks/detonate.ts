@@ -3,8 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { bombs, storages } from './bombs';
-import { checkpoint, pickle } from './assemble';
+import { createRequire } from 'node:module';
+import type * as torchbind from '../../lib/index';
+import { bombs, storages, tensorsWithStorages } from './bombs';
 
 export interface Detonation {
   name: string;
@@ -15,6 +16,8 @@ export interface Detonation {
   allowedMb: number;
   /** Of computing. */
   ms: number;
+  /** What that may be on a machine that is not busy. */
+  allowedMs: number;
   /** `loaded`, or the code of the error. */
   outcome: string;
 }
@@ -35,31 +38,80 @@ open(warm).then(async () => {
 });
 `;
 
-/** @param library what to require: the built package */
-export function* runBombs(
-  names: readonly string[] = Object.keys(bombs),
-  modes: readonly Detonation['mode'][] = ['read', 'mmap', 'inspect'],
+const limitCode = 'ERR_TORCHBIND_CHECKPOINT_LIMIT';
+
+/** Bombs that are refused are also made as large as they may be, within a hundredth. */
+const fineness = 1 / 128;
+
+/** What takes part, and which package opens it. */
+export interface Site {
+  names?: readonly string[];
+  modes?: readonly Detonation['mode'][];
+  /** Whether bombs that are refused are opened at the largest size that loads, too. */
+  fitted?: boolean;
+  /** What to require: the built package. */
+  library?: string;
+}
+
+/** Opens each bomb in a process of its own, in each mode. */
+export async function* runBombs({
+  names = Object.keys(bombs),
+  modes = ['read', 'mmap', 'inspect'],
+  fitted = false,
   library = path.resolve('dist/index.js'),
-): Generator<Detonation> {
+}: Site): AsyncGenerator<Detonation> {
   const directory = mkdtempSync(path.join(tmpdir(), 'torchbind-bombs-'));
   const [warm, file] = [path.join(directory, 'warm.pt'), path.join(directory, 'bomb')];
-  writeFileSync(warm, checkpoint(pickle('N')));
+  // With a tensor, so that libtorch is there before.
+  writeFileSync(warm, tensorsWithStorages(1));
+  const detonate = function* (name: string, content: Buffer): Generator<Detonation> {
+    writeFileSync(file, content);
+    const allowedMb = 64 + (name === storages ? (25 * content.length) / 2 ** 20 : 0);
+    for (const mode of modes) {
+      const args = ['-e', script, library, warm, file, mode];
+      const output = execFileSync(process.execPath, args, { encoding: 'utf8', timeout: 60_000 });
+      yield {
+        name,
+        mode,
+        allowedMb,
+        allowedMs: name === storages ? 5000 : 1000,
+        ...(JSON.parse(output) as Pick<Detonation, 'overMb' | 'ms' | 'outcome'>),
+      };
+    }
+  };
   try {
     for (const name of names) {
-      const content = bombs[name]!();
-      writeFileSync(file, content);
-      const allowedMb = 64 + (name === storages ? (25 * content.length) / 2 ** 20 : 0);
-      for (const mode of modes) {
-        const output = execFileSync(process.execPath, ['-e', script, library, warm, file, mode], {
-          encoding: 'utf8',
-          timeout: 60_000,
-        });
-        yield { name, mode, allowedMb, ...(JSON.parse(output) as Omit<Detonation, 'name' | 'mode' | 'allowedMb'>) };
-      }
+      yield* detonate(name, bombs[name]!());
+      const content = fitted ? await largestThatLoads(name, file, library) : undefined;
+      if (content !== undefined) yield* detonate(`${name}, as many as load`, content);
     }
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+/** The bomb of the largest size that is not refused for what it asks for; undefined where the whole one is not. */
+async function largestThatLoads(name: string, file: string, library: string): Promise<Buffer | undefined> {
+  const { load, tidy } = createRequire(__filename)(library) as typeof torchbind;
+  const isRefused = async (content: Buffer): Promise<boolean> => {
+    writeFileSync(file, content);
+    const outcome = await tidy(async () =>
+      load(file, { mmap: true }).then(
+        () => undefined,
+        (error: unknown) => error,
+      ),
+    );
+    return (outcome as { code?: string } | undefined)?.code === limitCode;
+  };
+  if (!(await isRefused(bombs[name]!()))) return undefined;
+  let [loads, refused] = [0, 1];
+  while (refused - loads > fineness * refused) {
+    const share = (loads + refused) / 2;
+    if (await isRefused(bombs[name]!(share))) refused = share;
+    else loads = share;
+    if (refused < 1e-6) return undefined;
+  }
+  return bombs[name]!(loads);
 }
 
 /** Whether the peak of the memory can be told. */
