@@ -74,7 +74,7 @@ export interface NamedNote {
 }
 
 /** For the places of a walk and for long names: how many tensors there are was counted when the pickle was read. */
-const memoryLimit = 24 * 2 ** 20;
+const memoryLimit = 12 * 2 ** 20;
 
 /** A name is cut here, so that those of deep trees stay small together. */
 const maxName = 500;
@@ -85,7 +85,7 @@ const transparent = new Set(['_modules', '_parameters', '_buffers']);
 /** Where a walk is in a part of a value. */
 interface Place {
   name: string;
-  children: Iterator<readonly [key: unknown, child: unknown]>;
+  children: Iterator<readonly [key: unknown, child: unknown], unknown>;
 }
 
 /** What is left of a place that was walked through. */
@@ -110,8 +110,8 @@ export function namedNotes(root: unknown): NamedNote[] {
   };
   visit('', root);
   for (let place = places.at(-1); place !== undefined; place = places.at(-1)) {
-    const { value, done } = place.children.next();
-    if (done !== true) visitChild(place.name, value, visit);
+    const next = place.children.next();
+    if (next.done !== true) visitChild(place.name, next.value, visit);
     else {
       places.pop();
       budget.give(placeCost);

@@ -11,21 +11,21 @@ export const defaultMemory = 48 * 2 ** 20;
  */
 export const Cost = {
   /** A place on the stack. */
-  slot: 20,
+  slot: 22,
   /** A number outside of the small integers. */
   number: 60,
   string: 84,
   /** An array of its own, without its items. */
   array: 100,
   /** The first item makes room for 17; whoever walks through the value remembers where it was. */
-  firstItem: 280,
-  item: 16,
+  firstItem: 420,
+  item: 24,
   /** An item of an array that grows by and by. */
   laterItem: 40,
   /** A tuple that is not empty, without its items. */
   tuple: 180,
   /** A Map or Set, with room for the first entries. */
-  map: 420,
+  map: 480,
   entry: 140,
   /** A typed array with an ArrayBuffer of its own. */
   bytes: 420,
@@ -50,7 +50,7 @@ export type Spend = (bytes: number) => void;
 const storageAllowance = 2000;
 
 /** All tensors of a file with storages of their own may together take so many times its size beyond the limit. */
-const largestAllowance = 10;
+const largestAllowance = 15;
 
 /** Counts what is made against a limit. */
 export class MemoryBudget {

@@ -2,7 +2,7 @@
  * Checkpoints of other programs: opened, computed, trained and written back as those programs do. Python runs twice: it
  * writes the files, and judges what Node wrote.
  */
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { load } from '../../lib/formats/pt';
@@ -161,6 +161,32 @@ test(
       expectLosses(verdict.losses.slice(0, count), caseOf(name).losses.slice(0, count), `${name}, unchanged`);
       expectLosses(verdict.trained.slice(0, count), losses.get(name)!.slice(0, count), `${name}, trained`);
     }
+  },
+  pythonTimeout,
+);
+
+/** Bundles are written in float32. */
+const castable = Object.keys(CASES).filter((name) => CASES[name]!.form !== 'bundle');
+
+test.each(['float16', 'bfloat16'] as const)(
+  'weights written in %s, and written back from there, have the bits that Python casts them to',
+  async (dtype) => {
+    for (const name of castable) {
+      const { target, ...reference } = caseOf(name);
+      const at = (where: string): string => path.join(directory, name, where, target);
+      for (const where of ['cast', 'again']) {
+        rmSync(path.join(directory, name, where), { recursive: true, force: true });
+        mkdirSync(path.extname(target) === '' ? at(where) : path.dirname(at(where)), { recursive: true });
+      }
+      const options = optionsOf({ target, ...reference });
+      const model = await GPT.load(path.join(directory, name, target), options);
+      await model.save(at('cast'), { dtype });
+      const half = await GPT.load(at('cast'), options);
+      expect([...half.parameters()].every((parameter) => parameter.dtype === 'float32')).toBe(true);
+      await half.save(at('again'));
+      for (const each of [model, half]) each.dispose();
+    }
+    expect(await pythonJson(script, ['cast', directory, dtype, ...castable])).toEqual({});
   },
   pythonTimeout,
 );

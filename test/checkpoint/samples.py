@@ -61,6 +61,7 @@ def write(out):
     torch.save({"state_dict": half, "checkpoint_dtype": "bf16", "model_dtype": "fp32"}, out / "wrapped" / "model.pt")
     resumed = GPT(model.config)
     resumed.load_state_dict(half)
+    dtypes = {key: str(value.dtype).removeprefix("torch.") for key, value in resumed.state_dict().items()}
     wrapped_optimizer = make_optimizer(resumed, 1e-2)
     wrapped_optimizer.load_state_dict(torch.load(out / "wrapped" / "optimizer.pt", weights_only=True))
     wrapped = [update(resumed, wrapped_optimizer), update(resumed, wrapped_optimizer)]
@@ -79,7 +80,7 @@ def write(out):
     torch.save({**final, "tokenizer": None}, out / "mute" / "final.pt")
 
     logits = model(batch()[0])[0].tolist()
-    print(json.dumps({"logits": logits, "next": [update(model, optimizer), update(model, optimizer)], "wrapped": wrapped}))
+    print(json.dumps({"logits": logits, "next": [update(model, optimizer), update(model, optimizer)], "wrapped": wrapped, "wrapped_dtypes": dtypes}))
 
 
 def check(bundle):

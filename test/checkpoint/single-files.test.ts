@@ -27,7 +27,7 @@ const samples = sharedTemporaryDirectory();
 const script = path.join(__dirname, 'single_files.py');
 const numbered = path.join(samples, 'numbered');
 const models = path.join(samples, 'models');
-let python: { next: number[] };
+let python: { next: number[]; tokens: number[] };
 
 beforeAll(async () => {
   setNumThreads(1);
@@ -231,6 +231,17 @@ describe('a checkpoint by number', () => {
       code: 'ERR_TORCHBIND_CONVERT',
     });
     await expect(mypt.saveCheckpointFile(directory, { source: 's' })).rejects.toThrow(/give the source.*and the step/);
+  });
+
+  it('of tokenization_method gpt2 has the tokenizer of GPT-2, and generates as Python does', async () => {
+    const [small, large] = await findCheckpoints(path.join(samples, 'bpe'));
+    const model = disposeAfterwards(await GPT.load(large!.path));
+    expect(model.tokenizer!.kind).toBe('gpt2');
+    expect([...model.tokenizer!.encode('Hello world')]).toEqual(python.tokens.slice(0, 2));
+    const text = await model.generate('Hello world', { maxNewTokens: 4, topK: 1 });
+    expect(text).toBe(model.tokenizer!.decode(python.tokens));
+    // 50,257 tokens are more than 19 rows: it cannot be the one that this was trained with.
+    expect(disposeAfterwards(await GPT.load(small!.path)).tokenizer).toBeNull();
   });
 
   it('generates with the tokenizer that lies beside it', async () => {

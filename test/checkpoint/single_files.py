@@ -21,6 +21,7 @@ SIZES = {"n_embd": 8, "n_head": 2, "n_layer": 2, "dropout": 0.0}
 
 
 def make(vocab_size):
+    torch.manual_seed(3)
     return Lecture(Config(**SIZES, block_size=8, vocab_size=vocab_size), scale="embd", norm_in_blocks=True)
 
 
@@ -33,7 +34,7 @@ def update(model, optimizer):
     return loss.item()
 
 
-def save(directory, model, optimizer, name, source, step, when):
+def save(directory, model, optimizer, name, source, step, when, method="character"):
     """As its save_checkpoint: the name, and the keys in their order."""
     vocab_size = model.token_embedding_table.weight.shape[0]
     checkpoint = {
@@ -41,7 +42,7 @@ def save(directory, model, optimizer, name, source, step, when):
         "model_state_dict": model.state_dict(),
         "optimizer_state_dict": optimizer.state_dict(),
         "hyperparameters": {**SIZES, "batch_size": 4, "block_size": 8, "learning_rate": 1e-2, "model_type": "from_scratch",
-                            "tokenization_method": "character", "use_lora": False},
+                            "tokenization_method": method, "use_lora": False},
         "vocab_size": vocab_size,
         "block_size": 8,
         "batch_size": 4,
@@ -53,7 +54,6 @@ def save(directory, model, optimizer, name, source, step, when):
 def write(out):
     numbered = out / "numbered"
     numbered.mkdir()
-    torch.manual_seed(3)
     model = make(19)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     losses = []
@@ -62,12 +62,20 @@ def write(out):
         save(numbered, model, optimizer, "bigram", "carolyn_hax", step, datetime(2025, 11, 10, 23, 15, step))
     save(numbered, model, optimizer, "gpt2medium", "carolyn_hax", 500, datetime(2025, 11, 9, 8, 0, 0))
     save(numbered, model, optimizer, "gpt2", "tales_step1", 3, datetime(2024, 12, 31, 23, 59, 59))
+    bpe = out / "bpe"
+    bpe.mkdir()
+    large = make(50257)
+    save(bpe, large, optimizer, "bigram", "tales", 1, datetime(2025, 11, 1), "gpt2")
+    save(bpe, model, optimizer, "bigram", "tales", 2, datetime(2025, 11, 2), "gpt2")
+    tokens = torch.tensor([[15496, 995]])  # what GPT-2's encoding has for 'Hello world'
+    for _ in range(4):
+        tokens = torch.cat([tokens, large(tokens)[0][:, -1:].argmax(-1)], 1)
     models = out / "models"
     models.mkdir()
     sys.stdout = open("/dev/null", "w")
     samples.write(models)
     sys.stdout = sys.__stdout__
-    print(json.dumps({"next": [update(model, optimizer), update(model, optimizer)]}))
+    print(json.dumps({"next": [update(model, optimizer), update(model, optimizer)], "tokens": tokens[0].tolist()}))
 
 
 def check(file):

@@ -136,8 +136,10 @@ export function maskBuffer(state: StateView, key: string, name: string): LayoutB
   return { name, buffer, shape: tensor.shape, dtype: maskDType(tensor, key) };
 }
 
+/** A mask in half precision is one of a model that was cast whole: such weights are float32 here, and so is it, as in Python. */
 function maskDType({ dtype }: StateTensor, key: string): NonNullable<LayoutBuffer['dtype']> {
-  const known = ['float32', 'bool', 'uint8', 'float16', 'bfloat16'] as const;
+  if (dtype === 'float16' || dtype === 'bfloat16') return 'float32';
+  const known = ['float32', 'bool', 'uint8'] as const;
   const found = known.find((name) => name === dtype);
   if (found !== undefined) return found;
   throw new TorchBindError(`The mask "${key}" has dtype ${dtype}, which masks do not have.`, 'ERR_TORCHBIND_LAYOUT');

@@ -80,7 +80,7 @@ export interface LayoutBuffer {
   /** Default (T, T) for a mask, () for a value. */
   shape?: readonly number[];
   /** Default float32. */
-  dtype?: 'float32' | 'bool' | 'uint8' | 'float16' | 'bfloat16';
+  dtype?: 'float32' | 'bool' | 'uint8';
 }
 
 /** A parameter's part under its full key. */

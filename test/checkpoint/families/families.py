@@ -313,6 +313,37 @@ def judge(out, names):
     print(json.dumps(verdicts))
 
 
+def weights_in(directory):
+    """Of all files of a model."""
+    found = {}
+    for file in sorted(path for path in directory.iterdir() if path.suffix in (".pt", ".bin", ".safetensors")):
+        value = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
+        for key in ("model", "model_state_dict", "state_dict"):
+            if isinstance(value.get(key), dict):
+                value = value[key]
+        found.update({key: tensor for key, tensor in value.items() if isinstance(tensor, torch.Tensor)})
+    return found
+
+
+def cast(out, dtype, names):
+    """Where the weights that Node wrote in another dtype are not those that `.to(dtype)` makes."""
+    dtype = getattr(torch, dtype)
+    found = {}
+    for name in names:
+        originals = weights_in(out / name)
+        expected = {key: value.to(dtype) if value.is_floating_point() else value for key, value in originals.items()}
+        for place in ("cast", "again"):
+            actual = weights_in(out / name / place)
+            wrong = [
+                key for key in {**expected, **actual}
+                if key not in expected or key not in actual or expected[key].dtype != actual[key].dtype
+                or not torch.equal(expected[key].reshape(-1).view(torch.uint8), actual[key].reshape(-1).view(torch.uint8))
+            ]
+            if wrong:
+                found[f"{name}, {place}"] = wrong
+    print(json.dumps(found))
+
+
 def compare(original, unchanged):
     """Where the files that Node wrote back say something else than those it read."""
     found = []
@@ -357,5 +388,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[1] == "make":
         make(Path(sys.argv[2]))
+    elif sys.argv[1] == "cast":
+        cast(Path(sys.argv[2]), sys.argv[3], sys.argv[4:])
     else:
         judge(Path(sys.argv[2]), sys.argv[3:])
