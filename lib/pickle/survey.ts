@@ -69,6 +69,7 @@ class Surveyor {
   readonly globals: SurveyedGlobal[] = [];
   readonly cursor: Cursor;
   private readonly indices = new Map<string, number>();
+  private readonly lines = new Map<string, Item>();
   private readonly stack: SurveyStack;
   private readonly memo: Memo<Item>;
   private readonly budget = new MemoryBudget(memoryLimit);
@@ -277,10 +278,8 @@ class Surveyor {
   private call(op: number): boolean {
     const { cursor, stack } = this;
     switch (op) {
-      case Op.GLOBAL: {
-        const module = this.line();
-        return this.push(this.named(module, this.line()));
-      }
+      case Op.GLOBAL:
+        return this.push(this.twoLines());
       case Op.STACK_GLOBAL: {
         const [name, module] = [stack.pop(), stack.pop()];
         return this.push(this.named(this.textOr(module), this.textOr(name)));
@@ -319,6 +318,26 @@ class Surveyor {
 
   private get(index: number): true {
     return this.push(this.memo.get(index) ?? other);
+  }
+
+  /** What two lines name. Pickles of protocol 2 repeat the same few, which are known by their bytes. */
+  private twoLines(): Item {
+    const { cursor } = this;
+    const start = cursor.position;
+    this.skipLine();
+    this.skipLine();
+    const end = cursor.position;
+    const raw = end - start > maxName ? undefined : cursor.bytes.toString('latin1', start, end);
+    const known = raw === undefined ? undefined : this.lines.get(raw);
+    if (known !== undefined) return known;
+    cursor.position = start;
+    const module = this.line();
+    const item = this.named(module, this.line());
+    if (raw !== undefined) {
+      this.spend(Cost.entry + Cost.string + raw.length);
+      this.lines.set(raw, item);
+    }
+    return item;
   }
 
   private textOr(item: Item): string {
