@@ -51,16 +51,18 @@ function disposeAll(value: unknown): void {
 
 /** A file in memory, for the parsers. */
 function sourceOf(bytes: Buffer): ByteSource {
-  const source: Pick<ByteSource, 'path' | 'size' | 'read' | 'peek' | 'forget' | 'prefetch'> = {
+  const read = (offset: number, length: number): Promise<Buffer> =>
+    offset >= 0 && length >= 0 && offset + length <= bytes.length
+      ? Promise.resolve(bytes.subarray(offset, offset + length))
+      : Promise.reject(new CheckpointError('cut short', CheckpointCode.truncated, { offset }));
+  const source: Pick<ByteSource, 'path' | 'size' | 'read' | 'readInto' | 'peek' | 'forget' | 'prefetch'> = {
     path: 'mutated',
     size: bytes.length,
     prefetch: () => Promise.resolve(),
     peek: (offset, length) => (offset + length <= bytes.length ? bytes.subarray(offset, offset + length) : undefined),
     forget: () => undefined,
-    read: (offset, length) =>
-      offset >= 0 && length >= 0 && offset + length <= bytes.length
-        ? Promise.resolve(bytes.subarray(offset, offset + length))
-        : Promise.reject(new CheckpointError('cut short', CheckpointCode.truncated, { offset })),
+    read,
+    readInto: async (target, offset) => void (await read(offset, target.length)).copy(target),
   };
   return source as ByteSource;
 }

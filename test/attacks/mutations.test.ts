@@ -3,7 +3,7 @@ import path from 'node:path';
 import { expect, it } from 'vitest';
 import { memory } from '../../lib/tensor/scope';
 import { sharedTemporaryDirectory } from '../helpers/tmp';
-import { runBitFlips, runMutations, runTruncations } from './campaign';
+import { runBitFlips, runMutations, runParses, runTruncations } from './campaign';
 
 const file = path.join(sharedTemporaryDirectory(), 'mutated.pt');
 
@@ -17,6 +17,13 @@ it('5,000 mutated files: one class of errors, no hang, bounded memory, no tensor
   expect(figures.loaded).toBeGreaterThan(50);
   expect(figures.refused).toBeGreaterThan(2500);
   expect(memory()).toEqual(before);
+}, 120_000);
+
+it('1,000 of them from memory, to the parsers and to inspect: one class of errors', async () => {
+  const { untyped, slow, loaded, refused } = await runParses(1, 1000);
+  expect([untyped, slow]).toEqual([[], []]);
+  expect(loaded).toBeGreaterThan(10);
+  expect(refused).toBeGreaterThan(500);
 }, 120_000);
 
 it('files cut at every byte are typed errors', async () => {
