@@ -63,6 +63,9 @@ function torchShape({ shape, dtype }: SafetensorsEntry): number[] {
   return dtype.packed === 1 ? shape : [...shape.slice(0, -1), shape.at(-1)! / dtype.packed];
 }
 
+/** An index may name a hundred thousand files that are not there: more problems than this say nothing new. */
+const maxProblems = 100;
+
 /** The files that an index names, as one. */
 async function inspectShards(source: ByteSource, verify: boolean): Promise<FileInspection> {
   const report = newInspection(source.path, source.size, 'shards');
@@ -73,13 +76,14 @@ async function inspectShards(source: ByteSource, verify: boolean): Promise<FileI
   for (const file of files) {
     const shard = await noting(report, () => inspectShard(path.join(path.dirname(source.path), file), verify));
     if (shard !== undefined) addShard(report, shard, file);
+    if (report.problems.length > maxProblems) break;
   }
   const found = new Map(report.tensors.map(({ name, file }) => [name, file]));
   for (const [name, file] of weightMap) {
     if (found.get(name) === file) continue;
     const message = `the index promises ${JSON.stringify(name.slice(0, 200))} in '${file}', which does not hold it`;
     report.problems.push({ code: CheckpointCode.container, message, file });
-    if (report.problems.length > 100) break;
+    if (report.problems.length > maxProblems) break;
   }
   return report;
 }

@@ -162,7 +162,9 @@ export async function inspectStream(source: ByteSource): Promise<FileInspection>
     }
   });
   const whole = await noteArchive(report, () => LegacyArchive.open(source, notes, lenient));
-  if (!whole && object !== undefined) await salvagePickle(report, object, 'object');
+  // What asks for too much would ask for as much again.
+  const isTooMuch = report.problems.some(({ code }) => code === CheckpointCode.limit);
+  if (!whole && !isTooMuch && object !== undefined) await salvagePickle(report, object, 'object');
   return report;
 }
 

@@ -193,7 +193,7 @@ export const storages = 'tensors with storages';
 /** File by name, made when it is asked for. */
 export const bombs: Readonly<Record<string, (share?: number) => Buffer>> = {
   ...Object.fromEntries(Object.entries(pickles).map(([name, make]) => [name, (share = 1) => checkpoint(make(share))])),
-  'deflated zeros': () => deflated(2 ** 30),
+  'deflated zeros': (share = 1) => deflated(Math.floor(share * 2 ** 30)),
   'records of a zip': (share = 1) => zipRecords(share * 60_000),
   [storages]: (share = 1) => tensorsWithStorages(share * 60_000),
   'stream, empty lists': (share = 1) => legacyFile(times(']', 2 * count)(share).subarray(2, -1)),
