@@ -51,11 +51,13 @@ export class ZipReader {
 
   /** The bytes of a record, inflated where need be, with their checksum verified. */
   async read(record: ZipRecord): Promise<Buffer> {
-    // What a record takes beyond its bytes in the file; a tensor's bytes are copied once more.
-    if (!isStored(record)) spend(this.budget, 2 * record.size, record.name);
+    // What a record takes beyond its bytes in the file, and as much again until those of a tensor are copied.
+    const more = Math.max(record.size - record.compressedSize, 0);
+    spend(this.budget, 2 * more, record.name);
     const stored = await this.source.read(record.dataOffset, record.compressedSize);
     const bytes = isStored(record) ? stored : await inflateRecord(record, stored);
     this.verify(record, crc32(bytes));
+    this.budget.give(more);
     return bytes;
   }
 
