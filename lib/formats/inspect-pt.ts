@@ -1,7 +1,7 @@
 import { createInflateRaw, crc32 } from 'node:zlib';
 import { Readable } from 'node:stream';
 import { GlobalError } from '../pickle/globals';
-import { MemoryBudget } from '../pickle/budget';
+import { defaultMemory, MemoryBudget } from '../pickle/budget';
 import { readPickle } from '../pickle/reader';
 import { Tuple } from '../pickle/types';
 import type { MakeBuilder, TensorArchive } from './archive';
@@ -26,6 +26,9 @@ const maxPickle = 128 * 2 ** 20;
 
 /** How much of a file is read to see whether it is a pickle at all. */
 const maxGuess = 4 * 2 ** 20;
+
+/** For a pickle that is read a second time, when what the first made may still be there. */
+const memoryOfSecond = 20 * 2 ** 20;
 
 /** Unknown and harmful names alike become data, and nothing is refused that can be told. */
 const lenient = { inert: 'all', references: true } as const;
@@ -164,7 +167,7 @@ export async function inspectStream(source: ByteSource): Promise<FileInspection>
   const whole = await noteArchive(report, () => LegacyArchive.open(source, notes, lenient));
   // What asks for too much would ask for as much again.
   const isTooMuch = report.problems.some(({ code }) => code === CheckpointCode.limit);
-  if (!whole && !isTooMuch && object !== undefined) await salvagePickle(report, object, 'object');
+  if (!whole && !isTooMuch && object !== undefined) await salvagePickle(report, object, 'object', memoryOfSecond);
   return report;
 }
 
@@ -228,12 +231,18 @@ function findPickle(head: Buffer): number | undefined {
 }
 
 /** Lists the tensors that a pickle claims, though the bytes for them may be missing. */
-async function salvagePickle(report: FileInspection, bytes: Buffer, record: string): Promise<void> {
+async function salvagePickle(
+  report: FileInspection,
+  bytes: Buffer,
+  record: string,
+  memory = defaultMemory,
+): Promise<void> {
   const storages = new Map<string, StorageRef>();
   await noting(report, () => {
     const globals = torchGlobals(new TensorNotes(false));
     const persistentLoad = (id: unknown): unknown => claimedStorage(id, storages);
-    const { value } = readPickle(bytes, { globals, persistentLoad, inert: 'all', record });
+    const budget = new MemoryBudget(memory);
+    const { value } = readPickle(bytes, { globals, persistentLoad, inert: 'all', record, budget });
     noteValue(report, value, (key) => `data/${key}`);
     if (report.tensors.length > 0) report.container.notes.push('the tensors are those that the pickle claims');
   });
