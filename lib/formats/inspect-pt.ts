@@ -53,7 +53,7 @@ export async function inspectZip(source: ByteSource, verify: boolean): Promise<F
   const pickle = await noteRecords(report, zip);
   if (program === undefined) {
     for (const name of ['version', 'byteorder'] as const) await noteText(report, zip, name);
-    if ((zip.records.get('data.pkl')?.size ?? 0) <= maxPickle)
+    if ((zip.records.get(pickleRecord)?.size ?? 0) <= maxPickle)
       await noteArchive(report, () => PtArchive.fromZip(zip, source, notes, lenient, pickle));
   }
   if (verify) await verifyZip(report, source, zip);
@@ -211,9 +211,9 @@ async function salvageZip(source: ByteSource, report: FileInspection): Promise<v
   const at = findPickle(head);
   if (at === undefined) return;
   await noting(report, async () => {
-    const { bytes } = await readPickleAt(source, at, Math.min(source.size, at + maxPickle), 'data.pkl');
-    noteGlobals(report, bytes, 'data.pkl');
-    await salvagePickle(report, bytes, 'data.pkl');
+    const { bytes } = await readPickleAt(source, at, Math.min(source.size, at + maxPickle), pickleRecord);
+    noteGlobals(report, bytes, pickleRecord);
+    await salvagePickle(report, bytes, pickleRecord);
   });
 }
 

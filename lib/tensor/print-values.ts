@@ -1,5 +1,6 @@
 import type { Complex } from './schema-types';
 import type { NestedValues, Tensor } from './core';
+import type { Item } from './interop';
 
 /** PyTorch's defaults of `torch.set_printoptions`. */
 const PRECISION = 4;
@@ -7,11 +8,9 @@ const THRESHOLD = 1000;
 const EDGE_ITEMS = 3;
 const LINE_WIDTH = 80;
 
-type Value = number | bigint | boolean | Complex;
-
 /** How values are written, and the columns that each takes. */
 interface ValueFormat {
-  text(value: Value): string;
+  text(value: Item): string;
   width: number;
 }
 
@@ -47,12 +46,12 @@ function concatenate(parts: Tensor[], dim: number): Tensor {
   return target.movedim(0, dim);
 }
 
-function flatten(values: NestedValues): Value[] {
+function flatten(values: NestedValues): Item[] {
   return Array.isArray(values) ? values.flatMap(flatten) : [values];
 }
 
 /** One format for all values of a tensor, chosen as PyTorch chooses it. */
-function valueFormat(values: Value[], floating: boolean): ValueFormat {
+function valueFormat(values: Item[], floating: boolean): ValueFormat {
   if (values.some(isComplex)) return complexFormat(values as Complex[]);
   if (floating) return realFormat(values as number[]) as ValueFormat;
   const width = Math.max(1, ...values.map((value) => String(value).length));
@@ -100,7 +99,7 @@ function scientific(value: number): string {
   return `${mantissa}e${exponent[0]}${exponent.slice(1).padStart(2, '0')}`;
 }
 
-function isComplex(value: Value): value is Complex {
+function isComplex(value: Item): value is Complex {
   return typeof value === 'object';
 }
 
