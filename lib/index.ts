@@ -102,7 +102,7 @@ export type {
   InspectionProblem,
   SharedStorage,
   TensorInfo,
-} from './formats/inspect-report';
+} from './formats/inspect/report';
 export {
   ByteArray,
   Complex as ComplexValue,
@@ -123,14 +123,14 @@ export {
 // Modules, optimizers, the model
 export * as nn from './nn';
 export * as optim from './optim';
-export { GPT } from './gpt';
+export { GPT } from './gpt/gpt';
 export type {
   LegacyCheckpoint,
   LoadModelOptions,
   SaveBundleOptions,
   SaveCheckpointFileOptions,
   SaveModelOptions,
-} from './gpt';
+} from './gpt/gpt';
 export {
   applyLora,
   Bigram,

@@ -1,5 +1,5 @@
 import { TorchBindError } from '../errors';
-import type { GPTModel } from '../models/gpt';
+import type { GPTModel } from '../models/gpt-model';
 import { layoutByName } from '../models/layouts';
 import { attachLora } from '../models/lora';
 import { adaptedLayers } from '../models/layouts/lora';

@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { isBundle } from './bundle';
+import { isBundle } from './programs/bundle';
 import { parseCheckpointFileName } from './checkpoint-files';
 import { bundleFiles, readOptionalJson } from './files';
 import { type Metrics, readManifest } from './integrity';

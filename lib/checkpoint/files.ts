@@ -2,11 +2,11 @@ import { constants } from 'node:fs';
 import { access, copyFile, link, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { describe } from '../errors';
-import { writeFileAtomically } from '../formats/atomic-file';
+import { writeFileAtomically } from '../formats/files/atomic-file';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
-import { readSmallFile } from '../formats/small-file';
+import { readSmallFile } from '../formats/files/small-file';
 
-export { makeDirectory } from '../formats/atomic-file';
+export { makeDirectory } from '../formats/files/atomic-file';
 
 /** The files of a bundle, as the Python programs name them. */
 export const bundleFiles = {

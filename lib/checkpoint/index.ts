@@ -16,7 +16,7 @@ export {
   type ConvertLegacyOptions,
   type LegacyContents,
   type LegacyConversion,
-} from './convert-legacy';
+} from '../gpt/convert-legacy';
 export type { CheckpointEntry } from './entries';
 export { inspect, type InspectOptions } from './inspect';
 export {
@@ -34,6 +34,6 @@ export {
   type ManagerOptions,
   type SaveStateOptions,
   type TrainingStart,
-} from './manager';
+} from '../gpt/checkpoint-manager';
 export type { Metrics } from './integrity';
 export type { KeepOptions } from './retention';

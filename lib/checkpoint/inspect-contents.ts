@@ -1,5 +1,5 @@
-import type { FileInspection, TensorInfo } from '../formats/inspect-report';
-import { type NamedNote, namedNotes, TensorNote } from '../formats/tensor-notes';
+import type { FileInspection, TensorInfo } from '../formats/inspect/report';
+import { type NamedNote, namedNotes, TensorNote } from '../formats/pt/tensor-notes';
 import { TorchBindError } from '../errors';
 import { recogniseLayout, TensorFacts } from '../models/layouts';
 import { Float, InertObject } from '../pickle/types';

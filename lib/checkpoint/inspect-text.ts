@@ -1,4 +1,4 @@
-import type { GlobalInfo, TensorInfo } from '../formats/inspect-report';
+import type { GlobalInfo, TensorInfo } from '../formats/inspect/report';
 import type { Inspection } from './inspection';
 
 /** The report as aligned lines, with the first `limit` tensors. */

@@ -7,7 +7,7 @@ import type {
   InspectionProblem,
   SharedStorage,
   TensorInfo,
-} from '../formats/inspect-report';
+} from '../formats/inspect/report';
 import type { JsonObject } from './files';
 import type { FamilyInfo, OptimizerInfo } from './inspect-contents';
 import { textOf } from './inspect-text';

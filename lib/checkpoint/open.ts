@@ -3,16 +3,16 @@ import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { load } from '../formats/pt';
-import { isBundle, readBundle } from './bundle';
+import { isBundle, readBundle } from './programs/bundle';
 import { bundleFiles, exists } from './files';
-import { isBuildLlm, readBuildLlm } from './forms/build-llm';
-import { findHfWeights, isHfIndex } from './forms/hf-weights';
-import { readHfGpt2 } from './forms/hf-gpt2';
-import { isHfTrainer, listTrainerCheckpoints, readHfTrainer, readLastCheckpoint } from './forms/hf-trainer';
-import { isPeft, readPeft } from './forms/peft';
-import { isNanoGpt, readNanoGpt } from './forms/nanogpt';
-import { readStateDictFile } from './forms/state-dict';
-import { legacyFiles, legacyFrom } from './legacy';
+import { isBuildLlm, readBuildLlm } from './programs/build-llm';
+import { findHfWeights, isHfIndex } from './programs/hf-weights';
+import { readHfGpt2 } from './programs/hf-gpt2';
+import { isHfTrainer, listTrainerCheckpoints, readHfTrainer, readLastCheckpoint } from './programs/hf-trainer';
+import { isPeft, readPeft } from './programs/peft';
+import { isNanoGpt, readNanoGpt } from './programs/nanogpt';
+import { readStateDictFile } from './programs/state-dict';
+import { legacyFiles, legacyFrom } from './programs/legacy';
 import { mapIn, type ReadOptions, type SavedModel } from './saved-model';
 
 /** What nanoGPT calls its checkpoint in a directory. */

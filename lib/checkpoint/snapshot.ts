@@ -1,4 +1,4 @@
-import type { GPTModel } from '../models/gpt';
+import type { GPTModel } from '../models/gpt-model';
 import { native } from '../native/native';
 import type { AdamW, SGD } from '../optim';
 import { noGrad } from '../tensor/autograd';

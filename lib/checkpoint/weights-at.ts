@@ -4,11 +4,11 @@ import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { load } from '../formats/pt';
 import { dispose } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
-import { isBundle } from './bundle';
+import { isBundle } from './programs/bundle';
 import { readBundleFiles } from './commit';
 import { bundleFiles, exists } from './files';
-import { findHfWeights } from './forms/hf-weights';
-import { legacyFiles } from './legacy';
+import { findHfWeights } from './programs/hf-weights';
+import { legacyFiles } from './programs/legacy';
 import { nanogptFile } from './open';
 import { mapIn, wrong } from './saved-model';
 

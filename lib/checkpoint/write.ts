@@ -1,14 +1,14 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, TorchBindError } from '../errors';
-import { writeBuildLlm } from './forms/build-llm';
-import type { ModelToWrite } from './forms/form';
-import { writeHfGpt2 } from './forms/hf-gpt2';
-import { writeHfTrainer } from './forms/hf-trainer';
-import { writePeft } from './forms/peft';
-import { writeNanoGpt } from './forms/nanogpt';
-import { writeSingleFile } from './forms/single-file';
-import { writeStateDict } from './forms/state-dict';
+import { writeBuildLlm } from './programs/build-llm';
+import type { ModelToWrite } from './programs/program';
+import { writeHfGpt2 } from './programs/hf-gpt2';
+import { writeHfTrainer } from './programs/hf-trainer';
+import { writePeft } from './programs/peft';
+import { writeNanoGpt } from './programs/nanogpt';
+import { writeSingleFile } from './programs/single-file';
+import { writeStateDict } from './programs/state-dict';
 import { nanogptFile } from './open';
 import type { FormName, Origin } from './saved-model';
 

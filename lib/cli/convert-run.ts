@@ -1,7 +1,7 @@
 import { mkdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type ConvertLegacyOptions, convertAllLegacy, convertLegacy, type LegacyConversion } from '../checkpoint';
-import { GPT } from '../gpt';
+import { GPT } from '../gpt/gpt';
 import { usageError } from './errors';
 import { findModel } from './models';
 import { note, print } from './output';

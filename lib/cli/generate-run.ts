@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { GPT } from '../gpt';
+import { GPT } from '../gpt/gpt';
 import type { GenerateOptions } from '../models/generate';
 import { chooseDevice } from './device';
 import type { GenerateFlags } from './generate';

@@ -1,5 +1,5 @@
 import { CheckpointManager, type TrainingStart } from '../checkpoint';
-import type { GPT } from '../gpt';
+import type { GPT } from '../gpt/gpt';
 import { applyLora } from '../models';
 import type { GPTOptions } from '../models/config';
 import { manualSeed } from '../tensor/random';

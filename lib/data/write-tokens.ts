@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { checkIterable, checkOptions, checkPath, checkText, describe, isAbove, TorchBindError } from '../errors';
-import { makeDirectory, writeFileAtomically } from '../formats/atomic-file';
+import { makeDirectory, writeFileAtomically } from '../formats/files/atomic-file';
 import { CharTokenizer, charToMetaPickle, type Tokenizer } from '../tokenizers';
 import { checkTokenizer, type Separator, separatorIds } from './documents';
 import { sizeOf, type TokenDType, wrongData } from './token-file';

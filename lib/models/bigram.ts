@@ -5,7 +5,7 @@ import { Module } from '../nn/module';
 import { crossEntropyLoss } from '../tensor/generated/functions';
 import { dispose } from '../tensor/scope';
 import { Tensor, unwrap } from '../tensor/tensor';
-import type { GPTOutput } from './gpt';
+import type { GPTOutput } from './gpt-model';
 
 const key = 'token_embedding_table.weight';
 

@@ -3,7 +3,7 @@ import { noGrad } from '../tensor/autograd';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
 import type { GPTConfig } from './config';
-import { GPTModel } from './gpt';
+import { GPTModel } from './gpt-model';
 import { conformConfig, layoutByName } from './layouts';
 
 /** Facts that change no result but while training. */

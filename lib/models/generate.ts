@@ -5,7 +5,7 @@ import { tensor } from '../tensor/creation';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers/tokenizer';
-import type { GPTModel } from './gpt';
+import type { GPTModel } from './gpt-model';
 import type { KVCache } from './kv-cache';
 import { evaluation } from './mode';
 import { Sampler, samplingOptionNames, type SamplingOptions } from './sampler';

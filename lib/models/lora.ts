@@ -9,7 +9,7 @@ import { empty } from '../tensor/creation';
 import { linear } from '../tensor/generated/functions';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
-import type { GPTModel } from './gpt';
+import type { GPTModel } from './gpt-model';
 import { layoutByName } from './layouts';
 import { adapterSlots, innerLayout, loraLayout, matchTargets } from './layouts/lora';
 import type { LoraKeys } from './layouts/lora';

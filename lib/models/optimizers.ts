@@ -7,7 +7,7 @@ import type { FileGroup } from '../optim/optimizer';
 import { noGrad } from '../tensor/autograd';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
-import type { GPTModel } from './gpt';
+import type { GPTModel } from './gpt-model';
 import { layoutParameters } from './layouts/layout';
 import type { KeyedParameter } from './layouts/layout';
 import { alignNames, namesOf, optimizerFromFile, optimizerToFile } from './layouts/optimizer-state';

@@ -1,5 +1,5 @@
 import { checkOptions } from '../errors';
-import { markParameter } from '../formats/tensor-marks';
+import { markParameter } from '../formats/pt/tensor-marks';
 import { keep, tidy } from '../tensor/scope';
 import { Tensor, unwrap } from '../tensor/tensor';
 

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { checkPath, describe } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
-import { readSmallFile } from '../formats/small-file';
+import { readSmallFile } from '../formats/files/small-file';
 import { tokenizerFromJson } from './from-json';
 import { Gpt2Tokenizer } from './gpt2';
 import { HuggingFaceTokenizer } from './hugging-face';

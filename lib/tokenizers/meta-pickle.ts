@@ -1,6 +1,6 @@
 import { checkArgument, describe } from '../errors';
 import { CheckpointCode, CheckpointError } from '../formats/errors';
-import { readPlain } from '../formats/plain-pickle';
+import { readPlain } from '../formats/pt/plain-pickle';
 import { writePickle } from '../pickle/writer';
 import { CharTokenizer } from './char';
 

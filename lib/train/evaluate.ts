@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { RandomWindows, type Tokens } from '../data';
-import type { GPTModel } from '../models/gpt';
+import type { GPTModel } from '../models/gpt-model';
 import { evaluation } from '../models/mode';
 import { inferenceMode } from '../tensor/autograd';
 import { Generator } from '../tensor/random';

@@ -10,7 +10,7 @@ import {
   TorchBindError,
 } from '../errors';
 import { TextStream, TokenFile, TokenStream, type Tokens } from '../data';
-import type { GPTModel } from '../models/gpt';
+import type { GPTModel } from '../models/gpt-model';
 import { type AdamW, Optimizer, type SGD } from '../optim';
 import { constant, cosine, linear, type Schedule } from '../optim/schedulers';
 import { type KeepOptions, keepRules } from '../checkpoint/retention';

@@ -1,5 +1,5 @@
 import { TorchBindError } from '../errors';
-import type { GPTModel } from '../models/gpt';
+import type { GPTModel } from '../models/gpt-model';
 import { AdamW, decayGroups, type SGD } from '../optim';
 import { randint } from '../tensor/creation';
 import { tidy } from '../tensor/scope';

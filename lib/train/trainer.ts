@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { TorchBindError } from '../errors';
-import type { GPTModel } from '../models/gpt';
+import type { GPTModel } from '../models/gpt-model';
 import { TokenStream } from '../data';
 import { rememberModes } from '../models/mode';
 import { type AdamW, GradScaler, type SGD } from '../optim';

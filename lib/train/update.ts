@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { GPTModel } from '../models/gpt';
+import type { GPTModel } from '../models/gpt-model';
 import { type AdamW, clipGradNorm_, type GradScaler, type SGD } from '../optim';
 import { tidy } from '../tensor/scope';
 import { lossOf, type Precision } from './precision';

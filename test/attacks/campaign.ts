@@ -1,13 +1,13 @@
 import { writeFileSync } from 'node:fs';
-import type { ByteSource } from '../../lib/formats/byte-source';
-import { inspectSource } from '../../lib/formats/inspect-file';
-import type { FileInspection } from '../../lib/formats/inspect-report';
+import type { ByteSource } from '../../lib/formats/files/byte-source';
+import { inspectSource } from '../../lib/formats/inspect/file';
+import type { FileInspection } from '../../lib/formats/inspect/report';
 import { CheckpointCode, CheckpointError } from '../../lib/formats/errors';
 import { load } from '../../lib/formats/pt';
-import { openArchive } from '../../lib/formats/pt-load';
-import { TensorPlanner } from '../../lib/formats/planned-tensors';
-import { readHeader } from '../../lib/formats/safetensors-header';
-import { isSafetensorsFile } from '../../lib/formats/sniff';
+import { openArchive } from '../../lib/formats/pt/load';
+import { TensorPlanner } from '../../lib/formats/pt/planned-tensors';
+import { readHeader } from '../../lib/formats/safetensors/header';
+import { isSafetensorsFile } from '../../lib/formats/pt/sniff';
 import { Tensor } from '../../lib/tensor/tensor';
 import { mutations, originals, Random } from './mutate';
 

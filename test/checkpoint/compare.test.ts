@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { CheckpointManager, compare, type Comparison, formatComparison } from '../../lib/checkpoint';
 import { load, save } from '../../lib/formats/pt';
 import { saveSafetensors } from '../../lib/formats/safetensors';
-import { GPT } from '../../lib/gpt';
+import { GPT } from '../../lib/gpt/gpt';
 import { manualSeed } from '../../lib/tensor/random';
 import { tensor, zeros } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';

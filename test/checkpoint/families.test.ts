@@ -6,7 +6,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { load } from '../../lib/formats/pt';
-import { GPT, type LoadModelOptions } from '../../lib/gpt';
+import { GPT, type LoadModelOptions } from '../../lib/gpt/gpt';
 import { Bigram, GPTModel } from '../../lib/models';
 import { AdamW } from '../../lib/optim';
 import { noGrad } from '../../lib/tensor/autograd';

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { load } from '../../lib/formats/pt';
-import { GPT } from '../../lib/gpt';
+import { GPT } from '../../lib/gpt/gpt';
 import { type AdamW, clipGradNorm_ } from '../../lib/optim';
 import { linear } from '../../lib/optim/schedulers';
 import { noGrad } from '../../lib/tensor/autograd';

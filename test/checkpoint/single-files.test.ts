@@ -12,7 +12,7 @@ import {
   resolveCheckpoint,
 } from '../../lib/checkpoint';
 import { load } from '../../lib/formats/pt';
-import { GPT } from '../../lib/gpt';
+import { GPT } from '../../lib/gpt/gpt';
 import { AdamW } from '../../lib/optim';
 import { tensor } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';

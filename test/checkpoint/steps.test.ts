@@ -6,7 +6,7 @@ import { CheckpointManager, type KeepOptions } from '../../lib/checkpoint';
 import { chooseSteps, keepRules } from '../../lib/checkpoint/retention';
 import type { StepBundle } from '../../lib/checkpoint/steps';
 import { lockWriter } from '../../lib/checkpoint/writer-lock';
-import { GPT } from '../../lib/gpt';
+import { GPT } from '../../lib/gpt/gpt';
 import { AdamW } from '../../lib/optim';
 import { CharTokenizer } from '../../lib/tokenizers';
 import { dispose } from '../../lib/tensor/scope';

@@ -6,7 +6,7 @@ import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { CheckpointManager } from '../../lib/checkpoint';
 import { StreamWindows, TextStream, type TextSource, type TextStreamOptions, TokenStream } from '../../lib/data';
 import type { FitOptions } from '../../lib';
-import { GPT } from '../../lib/gpt';
+import { GPT } from '../../lib/gpt/gpt';
 import { setNumThreads } from '../../lib/tensor/device';
 import { manualSeed } from '../../lib/tensor/random';
 import { dispose, tidy } from '../../lib/tensor/scope';

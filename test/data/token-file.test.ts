@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } fro
 import path from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { prepareTokens, RandomWindows, TokenFile, TokenStream, writeTokens } from '../../lib/data';
-import { GPT } from '../../lib/gpt';
+import { GPT } from '../../lib/gpt/gpt';
 import { Generator } from '../../lib/tensor/random';
 import { dispose, memory, tidy } from '../../lib/tensor/scope';
 import { CharTokenizer, Gpt2Tokenizer, loadTokenizer } from '../../lib/tokenizers';

@@ -6,7 +6,7 @@ import { inspect } from '../../lib/checkpoint/inspect';
 import { CheckpointError } from '../../lib/formats/errors';
 import { load, save } from '../../lib/formats/pt';
 import { saveSafetensors } from '../../lib/formats/safetensors';
-import { GPT } from '../../lib/gpt';
+import { GPT } from '../../lib/gpt/gpt';
 import { Linear } from '../../lib/nn';
 import { Tuple } from '../../lib/pickle/types';
 import { tensor, zeros } from '../../lib/tensor/creation';

@@ -7,7 +7,7 @@ import { deflateRawSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { CheckpointError } from '../../lib/formats/errors';
 import { load, save } from '../../lib/formats/pt';
-import { ZipWriter } from '../../lib/formats/zip-writer';
+import { ZipWriter } from '../../lib/formats/zip/writer';
 import { GlobalName, OrderedDict, Tuple } from '../../lib/pickle/types';
 import { PersistentId, Reduction } from '../../lib/pickle/reductions';
 import { writePickle } from '../../lib/pickle/writer';

@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { isParameter } from '../../lib/formats/tensor-marks';
+import { isParameter } from '../../lib/formats/pt/tensor-marks';
 import { load, save } from '../../lib/formats/pt';
 import { Complex, Device, DTypeValue, Float, OrderedDict, Size, Tuple } from '../../lib/pickle/types';
 import { ones, tensor, zeros } from '../../lib/tensor/creation';

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
-import { maxSmallFile, readSmallFile } from '../../lib/formats/small-file';
+import { maxSmallFile, readSmallFile } from '../../lib/formats/files/small-file';
 import { sharedTemporaryDirectory } from '../helpers/tmp';
 
 const file = path.join(sharedTemporaryDirectory(), 'config.json');

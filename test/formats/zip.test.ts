@@ -3,11 +3,11 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { crc32, deflateRawSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { ByteSource } from '../../lib/formats/byte-source';
-import { combineCrc32 } from '../../lib/formats/crc32';
+import { ByteSource } from '../../lib/formats/files/byte-source';
+import { combineCrc32 } from '../../lib/formats/files/crc32';
 import { CheckpointError } from '../../lib/formats/errors';
-import { ZipReader } from '../../lib/formats/zip-reader';
-import { ZipWriter } from '../../lib/formats/zip-writer';
+import { ZipReader } from '../../lib/formats/zip/reader';
+import { ZipWriter } from '../../lib/formats/zip/writer';
 import { sharedTemporaryDirectory } from '../helpers/tmp';
 import { zipOf } from './zip-of';
 

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { GPT } from '../../lib/gpt';
+import { GPT } from '../../lib/gpt/gpt';
 import { Sampler } from '../../lib/models/sampler';
 import { StopText } from '../../lib/models/stop-text';
 import { noGrad } from '../../lib/tensor/autograd';

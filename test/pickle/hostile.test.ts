@@ -1,7 +1,7 @@
 /** Streams that no pickler wrote: each is refused with a CheckpointError that says where. */
 import { describe, expect, it } from 'vitest';
-import { TensorChecker } from '../../lib/formats/archive';
-import { torchGlobals } from '../../lib/formats/torch-globals';
+import { TensorChecker } from '../../lib/formats/pt/archive';
+import { torchGlobals } from '../../lib/formats/pt/torch-globals';
 import { CheckpointError } from '../../lib/pickle/errors';
 import { readPickle } from '../../lib/pickle/reader';
 import { writePickle } from '../../lib/pickle/writer';

@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { TensorChecker } from '../../lib/formats/archive';
-import { torchGlobals } from '../../lib/formats/torch-globals';
-import { reduceTorchValue } from '../../lib/formats/torch-values';
+import { TensorChecker } from '../../lib/formats/pt/archive';
+import { torchGlobals } from '../../lib/formats/pt/torch-globals';
+import { reduceTorchValue } from '../../lib/formats/pt/torch-values';
 import { readPickle } from '../../lib/pickle/reader';
 import {
   ByteArray,

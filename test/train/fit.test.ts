@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { TokenStream } from '../../lib/data';
-import { GPT } from '../../lib/gpt';
+import { GPT } from '../../lib/gpt/gpt';
 import { AdamW, SGD } from '../../lib/optim';
 import { ones } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';

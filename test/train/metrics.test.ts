@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { GPT } from '../../lib/gpt';
+import { GPT } from '../../lib/gpt/gpt';
 import type { FitOptions } from '../../lib';
 import { setNumThreads } from '../../lib/tensor/device';
 import { dispose } from '../../lib/tensor/scope';

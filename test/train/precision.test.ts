@@ -1,6 +1,6 @@
 /** Mixed precision and activation checkpointing change what training costs, and what it computes only as they say. */
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { GPT } from '../../lib/gpt';
+import { GPT } from '../../lib/gpt/gpt';
 import { type FitOptions, optim, tensor } from '../../lib';
 import { Parameter } from '../../lib/nn';
 import { setNumThreads } from '../../lib/tensor/device';

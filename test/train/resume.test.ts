@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { CheckpointManager } from '../../lib/checkpoint';
-import { GPT } from '../../lib/gpt';
+import { GPT } from '../../lib/gpt/gpt';
 import { layoutNames } from '../../lib/models';
 import type { FitOptions } from '../../lib';
 import { rand } from '../../lib/tensor/creation';

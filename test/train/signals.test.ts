@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { GPT } from '../../lib/gpt';
+import { GPT } from '../../lib/gpt/gpt';
 import { sharedTemporaryDirectory, temporaryDirectory } from '../helpers/tmp';
 
 interface Line {

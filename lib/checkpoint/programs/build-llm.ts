@@ -1,0 +1,184 @@
+import path from 'node:path';
+import { save } from '../../formats/pt';
+import type { GPTModel } from '../../models/gpt-model';
+import type { ConfigFacts } from '../../models/layouts';
+import { Float, OrderedDict } from '../../pickle/types';
+import type { Tensor } from '../../tensor/tensor';
+import { type Tokenizer, loadTokenizer, tokenizerForText, tokenizerFromJson } from '../../tokenizers';
+import { exists, type JsonObject } from '../files';
+import { without } from './legacy';
+import {
+  commonDType,
+  factsFrom,
+  numberIn,
+  plain,
+  plainFields,
+  type ReadOptions,
+  recogniseIn,
+  resolveConfig,
+  resolveTokenizer,
+  type SavedModel,
+} from '../saved-model';
+import { type ModelToWrite, withWeights } from './program';
+
+/**
+ * Checkpoints of build_llm_karpathy: a dict of step, model_state_dict, optimizer_state_dict, hyperparameters, vocab_size,
+ * block_size and batch_size. Its hyperparameters are of the model where that was made from scratch, and not where it is GPT-2.
+ */
+
+const names = {
+  n_embd: 'nEmbd',
+  n_head: 'nHead',
+  n_layer: 'nLayer',
+  dropout: 'dropout',
+  block_size: 'blockSize',
+  batch_size: 'batchSize',
+} as const;
+
+/** Heads of the models that it takes from Hugging Face. */
+const gpt2Heads: Readonly<Record<string, number>> = { gpt2: 12, 'gpt2-medium': 16, 'gpt2-large': 20, 'gpt2-xl': 25 };
+
+/** Whether a dict is such a checkpoint. */
+export function isBuildLlm(dict: ReadonlyMap<string, unknown>): boolean {
+  return dict.get('model_state_dict') instanceof Map && dict.get('hyperparameters') instanceof Map;
+}
+
+export async function readBuildLlm(
+  file: string,
+  dict: Map<string, unknown>,
+  options: ReadOptions,
+): Promise<SavedModel> {
+  const weights = dict.get('model_state_dict') as Map<string, unknown>;
+  const recognised = recogniseIn(file, weights);
+  const fields = plainFields(dict.get('hyperparameters'));
+  const optimizer = dict.get('optimizer_state_dict');
+  const said = recognised.layout.name === 'hf-gpt2' ? gpt2Facts(fields) : factsFrom(fields, names);
+  const config = resolveConfig(file, recognised, said, options);
+  return {
+    config,
+    tokenizer: await resolveTokenizer(options, () => findTokenizer(file, dict, fields, config.vocabSize)),
+    weights,
+    recognised,
+    lora: { alpha: numberIn(fields.lora_alpha) ?? undefined, dropout: numberIn(fields.lora_dropout) ?? undefined },
+    training: { step: numberIn(dict.get('step')), optimizerFile: null, run: null, extra: {} },
+    optimizerState: optimizer instanceof Map ? (optimizer as Map<string, unknown>) : null,
+    origin: {
+      form: 'build-llm',
+      path: file,
+      saw: ['a dict of model_state_dict and hyperparameters, as build_llm_karpathy saves it', ...recognised.saw],
+      dtype: commonDType(weights),
+      kept: without(dict, ['model_state_dict', 'optimizer_state_dict']),
+      hasOptimizer: optimizer instanceof Map,
+    },
+  };
+}
+
+/**
+ * Its program keeps no tokenizer with a checkpoint: GPT-2's is told by its name, one of its own lies beside the file. Files that
+ * are written here have it inside.
+ */
+async function findTokenizer(
+  file: string,
+  dict: ReadonlyMap<string, unknown>,
+  { tokenization_method: method }: JsonObject,
+  vocabSize: number,
+): Promise<Tokenizer | null> {
+  const inside = dict.get('tokenizer');
+  if (inside instanceof Map) return tokenizerFromJson(plain(inside), `${file} (tokenizer)`);
+  if (method === 'gpt2') return vocabSize < gpt2Tokens ? null : tokenizerForText('gpt2', '');
+  const beside = path.join(path.dirname(file), 'tokenizer.json');
+  return (await exists(beside)) ? loadTokenizer(beside) : null;
+}
+
+const gpt2Tokens = 50257;
+
+function gpt2Facts({ gpt2_model_name: name, batch_size: batchSize }: JsonObject): ConfigFacts {
+  const nHead = typeof name === 'string' && Object.hasOwn(gpt2Heads, name) ? gpt2Heads[name]! : undefined;
+  return {
+    ...(nHead === undefined ? {} : { nHead }),
+    ...(typeof batchSize === 'number' ? { batchSize } : {}),
+    dropout: 0.1,
+  };
+}
+
+export async function writeBuildLlm(file: string, request: ModelToWrite): Promise<void> {
+  const { kept, step, optimizerState, model } = request;
+  await withWeights(request, (weights) => {
+    const dict = new Map(kept).set('step', step).set('model_state_dict', keyed(weights, model));
+    dict.set('hyperparameters', withAdapters(kept.get('hyperparameters'), model));
+    return save(dict.set('optimizer_state_dict', optimizerState), file);
+  });
+}
+
+/** What its program notes of adapters, where these were not in the file before. */
+function withAdapters(hyperparameters: unknown, { lora }: GPTModel): unknown {
+  if (!(hyperparameters instanceof Map)) return hyperparameters;
+  const had = hyperparameters.get('use_lora') === true;
+  if (had === (lora !== null)) return hyperparameters;
+  if (lora === null) return new Map(hyperparameters as Map<string, unknown>).set('use_lora', false);
+  const { rank, alpha, dropout } = lora;
+  return new Map(hyperparameters as Map<string, unknown>)
+    .set('use_lora', true)
+    .set('lora_rank', rank)
+    .set('lora_alpha', new Float(alpha))
+    .set('lora_dropout', new Float(dropout));
+}
+
+/** Its program holds a model of Hugging Face as the attribute `model`. */
+function keyed(weights: Map<string, Tensor>, { layout }: GPTModel): Map<string, Tensor> {
+  const isBare = layout.name === 'hf-gpt2' && ![...weights.keys()].every((key) => key.startsWith('model.'));
+  return isBare ? new OrderedDict([...weights].map(([key, value]) => [`model.${key}`, value])) : weights;
+}
+
+/** Facts of a training run that its program notes, which a model does not tell. */
+export interface RunFacts {
+  /** Of the data. */
+  source: string;
+  learningRate: number | undefined;
+  /** Others, by the program's own names. */
+  more: Readonly<Record<string, unknown>>;
+}
+
+/** The dict around the weights of a model that came from elsewhere, in the program's order. */
+export function newBuildLlm(model: GPTModel, { source, learningRate, more }: RunFacts): Map<string, unknown> {
+  const { batchSize, blockSize, vocabSize, nEmbd, nHead, nLayer, dropout, device } = model.config;
+  const { tokenizer } = model;
+  const isGpt2 = model.layout.name === 'hf-gpt2';
+  const methods: Readonly<Record<string, string>> = { char: 'character', gpt2: 'gpt2' };
+  const hyperparameters = new Map<string, unknown>([
+    ['model_type', isGpt2 ? 'gpt2' : 'from_scratch'],
+    ['use_lora', false],
+    ['training_data_source', source],
+    ['batch_size', batchSize],
+    ['block_size', blockSize],
+    ...(learningRate === undefined ? [] : [['learning_rate', new Float(learningRate)] as const]),
+    ['n_embd', nEmbd],
+    ['n_head', nHead],
+    ['n_layer', nLayer],
+    ['dropout', new Float(dropout)],
+    ...(isGpt2 ? [['gpt2_model_name', gpt2Name(model)] as const] : []),
+    ['tokenization_method', methods[tokenizer?.kind ?? ''] ?? 'custom_bpe'],
+    ['device', device],
+    ...Object.entries(more),
+  ]);
+  return new Map<string, unknown>([
+    ['step', null],
+    ['model_state_dict', null],
+    ['optimizer_state_dict', null],
+    ['hyperparameters', hyperparameters],
+    ['vocab_size', vocabSize],
+    ['block_size', blockSize],
+    ['batch_size', batchSize],
+    ...(tokenizer === null ? [] : [['tokenizer', tokenizer.toJson()] as const]),
+  ]);
+}
+
+/** What its program calls a model in the names of files. */
+export function buildLlmName(model: GPTModel): string {
+  if (model.layout.name === 'hf-gpt2') return gpt2Name(model);
+  return model.lora === null ? 'bigram' : 'bigramlora';
+}
+
+function gpt2Name({ config: { nHead } }: GPTModel): string {
+  return Object.entries(gpt2Heads).find(([, heads]) => heads === nHead)?.[0] ?? 'gpt2';
+}

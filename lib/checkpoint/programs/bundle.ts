@@ -1,0 +1,211 @@
+import path from 'node:path';
+import { describe } from '../../errors';
+import { load, save } from '../../formats/pt';
+import { fromTypedArray } from '../../tensor/creation';
+import { dispose } from '../../tensor/scope';
+import { Tensor } from '../../tensor/tensor';
+import { type Tokenizer, loadTokenizer } from '../../tokenizers';
+import { bundlePlaces, commitBundle, readBundleFiles } from '../commit';
+import { bundleFiles, exists, type JsonObject, linkOrCopy, readJson, readOptionalJson, writeJson } from '../files';
+import { type Metrics, readManifest } from '../integrity';
+import type { KeepOptions } from '../retention';
+import {
+  commonDType,
+  mapIn,
+  type Origin,
+  noTraining,
+  type ReadOptions,
+  recogniseIn,
+  resolveJsonConfig,
+  resolveTokenizer,
+  type SavedModel,
+  type SavedRun,
+  type TrainingState,
+  wrong,
+} from '../saved-model';
+import { listSteps } from '../steps';
+
+/** Whether a directory holds a bundle, weights and the config to make a model for them, or one that was kept. */
+export async function isBundle(directory: string): Promise<boolean> {
+  for (const place of bundlePlaces(directory)) {
+    const needed = [bundleFiles.model, bundleFiles.config].map((name) => exists(path.join(place, name)));
+    if ((await Promise.all(needed)).every(Boolean)) return true;
+  }
+  return (await listSteps(directory)).length > 0;
+}
+
+/**
+ * Reads a bundle. Where there is a manifest, the files must match it.
+ *
+ * @throws CheckpointError naming the file that is missing or not right
+ */
+export function readBundle(directory: string, options: ReadOptions): Promise<SavedModel> {
+  return readBundleFiles(directory, (current) => readFiles(current, options));
+}
+
+async function readFiles(directory: string, options: ReadOptions): Promise<SavedModel> {
+  const at = (name: string): string => path.join(directory, name);
+  const weightsFile = at(bundleFiles.model);
+  const json = await readJson(at(bundleFiles.config));
+  const tokenizer = await resolveTokenizer(options, async () =>
+    (await exists(at(bundleFiles.tokenizer))) ? loadTokenizer(at(bundleFiles.tokenizer)) : null,
+  );
+  const training = await readTrainingState(at(bundleFiles.trainingState));
+  const { weights, kept } = weightsOf(weightsFile, await load(weightsFile, { device: options.device }));
+  const recognised = recogniseIn(weightsFile, weights);
+  const config = resolveJsonConfig(at(bundleFiles.config), json, recognised, options);
+  const hasOptimizer = training.optimizerFile !== null && !(await wasDropped(directory, training.optimizerFile));
+  const optimizerState =
+    options.optimizer && hasOptimizer ? await readOptimizer(at(training.optimizerFile!), options.device) : null;
+  const origin: Origin = {
+    form: 'bundle',
+    path: directory,
+    saw: [`${bundleFiles.config} beside ${bundleFiles.model}`, ...recognised.saw],
+    dtype: commonDType(weights),
+    kept,
+    hasOptimizer,
+  };
+  return { config, tokenizer, weights, recognised, training, optimizerState, origin };
+}
+
+async function readOptimizer(file: string, device: string): Promise<Map<string, unknown>> {
+  return mapIn(file, await load(file, { device, exact: true }));
+}
+
+/** Whether retention took the file away: then it is not missing. */
+async function wasDropped(directory: string, name: string): Promise<boolean> {
+  const manifest = await readManifest(directory).catch(() => undefined);
+  return manifest?.dropped.includes(name) === true && !(await exists(path.join(directory, name)));
+}
+
+async function readTrainingState(file: string): Promise<TrainingState> {
+  const json = await readOptionalJson(file);
+  if (json === undefined) return noTraining;
+  const { step = null, optimizer_file: optimizerFile = null, run: runJson, ...extra } = json;
+  if (step !== null && !(Number.isSafeInteger(step) && (step as number) >= 0)) {
+    throw wrong(file, `step must be an integer of at least 0, got ${describe(step)}`);
+  }
+  if (optimizerFile !== null && (typeof optimizerFile !== 'string' || path.basename(optimizerFile) !== optimizerFile)) {
+    throw wrong(file, `optimizer_file must be the name of a file beside it, got ${describe(optimizerFile)}`);
+  }
+  const run = isObject(runJson) ? { json: runJson, random: await readRandomStates(path.dirname(file)) } : null;
+  return { step: step as number | null, optimizerFile, run, extra };
+}
+
+async function readRandomStates(directory: string): Promise<Map<string, Uint8Array>> {
+  const file = path.join(directory, bundleFiles.randomState);
+  const states = mapIn(file, await load(file));
+  try {
+    return new Map(Array.from(states, ([name, state]) => [name, bytesIn(file, name, state)]));
+  } finally {
+    dispose(states);
+  }
+}
+
+function bytesIn(file: string, name: string, state: unknown): Uint8Array {
+  if (state instanceof Tensor && state.dtype === 'uint8') return state.toTypedArray() as Uint8Array;
+  throw wrong(file, `${name} must be the state of a random number generator, a uint8 tensor; got ${describe(state)}`);
+}
+
+function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** The state dict in a file of weights, which may lie in a dict with notes on dtypes; these are kept. */
+export function weightsOf(file: string, value: unknown): { weights: Map<string, unknown>; kept: Map<string, unknown> } {
+  const outer = mapIn(file, value);
+  const inner = outer.get('state_dict');
+  if (inner instanceof Map) return { weights: inner as Map<string, unknown>, kept: outer };
+  if (!outer.has('model_state_dict')) return { weights: outer, kept: new Map() };
+  throw wrong(file, 'it is a single-file checkpoint with config and optimizer inside: read it with GPT.loadLegacy()');
+}
+
+/** A state dict with the notes that lay around the one which was read. */
+export function wrapWeights(
+  weights: Map<string, unknown>,
+  wrapper: ReadonlyMap<string, unknown>,
+  dtype: string,
+): Map<string, unknown> {
+  if (wrapper.size === 0) return weights;
+  const wrapped = new Map(wrapper).set('state_dict', weights);
+  return wrapped.has('checkpoint_dtype') ? wrapped.set('checkpoint_dtype', dtype) : wrapped;
+}
+
+/** What a bundle says that inference needs. */
+export interface ModelToWrite {
+  /** State dict, in the keys of the layout, in whatever lay around it. */
+  weights: ReadonlyMap<string, unknown>;
+  /** As `configToJson` gives it. */
+  config: JsonObject;
+  tokenizer: Tokenizer | null;
+}
+
+/** What to write into a bundle. */
+export interface BundleToWrite extends ModelToWrite {
+  step: number | null;
+  /** In the layout's form, as `model.optimizerStateDict(optimizer)` gives it. */
+  optimizerState: ReadonlyMap<string, unknown> | null;
+  run: SavedRun | null;
+  extra: JsonObject;
+  /** Which bundles to keep under `steps/`; null to keep none, this one included. */
+  keep: KeepOptions | null;
+  metrics: Metrics;
+}
+
+/** Replaces the bundle in a directory. */
+export function writeBundle(directory: string, bundle: BundleToWrite): Promise<void> {
+  const { step, keep, metrics, optimizerState, run } = bundle;
+  return commitBundle(directory, {
+    step,
+    keep,
+    metrics,
+    write: async (staging) => {
+      await writeModel(staging, bundle);
+      if (optimizerState !== null) await save(optimizerState, path.join(staging, bundleFiles.optimizer));
+      if (run !== null) await writeRandomStates(path.join(staging, bundleFiles.randomState), run.random);
+      const state = trainingJson(bundle);
+      if (state !== undefined) await writeJson(path.join(staging, bundleFiles.trainingState), state);
+    },
+  });
+}
+
+async function writeRandomStates(file: string, states: ReadonlyMap<string, Uint8Array>): Promise<void> {
+  const tensors = new Map(Array.from(states, ([name, bytes]) => [name, fromTypedArray(bytes, [bytes.length])]));
+  try {
+    await save(tensors, file);
+  } finally {
+    dispose(tensors);
+  }
+}
+
+/** Replaces weights, config and tokenizer of the bundle in a directory; what it holds of training stays as it is. */
+export async function writeWeights(directory: string, model: ModelToWrite): Promise<void> {
+  await commitBundle(directory, async () => {
+    const { step, optimizerFile } = await readTrainingState(path.join(directory, bundleFiles.trainingState));
+    const write = async (staging: string): Promise<void> => {
+      await writeModel(staging, model);
+      for (const name of [bundleFiles.trainingState, bundleFiles.randomState, optimizerFile]) {
+        if (name === null || !(await exists(path.join(directory, name)))) continue;
+        await linkOrCopy(path.join(directory, name), path.join(staging, name));
+      }
+    };
+    return { step, keep: null, write };
+  });
+}
+
+async function writeModel(directory: string, { weights, config, tokenizer }: ModelToWrite): Promise<void> {
+  await save(weights, path.join(directory, bundleFiles.model));
+  await writeJson(path.join(directory, bundleFiles.config), config);
+  if (tokenizer !== null) await writeJson(path.join(directory, bundleFiles.tokenizer), tokenizer.toJson());
+}
+
+/** As the Python programs write it: each field only where there is something to say. */
+function trainingJson({ step, optimizerState, run, extra }: BundleToWrite): JsonObject | undefined {
+  const fields = {
+    ...(step === null ? {} : { step }),
+    ...(optimizerState === null ? {} : { optimizer_file: bundleFiles.optimizer }),
+    ...(run === null ? {} : { run: run.json }),
+    ...extra,
+  };
+  return Object.keys(fields).length === 0 ? undefined : fields;
+}

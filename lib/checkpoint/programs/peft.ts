@@ -1,0 +1,209 @@
+import path from 'node:path';
+import { describe, TorchBindError } from '../../errors';
+import { load, save } from '../../formats/pt';
+import { loadSafetensors, saveSafetensors } from '../../formats/safetensors';
+import type { GPTModel } from '../../models/gpt-model';
+import { innerLayout } from '../../models/layouts/lora';
+import { isParameter } from '../../models/layouts/layout';
+import type { Tensor } from '../../tensor/tensor';
+import { dispose } from '../../tensor/scope';
+import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
+import {
+  commonDType,
+  mapIn,
+  type Origin,
+  type PeftAdapter,
+  type ReadOptions,
+  type SavedModel,
+  wrong,
+} from '../saved-model';
+import { type ModelToWrite, withWeights } from './program';
+
+/** A directory of PEFT: adapter_config.json and adapter_model.safetensors, for a model that lies elsewhere. */
+
+const configFile = 'adapter_config.json';
+const weightFiles = { safetensors: 'adapter_model.safetensors', bin: 'adapter_model.bin' } as const;
+
+/** Whether a directory holds an adapter. */
+export function isPeft(directory: string): Promise<boolean> {
+  return exists(path.join(directory, configFile));
+}
+
+/**
+ * Reads an adapter and the model that it belongs to.
+ *
+ * @param open reads the model
+ * @throws ERR_TORCHBIND_CONFIG for adapters that are more than LoRA, by what they are
+ */
+export async function readPeft(
+  directory: string,
+  options: ReadOptions,
+  open: (target: string, options: ReadOptions) => Promise<SavedModel>,
+): Promise<SavedModel> {
+  const file = path.join(directory, configFile);
+  const json = await readJson(file);
+  const adapter = adapterIn(file, json);
+  const target = await baseOf(file, json, options.base);
+  const base = await open(target, { ...options, base: undefined });
+  try {
+    if (base.recognised.layout.name !== 'hf-gpt2' || base.recognised.lora !== undefined) {
+      throw wrong(
+        target,
+        `adapters of PEFT go beside a plain 'hf-gpt2' model, and this is '${base.recognised.layout.name}'`,
+      );
+    }
+    const { kind, weights } = await readWeights(directory, options.device);
+    const fileKeys = [...weights.keys()];
+    return {
+      ...base,
+      adapter: { ...adapter, weights: renamed(weights, /\.(lora_[AB])\.weight$/, '.$1.default.weight') },
+      origin: {
+        form: 'peft',
+        path: directory,
+        saw: [`a ${configFile} of peft_type LORA, for ${target}`, ...base.origin.saw],
+        dtype: commonDType(weights),
+        kept: new Map<string, unknown>([
+          ['config', json],
+          ['kind', kind],
+          ['keys', fileKeys],
+          ['base', baseOrigin(base)],
+        ]),
+        hasOptimizer: false,
+      },
+    };
+  } catch (error) {
+    dispose([base.weights, base.optimizerState]);
+    throw error;
+  }
+}
+
+/** Where the base model came from, for writing it with the adapters in its weights: its files but the weights. */
+function baseOrigin({ origin }: SavedModel): Origin {
+  const kept = new Map(origin.kept);
+  kept.delete('container');
+  return { ...origin, kept };
+}
+
+/** Fields that say nothing of what is computed with the tensors that are there. */
+const harmless = new Set([
+  'auto_mapping', 'base_model_name_or_path', 'bias', 'eva_config', 'exclude_modules', 'fan_in_fan_out', 'inference_mode',
+  'init_lora_weights', 'layers_pattern', 'layers_to_transform', 'lora_alpha', 'lora_dropout', 'megatron_core', 'peft_type',
+  'peft_version', 'qalora_group_size', 'r', 'revision', 'runtime_config', 'target_modules', 'task_type', 'use_rslora',
+]); // prettier-ignore
+
+/** Initial values that leave the base model's weights as they are. */
+const initialisations: readonly unknown[] = [undefined, null, true, false, 'gaussian', 'eva'];
+
+function adapterIn(file: string, json: JsonObject): Omit<PeftAdapter, 'weights'> {
+  const refuse = (field: string, expected: string): never => {
+    throw new TorchBindError(
+      `${file}: ${field} is ${describe(json[field])}, but what is read here is ${expected}.`,
+      'ERR_TORCHBIND_CONFIG',
+    );
+  };
+  if (json.peft_type !== 'LORA') refuse('peft_type', "'LORA' alone");
+  if ((json.bias ?? 'none') !== 'none') refuse('bias', "'none' alone: biases as they are in the base model");
+  if (!initialisations.includes(json.init_lora_weights))
+    refuse('init_lora_weights', 'an adapter whose base model keeps its weights');
+  for (const [field, value] of Object.entries(json))
+    if (!harmless.has(field) && isSet(value)) refuse(field, 'LoRA without it');
+  const { r = 8, lora_alpha: alpha = 8, lora_dropout: dropout = 0, use_rslora: rsLora = false } = json;
+  if (!Number.isSafeInteger(r) || (r as number) < 1) refuse('r', 'an integer of at least 1');
+  if (typeof alpha !== 'number') refuse('lora_alpha', 'a number');
+  if (typeof dropout !== 'number' || !(dropout >= 0 && dropout <= 1)) refuse('lora_dropout', 'a number from 0 to 1');
+  return { rank: r as number, alpha: alpha as number, dropout: dropout as number, rsLora: rsLora === true };
+}
+
+function isSet(value: unknown): boolean {
+  if (value === null || value === false) return false;
+  return typeof value !== 'object' || Object.keys(value).length > 0;
+}
+
+/** Where the base model is: what the caller says, or the path that the config names where it is one. */
+async function baseOf(file: string, json: JsonObject, given: string | undefined): Promise<string> {
+  if (given !== undefined) return given;
+  const named = json.base_model_name_or_path;
+  if (typeof named === 'string' && path.isAbsolute(named) && (await exists(named))) return named;
+  throw new TorchBindError(
+    `${file}: an adapter needs the model that it was trained beside, ${describe(named)}. Say where it is: { base: path }.`,
+    'ERR_TORCHBIND_CONFIG',
+  );
+}
+
+async function readWeights(
+  directory: string,
+  device: string,
+): Promise<{ kind: keyof typeof weightFiles; weights: Map<string, unknown> }> {
+  const file = path.join(directory, weightFiles.safetensors);
+  if (await exists(file)) return { kind: 'safetensors', weights: await loadSafetensors(file, { device }) };
+  const bin = path.join(directory, weightFiles.bin);
+  if (await exists(bin)) return { kind: 'bin', weights: mapIn(bin, await load(bin, { device })) };
+  throw wrong(directory, `it has a ${configFile}, but neither ${weightFiles.safetensors} nor ${weightFiles.bin}`);
+}
+
+function renamed<T>(weights: ReadonlyMap<string, T>, pattern: RegExp, to: string): Map<string, T> {
+  return new Map(Array.from(weights, ([key, value]) => [key.replace(pattern, to), value]));
+}
+
+/** Writes the adapters of a model, and not the model. */
+export async function writePeft(directory: string, request: ModelToWrite): Promise<void> {
+  const { model, kept } = request;
+  if (model.lora?.keys !== 'peft') {
+    throw new TorchBindError(
+      `saveAdapter: PEFT's form is for 'hf-gpt2' models with adapters, and this is ` +
+        (model.lora === null
+          ? 'one without. applyLora(model, options) gives it some.'
+          : `a '${model.layout.name}' model.`),
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
+  }
+  await makeDirectory(directory);
+  await withWeights(request, async (all) => {
+    const own = renamed(all, /\.(lora_[AB])\.default\.weight$/, '.$1.weight');
+    const wanted =
+      (kept.get('keys') as string[] | undefined) ?? [...own.keys()].filter((key) => /\.lora_[AB]\./.test(key));
+    const weights = new Map<string, Tensor>(wanted.sort().map((key) => [key, own.get(key)!]));
+    if (kept.get('kind') === 'bin') await save(weights, path.join(directory, weightFiles.bin));
+    else await saveSafetensors(weights, path.join(directory, weightFiles.safetensors), { metadata: { format: 'pt' } });
+  });
+  await replaceJson(
+    path.join(directory, configFile),
+    (kept.get('config') as JsonObject | undefined) ?? configOf(request),
+  );
+}
+
+function configOf({ model, kept }: ModelToWrite): JsonObject {
+  const { rank, alpha, dropout, rsLora, targets } = model.lora!;
+  return {
+    base_model_name_or_path: kept.get('path') ?? null,
+    bias: 'none',
+    fan_in_fan_out: targets.some((target) => target !== 'lmHead'),
+    inference_mode: true,
+    lora_alpha: alpha,
+    lora_dropout: dropout,
+    peft_type: 'LORA',
+    r: rank,
+    target_modules: peftTargets(model),
+    task_type: 'CAUSAL_LM',
+    use_rslora: rsLora,
+  };
+}
+
+/** The adapted layers as PEFT names them: by kind where all blocks have them, else each. */
+function peftTargets(model: GPTModel): string[] {
+  const targets = new Set(model.lora!.targets);
+  const modules = innerLayout(model.layout).modules(model.config);
+  const paths = new Map<string, string>();
+  for (const { path: own, tensors } of modules) {
+    const weight = tensors.filter(isParameter).find(({ name }) => name === 'weight');
+    if (weight !== undefined) paths.set(weight.alias ? 'lmHead' : weight.parameter.replace(/\.weight$/, ''), own);
+  }
+  const kindOf = (name: string): string => name.replace(/.*\.h\.\d+\./, '');
+  const count = (layers: Iterable<string>, kind: string): number =>
+    [...layers].filter((layer) => kindOf(paths.get(layer)!) === kind).length;
+  const names = [...targets].map((layer) => {
+    const own = paths.get(layer)!;
+    return count(targets, kindOf(own)) === count(paths.keys(), kindOf(own)) ? kindOf(own) : own;
+  });
+  return [...new Set(names)];
+}

@@ -1,0 +1,88 @@
+import { native } from '../../native/native';
+import { ops } from '../../tensor/dispatch';
+import { noGrad } from '../../tensor/autograd';
+import { Tensor, unwrap } from '../../tensor/tensor';
+import { DTypeValue, Float, GlobalName, Size, Tuple } from '../../pickle/types';
+import { type Reduced, Reduction, Unwritable } from '../../pickle/reductions';
+import { fileDTypes, quantizedDTypes } from './dtypes';
+import { numpyCode } from './numpy-globals';
+import { arrayModule } from './tensor-marks';
+import { sparseLayouts } from './tensor-spec';
+import { numpyDType } from './torch-values';
+
+/** Takes a tensor that was made for the file only, to be freed when that is written. */
+type Keep = (part: Tensor) => Tensor;
+
+/**
+ * How a tensor is written that is no view of a storage: sparse tensors by their parts, NumPy arrays by their bytes, meta
+ * tensors by their shape alone; undefined for all others.
+ */
+export function reduceCompound(tensor: Tensor, keep: Keep): Reduced | undefined {
+  const { layout } = tensor;
+  if (layout !== 'strided') {
+    if ((sparseLayouts as readonly string[]).includes(layout)) return reduceSparse(tensor, keep);
+    return new Unwritable(`a tensor of layout ${layout}; save it as to_dense()`);
+  }
+  if (tensor.device.startsWith('meta')) return reduceMeta(tensor);
+  if (!fileDTypes.has(tensor.dtype) && !quantizedDTypes.has(tensor.dtype))
+    return new Unwritable(`a ${tensor.dtype} tensor, which is not supported in files`);
+  const module = arrayModule(tensor);
+  return module === undefined ? undefined : reduceArray(tensor, module);
+}
+
+function reduceSparse(tensor: Tensor, keep: Keep): Reduction {
+  const part = (name: string): Tensor => keep(noGrad(() => ops.aten![name]!(tensor)) as Tensor);
+  const size = Size.from(tensor.shape);
+  const parts = ((): Tuple => {
+    switch (tensor.layout) {
+      case 'sparse_coo':
+        return Tuple.of<unknown>(part('_indices'), part('_values'), size, ops.aten!.is_coalesced!(tensor));
+      case 'sparse_csr':
+      case 'sparse_bsr':
+        return Tuple.of<unknown>(part('crow_indices'), part('col_indices'), part('values'), size);
+      default:
+        return Tuple.of<unknown>(part('ccol_indices'), part('row_indices'), part('values'), size);
+    }
+  })();
+  const layout = new Reduction(
+    new GlobalName('torch.serialization', '_get_layout'),
+    Tuple.of<unknown>(`torch.${tensor.layout}`),
+  );
+  return new Reduction(new GlobalName('torch._utils', '_rebuild_sparse_tensor'), Tuple.of<unknown>(layout, parts));
+}
+
+function reduceMeta(tensor: Tensor): Reduction {
+  const args = Tuple.of<unknown>(
+    new DTypeValue(tensor.dtype),
+    Tuple.from(tensor.shape),
+    Tuple.from(tensor.strides()),
+    tensor.requiresGrad,
+  );
+  return new Reduction(new GlobalName('torch._utils', '_rebuild_meta_tensor_no_storage'), args);
+}
+
+/** As NumPy's own `__reduce__` has it, in rows. */
+function reduceArray(tensor: Tensor, module: string): Reduced | undefined {
+  const code = numpyCode(tensor.dtype);
+  if (code === undefined) return undefined;
+  const bytes = new Uint8Array(native().toArrayBuffer(unwrap(tensor, 'save')));
+  const state = Tuple.of<unknown>(1, Tuple.from(tensor.shape), numpyDType(code), false, bytes);
+  const args = Tuple.of<unknown>(new GlobalName('numpy', 'ndarray'), Tuple.of(0), Uint8Array.of(0x62));
+  return new Reduction(new GlobalName(module, '_reconstruct'), args, state);
+}
+
+/** By the number that libtorch has for each. */
+const schemes = ['per_tensor_affine', 'per_channel_affine', 'per_tensor_symmetric', 'per_channel_symmetric'];
+
+/** What goes with the integers of a quantized tensor: (scheme, scale, zero point) or (scheme, scales, zero points, axis). */
+export function quantizerOf(tensor: Tensor, keep: Keep): Tuple {
+  const ask = (name: string): unknown => ops.aten![name]!(tensor);
+  const scheme = schemes[ask('qscheme') as number]!;
+  const name = new GlobalName('torch', scheme);
+  if (scheme.startsWith('per_tensor'))
+    return Tuple.of<unknown>(name, new Float(ask('q_scale') as number), ask('q_zero_point'));
+  const [scales, zeroPoints] = ['q_per_channel_scales', 'q_per_channel_zero_points'].map((part) =>
+    keep(ask(part) as Tensor),
+  );
+  return Tuple.of<unknown>(name, scales, zeroPoints, ask('q_per_channel_axis'));
+}

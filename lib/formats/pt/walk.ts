@@ -1,0 +1,54 @@
+import { InertObject, OrderedDict } from '../../pickle/types';
+
+/**
+ * Puts `change(value)` in the place of every value in a tree of what a pickle can hold, and goes on into what it gives. What the
+ * tree shares is entered once, and its depth is bounded by memory alone. Keys and the members of sets stay: they can be no more
+ * than numbers, text and tuples of those.
+ *
+ * @returns what `change` gives for the root
+ */
+export function changeValues(root: unknown, change: (value: unknown) => unknown): unknown {
+  const entered = new Set<object>();
+  const todo: object[] = [];
+  const visit = (value: unknown): unknown => {
+    const changed = change(value);
+    if (holdsValues(changed) && !entered.has(changed)) {
+      entered.add(changed);
+      todo.push(changed);
+    }
+    return changed;
+  };
+  const result = visit(root);
+  for (let node = todo.pop(); node !== undefined; node = todo.pop()) changeWithin(node, visit);
+  return result;
+}
+
+/** Whether a value has others in it that may be tensors: no member of a set can be one. */
+export function holdsValues(value: unknown): value is object {
+  if (Array.isArray(value)) return value.length > 0;
+  if (value instanceof OrderedDict) return value.size + value.attributes.size > 0;
+  return (value instanceof Map && value.size > 0) || value instanceof InertObject;
+}
+
+function changeWithin(node: object, visit: (value: unknown) => unknown): void {
+  if (Array.isArray(node)) {
+    for (let i = 0; i < node.length; i++) {
+      const item: unknown = node[i];
+      const changed = visit(item);
+      if (changed !== item) node[i] = changed;
+    }
+  } else if (node instanceof Map) {
+    changeMap(node, visit);
+    if (node instanceof OrderedDict) changeMap(node.attributes, visit);
+  } else if (node instanceof InertObject) {
+    node.state = visit(node.state);
+    for (const part of [node.args, node.members, node.items]) visit(part);
+  }
+}
+
+function changeMap(map: Map<unknown, unknown>, visit: (value: unknown) => unknown): void {
+  for (const [key, value] of map) {
+    const changed = visit(value);
+    if (changed !== value) map.set(key, changed);
+  }
+}

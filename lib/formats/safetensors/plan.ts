@@ -1,0 +1,121 @@
+import { describe, TorchBindError } from '../../errors';
+import type { Handle } from '../../native/binding';
+import { native } from '../../native/native';
+import { ops } from '../../tensor/dispatch';
+import { dtypeCode, itemSize } from '../../tensor/dtype';
+import { Tensor, unwrap } from '../../tensor/tensor';
+import { type SafetensorsDType, safetensorsDTypeOf } from './dtypes';
+import { metadataName } from './header';
+import { contiguousStrides } from '../pt/tensor-spec';
+
+/** A tensor that is about to be written, and stays alive until `dispose()`. */
+export interface PlannedTensor {
+  name: string;
+  dtype: SafetensorsDType;
+  /** As the file has it. */
+  shape: number[];
+  nbytes: number;
+  handle: Handle;
+  /** Where its bytes are in its storage; undefined where they must be packed first. */
+  storageOffset: number | undefined;
+  /** What it shares with others: the storage, and the bytes [start, end) of it that it spans. */
+  span: { storage: number; start: number; end: number; view: string };
+}
+
+/** @throws TorchBindError where something is not a tensor, or not one that the format can hold; nothing is kept then */
+export function planTensors(tensors: Iterable<[unknown, unknown]>): PlannedTensor[] {
+  const planned: PlannedTensor[] = [];
+  try {
+    for (const [name, tensor] of tensors) planned.push(planTensor(checkName(name), tensor));
+    return planned;
+  } catch (error) {
+    disposePlanned(planned);
+    throw error;
+  }
+}
+
+export function disposePlanned(planned: readonly PlannedTensor[]): void {
+  for (const { handle } of planned) native().dispose(handle);
+}
+
+function planTensor(name: string, value: unknown): PlannedTensor {
+  if (!(value instanceof Tensor)) {
+    throw unwritable(
+      name,
+      `expected a tensor but received ${describe(value)}; safetensors files hold named tensors and no other values`,
+    );
+  }
+  const handle = unwrap(value, 'saveSafetensors');
+  if (native().layout(handle) !== 'strided') throw unwritable(name, `it is ${native().layout(handle)}; use to_dense()`);
+  if (native().device(handle).startsWith('meta')) throw unwritable(name, 'it is on the meta device and has no data');
+  const dtype = safetensorsDTypeOf.get(value.dtype);
+  if (dtype === undefined) throw unwritable(name, `the format has no dtype for ${value.dtype}`);
+  if (!isLazy(value)) return planHandle(name, dtype, handle);
+  const resolved = value.detach().resolveConj().resolveNeg();
+  try {
+    return planHandle(name, dtype, unwrap(resolved, 'saveSafetensors'));
+  } finally {
+    resolved.dispose();
+  }
+}
+
+function planHandle(name: string, dtype: SafetensorsDType, source: Handle): PlannedTensor {
+  const shape = native().shape(source);
+  const strides = native().strides(source);
+  const offset = native().storageOffset(source);
+  const { id } = native().storageInfo(source);
+  const size = itemSize(dtype.torch!);
+  const isEmpty = shape.includes(0);
+  const last = isEmpty ? 0 : shape.reduce((sum, length, dim) => sum + (length - 1) * strides[dim]!, offset);
+  const nbytes = shape.reduce((product, length) => product * length, size);
+  return {
+    name,
+    dtype,
+    shape: fileShape(name, shape, dtype),
+    nbytes,
+    handle: native().viewStorage(source, dtypeCode[dtype.torch!], isEmpty ? 0 : offset, shape, strides),
+    storageOffset: isEmpty || isContiguous(shape, strides) ? offset * size : undefined,
+    span: {
+      storage: id,
+      start: isEmpty ? 0 : offset * size,
+      end: isEmpty ? 0 : (last + 1) * size,
+      view: `${dtype.name} ${offset} ${shape.join()} ${strides.join()}`,
+    },
+  };
+}
+
+function fileShape(name: string, shape: number[], dtype: SafetensorsDType): number[] {
+  if (dtype.packed === 1) return shape;
+  if (shape.length === 0) throw unwritable(name, `${dtype.name} needs a dimension, in which elements lie in pairs`);
+  return [...shape.slice(0, -1), shape.at(-1)! * dtype.packed];
+}
+
+function isContiguous(shape: number[], strides: number[]): boolean {
+  const expected = contiguousStrides(shape);
+  return shape.every((size, dim) => size === 1 || strides[dim] === expected[dim]);
+}
+
+/** Whether the elements are conjugates or negatives that were not computed yet. */
+function isLazy(tensor: Tensor): boolean {
+  const isSet = (flag: 'is_conj' | 'is_neg'): boolean => (ops.aten![flag]!(tensor) as unknown) === true;
+  return isSet('is_neg') || (tensor.dtype.startsWith('complex') && isSet('is_conj'));
+}
+
+function checkName(name: unknown): string {
+  if (typeof name !== 'string')
+    throw new TorchBindError(
+      `saveSafetensors(): names must be strings, got ${describe(name)}.`,
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
+  if (name === metadataName) throw unwritable(name, 'the format keeps this name for metadata');
+  if (name.includes('\0')) throw unwritable(name, 'its name holds a NUL character, at which other readers cut it');
+  if (/\p{Surrogate}/u.test(name)) throw unwritable(name, 'its name holds half a surrogate pair');
+  return name;
+}
+
+function unwritable(name: string, reason: string): TorchBindError {
+  return new TorchBindError(
+    `saveSafetensors(): tensor ${JSON.stringify(name)} cannot be written: ${reason}.`,
+    'ERR_TORCHBIND_UNSUPPORTED_VALUE',
+  );
+}

@@ -1,0 +1,157 @@
+import { rm } from 'node:fs/promises';
+import { checkFlags, checkOptions, checkPath, checkWatchers, describe, TorchBindError } from '../../errors';
+import type { Tensor } from '../../tensor/tensor';
+import { stageFile, type StagedFile, syncDirectoryOf } from '../files/atomic-file';
+import { NamedTensors } from './named-tensors';
+import { disposePlanned, type PlannedTensor, planTensors } from './plan';
+import { resolveTied, type TiedMode } from './tied';
+import { encodeHeader, inFileOrder, type Progress, writeSafetensors } from './write';
+import { existingShards, indexPathOf, indexText, parseSize, shardPath, splitShards } from './shard-files';
+
+export interface SaveSafetensorsOptions {
+  /**
+   * Text to carry beside the tensors. Default: that of `loadSafetensors`, where its result is saved, else none;
+   * Hugging Face's transformers wants `{ format: 'pt' }`.
+   */
+  metadata?: Record<string, string> | ReadonlyMap<string, string>;
+  /**
+   * Bytes of tensors to a file: a number, or text such as '5GB' or '500MiB'. What is larger is split over
+   * `name-00001-of-00003.safetensors` and so on, with `name.safetensors.index.json`; a tensor is never split.
+   * Default: one file.
+   */
+  maxShardSize?: number | string;
+  /**
+   * Tensors that share memory: 'refuse' (the default); 'drop' writes the first of those that are the same view and notes
+   * the others in the metadata, as Python's `save_model` does; 'copy' writes each by itself.
+   */
+  tied?: TiedMode;
+  /** Called after each part that was written. */
+  onProgress?: (progress: Progress) => void;
+  /** Abandons the save; what was there stays as it was. */
+  signal?: AbortSignal;
+  /**
+   * Wait until the file is on the disk, so that a power failure leaves the old file or the new one. `false` is faster, as
+   * Python's writers are, which do not wait; a crash of the program harms nothing either way. Default true.
+   */
+  durable?: boolean;
+}
+
+/**
+ * Writes named tensors as a safetensors file: byte for byte that of Python's `safetensors.torch.save_file`, for the same
+ * tensors and metadata (whose entries Python writes in no fixed order where there are several).
+ *
+ * Tensors that are not contiguous are written packed, one at a time; tensors on other devices as CPU tensors. Writing
+ * goes on beside the program, straight from the tensors' memory: disposing them is safe, but values that are changed
+ * before the promise is fulfilled may be written as they were or as they are. Each file appears complete or not at all,
+ * and the index last; an earlier save under the same path is replaced, its shards included.
+ *
+ * @returns the files that make up the checkpoint: the file; or the shards and, last, their index
+ * @throws TorchBindError ERR_TORCHBIND_UNSUPPORTED_VALUE for what the format cannot hold; ERR_TORCHBIND_SAVE where
+ *   tensors share memory or the file cannot be written; the signal's reason where it was aborted
+ */
+export async function saveSafetensors(
+  tensors: ReadonlyMap<string, Tensor> | Record<string, Tensor>,
+  path: string,
+  options: SaveSafetensorsOptions = {},
+): Promise<string[]> {
+  checkPath(path, 'saveSafetensors');
+  checkOptions(options, ['metadata', 'maxShardSize', 'tied', 'onProgress', 'signal', 'durable'], 'saveSafetensors');
+  checkFlags({ durable: options.durable }, 'saveSafetensors');
+  checkWatchers(options, 'saveSafetensors');
+  const { signal, tied = 'refuse' } = options;
+  if (!['refuse', 'drop', 'copy'].includes(tied))
+    throw invalid(`tied must be 'refuse', 'drop' or 'copy', got ${describe(tied)}`);
+  const maxShardSize = parseSize(options.maxShardSize);
+  const metadata = metadataOf(options.metadata ?? (tensors instanceof NamedTensors ? tensors.metadata : undefined));
+  signal?.throwIfAborted();
+  let planned = planTensors(entriesOf(tensors));
+  try {
+    const { kept, dropped } = resolveTied(planned, tied);
+    planned = kept;
+    for (const [name, keptName] of dropped) if (!metadata.has(name)) metadata.set(name, keptName);
+    return await writeFiles(path, splitShards(kept, maxShardSize), metadata, options);
+  } finally {
+    disposePlanned(planned);
+  }
+}
+
+/** Writes all files aside, then moves them into place. */
+async function writeFiles(
+  path: string,
+  shards: PlannedTensor[][],
+  metadata: Map<string, string>,
+  { onProgress, signal, durable = true }: SaveSafetensorsOptions,
+): Promise<string[]> {
+  const isSplit = shards.length > 1;
+  const files = isSplit ? shards.map((_, i) => shardPath(path, i + 1, shards.length)) : [path];
+  const ordered = shards.map(inFileOrder);
+  const headers = ordered.map((shard) => encodeHeader(shard, metadata));
+  const totalBytes = shards.flat().reduce((sum, { nbytes }) => sum + nbytes, 0);
+  let bytes = 0;
+  const onWritten = (count: number): void => onProgress?.({ bytes: (bytes += count), totalBytes });
+  const staged: StagedFile[] = [];
+  try {
+    for (const [i, file] of files.entries())
+      staged.push(
+        await stageFile(
+          file,
+          (handle) => writeSafetensors(handle, headers[i]!, ordered[i]!, { onWritten, signal }),
+          durable,
+        ),
+      );
+    if (isSplit) {
+      files.push(indexPathOf(path));
+      staged.push(
+        await stageFile(indexPathOf(path), async (file) => file.writeFile(indexText(shards, files)), durable),
+      );
+    }
+    await replace(path, files, staged, durable);
+  } finally {
+    for (const file of staged) await file.discard();
+  }
+  return files;
+}
+
+/**
+ * The order in which a crash at any moment leaves the old checkpoint, none, or the new one, and never a mixture: before
+ * shards are overwritten, the index that joins them goes.
+ */
+async function replace(
+  path: string,
+  files: readonly string[],
+  staged: readonly StagedFile[],
+  durable: boolean,
+): Promise<void> {
+  const replaced = await existingShards(path);
+  if (replaced.some((file) => files.includes(file))) {
+    await rm(indexPathOf(path), { force: true });
+    if (durable) await syncDirectoryOf(replaced[0]!);
+  }
+  for (const file of staged) await file.commit();
+  if (durable) await syncDirectoryOf(files[0]!);
+  const obsolete = [path, indexPathOf(path), ...replaced].filter((file) => !files.includes(file));
+  for (const file of obsolete) await rm(file, { force: true });
+}
+
+function entriesOf(tensors: unknown): Iterable<[unknown, unknown]> {
+  if (tensors instanceof Map) return tensors as Map<unknown, unknown>;
+  const prototype: unknown =
+    typeof tensors === 'object' && tensors !== null ? Object.getPrototypeOf(tensors) : undefined;
+  if (prototype === Object.prototype || prototype === null) return Object.entries(tensors as object);
+  throw invalid(`expected a Map or plain object of tensors, got ${describe(tensors)}; a module gives its stateDict()`);
+}
+
+function metadataOf(metadata: unknown): Map<string, string> {
+  if (metadata === undefined) return new Map();
+  const entries = [...entriesOf(metadata)];
+  for (const [key, value] of entries) {
+    if (typeof key !== 'string' || typeof value !== 'string')
+      throw invalid(`metadata must map text to text, but ${describe(key)} is ${describe(value)}`);
+    if (/\p{Surrogate}/u.test(key + value)) throw invalid(`metadata ${describe(key)} holds half a surrogate pair`);
+  }
+  return new Map(entries as [string, string][]);
+}
+
+function invalid(message: string): TorchBindError {
+  return new TorchBindError(`saveSafetensors(): ${message}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+}

@@ -1,0 +1,301 @@
+import { Cost, type MemoryBudget } from '../../pickle/budget';
+import { decodeUtf8 } from '../../pickle/text';
+import type { ByteSource } from '../files/byte-source';
+import { CheckpointCode, CheckpointError } from '../errors';
+import { spend } from '../files/spend';
+import { Signature, uint32Max, zip64ExtraId } from './format';
+
+/** A record as the central directory describes it. */
+export interface CentralEntry {
+  /** The path, below the root folder. */
+  name: string;
+  /** Where the whole path is in the directory's bytes. */
+  nameStart: number;
+  nameLength: number;
+  flags: number;
+  /** 0: stored; 8: deflated. */
+  method: number;
+  crc32: number;
+  compressedSize: number;
+  size: number;
+  headerOffset: number;
+}
+
+export interface EndRecord {
+  entries: number;
+  directorySize: number;
+  directoryOffset: number;
+}
+
+const endRecordSize = 22;
+const maxComment = 0xffff;
+const zip64LocatorSize = 20;
+const zip64EndSize = 56;
+const centralHeaderSize = 46;
+
+export const flagDescriptor = 0x0008;
+const flagUtf8 = 0x0800;
+export const methodStored = 0;
+const methodDeflated = 8;
+
+/** Deflate makes at most 258 bytes of two bits: what claims more is a lie, to make us allocate. */
+const largestRatio = 1032;
+
+/** What the reader keeps of a record: its name, and where it is. */
+const recordCost = Cost.string + Cost.entry + 16;
+
+/** The end record lies at the very end of the file, but for a comment whose length it states. */
+export async function findEnd(source: ByteSource): Promise<EndRecord> {
+  const tailLength = Math.min(source.size, endRecordSize + maxComment);
+  const tailStart = source.size - tailLength;
+  const tail = await source.read(tailStart, tailLength);
+  const found: number[] = [];
+  for (let i = tail.lastIndexOf(signatureBytes(Signature.end)); i >= 0;) {
+    if (i + endRecordSize <= tail.length && i + endRecordSize + tail.readUInt16LE(i + 20) === tail.length)
+      found.push(i);
+    i = i === 0 ? -1 : tail.lastIndexOf(signatureBytes(Signature.end), i - 1);
+  }
+  if (found.length === 0) {
+    throw new CheckpointError(
+      'the zip directory is missing at the end of the file: the file is cut short',
+      CheckpointCode.truncated,
+      {
+        offset: source.size,
+      },
+    );
+  }
+  if (found.length > 1) throw broken('the file can be read as a zip in two ways', tailStart + found[1]!);
+  const offset = tailStart + found[0]!;
+  return parseEnd(source, tail.subarray(found[0]), offset);
+}
+
+async function parseEnd(source: ByteSource, bytes: Buffer, offset: number): Promise<EndRecord> {
+  if (bytes.readUInt16LE(4) !== 0 || bytes.readUInt16LE(6) !== 0)
+    throw broken('the zip is one part of several', offset);
+  if (bytes.readUInt16LE(8) !== bytes.readUInt16LE(10))
+    throw broken('the zip directory states two numbers of records', offset);
+  const short = {
+    entries: bytes.readUInt16LE(10),
+    directorySize: bytes.readUInt32LE(12),
+    directoryOffset: bytes.readUInt32LE(16),
+  };
+  const long = await findZip64End(source, offset);
+  if (long !== undefined) {
+    agree('number of records', short.entries, 0xffff, long.end.entries, offset);
+    agree('directory size', short.directorySize, uint32Max, long.end.directorySize, offset);
+    agree('directory offset', short.directoryOffset, uint32Max, long.end.directoryOffset, offset);
+  }
+  const end = long?.end ?? short;
+  if (end.directoryOffset + end.directorySize !== (long?.offset ?? offset)) {
+    throw broken('the zip directory does not end where its end record begins', offset);
+  }
+  return end;
+}
+
+async function findZip64End(
+  source: ByteSource,
+  endOffset: number,
+): Promise<{ end: EndRecord; offset: number } | undefined> {
+  const locatorOffset = endOffset - zip64LocatorSize;
+  if (locatorOffset < zip64EndSize) return undefined;
+  const locator = await source.read(locatorOffset, zip64LocatorSize);
+  if (locator.readUInt32LE(0) !== Signature.zip64Locator) return undefined;
+  const offset = safe(locator.readBigUInt64LE(8), locatorOffset);
+  if (offset + zip64EndSize !== locatorOffset)
+    throw broken('the Zip64 end record is not where its locator says', locatorOffset);
+  const bytes = await source.read(offset, zip64EndSize);
+  const whole = bytes.readUInt32LE(0) === Signature.zip64End && bytes.readBigUInt64LE(4) === BigInt(zip64EndSize - 12);
+  if (!whole || bytes.readBigUInt64LE(24) !== bytes.readBigUInt64LE(32))
+    throw broken('the Zip64 end record is malformed', offset);
+  const [entries, directorySize, directoryOffset] = [32, 40, 48].map((at) => safe(bytes.readBigUInt64LE(at), offset));
+  return { end: { entries: entries!, directorySize: directorySize!, directoryOffset: directoryOffset! }, offset };
+}
+
+/** A short field states the value itself, or by its greatest value that the Zip64 field has it. */
+function agree(what: string, short: number, escape: number, long: number, offset: number): void {
+  if (short !== escape && short !== long)
+    throw broken(`the end records state two values for the ${what}: ${short} and ${long}`, offset);
+}
+
+/** The records that a directory lists, as its bytes and where each is in them: a file may have a hundred thousand. */
+export class ZipDirectory {
+  /** The folder that all records are in, with the slash. */
+  readonly prefix: string;
+  /** Where in the bytes the entries begin, in the order of the records in the file. */
+  private readonly starts: Uint32Array;
+
+  constructor(
+    private readonly bytes: Buffer,
+    private readonly end: EndRecord,
+    budget: MemoryBudget,
+  ) {
+    // Each entry takes its header at least, so that a lie about their number cannot make us allocate.
+    if (end.entries * centralHeaderSize > bytes.length)
+      throw broken(`${end.entries} records cannot be in a directory of ${bytes.length} bytes`, end.directoryOffset);
+    if (bytes.length === 0) throw broken('the zip is empty', end.directoryOffset);
+    spend(budget, end.entries * recordCost);
+    this.starts = new Uint32Array(end.entries);
+    this.prefix = rootFolder(parseCentral(bytes, 0, end.directoryOffset).entry);
+    const headerOffsets = this.readEntries();
+    if (headerOffsets.some((offset, i) => i > 0 && offset < headerOffsets[i - 1]!)) this.sort(headerOffsets);
+  }
+
+  get size(): number {
+    return this.starts.length;
+  }
+
+  /** @param index in the order of the records in the file */
+  entry(index: number): CentralEntry {
+    const start = this.starts[index]!;
+    const { entry } = parseCentral(this.bytes, start, this.end.directoryOffset + start);
+    entry.name = entry.name.slice(this.prefix.length);
+    return entry;
+  }
+
+  /** Where in the file it begins. */
+  get offset(): number {
+    return this.end.directoryOffset;
+  }
+
+  /** Whether `bytes` begin with the entry's name, and it has this length. */
+  hasName({ nameStart, nameLength }: CentralEntry, bytes: Buffer, length: number): boolean {
+    return length === nameLength && this.bytes.compare(bytes, 0, length, nameStart, nameStart + length) === 0;
+  }
+
+  /** Finds and checks each entry; gives where their local headers are. */
+  private readEntries(): Float64Array {
+    const { bytes, starts, prefix, end } = this;
+    const headerOffsets = new Float64Array(end.entries);
+    let [count, position] = [0, 0];
+    for (; position < bytes.length; count++) {
+      if (count === end.entries) throw broken(`the directory holds more than ${count} records`, end.directoryOffset);
+      const { entry, length } = parseCentral(bytes, position, end.directoryOffset + position);
+      if (!entry.name.startsWith(prefix))
+        throw broken(`record '${entry.name}' is not in the folder '${prefix}'`, entry.headerOffset);
+      starts[count] = position;
+      headerOffsets[count] = entry.headerOffset;
+      position += length;
+    }
+    if (count !== end.entries)
+      throw broken(`the directory holds ${count} records and states ${end.entries}`, end.directoryOffset);
+    return headerOffsets;
+  }
+
+  private sort(headerOffsets: Float64Array): void {
+    const order = Uint32Array.from(this.starts.keys()).sort((a, b) => headerOffsets[a]! - headerOffsets[b]!);
+    this.starts.set(Uint32Array.from(order, (index) => this.starts[index]!));
+  }
+}
+
+function parseCentral(bytes: Buffer, at: number, offset: number): { entry: CentralEntry; length: number } {
+  if (at + centralHeaderSize > bytes.length || bytes.readUInt32LE(at) !== Signature.central)
+    throw broken('a directory entry is malformed', offset);
+  const nameLength = bytes.readUInt16LE(at + 28);
+  const extraLength = bytes.readUInt16LE(at + 30);
+  const length = centralHeaderSize + nameLength + extraLength + bytes.readUInt16LE(at + 32);
+  if (at + length > bytes.length) throw broken('a directory entry reaches beyond the directory', offset);
+  const nameStart = at + centralHeaderSize;
+  const fullName = bytes.subarray(nameStart, nameStart + nameLength);
+  const extra = bytes.subarray(nameStart + nameLength, nameStart + nameLength + extraLength);
+  const wide = zip64Values(
+    extra,
+    {
+      size: bytes.readUInt32LE(at + 24),
+      compressedSize: bytes.readUInt32LE(at + 20),
+      headerOffset: bytes.readUInt32LE(at + 42),
+    },
+    offset,
+  );
+  const entry: CentralEntry = {
+    name: recordName(fullName, offset),
+    nameStart,
+    nameLength,
+    flags: bytes.readUInt16LE(at + 8),
+    method: bytes.readUInt16LE(at + 10),
+    crc32: bytes.readUInt32LE(at + 16),
+    ...wide,
+  };
+  checkEntry(entry, bytes.readUInt16LE(at + 34), offset);
+  return { entry, length };
+}
+
+function checkEntry(entry: CentralEntry, disk: number, offset: number): void {
+  if ((entry.flags & ~(flagDescriptor | flagUtf8)) !== 0) {
+    throw broken(
+      `record '${entry.name}' has flags ${hex(entry.flags)}: encrypted and patched records are refused`,
+      offset,
+    );
+  }
+  if (entry.method !== methodStored && entry.method !== methodDeflated)
+    throw broken(`record '${entry.name}' has compression method ${entry.method}`, offset);
+  if (entry.method === methodStored && entry.size !== entry.compressedSize)
+    throw broken(`record '${entry.name}' states two sizes`, offset);
+  if (entry.method === methodDeflated && entry.size > entry.compressedSize * largestRatio) {
+    throw broken(
+      `record '${entry.name}' claims to inflate from ${entry.compressedSize} to ${entry.size} bytes, which cannot be`,
+      offset,
+    );
+  }
+  if (disk !== 0) throw broken('the zip is one part of several', offset);
+}
+
+/** Fields whose 32 bits are all set have their value in the Zip64 extra field, in this order. */
+export function zip64Values<T extends Record<string, number>>(extra: Buffer, fields: T, offset: number): T {
+  if (!Object.values(fields).includes(uint32Max)) return fields;
+  const wide = Object.entries(fields).filter(([, value]) => value === uint32Max);
+  const data = extraField(extra, zip64ExtraId, offset);
+  if (data === undefined || data.length < wide.length * 8)
+    throw broken('a directory entry lacks its Zip64 values', offset);
+  return {
+    ...fields,
+    ...Object.fromEntries(wide.map(([name], i) => [name, safe(data.readBigUInt64LE(i * 8), offset)])),
+  };
+}
+
+function extraField(extra: Buffer, id: number, offset: number): Buffer | undefined {
+  let found: Buffer | undefined;
+  for (let at = 0; at + 4 <= extra.length;) {
+    const end = at + 4 + extra.readUInt16LE(at + 2);
+    if (end > extra.length) throw broken('an extra field reaches beyond its entry', offset);
+    if (extra.readUInt16LE(at) === id) {
+      if (found !== undefined) throw broken('an entry has two Zip64 fields', offset);
+      found = extra.subarray(at + 4, end);
+    }
+    at = end;
+  }
+  return found;
+}
+
+/** The path below the root folder. */
+function recordName(fullName: Buffer, offset: number): string {
+  const name = decodeUtf8(fullName);
+  if (name === undefined || name.includes('\0') || name.includes('\\'))
+    throw broken('a record name is not valid text', offset);
+  return name;
+}
+
+/** PyTorch takes the folder of the first record, and looks for all others in it. */
+function rootFolder(first: CentralEntry): string {
+  const slash = first.name.indexOf('/');
+  if (slash >= 1) return first.name.slice(0, slash + 1);
+  throw broken(`record '${first.name}' is not in a folder, as the records of a checkpoint are`, first.headerOffset);
+}
+
+function safe(value: bigint, offset: number): number {
+  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw broken(`a 64-bit field of the zip says ${value}`, offset);
+  return Number(value);
+}
+
+function signatureBytes(signature: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(signature);
+  return bytes;
+}
+
+export function broken(message: string, offset: number): CheckpointError {
+  return new CheckpointError(message, CheckpointCode.container, { offset });
+}
+
+export function hex(value: number): string {
+  return `0x${value.toString(16).padStart(8, '0')}`;
+}

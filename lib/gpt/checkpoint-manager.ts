@@ -1,0 +1,360 @@
+import path from 'node:path';
+import { checkArgument, checkOptions, checkPath, describe, requireOptions, TorchBindError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { chooseDevice, GPT } from './gpt';
+import type { GPTOptions } from '../models/config';
+import { AdamW, type SGD } from '../optim';
+import { dispose } from '../tensor/scope';
+import { type Tokenizer, tokenizerForText } from '../tokenizers';
+import { readRun, type RunState } from '../train';
+import { isBundle, readBundle } from '../checkpoint/programs/bundle';
+import { recoverBundle, refuseStep, rollbackBundle } from '../checkpoint/commit';
+import { compare, type Comparison } from '../checkpoint/compare';
+import { convertLegacy } from './convert-legacy';
+import { type CheckpointEntry, listEntries, stepEntry } from '../checkpoint/entries';
+import { bundleFiles, exists } from '../checkpoint/files';
+import { inspect } from '../checkpoint/inspect';
+import type { Inspection } from '../checkpoint/inspection';
+import type { Metrics } from '../checkpoint/integrity';
+import { legacyFiles, readLegacy } from '../checkpoint/programs/legacy';
+import { bestSteps, type KeepOptions, keepRules } from '../checkpoint/retention';
+import { noTraining, type SavedModel } from '../checkpoint/saved-model';
+import { listSteps, type StepBundle } from '../checkpoint/steps';
+
+export interface ManagerOptions {
+  /** The directory that holds a directory for each model. Default `checkpoints`. */
+  root?: string;
+  /** Which bundles `saveState` keeps under `steps/`. Default: the newest and the one before. */
+  keep?: KeepOptions;
+}
+
+export interface LoadForInferenceOptions {
+  /** The directory that holds a directory for each model. Default `checkpoints`. */
+  root?: string;
+  /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
+  device?: string;
+  /** Name of a single-file checkpoint in the model's directory to open instead of its bundle. */
+  legacyCheckpoint?: string;
+  /** Opens the bundle that was kept of this step instead of the newest. */
+  step?: number;
+}
+
+export interface InitializeOptions {
+  /** Of a new model. Not used where a model is resumed or a base model is taken: their own config counts. */
+  config?: Partial<GPTOptions>;
+  /** Kind of tokenizer of a new model, and the kind that a base model must have: `gpt2` (default) or `char`. */
+  tokenization?: string;
+  /** Of a new model: instead of one of the kind that `tokenization` names. */
+  tokenizer?: Tokenizer;
+  /** The text to train on, from which a new character tokenizer takes its vocabulary. */
+  text?: string;
+  /** Of a new optimizer; a resumed one keeps the learning rate that it was saved with. Default 3e-4. */
+  learningRate?: number;
+  /** Name of a model beside this one to start from, where this one has no checkpoint yet. */
+  initFromModel?: string;
+  /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
+  device?: string;
+}
+
+export interface TrainingStart {
+  model: GPT;
+  optimizer: AdamW;
+  /** Optimizer updates made before, which is the index of the next one. */
+  startStep: number;
+  /** `resume` of the model's own checkpoint, `init` from another model, or `fresh`. */
+  mode: 'resume' | 'init' | 'fresh';
+  /** The directory or file that was opened; null for a fresh model. */
+  source: string | null;
+}
+
+export interface SaveStateOptions {
+  model: GPT;
+  /** Default: the one that the model was last trained with. */
+  optimizer?: AdamW | SGD;
+  /** Optimizer updates made. Default: those of the model's training so far. */
+  step?: number;
+  /** Numbers to judge the bundle by, such as `val_loss`. */
+  metrics?: Metrics;
+}
+
+const samplerDirectory = 'sampler';
+
+/** The checkpoints of one model, in a directory of its name. Opens what the Python programs saved, old form and new. */
+export class CheckpointManager {
+  /** Where the model's files are. */
+  readonly checkpointDir: string;
+  private readonly root: string;
+  private readonly keep: KeepOptions;
+
+  /** @throws ERR_TORCHBIND_INVALID_ARGUMENT for a name that is no plain directory name */
+  constructor(
+    readonly name: string,
+    options: ManagerOptions = {},
+  ) {
+    checkOptions(options, ['root', 'keep'], 'CheckpointManager');
+    this.root = options.root ?? 'checkpoints';
+    this.keep = options.keep ?? {};
+    checkPath(this.root, 'CheckpointManager: root');
+    keepRules(this.keep);
+    this.checkpointDir = path.join(this.root, checkName(name, 'the name of a model'));
+  }
+
+  /**
+   * Opens a model for generating: its bundle, else `latest.pt`, else `final.pt`, or the single file that
+   * `legacyCheckpoint` names.
+   *
+   * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN where there is none, saying what was looked for
+   */
+  static async loadForInference(name: string, options: LoadForInferenceOptions = {}): Promise<GPT> {
+    checkOptions(options, ['root', 'device', 'legacyCheckpoint', 'step'], 'loadForInference');
+    const { root, device, legacyCheckpoint, step } = options;
+    const manager = new CheckpointManager(name, { root });
+    if (step !== undefined) return GPT.load((await manager.stepOf(step)).directory, { device });
+    const found = await manager.find(legacyCheckpoint === undefined ? legacyFiles.inference : [legacyCheckpoint], {
+      optimizer: false,
+      bundle: legacyCheckpoint === undefined,
+    });
+    if (found === undefined) throw manager.nothingFound(legacyCheckpoint ?? legacyFiles.inference.join(' or '));
+    dispose(found.saved.optimizerState);
+    return GPT.fromSaved(found.saved, device);
+  }
+
+  /**
+   * What training starts from, in this order: the model's own checkpoint (resume: its config, tokenizer, step and
+   * optimizer count, and `config` is not used); the weights, config and tokenizer of `initFromModel`, with step 0 and a
+   * fresh optimizer; a fresh model.
+   *
+   * @throws CheckpointError where a checkpoint is damaged; ERR_TORCHBIND_INIT_FROM_MODEL where the base model has no
+   *   checkpoint, no tokenizer, or a tokenizer of another kind
+   */
+  async initializeForTraining(options: InitializeOptions = {}): Promise<TrainingStart> {
+    const names = ['config', 'tokenization', 'tokenizer', 'text', 'learningRate', 'initFromModel', 'device'];
+    checkOptions(options, names, 'initializeForTraining');
+    checkArgument(options.config !== null, "an object for 'config'", options.config, 'initializeForTraining');
+    await recoverBundle(this.checkpointDir);
+    const own = await this.find(legacyFiles.resume, { optimizer: true });
+    if (own !== undefined) return this.resume(own, options);
+    const { initFromModel } = options;
+    return initFromModel === undefined ? this.fresh(options) : this.initFrom(initFromModel, options);
+  }
+
+  private resume({ saved, source }: Found, { learningRate = 3e-4, device }: InitializeOptions): TrainingStart {
+    const model = GPT.fromSaved(saved, device);
+    const optimizer = new AdamW(model.parameterGroups(saved.optimizerState), { lr: learningRate });
+    if (saved.optimizerState !== null) model.loadOptimizerStateDict(optimizer, saved.optimizerState);
+    dispose(saved.optimizerState);
+    const { step, run } = saved.training;
+    return start(model, optimizer, step ?? 0, 'resume', source, run === null ? undefined : readRun(run));
+  }
+
+  private async initFrom(base: string, options: InitializeOptions): Promise<TrainingStart> {
+    const { tokenization, learningRate = 3e-4, device } = options;
+    const manager = new CheckpointManager(base, { root: this.root });
+    const found = await manager.find(legacyFiles.init, { optimizer: false });
+    if (found === undefined) throw refuseBase(base, `it has no checkpoint in ${manager.checkpointDir}`);
+    const { saved, source } = found;
+    dispose(saved.optimizerState);
+    const kind = saved.tokenizer?.kind;
+    if (kind === undefined) throw refuseBase(base, 'it was saved without a tokenizer');
+    if (tokenization !== undefined && kind !== tokenization) {
+      throw refuseBase(base, `its tokenizer is '${kind}', but tokenization is ${describe(tokenization)}`);
+    }
+    const model = GPT.fromSaved({ ...saved, training: noTraining }, device);
+    return start(model, new AdamW(model.parameters(), { lr: learningRate }), 0, 'init', source);
+  }
+
+  private fresh({
+    config = {},
+    tokenization = 'gpt2',
+    text,
+    tokenizer = newTokenizer(tokenization, text),
+    learningRate = 3e-4,
+    device,
+  }: InitializeOptions): TrainingStart {
+    const vocabSize = config.vocabSize ?? (tokenizer.kind === 'gpt2' ? paddedGpt2 : tokenizer.vocabSize);
+    checkArgument(Number.isSafeInteger(vocabSize), "an integer for 'vocabSize'", vocabSize, 'initializeForTraining');
+    if (vocabSize < tokenizer.vocabSize) {
+      throw new TorchBindError(
+        `The model's vocabSize is ${vocabSize}, but the tokenizer has ${tokenizer.vocabSize} tokens.`,
+        'ERR_TORCHBIND_CONFIG',
+      );
+    }
+    const options = { tokenizer, device: chooseDevice(device, config.device ?? 'cpu') };
+    const model = new GPT({ ...config, vocabSize }, options);
+    return start(model, new AdamW(model.parameters(), { lr: learningRate }), 0, 'fresh', null);
+  }
+
+  /** Saves all that resuming needs: weights, config, tokenizer, optimizer and step. Returns the directory. */
+  async saveState(options: SaveStateOptions): Promise<string> {
+    requireOptions(options, ['model', 'optimizer', 'step', 'metrics'], 'saveState');
+    checkModel(options.model, 'saveState');
+    const { model, optimizer = model.optimizer, step = model.step, metrics } = options;
+    if (optimizer === undefined || step === null) {
+      throw new TorchBindError(
+        'saveState: give the optimizer and the step (the number of updates made), which resuming needs. ' +
+          'To save a model that is not being trained, use saveWeightsForSampler().',
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
+    }
+    await model.saveCheckpointBundle(this.checkpointDir, { step, optimizer, metrics, keep: this.keep });
+    return this.checkpointDir;
+  }
+
+  /**
+   * Saves what generating needs, weights, config and tokenizer, apart from the training state: into `sampler/` of the
+   * model's directory. Returns that directory, which `GPT.load` opens.
+   */
+  async saveWeightsForSampler(options: { model: GPT }): Promise<string> {
+    requireOptions(options, ['model'], 'saveWeightsForSampler');
+    checkModel(options.model, 'saveWeightsForSampler');
+    const directory = this.path(samplerDirectory);
+    await options.model.save(directory);
+    return directory;
+  }
+
+  /** The newest bundle that is kept; undefined where none is. */
+  async latest(): Promise<CheckpointEntry | undefined> {
+    const [newest] = await listSteps(this.checkpointDir);
+    return newest && stepEntry(newest);
+  }
+
+  /** The bundle that is best by a metric, `val_loss` where none is named and the lower the better. */
+  async best(options: Pick<KeepOptions, 'metric' | 'mode'> = {}): Promise<CheckpointEntry | undefined> {
+    const [best] = bestSteps(await listSteps(this.checkpointDir), keepRules({ ...this.keep, ...options }));
+    return best && stepEntry(best);
+  }
+
+  /**
+   * Makes the bundle of a step the current one again, and removes those that were saved after it.
+   *
+   * @throws CheckpointError where there is none of that step, or it is damaged
+   */
+  rollback(step: number): Promise<void> {
+    return rollbackBundle(this.checkpointDir, step);
+  }
+
+  /**
+   * How far the weights of two of the model's checkpoints are from each other, each given by the step of a bundle that is
+   * kept or by the name of a file in the model's directory. See `compare`.
+   *
+   * @throws CheckpointError where there is no such checkpoint, or it is damaged
+   */
+  async compare(a: number | string, b: number | string, options: { signal?: AbortSignal } = {}): Promise<Comparison> {
+    const place = async (which: number | string): Promise<string> =>
+      typeof which === 'number' ? (await this.stepOf(which)).directory : this.path(which);
+    return compare(await place(a), await place(b), options);
+  }
+
+  /**
+   * Converts a single-file checkpoint of the model's directory to a bundle beside it. The old file is kept. `convertLegacy` says
+   * what was done, and can be asked what it would do.
+   */
+  async convertLegacy(file = 'latest.pt', options: { overwrite?: boolean } = {}): Promise<string> {
+    checkOptions(options, ['overwrite'], 'convertLegacy');
+    await convertLegacy(this.path(file), { ...options, to: this.checkpointDir });
+    return this.checkpointDir;
+  }
+
+  /** The checkpoints in the model's directory, the newest first. */
+  async list(): Promise<CheckpointEntry[]> {
+    return listEntries(this.checkpointDir, this.path(samplerDirectory));
+  }
+
+  /**
+   * What the model's checkpoint holds: its bundle, or that of a step which is kept; else `latest.pt` or `final.pt`. See
+   * `inspect`.
+   *
+   * @throws CheckpointError where there is none
+   */
+  async inspect(options: { step?: number; verify?: boolean } = {}): Promise<Inspection> {
+    checkOptions(options, ['step', 'verify'], 'inspect');
+    const { step, verify = false } = options;
+    if (step !== undefined) return inspect((await this.stepOf(step)).directory, { verify });
+    if (await isBundle(this.checkpointDir)) return inspect(this.checkpointDir, { verify });
+    for (const file of legacyFiles.inference) {
+      if (await exists(this.path(file))) return inspect(this.path(file), { verify });
+    }
+    throw this.nothingFound(legacyFiles.inference.join(' or '));
+  }
+
+  /** Path of a file in the model's directory. */
+  path(file: string): string {
+    return path.join(this.checkpointDir, checkName(file, 'the name of a file'));
+  }
+
+  private async stepOf(step: number): Promise<StepBundle> {
+    const steps = await listSteps(this.checkpointDir);
+    return steps.find((bundle) => bundle.step === step) ?? refuseStep(this.checkpointDir, step, steps);
+  }
+
+  /** The bundle, where it may be taken, or else the first of the single files. */
+  private async find(
+    files: readonly string[],
+    { optimizer, bundle = true }: { optimizer: boolean; bundle?: boolean },
+  ): Promise<Found | undefined> {
+    const where = { device: 'cpu', optimizer };
+    if (bundle && (await isBundle(this.checkpointDir))) {
+      return { saved: await readBundle(this.checkpointDir, where), source: this.checkpointDir };
+    }
+    for (const file of files) {
+      const source = this.path(file);
+      if (await exists(source)) return { saved: await readLegacy(source, where), source };
+    }
+    return undefined;
+  }
+
+  private nothingFound(files: string): CheckpointError {
+    return new CheckpointError(
+      `There is no checkpoint of '${this.name}': ${this.checkpointDir} holds neither ${bundleFiles.model} with ` +
+        `${bundleFiles.config} nor ${files}.`,
+      CheckpointCode.open,
+    );
+  }
+}
+
+interface Found {
+  saved: SavedModel;
+  source: string;
+}
+
+/** Rows of the token embedding for GPT-2's 50,257 tokens: a multiple of 64, as the Python programs have it. */
+const paddedGpt2 = 50304;
+
+function start(
+  model: GPT,
+  optimizer: AdamW,
+  startStep: number,
+  mode: TrainingStart['mode'],
+  source: string | null,
+  run?: RunState,
+): TrainingStart {
+  model.setTraining(optimizer, startStep, run);
+  return { model, optimizer, startStep, mode, source };
+}
+
+function newTokenizer(tokenization: string, text: string | undefined): Tokenizer {
+  if (tokenization === 'char' && (text === undefined || text === '')) {
+    throw new TorchBindError(
+      "A new 'char' tokenizer takes its vocabulary from the text: give a text that is not empty.",
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
+  }
+  return tokenizerForText(tokenization, text ?? '');
+}
+
+function refuseBase(base: string, reason: string): TorchBindError {
+  return new TorchBindError(`Cannot start from the model '${base}': ${reason}.`, 'ERR_TORCHBIND_INIT_FROM_MODEL');
+}
+
+/** A name that stays within its directory. */
+function checkModel(model: unknown, where: string): void {
+  checkArgument(model instanceof GPT, "a GPT for 'model'", model, where);
+}
+
+function checkName(name: unknown, what: string): string {
+  if (typeof name === 'string' && name !== '' && name !== '.' && name !== '..' && !/[/\\\0]/.test(name)) return name;
+  throw new TorchBindError(
+    `CheckpointManager: ${what} must not be empty, '.' or '..', or hold a path separator; got ${describe(name)}`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}
