@@ -1,6 +1,6 @@
 /** The public surface of torchbind, and nothing else. */
 
-export { TorchBindError } from './errors';
+export { CheckpointCode, CheckpointError, TorchBindError } from './errors';
 export { versions } from './versions';
 export type { Versions } from './versions';
 
@@ -94,7 +94,6 @@ export { load, save } from './formats/pt';
 export type { LoadLimits, LoadOptions, SaveOptions, SaveProgress } from './formats/pt';
 export { loadSafetensors, NamedTensors, saveSafetensors } from './formats/safetensors';
 export type { LoadSafetensorsOptions, SaveSafetensorsOptions } from './formats/safetensors';
-export { CheckpointCode, CheckpointError } from './formats/errors';
 export type {
   ContainerInfo,
   ContainerKind,

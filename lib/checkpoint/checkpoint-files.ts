@@ -1,7 +1,15 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { checkArgument, checkOptions, checkPath, describe, requireOptions, TorchBindError } from '../errors';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import {
+  checkArgument,
+  checkOptions,
+  checkPath,
+  CheckpointCode,
+  CheckpointError,
+  describe,
+  requireOptions,
+  TorchBindError,
+} from '../errors';
 
 /** Single-file checkpoints by the name that build_llm_karpathy gives them: checkpoint_{model}_{source}_step{N}_{timestamp}.pt */
 

@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { checkArgument, TorchBindError } from '../errors';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { checkArgument, CheckpointCode, CheckpointError, TorchBindError } from '../errors';
 import { bundleFiles, exists, installFile, linkOrCopy, makeDirectory, manifestFile, syncDirectory } from './files';
 import { firstDifference, type Manifest, type Metrics, readManifest, verifyBundle, writeManifest } from './integrity';
 import { discard, type KeepOptions, keepRules, prune, trashPrefix } from './retention';

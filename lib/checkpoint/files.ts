@@ -1,9 +1,8 @@
 import { constants } from 'node:fs';
 import { access, copyFile, link, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { describe } from '../errors';
+import { CheckpointCode, CheckpointError, describe } from '../errors';
 import { writeFileAtomically } from '../formats/files/atomic-file';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { readSmallFile } from '../formats/files/small-file';
 
 export { makeDirectory } from '../formats/files/atomic-file';

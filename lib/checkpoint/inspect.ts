@@ -1,7 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { checkOptions, checkPath, describe, TorchBindError } from '../errors';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { checkOptions, checkPath, CheckpointCode, CheckpointError, describe, TorchBindError } from '../errors';
 import { inspectFile, mergeFile } from '../formats/inspect/file';
 import { addProblem, type FileInspection, noting, type TensorInfo } from '../formats/inspect/report';
 import { isBundle } from './programs/bundle';

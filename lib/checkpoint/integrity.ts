@@ -3,8 +3,7 @@ import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { checkArgument, describe } from '../errors';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { checkArgument, CheckpointCode, CheckpointError, describe } from '../errors';
 import { exists, manifestFile, readJson, writeJson } from './files';
 
 const formatVersion = 1;

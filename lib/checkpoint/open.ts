@@ -1,7 +1,6 @@
-import { checkPath } from '../errors';
+import { checkPath, CheckpointCode, CheckpointError } from '../errors';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
 import { load } from '../formats/pt';
 import { isBundle, readBundle } from './programs/bundle';
 import { bundleFiles, exists } from './files';

@@ -1,5 +1,4 @@
-import { describe, TorchBindError } from '../errors';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { CheckpointCode, CheckpointError, describe, TorchBindError } from '../errors';
 import {
   completeConfig,
   configFromJson,

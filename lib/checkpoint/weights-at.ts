@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { CheckpointCode, CheckpointError } from '../errors';
 import { load } from '../formats/pt';
 import { dispose } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';

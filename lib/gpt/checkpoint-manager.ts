@@ -1,6 +1,14 @@
 import path from 'node:path';
-import { checkArgument, checkOptions, checkPath, describe, requireOptions, TorchBindError } from '../errors';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import {
+  checkArgument,
+  checkOptions,
+  checkPath,
+  CheckpointCode,
+  CheckpointError,
+  describe,
+  requireOptions,
+  TorchBindError,
+} from '../errors';
 import { chooseDevice, GPT } from './gpt';
 import type { GPTOptions } from '../models/config';
 import { AdamW, type SGD } from '../optim';

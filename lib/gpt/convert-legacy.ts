@@ -1,7 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { checkFlags, checkOptions, checkPath, TorchBindError } from '../errors';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { checkFlags, checkOptions, checkPath, CheckpointCode, CheckpointError, TorchBindError } from '../errors';
 import { GPT } from './gpt';
 import { dispose } from '../tensor/scope';
 import { isBundle } from '../checkpoint/programs/bundle';

@@ -1,4 +1,4 @@
-import { CheckpointCode, CheckpointError } from './errors';
+import { CheckpointCode, CheckpointError } from '../errors';
 import { decodeUtf8 } from './text';
 
 /**

@@ -1,6 +1,6 @@
 import { Cost, type Spend } from './budget';
 import { isDangerousModule } from './dangerous';
-import { CheckpointCode } from './errors';
+import { CheckpointCode } from '../errors';
 import { PickleConstant, UnsupportedGlobal } from './globals';
 import type { PickleReaderOptions } from './reader';
 import { GlobalName } from './types';

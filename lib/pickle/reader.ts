@@ -1,6 +1,6 @@
 import { Cost, MemoryBudget, tupleCost } from './budget';
 import { Cursor } from './cursor';
-import { CheckpointCode } from './errors';
+import { CheckpointCode } from '../errors';
 import { GlobalError, type GlobalTable, hashableKey, PickleGlobal, Unfinished } from './globals';
 import { LiteralReader, notLiteral } from './literals';
 import { lookUp } from './look-up';

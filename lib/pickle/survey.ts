@@ -1,6 +1,6 @@
 import { Cost, MemoryBudget } from './budget';
 import { Cursor } from './cursor';
-import { CheckpointCode, CheckpointError } from './errors';
+import { CheckpointCode, CheckpointError } from '../errors';
 import { Memo } from './memo';
 import { Op } from './opcodes';
 import { recalledIndices } from './steps';

@@ -1,5 +1,4 @@
-import { describe } from '../errors';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { CheckpointCode, CheckpointError, describe } from '../errors';
 import { maxId } from './special-tokens';
 import type { HuggingFaceJson } from './tokenizer';
 

@@ -1,6 +1,5 @@
 import { createRequire } from 'node:module';
-import { checkOptions, checkText, describe, TorchBindError } from '../errors';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { checkOptions, CheckpointCode, CheckpointError, checkText, describe, TorchBindError } from '../errors';
 import { tokenBytes } from './byte-level';
 import { ByteDecoder, decodeAll } from './decode';
 import { checkHuggingFaceJson, type CheckedTokenizer, type Json } from './hugging-face-json';

@@ -1,7 +1,6 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { checkPath, describe } from '../errors';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { checkPath, CheckpointCode, CheckpointError, describe } from '../errors';
 import { readSmallFile } from '../formats/files/small-file';
 import { tokenizerFromJson } from './from-json';
 import { Gpt2Tokenizer } from './gpt2';

@@ -1,5 +1,4 @@
-import { checkArgument, describe } from '../errors';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { checkArgument, CheckpointCode, CheckpointError, describe } from '../errors';
 import { readPlain } from '../formats/pt/plain-pickle';
 import { writePickle } from '../pickle/writer';
 import { CharTokenizer } from './char';

@@ -1,4 +1,4 @@
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { CheckpointCode, CheckpointError } from '../errors';
 import { type AddedToken, checkVocabulary } from './hugging-face-json';
 import type { HuggingFaceJson } from './tokenizer';
 

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { describe } from '../errors';
-import { CheckpointCode, CheckpointError } from '../formats/errors';
+import { CheckpointCode, CheckpointError, describe } from '../errors';
 import type { SavedRun } from '../checkpoint/saved-model';
 import type { StreamPosition, Tokens } from '../data';
 

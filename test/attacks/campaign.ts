@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import type { ByteSource } from '../../lib/formats/files/byte-source';
 import { inspectSource } from '../../lib/formats/inspect/file';
 import type { FileInspection } from '../../lib/formats/inspect/report';
-import { CheckpointCode, CheckpointError } from '../../lib/formats/errors';
+import { CheckpointCode, CheckpointError } from '../../lib/errors';
 import { load } from '../../lib/formats/pt';
 import { openArchive } from '../../lib/formats/pt/load';
 import { TensorPlanner } from '../../lib/formats/pt/planned-tensors';

@@ -3,7 +3,7 @@
  * further mutation. What libFuzzer does for native code, for parsers that are TypeScript.
  */
 import { Session } from 'node:inspector';
-import { CheckpointError } from '../../lib/formats/errors';
+import { CheckpointError } from '../../lib/errors';
 import { look, parse } from './campaign';
 import { mutateBytes, mutatePickle, originals, Random, wrapped } from './mutate';
 

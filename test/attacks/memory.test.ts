@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { expect, it } from 'vitest';
 import { load } from '../../lib/formats/pt';
-import { CheckpointError } from '../../lib/formats/errors';
+import { CheckpointError } from '../../lib/errors';
 import { loadSafetensors } from '../../lib/formats/safetensors';
 import { inspect } from '../../lib/checkpoint/inspect';
 import { memory } from '../../lib/tensor/scope';

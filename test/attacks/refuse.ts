@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'vitest';
-import { CheckpointError } from '../../lib/formats/errors';
+import { CheckpointError } from '../../lib/errors';
 import { load } from '../../lib/formats/pt';
 import { loadSafetensors } from '../../lib/formats/safetensors';
 import { memory } from '../../lib/tensor/scope';

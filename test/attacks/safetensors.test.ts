@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { CheckpointError } from '../../lib/formats/errors';
+import { CheckpointError } from '../../lib/errors';
 import { loadSafetensors } from '../../lib/formats/safetensors';
 import { ones } from '../../lib/tensor/creation';
 import { saveSafetensors } from '../../lib/formats/safetensors';

@@ -3,7 +3,7 @@ import { inspect as print } from 'node:util';
 import path from 'node:path';
 import { expect, it } from 'vitest';
 import { inspect } from '../../lib/checkpoint/inspect';
-import { CheckpointError } from '../../lib/formats/errors';
+import { CheckpointError } from '../../lib/errors';
 import { load, save } from '../../lib/formats/pt';
 import { saveSafetensors } from '../../lib/formats/safetensors';
 import { GPT } from '../../lib/gpt/gpt';

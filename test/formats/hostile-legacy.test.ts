@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { CheckpointError } from '../../lib/formats/errors';
+import { CheckpointError } from '../../lib/errors';
 import { load } from '../../lib/formats/pt';
 import { GlobalName, OrderedDict, Tuple } from '../../lib/pickle/types';
 import { PersistentId, Reduction } from '../../lib/pickle/reductions';

@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { deflateRawSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { CheckpointError } from '../../lib/formats/errors';
+import { CheckpointError } from '../../lib/errors';
 import { load, save } from '../../lib/formats/pt';
 import { ZipWriter } from '../../lib/formats/zip/writer';
 import { GlobalName, OrderedDict, Tuple } from '../../lib/pickle/types';

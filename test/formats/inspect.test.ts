@@ -4,7 +4,7 @@ import path from 'node:path';
 import { inspect as show } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type Inspection, inspect } from '../../lib/checkpoint';
-import { CheckpointError } from '../../lib/formats/errors';
+import { CheckpointError } from '../../lib/errors';
 import { surveyPickle } from '../../lib/pickle/survey';
 import { memory } from '../../lib/tensor/scope';
 import { pythonTimeout, runPython } from '../helpers/python';

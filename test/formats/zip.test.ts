@@ -5,7 +5,7 @@ import { crc32, deflateRawSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { ByteSource } from '../../lib/formats/files/byte-source';
 import { combineCrc32 } from '../../lib/formats/files/crc32';
-import { CheckpointError } from '../../lib/formats/errors';
+import { CheckpointError } from '../../lib/errors';
 import { ZipReader } from '../../lib/formats/zip/reader';
 import { ZipWriter } from '../../lib/formats/zip/writer';
 import { sharedTemporaryDirectory } from '../helpers/tmp';

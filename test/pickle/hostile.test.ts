@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { TensorChecker } from '../../lib/formats/pt/archive';
 import { torchGlobals } from '../../lib/formats/pt/torch-globals';
-import { CheckpointError } from '../../lib/pickle/errors';
+import { CheckpointError } from '../../lib/errors';
 import { readPickle } from '../../lib/pickle/reader';
 import { writePickle } from '../../lib/pickle/writer';
 import { OrderedDict, Tuple } from '../../lib/pickle/types';

@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { readSmallFile } from '../../formats/files/small-file';
 import { writeFileAtomically } from '../../formats/files/atomic-file';
-import { CheckpointCode, CheckpointError } from '../../formats/errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import { load, save } from '../../formats/pt';
 import { dispose } from '../../tensor/scope';
 import { exists, readText } from '../files';

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { CheckpointCode, CheckpointError } from '../../formats/errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import { load, save } from '../../formats/pt';
 import { loadSafetensors, saveSafetensors } from '../../formats/safetensors';
 import { OrderedDict } from '../../pickle/types';

@@ -1,7 +1,7 @@
 import { constants } from 'node:buffer';
 import { closeSync, constants as fsConstants, fstatSync, openSync, read, type Stats } from 'node:fs';
 import { promisify } from 'node:util';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 
 /** Reads go to the file in pieces of at least this size, as a container's headers lie close to one another. */
 const windowSize = 64 * 1024;

@@ -1,5 +1,5 @@
 import { Cost, MemoryBudget } from '../../pickle/budget';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 
 const quote = 0x22;
 const backslash = 0x5c;

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { ByteSource } from './byte-source';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 
 /** The largest file beside the tensors that is read whole: those of the largest tokenizers take half of it. */
 export const maxSmallFile = 64 * 2 ** 20;

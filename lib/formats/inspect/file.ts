@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { ByteSource } from '../files/byte-source';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import { inspectPickle, inspectStream, inspectTar, inspectZip } from './pt';
 import { addProblem, type FileInspection, newInspection, noting } from './report';
 import { readHeader, type SafetensorsEntry } from '../safetensors/header';

@@ -6,7 +6,7 @@ import { readPickle } from '../../pickle/reader';
 import { Tuple } from '../../pickle/types';
 import type { MakeBuilder, TensorArchive } from '../pt/archive';
 import type { ByteSource } from '../files/byte-source';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import { nonNegative } from '../pt/global-arguments';
 import { addProblem, type FileInspection, newInspection, noteGlobals, noteValue, noting } from './report';
 import { LegacyArchive } from '../pt/legacy-archive';

@@ -3,7 +3,7 @@ import { isDangerousModule } from '../../pickle/dangerous';
 import type { GlobalTable } from '../../pickle/globals';
 import { type SurveyedGlobal, surveyPickle } from '../../pickle/survey';
 import { TensorChecker } from '../pt/archive';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import { namedNotes, type NamedNote, type TensorKind } from '../pt/tensor-notes';
 import { torchGlobals } from '../pt/torch-globals';
 

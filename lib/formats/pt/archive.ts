@@ -2,7 +2,7 @@ import type { PickleReaderOptions } from '../../pickle/reader';
 import { GlobalError, PickleGlobal, Unfinished } from '../../pickle/globals';
 import type { ByteSource } from '../files/byte-source';
 import { type FileDType, isDifferentiable } from './dtypes';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import {
   type ArraySpec,
   type MetaSpec,

@@ -4,7 +4,7 @@ import { readPickle } from '../../pickle/reader';
 import { Tuple } from '../../pickle/types';
 import { type MakeBuilder, refuseReferences, type StoredBytes, type TensorArchive, type ValueOptions } from './archive';
 import type { ByteSource } from '../files/byte-source';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import { nonNegative } from './global-arguments';
 import { readPickleAt } from './pickle-extent';
 import { readPlain } from './plain-pickle';

@@ -2,7 +2,7 @@ import { Op } from '../../pickle/opcodes';
 import { nextOpcode } from '../../pickle/steps';
 import type { ByteSource } from '../files/byte-source';
 import { maxPickleSize } from './archive';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 
 /** Bytes that are looked at in one go; no line of text can be longer. */
 const windowSize = 1024 * 1024;

@@ -1,7 +1,7 @@
 import { GlobalError } from '../../pickle/globals';
 import type { Tensor } from '../../tensor/tensor';
 import { NotedTensor, TensorChecker } from './archive';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import type { NativeTensors } from './native-tensors';
 import type { ArraySpec, MetaSpec, Quantizer, SparseSpec, TensorSpec } from './tensor-spec';
 import { changeValues } from './walk';

@@ -1,5 +1,5 @@
 import type { ByteSource } from '../files/byte-source';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import { legacyMagic } from './legacy-archive';
 import { readPlain } from './plain-pickle';
 import { Signature } from '../zip/format';

@@ -5,7 +5,7 @@ import { dtypeCode } from '../../tensor/dtype';
 import type { StoredBytes, TensorArchive } from './archive';
 import { forEachConcurrent } from '../files/concurrent';
 import { combineCrc32 } from '../files/crc32';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import type { StorageRef } from './tensor-spec';
 
 /**

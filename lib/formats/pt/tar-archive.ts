@@ -11,7 +11,7 @@ import {
   type ValueOptions,
 } from './archive';
 import type { ByteSource } from '../files/byte-source';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import { readPickleAt } from './pickle-extent';
 import { readPlain } from './plain-pickle';
 import { readTar, type TarMember } from './tar-reader';

@@ -1,6 +1,6 @@
 import type { ByteSource } from '../files/byte-source';
 import { Cost, type MemoryBudget } from '../../pickle/budget';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import { spend } from '../files/spend';
 
 /** A file in a tar. */

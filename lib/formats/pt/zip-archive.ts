@@ -10,7 +10,7 @@ import {
   type ValueOptions,
 } from './archive';
 import type { ByteSource } from '../files/byte-source';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import { requireTensors } from './sniff';
 import type { StorageRef, TensorBuilder } from './tensor-spec';
 import { storageFromId, torchGlobals } from './torch-globals';

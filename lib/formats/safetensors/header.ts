@@ -1,6 +1,6 @@
 import type { ByteSource } from '../files/byte-source';
 import { Cost, MemoryBudget } from '../../pickle/budget';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import { JsonReader } from '../files/json-reader';
 import { type SafetensorsDType, safetensorsDTypes } from './dtypes';
 

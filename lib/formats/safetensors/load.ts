@@ -1,11 +1,10 @@
-import { checkOptions, checkPath, checkWatchers } from '../../errors';
+import { checkOptions, checkPath, CheckpointCode, CheckpointError, checkWatchers } from '../../errors';
 import type { Handle } from '../../native/binding';
 import { native } from '../../native/native';
 import { dtypeCode } from '../../tensor/dtype';
 import { type Tensor, wrap } from '../../tensor/tensor';
 import { type ByteSource, withSource } from '../files/byte-source';
 import { forEachConcurrent } from '../files/concurrent';
-import { CheckpointCode, CheckpointError } from '../errors';
 import { NamedTensors } from './named-tensors';
 import { readHeader, type SafetensorsEntry, type SafetensorsHeader } from './header';
 import { type LoadLimits, memoryLimit } from '../files/limits';

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import type { Tensor } from '../../tensor/tensor';
 import type { ByteSource } from '../files/byte-source';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import { JsonReader } from '../files/json-reader';
 import { NamedTensors } from './named-tensors';
 

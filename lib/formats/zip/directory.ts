@@ -1,7 +1,7 @@
 import { Cost, type MemoryBudget } from '../../pickle/budget';
 import { decodeUtf8 } from '../../pickle/text';
 import type { ByteSource } from '../files/byte-source';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import { spend } from '../files/spend';
 import { Signature, uint32Max, zip64ExtraId } from './format';
 

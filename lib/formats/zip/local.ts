@@ -1,5 +1,5 @@
 /** What stands before and behind the bytes of a record, which must say what the directory says. */
-import type { CheckpointError } from '../errors';
+import type { CheckpointError } from '../../errors';
 import { broken, type CentralEntry, flagDescriptor, type ZipDirectory, zip64Values } from './directory';
 import { Signature } from './format';
 

@@ -2,7 +2,7 @@ import { promisify } from 'node:util';
 import { crc32, inflateRaw } from 'node:zlib';
 import { MemoryBudget } from '../../pickle/budget';
 import type { ByteSource } from '../files/byte-source';
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError } from '../../errors';
 import { spend } from '../files/spend';
 import { broken, findEnd, hex, ZipDirectory } from './directory';
 import { isStored, locateRecords, type ZipRecord, type ZipRecords } from './records';

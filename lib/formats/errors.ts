@@ -1,1 +1,0 @@
-export { CheckpointCode, CheckpointError, type CheckpointErrorDetails } from '../pickle/errors';
