@@ -1,6 +1,6 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { MetricsLine } from './log';
+import type { MetricsLine } from './line';
 
 /** A picture with one or more curves over the step. */
 interface Chart {

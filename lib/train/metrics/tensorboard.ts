@@ -1,7 +1,7 @@
 import { appendFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import path from 'node:path';
-import type { MetricsLine } from './log';
+import type { MetricsLine } from './line';
 
 /** Where TensorBoard shows a value: tags before the slash make groups. */
 const tags: readonly [keyof MetricsLine, string][] = [
