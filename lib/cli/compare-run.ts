@@ -1,6 +1,6 @@
 import { compare, formatComparison } from '../checkpoint';
 import { GPT } from '../gpt/gpt';
-import { chooseDevice } from './device';
+import { deviceOption } from './device';
 import { findModel, type ModelFlags } from './models';
 import { print } from './output';
 
@@ -28,7 +28,7 @@ export async function runCompare(a: string, b: string, flags: CompareFlags): Pro
 }
 
 async function write(file: string, prompt: string, { device, maxNewTokens, seed }: CompareFlags): Promise<string> {
-  const model = await GPT.load(file, chooseDevice(device));
+  const model = await GPT.load(file, deviceOption(device));
   try {
     return await model.generate(prompt, { maxNewTokens, seed });
   } finally {

@@ -1,6 +1,5 @@
 import { Command } from 'commander';
-import { count, flag } from './flags';
-import { checkpointDirectory, device, jsonFlag } from './generate';
+import { checkpointDirectory, count, device, flag, jsonFlag } from './flags';
 import type { CompareFlags } from './compare-run';
 
 /** `torchbind compare`. */

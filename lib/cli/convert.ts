@@ -1,6 +1,5 @@
 import { Command } from 'commander';
-import { flag } from './flags';
-import { checkpointDirectory, jsonFlag } from './generate';
+import { checkpointDirectory, flag, jsonFlag } from './flags';
 import type { ConvertFlags } from './convert-run';
 
 /** `torchbind convert`. */

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { describeDiagnosis, diagnose } from '../install/doctor';
-import { jsonFlag } from './generate';
+import { jsonFlag } from './flags';
 import { print } from './output';
 
 /** `torchbind doctor`. */

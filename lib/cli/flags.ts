@@ -55,3 +55,15 @@ export function number(least = -Infinity, most = Infinity): (text: string) => nu
     throw new InvalidArgumentError(`It is a number${least === -Infinity ? '' : ` ${range}`}.`);
   };
 }
+
+export function checkpointDirectory(): Option {
+  return flag('--checkpoint-dir <dir>', 'where checkpoints are', { env: 'CHECKPOINT_DIR' }).default('checkpoints');
+}
+
+export function device(): Option {
+  return flag('--device <device>', 'auto, cpu, cuda, cuda:1', { env: 'DEVICE' });
+}
+
+export function jsonFlag(): Option {
+  return flag('--json', 'print JSON');
+}

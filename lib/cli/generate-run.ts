@@ -2,12 +2,28 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { GPT } from '../gpt/gpt';
 import type { GenerateOptions } from '../models/generate';
-import { chooseDevice } from './device';
-import type { GenerateFlags } from './generate';
-import { findModel } from './models';
+import { deviceOption } from './device';
+import { findModel, type ModelFlags } from './models';
 import { note } from './output';
 import { readText } from './text';
 import { charactersOf, givenTokenizer } from './tokenizer';
+
+export interface GenerateFlags extends ModelFlags {
+  prompt: string;
+  maxNewTokens: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  greedy?: boolean;
+  seed?: number;
+  stop?: string[];
+  tokenizer?: string;
+  inputFile?: string;
+  device?: string;
+  saveOutput?: boolean;
+  outputDir: string;
+  json?: boolean;
+}
 
 /** Writes text with a model to stdout, as it comes. */
 export async function runGenerate(reference: string | undefined, flags: GenerateFlags): Promise<void> {
@@ -15,7 +31,7 @@ export async function runGenerate(reference: string | undefined, flags: Generate
   const tokenizer = await givenTokenizer(flags);
   const model = await GPT.load(file, {
     ...(tokenizer === undefined ? {} : { tokenizer }),
-    ...chooseDevice(flags.device),
+    ...deviceOption(flags.device),
   });
   if (model.tokenizer === null && flags.inputFile !== undefined) {
     model.tokenizer = charactersOf(file, await readText(flags.inputFile), model.config.vocabSize);

@@ -1,23 +1,6 @@
 import { Command } from 'commander';
-import { count, flag, number, toggle } from './flags';
-import type { ModelFlags } from './models';
-
-export interface GenerateFlags extends ModelFlags {
-  prompt: string;
-  maxNewTokens: number;
-  temperature?: number;
-  topK?: number;
-  topP?: number;
-  greedy?: boolean;
-  seed?: number;
-  stop?: string[];
-  tokenizer?: string;
-  inputFile?: string;
-  device?: string;
-  saveOutput?: boolean;
-  outputDir: string;
-  json?: boolean;
-}
+import { checkpointDirectory, count, device, flag, jsonFlag, number, toggle } from './flags';
+import type { GenerateFlags } from './generate-run';
 
 /** `torchbind generate`. */
 export function generateCommand(): Command {
@@ -72,15 +55,3 @@ Examples:
   torchbind generate out-shakespeare-char/ckpt.pt --temperature 0.8 --seed 1
   CHECKPOINT_PATH='checkpoints/checkpoint_gpt2_*.pt' PROMPT="Dear" torchbind generate
 `;
-
-export function checkpointDirectory(): ReturnType<typeof flag> {
-  return flag('--checkpoint-dir <dir>', 'where checkpoints are', { env: 'CHECKPOINT_DIR' }).default('checkpoints');
-}
-
-export function device(): ReturnType<typeof flag> {
-  return flag('--device <device>', 'auto, cpu, cuda, cuda:1', { env: 'DEVICE' });
-}
-
-export function jsonFlag(): ReturnType<typeof flag> {
-  return flag('--json', 'print JSON');
-}

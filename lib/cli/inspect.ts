@@ -1,6 +1,5 @@
 import { Command } from 'commander';
-import { count, flag } from './flags';
-import { checkpointDirectory, jsonFlag } from './generate';
+import { checkpointDirectory, count, flag, jsonFlag } from './flags';
 import type { ModelFlags } from './models';
 
 interface InspectFlags extends ModelFlags {

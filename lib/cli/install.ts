@@ -4,8 +4,7 @@ import { discoverLibtorch } from '../install/discover';
 import { ensureLibtorch } from '../install/install';
 import { terminalReporter } from '../install/report';
 import { indexPage } from '../install/wheel-index';
-import { flag } from './flags';
-import { jsonFlag } from './generate';
+import { flag, jsonFlag } from './flags';
 import { print } from './output';
 
 interface InstallFlags {

@@ -5,14 +5,14 @@ import { resolveCheckpoint } from '../checkpoint';
 import { GPT } from '../gpt/gpt';
 import { tokenizerForText, type Tokenizer } from '../tokenizers';
 import { MetricsLog } from '../train/metrics/log';
-import { chooseDevice, deviceForNew } from './device';
+import { deviceOption, deviceForNew } from './device';
 import { usageError } from './errors';
 import { note } from './output';
 import { readData, type TrainingData } from './text';
-import type { TrainFlags } from './train';
+import type { TrainFlags } from './train-flags';
 import { fitOptions, follow, report, reportEnd, updatesToMake } from './train-loop';
 import { charactersOf, givenTokenizer } from './tokenizer';
-import { addLora, configOf, describeModel, noteUnused } from './train-run';
+import { addLora, configOf, describeModel, noteUnused } from './train-model';
 
 /** A checkpoint is saved after so many updates where nothing else is said, as the Python program does. */
 const defaultInterval = 500;
@@ -63,7 +63,7 @@ export async function trainSingleFiles(flags: TrainFlags): Promise<void> {
 async function openForTraining(flags: TrainFlags, { text, tokenizer: dataTokenizer }: TrainingData): Promise<GPT> {
   const { checkpointPath, modelType = 'from_scratch', gpt2ModelName, device } = flags;
   const tokenizer = (await givenTokenizer(flags)) ?? dataTokenizer;
-  const given = { ...chooseDevice(device), ...(tokenizer === undefined ? {} : { tokenizer }) };
+  const given = { ...deviceOption(device), ...(tokenizer === undefined ? {} : { tokenizer }) };
   if (checkpointPath !== undefined) {
     const file = await resolveCheckpoint(checkpointPath);
     const model = await GPT.load(file, { ...given, optimizer: true });

@@ -1,7 +1,7 @@
 import type { GPT } from '../gpt/gpt';
 import type { FitOptions, FitResult, TrainEvent } from '../train';
 import { note, printLine } from './output';
-import type { TrainFlags } from './train';
+import type { TrainFlags } from './train-flags';
 
 /** What `follow` does beside printing, between two updates. */
 export type OnEvent = (event: TrainEvent) => Promise<void>;

@@ -1,16 +1,14 @@
 import { CheckpointManager, type TrainingStart } from '../checkpoint';
-import type { GPT } from '../gpt/gpt';
-import { applyLora } from '../models';
-import type { GPTOptions } from '../models/config';
 import { manualSeed } from '../tensor/random';
-import { chooseDevice, deviceForNew } from './device';
+import { deviceOption } from './device';
 import { usageError } from './errors';
 import { note } from './output';
 import { readData, type TrainingData } from './text';
 import { givenTokenizer } from './tokenizer';
-import type { TrainFlags } from './train';
 import { trainSingleFiles } from './train-files';
+import type { TrainFlags } from './train-flags';
 import { fitOptions, follow, reportEnd, updatesToMake, wantsOwnOptimizer } from './train-loop';
+import { addLora, configOf, describeModel, noteUnused } from './train-model';
 
 /** Whether a flag was given on the command line, and not by a variable. */
 type IsGiven = (name: keyof TrainFlags) => boolean;
@@ -91,7 +89,7 @@ async function startNamed(manager: CheckpointManager, flags: TrainFlags, data: T
     ...(tokenization === undefined ? {} : { tokenization: tokenization === 'character' ? 'char' : tokenization }),
     ...(tokenizer === undefined ? {} : { tokenizer }),
     ...(initFromModel === undefined ? {} : { initFromModel }),
-    ...chooseDevice(flags.device),
+    ...deviceOption(flags.device),
   });
   const { model, mode } = start;
   if (mode === 'resume') noteUnused(flags, model);
@@ -103,44 +101,4 @@ async function startNamed(manager: CheckpointManager, flags: TrainFlags, data: T
 function introduction({ mode, source, startStep }: TrainingStart, name: string): string {
   if (mode === 'resume') return `${name} goes on from step ${startStep} of ${source}`;
   return mode === 'init' ? `${name}, from the weights of ${source}` : `${name}, a new model`;
-}
-
-/** In a line: what is trained, and where. */
-export function describeModel(model: GPT): string {
-  const parameters = model.parameters().reduce((sum, parameter) => sum + parameter.numel(), 0);
-  const { nLayer, nHead, nEmbd, blockSize } = model.config;
-  const tokenizer = model.tokenizer === null ? 'no tokenizer' : `tokenizer ${model.tokenizer.kind}`;
-  return (
-    `${parameters.toLocaleString('en-US')} parameters (${nLayer} blocks, ${nHead} heads, ${nEmbd} channels, context ` +
-    `${blockSize}), ${tokenizer}, on ${model.device}`
-  );
-}
-
-const configFlags = ['batchSize', 'blockSize', 'nEmbd', 'nHead', 'nLayer', 'dropout', 'bias'] as const;
-
-/** What flags say of a new model. */
-export function configOf(flags: TrainFlags): Partial<GPTOptions> {
-  const given = configFlags.map((name) => [name, flags[name]] as const).filter(([, value]) => value !== undefined);
-  return { ...(Object.fromEntries(given) as Partial<GPTOptions>), device: deviceForNew(flags.device) };
-}
-
-/** A model that goes on has the size that it has; the batch may change. */
-export function noteUnused(flags: TrainFlags, { config }: GPT): void {
-  const ignored = configFlags.filter(
-    (name) => name !== 'batchSize' && flags[name] !== undefined && flags[name] !== config[name],
-  );
-  for (const name of ignored) {
-    const spelt = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-    note(`--${spelt} ${String(flags[name])} is not used: the model was made with ${String(config[name])}`);
-  }
-}
-
-/** Gives a model adapters where flags say so and it has none. */
-export function addLora(
-  model: GPT,
-  { useLora, loraRank: rank, loraAlpha: alpha, loraDropout: dropout }: TrainFlags,
-): void {
-  if (useLora !== true || model.lora !== null) return;
-  applyLora(model, { rank, alpha, dropout });
-  model.setTraining(undefined, model.step);
 }
