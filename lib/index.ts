@@ -122,14 +122,7 @@ export {
 // Modules, optimizers, the model
 export * as nn from './nn';
 export * as optim from './optim';
-export { GPT } from './gpt/gpt';
-export type {
-  LegacyCheckpoint,
-  LoadModelOptions,
-  SaveBundleOptions,
-  SaveCheckpointFileOptions,
-  SaveModelOptions,
-} from './gpt/gpt';
+export * from './gpt';
 export {
   applyLora,
   Bigram,

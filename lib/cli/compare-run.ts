@@ -1,5 +1,5 @@
 import { compare, formatComparison } from '../checkpoint';
-import { GPT } from '../gpt/gpt';
+import { GPT } from '../gpt';
 import { deviceOption } from './device';
 import { findModel, type ModelFlags } from './models';
 import { print } from './output';

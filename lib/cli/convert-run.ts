@@ -1,7 +1,6 @@
 import { mkdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { type ConvertLegacyOptions, convertAllLegacy, convertLegacy, type LegacyConversion } from '../checkpoint';
-import { GPT } from '../gpt/gpt';
+import { type ConvertLegacyOptions, convertAllLegacy, convertLegacy, GPT, type LegacyConversion } from '../gpt';
 import { usageError } from './errors';
 import { findModel } from './models';
 import { note, print } from './output';

@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { GPT } from '../gpt/gpt';
+import { GPT } from '../gpt';
 import type { GenerateOptions } from '../models/generate';
 import { deviceOption } from './device';
 import { findModel, type ModelFlags } from './models';

@@ -1,4 +1,5 @@
-import { type CheckpointEntry, CheckpointManager, findCheckpoints } from '../checkpoint';
+import { type CheckpointEntry, findCheckpoints } from '../checkpoint';
+import { CheckpointManager } from '../gpt';
 import { modelNames } from './models';
 import { formatBytes, formatTime, note, print, table } from './output';
 

@@ -1,7 +1,8 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { CheckpointManager, resolveCheckpoint } from '../checkpoint';
+import { resolveCheckpoint } from '../checkpoint';
 import { closest } from '../errors';
+import { CheckpointManager } from '../gpt';
 import { usageError } from './errors';
 
 /** Flags that say which model is meant. */

@@ -2,7 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { resolveCheckpoint } from '../checkpoint';
-import { GPT } from '../gpt/gpt';
+import { GPT } from '../gpt';
 import { tokenizerForText, type Tokenizer } from '../tokenizers';
 import { MetricsLog } from '../train/metrics/log';
 import { deviceOption, deviceForNew } from './device';

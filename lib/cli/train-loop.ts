@@ -1,4 +1,4 @@
-import type { GPT } from '../gpt/gpt';
+import type { GPT } from '../gpt';
 import type { FitOptions, FitResult, TrainEvent } from '../train';
 import { note, printLine } from './output';
 import type { TrainFlags } from './train-flags';

@@ -1,4 +1,4 @@
-import type { GPT } from '../gpt/gpt';
+import type { GPT } from '../gpt';
 import { applyLora } from '../models';
 import type { GPTOptions } from '../models/config';
 import { deviceForNew } from './device';

@@ -1,4 +1,4 @@
-import { CheckpointManager, type TrainingStart } from '../checkpoint';
+import { CheckpointManager, type TrainingStart } from '../gpt';
 import { manualSeed } from '../tensor/random';
 import { deviceOption } from './device';
 import { usageError } from './errors';

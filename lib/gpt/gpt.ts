@@ -1,25 +1,11 @@
-import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
-import { checkArgument, checkOptions, checkPath, requireOptions, TorchBindError } from '../errors';
-import { readBundle, wrapWeights, writeBundle, writeWeights } from '../checkpoint/programs/bundle';
+import { checkArgument, checkOptions, requireOptions } from '../errors';
+import { readBundle } from '../checkpoint/programs/bundle';
 import { type JsonObject, makeDirectory } from '../checkpoint/files';
-import { checkMetrics, type Metrics } from '../checkpoint/integrity';
-import { type KeepOptions, keepRules } from '../checkpoint/retention';
-import { takeSnapshot } from '../checkpoint/snapshot';
 import { lockWriter } from '../checkpoint/writer-lock';
 import { readLegacy } from '../checkpoint/programs/legacy';
-import { adapterFields, attachPeft, attachSaved } from '../checkpoint/adapters';
+import { attachPeft, attachSaved } from '../checkpoint/adapters';
 import { openModel } from '../checkpoint/open';
-import {
-  checkVocabulary,
-  type LoraFacts,
-  type Origin,
-  type SavedModel,
-  type SavedRun,
-} from '../checkpoint/saved-model';
-import { checkpointFileName } from '../checkpoint/checkpoint-files';
-import { buildLlmName, newBuildLlm } from '../checkpoint/programs/build-llm';
-import { chooseForm, holdsOptimizer, writeForm } from '../checkpoint/write';
+import { checkVocabulary, type LoraFacts, type Origin, type SavedModel } from '../checkpoint/saved-model';
 import {
   type GenerateOptions,
   generateText,
@@ -27,13 +13,22 @@ import {
   streamText,
   streamTokens,
 } from '../models/generate';
-import { configToJson, type GPTConfig, type GPTOptions } from '../models/config';
-import { convertModel } from '../models/convert';
+import { type GPTConfig, type GPTOptions } from '../models/config';
 import { GPTModel, type GPTModelOptions } from '../models/gpt-model';
 import type { AdamW, SGD } from '../optim';
+import {
+  replaceBundle,
+  saveAdapter,
+  saveBundle,
+  type SaveBundleOptions,
+  type SaveCheckpointFileOptions,
+  saveModel,
+  type SaveModelOptions,
+  saveSingleFile,
+  type Training,
+} from './save';
 import { cuda } from '../tensor/device';
-import type { DType } from '../tensor/dtype';
-import { dispose, isPlainObject } from '../tensor/scope';
+import { dispose } from '../tensor/scope';
 import type { Tokenizer } from '../tokenizers';
 import {
   type Bundles,
@@ -66,62 +61,6 @@ export interface LoadModelOptions {
   lora?: LoraFacts;
   /** Of a PEFT adapter's directory: where the model is that it belongs to. Default: the local path that it names. */
   base?: string;
-}
-
-export interface SaveModelOptions {
-  /**
-   * The family to write for, as `hf-gpt2`, `nanogpt` or `mypt`. Default: the one that the model came from, in the form that it
-   * came in.
-   */
-  layout?: string;
-  /** Of forms that hold one: the optimizer. Default: the one that the model was last trained with; null for none. */
-  optimizer?: AdamW | SGD | null;
-  /** Of forms that hold it: optimizer updates made. Default: those of the model's training so far. */
-  step?: number;
-  /** Dtype of the weights in the files. Default: the one that they came in. */
-  dtype?: DType;
-  /** Convert to a family that cannot hold all of the model, although results then differ. Default false. */
-  force?: boolean;
-}
-
-export interface SaveCheckpointFileOptions {
-  /** Name of the data, or its path. */
-  source: string;
-  /** The model's kind in the file's name. Default: `bigram` of one made from scratch, `bigramlora`, or GPT-2's name. */
-  model?: string;
-  /** Optimizer updates made. Default: those of the model's training so far. */
-  step?: number;
-  /** The optimizer to save; null for none. Default: the one that the model was last trained with. */
-  optimizer?: AdamW | SGD | null;
-  /** More to note among the hyperparameters, by Python's names, as `{ training_steps: 2000 }`. */
-  hyperparameters?: Readonly<Record<string, unknown>>;
-  /** The moment in the file's name. Default: now. */
-  saved?: Date;
-}
-
-export interface SaveBundleOptions {
-  /** Optimizer updates made. Default: those of the model's training so far. */
-  step?: number;
-  /** The optimizer to save. Default: the one that the model was last trained with. */
-  optimizer?: AdamW | SGD;
-  /** Instead of an optimizer: its state dict in the layout's form, as Python's `optimizer.state_dict()` gives it. */
-  optimizerState?: ReadonlyMap<string, unknown> | null;
-  /** Which bundles to keep under `steps/`. Default: this one and the one before. null keeps none. */
-  keep?: KeepOptions | null;
-  /** Numbers to judge the bundle by, such as `val_loss`. */
-  metrics?: Metrics;
-}
-
-/** What goes into a bundle beside the model as it is. */
-interface ToWrite {
-  step: number | null;
-  optimizer: AdamW | SGD | undefined;
-  /** Instead of the optimizer's own. */
-  optimizerState?: ReadonlyMap<string, unknown> | null;
-  run: SavedRun | null;
-  metrics: Metrics;
-  keep: KeepOptions | null;
-  copy: boolean;
 }
 
 /** What `GPT.loadLegacy` gives. */
@@ -198,11 +137,23 @@ export class GPT extends GPTModel {
     this.#step = step;
   }
 
+  /** What saving needs beside the model. */
+  #training(): Training {
+    return { optimizer: this.#optimizer, step: this.#step, run: this.#run, extra: this.#extra, origin: this.#origin };
+  }
+
   /** What the trainer does with files. */
   #bundles(): Bundles {
     return {
       save: (directory, { step, optimizer, run, metrics, keep = {}, copy }) =>
-        this.#write(directory, { step, optimizer, run: saveRun(run), metrics, keep, copy }),
+        replaceBundle(this, this.#training(), directory, {
+          step,
+          optimizer,
+          run: saveRun(run),
+          metrics,
+          keep,
+          copy,
+        }),
       restore: async (directory, optimizer) => {
         const saved = await readBundle(directory, { device: 'cpu', optimizer: true });
         try {
@@ -251,37 +202,7 @@ export class GPT extends GPTModel {
    *   optimizer that is in the file would be lost, or where it cannot be written
    */
   async save(path: string, options: SaveModelOptions = {}): Promise<void> {
-    checkPath(path, 'save');
-    checkOptions(options, ['layout', 'optimizer', 'step', 'dtype', 'force'], 'save');
-    const { layout = this.layout.name, force } = options;
-    const converted = layout === this.layout.name ? undefined : convertModel(this, layout, { force });
-    try {
-      await this.#saveAs(
-        path,
-        converted ?? this,
-        converted === undefined ? unfolded(this, this.#origin) : undefined,
-        options,
-      );
-    } finally {
-      converted?.dispose();
-    }
-  }
-
-  async #saveAs(
-    path: string,
-    model: GPTModel,
-    origin: Origin | undefined,
-    { optimizer = this.#optimizer, step, dtype = origin?.dtype ?? undefined }: SaveModelOptions,
-  ): Promise<void> {
-    const form = model.lora?.keys === 'peft' ? 'peft' : chooseForm(path, model.layout.name, origin);
-    if (form === 'peft') return this.#writeAdapter(path, dtype ?? null);
-    if (form === 'bundle') return saveBundle(path, model, origin);
-    const wanted = holdsOptimizer(form) && model === this ? optimizer : undefined;
-    if (wanted === undefined && origin?.hasOptimizer === true) await refuseToLoseOptimizer(path, origin);
-    const snapshot = takeSnapshot(model, wanted ?? undefined, false);
-    const kept = origin?.kept ?? new Map<string, unknown>();
-    const request = { model, ...snapshot, step: step ?? this.#step, kept, dtype: dtype ?? null };
-    await writeForm(form, path, request).finally(() => snapshot.release());
+    return saveModel(this, this.#training(), path, options);
   }
 
   /**
@@ -293,36 +214,8 @@ export class GPT extends GPTModel {
    * @returns the file's path
    * @throws ERR_TORCHBIND_CONVERT naming what the family has no place for; ERR_TORCHBIND_SAVE where it cannot be written
    */
-  async saveCheckpointFile(directory: string, options: SaveCheckpointFileOptions): Promise<string> {
-    const names = ['source', 'model', 'step', 'optimizer', 'hyperparameters', 'saved'];
-    checkPath(directory, 'saveCheckpointFile');
-    requireOptions(options, names, 'saveCheckpointFile');
-    const { source, step = this.#step, optimizer = this.#optimizer, hyperparameters: more = {}, saved } = options;
-    checkArgument(isPlainObject(more), 'an object', more, 'saveCheckpointFile: hyperparameters');
-    if (typeof source !== 'string' || step === null) {
-      throw new TorchBindError(
-        'saveCheckpointFile: give the source, the name of the data, and the step, the number of updates made.',
-        'ERR_TORCHBIND_INVALID_ARGUMENT',
-      );
-    }
-    const isOwn = ['build-llm', 'hf-gpt2'].includes(this.layout.name);
-    const model = isOwn ? this : convertModel(this, 'build-llm');
-    const file = join(
-      directory,
-      checkpointFileName({ model: options.model ?? buildLlmName(model), source, step, saved }),
-    );
-    const learningRate = optimizer?.paramGroups[0]?.lr;
-    const kept =
-      this.#origin?.form === 'build-llm' ? this.#origin.kept : newBuildLlm(model, { source, learningRate, more });
-    const snapshot = takeSnapshot(model, isOwn ? (optimizer ?? undefined) : undefined, false);
-    try {
-      await makeDirectory(directory);
-      await writeForm('build-llm', file, { model, ...snapshot, step, kept, dtype: null });
-    } finally {
-      snapshot.release();
-      if (!isOwn) model.dispose();
-    }
-    return file;
+  saveCheckpointFile(directory: string, options: SaveCheckpointFileOptions): Promise<string> {
+    return saveSingleFile(this, this.#training(), directory, options);
   }
 
   /**
@@ -332,17 +225,7 @@ export class GPT extends GPTModel {
    * @throws ERR_TORCHBIND_INVALID_ARGUMENT where the model is not of layout `hf-gpt2` or has no adapters
    */
   async saveAdapter(directory: string): Promise<void> {
-    checkPath(directory, 'saveAdapter');
-    return this.#writeAdapter(directory, this.#origin?.form === 'peft' ? this.#origin.dtype : null);
-  }
-
-  async #writeAdapter(directory: string, dtype: DType | null): Promise<void> {
-    const snapshot = takeSnapshot(this, undefined, false);
-    const origin = this.#origin;
-    const kept =
-      origin?.form === 'peft' ? origin.kept : new Map(origin?.form === 'hf-gpt2' ? [['path', origin.path]] : []);
-    const request = { model: this, ...snapshot, step: this.#step, kept, dtype };
-    await writeForm('peft', directory, request).finally(() => snapshot.release());
+    return saveAdapter(this, this.#training(), directory);
   }
 
   /**
@@ -354,31 +237,7 @@ export class GPT extends GPTModel {
    *   the model has none; the old bundle then stands
    */
   async saveCheckpointBundle(directory: string, options: SaveBundleOptions = {}): Promise<void> {
-    checkPath(directory, 'saveCheckpointBundle');
-    checkOptions(options, ['step', 'optimizer', 'optimizerState', 'keep', 'metrics'], 'saveCheckpointBundle');
-    const { step = this.#step, optimizer = this.#optimizer, keep = {}, metrics = {} } = options;
-    if (keep !== null) keepRules(keep);
-    checkMetrics(metrics);
-    const isCount = step === null || (Number.isSafeInteger(step) && step >= 0);
-    checkArgument(isCount, "a number of updates for 'step'", step, 'saveCheckpointBundle');
-    const state = options.optimizerState;
-    const isState = state == null || state instanceof Map;
-    checkArgument(isState, "a Map or null for 'optimizerState'", state, 'saveCheckpointBundle');
-    if (state === undefined && optimizer === undefined) await refuseToDropOptimizer(directory);
-    const isOwn = state === undefined && optimizer === this.#optimizer && step === this.#step;
-    const run = isOwn && this.#run !== undefined ? saveRun(this.#run()) : null;
-    await this.#write(directory, { step, optimizer, optimizerState: state, run, metrics, keep, copy: false });
-  }
-
-  /** Decides what to write before it returns; `copy` lets the model change while that is written. */
-  #write(directory: string, { optimizer, optimizerState, copy, ...facts }: ToWrite): Promise<void> {
-    const snapshot = takeSnapshot(this, optimizerState === undefined ? optimizer : undefined, copy);
-    const { tokenizer } = this;
-    const config = { ...configToJson(this.config, this.layout.facts), ...adapterFields(this) };
-    const weights = wrapWeights(snapshot.weights, wrapperOf(this.#origin), 'fp32');
-    const state = optimizerState ?? snapshot.optimizerState;
-    const bundle = { ...facts, weights, config, tokenizer, optimizerState: state, extra: this.#extra };
-    return writeBundle(directory, bundle).finally(() => snapshot.release());
+    return saveBundle(this, this.#training(), directory, options);
   }
 
   /**
@@ -445,46 +304,4 @@ export function chooseDevice(requested: string | undefined, configured: string):
   if (requested !== undefined) return requested;
   const [type, index = '0'] = configured.split(':');
   return type === 'cuda' && Number(index) < cuda.deviceCount() ? configured : 'cpu';
-}
-
-/** Replaces the weights of a bundle. */
-async function saveBundle(path: string, model: GPTModel, origin: Origin | undefined): Promise<void> {
-  const snapshot = takeSnapshot(model, undefined, false);
-  const weights = wrapWeights(snapshot.weights, wrapperOf(origin), 'fp32');
-  const config = { ...configToJson(model.config, model.layout.facts), ...adapterFields(model) };
-  const bundle = { weights, config, tokenizer: model.tokenizer };
-  await writeWeights(path, bundle).finally(() => snapshot.release());
-}
-
-/** Of a model that lost its PEFT adapters to its weights: where the base model came from. */
-function unfolded({ lora }: GPTModel, origin: Origin | undefined): Origin | undefined {
-  return origin?.form === 'peft' && lora === null ? (origin.kept.get('base') as Origin) : origin;
-}
-
-/** What lay around the weights in a bundle. */
-function wrapperOf(origin: Origin | undefined): ReadonlyMap<string, unknown> {
-  return origin?.form === 'bundle' ? origin.kept : new Map<string, unknown>();
-}
-
-/** Saving over the file that the model came from must not throw the optimizer away that it holds. */
-async function refuseToLoseOptimizer(path: string, origin: Origin): Promise<void> {
-  const [there, source] = await Promise.all([path, origin.path].map((file) => stat(file).catch(() => undefined)));
-  if (there === undefined || there.ino !== source?.ino || there.dev !== source.dev) return;
-  throw new TorchBindError(
-    `save: ${path} holds the state of an optimizer, and this model was opened without it. Open it with ` +
-      `GPT.load(path, { optimizer: true }) to keep it, or pass { optimizer: null } to drop it.`,
-    'ERR_TORCHBIND_SAVE',
-  );
-}
-
-/** A model that was only opened knows no optimizer; saving it over its own bundle must not throw that one away. */
-async function refuseToDropOptimizer(directory: string): Promise<void> {
-  const there = await stat(join(directory, 'optimizer.pt')).catch(() => undefined);
-  if (there === undefined) return;
-  throw new TorchBindError(
-    `saveCheckpointBundle: ${directory} holds an optimizer.pt, and this model has no optimizer to replace it. ` +
-      `To keep it and write the weights only, use save(directory); to go on training, use CheckpointManager's ` +
-      `initializeForTraining; to drop it, pass { optimizerState: null }.`,
-    'ERR_TORCHBIND_SAVE',
-  );
 }

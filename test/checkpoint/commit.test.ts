@@ -13,11 +13,10 @@ import {
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { CheckpointManager } from '../../lib/checkpoint';
+import { CheckpointManager, GPT } from '../../lib/gpt';
 import { isBundle } from '../../lib/checkpoint/programs/bundle';
 import { commitBundle } from '../../lib/checkpoint/commit';
 import { inspect } from '../../lib/checkpoint/inspect';
-import { GPT } from '../../lib/gpt/gpt';
 import { AdamW } from '../../lib/optim';
 import { CharTokenizer } from '../../lib/tokenizers';
 import { temporaryDirectory } from '../helpers/tmp';

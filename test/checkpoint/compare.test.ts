@@ -1,10 +1,10 @@
 /** Distances of checkpoints, against Python's on the same files. */
 import path from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { CheckpointManager, compare, type Comparison, formatComparison } from '../../lib/checkpoint';
+import { compare, type Comparison, formatComparison } from '../../lib/checkpoint';
+import { CheckpointManager, GPT } from '../../lib/gpt';
 import { load, save } from '../../lib/formats/pt';
 import { saveSafetensors } from '../../lib/formats/safetensors';
-import { GPT } from '../../lib/gpt/gpt';
 import { manualSeed } from '../../lib/tensor/random';
 import { tensor, zeros } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';

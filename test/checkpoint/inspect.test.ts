@@ -2,7 +2,8 @@
 import { appendFileSync, cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
-import { CheckpointManager, inspect } from '../../lib/checkpoint';
+import { inspect } from '../../lib/checkpoint';
+import { CheckpointManager } from '../../lib/gpt';
 import { saveSafetensors } from '../../lib/formats/safetensors';
 import { dispose } from '../../lib/tensor/scope';
 import { zeros } from '../../lib/tensor/creation';

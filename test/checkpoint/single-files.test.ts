@@ -2,17 +2,9 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import {
-  checkpointFileName,
-  CheckpointManager,
-  convertAllLegacy,
-  convertLegacy,
-  findCheckpoints,
-  parseCheckpointFileName,
-  resolveCheckpoint,
-} from '../../lib/checkpoint';
+import { checkpointFileName, findCheckpoints, parseCheckpointFileName, resolveCheckpoint } from '../../lib/checkpoint';
+import { CheckpointManager, convertAllLegacy, convertLegacy, GPT } from '../../lib/gpt';
 import { load } from '../../lib/formats/pt';
-import { GPT } from '../../lib/gpt/gpt';
 import { AdamW } from '../../lib/optim';
 import { tensor } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';

@@ -2,11 +2,11 @@
 import { existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { CheckpointManager, type KeepOptions } from '../../lib/checkpoint';
+import { type KeepOptions } from '../../lib/checkpoint';
+import { CheckpointManager, GPT } from '../../lib/gpt';
 import { chooseSteps, keepRules } from '../../lib/checkpoint/retention';
 import type { StepBundle } from '../../lib/checkpoint/steps';
 import { lockWriter } from '../../lib/checkpoint/writer-lock';
-import { GPT } from '../../lib/gpt/gpt';
 import { AdamW } from '../../lib/optim';
 import { CharTokenizer } from '../../lib/tokenizers';
 import { dispose } from '../../lib/tensor/scope';

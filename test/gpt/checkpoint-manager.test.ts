@@ -2,9 +2,8 @@
 import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { CheckpointManager, type TrainingStart } from '../../lib/checkpoint';
+import { CheckpointManager, GPT, type TrainingStart } from '../../lib/gpt';
 import { load } from '../../lib/formats/pt';
-import { GPT } from '../../lib/gpt/gpt';
 import { AdamW } from '../../lib/optim';
 import { tensor } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';

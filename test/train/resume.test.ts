@@ -2,8 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { CheckpointManager } from '../../lib/checkpoint';
-import { GPT } from '../../lib/gpt/gpt';
+import { CheckpointManager, GPT } from '../../lib/gpt';
 import { layoutNames } from '../../lib/models';
 import type { FitOptions } from '../../lib';
 import { rand } from '../../lib/tensor/creation';

@@ -132,7 +132,7 @@ export function wrapWeights(
 }
 
 /** What a bundle says that inference needs. */
-export interface ModelToWrite {
+export interface BundledModel {
   /** State dict, in the keys of the layout, in whatever lay around it. */
   weights: ReadonlyMap<string, unknown>;
   /** As `configToJson` gives it. */
@@ -141,7 +141,7 @@ export interface ModelToWrite {
 }
 
 /** What to write into a bundle. */
-export interface BundleToWrite extends ModelToWrite {
+export interface BundleToWrite extends BundledModel {
   step: number | null;
   /** In the layout's form, as `model.optimizerStateDict(optimizer)` gives it. */
   optimizerState: ReadonlyMap<string, unknown> | null;
@@ -179,7 +179,7 @@ async function writeRandomStates(file: string, states: ReadonlyMap<string, Uint8
 }
 
 /** Replaces weights, config and tokenizer of the bundle in a directory; what it holds of training stays as it is. */
-export async function writeWeights(directory: string, model: ModelToWrite): Promise<void> {
+export async function writeWeights(directory: string, model: BundledModel): Promise<void> {
   await commitBundle(directory, async () => {
     const { step, optimizerFile } = await readTrainingState(path.join(directory, bundleFiles.trainingState));
     const write = async (staging: string): Promise<void> => {
@@ -193,7 +193,7 @@ export async function writeWeights(directory: string, model: ModelToWrite): Prom
   });
 }
 
-async function writeModel(directory: string, { weights, config, tokenizer }: ModelToWrite): Promise<void> {
+async function writeModel(directory: string, { weights, config, tokenizer }: BundledModel): Promise<void> {
   await save(weights, path.join(directory, bundleFiles.model));
   await writeJson(path.join(directory, bundleFiles.config), config);
   if (tokenizer !== null) await writeJson(path.join(directory, bundleFiles.tokenizer), tokenizer.toJson());

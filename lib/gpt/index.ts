@@ -1,0 +1,17 @@
+export {
+  CheckpointManager,
+  type InitializeOptions,
+  type LoadForInferenceOptions,
+  type ManagerOptions,
+  type SaveStateOptions,
+  type TrainingStart,
+} from './checkpoint-manager';
+export {
+  convertAllLegacy,
+  convertLegacy,
+  type ConvertLegacyOptions,
+  type LegacyContents,
+  type LegacyConversion,
+} from './convert-legacy';
+export { GPT, type LegacyCheckpoint, type LoadModelOptions } from './gpt';
+export type { SaveBundleOptions, SaveCheckpointFileOptions, SaveModelOptions } from './save';

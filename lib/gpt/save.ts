@@ -1,0 +1,262 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { adapterFields } from '../checkpoint/adapters';
+import { checkpointFileName } from '../checkpoint/checkpoint-files';
+import { type JsonObject, makeDirectory } from '../checkpoint/files';
+import { checkMetrics, type Metrics } from '../checkpoint/integrity';
+import { buildLlmName, newBuildLlm } from '../checkpoint/programs/build-llm';
+import { type BundledModel, wrapWeights, writeBundle, writeWeights } from '../checkpoint/programs/bundle';
+import { type KeepOptions, keepRules } from '../checkpoint/retention';
+import type { Origin, SavedRun } from '../checkpoint/saved-model';
+import { takeSnapshot } from '../checkpoint/snapshot';
+import { chooseForm, holdsOptimizer, writeForm } from '../checkpoint/write';
+import { checkArgument, checkOptions, checkPath, requireOptions, TorchBindError } from '../errors';
+import { configToJson } from '../models/config';
+import { convertModel } from '../models/convert';
+import type { GPTModel } from '../models/gpt-model';
+import type { AdamW, SGD } from '../optim';
+import type { DType } from '../tensor/dtype';
+import { isPlainObject } from '../tensor/scope';
+import { type RunState, saveRun } from '../train';
+
+/** How a GPT is saved: the methods of class GPT that write files. */
+
+/** What saving needs beside the model. */
+export interface Training {
+  /** The optimizer that the model was last trained with. */
+  optimizer: AdamW | SGD | undefined;
+  /** Optimizer updates made; null where that is not known. */
+  step: number | null;
+  run: (() => RunState) | undefined;
+  /** Fields of training_state.json that this library does not use. */
+  extra: JsonObject;
+  origin: Origin | undefined;
+}
+
+export interface SaveModelOptions {
+  /**
+   * The family to write for, as `hf-gpt2`, `nanogpt` or `mypt`. Default: the one that the model came from, in the form that it
+   * came in.
+   */
+  layout?: string;
+  /** Of forms that hold one: the optimizer. Default: the one that the model was last trained with; null for none. */
+  optimizer?: AdamW | SGD | null;
+  /** Of forms that hold it: optimizer updates made. Default: those of the model's training so far. */
+  step?: number;
+  /** Dtype of the weights in the files. Default: the one that they came in. */
+  dtype?: DType;
+  /** Convert to a family that cannot hold all of the model, although results then differ. Default false. */
+  force?: boolean;
+}
+
+export interface SaveCheckpointFileOptions {
+  /** Name of the data, or its path. */
+  source: string;
+  /** The model's kind in the file's name. Default: `bigram` of one made from scratch, `bigramlora`, or GPT-2's name. */
+  model?: string;
+  /** Optimizer updates made. Default: those of the model's training so far. */
+  step?: number;
+  /** The optimizer to save; null for none. Default: the one that the model was last trained with. */
+  optimizer?: AdamW | SGD | null;
+  /** More to note among the hyperparameters, by Python's names, as `{ training_steps: 2000 }`. */
+  hyperparameters?: Readonly<Record<string, unknown>>;
+  /** The moment in the file's name. Default: now. */
+  saved?: Date;
+}
+
+export interface SaveBundleOptions {
+  /** Optimizer updates made. Default: those of the model's training so far. */
+  step?: number;
+  /** The optimizer to save. Default: the one that the model was last trained with. */
+  optimizer?: AdamW | SGD;
+  /** Instead of an optimizer: its state dict in the layout's form, as Python's `optimizer.state_dict()` gives it. */
+  optimizerState?: ReadonlyMap<string, unknown> | null;
+  /** Which bundles to keep under `steps/`. Default: this one and the one before. null keeps none. */
+  keep?: KeepOptions | null;
+  /** Numbers to judge the bundle by, such as `val_loss`. */
+  metrics?: Metrics;
+}
+
+/** What goes into a bundle beside the model. */
+export interface BundleContents {
+  step: number | null;
+  optimizer: AdamW | SGD | undefined;
+  /** Instead of the optimizer's own. */
+  optimizerState?: ReadonlyMap<string, unknown> | null;
+  run: SavedRun | null;
+  metrics: Metrics;
+  keep: KeepOptions | null;
+  copy: boolean;
+}
+
+export async function saveModel(
+  model: GPTModel,
+  training: Training,
+  path: string,
+  options: SaveModelOptions,
+): Promise<void> {
+  checkPath(path, 'save');
+  checkOptions(options, ['layout', 'optimizer', 'step', 'dtype', 'force'], 'save');
+  const { layout = model.layout.name, force } = options;
+  if (layout === model.layout.name)
+    return writeModel(path, model, { ...training, origin: unfolded(model, training.origin) }, options);
+  // Neither the optimizer's state nor what the program kept fits in another family.
+  const elsewhere = { ...training, optimizer: undefined, origin: undefined };
+  const converted = convertModel(model, layout, { force });
+  try {
+    await writeModel(path, converted, elsewhere, { ...options, optimizer: undefined });
+  } finally {
+    converted.dispose();
+  }
+}
+
+async function writeModel(
+  path: string,
+  model: GPTModel,
+  { origin, ...training }: Training,
+  {
+    optimizer = training.optimizer,
+    step = training.step ?? undefined,
+    dtype = origin?.dtype ?? undefined,
+  }: SaveModelOptions,
+): Promise<void> {
+  const form = model.lora?.keys === 'peft' ? 'peft' : chooseForm(path, model.layout.name, origin);
+  if (form === 'peft') return saveAdapter(model, { origin, ...training }, path, dtype ?? null);
+  if (form === 'bundle') return replaceWeights(path, model, origin);
+  const wanted = holdsOptimizer(form) ? optimizer : undefined;
+  if (wanted === undefined && origin?.hasOptimizer === true) await refuseToLoseOptimizer(path, origin);
+  const snapshot = takeSnapshot(model, wanted ?? undefined, false);
+  const kept = origin?.kept ?? new Map<string, unknown>();
+  const request = { model, ...snapshot, step: step ?? null, kept, dtype: dtype ?? null };
+  await writeForm(form, path, request).finally(() => snapshot.release());
+}
+
+/** Of a model that lost its PEFT adapters to its weights: where the base model came from. */
+function unfolded({ lora }: GPTModel, origin: Origin | undefined): Origin | undefined {
+  return origin?.form === 'peft' && lora === null ? (origin.kept.get('base') as Origin) : origin;
+}
+
+/** Saving over the file that the model came from must not throw the optimizer away that it holds. */
+async function refuseToLoseOptimizer(path: string, origin: Origin): Promise<void> {
+  const [there, source] = await Promise.all([path, origin.path].map((file) => stat(file).catch(() => undefined)));
+  if (there === undefined || there.ino !== source?.ino || there.dev !== source.dev) return;
+  throw new TorchBindError(
+    `save: ${path} holds the state of an optimizer, and this model was opened without it. Open it with ` +
+      `GPT.load(path, { optimizer: true }) to keep it, or pass { optimizer: null } to drop it.`,
+    'ERR_TORCHBIND_SAVE',
+  );
+}
+
+export async function saveSingleFile(
+  own: GPTModel,
+  training: Training,
+  directory: string,
+  options: SaveCheckpointFileOptions,
+): Promise<string> {
+  const names = ['source', 'model', 'step', 'optimizer', 'hyperparameters', 'saved'];
+  checkPath(directory, 'saveCheckpointFile');
+  requireOptions(options, names, 'saveCheckpointFile');
+  const { source, step = training.step, optimizer = training.optimizer, hyperparameters: more = {}, saved } = options;
+  checkArgument(isPlainObject(more), 'an object', more, 'saveCheckpointFile: hyperparameters');
+  if (typeof source !== 'string' || step === null) {
+    throw new TorchBindError(
+      'saveCheckpointFile: give the source, the name of the data, and the step, the number of updates made.',
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
+  }
+  const isOwn = ['build-llm', 'hf-gpt2'].includes(own.layout.name);
+  const model = isOwn ? own : convertModel(own, 'build-llm');
+  const file = join(
+    directory,
+    checkpointFileName({ model: options.model ?? buildLlmName(model), source, step, saved }),
+  );
+  const learningRate = optimizer?.paramGroups[0]?.lr;
+  const { origin } = training;
+  const kept = origin?.form === 'build-llm' ? origin.kept : newBuildLlm(model, { source, learningRate, more });
+  const snapshot = takeSnapshot(model, isOwn ? (optimizer ?? undefined) : undefined, false);
+  try {
+    await makeDirectory(directory);
+    await writeForm('build-llm', file, { model, ...snapshot, step, kept, dtype: null });
+  } finally {
+    snapshot.release();
+    if (!isOwn) model.dispose();
+  }
+  return file;
+}
+
+export async function saveAdapter(
+  model: GPTModel,
+  { origin, step }: Pick<Training, 'origin' | 'step'>,
+  directory: string,
+  dtype: DType | null = origin?.form === 'peft' ? origin.dtype : null,
+): Promise<void> {
+  checkPath(directory, 'saveAdapter');
+  const snapshot = takeSnapshot(model, undefined, false);
+  const kept =
+    origin?.form === 'peft' ? origin.kept : new Map(origin?.form === 'hf-gpt2' ? [['path', origin.path]] : []);
+  await writeForm('peft', directory, { model, ...snapshot, step, kept, dtype }).finally(() => snapshot.release());
+}
+
+export async function saveBundle(
+  model: GPTModel,
+  training: Training,
+  directory: string,
+  options: SaveBundleOptions,
+): Promise<void> {
+  checkPath(directory, 'saveCheckpointBundle');
+  checkOptions(options, ['step', 'optimizer', 'optimizerState', 'keep', 'metrics'], 'saveCheckpointBundle');
+  const { step = training.step, optimizer = training.optimizer, keep = {}, metrics = {} } = options;
+  if (keep !== null) keepRules(keep);
+  checkMetrics(metrics);
+  const isCount = step === null || (Number.isSafeInteger(step) && step >= 0);
+  checkArgument(isCount, "a number of updates for 'step'", step, 'saveCheckpointBundle');
+  const state = options.optimizerState;
+  const isState = state == null || state instanceof Map;
+  checkArgument(isState, "a Map or null for 'optimizerState'", state, 'saveCheckpointBundle');
+  if (state === undefined && optimizer === undefined) await refuseToDropOptimizer(directory);
+  const isOwn = state === undefined && optimizer === training.optimizer && step === training.step;
+  const run = isOwn && training.run !== undefined ? saveRun(training.run()) : null;
+  const contents = { step, optimizer, optimizerState: state, run, metrics, keep, copy: false };
+  await replaceBundle(model, training, directory, contents);
+}
+
+/** A model that was only opened knows no optimizer; saving it over its own bundle must not throw that one away. */
+async function refuseToDropOptimizer(directory: string): Promise<void> {
+  const there = await stat(join(directory, 'optimizer.pt')).catch(() => undefined);
+  if (there === undefined) return;
+  throw new TorchBindError(
+    `saveCheckpointBundle: ${directory} holds an optimizer.pt, and this model has no optimizer to replace it. ` +
+      `To keep it and write the weights only, use save(directory); to go on training, use CheckpointManager's ` +
+      `initializeForTraining; to drop it, pass { optimizerState: null }.`,
+    'ERR_TORCHBIND_SAVE',
+  );
+}
+
+/** Decides what to write before it returns; `copy` lets the model change while that is written. */
+export function replaceBundle(
+  model: GPTModel,
+  { origin, extra }: Pick<Training, 'origin' | 'extra'>,
+  directory: string,
+  { optimizer, optimizerState, copy, ...facts }: BundleContents,
+): Promise<void> {
+  const snapshot = takeSnapshot(model, optimizerState === undefined ? optimizer : undefined, copy);
+  const state = optimizerState ?? snapshot.optimizerState;
+  const bundle = { ...facts, ...modelFiles(model, snapshot.weights, origin), optimizerState: state, extra };
+  return writeBundle(directory, bundle).finally(() => snapshot.release());
+}
+
+/** Replaces the weights of a bundle; what it holds of training stays. */
+async function replaceWeights(path: string, model: GPTModel, origin: Origin | undefined): Promise<void> {
+  const snapshot = takeSnapshot(model, undefined, false);
+  await writeWeights(path, modelFiles(model, snapshot.weights, origin)).finally(() => snapshot.release());
+}
+
+/** What a bundle says of the model: weights, in the dict that was around them, config and tokenizer. */
+function modelFiles(model: GPTModel, weights: Map<string, unknown>, origin: Origin | undefined): BundledModel {
+  const wrapper = origin?.form === 'bundle' ? origin.kept : new Map<string, unknown>();
+  return {
+    weights: wrapWeights(weights, wrapper, 'fp32'),
+    config: { ...configToJson(model.config, model.layout.facts), ...adapterFields(model) },
+    tokenizer: model.tokenizer,
+  };
+}
