@@ -6,7 +6,6 @@ export type { Versions } from './versions';
 
 // Tensors
 export { Tensor } from './tensor/tensor';
-export type { BackwardOptions, NestedValues } from './tensor/tensor';
 export type { CastOptions, ToOptions } from './tensor/conversions';
 export { newAxis, Slice, slice } from './tensor/indexing';
 export { unique, uniqueConsecutive } from './tensor/unique';
@@ -36,7 +35,7 @@ export { finfo, getDefaultDtype, iinfo, setDefaultDtype } from './tensor/dtype-i
 export type { FloatInfo, IntegerInfo } from './tensor/dtype-info';
 export * from './tensor/dtype-names';
 export type { DType, TypedArray } from './tensor/dtype';
-export type { Complex, Layout, MemoryFormat, Scalar } from './tensor/schema-types';
+export type { Complex, Layout, MemoryFormat, NestedValues, Scalar } from './tensor/schema-types';
 export * from './tensor/generated/functions';
 export {
   arange,
@@ -78,6 +77,7 @@ export {
 } from './tensor/autograd';
 export type {
   AutocastOptions,
+  BackwardOptions,
   FunctionContext,
   GradcheckOptions,
   GradientHook,

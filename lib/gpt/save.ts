@@ -16,7 +16,7 @@ import { convertModel } from '../models/convert';
 import type { GPTModel } from '../models/gpt-model';
 import type { AdamW, SGD } from '../optim';
 import type { DType } from '../tensor/dtype';
-import { isPlainObject } from '../tensor/scope';
+import { isPlainObject } from '../objects';
 import { type RunState, saveRun } from '../train';
 
 /** How a GPT is saved: the methods of class GPT that write files. */

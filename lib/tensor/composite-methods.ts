@@ -1,6 +1,6 @@
 import type { Tensor } from './core';
 import { type NormOptions, norm, stft, type StftOptions } from './composites';
-import { tensor } from './creation';
+import { tensor } from './from-data';
 import type { TensorData } from './values';
 import { unique, uniqueConsecutive, type UniqueConsecutiveOptions, type UniqueOptions } from './unique';
 

@@ -2,7 +2,8 @@ import { checkArgument, checkOptions, TorchBindError } from '../errors';
 import { Tensor } from './core';
 import { bindFunction, ops, overloadSet } from './dispatch';
 import type { DType } from './dtype';
-import { isPlainObject, tidy } from './scope';
+import { isPlainObject } from '../objects';
+import { tidy } from './scope';
 
 /** What Python's `torch` defines above the operators: other forms of arguments, and other defaults. */
 

@@ -1,34 +1,11 @@
 import { describe, TorchBindError } from '../errors';
 import type { Handle, Token } from '../native/binding';
 import { native } from '../native/native';
-import type { TensorComposites } from './composite-methods';
-import type { TensorConversions } from './conversions';
 import { dtypeFromCode } from './dtype';
 import type { DType } from './dtype';
-import type { TensorMethods } from './generated/methods';
-import type { TensorIndexing } from './indexing';
-import type { TensorInterop } from './interop';
-import type { TensorProperties } from './properties';
-import type { Complex, Layout } from './schema-types';
-import { format } from './print';
-import { backward } from './autograd/grad';
-import { registerHook, registerPostAccumulateGradHook } from './autograd/hooks';
-import type { GradientHook, RemovableHandle } from './autograd/hooks';
-import { place, takeOwnFlag } from './scope';
-import type { Scope } from './scope';
-
-/** Nested arrays of a tensor's values; a lone value for a tensor without dimensions. */
-export type NestedValues = number | bigint | boolean | Complex | NestedValues[];
-
-/** What `backward()` takes beside the gradient. */
-export interface BackwardOptions {
-  /** Keep the graph for another backward pass. Default: the value of createGraph. */
-  retainGraph?: boolean;
-  /** Build a graph of the derivative, for higher derivatives. Default false. */
-  createGraph?: boolean;
-  /** Accumulate gradients into these leaves only. */
-  inputs?: readonly Tensor[];
-}
+import { place, takeOwnFlag } from './ownership';
+import type { Scope } from './ownership';
+import type { Layout } from './schema-types';
 
 /**
  * PyTorch's `torch.Tensor`. Every tensor method of PyTorch is here under its name in camelCase, in-place ones with
@@ -36,8 +13,10 @@ export interface BackwardOptions {
  *
  * A tensor is a handle to memory that C++ owns. It is freed by `dispose()`, by the end of the `tidy()` scope that it
  * was made in, or, outside scopes, by the garbage collector.
+ *
+ * The class declares what the native handle alone answers. tensor.ts attaches all else, so that this file imports none of
+ * the modules that compute with tensors.
  */
-// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging -- the methods are attached in tensor.ts
 export class Tensor {
   /** @internal Slot and generation in the native table; 0 when disposed. */
   handle: Handle;
@@ -165,38 +144,6 @@ export class Tensor {
     native().setGrad(unwrap(this, 'grad'), value === null ? null : unwrap(value, 'grad'));
   }
 
-  /**
-   * Computes gradients of this tensor for all leaves that require them, and adds them to their `grad`.
-   *
-   * @param gradient derivative of the end result for this tensor, of its shape; may be left out for a single value
-   */
-  backward(gradient?: Tensor | null, options: BackwardOptions = {}): void {
-    backward(this, gradient, options);
-  }
-
-  /**
-   * Calls `hook` with the gradient of this tensor whenever one is computed (PyTorch's `Tensor.register_hook`). A tensor
-   * that it returns takes the gradient's place. Hooks run in the order of their registration, before the gradient
-   * reaches `grad`; an error that one throws comes out of `backward()`.
-   *
-   * A hook lives as long as the graph of its tensor. One that refers to that tensor keeps it alive until it is
-   * removed, or the tensor is disposed, by `tidy()` for instance.
-   *
-   * @throws {TorchBindError} `ERR_TORCHBIND_INVALID_ARGUMENT` when the tensor does not require a gradient, or takes
-   * part in the backward pass that is running
-   */
-  registerHook(hook: GradientHook): RemovableHandle {
-    return registerHook(this, hook);
-  }
-
-  /**
-   * Calls `hook` with this leaf after a gradient was added to its `grad` (PyTorch's
-   * `Tensor.register_post_accumulate_grad_hook`): for an optimizer step in the midst of the backward pass, say.
-   */
-  registerPostAccumulateGradHook(hook: (tensor: Tensor) => void): RemovableHandle {
-    return registerPostAccumulateGradHook(this, hook);
-  }
-
   /** Lets a tensor that is no leaf have its `grad` after `backward()` (PyTorch's `Tensor.retain_grad`). */
   retainGrad(): void {
     native().retainGrad(unwrap(this, 'retainGrad'));
@@ -228,34 +175,7 @@ export class Tensor {
     if (!(this instanceof Tensor)) unwrap(this, 'isDisposed');
     return this.handle === 0 || !native().isAlive(this.handle);
   }
-
-  /** Prints like PyTorch: values, and dtype, device and graph where they are not the default. */
-  toString(): string {
-    if (!(this instanceof Tensor)) return Object.prototype.toString.call(this);
-    if (this.isDisposed) return 'Tensor(disposed)';
-    return format(this);
-  }
-
-  /**
-   * Its print in `${x}` and beside a string. Where JavaScript asks for a number (`x * 2`, `x > 0`, `Number(x)`) an error
-   * says what to write: NaN and false would go on unseen.
-   */
-  [Symbol.toPrimitive](hint: string): string {
-    if (hint !== 'number') return Tensor.prototype.toString.call(this);
-    throw new TorchBindError(
-      "A tensor is no number: JavaScript's operators do not compute with it. Write x.mul(2), x.sub(y), x.gt(0); item() is the value of one element.",
-      'ERR_TORCHBIND_INVALID_ARGUMENT',
-    );
-  }
-
-  [Symbol.for('nodejs.util.inspect.custom')](): string {
-    return Tensor.prototype.toString.call(this);
-  }
 }
-
-// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging -- see the class
-export interface Tensor
-  extends TensorMethods, TensorConversions, TensorIndexing, TensorInterop, TensorProperties, TensorComposites {}
 
 /** @internal A Tensor for a handle that native code has just made. */
 export function wrap(handle: Handle): Tensor {

@@ -1,25 +1,14 @@
-import { checkArgument, checkIterable, checkOptions, describe, TorchBindError } from '../errors';
-import { native } from '../native/native';
+import { checkArgument, describe, TorchBindError } from '../errors';
 import { overloadSet } from './dispatch';
-import { checkDType, dtypeCode, dtypeOfTypedArray, itemSize } from './dtype';
-import type { DType } from './dtype';
-import { getDefaultDtype } from './dtype-info';
 import { isOptions, Operator } from './operator';
 import type { Generator } from './random';
 import type { Scalar } from './schema-types';
-import { Tensor, wrap } from './tensor';
-import { fromNested, viewOf } from './values';
-import type { TensorData } from './values';
+import { Tensor } from './tensor';
+import { checkTensorOptions, finish, TENSOR_OPTIONS } from './tensor-options';
+import type { TensorOptions } from './tensor-options';
 
-/** Options of functions that make tensors. */
-export interface TensorOptions {
-  /** Default float32, or what the values suggest where there are values. */
-  dtype?: DType;
-  /** Default `cpu`. */
-  device?: string;
-  /** Record operations on it. Default false. */
-  requiresGrad?: boolean;
-}
+export { asTensor, fromTypedArray, scalarTensor, tensor } from './from-data';
+export type { TensorOptions } from './tensor-options';
 
 /** Options of functions that make random tensors. */
 export interface RandomOptions extends TensorOptions {
@@ -31,7 +20,6 @@ export interface RandomOptions extends TensorOptions {
 type SizeArguments<Options> =
   [size: readonly number[], options?: Options] | [...size: number[]] | [...size: number[], options: Options];
 
-const TENSOR_OPTIONS = ['dtype', 'device', 'requiresGrad'] as const;
 const RANDOM_OPTIONS = [...TENSOR_OPTIONS, 'generator'] as const;
 
 const operators = new Map<string, Operator>();
@@ -44,16 +32,6 @@ function operator(name: string, overload = ''): Operator {
     operators.set(key, found);
   }
   return found;
-}
-
-function finish(tensor: Tensor, options: TensorOptions): Tensor {
-  return options.requiresGrad === true ? tensor.requiresGrad_() : tensor;
-}
-
-function checkCommon(options: object, allowed: readonly string[], where: string): void {
-  checkOptions(options, allowed, where);
-  const dtype = (options as TensorOptions).dtype;
-  if (dtype !== undefined) checkDType(dtype, where);
 }
 
 /** Splits leading numbers from a trailing options object. */
@@ -79,13 +57,13 @@ function splitNumbers<Options extends object>(
 /** A tensor of a size by an operator `(size, *, dtype, layout, device, pin_memory)`. */
 function ofSize(name: string, args: readonly unknown[], overload = ''): Tensor {
   const { numbers, options } = splitNumbers<TensorOptions>(args, `${name}()`);
-  checkCommon(options, TENSOR_OPTIONS, `${name}()`);
+  checkTensorOptions(options, TENSOR_OPTIONS, `${name}()`);
   return finish(operator(name, overload).call([numbers, options.dtype, undefined, options.device]) as Tensor, options);
 }
 
 function randomOfSize(name: string, args: readonly unknown[]): Tensor {
   const { numbers, options } = splitNumbers<RandomOptions>(args, `${name}()`);
-  checkCommon(options, RANDOM_OPTIONS, `${name}()`);
+  checkTensorOptions(options, RANDOM_OPTIONS, `${name}()`);
   const made = operator(name, 'generator').call([numbers, options.generator, options.dtype, undefined, options.device]);
   return finish(made as Tensor, options);
 }
@@ -118,7 +96,7 @@ export function randn(...args: SizeArguments<RandomOptions>): Tensor {
 /** One value everywhere; without a dtype, that of the value (PyTorch's `torch.full`). */
 export function full(size: readonly number[], value: Scalar, options: TensorOptions = {}): Tensor {
   checkArgument(Array.isArray(size), 'an array of sizes', size, 'full()');
-  checkCommon(options, TENSOR_OPTIONS, 'full()');
+  checkTensorOptions(options, TENSOR_OPTIONS, 'full()');
   return finish(operator('full').call([size, value, options.dtype, undefined, options.device]) as Tensor, options);
 }
 
@@ -128,7 +106,7 @@ export function arange(start: number, end: number, options?: TensorOptions): Ten
 export function arange(start: number, end: number, step: number, options?: TensorOptions): Tensor;
 export function arange(...args: (number | TensorOptions | undefined)[]): Tensor {
   const { numbers, options } = splitNumbers<TensorOptions>(args, 'arange()');
-  checkCommon(options, TENSOR_OPTIONS, 'arange()');
+  checkTensorOptions(options, TENSOR_OPTIONS, 'arange()');
   if (numbers.length < 1 || numbers.length > 3) {
     throw new TorchBindError(
       'arange(): expected (end), (start, end) or (start, end, step).',
@@ -154,7 +132,7 @@ export function linspace(
 ): Tensor {
   const given = rest.find(isOptions) as TensorOptions | undefined;
   const { requiresGrad = false, ...options } = given ?? {};
-  checkCommon(options, [...TENSOR_OPTIONS, 'steps'], 'linspace()');
+  checkTensorOptions(options, [...TENSOR_OPTIONS, 'steps'], 'linspace()');
   const positional = rest.filter((value) => value !== given);
   const args = [start, end, ...positional, ...(given === undefined ? [] : [options])];
   return finish(overloadSet('aten::linspace').call(args) as Tensor, { requiresGrad });
@@ -165,7 +143,7 @@ export function eye(n: number, options?: TensorOptions): Tensor;
 export function eye(n: number, m: number, options?: TensorOptions): Tensor;
 export function eye(...args: (number | TensorOptions | undefined)[]): Tensor {
   const { numbers, options } = splitNumbers<TensorOptions>(args, 'eye()');
-  checkCommon(options, TENSOR_OPTIONS, 'eye()');
+  checkTensorOptions(options, TENSOR_OPTIONS, 'eye()');
   const [n, m] = [numbers[0], numbers[1] ?? numbers[0]];
   return finish(operator('eye', 'm').call([n, m, options.dtype, undefined, options.device]) as Tensor, options);
 }
@@ -182,7 +160,7 @@ export function randint(...args: (number | readonly number[] | RandomOptions | u
     );
   }
   const options = (args[at + 1] ?? {}) as RandomOptions;
-  checkCommon(options, RANDOM_OPTIONS, 'randint()');
+  checkTensorOptions(options, RANDOM_OPTIONS, 'randint()');
   const [low, high] = at === 1 ? [0, args[0]] : [args[0], args[1]];
   const made = operator('randint', 'low_generator').call([
     low,
@@ -198,7 +176,7 @@ export function randint(...args: (number | readonly number[] | RandomOptions | u
 
 /** The integers 0 to n - 1 in random order; int64 (PyTorch's `torch.randperm`). */
 export function randperm(n: number, options: RandomOptions = {}): Tensor {
-  checkCommon(options, RANDOM_OPTIONS, 'randperm()');
+  checkTensorOptions(options, RANDOM_OPTIONS, 'randperm()');
   const made = operator('randperm', 'generator').call([
     n,
     options.generator,
@@ -209,84 +187,9 @@ export function randperm(n: number, options: RandomOptions = {}): Tensor {
   return finish(made as Tensor, options);
 }
 
-/**
- * A new tensor with a copy of the values (PyTorch's `torch.tensor`).
- *
- * Without a dtype: booleans give bool, integral numbers and bigints int64, other numbers float32, as literals do in
- * Python; a typed array gives the dtype of its elements. With `requiresGrad` numbers are float32, integral ones too.
- */
-export function tensor(data: TensorData | Tensor, options: TensorOptions = {}): Tensor {
-  checkCommon(options, TENSOR_OPTIONS, 'tensor()');
-  if (data instanceof Tensor) {
-    return finish(data.detach().to({ ...conversion(options), copy: true }), options);
-  }
-  const view = viewOf(data);
-  if (view !== undefined) {
-    const made = fromTypedArray(view);
-    return finish(settle(made, options.dtype ?? made.dtype, options.device), options);
-  }
-  const made = fromNested(data, options.dtype, 'tensor()');
-  const dtype = options.dtype ?? (options.requiresGrad === true ? differentiable(made.dtype) : made.dtype);
-  return finish(settle(made, dtype, options.device), options);
-}
-
-/** Integers have no gradient: `tensor(2.0, { requiresGrad: true })`, whose point JavaScript does not see, means a float. */
-function differentiable(dtype: DType): DType {
-  return dtype === 'int64' ? getDefaultDtype() : dtype;
-}
-
-/** The tensor in the dtype and on the device that were asked for; what it was before is freed. */
-function settle(made: Tensor, dtype: DType, device: string | undefined): Tensor {
-  const result = made.to({ dtype, ...(device === undefined ? {} : { device }) });
-  if (result !== made) made.dispose();
-  return result;
-}
-
-/** A tensor of the values, which is the argument itself where that is a tensor already (PyTorch's `torch.as_tensor`). */
-export function asTensor(data: TensorData | Tensor, options: TensorOptions = {}): Tensor {
-  checkCommon(options, TENSOR_OPTIONS, 'asTensor()');
-  return data instanceof Tensor ? data.to(conversion(options)) : tensor(data, options);
-}
-
-/** A tensor without dimensions; of the default dtype where none is given (PyTorch's `torch.scalar_tensor`). */
-export function scalarTensor(value: Scalar, options: TensorOptions = {}): Tensor {
-  return tensor(value, { dtype: getDefaultDtype(), ...options });
-}
-
 /** Whether a value is a Tensor (PyTorch's `torch.is_tensor`). */
 export function isTensor(value: unknown): value is Tensor {
   return value instanceof Tensor;
-}
-
-function conversion(options: TensorOptions): { dtype?: DType; device?: string } {
-  return {
-    ...(options.dtype === undefined ? {} : { dtype: options.dtype }),
-    ...(options.device === undefined ? {} : { device: options.device }),
-  };
-}
-
-/**
- * A tensor with a copy of a typed array's elements, or of a buffer's bytes (PyTorch's `torch.frombuffer`, which does not copy).
- *
- * @param shape default: one dimension
- * @param dtype default: that of the elements; give float16 or bfloat16 for a Uint16Array of their bits
- */
-export function fromTypedArray(
-  data: ArrayBufferView | ArrayBufferLike,
-  shape?: readonly number[],
-  dtype?: DType,
-): Tensor {
-  const view = viewOf(data);
-  if (view === undefined) {
-    throw new TorchBindError(
-      `fromTypedArray(): expected a typed array or an ArrayBuffer but received ${describe(data)}.`,
-      'ERR_TORCHBIND_INVALID_ARGUMENT',
-    );
-  }
-  const type = dtype === undefined ? dtypeOfTypedArray(view) : checkDType(dtype, 'fromTypedArray()');
-  if (shape !== undefined) checkIterable(shape, 'an array of sizes', 'fromTypedArray()');
-  const sizes = shape ?? [view.byteLength / itemSize(type)];
-  return wrap(native().fromTypedArray(view, [...sizes], dtypeCode[type]));
 }
 
 /** @internal Refuses what is no tensor. */

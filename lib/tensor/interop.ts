@@ -2,10 +2,10 @@ import { checkOptions, TorchBindError } from '../errors';
 import { native } from '../native/native';
 import { noGrad } from './autograd/modes';
 import { unwrap, wrap } from './core';
-import type { NestedValues, Tensor } from './core';
+import type { Tensor } from './core';
 import { itemSize, typedArrayOf } from './dtype';
 import type { TypedArray } from './dtype';
-import type { Complex } from './schema-types';
+import type { Complex, NestedValues } from './schema-types';
 import { tidy } from './scope';
 
 /** What `toTypedArray` takes. */

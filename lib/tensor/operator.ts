@@ -6,7 +6,8 @@ import { dtypeFromCode, isDType } from './dtype';
 import { tupleClass } from './named-tuple';
 import { Generator } from './random';
 import { isComplex, isScalar } from './schema-types';
-import { isPlainObject, place, takeOwnFlag } from './scope';
+import { isPlainObject } from '../objects';
+import { place, takeOwnFlag } from './ownership';
 
 /** One argument of an operator: how to recognise values for it, and its name in JavaScript. */
 export interface Parameter {

@@ -1,6 +1,6 @@
-import type { Complex } from './schema-types';
-import type { NestedValues, Tensor } from './core';
+import type { Tensor } from './core';
 import type { Item } from './interop';
+import type { Complex, NestedValues } from './schema-types';
 
 /** PyTorch's defaults of `torch.set_printoptions`. */
 const PRECISION = 4;

@@ -1,9 +1,38 @@
 import { TorchBindError } from '../errors';
-import type { Tensor } from './core';
+import { Tensor } from './core';
 import { overloadSet } from './dispatch';
 import { getDefaultDtype } from './dtype-info';
 import { formatValues } from './print-values';
 import { tidy } from './scope';
+
+/** What JavaScript shows of a tensor where it wants text. */
+export interface TensorPrinting {
+  /** Prints like PyTorch: values, and dtype, device and graph where they are not the default. */
+  toString(): string;
+  /**
+   * Its print in `${x}` and in `'' + x`. Where JavaScript asks for a number (`x * 2`, `x > 0`, `Number(x)`) an error
+   * says what to write: NaN and false would pass unseen.
+   */
+  [Symbol.toPrimitive](hint: string): string;
+}
+
+/** Unlike methods, these are also called on what is not a tensor: `console.log(Tensor.prototype)`. */
+export const printing = {
+  toString(this: unknown): string {
+    if (!(this instanceof Tensor)) return Object.prototype.toString.call(this);
+    return this.isDisposed ? 'Tensor(disposed)' : format(this);
+  },
+  [Symbol.toPrimitive](this: unknown, hint: string): string {
+    if (hint !== 'number') return printing.toString.call(this);
+    throw new TorchBindError(
+      "A tensor is no number: JavaScript's operators do not compute with it. Write x.mul(2), x.sub(y), x.gt(0); item() is the value of one element.",
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
+  },
+  [Symbol.for('nodejs.util.inspect.custom')](this: unknown): string {
+    return printing.toString.call(this);
+  },
+};
 
 const INDENT = ' '.repeat('tensor('.length);
 

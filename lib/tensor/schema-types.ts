@@ -10,6 +10,9 @@ export interface Complex {
  */
 export type Scalar = number | bigint | boolean | Complex;
 
+/** Nested arrays of a tensor's values; a lone value for a tensor without dimensions. */
+export type NestedValues = number | bigint | boolean | Complex | NestedValues[];
+
 /** PyTorch's `torch.layout`. */
 export type Layout = 'strided' | 'sparse_coo' | 'sparse_csr' | 'sparse_csc' | 'sparse_bsr' | 'sparse_bsc' | 'mkldnn';
 

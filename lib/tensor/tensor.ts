@@ -1,12 +1,22 @@
+import { autograd } from './autograd/methods';
+import type { TensorAutograd } from './autograd/methods';
 import { composites } from './composite-methods';
-import { Tensor, unwrap, wrap, wrapOptional } from './core';
+import type { TensorComposites } from './composite-methods';
 import { conversions } from './conversions';
+import type { TensorConversions } from './conversions';
+import { Tensor, unwrap, wrap, wrapOptional } from './core';
 import { bindMethod } from './dispatch';
 import { METHOD_NAMES } from './generated/methods';
+import type { TensorMethods } from './generated/methods';
 import { indexing } from './indexing';
+import type { TensorIndexing } from './indexing';
 import { interop } from './interop';
+import type { TensorInterop } from './interop';
 import { camelCase } from './operator';
+import { printing } from './print';
+import type { TensorPrinting } from './print';
 import { properties } from './properties';
+import type { TensorProperties } from './properties';
 
 type Member = (this: Tensor, ...args: unknown[]) => unknown;
 
@@ -19,13 +29,13 @@ function onTensors(key: string, member: Member): Member {
 }
 
 /** Puts methods and getters on every tensor, hidden from enumeration as a class's own are. */
-function attach(members: object): void {
+function attach(members: object, guard: (key: string, member: Member) => Member): void {
   for (const key of Reflect.ownKeys(members)) {
     const descriptor = Object.getOwnPropertyDescriptor(members, key)!;
     const { value, get } = descriptor as { value?: Member; get?: Member };
     const name = String(key);
-    if (value !== undefined) define(key, { ...descriptor, value: onTensors(name, value) });
-    else define(key, { ...descriptor, get: onTensors(name, get!) });
+    if (value !== undefined) define(key, { ...descriptor, value: guard(name, value) });
+    else define(key, { ...descriptor, get: guard(name, get!) });
   }
 }
 
@@ -46,7 +56,20 @@ function attachOperators(): void {
 }
 
 attachOperators();
-for (const members of [composites, conversions, indexing, interop, properties]) attach(members);
+for (const members of [autograd, composites, conversions, indexing, interop, properties]) attach(members, onTensors);
+attach(printing, (_, member) => member);
+
+declare module './core' {
+  interface Tensor
+    extends
+      TensorMethods,
+      TensorAutograd,
+      TensorComposites,
+      TensorConversions,
+      TensorIndexing,
+      TensorInterop,
+      TensorPrinting,
+      TensorProperties {}
+}
 
 export { Tensor, unwrap, wrap, wrapOptional };
-export type { BackwardOptions, NestedValues } from './core';

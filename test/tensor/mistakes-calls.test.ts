@@ -213,7 +213,7 @@ const mistakes: Mistake[] = [
     'tidy without a function',
     () => tidy(wrong(5)),
     'INVALID_ARGUMENT',
-    'tidy() expects a function but received number 5. Write tidy(() => ...).',
+    'tidy(): expected a function, as in tidy(() => ...) but received number 5.',
   ],
   [
     'a seed that is no integer',

@@ -1,6 +1,7 @@
 import { checkArgument, checkOptions } from '../../errors';
 import * as aten from '../../tensor/generated/functions';
-import { isPlainObject, tidy } from '../../tensor/scope';
+import { isPlainObject } from '../../objects';
+import { tidy } from '../../tensor/scope';
 import { checkTensor, isTensor } from '../../tensor/creation';
 import type { Tensor } from '../../tensor/tensor';
 import { type Sizes, sizesOf } from './sizes';

@@ -2,7 +2,7 @@ import { describe, TorchBindError } from '../../errors';
 import type { Handle } from '../../native/binding';
 import { native } from '../../native/native';
 import { Tensor, unwrap, wrap, wrapAll } from '../core';
-import { rehandle } from '../scope';
+import { rehandle } from '../ownership';
 import { refuseAsyncResult } from './synchronous';
 
 /**

@@ -1,7 +1,16 @@
 import { checkArgument, checkIterable, checkOptions, TorchBindError } from '../../errors';
 import { native } from '../../native/native';
 import { Tensor, unwrap, wrapAll } from '../core';
-import type { BackwardOptions } from '../core';
+
+/** Options of `backward()`. */
+export interface BackwardOptions {
+  /** Keep the graph for another backward pass. Default: the value of createGraph. */
+  retainGraph?: boolean;
+  /** Build a graph of the derivative, for higher derivatives. Default false. */
+  createGraph?: boolean;
+  /** Accumulate gradients into these leaves only. */
+  inputs?: readonly Tensor[];
+}
 
 /** Options of `grad()`. */
 export interface GradOptions {

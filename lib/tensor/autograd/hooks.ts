@@ -2,7 +2,7 @@ import { describe, TorchBindError } from '../../errors';
 import type { Handle, NativeHook } from '../../native/binding';
 import { native } from '../../native/native';
 import { Tensor, unwrap, wrap } from '../core';
-import { ownToken } from '../scope';
+import { ownToken } from '../ownership';
 import { refuseAsyncFunction, refuseAsyncResult } from './synchronous';
 
 /** Sees a gradient; a tensor that it returns replaces it. */

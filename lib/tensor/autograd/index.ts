@@ -4,7 +4,7 @@ export type { AutocastOptions } from './autocast';
 export { Function, FunctionContext } from './function';
 export type { FunctionClass, InputGradients } from './function';
 export { backward, grad } from './grad';
-export type { GradOptions } from './grad';
+export type { BackwardOptions, GradOptions } from './grad';
 export { gradcheck, gradgradcheck } from './gradcheck';
 export type { GradcheckOptions } from './gradcheck';
 export { RemovableHandle } from './hooks';

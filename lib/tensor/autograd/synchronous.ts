@@ -1,5 +1,5 @@
 import { describe, TorchBindError } from '../../errors';
-import { isThenable } from '../scope';
+import { isThenable } from '../../objects';
 
 /**
  * Modes and hooks hold while a function runs. The rest of an async function or of a generator runs later, in whatever

@@ -2,7 +2,7 @@
 import type { DType } from '../dtype';
 import type { Layout, MemoryFormat, Scalar } from '../schema-types';
 import type { Generator } from '../random';
-import type { Tensor } from '../tensor';
+import type { Tensor } from '../core';
 import type { ATau, EigenvaluesEigenvectors, GradInputGradWeightGradBias, GradSelfGradGrid, HistBinEdges, HistBinEdgesList, InverseInfo, LDPivots, LDPivotsInfo, LInfo, LUPivots, LUPivotsInfo, MantissaExponent, MinMax, OutputBuffer, OutputIsTarget, OutputMask, OutputTotalWeight, PLU, QR, ResultInfo, SignLogabsdet, SolutionClonedCoefficient, SolutionResidualsRankSingularValues, USV, USVh, ValuesIndices } from './tuples';
 import { bindFunction as bind } from '../dispatch';
 

@@ -2,7 +2,7 @@
 import type { DType } from '../dtype';
 import type { Layout, MemoryFormat, Scalar } from '../schema-types';
 import type { Generator } from '../random';
-import type { Tensor } from '../tensor';
+import type { Tensor } from '../core';
 import type { ATau, HistBinEdges, MantissaExponent, MinMax, QR, SignLogabsdet, SolutionClonedCoefficient, USV, ValuesIndices } from './tuples';
 
 /** Every operator that PyTorch has as a tensor method. */
