@@ -138,11 +138,11 @@ export {
 } from './models';
 export type {
   Activation,
+  CheckpointLayout,
   GPTConfig,
   GPTModelOptions,
   GPTOptions,
   GPTOutput,
-  Layout as CheckpointLayout,
   LoraOptions,
   LoraSpec,
 } from './models';

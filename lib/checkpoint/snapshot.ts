@@ -1,4 +1,5 @@
 import type { GPTModel } from '../models/gpt-model';
+import { optimizerStateDict } from '../models/optimizers';
 import { native } from '../native/native';
 import type { AdamW, SGD } from '../optim';
 import { noGrad } from '../tensor/autograd';
@@ -21,7 +22,7 @@ export interface Snapshot {
  */
 export function takeSnapshot(model: GPTModel, optimizer: AdamW | SGD | undefined, copy: boolean): Snapshot {
   const weights = model.stateDict();
-  const optimizerState = optimizer === undefined ? null : model.optimizerStateDict(optimizer);
+  const optimizerState = optimizer === undefined ? null : optimizerStateDict(model, optimizer);
   const trees = optimizerState === null ? [weights] : [weights, optimizerState];
   const state = [...(optimizer?.state.values() ?? [])].flatMap((values) => [...values.values()]);
   const shared = new Set<unknown>(state);

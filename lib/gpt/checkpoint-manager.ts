@@ -11,7 +11,7 @@ import {
 } from '../errors';
 import { chooseDevice, GPT } from './gpt';
 import type { GPTOptions } from '../models/config';
-import { AdamW, type SGD } from '../optim';
+import type { AdamW, SGD } from '../optim';
 import { dispose } from '../tensor/scope';
 import { type Tokenizer, tokenizerForText } from '../tokenizers';
 import { readRun, type RunState } from '../train';
@@ -148,9 +148,10 @@ export class CheckpointManager {
 
   private resume({ saved, source }: Found, { learningRate = 3e-4, device }: InitializeOptions): TrainingStart {
     const model = GPT.fromSaved(saved, device);
-    const optimizer = new AdamW(model.parameterGroups(saved.optimizerState), { lr: learningRate });
-    if (saved.optimizerState !== null) model.loadOptimizerStateDict(optimizer, saved.optimizerState);
-    dispose(saved.optimizerState);
+    const { optimizerState } = saved;
+    const optimizer =
+      optimizerState === null ? model.makeOptimizer({ lr: learningRate }) : model.resumeOptimizer(optimizerState);
+    dispose(optimizerState);
     const { step, run } = saved.training;
     return start(model, optimizer, step ?? 0, 'resume', source, run === null ? undefined : readRun(run));
   }
@@ -168,7 +169,7 @@ export class CheckpointManager {
       throw refuseBase(base, `its tokenizer is '${kind}', but tokenization is ${describe(tokenization)}`);
     }
     const model = GPT.fromSaved({ ...saved, training: noTraining }, device);
-    return start(model, new AdamW(model.parameters(), { lr: learningRate }), 0, 'init', source);
+    return start(model, model.makeOptimizer({ lr: learningRate }), 0, 'init', source);
   }
 
   private fresh({
@@ -189,7 +190,7 @@ export class CheckpointManager {
     }
     const options = { tokenizer, device: chooseDevice(device, config.device ?? 'cpu') };
     const model = new GPT({ ...config, vocabSize }, options);
-    return start(model, new AdamW(model.parameters(), { lr: learningRate }), 0, 'fresh', null);
+    return start(model, model.makeOptimizer({ lr: learningRate }), 0, 'fresh', null);
   }
 
   /** Saves all that resuming needs: weights, config, tokenizer, optimizer and step. Returns the directory. */

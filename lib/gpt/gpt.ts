@@ -15,7 +15,8 @@ import {
 } from '../models/generate';
 import { type GPTConfig, type GPTOptions } from '../models/config';
 import { GPTModel, type GPTModelOptions } from '../models/gpt-model';
-import type { AdamW, SGD } from '../optim';
+import { loadOptimizerStateDict, makeOptimizer, optimizerStateDict, resumeOptimizer } from '../models/optimizers';
+import type { AdamW, AdamWOptions, Optimizer, SGD } from '../optim';
 import {
   replaceBundle,
   saveAdapter,
@@ -140,6 +141,44 @@ export class GPT extends GPTModel {
   /** What saving needs beside the model. */
   #training(): Training {
     return { optimizer: this.#optimizer, step: this.#step, run: this.#run, extra: this.#extra, origin: this.#origin };
+  }
+
+  /**
+   * A new AdamW over the parameters that are not frozen, with the groups, weight decay and betas that the layout's Python
+   * program gives its optimizer. `fit` makes the same.
+   *
+   * @param options go before the program's values; weight decay is that of the group that decays
+   */
+  makeOptimizer(options: AdamWOptions = {}): AdamW {
+    return makeOptimizer(this, options);
+  }
+
+  /**
+   * An AdamW that resumes from what the optimizer of the layout's Python program wrote, with the groups that it had.
+   *
+   * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, for what does not fit or cannot be carried over exactly
+   */
+  resumeOptimizer(stateDict: ReadonlyMap<string, unknown>): AdamW {
+    return resumeOptimizer(this, stateDict);
+  }
+
+  /**
+   * The state dict of an optimizer over this model's parameters, as the optimizer of the layout's Python program writes
+   * it: Python's `load_state_dict` takes it. `param_names` tells which key each number stands for, unless the
+   * optimizer came from a file without them.
+   */
+  optimizerStateDict(optimizer: Optimizer): Map<string, unknown> {
+    return optimizerStateDict(this, optimizer);
+  }
+
+  /**
+   * Loads what the optimizer of the layout's Python program wrote into an optimizer over this model's parameters. Its
+   * groups must divide the parameters as the file's do.
+   *
+   * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, for what does not fit or cannot be carried over exactly
+   */
+  loadOptimizerStateDict(optimizer: Optimizer, stateDict: ReadonlyMap<string, unknown>): void {
+    loadOptimizerStateDict(this, optimizer, stateDict);
   }
 
   /** What the trainer does with files. */

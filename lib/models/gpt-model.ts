@@ -2,43 +2,38 @@ import { checkArgument, checkOptions, TorchBindError } from '../errors';
 import { checkpoint } from '../nn/checkpoint';
 import { Dropout } from '../nn/dropout';
 import { Embedding } from '../nn/embedding';
+import { LayerNorm } from '../nn/layer-norm';
 import { Linear } from '../nn/linear';
 import { Module } from '../nn/module';
 import { ModuleList } from '../nn/module-list';
-import type { Parameter } from '../nn/parameter';
+import { RMSNorm } from '../nn/rms-norm';
 import type { StateEntry } from '../nn/state-dict';
-import type { AdamW, AdamWOptions } from '../optim/adamw';
-import type { Optimizer } from '../optim/optimizer';
 import { noGrad } from '../tensor/autograd';
-import { arange, full, ones } from '../tensor/creation';
-import { crossEntropyLoss } from '../tensor/generated/functions';
+import { arange, ones } from '../tensor/creation';
+import type { DType } from '../tensor/dtype';
+import { cat, crossEntropyLoss, gelu, pow, relu, scaledDotProductAttention, silu } from '../tensor/generated/functions';
 import { tidy } from '../tensor/scope';
 import { type Tensor, unwrap } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers/tokenizer';
-import { Block, makeNorm } from './block';
-import type { Norm } from './block';
-import { completeConfig } from './config';
-import type { GPTConfig, GPTOptions } from './config';
+import { completeConfig, type GPTConfig, type GPTOptions } from './config';
 import { initialise } from './initialise';
-import type { LoraSpec } from './lora';
 import { KVCache } from './kv-cache';
-import { rotationOf } from './rope';
-import { layoutByName } from './layouts';
-import { isParameter, isPart, keyOf, partOf } from './layouts/layout';
-import type { Layout, LayoutBuffer } from './layouts/layout';
-import {
-  loadOptimizerStateDict,
-  makeOptimizer,
-  optimizerStateDict,
-  parameterGroups,
-  resumeOptimizer,
-} from './optimizers';
+import { type CheckpointLayout, resolveLayout } from './layouts';
+import type { LoraSpec } from './layouts/layout';
+import { checkLayout, stateEntriesOf, statePathsOf } from './layouts/state-dict';
+
+/*
+ * The whole network, from the parts to the model: norm, rotary positions, attention, MLP, block, GPT. `GPTConfig` in
+ * config.ts says what varies between architectures.
+ *
+ * Shapes: B batch, T time, C channels (nEmbd), nh heads, hs channels of a head (C / nh), V vocabulary.
+ */
 
 /** What a GPT is made with beside its architecture. */
 export interface GPTModelOptions {
   tokenizer?: Tokenizer | null;
   /** The family of checkpoints whose keys state dicts have: its name, or what `detectLayout` gave. Default `mypt`. */
-  layout?: string | Layout;
+  layout?: string | CheckpointLayout;
   /** Where the parameters are made. Default `cpu`, whatever device the config names. */
   device?: string;
   /** False leaves the weights unset, and draws nothing from the generator: for weights that are loaded next. Default true. */
@@ -53,53 +48,172 @@ export interface GPTOutput {
   loss?: Tensor;
 }
 
-/** Layouts that are no names come from this package's own readers. */
-function isLayout(value: unknown): boolean {
-  const { name, facts, modules } = (value ?? {}) as Partial<Record<keyof Layout, unknown>>;
-  return typeof name === 'string' && typeof facts === 'function' && typeof modules === 'function';
+type Norm = LayerNorm | RMSNorm;
+
+function makeNorm({ nEmbd, normType, normBias: bias, normEps: eps }: GPTConfig, device: string): Norm {
+  return normType === 'rmsnorm' ? new RMSNorm(nEmbd, { eps, device }) : new LayerNorm(nEmbd, { eps, bias, device });
 }
 
-/** Refuses a layout whose files have no place for a parameter, or need one that there is not. */
-function checkLayout(model: GPTModel): void {
-  const lines = new Set(
-    model.layout
-      .modules(model.config)
-      .flatMap(({ tensors }) => tensors.filter(isParameter).map((line) => line.parameter)),
-  );
-  const own = model.namedParameters().map(([name]) => name);
-  const homeless = own.filter((name) => !lines.has(name));
-  const absent = [...lines].filter((name) => !own.includes(name));
-  if (homeless.length + absent.length === 0) return;
-  const list = (names: string[]): string => (names.length === 0 ? 'none' : names.slice(0, 4).join(', '));
-  throw new TorchBindError(
-    `The layout '${model.layout.name}' cannot hold a model of this config. Parameters without a key: ${list(homeless)}. ` +
-      `Keys without a parameter: ${list(absent)}.`,
-    'ERR_TORCHBIND_LAYOUT',
-  );
+/** Cosines and sines of the angles by which RoPE rotates each position, (T, hs / 2) each. */
+type Rotation = readonly [cos: Tensor, sin: Tensor];
+
+/** The rotation of each of the positions (T). */
+function rotationOf(positions: Tensor, { nEmbd, nHead, ropeTheta, ropeScale }: GPTConfig, dtype: DType): Rotation {
+  const headSize = nEmbd / nHead;
+  const exponents = arange(0, headSize, 2, { device: positions.device }).to('float32').div(headSize); // (hs / 2)
+  const frequencies = pow(ropeTheta, exponents).reciprocal(); // (hs / 2)
+  // In float32 whatever the model computes in: half precision does not tell neighbouring positions apart.
+  const angles = positions.to('float32').div(ropeScale).outer(frequencies); // (T, hs / 2)
+  return [angles.cos().to(dtype), angles.sin().to(dtype)];
+}
+
+/**
+ * Rotary position embeddings (RoPE; Su et al. 2021) of queries or keys (B, nh, T, hs). As in LLaMA, channel i is paired
+ * with channel i + hs / 2, not with its neighbour.
+ */
+function rotate(x: Tensor, [cos, sin]: Rotation): Tensor {
+  const [a, b] = x.chunk(2, -1) as [Tensor, Tensor]; // (B, nh, T, hs / 2) each
+  return cat([a.mul(cos).sub(b.mul(sin)), b.mul(cos).add(a.mul(sin))], -1); // (B, nh, T, hs)
+}
+
+class CausalSelfAttention extends Module {
+  readonly qkv: Linear;
+  readonly proj: Linear;
+  readonly dropout: Dropout;
+  private readonly scale: number;
+
+  constructor(
+    private readonly config: GPTConfig,
+    private readonly layer: number,
+    device: string,
+  ) {
+    super();
+    const { nEmbd, bias, projBias, dropout } = config;
+    this.qkv = new Linear(nEmbd, 3 * nEmbd, { bias, device, init: false });
+    this.proj = new Linear(nEmbd, nEmbd, { bias: projBias, device, init: false });
+    this.dropout = new Dropout(dropout);
+    this.scale = attentionScale(config, layer);
+  }
+
+  forward(x: Tensor, rotation: Rotation | undefined, cache?: KVCache): Tensor {
+    const { nHead, nEmbd } = this.config;
+    const [B, T] = x.shape as [number, number]; // (B, T, C)
+    const heads = this.qkv
+      .forward(x) // (B, T, 3 C)
+      .view([B, T, 3, nHead, nEmbd / nHead])
+      .permute([2, 0, 3, 1, 4]); // (3, B, nh, T, hs)
+    const [query, key, v] = heads.unbind(0) as [Tensor, Tensor, Tensor]; // (B, nh, T, hs) each
+    const [q, k] = rotation === undefined ? [query, key] : [rotate(query, rotation), rotate(key, rotation)];
+    const y =
+      cache === undefined ? this.attend(q, k, v, 0) : this.attend(q, ...cache.append(this.layer, k, v), cache.length);
+    const joined = y.transpose(1, 2).reshape([B, T, nEmbd]); // (B, nh, T, hs) -> (B, T, C)
+    return this.dropout.forward(this.proj.forward(joined));
+  }
+
+  /**
+   * Attention of the queries (B, nh, T, hs), whose first position is number `past`, over all keys and values so far,
+   * (B, nh, past + T, hs) each: (B, nh, T, hs).
+   */
+  private attend(q: Tensor, k: Tensor, v: Tensor, past: number): Tensor {
+    const T = q.size(2);
+    // `isCausal` aligns its mask to the first key: right without a past only. A single query sees every key.
+    const attnMask = past > 0 && T > 1 ? ones([T, past + T], { dtype: 'bool', device: q.device }).tril(past) : null;
+    return scaledDotProductAttention(q, k, v, {
+      attnMask,
+      dropoutP: this.training ? this.config.attentionDropout : 0,
+      isCausal: past === 0 && T > 1,
+      scale: this.scale,
+    });
+  }
+}
+
+/** The factor of the attention scores. */
+function attentionScale({ attentionScale: kind, nEmbd, nHead, scaleByLayer }: GPTConfig, layer: number): number {
+  const channels = { head: nEmbd / nHead, embd: nEmbd, none: 1 }[kind];
+  return 1 / Math.sqrt(channels) / (scaleByLayer ? layer + 1 : 1);
+}
+
+class MLP extends Module {
+  readonly gate: Linear | null;
+  readonly up: Linear;
+  readonly down: Linear;
+  readonly dropout: Dropout;
+
+  constructor(
+    private readonly config: GPTConfig,
+    device: string,
+  ) {
+    super();
+    const { nEmbd, mlpHidden, mlpBias: bias, activation } = config;
+    this.gate = activation === 'swiglu' ? new Linear(nEmbd, mlpHidden, { bias, device, init: false }) : null;
+    this.up = new Linear(nEmbd, mlpHidden, { bias, device, init: false });
+    this.down = new Linear(mlpHidden, nEmbd, { bias, device, init: false });
+    this.dropout = new Dropout(config.dropout);
+  }
+
+  forward(x: Tensor): Tensor {
+    const hidden = this.up.forward(x); // (B, T, C) -> (B, T, mlpHidden)
+    const active = this.gate === null ? this.activate(hidden) : silu(this.gate.forward(x)).mul(hidden);
+    return this.dropout.forward(this.down.forward(active)); // (B, T, C)
+  }
+
+  private activate(x: Tensor): Tensor {
+    const { activation } = this.config;
+    return activation === 'relu' ? relu(x) : gelu(x, { approximate: activation === 'gelu' ? 'none' : 'tanh' });
+  }
+}
+
+/** One layer of a GPT: attention and MLP, each with a residual connection. */
+class Block extends Module {
+  readonly ln1: Norm;
+  readonly attn: CausalSelfAttention;
+  readonly ln2: Norm;
+  readonly mlp: MLP;
+
+  constructor(
+    private readonly config: GPTConfig,
+    layer: number,
+    device: string,
+  ) {
+    super();
+    this.ln1 = makeNorm(config, device);
+    this.attn = new CausalSelfAttention(config, layer, device);
+    this.ln2 = makeNorm(config, device);
+    this.mlp = new MLP(config, device);
+  }
+
+  /** (B, T, C) -> (B, T, C) */
+  forward(x: Tensor, rotation: Rotation | undefined, cache?: KVCache): Tensor {
+    if (this.config.normPosition === 'post') {
+      x = this.ln1.forward(x.add(this.attn.forward(x, rotation, cache)));
+      return this.ln2.forward(x.add(this.mlp.forward(x)));
+    }
+    x = x.add(this.attn.forward(this.ln1.forward(x), rotation, cache));
+    return x.add(this.mlp.forward(this.ln2.forward(x)));
+  }
 }
 
 /**
  * A GPT: token and position embeddings, blocks of attention and MLP, a norm and a head.
  *
- * It computes with fused queries, keys and values. `stateDict()` and `loadStateDict()` speak the keys of its layout, so
+ * It computes with fused queries, keys and values. `stateDict()` and `loadStateDict()` use the keys of its layout, so
  * that the files of that family's Python program load as they are; `namedParameters()` gives the names here. A state dict
  * shows the weights as they are when it is made: parts of a fused parameter are copies, and do not follow later updates.
  */
 export class GPTModel extends Module {
-  /** Compute what the blocks need in the backward pass anew there, instead of keeping it. */
+  /** Recompute the activations of blocks in the backward pass instead of keeping them. */
   activationCheckpointing = false;
   readonly config: GPTConfig;
   /** Turns text into token ids and back; null when the model is used with ids alone. */
   tokenizer: Tokenizer | null;
   readonly tokenEmbedding: Embedding;
-  /** Null where positions are rotations (RoPE). */
+  /** Null with rotary positions (RoPE). */
   readonly positionEmbedding: Embedding | null;
   readonly dropout: Dropout;
   readonly blocks: ModuleList<Block>;
   readonly lnF: Norm;
   readonly lmHead: Linear;
-  #layout: Layout;
-  #lora: LoraSpec | null = null;
+  #layout: CheckpointLayout;
 
   /**
    * @throws ERR_TORCHBIND_CONFIG, ERR_TORCHBIND_LAYOUT and ERR_TORCHBIND_UNKNOWN_OPTION for what makes no model
@@ -108,8 +222,7 @@ export class GPTModel extends Module {
     super();
     checkOptions(options, ['tokenizer', 'layout', 'device', 'init'], 'GPT');
     const { tokenizer = null, layout = 'mypt', device = 'cpu', init = true } = options;
-    checkArgument(typeof layout === 'string' || isLayout(layout), 'the name of a layout', layout, 'GPT');
-    this.#layout = typeof layout === 'string' ? layoutByName(layout) : layout;
+    this.#layout = resolveLayout(layout, 'GPT');
     this.config = completeConfig(config, this.layout.facts);
     this.tokenizer = tokenizer;
     const { vocabSize, blockSize, nEmbd, nLayer, lmHeadBias, tieWeights, positionEncoding } = this.config;
@@ -125,28 +238,6 @@ export class GPTModel extends Module {
     if (init) initialise(this, this.layout, this.config);
   }
 
-  /** How state dicts name the parameters: what the family of checkpoints has, with the adapters where there are any. */
-  get layout(): Layout {
-    return this.#layout;
-  }
-
-  /** The LoRA adapters that the model was given, by `applyLora` or in its files; null without. */
-  get lora(): LoraSpec | null {
-    return this.#lora;
-  }
-
-  /** @internal After layers were replaced by ones with adapters. */
-  setAdapters(lora: LoraSpec | null, layout: Layout): void {
-    this.#lora = lora;
-    this.#layout = layout;
-    checkLayout(this);
-  }
-
-  /** Where the parameters are. */
-  get device(): string {
-    return this.tokenEmbedding.weight.device;
-  }
-
   /**
    * Logits of the next token at every position, and the loss when targets are given.
    *
@@ -154,11 +245,27 @@ export class GPTModel extends Module {
    * @param targets the ids that follow, int64 (B, T); -100 counts for nothing
    */
   forward(idx: Tensor, targets?: Tensor): GPTOutput {
-    const logits = this.lmHead.forward(this.hidden(idx)); // (B, T, V)
+    const logits = this.lmHead.forward(this.hidden(idx)); // (B, T, C) -> (B, T, V)
     if (targets === undefined) return { logits };
     unwrap(targets, 'GPT: targets');
-    const loss = crossEntropyLoss(logits.view([-1, this.config.vocabSize]), targets.reshape([-1]));
+    const loss = crossEntropyLoss(logits.view([-1, this.config.vocabSize]), targets.reshape([-1])); // (B T, V), (B T)
     return { logits, loss };
+  }
+
+  /** What the head reads: token ids (B, T) -> (B, T, C). */
+  private hidden(idx: Tensor, cache?: KVCache): Tensor {
+    const [, T] = this.checkTokens(idx);
+    const past = cache?.length ?? 0;
+    const positions = arange(past, past + T, { device: idx.device }); // (T)
+    let x = this.tokenEmbedding.forward(idx); // (B, T, C)
+    if (this.positionEmbedding !== null) x = x.add(this.positionEmbedding.forward(positions)); // + (T, C)
+    x = this.dropout.forward(x);
+    const rotation = this.positionEmbedding === null ? rotationOf(positions, this.config, x.dtype) : undefined;
+    for (const block of this.blocks) {
+      const run = (input: Tensor): Tensor => block.forward(input, rotation, cache);
+      x = this.activationCheckpointing && cache === undefined ? checkpoint(run, x) : run(x);
+    }
+    return this.lnF.forward(x);
   }
 
   /**
@@ -174,7 +281,8 @@ export class GPTModel extends Module {
         const [B, T] = this.checkTokens(idx);
         checkArgument(cache instanceof KVCache, 'a KVCache', cache, 'forwardCached()');
         cache.check(B, T);
-        const last = this.hidden(idx, cache).select(1, T - 1); // (B, C)
+        // The head's product is the largest of a step, and only the last position's logits are needed.
+        const last = this.hidden(idx, cache).select(1, T - 1); // (B, T, C) -> (B, C)
         const logits = this.lmHead.forward(last); // (B, V)
         cache.advance(T);
         return logits;
@@ -187,22 +295,6 @@ export class GPTModel extends Module {
     const { nLayer, nHead, nEmbd, blockSize } = this.config;
     const { dtype, device } = this.tokenEmbedding.weight;
     return new KVCache({ nLayer, batchSize, nHead, blockSize, headSize: nEmbd / nHead, dtype, device });
-  }
-
-  /** What the head reads: (B, T, C) for token ids (B, T). */
-  private hidden(idx: Tensor, cache?: KVCache): Tensor {
-    const [, T] = this.checkTokens(idx);
-    const past = cache?.length ?? 0;
-    const positions = arange(past, past + T, { device: idx.device });
-    let x = this.tokenEmbedding.forward(idx); // (B, T, C)
-    if (this.positionEmbedding !== null) x = x.add(this.positionEmbedding.forward(positions));
-    x = this.dropout.forward(x);
-    const rotation = this.positionEmbedding === null ? rotationOf(positions, this.config, x.dtype) : undefined;
-    for (const block of this.blocks) {
-      const run = (input: Tensor): Tensor => block.forward(input, rotation, cache);
-      x = this.activationCheckpointing && cache === undefined ? checkpoint(run, x) : run(x);
-    }
-    return this.lnF.forward(x);
   }
 
   private checkTokens(idx: Tensor): [number, number] {
@@ -224,89 +316,34 @@ export class GPTModel extends Module {
     return [B, T];
   }
 
-  /** @internal The tensors of the layout's files. Parts of fused parameters are views of them. */
-  override stateEntries(prefix: string): StateEntry[] {
-    const parameters = new Map(this.namedParameters());
-    const buffers = new Map<string, Tensor>();
-    const firstKeys = new Map<string, string>();
-    return this.layout.modules(this.config).flatMap((module) =>
-      module.tensors.map((line): StateEntry => {
-        const key = prefix === '' ? keyOf(module, line) : `${prefix}.${keyOf(module, line)}`;
-        if (!isParameter(line)) return { key, tensor: this.buffer(line, buffers), constant: true };
-        if (line.alias !== true) firstKeys.set(line.parameter, key);
-        const tensor = partOf(parameters.get(line.parameter)!.detach(), line);
-        return {
-          key,
-          tensor,
-          part: isPart(line),
-          aliasOf: line.alias === true ? firstKeys.get(line.parameter) : undefined,
-        };
-      }),
-    );
+  /** Where the parameters are. */
+  get device(): string {
+    return this.tokenEmbedding.weight.device;
   }
 
-  /** The tensor of a buffer; equal ones are one tensor, so that a file holds it once. */
-  private buffer({ buffer, shape, dtype = 'float32' }: LayoutBuffer, made: Map<string, Tensor>): Tensor {
-    const { device } = this;
-    const T = this.config.blockSize;
-    const size = shape ?? (buffer === 'causal_mask' ? [T, T] : []);
-    const id = `${buffer} ${size.join(' ')} ${dtype}`;
-    const tensor =
-      made.get(id) ??
-      (buffer === 'causal_mask'
-        ? ones([T, T], { device })
-            .tril()
-            .to(dtype)
-            .view([...size])
-        : full([...size], buffer, { device, dtype }));
-    made.set(id, tensor);
-    return tensor;
+  /** How state dicts name the parameters: the keys of the family of checkpoints, and of LoRA adapters if there are any. */
+  get layout(): CheckpointLayout {
+    return this.#layout;
+  }
+
+  /** The LoRA adapters that the model was given, by `applyLora` or in its files; null without. */
+  get lora(): LoraSpec | null {
+    return this.#layout.adapters?.spec ?? null;
+  }
+
+  /** @internal After layers were replaced by ones with adapters, or by ones without. */
+  setLayout(layout: CheckpointLayout): void {
+    this.#layout = layout;
+    checkLayout(this);
+  }
+
+  /** @internal The tensors of the layout's files. Parts of fused parameters are views of them. */
+  override stateEntries(prefix: string): StateEntry[] {
+    return stateEntriesOf(this, prefix);
   }
 
   /** @internal */
   override statePaths(prefix: string): string[] {
-    return this.layout.modules(this.config).map(({ path }) => [prefix, path].filter((part) => part !== '').join('.'));
-  }
-
-  /**
-   * The state dict of an optimizer over this model's parameters, as the optimizer of the layout's Python program writes
-   * it: Python's `load_state_dict` takes it. `param_names` tells which key each number stands for, but where the
-   * optimizer came from a file without them.
-   */
-  optimizerStateDict(optimizer: Optimizer): Map<string, unknown> {
-    return optimizerStateDict(this, optimizer);
-  }
-
-  /**
-   * Loads what the optimizer of the layout's Python program wrote into an optimizer over this model's parameters. Its
-   * groups must divide the parameters as the file's do.
-   *
-   * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, for what does not fit or cannot be carried over exactly
-   */
-  loadOptimizerStateDict(optimizer: Optimizer, stateDict: ReadonlyMap<string, unknown>): void {
-    loadOptimizerStateDict(this, optimizer, stateDict);
-  }
-
-  /** @internal The parameters in the groups of an optimizer's state dict; all in one where there is none. */
-  parameterGroups(stateDict: ReadonlyMap<string, unknown> | null): { params: Parameter[] }[] {
-    return parameterGroups(this, stateDict);
-  }
-
-  /**
-   * A new AdamW with the groups that the layout's Python program gives its optimizer.
-   *
-   * @param options what all groups have in common; the weight decay of the family's groups where it is left out
-   */
-  makeOptimizer(options: AdamWOptions = {}): AdamW {
-    return makeOptimizer(this, options);
-  }
-
-  /**
-   * An AdamW that goes on from what the optimizer of the layout's Python program wrote, with the groups that it had.
-   *
-   * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, for what does not fit or cannot be carried over exactly
-   */
-  resumeOptimizer(stateDict: ReadonlyMap<string, unknown>): AdamW {
-    return resumeOptimizer(this, stateDict);
+    return statePathsOf(this, prefix);
   }
 }

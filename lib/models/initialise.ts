@@ -8,8 +8,8 @@ import { noGrad } from '../tensor/autograd';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
 import type { GPTConfig } from './config';
-import { isParameter, partOf } from './layouts/layout';
-import type { Initialisation, Layout, LayoutParameter } from './layouts/layout';
+import { isParameterLine, partOf } from './layouts/layout';
+import type { Initialisation, CheckpointLayout, LayoutParameter } from './layouts/layout';
 
 /** The tensors that one module of the family's model draws. */
 interface Draw {
@@ -24,11 +24,13 @@ interface Draw {
  * Draws initial weights as the family's own Python program does, module by module in its order: from the same seed the
  * weights are the same bit for bit, although they lie here in fused parameters.
  */
-export function initialise(model: Module, layout: Layout, config: GPTConfig): void {
+export function initialise(model: Module, layout: CheckpointLayout, config: GPTConfig): void {
   noGrad(() =>
     tidy(() => {
       const parts = { modules: new Map(model.namedModules()), parameters: new Map(model.namedParameters()) };
-      const draws = layout.modules(config).flatMap(({ tensors }) => drawOf(parts, tensors.filter(isParameter)) ?? []);
+      const draws = layout
+        .modules(config)
+        .flatMap(({ tensors }) => drawOf(parts, tensors.filter(isParameterLine)) ?? []);
       draws.forEach(drawDefault);
       if (layout.initialisation !== 'pytorch') draws.forEach(drawNormal);
       if (layout.initialisation in RESIDUALS)

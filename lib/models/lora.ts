@@ -9,37 +9,10 @@ import { empty } from '../tensor/creation';
 import { linear } from '../tensor/generated/functions';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
-import type { GPTModel } from './gpt-model';
+import { GPTModel } from './gpt-model';
 import { layoutByName } from './layouts';
-import { adapterSlots, innerLayout, loraLayout, matchTargets } from './layouts/lora';
-import type { LoraKeys } from './layouts/lora';
-
-/** What `applyLora` makes. */
-export interface LoraOptions {
-  /** Rank r of the adapters. */
-  rank: number;
-  /** What the adapters add is scaled by alpha / rank. */
-  alpha: number;
-  /** Probability of dropout before the adapters, while training. Default 0. */
-  dropout?: number;
-  /**
-   * The layers that get adapters: `attn.qkv`, `attn.proj`, `mlp.up`, `mlp.gate`, `mlp.down`, `lmHead`, or one alone, as
-   * `blocks.0.attn.qkv`. Default `attn.qkv`, as PEFT has it for GPT-2.
-   */
-  targets?: readonly string[];
-  /** Scale by alpha / sqrt(rank) instead (PEFT's `use_rslora`). Default false. */
-  rsLora?: boolean;
-}
-
-/** How a model was given adapters. */
-export interface LoraSpec extends Required<LoraOptions> {
-  /** How state dicts name them. */
-  readonly keys: LoraKeys;
-  /** Whether no gradient goes back through the base weights, but through the adapters alone, as in build_llm_karpathy. */
-  readonly detachBase: boolean;
-  /** Whether all that has no adapter, embeddings and norms, is trained too. */
-  readonly trainOthers: boolean;
-}
+import type { LoraOptions, LoraSpec } from './layouts/layout';
+import { adapterSlots, loraLayout, matchTargets } from './layouts/lora';
 
 type LayerSpec = Pick<LoraSpec, 'rank' | 'alpha' | 'dropout' | 'rsLora' | 'detachBase'>;
 
@@ -153,7 +126,7 @@ export class LoraLinear extends Module implements Linear {
 export function applyLora(model: GPTModel, options: LoraOptions): void {
   requireOptions(options, ['rank', 'alpha', 'dropout', 'targets', 'rsLora'], 'applyLora');
   const { targets = ['attn.qkv'], dropout = 0, rsLora = false } = options;
-  check(isGpt(model), 'model', model, 'a GPT');
+  check(model instanceof GPTModel, 'model', model, 'a GPT');
   const buildLlm = model.layout.name === 'build-llm';
   const keys = model.layout.name === 'hf-gpt2' ? 'peft' : 'plain';
   attachLora(model, { ...options, targets, dropout, rsLora, keys, detachBase: buildLlm, trainOthers: buildLlm });
@@ -178,7 +151,7 @@ export function attachLora(model: GPTModel, spec: LoraSpec): void {
     base.requiresGrad_(false);
     place(model, name, new LoraLinear(base, spec, slots.get(name)));
   }
-  model.setAdapters(whole, loraLayout(inner, whole));
+  model.setLayout(loraLayout(inner, whole));
 }
 
 function checkRank({ rank, alpha }: Pick<LoraSpec, 'rank' | 'alpha'>): void {
@@ -228,10 +201,11 @@ export function unmergeLora(model: Module): void {
  * is the token embedding becomes one of its own where it has an adapter. Optimizers over the model no longer serve.
  */
 export function foldLora(model: GPTModel): void {
-  check(isGpt(model) && model.lora !== null, 'model', model, 'a GPT with adapters');
+  const adapters = model instanceof GPTModel ? model.layout.adapters : undefined;
+  if (adapters === undefined) throw refuse('model', model, 'a GPT with adapters');
   for (const [name, layer] of model.namedModules())
     if (layer instanceof LoraLinear) place(model, name, fold(layer, model));
-  model.setAdapters(null, innerLayout(model.layout));
+  model.setLayout(adapters.without);
   model.requiresGrad_(true);
 }
 
@@ -249,14 +223,12 @@ function fold(layer: LoraLinear, model: GPTModel): Linear {
   return plain;
 }
 
-/** The class itself would make a circle of imports. */
-function isGpt(model: unknown): model is GPTModel {
-  return model instanceof Module && 'layout' in model && 'lora' in model;
+function check(valid: boolean, name: string, value: unknown, expected: string): void {
+  if (!valid) throw refuse(name, value, expected);
 }
 
-function check(valid: boolean, name: string, value: unknown, expected: string): void {
-  if (valid) return;
-  throw new TorchBindError(
+function refuse(name: string, value: unknown, expected: string): TorchBindError {
+  return new TorchBindError(
     `LoRA: ${name} must be ${expected}, but is ${describe(value)}.`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );

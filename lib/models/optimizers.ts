@@ -22,7 +22,10 @@ function checkOptimizer(optimizer: unknown): void {
   checkArgument(optimizer instanceof Optimizer, 'an optimizer', optimizer, 'GPT: optimizer');
 }
 
-/** See `GPTModel.optimizerStateDict`. */
+/**
+ * The state dict of an optimizer over a model's parameters, as the optimizer of the layout's Python program writes it.
+ * See `GPT.optimizerStateDict`.
+ */
 export function optimizerStateDict(model: GPTModel, optimizer: Optimizer): Map<string, unknown> {
   checkOptimizer(optimizer);
   return tidy(() =>
@@ -34,7 +37,10 @@ export function optimizerStateDict(model: GPTModel, optimizer: Optimizer): Map<s
   );
 }
 
-/** See `GPTModel.loadOptimizerStateDict`. */
+/**
+ * Loads what the optimizer of the layout's Python program wrote into an optimizer over a model's parameters.
+ * See `GPT.loadOptimizerStateDict`.
+ */
 export function loadOptimizerStateDict(
   model: GPTModel,
   optimizer: Optimizer,
@@ -53,8 +59,11 @@ export function loadOptimizerStateDict(
   );
 }
 
-/** See `GPTModel.makeOptimizer`. */
-export function makeOptimizer(model: GPTModel, options: AdamWOptions): AdamW {
+/**
+ * A new AdamW over the parameters that are not frozen, with the groups, weight decay and betas of the layout's Python
+ * program. Options go before the program's own values.
+ */
+export function makeOptimizer(model: GPTModel, options: AdamWOptions = {}): AdamW {
   const rule = model.layout.optimizerGroups;
   if (rule === undefined) return new AdamW(trainable(model), options);
   const groups = familyGroups(model, trainableNames(model))
@@ -63,22 +72,18 @@ export function makeOptimizer(model: GPTModel, options: AdamWOptions): AdamW {
       weightDecay: i === 0 ? (options.weightDecay ?? rule.weightDecay[0]) : rule.weightDecay[1],
     }))
     .filter(({ params }) => params.length > 0);
-  return new AdamW(groups, { betas: rule.betas, ...options });
+  return new AdamW(groups, { ...options, betas: options.betas ?? rule.betas });
 }
 
-/** See `GPTModel.resumeOptimizer`. */
+/** An AdamW with the groups and the state that the optimizer of the layout's Python program wrote. */
 export function resumeOptimizer(model: GPTModel, stateDict: ReadonlyMap<string, unknown>): AdamW {
   const optimizer = new AdamW(parameterGroups(model, stateDict));
   loadOptimizerStateDict(model, optimizer, stateDict);
   return optimizer;
 }
 
-/** See `GPTModel.parameterGroups`. */
-export function parameterGroups(
-  model: GPTModel,
-  stateDict: ReadonlyMap<string, unknown> | null,
-): { params: Parameter[] }[] {
-  if (stateDict === null) return [{ params: model.parameters() }];
+/** A model's parameters in the groups of an optimizer's state dict. */
+function parameterGroups(model: GPTModel, stateDict: ReadonlyMap<string, unknown>): { params: Parameter[] }[] {
   const { groups } = readStateDict(stateDict);
   return divide(model, groups).map((names) => ({ params: parametersOf(model, names) }));
 }

@@ -5,7 +5,8 @@
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { load, save } from '../../lib/formats/pt';
-import { configFromJson, detectLayout, GPTModel } from '../../lib/models';
+import { GPT } from '../../lib/gpt/gpt';
+import { configFromJson, detectLayout } from '../../lib/models';
 import { layoutParameters, partOf } from '../../lib/models/layouts/layout';
 import { AdamW } from '../../lib/optim';
 import { noGrad } from '../../lib/tensor/autograd';
@@ -67,14 +68,14 @@ function caseOf(name: string): Case {
   return Object.fromEntries(cases.get(name)!) as unknown as Case;
 }
 
-function makeModel({ config, layout }: Case, init = false): GPTModel {
+function makeModel({ config, layout }: Case, init = false): GPT {
   const plain = Object.fromEntries(
     [...config].map(([key, value]) => [key, typeof value === 'object' ? Number(value) : value]),
   );
-  return new GPTModel(configFromJson(plain), { layout, init });
+  return new GPT(configFromJson(plain), { layout, init });
 }
 
-function modelWith(reference: Case, weights: Map<string, Tensor>): GPTModel {
+function modelWith(reference: Case, weights: Map<string, Tensor>): GPT {
   const model = makeModel(reference);
   model.loadStateDict(weights);
   return model;
@@ -85,7 +86,7 @@ function batch({ batches }: Case, update: number): [Tensor, Tensor] {
 }
 
 /** One update, as the Python program makes it. Returns the loss. */
-function update(model: GPTModel, optimizer: AdamW, idx: Tensor, targets: Tensor): number {
+function update(model: GPT, optimizer: AdamW, idx: Tensor, targets: Tensor): number {
   return tidy(() => {
     const { loss } = model.forward(idx, targets);
     optimizer.zeroGrad();
@@ -152,7 +153,7 @@ describe.each(CASES)('%s', (name) => {
 
 const PROMPT = 3;
 
-function greedy(model: GPTModel, expected: Tensor): Tensor {
+function greedy(model: GPT, expected: Tensor): Tensor {
   let idx = expected.narrow(1, 0, PROMPT);
   while (idx.size(1) < expected.size(1)) {
     const context = idx.slice(1, -model.config.blockSize);
@@ -162,7 +163,7 @@ function greedy(model: GPTModel, expected: Tensor): Tensor {
   return idx;
 }
 
-function greedyCached(model: GPTModel, expected: Tensor): Tensor {
+function greedyCached(model: GPT, expected: Tensor): Tensor {
   let idx = expected.narrow(1, 0, PROMPT);
   const cache = model.makeCache();
   let fresh = idx;
@@ -190,7 +191,7 @@ describe('what Node trained and saved', () => {
     'loads strictly in Python and goes on to the same weights',
     async () => {
       const names = ['seed', 'bias', 'tied', 'lecture'];
-      const runs = new Map<string, { model: GPTModel; loss: number }>();
+      const runs = new Map<string, { model: GPT; loss: number }>();
       for (const name of names) {
         const reference = caseOf(name);
         const model = modelWith(reference, reference.initial);
@@ -220,7 +221,7 @@ describe('a state dict that does not fit', () => {
   const config = { vocabSize: 5, blockSize: 4, nEmbd: 4, nHead: 2, nLayer: 1 };
 
   test("is refused in the file's own names, and nothing is loaded", () => {
-    const model = new GPTModel(config);
+    const model = new GPT(config);
     const before = model.tokenEmbedding.weight.clone();
     const state = model.stateDict();
     state.set('token_embedding_table.weight', empty(5, 4).fill_(1));
@@ -239,7 +240,7 @@ describe('a state dict that does not fit', () => {
   });
 
   test('is refused when its mask is not the causal one', () => {
-    const model = new GPTModel(config);
+    const model = new GPT(config);
     const state = model.stateDict();
     state.set('blocks.0.sa.heads.0.tril', empty(4, 4).fill_(1));
     expect(() => model.loadStateDict(state)).toThrow(
@@ -248,7 +249,7 @@ describe('a state dict that does not fit', () => {
   });
 
   test('is refused when tied weights differ', () => {
-    const model = new GPTModel({ ...config, tieWeights: true });
+    const model = new GPT({ ...config, tieWeights: true });
     const state = model.stateDict();
     state.set('lm_head.weight', empty(5, 4).fill_(1));
     expect(() => model.loadStateDict(state)).toThrow(/"lm_head.weight" and "token_embedding_table.weight" differ/);
@@ -275,21 +276,21 @@ describe('layouts', () => {
 
   test('without a place for a parameter are refused', () => {
     const config = { vocabSize: 5, blockSize: 4, nEmbd: 4, nHead: 2, nLayer: 1 };
-    expect(() => new GPTModel({ ...config, positionEncoding: 'rope' })).toThrow(
+    expect(() => new GPT({ ...config, positionEncoding: 'rope' })).toThrow(
       /cannot hold a model of this config. .* Keys without a parameter: positionEmbedding.weight/,
     );
-    expect(() => new GPTModel({ ...config, activation: 'swiglu' })).toThrow(/without a key: blocks.0.mlp.gate.weight/);
+    expect(() => new GPT({ ...config, activation: 'swiglu' })).toThrow(/without a key: blocks.0.mlp.gate.weight/);
   });
 
   test('go by their names', () => {
-    expect(() => new GPTModel({ vocabSize: 2 }, { layout: 'mypt2' })).toThrow(
+    expect(() => new GPT({ vocabSize: 2 }, { layout: 'mypt2' })).toThrow(
       /no checkpoint layout 'mypt2'. Did you mean 'mypt'\?/,
     );
   });
 });
 
 describe('tokens', () => {
-  const model = new GPTModel({ vocabSize: 5, blockSize: 4, nEmbd: 4, nHead: 2, nLayer: 1 }).eval();
+  const model = new GPT({ vocabSize: 5, blockSize: 4, nEmbd: 4, nHead: 2, nLayer: 1 }).eval();
 
   test('beyond the context are refused', () => {
     expect(() => model.forward(tensor([[0, 1, 2, 3, 4]]))).toThrow(
@@ -337,7 +338,7 @@ describe('tokens', () => {
 });
 
 test('dropout makes training differ and leaves evaluation alone', () => {
-  const model = new GPTModel({ vocabSize: 5, blockSize: 4, nEmbd: 4, nHead: 2, nLayer: 1, dropout: 0.5 });
+  const model = new GPT({ vocabSize: 5, blockSize: 4, nEmbd: 4, nHead: 2, nLayer: 1, dropout: 0.5 });
   const idx = tensor([[0, 1, 2, 3]]);
   expect(model.forward(idx).logits.equal(model.forward(idx).logits)).toBe(false);
   model.eval();
@@ -348,6 +349,6 @@ test('a model is made with init: false without drawing numbers', () => {
   manualSeed(1);
   const expected = empty(3).uniform_();
   manualSeed(1);
-  new GPTModel({ vocabSize: 5, blockSize: 4, nEmbd: 4, nHead: 2, nLayer: 1 }, { init: false });
+  new GPT({ vocabSize: 5, blockSize: 4, nEmbd: 4, nHead: 2, nLayer: 1 }, { init: false });
   expectSameBits(empty(3).uniform_(), expected, 'next draw');
 });

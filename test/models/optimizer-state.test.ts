@@ -1,6 +1,6 @@
 /** What of a Python optimizer's state carries over to fused parameters, and what is refused and why. */
 import { describe, expect, test } from 'vitest';
-import { GPTModel } from '../../lib/models';
+import { GPT } from '../../lib/gpt/gpt';
 import { layoutParameters } from '../../lib/models/layouts/layout';
 import { AdamW } from '../../lib/optim';
 import type { Parameter } from '../../lib/nn';
@@ -12,20 +12,20 @@ type State = Map<number, Map<string, unknown>>;
 
 const config = { vocabSize: 5, blockSize: 4, nEmbd: 4, nHead: 2, nLayer: 1, bias: true };
 
-function trained(): { model: GPTModel; optimizer: AdamW; file: Map<string, unknown> } {
-  const model = new GPTModel(config);
+function trained(): { model: GPT; optimizer: AdamW; file: Map<string, unknown> } {
+  const model = new GPT(config);
   const optimizer = new AdamW(model.parameters());
   step(model, optimizer);
   return { model, optimizer, file: model.optimizerStateDict(optimizer) };
 }
 
-function step(model: GPTModel, optimizer: AdamW): void {
+function step(model: GPT, optimizer: AdamW): void {
   const idx = tensor([[0, 1, 2, 3]]);
   model.eval().forward(idx, idx).loss!.backward();
   optimizer.step();
 }
 
-function keysOf(model: GPTModel): string[] {
+function keysOf(model: GPT): string[] {
   return layoutParameters(model.layout, model.config).map(({ key }) => key);
 }
 
@@ -38,7 +38,7 @@ function groupsOf(file: Map<string, unknown>): Map<string, unknown>[] {
 }
 
 /** The usual two groups: matrices decay, the rest does not. */
-function twoGroups(model: GPTModel): AdamW {
+function twoGroups(model: GPT): AdamW {
   const matrix = (parameter: Parameter): boolean => parameter.ndim >= 2;
   return new AdamW([
     { params: model.parameters().filter(matrix), weightDecay: 0.1 },
@@ -80,7 +80,7 @@ describe('moments', () => {
 
 describe('groups', () => {
   test('two of them go out with the names of their keys, and come back', () => {
-    const model = new GPTModel(config);
+    const model = new GPT(config);
     const optimizer = twoGroups(model);
     step(model, optimizer);
     const file = model.optimizerStateDict(optimizer);
@@ -141,7 +141,7 @@ describe('groups', () => {
 
 describe('state', () => {
   test('that a parameter never had stays absent', () => {
-    const model = new GPTModel(config);
+    const model = new GPT(config);
     const optimizer = new AdamW(model.parameters());
     expect(stateOf(model.optimizerStateDict(optimizer)).size).toBe(0);
     model.positionEmbedding!.weight.requiresGrad = false;
@@ -188,6 +188,6 @@ describe('state', () => {
     expect(() => model.loadOptimizerStateDict(optimizer, file)).toThrow(
       /state for parameter 99, which is in none of its groups/,
     );
-    expect(() => new GPTModel(config).optimizerStateDict(optimizer)).toThrow(/a parameter that is not this model's/);
+    expect(() => new GPT(config).optimizerStateDict(optimizer)).toThrow(/a parameter that is not this model's/);
   });
 });

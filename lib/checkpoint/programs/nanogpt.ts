@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { writeFileAtomically } from '../../formats/files/atomic-file';
 import { save } from '../../formats/pt';
+import { makeOptimizer, optimizerStateDict } from '../../models/optimizers';
 import { Float, isPythonInt } from '../../pickle/types';
 import { dispose } from '../../tensor/scope';
 import {
@@ -69,7 +70,7 @@ export async function readNanoGpt(file: string, dict: Map<string, unknown>, opti
 export async function writeNanoGpt(file: string, request: ModelToWrite): Promise<void> {
   const { model, step, kept } = request;
   // train.py loads an optimizer's state whatever it resumes; that of one before its first step serves.
-  const fresh = request.optimizerState === null ? model.optimizerStateDict(model.makeOptimizer()) : null;
+  const fresh = request.optimizerState === null ? optimizerStateDict(model, makeOptimizer(model)) : null;
   try {
     await withWeights(request, async (weights) => {
       const dict = new Map<string, unknown>([

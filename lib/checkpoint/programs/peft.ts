@@ -3,8 +3,7 @@ import { describe, TorchBindError } from '../../errors';
 import { load, save } from '../../formats/pt';
 import { loadSafetensors, saveSafetensors } from '../../formats/safetensors';
 import type { GPTModel } from '../../models/gpt-model';
-import { innerLayout } from '../../models/layouts/lora';
-import { isParameter } from '../../models/layouts/layout';
+import { isParameterLine } from '../../models/layouts/layout';
 import type { Tensor } from '../../tensor/tensor';
 import { dispose } from '../../tensor/scope';
 import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
@@ -192,10 +191,10 @@ function configOf({ model, kept }: ModelToWrite): JsonObject {
 /** The adapted layers as PEFT names them: by kind where all blocks have them, else each. */
 function peftTargets(model: GPTModel): string[] {
   const targets = new Set(model.lora!.targets);
-  const modules = innerLayout(model.layout).modules(model.config);
+  const modules = model.layout.adapters!.without.modules(model.config);
   const paths = new Map<string, string>();
   for (const { path: own, tensors } of modules) {
-    const weight = tensors.filter(isParameter).find(({ name }) => name === 'weight');
+    const weight = tensors.filter(isParameterLine).find(({ name }) => name === 'weight');
     if (weight !== undefined) paths.set(weight.alias ? 'lmHead' : weight.parameter.replace(/\.weight$/, ''), own);
   }
   const kindOf = (name: string): string => name.replace(/.*\.h\.\d+\./, '');

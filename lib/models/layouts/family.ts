@@ -2,7 +2,7 @@ import { TorchBindError } from '../../errors';
 import type { DType } from '../../tensor/dtype';
 import { Tensor } from '../../tensor/tensor';
 import type { GPTConfig } from '../config';
-import type { Layout, LayoutBuffer } from './layout';
+import type { CheckpointLayout, LayoutBuffer } from './layout';
 import type { LoraState } from './lora';
 
 /** What is known of a tensor without its values. */
@@ -77,7 +77,7 @@ export type ConfigFacts = Partial<GPTConfig>;
 
 /** A state dict that was recognised. */
 export interface Recognised {
-  layout: Layout;
+  layout: CheckpointLayout;
   /** What its keys and shapes say of the config. */
   facts: ConfigFacts;
   /** What was seen, in words, and what it means. */
@@ -93,7 +93,7 @@ export interface Family {
   readonly name: string;
   readonly description: string;
   /** The layout that a model takes which did not come from a file of the family. */
-  readonly layout: Layout;
+  readonly layout: CheckpointLayout;
   /** The config of a model of this family that is nearest to one: what the family's own program computes. */
   conform(config: GPTConfig): Partial<GPTConfig>;
   /** What a state dict is, if it is of this family. */

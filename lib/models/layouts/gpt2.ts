@@ -3,7 +3,7 @@ import type { FamilyFacts, GPTConfig } from '../config';
 import { classic, definedOnly, maskBuffer, sameValues, shapeFacts } from './family';
 import type { Family, Recognised, StateView } from './family';
 import { decayMatrices, empty, headModule, weighted } from './layout';
-import type { Initialisation, Layout, LayoutBuffer, LayoutModule, OptimizerGroups } from './layout';
+import type { Initialisation, CheckpointLayout, LayoutBuffer, LayoutModule, OptimizerGroups } from './layout';
 
 /**
  * Layouts that have OpenAI's names for GPT-2: nanoGPT, minGPT and Hugging Face's GPT-2. Keys hardly tell them apart:
@@ -211,7 +211,7 @@ function factsOf(state: StateView, stem: string, conv1d: boolean, tieWeights: bo
   });
 }
 
-function gpt2Layout(facts: Facts, variant: Variant): Layout {
+function gpt2Layout(facts: Facts, variant: Variant): CheckpointLayout {
   const { name, description, initialisation, optimizerGroups } = facts;
   return {
     name,

@@ -3,7 +3,7 @@ import type { GPTConfig } from '../config';
 import { StateView } from './family';
 import type { Family, Recognised } from './family';
 import { hfGpt2, mingpt, nanogpt } from './gpt2';
-import type { Layout } from './layout';
+import type { CheckpointLayout } from './layout';
 import { buildLlm, mypt, ngLecture } from './lecture';
 import { splitLora } from './lora';
 import { myptFused } from './mypt-fused';
@@ -11,7 +11,7 @@ import { recogniseWrapped } from './wrapped';
 
 export { TensorFacts } from './family';
 export type { ConfigFacts, Recognised } from './family';
-export type { Layout } from './layout';
+export type { CheckpointLayout } from './layout';
 
 const FAMILIES: readonly Family[] = [mypt, myptFused, ngLecture, buildLlm, nanogpt, mingpt, hfGpt2];
 
@@ -31,8 +31,17 @@ const OTHERS: readonly [(keys: readonly string[]) => boolean, string][] = [
 export const layoutNames: readonly string[] = FAMILIES.map(({ name }) => name);
 
 /** The usual layout of a family. Throws `ERR_TORCHBIND_LAYOUT` when there is no family of that name. */
-export function layoutByName(name: string): Layout {
+export function layoutByName(name: string): CheckpointLayout {
   return familyByName(name).layout;
+}
+
+/** The layout that an option names, or is. */
+export function resolveLayout(value: unknown, where: string): CheckpointLayout {
+  if (typeof value === 'string') return layoutByName(value);
+  const { name, facts, modules } = (value ?? {}) as Partial<Record<keyof CheckpointLayout, unknown>>;
+  const isLayout = typeof name === 'string' && typeof facts === 'function' && typeof modules === 'function';
+  checkArgument(isLayout, 'the name of a layout', value, where);
+  return value as CheckpointLayout;
 }
 
 /** The config, of those that a family's own program computes, that is nearest to the one given. */
@@ -89,6 +98,6 @@ function recogniseFamily(view: StateView): Recognised | undefined {
 }
 
 /** The layout that a state dict, or where these suffice its keys, are in. Throws as `recogniseLayout` does. */
-export function detectLayout(state: Iterable<string> | ReadonlyMap<string, unknown>): Layout {
+export function detectLayout(state: Iterable<string> | ReadonlyMap<string, unknown>): CheckpointLayout {
   return recogniseLayout(state).layout;
 }

@@ -7,7 +7,7 @@ import type { FamilyFacts, GPTConfig } from '../config';
  * A layout is a table with a line for each module of the family's own Python model. The same table says which keys a
  * file has and in which order, what each holds of the model here, and how an optimizer numbers the parameters.
  */
-export interface Layout {
+export interface CheckpointLayout {
   /** The family's name. */
   readonly name: string;
   /** For messages: where such files come from. */
@@ -20,7 +20,42 @@ export interface Layout {
   readonly initialisation: Initialisation;
   /** The groups of the family's optimizer, where it makes several. */
   readonly optimizerGroups?: OptimizerGroups;
+  /** The LoRA adapters among the keys, and the layout without them. */
+  readonly adapters?: { readonly spec: LoraSpec; readonly without: CheckpointLayout };
 }
+
+/** LoRA adapters to give a model: what `applyLora` takes. */
+export interface LoraOptions {
+  /** Rank r of the adapters. */
+  rank: number;
+  /** What the adapters add is scaled by alpha / rank. */
+  alpha: number;
+  /** Probability of dropout before the adapters, while training. Default 0. */
+  dropout?: number;
+  /**
+   * The layers that get adapters: `attn.qkv`, `attn.proj`, `mlp.up`, `mlp.gate`, `mlp.down`, `lmHead`, or one alone, as
+   * `blocks.0.attn.qkv`. Default `attn.qkv`, as PEFT has it for GPT-2.
+   */
+  targets?: readonly string[];
+  /** Scale by alpha / sqrt(rank) instead (PEFT's `use_rslora`). Default false. */
+  rsLora?: boolean;
+}
+
+/** How a model was given adapters. */
+export interface LoraSpec extends Required<LoraOptions> {
+  /** How state dicts name them. */
+  readonly keys: LoraKeys;
+  /** Whether no gradient goes back through the base weights, but through the adapters alone, as in build_llm_karpathy. */
+  readonly detachBase: boolean;
+  /** Whether all that has no adapter, embeddings and norms, is trained too. */
+  readonly trainOthers: boolean;
+}
+
+/**
+ * How a state dict holds adapters. `plain`: `key.base_layer.weight`, `key.lora_A` (in, r), `key.lora_B` (r, out), as
+ * build_llm_karpathy has them; `transposed`: the same as (r, in) and (out, r), as it had them first; `peft`: as PEFT does.
+ */
+export type LoraKeys = 'plain' | 'transposed' | 'peft';
 
 /** How a family's optimizer divides the parameters. */
 export interface OptimizerGroups {
@@ -89,7 +124,7 @@ export interface KeyedParameter extends LayoutParameter {
 }
 
 /** Whether a line of the table is a parameter. */
-export function isParameter(tensor: LayoutTensor): tensor is LayoutParameter {
+export function isParameterLine(tensor: LayoutTensor): tensor is LayoutParameter {
   return 'parameter' in tensor;
 }
 
@@ -99,10 +134,10 @@ export function keyOf(module: LayoutModule, tensor: LayoutTensor): string {
 }
 
 /** The parameters that the family's optimizer sees, in its order: that of `named_parameters()`. */
-export function layoutParameters(layout: Layout, config: GPTConfig): KeyedParameter[] {
+export function layoutParameters(layout: CheckpointLayout, config: GPTConfig): KeyedParameter[] {
   return layout.modules(config).flatMap((module) =>
     module.tensors
-      .filter(isParameter)
+      .filter(isParameterLine)
       .filter((tensor) => tensor.alias !== true)
       .map((tensor) => ({ ...tensor, key: keyOf(module, tensor) })),
   );

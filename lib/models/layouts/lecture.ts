@@ -2,7 +2,7 @@ import type { FamilyFacts, GPTConfig } from '../config';
 import { classic, definedOnly, maskBuffer, shapeFacts } from './family';
 import type { Family, Recognised, StateView } from './family';
 import { empty, headModule, weighted } from './layout';
-import type { Initialisation, Layout, LayoutBuffer, LayoutModule } from './layout';
+import type { Initialisation, CheckpointLayout, LayoutBuffer, LayoutModule } from './layout';
 
 /**
  * Layouts of the models that follow Karpathy's lecture "Let's build GPT": one module for each head, with the keys,
@@ -115,7 +115,7 @@ export const buildLlm = lectureFamily({
   open: () => ({ attentionScale: 'embd' }),
 });
 
-function lectureLayout(variant: Omit<Variant, 'asks' | 'open'>, buffer: LayoutBuffer | undefined): Layout {
+function lectureLayout(variant: Omit<Variant, 'asks' | 'open'>, buffer: LayoutBuffer | undefined): CheckpointLayout {
   const { name, description, facts, initialisation } = variant;
   return { name, description, facts, initialisation, modules: (config) => [...modules(config, variant, buffer)] };
 }

@@ -2,42 +2,30 @@ import { closest, TorchBindError } from '../../errors';
 import { sameShape } from '../../nn/state-dict';
 import { Tensor } from '../../tensor/tensor';
 import type { GPTConfig } from '../config';
-import { empty, isParameter } from './layout';
-import type { Layout, LayoutModule, LayoutParameter } from './layout';
+import { empty, isParameterLine } from './layout';
+import type { CheckpointLayout, LayoutModule, LayoutParameter, LoraKeys, LoraSpec } from './layout';
 
 /** State dicts of models with LoRA adapters: those of the model without, and a line for each adapter. */
-
-/**
- * How a state dict holds adapters. `plain`: `key.base_layer.weight`, `key.lora_A` (in, r), `key.lora_B` (r, out), as
- * build_llm_karpathy has them; `transposed`: the same as (r, in) and (out, r), as it had them first; `peft`: as PEFT does.
- */
-export type LoraKeys = 'plain' | 'transposed' | 'peft';
-
-/** What a layout with adapters depends on. */
-export interface LoraShape {
-  rank: number;
-  /** Names of the layers here. */
-  targets: readonly string[];
-  keys: LoraKeys;
-}
 
 const peftPrefix = 'base_model.model';
 
 /** The layout of a model with adapters, from that of the model without. */
-export function loraLayout(inner: Layout, shape: LoraShape): Layout {
-  const targets = new Set(shape.targets);
+export function loraLayout(inner: CheckpointLayout, spec: LoraSpec): CheckpointLayout {
+  const targets = new Set(spec.targets);
   const modules = (config: GPTConfig): LayoutModule[] =>
     inner.modules(config).flatMap((module) => {
       const weight = weightOf(module);
       const layer = weight === undefined ? undefined : layerOf(weight);
-      return layer === undefined || !targets.has(layer) ? [module] : adapted(module, weight!, layer, shape);
+      return layer === undefined || !targets.has(layer) ? [module] : adapted(module, weight!, layer, spec);
     });
-  const layout = { ...inner, modules: shape.keys === 'peft' ? wrapped(modules) : modules };
-  inners.set(layout, inner);
-  return layout;
+  return {
+    ...inner,
+    modules: spec.keys === 'peft' ? wrapped(modules) : modules,
+    adapters: { spec, without: inner },
+  };
 }
 
-function wrapped(modules: Layout['modules']): Layout['modules'] {
+function wrapped(modules: CheckpointLayout['modules']): CheckpointLayout['modules'] {
   return (config) => [
     empty(''),
     empty('base_model'),
@@ -48,15 +36,8 @@ function wrapped(modules: Layout['modules']): Layout['modules'] {
   ];
 }
 
-/** The layout of a model without its adapters. */
-export function innerLayout(layout: Layout): Layout {
-  return inners.get(layout) ?? layout;
-}
-
-const inners = new WeakMap<Layout, Layout>();
-
 function weightOf({ tensors }: LayoutModule): LayoutParameter | undefined {
-  return tensors.filter(isParameter).find(({ name }) => name === 'weight');
+  return tensors.filter(isParameterLine).find(({ name }) => name === 'weight');
 }
 
 /** The layer here that a weight of a file belongs to; a weight that stands for another too is the head's. */
@@ -64,9 +45,9 @@ function layerOf({ parameter, alias }: LayoutParameter): string {
   return alias === true ? 'lmHead' : parameter.replace(/\.weight$/, '');
 }
 
-function adapted(module: LayoutModule, weight: LayoutParameter, layer: string, shape: LoraShape): LayoutModule[] {
+function adapted(module: LayoutModule, weight: LayoutParameter, layer: string, spec: LoraSpec): LayoutModule[] {
   const { path } = module;
-  const { rank, keys } = shape;
+  const { rank, keys } = spec;
   const slot = slotOf(weight);
   const base = { ...module, path: `${path}.base_layer` };
   const transpose = keys === 'plain';
@@ -104,7 +85,7 @@ function slotOf({ rows }: LayoutParameter): number {
 }
 
 /** How many layers of the family's model make up each layer here. */
-export function adapterSlots(layout: Layout, config: GPTConfig): Map<string, number> {
+export function adapterSlots(layout: CheckpointLayout, config: GPTConfig): Map<string, number> {
   const slots = new Map<string, number>();
   for (const module of layout.modules(config)) {
     const weight = weightOf(module);
@@ -114,7 +95,7 @@ export function adapterSlots(layout: Layout, config: GPTConfig): Map<string, num
 }
 
 /** The layers here that have adapters in a state dict with these paths of adapted modules. */
-export function adaptedLayers(layout: Layout, config: GPTConfig, paths: ReadonlySet<string>): string[] {
+export function adaptedLayers(layout: CheckpointLayout, config: GPTConfig, paths: ReadonlySet<string>): string[] {
   const found = layout.modules(config).flatMap((module) => {
     const weight = weightOf(module);
     return weight !== undefined && paths.has(module.path) ? [layerOf(weight)] : [];

@@ -2,7 +2,7 @@ import type { GPTConfig } from '../config';
 import { classic, definedOnly, sameValues, shapeFacts } from './family';
 import type { Family, StateView } from './family';
 import { empty, headModule, weighted } from './layout';
-import type { Layout, LayoutModule } from './layout';
+import type { CheckpointLayout, LayoutModule } from './layout';
 
 /**
  * Keys of MyPT since the end of 2025: fused queries, keys and values, GELU or SwiGLU, LayerNorm or RMSNorm, learned
@@ -12,7 +12,7 @@ import type { Layout, LayoutModule } from './layout';
 const name = 'mypt-fused';
 const description = 'later MyPT bundles: fused attention (sa.qkv), MLP named fwd';
 
-const layout: Layout = {
+const layout: CheckpointLayout = {
   name,
   description,
   facts: ({ bias, activation, normType }) => ({

@@ -1,6 +1,6 @@
 import type { Recognised, StateView } from './family';
 import { empty } from './layout';
-import type { Layout } from './layout';
+import type { CheckpointLayout } from './layout';
 
 /**
  * Prefixes that programs put before every key: `_orig_mod.` where the model was compiled, `module.` under
@@ -32,7 +32,7 @@ export function recogniseWrapped(
   return { ...inner, layout: wrap(inner.layout, prefix), saw };
 }
 
-function wrap(layout: Layout, prefix: string): Layout {
+function wrap(layout: CheckpointLayout, prefix: string): CheckpointLayout {
   const outer = prefix.slice(0, -1);
   return {
     ...layout,

@@ -419,7 +419,6 @@ const calls = [
   ['GPT#makeOptimizer', () => [gpt(), { lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weightDecay: 0.1 }]],
   ['GPT#optimizerStateDict', () => trained().slice(0, 2)],
   ['GPT#loadOptimizerStateDict', () => trained()],
-  ['GPT#parameterGroups', () => [gpt(), null]],
   ['GPT#resumeOptimizer', () => [gpt(), trained()[2]]],
   ['GPT#fit', () => [gpt(), fitOptions()]],
   [
