@@ -115,7 +115,7 @@ export interface LayoutBuffer {
   /** Default (T, T) for a mask, () for a value. */
   shape?: readonly number[];
   /** Default float32. */
-  dtype?: 'float32' | 'bool' | 'uint8';
+  dtype?: 'float32' | 'bool' | 'uint8' | 'int64';
 }
 
 /** A parameter's part under its full key. */
