@@ -1,3 +1,5 @@
+import { getSystemErrorMap } from 'node:util';
+
 /** Options of the `Error` constructor. */
 interface ErrorOptions {
   cause?: unknown;
@@ -11,12 +13,46 @@ interface ErrorOptions {
 export class TorchBindError extends Error {
   /** Stable identifier, `ERR_TORCHBIND_...`. */
   readonly code: string;
+  /** The file or directory at fault, which the message then begins with. */
+  declare readonly path?: string;
 
   constructor(message: string, code = 'ERR_TORCHBIND', options?: ErrorOptions) {
     super(typeof message === 'string' ? message : describe(message), options);
     this.name = new.target.name;
     this.code = code;
   }
+}
+
+/**
+ * Puts the path in front of what goes wrong in `body`, at once or later: inner layers speak of what is in the file and not of its
+ * name. An error that names a file already keeps that.
+ */
+export function withPath<T>(path: string, body: () => T): T {
+  const rethrow = (error: unknown): never => {
+    if (error instanceof TorchBindError) namePath(error, path);
+    throw error;
+  };
+  try {
+    const result = body();
+    return result instanceof Promise ? (result.catch(rethrow) as T) : result;
+  } catch (error) {
+    return rethrow(error);
+  }
+}
+
+function namePath(error: { -readonly [Key in keyof TorchBindError]: TorchBindError[Key] }, path: string): void {
+  if (error.path !== undefined) return;
+  const { message, stack } = error;
+  error.path = path;
+  error.message = `${path}: ${message}`;
+  error.stack = stack?.replace(message, () => error.message);
+}
+
+/** Why the operating system refused, without the path that Node adds: `no such file or directory (ENOENT)`. */
+export function systemReason(error: unknown): string {
+  const { code, errno, message } = error as NodeJS.ErrnoException;
+  const [, text] = (errno === undefined ? undefined : getSystemErrorMap().get(errno)) ?? [];
+  return text === undefined ? message : `${text} (${code})`;
 }
 
 /** Refuses an argument that is not what was expected. */
@@ -198,6 +234,11 @@ export class CheckpointError extends TorchBindError {
     this.offset = details.offset;
     this.record = details.record;
   }
+}
+
+/** The error for a container that contradicts itself, at a byte of the file or elsewhere. */
+export function containerError(message: string, place: number | CheckpointErrorDetails = {}): CheckpointError {
+  return new CheckpointError(message, CheckpointCode.container, typeof place === 'number' ? { offset: place } : place);
 }
 
 function checkDetails(message: string, details: CheckpointErrorDetails): void {

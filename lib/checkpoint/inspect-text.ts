@@ -1,4 +1,5 @@
 import type { GlobalInfo, TensorInfo } from '../formats/inspect/report';
+import { plural, printable } from './text-table';
 import type { Inspection } from './inspection';
 
 /** The report as aligned lines, with the first `limit` tensors. */
@@ -154,13 +155,4 @@ function humanSize(bytes: number): string {
     unit++;
   }
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]!}`;
-}
-
-function plural(count: number, noun: string): string {
-  return `${count.toLocaleString('en-US')} ${noun}${count === 1 ? '' : 's'}`;
-}
-
-/** Control characters of a file would command the terminal. */
-function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (unit) => `\\u{${unit.codePointAt(0)!.toString(16)}}`);
 }

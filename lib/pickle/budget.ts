@@ -1,3 +1,5 @@
+import { checkOptions, CheckpointCode, CheckpointError, describe, TorchBindError } from '../errors';
+
 /**
  * Memory that what a file makes may take beside the bytes of its tensors: honest checkpoints stay far below, and a file
  * that is made to exhaust the memory goes past it long before the process does.
@@ -92,4 +94,25 @@ export class MemoryBudget {
       `memory: ${(this.limit + this.allowed) * 4} } })`
     );
   }
+}
+
+export interface LoadLimits {
+  /** Bytes. */
+  memory?: number | undefined;
+}
+
+/** @throws TorchBindError ERR_TORCHBIND_INVALID_ARGUMENT where it is no number of bytes */
+export function memoryLimit(limits: LoadLimits = {}): number | undefined {
+  checkOptions(limits, ['memory'], 'load: limits');
+  const { memory } = limits;
+  if (memory === undefined || (typeof memory === 'number' && memory >= 0)) return memory;
+  throw new TorchBindError(
+    `load: expected a number of bytes for the option 'limits.memory' but received ${describe(memory)}.`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}
+
+/** @throws CheckpointError where the budget has too little left for `bytes` more */
+export function spend(budget: MemoryBudget, bytes: number, record?: string): void {
+  if (!budget.take(bytes)) throw new CheckpointError(budget.message, CheckpointCode.limit, { record });
 }

@@ -1,3 +1,5 @@
+import { Op } from './opcodes';
+
 /** Bytes that grow as they are written. */
 export class ByteWriter {
   private buffer = Buffer.allocUnsafe(4096);
@@ -51,4 +53,40 @@ export class ByteWriter {
     larger.set(this.bytes());
     this.buffer = larger;
   }
+}
+
+/** Writes an int in the shortest of the ways that protocol 2 has. False where it has none. */
+export function writeInt(out: ByteWriter, value: bigint): boolean {
+  if (value >= 0n && value <= 0xffn) {
+    out.uint8(Op.BININT1);
+    out.uint8(Number(value));
+  } else if (value >= 0n && value <= 0xffffn) {
+    out.uint8(Op.BININT2);
+    out.uint16(Number(value));
+  } else if (value >= -0x80000000n && value <= 0x7fffffffn) {
+    out.uint8(Op.BININT);
+    out.int32(Number(value));
+  } else {
+    const bytes = twosComplement(value);
+    if (bytes.length > 255) return false;
+    out.uint8(Op.LONG1);
+    out.uint8(bytes.length);
+    out.raw(bytes);
+  }
+  return true;
+}
+
+/** The shortest two's complement of an int, least significant byte first. */
+function twosComplement(value: bigint): Uint8Array {
+  const magnitude = value < 0n ? ~value : value;
+  // One more bit for the sign.
+  const length = Math.floor(magnitude.toString(16).length / 2) + 1;
+  const hex = BigInt.asUintN(length * 8, value)
+    .toString(16)
+    .padStart(length * 2, '0');
+  const bytes = Buffer.from(hex, 'hex').reverse();
+  const top = bytes[length - 1]!;
+  const next = bytes[length - 2];
+  const redundant = next !== undefined && ((top === 0 && next < 0x80) || (top === 0xff && next >= 0x80));
+  return redundant ? bytes.subarray(0, length - 1) : bytes;
 }

@@ -1,5 +1,7 @@
 import { Cost, type Spend } from './budget';
 import { ByteArray, Complex, Counter, DefaultDict, Float, FrozenSet, GlobalName, OrderedDict, Tuple } from './types';
+import { isDangerousModule } from './dangerous';
+import { CheckpointCode } from '../errors';
 
 /**
  * A class or function that a pickle may name. It is data: a name, and what torchbind makes of a call to it.
@@ -181,4 +183,49 @@ export function hashableKey(key: unknown, spend: Spend): unknown {
     for (const member of item) pending.push(member);
   }
   return key;
+}
+
+/** What the names of a pickle stand for. */
+export interface NameOptions {
+  /** Everything that the pickle may name. */
+  globals: GlobalTable;
+  /**
+   * Gives objects of unknown classes as `InertObject` and unknown names as `GlobalName`, instead of refusing them.
+   * Names that only an attack has a use for are refused all the same, but with `all`, which is for who only looks.
+   */
+  inert?: boolean | 'all';
+}
+
+/**
+ * What a name in a pickle stands for: an entry of the table, or inert data where that was asked for. Nothing is ever imported.
+ *
+ * @param fail makes the error for the opcode that is being read
+ */
+export function lookUp(
+  module: string,
+  name: string,
+  { globals, inert = false }: NameOptions,
+  spend: Spend,
+  fail: (message: string, code: CheckpointCode) => Error,
+): unknown {
+  const fullName = `${module === '__builtin__' ? 'builtins' : module}.${name}`;
+  const entry = globals.get(fullName);
+  if (entry instanceof UnsupportedGlobal) {
+    throw fail(`the file holds ${entry.what} (${fullName}), which torchbind does not read`, CheckpointCode.unsupported);
+  }
+  if (entry !== undefined) return entry instanceof PickleConstant ? entry.value : entry;
+  spend(Cost.object);
+  if (inert !== 'all' && isDangerousModule(module)) {
+    throw fail(
+      `the pickle names ${JSON.stringify(fullName)}, which has no place in a checkpoint: the file may have been made to do harm. ` +
+        'Nothing in it was executed',
+      CheckpointCode.global,
+    );
+  }
+  if (inert !== false) return new GlobalName(module, name);
+  throw fail(
+    `the pickle names ${JSON.stringify(fullName)}, which is not a class or function that torchbind knows; ` +
+      "nothing in a checkpoint is executed. load(path, { unknown: 'inert' }) gives such objects as plain data",
+    CheckpointCode.global,
+  );
 }

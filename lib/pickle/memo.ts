@@ -1,5 +1,40 @@
+import { nextOpcode, Op } from './opcodes';
 import { Cost, type Spend } from './budget';
-import type { MemoIndices } from './steps';
+
+/** Indices of the memo, as one bit for each that a pickle of so many bytes can have. */
+export class MemoIndices {
+  private readonly bits: Uint8Array;
+
+  constructor(private readonly pickleLength: number) {
+    this.bits = new Uint8Array((pickleLength >>> 3) + 1);
+  }
+
+  /** One beyond the length of the pickle is not noted: nothing can be there. */
+  add(index: number): void {
+    if (index >= 0 && index <= this.pickleLength) this.bits[index >>> 3]! |= 1 << (index & 7);
+  }
+
+  has(index: number): boolean {
+    return index >= 0 && index <= this.pickleLength && (this.bits[index >>> 3]! & (1 << (index & 7))) !== 0;
+  }
+}
+
+/**
+ * The indices of the memo that a pickle refers to again, as far as it can be followed: writers remember nearly everything, and
+ * need little of it.
+ */
+export function recalledIndices(bytes: Buffer): MemoIndices {
+  const indices = new MemoIndices(bytes.length);
+  for (let at: number | undefined = 0; at !== undefined && at < bytes.length; at = nextOpcode(bytes, at)) {
+    const op = bytes[at];
+    if (op === Op.STOP) break;
+    if (op === Op.BINGET && at + 1 < bytes.length) indices.add(bytes[at + 1]!);
+    else if (op === Op.LONG_BINGET && at + 4 < bytes.length) indices.add(bytes.readUInt32LE(at + 1));
+    else if (op === Op.GET)
+      indices.add(Number(bytes.toString('latin1', at + 1, Math.min(bytes.indexOf(0x0a, at), at + 12))));
+  }
+  return indices;
+}
 
 /**
  * The objects that a pickle refers to again, by index. What is put under an index that is never recalled is counted and not

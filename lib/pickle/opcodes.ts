@@ -80,3 +80,72 @@ const names = new Map<number, string>(Object.entries(Op).map(([name, code]) => [
 export function opName(code: number): string {
   return names.get(code) ?? `0x${code.toString(16).padStart(2, '0')}`;
 }
+
+/** Bytes of the argument behind an opcode. */
+const fixed = byOpcode([
+  [Op.BININT, 4],
+  [Op.BININT1, 1],
+  [Op.BININT2, 2],
+  [Op.BINFLOAT, 8],
+  [Op.BINGET, 1],
+  [Op.LONG_BINGET, 4],
+  [Op.BINPUT, 1],
+  [Op.LONG_BINPUT, 4],
+  [Op.PROTO, 1],
+  [Op.EXT1, 1],
+  [Op.EXT2, 2],
+  [Op.EXT4, 4],
+  [Op.FRAME, 8],
+]);
+
+/** Bytes of the length that stands before an argument. */
+const counted = byOpcode([
+  [Op.BINSTRING, 4],
+  [Op.SHORT_BINSTRING, 1],
+  [Op.BINUNICODE, 4],
+  [Op.SHORT_BINUNICODE, 1],
+  [Op.BINUNICODE8, 8],
+  [Op.BINBYTES, 4],
+  [Op.SHORT_BINBYTES, 1],
+  [Op.BINBYTES8, 8],
+  [Op.BYTEARRAY8, 8],
+  [Op.LONG1, 1],
+  [Op.LONG4, 4],
+]);
+
+/** Lines of text behind an opcode. */
+const lines = byOpcode([
+  [Op.FLOAT, 1],
+  [Op.INT, 1],
+  [Op.LONG, 1],
+  [Op.STRING, 1],
+  [Op.UNICODE, 1],
+  [Op.PERSID, 1],
+  [Op.GET, 1],
+  [Op.PUT, 1],
+  [Op.GLOBAL, 2],
+  [Op.INST, 2],
+]);
+
+function byOpcode(entries: readonly (readonly [op: number, value: number])[]): Uint8Array {
+  const table = new Uint8Array(256);
+  for (const [op, value] of entries) table[op] = value;
+  return table;
+}
+
+/** Where the next opcode begins, perhaps beyond the bytes; undefined where they do not hold what tells it. */
+export function nextOpcode(bytes: Buffer, at: number): number | undefined {
+  const op = bytes[at]!;
+  const length = counted[op]!;
+  if (length > 0) {
+    if (at + 1 + length > bytes.length) return undefined;
+    const count = length === 8 ? Number(bytes.readBigUInt64LE(at + 1)) : bytes.readUIntLE(at + 1, length);
+    return at + 1 + length + count;
+  }
+  let next: number | undefined = at + 1 + fixed[op]!;
+  for (let left = lines[op]!; left > 0 && next !== undefined; left--) {
+    const newline: number = bytes.indexOf(0x0a, next);
+    next = newline === -1 ? undefined : newline + 1;
+  }
+  return next;
+}

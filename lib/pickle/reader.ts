@@ -1,29 +1,20 @@
 import { Cost, MemoryBudget, tupleCost } from './budget';
 import { Cursor } from './cursor';
 import { CheckpointCode } from '../errors';
-import { GlobalError, type GlobalTable, hashableKey, PickleGlobal, Unfinished } from './globals';
+import { GlobalError, type NameOptions, hashableKey, lookUp, PickleGlobal, Unfinished } from './globals';
 import { LiteralReader, notLiteral } from './literals';
-import { lookUp } from './look-up';
-import { Memo } from './memo';
-import { recalledIndices } from './steps';
+import { Memo, recalledIndices } from './memo';
 import { Op, opName } from './opcodes';
 import { PickleStack } from './stack';
 import { FrozenSet, GlobalName, InertObject, OrderedDict, Tuple } from './types';
 
 const highestProtocol = 5;
 
-export interface PickleReaderOptions {
-  /** Everything that the pickle may name. */
-  globals: GlobalTable;
+export interface PickleReaderOptions extends NameOptions {
   /** What a persistent id (BINPERSID) stands for. Throws `GlobalError` where the id is not one. */
   persistentLoad: (id: unknown) => unknown;
   /** Gives floats that a plain number would turn into ints as `Float`. */
   exact?: boolean;
-  /**
-   * Gives objects of unknown classes as `InertObject` and unknown names as `GlobalName`, instead of refusing them.
-   * Names that only an attack has a use for are refused all the same, but with `all`, which is for who only looks.
-   */
-  inert?: boolean | 'all';
   /** What may be made of memory; default: a new one with the default limit. */
   budget?: MemoryBudget;
   /** Name of the record that the bytes are, for messages. */
@@ -188,11 +179,11 @@ class PickleReader {
         this.persistent(this.pop());
         return;
       default:
-        throw this.refusedOpcode(op);
+        throw this.opcodeError(op);
     }
   }
 
-  private refusedOpcode(op: number): Error {
+  private opcodeError(op: number): Error {
     return this.fail(`pickle opcode ${opName(op)} is not one that a checkpoint needs, and is refused`);
   }
 
@@ -246,7 +237,7 @@ class PickleReader {
   private newObject(): void {
     const args = this.pop();
     const type = this.pop();
-    if (!(type instanceof GlobalName)) throw this.refusedOpcode(Op.NEWOBJ);
+    if (!(type instanceof GlobalName)) throw this.opcodeError(Op.NEWOBJ);
     this.inertObject(type, args, false);
   }
 

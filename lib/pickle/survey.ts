@@ -1,9 +1,8 @@
 import { Cost, MemoryBudget } from './budget';
 import { Cursor } from './cursor';
 import { CheckpointCode, CheckpointError } from '../errors';
-import { Memo } from './memo';
+import { Memo, recalledIndices } from './memo';
 import { Op } from './opcodes';
-import { recalledIndices } from './steps';
 import { type Item, nameIndex, nameItem, other, SurveyStack, textItem, textOffset } from './survey-stack';
 import { decodeQuotedString, decodeRawUnicodeEscape } from './text';
 

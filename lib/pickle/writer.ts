@@ -1,7 +1,6 @@
 import { describe, TorchBindError } from '../errors';
-import { ByteWriter } from './byte-writer';
+import { ByteWriter, writeInt } from './byte-writer';
 import { Op } from './opcodes';
-import { isReduced, type Reduced, Reduction, Unwritable } from './reductions';
 import { encodeUtf8 } from './text';
 import {
   ByteArray,
@@ -16,7 +15,6 @@ import {
   OrderedDict,
   Tuple,
 } from './types';
-import { writeInt } from './write-int';
 
 export interface PickleWriterOptions {
   /** How an object of a class that pickle itself does not know is written; undefined where it is unknown here too. */
@@ -97,14 +95,14 @@ class PickleWriter {
       case 'object':
         return value === null ? this.out.uint8(Op.NONE) : this.object(value);
       default:
-        throw this.refusal(describe(value));
+        throw this.unwritableError(describe(value));
     }
   }
 
   private object(value: object): void {
     if (value instanceof Float) return this.float(value.value);
     if (this.recall(value)) return;
-    if (this.open.has(value)) throw this.refusal('a tuple or set that contains itself');
+    if (this.open.has(value)) throw this.unwritableError('a tuple or set that contains itself');
     if (value instanceof Tuple) return this.tuple(value);
     if (value instanceof Map) return this.map(value);
     if (value instanceof Set)
@@ -126,7 +124,7 @@ class PickleWriter {
   private reduced(value: object, reduced: Reduced): void {
     if (reduced instanceof Reduction) return this.reduction(value, reduced.callee, reduced.args, reduced.state);
     if (reduced instanceof GlobalName) return this.global(reduced);
-    if (reduced instanceof Unwritable) throw this.refusal(reduced.what);
+    if (reduced instanceof Unwritable) throw this.unwritableError(reduced.what);
     this.sequence([{ value: reduced.id }, this.emit(Op.BINPERSID)]);
   }
 
@@ -134,7 +132,7 @@ class PickleWriter {
     if (Array.isArray(value) && value.constructor === Array) return this.list(value);
     const prototype: unknown = Object.getPrototypeOf(value);
     if (prototype === Object.prototype || prototype === null) return this.dict(value, Object.entries(value), true);
-    throw this.refusal(describe(value));
+    throw this.unwritableError(describe(value));
   }
 
   private text(text: string): void {
@@ -147,7 +145,8 @@ class PickleWriter {
   }
 
   private int(value: bigint): void {
-    if (!writeInt(this.out, value)) throw this.refusal('an int of more than 255 bytes, which torch.load refuses');
+    if (!writeInt(this.out, value))
+      throw this.unwritableError('an int of more than 255 bytes, which torch.load refuses');
   }
 
   private float(value: number): void {
@@ -281,7 +280,8 @@ class PickleWriter {
    * torch.load refuses the opcodes for bytes, so they are written as Python does for protocol 2: text, to be encoded.
    */
   private bytes(bytes: Uint8Array): void {
-    if (bytes.length > maxBytes) throw this.refusal(`bytes longer than ${maxBytes}; save them as a uint8 tensor`);
+    if (bytes.length > maxBytes)
+      throw this.unwritableError(`bytes longer than ${maxBytes}; save them as a uint8 tensor`);
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
     this.reduction(bytes, new GlobalName('_codecs', 'encode'), Tuple.of(text, 'latin1'));
   }
@@ -307,7 +307,7 @@ class PickleWriter {
       key instanceof Tuple ||
       key instanceof Uint8Array ||
       key instanceof Float;
-    if (!fine) throw this.refusal(`a dict key that is ${describe(key)}`);
+    if (!fine) throw this.unwritableError(`a dict key that is ${describe(key)}`);
   }
 
   /** Puts tasks on the stack so that they run in this order, before everything that waits already. */
@@ -321,7 +321,7 @@ class PickleWriter {
 
   private children(values: unknown[]): Task[] {
     // A sparse array may claim 2^32 holes. Array.from also visits holes, which then are refused as undefined.
-    if (values.length > 2 ** 24 && !(values.length - 1 in values)) throw this.refusal('an array with holes');
+    if (values.length > 2 ** 24 && !(values.length - 1 in values)) throw this.unwritableError('an array with holes');
     return Array.from(values, (value, index) => this.child(value, index));
   }
 
@@ -351,7 +351,7 @@ class PickleWriter {
     }
   }
 
-  private refusal(what: string): TorchBindError {
+  private unwritableError(what: string): TorchBindError {
     return new TorchBindError(
       `cannot save ${what} (at ${pathOf(this.current)}): a checkpoint holds tensors, Map and plain objects, arrays, ` +
         'Tuple, Set, strings, numbers, bigint, booleans, null and Uint8Array',
@@ -376,4 +376,32 @@ function pathOf(task: Task): string {
     if (at.key !== undefined) keys.push(typeof at.key === 'string' ? `['${at.key}']` : `[${String(at.key)}]`);
   }
   return `value${keys.reverse().join('')}`;
+}
+
+/** An object that is written as a call of a known function: Python's `__reduce__`. */
+export class Reduction {
+  constructor(
+    readonly callee: GlobalName,
+    readonly args: Tuple,
+    /** What BUILD completes the object with, if anything. */
+    readonly state?: unknown,
+  ) {}
+}
+
+/** An object that is written as a reference to something outside of the pickle. */
+export class PersistentId {
+  constructor(readonly id: Tuple) {}
+}
+
+/** An object that cannot be written, and why. */
+export class Unwritable {
+  /** @param what for the message: `a sparse tensor` */
+  constructor(readonly what: string) {}
+}
+
+export type Reduced = Reduction | GlobalName | PersistentId | Unwritable;
+
+/** Whether a value says itself how it is written. */
+export function isReduced(value: object): value is Reduction | GlobalName | PersistentId {
+  return value instanceof Reduction || value instanceof GlobalName || value instanceof PersistentId;
 }

@@ -1,5 +1,5 @@
 import { checkArgument, CheckpointCode, CheckpointError, describe } from '../errors';
-import { readPlain } from '../formats/pt/plain-pickle';
+import { readPlain } from '../formats/pt/pickles';
 import { writePickle } from '../pickle/writer';
 import { CharTokenizer } from './char';
 

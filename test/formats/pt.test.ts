@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'n
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { isParameter } from '../../lib/formats/pt/tensor-marks';
+import { CheckpointError } from '../../lib/errors';
 import { load, save } from '../../lib/formats/pt';
 import { Complex, Device, DTypeValue, Float, OrderedDict, Size, Tuple } from '../../lib/pickle/types';
 import { ones, tensor, zeros } from '../../lib/tensor/creation';
@@ -217,7 +218,7 @@ describe('load', () => {
     const cases: [string, string][] = [
       [path.join(place, 'missing.pt'), 'no such file'],
       [place, 'directory'],
-      ['/dev/zero', 'not a regular file'],
+      ['/dev/zero', 'expected a regular file'],
       [at('empty.pt', ''), 'empty'],
       [at('text.pt', 'hello'), 'text file'],
       [at('bare.pkl', Buffer.from('\x80\x04N.', 'latin1')), 'bare pickle'],
@@ -225,10 +226,12 @@ describe('load', () => {
       [at('noise.pt', Uint8Array.of(1, 2, 3)), 'not a file of a kind'],
     ];
     for (const [file, text] of cases) {
-      await expect(load(file), file).rejects.toMatchObject({
-        name: 'CheckpointError',
-        message: expect.stringContaining(text) as string,
-      });
+      const error = await load(file).catch((thrown: unknown) => thrown);
+      expect(error).toBeInstanceOf(CheckpointError);
+      const { message, path: named } = error as CheckpointError;
+      expect(message).toContain(text);
+      expect(named).toBe(file);
+      expect(message.split(file), 'the file is named once, at the beginning').toEqual(['', expect.any(String)]);
     }
   });
 

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { TensorChecker } from '../../lib/formats/pt/archive';
 import { torchGlobals } from '../../lib/formats/pt/torch-globals';
-import { reduceTorchValue } from '../../lib/formats/pt/torch-values';
+import { reduceTorchValue } from '../../lib/formats/pt/saved-values';
 import { readPickle } from '../../lib/pickle/reader';
 import {
   ByteArray,

@@ -65,10 +65,10 @@ describe('loadTokenizer', () => {
     [/merges.txt, line 2: expected two tokens, got "a b c"/, { 'vocab.json': vocab, 'merges.txt': '#version\na b c' }],
     [/needs the token string "ba"/, { 'vocab.json': vocab, 'merges.txt': 'b a' }],
     [/vocab.json must be an object/, { 'vocab.json': [1], 'merges.txt': '' }],
-    [/cannot read .*vocab.json/, { 'merges.txt': '' }],
+    [/vocab.json: cannot read the file/, { 'merges.txt': '' }],
     [/not valid JSON/, { 'tokenizer.json': '{' }],
     [/nests deeper than 64/, { 'tokenizer.json': '['.repeat(1e6) + ']'.repeat(1e6) }],
-    [/at most 67108864 are read/, { 'tokenizer.json': Buffer.alloc(2 ** 26 + 1, ' ') }],
+    [/at most 67108864 bytes/, { 'tokenizer.json': Buffer.alloc(2 ** 26 + 1, ' ') }],
     [/'stoi' and 'itos'/, { 'meta.pkl': Buffer.from('\x80\x02}.', 'latin1') }],
   ])('refuses %s', async (reason, files) => {
     await expect(loadTokenizer(directoryOf(files))).rejects.toThrow(reason);

@@ -1,7 +1,7 @@
 import { constants } from 'node:buffer';
 import { closeSync, constants as fsConstants, fstatSync, openSync, read, type Stats } from 'node:fs';
 import { promisify } from 'node:util';
-import { CheckpointCode, CheckpointError } from '../../errors';
+import { CheckpointCode, CheckpointError, systemReason, withPath } from '../../errors';
 
 /** Reads go to the file in pieces of at least this size, as a container's headers lie close to one another. */
 const windowSize = 64 * 1024;
@@ -47,7 +47,7 @@ export class ByteSource {
     const fd = openFile(path);
     try {
       const stats = fstatSync(fd);
-      checkRegularFile(path, stats);
+      checkRegularFile(stats);
       return new ByteSource(path, fd, stats.size);
     } catch (error) {
       closeSync(fd);
@@ -155,25 +155,28 @@ function openFile(path: string): number {
     // Never blocks: opening a FIFO for reading would wait for a writer.
     return openSync(path, fsConstants.O_RDONLY | (fsConstants.O_NONBLOCK ?? 0));
   } catch (error) {
-    const reason =
-      (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
-    throw new CheckpointError(`cannot open '${path}': ${reason}`, CheckpointCode.open, { cause: error });
+    const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    const reason = isMissing ? 'there is no such file' : systemReason(error);
+    throw new CheckpointError(`cannot open the file: ${reason}`, CheckpointCode.open, { cause: error });
   }
 }
 
-function checkRegularFile(path: string, stats: Stats): void {
+function checkRegularFile(stats: Stats): void {
   if (stats.isDirectory())
-    throw new CheckpointError(`'${path}' is a directory; give the path of a file in it`, CheckpointCode.open);
-  if (!stats.isFile()) throw new CheckpointError(`'${path}' is not a regular file`, CheckpointCode.open);
-  if (stats.size === 0) throw new CheckpointError(`'${path}' is empty`, CheckpointCode.truncated);
+    throw new CheckpointError('expected a file, got a directory; give the path of a file in it', CheckpointCode.open);
+  if (!stats.isFile())
+    throw new CheckpointError('expected a regular file, got a device or socket', CheckpointCode.open);
+  if (stats.size === 0) throw new CheckpointError('the file is empty', CheckpointCode.truncated);
 }
 
-/** Opens a file for as long as `use` takes. */
+/** Opens a file for as long as `use` takes, and names it in the errors of that. */
 export async function withSource<T>(path: string, use: (source: ByteSource) => Promise<T>): Promise<T> {
-  const source = ByteSource.open(path);
-  try {
-    return await use(source);
-  } finally {
-    source.close();
-  }
+  return withPath(path, async () => {
+    const source = ByteSource.open(path);
+    try {
+      return await use(source);
+    } finally {
+      source.close();
+    }
+  });
 }

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { ByteSource } from '../files/byte-source';
+import { type ByteSource, withSource } from '../files/byte-source';
 import { CheckpointCode, CheckpointError } from '../../errors';
 import { inspectPickle, inspectStream, inspectTar, inspectZip } from './pt';
 import { addProblem, type FileInspection, newInspection, noting } from './report';
@@ -14,12 +14,7 @@ import { containerOf, isBarePickle, isSafetensors } from '../pt/sniff';
  * @throws CheckpointError where the file cannot be opened or is empty; all else that is wrong is in the report
  */
 export async function inspectFile(file: string, verify = false): Promise<FileInspection> {
-  const source = ByteSource.open(file);
-  try {
-    return await inspectSource(source, verify);
-  } finally {
-    source.close();
-  }
+  return withSource(file, (source) => inspectSource(source, verify));
 }
 
 export async function inspectSource(source: ByteSource, verify: boolean): Promise<FileInspection> {
@@ -90,13 +85,10 @@ async function inspectShards(source: ByteSource, verify: boolean): Promise<FileI
 
 /** An index within an index leads nowhere. */
 async function inspectShard(file: string, verify: boolean): Promise<FileInspection> {
-  const source = ByteSource.open(file);
-  try {
-    if (!(await isShardIndex(source))) return await inspectSource(source, verify);
-  } finally {
-    source.close();
-  }
-  throw new CheckpointError(`'${file}' is an index itself, not a file of weights`, CheckpointCode.format);
+  return withSource(file, async (source) => {
+    if (!(await isShardIndex(source))) return inspectSource(source, verify);
+    throw new CheckpointError('expected a file of weights, got an index', CheckpointCode.format);
+  });
 }
 
 /** Adds what is in another file of the same checkpoint. */

@@ -6,18 +6,17 @@ import { readPickle } from '../../pickle/reader';
 import { Tuple } from '../../pickle/types';
 import type { MakeBuilder, TensorArchive } from '../pt/archive';
 import type { ByteSource } from '../files/byte-source';
-import { CheckpointCode, CheckpointError } from '../../errors';
-import { nonNegative } from '../pt/global-arguments';
+import { containerError, CheckpointCode, CheckpointError } from '../../errors';
+import { nonNegative, StorageRef, StorageView } from '../pt/tensor-spec';
 import { addProblem, type FileInspection, newInspection, noteGlobals, noteValue, noting } from './report';
 import { LegacyArchive } from '../pt/legacy-archive';
 import { pickleRecord, PtArchive } from '../pt/zip-archive';
-import { readPickleAt } from '../pt/pickle-extent';
+import { readPickleAt } from '../pt/pickles';
 import { programIn } from '../pt/sniff';
 import { TarArchive } from '../pt/tar-archive';
 import { readTar } from '../pt/tar-reader';
 import { TensorNotes } from '../pt/tensor-notes';
-import { StorageRef, StorageView } from '../pt/tensor-spec';
-import { claimedBytes, storageId, torchGlobals } from '../pt/torch-globals';
+import { claimedBytes, parseStorageId, torchGlobals } from '../pt/torch-globals';
 import { Signature } from '../zip/format';
 import { isStored, ZipReader, type ZipRecord } from '../zip/reader';
 
@@ -139,14 +138,11 @@ async function checksumOf(source: ByteSource, record: ZipRecord): Promise<number
     }
   } catch (error) {
     if (error instanceof CheckpointError) throw error;
-    throw damaged('the compressed bytes are damaged', record, error);
+    throw containerError('the compressed bytes are damaged', { record: record.name, cause: error });
   }
-  if (size !== record.size) throw damaged(`the compressed bytes do not make ${record.size}`, record);
+  if (size !== record.size)
+    throw containerError(`the compressed bytes do not make ${record.size}`, { record: record.name });
   return checksum;
-}
-
-function damaged(message: string, { name }: ZipRecord, cause?: unknown): CheckpointError {
-  return new CheckpointError(message, CheckpointCode.container, { record: name, cause });
 }
 
 /** One stream, as before PyTorch 1.6. */
@@ -250,7 +246,7 @@ async function salvagePickle(
 
 function claimedStorage(id: unknown, storages: Map<string, StorageRef>): StorageRef | StorageView {
   if (!(id instanceof Tuple)) throw new GlobalError('expected the id of a storage');
-  const { type, key, numel, rest } = storageId(id, id.length === 6 ? 6 : 5);
+  const { type, key, numel, rest } = parseStorageId(id, id.length === 6 ? 6 : 5);
   const nbytes = nonNegative(Number(claimedBytes(type, numel)), 'size');
   const storage = storages.get(key) ?? new StorageRef(key, type.dtype, type.untyped, nbytes);
   storages.set(key, storage);

@@ -119,7 +119,7 @@ export class TensorChecker implements TensorBuilder {
 }
 
 /** A bare storage or class is of no use to JavaScript, and its bytes would be lost on the way: refused. */
-export function refuseReferences(root: unknown, record: string, { references }: ValueOptions): void {
+export function checkNoReferences(root: unknown, record: string, { references }: ValueOptions): void {
   if (references === true) return;
   changeValues(root, (value) => {
     const what = referenceText(value);

@@ -2,14 +2,18 @@ import { GlobalError } from '../../pickle/globals';
 import { MemoryBudget } from '../../pickle/budget';
 import { readPickle } from '../../pickle/reader';
 import { Tuple } from '../../pickle/types';
-import { type MakeBuilder, refuseReferences, type StoredBytes, type TensorArchive, type ValueOptions } from './archive';
+import {
+  type MakeBuilder,
+  checkNoReferences,
+  type StoredBytes,
+  type TensorArchive,
+  type ValueOptions,
+} from './archive';
 import type { ByteSource } from '../files/byte-source';
-import { CheckpointCode, CheckpointError } from '../../errors';
-import { nonNegative } from './global-arguments';
-import { readPickleAt } from './pickle-extent';
-import { readPlain } from './plain-pickle';
-import { StorageRef, StorageView, type TensorBuilder } from './tensor-spec';
-import { claimedBytes, storageId, torchGlobals } from './torch-globals';
+import { CheckpointCode, CheckpointError, containerError } from '../../errors';
+import { nonNegative, StorageRef, StorageView, type TensorBuilder } from './tensor-spec';
+import { readPickleAt, readPlain } from './pickles';
+import { claimedBytes, parseStorageId, torchGlobals } from './torch-globals';
 
 /** What such a file begins with, as a pickled int. */
 export const legacyMagic = 0x1950a86a20f9469cfc6cn;
@@ -42,7 +46,7 @@ export class LegacyArchive implements TensorArchive {
     options: ValueOptions,
   ) {
     this.value = this.read(pickle, makeBuilder(false), options);
-    refuseReferences(this.value, record, options);
+    checkNoReferences(this.value, record, options);
   }
 
   static async open(source: ByteSource, makeBuilder: MakeBuilder, options: ValueOptions): Promise<LegacyArchive> {
@@ -73,7 +77,7 @@ export class LegacyArchive implements TensorArchive {
 
   /** ('storage', class, key, location, number of elements, None or (view key, offset, number of elements)) */
   private storage(id: unknown): StorageRef | StorageView {
-    const { type, key, numel, rest } = storageId(id, 6);
+    const { type, key, numel, rest } = parseStorageId(id, 6);
     const nbytes = claimedBytes(type, numel);
     if (nbytes > BigInt(this.source.size))
       throw new GlobalError(`storage '${key}' claims ${nbytes} bytes in a file of ${this.source.size}`);
@@ -107,25 +111,28 @@ export class LegacyArchive implements TensorArchive {
   private async locate(keys: unknown, start: number): Promise<void> {
     // A tuple is an array in JavaScript too.
     if (!Array.isArray(keys) || keys.constructor !== Array)
-      throw broken('the keys of the storages are not a list', start);
+      throw containerError('the keys of the storages are not a list', start);
     let position = start;
     for (const key of keys as unknown[]) {
       const storage = typeof key === 'string' ? this.storages.get(key) : undefined;
       if (storage === undefined)
-        throw broken(`the file has a storage ${JSON.stringify(key)} that nothing needs`, position);
-      if (this.offsets.has(storage.key)) throw broken(`the storage '${storage.key}' is there twice`, position);
+        throw containerError(`the file has a storage ${JSON.stringify(key)} that nothing needs`, position);
+      if (this.offsets.has(storage.key)) throw containerError(`the storage '${storage.key}' is there twice`, position);
       position = await this.checkCount(storage, position);
     }
     const missing = [...this.storages.keys()].find((key) => !this.offsets.has(key));
-    if (missing !== undefined) throw broken(`the storage '${missing}' is not in the file`, position);
+    if (missing !== undefined) throw containerError(`the storage '${missing}' is not in the file`, position);
     if (position !== this.source.size)
-      throw broken(`${this.source.size - position} bytes follow the last storage`, position);
+      throw containerError(`${this.source.size - position} bytes follow the last storage`, position);
   }
 
   private async checkCount(storage: StorageRef, position: number): Promise<number> {
     const count = (await this.source.read(position, countSize)).readBigInt64LE();
     if (count * BigInt(storage.dtype.itemSize) !== BigInt(storage.nbytes))
-      throw broken(`storage '${storage.key}' claims ${storage.nbytes} bytes and has ${count} elements`, position);
+      throw containerError(
+        `storage '${storage.key}' claims ${storage.nbytes} bytes and has ${count} elements`,
+        position,
+      );
     const end = position + countSize + storage.nbytes;
     if (end > this.source.size)
       throw new CheckpointError(`storage '${storage.key}' is cut short`, CheckpointCode.truncated, {
@@ -143,7 +150,7 @@ async function readHeader(source: ByteSource): Promise<number> {
     return { value: readPlain(bytes, name), end };
   };
   const magic = await next(0, 'magic number');
-  if (magic.value !== legacyMagic) throw broken('the magic number is not that of a checkpoint', 0);
+  if (magic.value !== legacyMagic) throw containerError('the magic number is not that of a checkpoint', 0);
   const protocol = await next(magic.end, 'protocol');
   if (protocol.value !== legacyProtocol)
     throw new CheckpointError(
@@ -152,10 +159,6 @@ async function readHeader(source: ByteSource): Promise<number> {
       { offset: magic.end },
     );
   const system = await next(protocol.end, 'sys_info');
-  if (!(system.value instanceof Map)) throw broken('the facts about the writer are not a dict', protocol.end);
+  if (!(system.value instanceof Map)) throw containerError('the facts about the writer are not a dict', protocol.end);
   return system.end;
-}
-
-function broken(message: string, offset: number): CheckpointError {
-  return new CheckpointError(message, CheckpointCode.container, { offset });
 }

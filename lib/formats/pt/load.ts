@@ -2,7 +2,7 @@ import { checkOptions, checkText, describe, TorchBindError } from '../../errors'
 import type { MakeBuilder, TensorArchive, ValueOptions } from './archive';
 import { type ByteSource, withSource } from '../files/byte-source';
 import { LegacyArchive } from './legacy-archive';
-import { type LoadLimits, memoryLimit } from '../files/limits';
+import { type LoadLimits, memoryLimit } from '../../pickle/budget';
 import { NativeTensors } from './native-tensors';
 import { makePlanned, TensorPlanner } from './planned-tensors';
 import { PtArchive } from './zip-archive';

@@ -4,8 +4,7 @@ import { Cost, type Spend } from '../../pickle/budget';
 import { Complex, NumpyScalar, Tuple } from '../../pickle/types';
 import type { DType } from '../../tensor/dtype';
 import { type FileDType, fileDTypes } from './dtypes';
-import { sizes } from './global-arguments';
-import { checkShape, type TensorBuilder } from './tensor-spec';
+import { checkShape, sizes, type TensorBuilder } from './tensor-spec';
 
 /** NumPy's code of each type that PyTorch has. */
 const codes: readonly [string, DType][] = [

@@ -3,12 +3,11 @@ import { native } from '../../native/native';
 import { ops } from '../../tensor/dispatch';
 import { dtypeCode } from '../../tensor/dtype';
 import { Tensor, unwrap } from '../../tensor/tensor';
-import { PersistentId, type Reduced, Reduction, Unwritable } from '../../pickle/reductions';
+import { PersistentId, type Reduced, Reduction, Unwritable } from '../../pickle/writer';
 import { GlobalName, OrderedDict, Tuple } from '../../pickle/types';
 import { byteDType, type FileDType, fileDTypes, quantizedDTypes } from './dtypes';
-import { quantizerOf, reduceCompound } from './saved-compounds';
+import { quantizerOf, reduceCompound, reduceTorchValue } from './saved-values';
 import { isParameter } from './tensor-marks';
-import { reduceTorchValue } from './torch-values';
 
 /** A storage that is about to be written: the span of its bytes that tensors use. */
 export class SavedStorage {
@@ -162,7 +161,7 @@ export class SavedStorages {
   private placeOf(tensor: Tensor): unknown[] {
     const { dtype, storage, offset, shape, strides } = this.viewOf(tensor);
     const inFile = clamp(offset - storage.offset / dtype.itemSize, storage.size / dtype.itemSize);
-    return [storageId(storage, dtype), inFile, Tuple.from(shape), Tuple.from(strides)];
+    return [persistentIdOf(storage, dtype), inFile, Tuple.from(shape), Tuple.from(strides)];
   }
 
   private quantizer(tensor: Tensor): Tuple {
@@ -212,7 +211,7 @@ function unitOf(dtype: FileDType): FileDType {
 }
 
 /** The location is the CPU whatever the device: the file opens on machines without one, and `map_location` moves it. */
-function storageId(storage: SavedStorage, dtype: FileDType): PersistentId {
+function persistentIdOf(storage: SavedStorage, dtype: FileDType): PersistentId {
   const type = storageNames.get(dtype.storageClass) ?? untypedStorage;
   return new PersistentId(
     Tuple.of<unknown>('storage', type, storage.key, 'cpu', storage.size / unitOf(dtype).itemSize),

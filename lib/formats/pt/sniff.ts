@@ -1,7 +1,7 @@
 import type { ByteSource } from '../files/byte-source';
 import { CheckpointCode, CheckpointError } from '../../errors';
 import { legacyMagic } from './legacy-archive';
-import { readPlain } from './plain-pickle';
+import { readPlain } from './pickles';
 import { Signature } from '../zip/format';
 import type { ZipReader } from '../zip/reader';
 
@@ -40,7 +40,7 @@ export async function containerOf(source: ByteSource): Promise<Container> {
   if (beginsWithMagic(head)) return 'legacy';
   const kind = kinds.find(({ test }) => test(head, source.size));
   const what = kind === undefined ? 'not a file of a kind that torchbind knows' : kind.what;
-  throw new CheckpointError(`'${source.path}' is ${what}; load() reads what torch.save writes`, CheckpointCode.format, {
+  throw new CheckpointError(notTorchSave(what), CheckpointCode.format, {
     offset: 0,
   });
 }
@@ -70,10 +70,14 @@ export function programIn(zip: ZipReader): string | undefined {
 }
 
 /** @throws CheckpointError that says what the zip is, where it is not what torch.save writes */
-export function requireTensors(zip: ZipReader, path: string): void {
+export function checkHoldsTensors(zip: ZipReader): void {
   const what = programIn(zip) ?? (zip.records.has('data.pkl') ? undefined : "a zip without a record 'data.pkl'");
   if (what === undefined) return;
-  throw new CheckpointError(`'${path}' is ${what}; load() reads what torch.save writes`, CheckpointCode.format);
+  throw new CheckpointError(notTorchSave(what), CheckpointCode.format);
+}
+
+function notTorchSave(what: string): string {
+  return `expected a file that torch.save wrote, got ${what}`;
 }
 
 function startsWith(text: string): (head: Buffer) => boolean {

@@ -1,19 +1,18 @@
-import { GlobalError, type GlobalEntry, type GlobalTable, PickleGlobal } from '../../pickle/globals';
+import { type GlobalEntry, GlobalError, type GlobalTable, PickleGlobal } from '../../pickle/globals';
 import { readPickle } from '../../pickle/reader';
 import { MemoryBudget, type Spend } from '../../pickle/budget';
 import { Tuple } from '../../pickle/types';
 import {
   type MakeBuilder,
-  refuseReferences,
+  checkNoReferences,
   type StoredBytes,
   type TensorArchive,
   TensorChecker,
   type ValueOptions,
 } from './archive';
 import type { ByteSource } from '../files/byte-source';
-import { CheckpointCode, CheckpointError } from '../../errors';
-import { readPickleAt } from './pickle-extent';
-import { readPlain } from './plain-pickle';
+import { CheckpointCode, CheckpointError, containerError } from '../../errors';
+import { readPickleAt, readPlain } from './pickles';
 import { readTar, type TarMember } from './tar-reader';
 import {
   checkGeometry,
@@ -23,7 +22,7 @@ import {
   type TensorBuilder,
   type TensorPlace,
 } from './tensor-spec';
-import { claimedBytes, StorageClass, storageId, torchGlobals } from './torch-globals';
+import { claimedBytes, StorageClass, parseStorageId, torchGlobals } from './torch-globals';
 
 /** How messages call the pickle of the object. */
 const record = 'pickle';
@@ -54,20 +53,17 @@ export class TarArchive implements TensorArchive {
     const [storages, pickle] = ['storages', 'pickle'].map((name) => {
       const member = members.get(name);
       if (member === undefined)
-        throw new CheckpointError(
-          `'${source.path}' is a tar without '${name}', and no checkpoint`,
-          CheckpointCode.format,
-        );
+        throw new CheckpointError(`expected the tar of a checkpoint, got one without '${name}'`, CheckpointCode.format);
       return member;
     }) as [TarMember, TarMember];
     const { bytes, end } = await readPickleAt(source, pickle.offset, pickle.offset + pickle.size, record);
-    if (end !== pickle.offset + pickle.size) throw broken('bytes follow the pickle', end);
+    if (end !== pickle.offset + pickle.size) throw containerError('bytes follow the pickle', end);
     const archive = new TarArchive(source, budget);
     await archive.readStorages(storages);
     const tensors = members.get('tensors');
     if (tensors !== undefined) await archive.readTensors(tensors);
     archive.value = archive.read(bytes, makeBuilder(false), options);
-    refuseReferences(archive.value, record, options);
+    checkNoReferences(archive.value, record, options);
     return archive;
   }
 
@@ -107,7 +103,7 @@ export class TarArchive implements TensorArchive {
   }
 
   private fromTuple(id: Tuple): StorageRef | StorageView {
-    const { type, key, numel } = storageId(id, 5);
+    const { type, key, numel } = parseStorageId(id, 5);
     const storage = this.storageOf(key);
     if (!(storage instanceof StorageRef) || storage.dtype !== type.dtype)
       throw new GlobalError(`storage '${key}' is not of ${type.name}`);
@@ -129,12 +125,13 @@ export class TarArchive implements TensorArchive {
     for (let i = 0; i < count; i++) {
       const at = reader.position;
       const [key, , type] = tupleOf(await reader.pickle(), 3, at);
-      if (!(type instanceof StorageClass)) throw broken('a storage has no class', at);
+      if (!(type instanceof StorageClass)) throw containerError('a storage has no class', at);
       const name = String(key);
       const elements = await reader.int64();
       const nbytes = elements * BigInt(type.dtype.itemSize);
-      if (elements < 0n || nbytes > BigInt(reader.left)) throw broken(`storage '${name}' claims ${nbytes} bytes`, at);
-      if (this.storages.has(name)) throw broken(`two storages are named '${name}'`, at);
+      if (elements < 0n || nbytes > BigInt(reader.left))
+        throw containerError(`storage '${name}' claims ${nbytes} bytes`, at);
+      if (this.storages.has(name)) throw containerError(`two storages are named '${name}'`, at);
       this.budget.allowStorage();
       this.storages.set(name, new StorageRef(name, type.dtype, type.untyped, Number(nbytes)));
       this.offsets.set(name, reader.skip(Number(nbytes)));
@@ -142,7 +139,8 @@ export class TarArchive implements TensorArchive {
     if (reader.left === 0) return;
     const at = reader.position;
     const views = await reader.pickle();
-    if (!Array.isArray(views) || reader.left > 0) throw broken('the views of storages are not the last in place', at);
+    if (!Array.isArray(views) || reader.left > 0)
+      throw containerError('the views of storages are not the last in place', at);
     for (const view of views as unknown[]) this.addView(tupleOf(view, 4, at), at);
   }
 
@@ -151,9 +149,10 @@ export class TarArchive implements TensorArchive {
     const storage = this.storages.get(String(root));
     const [start, length] = [offset, numel].map((value) => (typeof value === 'number' && value >= 0 ? value : NaN));
     if (storage === undefined || this.storages.has(name) || this.views.has(name))
-      throw broken(`the view '${name}' is not one of a storage`, at);
+      throw containerError(`the view '${name}' is not one of a storage`, at);
     const unit = storage.dtype.itemSize;
-    if (!((start! + length!) * unit <= storage.nbytes)) throw broken(`the view '${name}' ends beyond its storage`, at);
+    if (!((start! + length!) * unit <= storage.nbytes))
+      throw containerError(`the view '${name}' ends beyond its storage`, at);
     this.views.set(name, new StorageView(storage, start! * unit, length! * unit));
   }
 
@@ -166,13 +165,13 @@ export class TarArchive implements TensorArchive {
       const [key, root, type] = tupleOf(await reader.pickle(), 3, at);
       const name = String(key);
       const found = this.storages.get(String(root)) ?? this.views.get(String(root));
-      if (found === undefined || this.tensors.has(name)) throw broken(`tensor '${name}' has no storage`, at);
+      if (found === undefined || this.tensors.has(name)) throw containerError(`tensor '${name}' has no storage`, at);
       const view = found instanceof StorageView ? found : new StorageView(found, 0, found.nbytes);
       if (!(type instanceof TensorClass) || type.storageName !== view.storage.dtype.storageClass)
-        throw broken(`tensor '${name}' is not of the class of its storage`, at);
+        throw containerError(`tensor '${name}' is not of the class of its storage`, at);
       this.tensors.set(name, await readPlace(reader, view, at));
     }
-    if (reader.left > 0) throw broken('bytes follow the last tensor', reader.position);
+    if (reader.left > 0) throw containerError('bytes follow the last tensor', reader.position);
   }
 }
 
@@ -182,11 +181,12 @@ async function readPlace(
   at: number,
 ): Promise<TensorPlace> {
   const dimensions = (await reader.int64()) & 0xffffffffn; // the upper half was never cleared
-  if (dimensions > BigInt(maxDimensions)) throw broken(`a tensor of ${dimensions} dimensions`, at);
+  if (dimensions > BigInt(maxDimensions)) throw containerError(`a tensor of ${dimensions} dimensions`, at);
   const values: number[] = [];
   for (let i = 0; i < Number(dimensions) * 2 + 1; i++) {
     const value = await reader.int64();
-    if (value < 0n || value > BigInt(Number.MAX_SAFE_INTEGER)) throw broken(`a size, stride or offset of ${value}`, at);
+    if (value < 0n || value > BigInt(Number.MAX_SAFE_INTEGER))
+      throw containerError(`a size, stride or offset of ${value}`, at);
     values.push(Number(value));
   }
   const shape = values.slice(0, Number(dimensions));
@@ -195,7 +195,7 @@ async function readPlace(
   try {
     checkGeometry(storage.dtype, nbytes, offset, shape, strides);
   } catch (error) {
-    throw error instanceof GlobalError ? broken(error.message, at) : error;
+    throw error instanceof GlobalError ? containerError(error.message, at) : error;
   }
   return { storage, dtype: storage.dtype, offset: offset + start / storage.dtype.itemSize, shape, strides };
 }
@@ -243,7 +243,7 @@ class MemberReader {
     const value = await this.pickle();
     // Each takes a pickle of two bytes at least.
     if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= this.left) return value;
-    throw broken('a count is not one', this.position);
+    throw containerError('a count is not one', this.position);
   }
 
   async int64(): Promise<bigint> {
@@ -263,15 +263,11 @@ class MemberReader {
 
 function tupleOf(value: unknown, length: number, at: number): unknown[] {
   if (value instanceof Tuple && value.length === length) return value;
-  throw broken(`expected a tuple of ${length}`, at);
+  throw containerError(`expected a tuple of ${length}`, at);
 }
 
 /** References are the numbers that objects had in the writer's memory, as int or as text. */
 function keyOf(id: unknown): string {
   if (typeof id === 'number' || typeof id === 'bigint' || typeof id === 'string') return String(id);
   throw new GlobalError('expected the number of a tensor or storage');
-}
-
-function broken(message: string, offset: number): CheckpointError {
-  return new CheckpointError(message, CheckpointCode.container, { offset });
 }

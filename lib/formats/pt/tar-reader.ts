@@ -1,7 +1,6 @@
 import type { ByteSource } from '../files/byte-source';
-import { Cost, type MemoryBudget } from '../../pickle/budget';
-import { CheckpointCode, CheckpointError } from '../../errors';
-import { spend } from '../files/spend';
+import { Cost, type MemoryBudget, spend } from '../../pickle/budget';
+import { CheckpointCode, CheckpointError, containerError } from '../../errors';
 
 /** A file in a tar. */
 export interface TarMember {
@@ -23,18 +22,18 @@ const overriding = /^(path|size|linkpath|GNU\.sparse.*)$/;
 export async function readTar(source: ByteSource, budget: MemoryBudget): Promise<Map<string, TarMember>> {
   const members = new Map<string, TarMember>();
   for (let at = 0; ;) {
-    if (at + blockSize > source.size) throw broken('the tar ends without its end mark', source.size);
+    if (at + blockSize > source.size) throw containerError('the tar ends without its end mark', source.size);
     const header = Buffer.from(await source.read(at, blockSize));
     if (header.every((byte) => byte === 0)) {
-      await requireZeros(source, at);
+      await checkEndMark(source, at);
       return members;
     }
     const { name, type, size } = parseHeader(header, at);
     const offset = at + blockSize;
-    if (offset + size > source.size) throw truncated(name, source.size);
+    if (offset + size > source.size) throw truncatedError(name, source.size);
     if (type === 'x' || type === 'g') checkExtended(await source.read(offset, size), offset);
-    else if (type !== '0' && type !== '\0') throw broken(`'${name}' is not a regular file`, at);
-    else if (members.has(name)) throw broken(`two files are named '${name}'`, at);
+    else if (type !== '0' && type !== '\0') throw containerError(`'${name}' is not a regular file`, at);
+    else if (members.has(name)) throw containerError(`two files are named '${name}'`, at);
     else {
       spend(budget, Cost.entry + Cost.object + Cost.string + name.length, name);
       members.set(name, { offset, size });
@@ -48,8 +47,8 @@ function parseHeader(header: Buffer, at: number): { name: string; type: string; 
     (total, byte, i) => total + (i >= checksumAt && i < checksumAt + checksumSize ? 0x20 : byte),
     0,
   );
-  if (octal(header, checksumAt, checksumSize, at) !== sum) throw broken("a header's checksum is wrong", at);
-  if (header.toString('latin1', 257, 262) !== 'ustar') throw broken('a header is not of the tar format', at);
+  if (octal(header, checksumAt, checksumSize, at) !== sum) throw containerError("a header's checksum is wrong", at);
+  if (header.toString('latin1', 257, 262) !== 'ustar') throw containerError('a header is not of the tar format', at);
   return {
     name: text(header, 0, 100).replace(/^\.\//, ''),
     type: header.toString('latin1', 156, 157),
@@ -59,7 +58,7 @@ function parseHeader(header: Buffer, at: number): { name: string; type: string; 
 
 function octal(header: Buffer, start: number, length: number, at: number): number {
   const digits = text(header, start, length).trim();
-  if (!/^[0-7]{1,12}$/.test(digits)) throw broken('a header holds a number that is not octal', at);
+  if (!/^[0-7]{1,12}$/.test(digits)) throw containerError('a header holds a number that is not octal', at);
   return parseInt(digits, 8);
 }
 
@@ -71,26 +70,22 @@ function text(header: Buffer, start: number, length: number): string {
 function checkExtended(bytes: Buffer, offset: number): void {
   for (const line of bytes.toString('latin1').split('\n')) {
     const key = /^\d+ ([^=]+)=/.exec(line)?.[1];
-    if (key !== undefined && overriding.test(key)) throw broken(`an extended header sets '${key}'`, offset);
+    if (key !== undefined && overriding.test(key)) throw containerError(`an extended header sets '${key}'`, offset);
   }
 }
 
 /** The end mark is two blocks of zeros, and writers add more. */
-async function requireZeros(source: ByteSource, start: number): Promise<void> {
+async function checkEndMark(source: ByteSource, start: number): Promise<void> {
   if (source.size - start < 2 * blockSize || source.size % blockSize !== 0)
     throw new CheckpointError('the tar is cut short in its end mark', CheckpointCode.truncated, {
       offset: source.size,
     });
   for (let at = start; at < source.size; at += blockSize) {
     const block = await source.read(at, Math.min(blockSize, source.size - at));
-    if (!block.every((byte) => byte === 0)) throw broken('bytes follow the end of the tar', at);
+    if (!block.every((byte) => byte === 0)) throw containerError('bytes follow the end of the tar', at);
   }
 }
 
-function truncated(name: string, offset: number): CheckpointError {
+function truncatedError(name: string, offset: number): CheckpointError {
   return new CheckpointError(`'${name}' is cut short`, CheckpointCode.truncated, { offset });
-}
-
-function broken(message: string, offset: number): CheckpointError {
-  return new CheckpointError(message, CheckpointCode.container, { offset });
 }

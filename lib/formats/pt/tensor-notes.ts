@@ -1,8 +1,7 @@
-import { Cost, MemoryBudget } from '../../pickle/budget';
+import { Cost, MemoryBudget, spend } from '../../pickle/budget';
 import { InertObject, OrderedDict } from '../../pickle/types';
 import { NotedTensor, TensorChecker } from './archive';
 import type { FileDType } from './dtypes';
-import { spend } from '../files/spend';
 import { holdsValues } from './walk';
 import type { ArraySpec, MetaSpec, Quantizer, SparseSpec, StorageRef, TensorSpec } from './tensor-spec';
 

@@ -1,6 +1,6 @@
 import {
-  GlobalError,
   type GlobalEntry,
+  GlobalError,
   type GlobalTable,
   PickleConstant,
   PickleGlobal,
@@ -11,11 +11,12 @@ import { Cost, type Spend } from '../../pickle/budget';
 import { Device, DTypeValue, Float, Size, Tuple } from '../../pickle/types';
 import { byteDType, type FileDType, fileDTypes, isDifferentiable, quantizedDTypes, valueOnlyDTypes } from './dtypes';
 import { numpyGlobals } from './numpy-globals';
-import { nonNegative, sizes } from './global-arguments';
 import {
   checkGeometry,
   checkShape,
+  nonNegative,
   type Quantizer,
+  sizes,
   type SparseLayout,
   sparseLayouts,
   StorageRef,
@@ -315,7 +316,7 @@ function rebuildMeta(builder: TensorBuilder, args: Tuple, spend: Spend): unknown
  * @param sizeOf bytes in a record, or undefined where there is none
  */
 export function storageFromId(id: unknown, sizeOf: (key: string) => number | undefined): StorageRef {
-  const { type, key, numel } = storageId(id, 5);
+  const { type, key, numel } = parseStorageId(id, 5);
   const nbytes = sizeOf(key);
   if (nbytes === undefined) throw new GlobalError(`the file has no record 'data/${key.slice(0, 100)}'`);
   const claimed = claimedBytes(type, numel);
@@ -325,7 +326,7 @@ export function storageFromId(id: unknown, sizeOf: (key: string) => number | und
 }
 
 /** A persistent id, ('storage', class, key, location, number of elements), with what may follow in `rest`. */
-export function storageId(
+export function parseStorageId(
   id: unknown,
   length: number,
 ): { type: StorageClass; key: string; numel: unknown; rest: unknown[] } {

@@ -4,14 +4,14 @@ import { readPickle } from '../../pickle/reader';
 import {
   type MakeBuilder,
   maxPickleSize,
-  refuseReferences,
+  checkNoReferences,
   type StoredBytes,
   type TensorArchive,
   type ValueOptions,
 } from './archive';
 import type { ByteSource } from '../files/byte-source';
 import { CheckpointCode, CheckpointError } from '../../errors';
-import { requireTensors } from './sniff';
+import { checkHoldsTensors } from './sniff';
 import type { StorageRef, TensorBuilder } from './tensor-spec';
 import { storageFromId, torchGlobals } from './torch-globals';
 import { isStored, ZipReader } from '../zip/reader';
@@ -37,7 +37,7 @@ export class PtArchive implements TensorArchive {
     options: ValueOptions,
   ) {
     this.value = this.read(pickle, makeBuilder(bigEndian), options);
-    refuseReferences(this.value, pickleRecord, options);
+    checkNoReferences(this.value, pickleRecord, options);
   }
 
   static async open(source: ByteSource, makeBuilder: MakeBuilder, options: ValueOptions = {}): Promise<PtArchive> {
@@ -53,7 +53,7 @@ export class PtArchive implements TensorArchive {
     options: ValueOptions,
     pickle?: Buffer,
   ): Promise<PtArchive> {
-    requireTensors(zip, source.path);
+    checkHoldsTensors(zip);
     await checkVersion(zip);
     const bigEndian = await isBigEndian(zip);
     return new PtArchive(source, zip, bigEndian, pickle ?? (await readPickleRecord(zip)), makeBuilder, options);

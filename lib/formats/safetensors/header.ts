@@ -76,16 +76,16 @@ export async function readHeader(
 
 async function headerLength(source: ByteSource): Promise<number> {
   const length = (await source.read(0, prefixSize)).readBigUInt64LE(0);
-  const problem = (message: string, code: CheckpointCode): CheckpointError =>
+  const lengthError = (message: string, code: CheckpointCode): CheckpointError =>
     new CheckpointError(message, code, { offset: 0 });
   if (length > BigInt(maxHeaderSize)) {
-    throw problem(
+    throw lengthError(
       `a safetensors header of ${length} bytes; at most ${maxHeaderSize} are possible: the file is of another kind, or damaged`,
       CheckpointCode.format,
     );
   }
   if (prefixSize + Number(length) > source.size) {
-    throw problem(
+    throw lengthError(
       `a safetensors header of ${length} bytes in a file of ${source.size} bytes: the file is cut short`,
       CheckpointCode.truncated,
     );
@@ -110,7 +110,7 @@ function parseHeader(json: JsonReader, dataSize: number): Pick<SafetensorsHeader
     entries.push(entry);
     // Tensors that overlap are found before there are millions of them.
     total += entry.end - entry.begin;
-    if (total > dataSize && entry.end <= dataSize) throw damaged(entry, 'its bytes overlap those of other tensors');
+    if (total > dataSize && entry.end <= dataSize) throw tensorError(entry, 'its bytes overlap those of other tensors');
   });
   json.end();
   return { entries, metadata };
@@ -128,7 +128,7 @@ function parseEntry(json: JsonReader, name: string, offset: number): Safetensors
   });
   const [begin, end] = range ?? [];
   if (dtype === undefined || shape === undefined || begin === undefined || end === undefined || range!.length !== 2)
-    throw damaged({ name, offset }, 'its entry must have dtype, shape and two data_offsets');
+    throw tensorError({ name, offset }, 'its entry must have dtype, shape and two data_offsets');
   const entry = { name, dtype: knownDType(name, dtype, offset), shape, begin, end, offset };
   checkSize(entry);
   return entry;
@@ -146,7 +146,7 @@ function integers(json: JsonReader): number[] {
 function knownDType(name: string, dtype: string, offset: number): SafetensorsDType {
   const known = safetensorsDTypes.get(dtype);
   if (known === undefined)
-    throw damaged({ name, offset }, `its dtype ${JSON.stringify(dtype.slice(0, 40))} is unknown`);
+    throw tensorError({ name, offset }, `its dtype ${JSON.stringify(dtype.slice(0, 40))} is unknown`);
   return known;
 }
 
@@ -155,18 +155,18 @@ function checkSize(entry: SafetensorsEntry): void {
   const { dtype, shape, begin, end } = entry;
   const { bits } = dtype;
   if (shape.length > maxDimensions)
-    throw damaged(entry, `it has ${shape.length} dimensions; at most ${maxDimensions} are possible`);
+    throw tensorError(entry, `it has ${shape.length} dimensions; at most ${maxDimensions} are possible`);
   const shapeText = `shape [${shape.join(', ')}]`;
   // Zeros count as ones here, as strides do not know them.
   let most = bits;
   for (const size of shape) most *= Math.max(size, 1);
-  if (most > Number.MAX_SAFE_INTEGER) throw damaged(entry, `its ${shapeText} has too many elements`);
+  if (most > Number.MAX_SAFE_INTEGER) throw tensorError(entry, `its ${shapeText} has too many elements`);
   const size = shape.includes(0) ? 0 : most / 8;
   if (end < begin || end - begin !== size)
-    throw damaged(entry, `${shapeText} of ${dtype.name} takes ${size} bytes, data_offsets are [${begin}, ${end}]`);
+    throw tensorError(entry, `${shapeText} of ${dtype.name} takes ${size} bytes, data_offsets are [${begin}, ${end}]`);
   const last = shape.at(-1) ?? 1;
   if (last % dtype.packed !== 0)
-    throw damaged(entry, `${dtype.name} needs a last dimension that is a multiple of ${dtype.packed}, not ${last}`);
+    throw tensorError(entry, `${dtype.name} needs a last dimension that is a multiple of ${dtype.packed}, not ${last}`);
 }
 
 function checkLayout(entries: readonly SafetensorsEntry[], dataOffset: number, fileSize: number): void {
@@ -175,7 +175,7 @@ function checkLayout(entries: readonly SafetensorsEntry[], dataOffset: number, f
   for (const entry of sorted) {
     if (entry.begin !== end) {
       const what = entry.begin < end ? 'overlaps the tensor before it' : 'leaves a gap behind the tensor before it';
-      throw damaged(entry, `it begins at ${entry.begin}, which ${what} (end ${end})`);
+      throw tensorError(entry, `it begins at ${entry.begin}, which ${what} (end ${end})`);
     }
     end = entry.end;
   }
@@ -185,7 +185,7 @@ function checkLayout(entries: readonly SafetensorsEntry[], dataOffset: number, f
   throw new CheckpointError(message, code, { offset: Math.min(fileSize, dataOffset + end) });
 }
 
-function damaged({ name, offset }: Pick<SafetensorsEntry, 'name' | 'offset'>, message: string): CheckpointError {
+function tensorError({ name, offset }: Pick<SafetensorsEntry, 'name' | 'offset'>, message: string): CheckpointError {
   return new CheckpointError(`tensor ${JSON.stringify(name.slice(0, 200))}: ${message}`, CheckpointCode.tensor, {
     record: name.slice(0, 200),
     offset,

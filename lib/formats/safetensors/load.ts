@@ -5,10 +5,9 @@ import { dtypeCode } from '../../tensor/dtype';
 import { type Tensor, wrap } from '../../tensor/tensor';
 import { type ByteSource, withSource } from '../files/byte-source';
 import { forEachConcurrent } from '../files/concurrent';
-import { NamedTensors } from './named-tensors';
+import { existing, isShardIndex, loadShards, NamedTensors } from './shards';
 import { readHeader, type SafetensorsEntry, type SafetensorsHeader } from './header';
-import { type LoadLimits, memoryLimit } from '../files/limits';
-import { existing, isShardIndex, loadShards } from './shards';
+import { type LoadLimits, memoryLimit } from '../../pickle/budget';
 import { contiguousStrides } from '../pt/tensor-spec';
 
 export interface LoadSafetensorsOptions {

@@ -2,11 +2,9 @@ import { rm } from 'node:fs/promises';
 import { checkFlags, checkOptions, checkPath, checkWatchers, describe, TorchBindError } from '../../errors';
 import type { Tensor } from '../../tensor/tensor';
 import { stageFile, type StagedFile, syncDirectoryOf } from '../files/atomic-file';
-import { NamedTensors } from './named-tensors';
-import { disposePlanned, type PlannedTensor, planTensors } from './plan';
-import { resolveTied, type TiedMode } from './tied';
+import { existingShards, indexPathOf, indexText, NamedTensors, parseSize, shardPath, splitShards } from './shards';
+import { disposePlanned, type PlannedTensor, planTensors, resolveTied, type TiedMode } from './plan';
 import { encodeHeader, inFileOrder, type Progress, writeSafetensors } from './write';
-import { existingShards, indexPathOf, indexText, parseSize, shardPath, splitShards } from './shard-files';
 
 export interface SaveSafetensorsOptions {
   /**
@@ -60,7 +58,7 @@ export async function saveSafetensors(
   checkWatchers(options, 'saveSafetensors');
   const { signal, tied = 'refuse' } = options;
   if (!['refuse', 'drop', 'copy'].includes(tied))
-    throw invalid(`tied must be 'refuse', 'drop' or 'copy', got ${describe(tied)}`);
+    throw optionError(`tied must be 'refuse', 'drop' or 'copy', got ${describe(tied)}`);
   const maxShardSize = parseSize(options.maxShardSize);
   const metadata = metadataOf(options.metadata ?? (tensors instanceof NamedTensors ? tensors.metadata : undefined));
   signal?.throwIfAborted();
@@ -138,7 +136,9 @@ function entriesOf(tensors: unknown): Iterable<[unknown, unknown]> {
   const prototype: unknown =
     typeof tensors === 'object' && tensors !== null ? Object.getPrototypeOf(tensors) : undefined;
   if (prototype === Object.prototype || prototype === null) return Object.entries(tensors as object);
-  throw invalid(`expected a Map or plain object of tensors, got ${describe(tensors)}; a module gives its stateDict()`);
+  throw optionError(
+    `expected a Map or plain object of tensors, got ${describe(tensors)}; a module gives its stateDict()`,
+  );
 }
 
 function metadataOf(metadata: unknown): Map<string, string> {
@@ -146,12 +146,12 @@ function metadataOf(metadata: unknown): Map<string, string> {
   const entries = [...entriesOf(metadata)];
   for (const [key, value] of entries) {
     if (typeof key !== 'string' || typeof value !== 'string')
-      throw invalid(`metadata must map text to text, but ${describe(key)} is ${describe(value)}`);
-    if (/\p{Surrogate}/u.test(key + value)) throw invalid(`metadata ${describe(key)} holds half a surrogate pair`);
+      throw optionError(`metadata must map text to text, but ${describe(key)} is ${describe(value)}`);
+    if (/\p{Surrogate}/u.test(key + value)) throw optionError(`metadata ${describe(key)} holds half a surrogate pair`);
   }
   return new Map(entries as [string, string][]);
 }
 
-function invalid(message: string): TorchBindError {
+function optionError(message: string): TorchBindError {
   return new TorchBindError(`saveSafetensors(): ${message}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
 }

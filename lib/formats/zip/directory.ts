@@ -1,8 +1,7 @@
-import { Cost, type MemoryBudget } from '../../pickle/budget';
+import { Cost, type MemoryBudget, spend } from '../../pickle/budget';
 import { decodeUtf8 } from '../../pickle/text';
 import type { ByteSource } from '../files/byte-source';
-import { CheckpointCode, CheckpointError } from '../../errors';
-import { spend } from '../files/spend';
+import { CheckpointCode, CheckpointError, containerError } from '../../errors';
 import { Signature, uint32Max, zip64ExtraId } from './format';
 
 /** A record as the central directory describes it. */
@@ -64,16 +63,16 @@ export async function findEnd(source: ByteSource): Promise<EndRecord> {
       },
     );
   }
-  if (found.length > 1) throw broken('the file can be read as a zip in two ways', tailStart + found[1]!);
+  if (found.length > 1) throw containerError('the file can be read as a zip in two ways', tailStart + found[1]!);
   const offset = tailStart + found[0]!;
   return parseEnd(source, tail.subarray(found[0]), offset);
 }
 
 async function parseEnd(source: ByteSource, bytes: Buffer, offset: number): Promise<EndRecord> {
   if (bytes.readUInt16LE(4) !== 0 || bytes.readUInt16LE(6) !== 0)
-    throw broken('the zip is one part of several', offset);
+    throw containerError('the zip is one part of several', offset);
   if (bytes.readUInt16LE(8) !== bytes.readUInt16LE(10))
-    throw broken('the zip directory states two numbers of records', offset);
+    throw containerError('the zip directory states two numbers of records', offset);
   const short = {
     entries: bytes.readUInt16LE(10),
     directorySize: bytes.readUInt32LE(12),
@@ -87,7 +86,7 @@ async function parseEnd(source: ByteSource, bytes: Buffer, offset: number): Prom
   }
   const end = long?.end ?? short;
   if (end.directoryOffset + end.directorySize !== (long?.offset ?? offset)) {
-    throw broken('the zip directory does not end where its end record begins', offset);
+    throw containerError('the zip directory does not end where its end record begins', offset);
   }
   return end;
 }
@@ -102,11 +101,11 @@ async function findZip64End(
   if (locator.readUInt32LE(0) !== Signature.zip64Locator) return undefined;
   const offset = safe(locator.readBigUInt64LE(8), locatorOffset);
   if (offset + zip64EndSize !== locatorOffset)
-    throw broken('the Zip64 end record is not where its locator says', locatorOffset);
+    throw containerError('the Zip64 end record is not where its locator says', locatorOffset);
   const bytes = await source.read(offset, zip64EndSize);
   const whole = bytes.readUInt32LE(0) === Signature.zip64End && bytes.readBigUInt64LE(4) === BigInt(zip64EndSize - 12);
   if (!whole || bytes.readBigUInt64LE(24) !== bytes.readBigUInt64LE(32))
-    throw broken('the Zip64 end record is malformed', offset);
+    throw containerError('the Zip64 end record is malformed', offset);
   const [entries, directorySize, directoryOffset] = [32, 40, 48].map((at) => safe(bytes.readBigUInt64LE(at), offset));
   return { end: { entries: entries!, directorySize: directorySize!, directoryOffset: directoryOffset! }, offset };
 }
@@ -114,7 +113,7 @@ async function findZip64End(
 /** A short field states the value itself, or by its greatest value that the Zip64 field has it. */
 function agree(what: string, short: number, escape: number, long: number, offset: number): void {
   if (short !== escape && short !== long)
-    throw broken(`the end records state two values for the ${what}: ${short} and ${long}`, offset);
+    throw containerError(`the end records state two values for the ${what}: ${short} and ${long}`, offset);
 }
 
 /** The records that a directory lists, as its bytes and where each is in them: a file may have a hundred thousand. */
@@ -131,8 +130,11 @@ export class ZipDirectory {
   ) {
     // Each entry takes its header at least, so that a lie about their number cannot make us allocate.
     if (end.entries * centralHeaderSize > bytes.length)
-      throw broken(`${end.entries} records cannot be in a directory of ${bytes.length} bytes`, end.directoryOffset);
-    if (bytes.length === 0) throw broken('the zip is empty', end.directoryOffset);
+      throw containerError(
+        `${end.entries} records cannot be in a directory of ${bytes.length} bytes`,
+        end.directoryOffset,
+      );
+    if (bytes.length === 0) throw containerError('the zip is empty', end.directoryOffset);
     spend(budget, end.entries * recordCost);
     this.starts = new Uint32Array(end.entries);
     this.prefix = rootFolder(parseCentral(bytes, 0, end.directoryOffset).entry);
@@ -168,16 +170,17 @@ export class ZipDirectory {
     const headerOffsets = new Float64Array(end.entries);
     let [count, position] = [0, 0];
     for (; position < bytes.length; count++) {
-      if (count === end.entries) throw broken(`the directory holds more than ${count} records`, end.directoryOffset);
+      if (count === end.entries)
+        throw containerError(`the directory holds more than ${count} records`, end.directoryOffset);
       const { entry, length } = parseCentral(bytes, position, end.directoryOffset + position);
       if (!entry.name.startsWith(prefix))
-        throw broken(`record '${entry.name}' is not in the folder '${prefix}'`, entry.headerOffset);
+        throw containerError(`record '${entry.name}' is not in the folder '${prefix}'`, entry.headerOffset);
       starts[count] = position;
       headerOffsets[count] = entry.headerOffset;
       position += length;
     }
     if (count !== end.entries)
-      throw broken(`the directory holds ${count} records and states ${end.entries}`, end.directoryOffset);
+      throw containerError(`the directory holds ${count} records and states ${end.entries}`, end.directoryOffset);
     return headerOffsets;
   }
 
@@ -189,11 +192,11 @@ export class ZipDirectory {
 
 function parseCentral(bytes: Buffer, at: number, offset: number): { entry: CentralEntry; length: number } {
   if (at + centralHeaderSize > bytes.length || bytes.readUInt32LE(at) !== Signature.central)
-    throw broken('a directory entry is malformed', offset);
+    throw containerError('a directory entry is malformed', offset);
   const nameLength = bytes.readUInt16LE(at + 28);
   const extraLength = bytes.readUInt16LE(at + 30);
   const length = centralHeaderSize + nameLength + extraLength + bytes.readUInt16LE(at + 32);
-  if (at + length > bytes.length) throw broken('a directory entry reaches beyond the directory', offset);
+  if (at + length > bytes.length) throw containerError('a directory entry reaches beyond the directory', offset);
   const nameStart = at + centralHeaderSize;
   const fullName = bytes.subarray(nameStart, nameStart + nameLength);
   const extra = bytes.subarray(nameStart + nameLength, nameStart + nameLength + extraLength);
@@ -221,22 +224,22 @@ function parseCentral(bytes: Buffer, at: number, offset: number): { entry: Centr
 
 function checkEntry(entry: CentralEntry, disk: number, offset: number): void {
   if ((entry.flags & ~(flagDescriptor | flagUtf8)) !== 0) {
-    throw broken(
+    throw containerError(
       `record '${entry.name}' has flags ${hex(entry.flags)}: encrypted and patched records are refused`,
       offset,
     );
   }
   if (entry.method !== methodStored && entry.method !== methodDeflated)
-    throw broken(`record '${entry.name}' has compression method ${entry.method}`, offset);
+    throw containerError(`record '${entry.name}' has compression method ${entry.method}`, offset);
   if (entry.method === methodStored && entry.size !== entry.compressedSize)
-    throw broken(`record '${entry.name}' states two sizes`, offset);
+    throw containerError(`record '${entry.name}' states two sizes`, offset);
   if (entry.method === methodDeflated && entry.size > entry.compressedSize * largestRatio) {
-    throw broken(
+    throw containerError(
       `record '${entry.name}' claims to inflate from ${entry.compressedSize} to ${entry.size} bytes, which cannot be`,
       offset,
     );
   }
-  if (disk !== 0) throw broken('the zip is one part of several', offset);
+  if (disk !== 0) throw containerError('the zip is one part of several', offset);
 }
 
 /** Fields whose 32 bits are all set have their value in the Zip64 extra field, in this order. */
@@ -245,7 +248,7 @@ export function zip64Values<T extends Record<string, number>>(extra: Buffer, fie
   const wide = Object.entries(fields).filter(([, value]) => value === uint32Max);
   const data = extraField(extra, zip64ExtraId, offset);
   if (data === undefined || data.length < wide.length * 8)
-    throw broken('a directory entry lacks its Zip64 values', offset);
+    throw containerError('a directory entry lacks its Zip64 values', offset);
   return {
     ...fields,
     ...Object.fromEntries(wide.map(([name], i) => [name, safe(data.readBigUInt64LE(i * 8), offset)])),
@@ -256,9 +259,9 @@ function extraField(extra: Buffer, id: number, offset: number): Buffer | undefin
   let found: Buffer | undefined;
   for (let at = 0; at + 4 <= extra.length;) {
     const end = at + 4 + extra.readUInt16LE(at + 2);
-    if (end > extra.length) throw broken('an extra field reaches beyond its entry', offset);
+    if (end > extra.length) throw containerError('an extra field reaches beyond its entry', offset);
     if (extra.readUInt16LE(at) === id) {
-      if (found !== undefined) throw broken('an entry has two Zip64 fields', offset);
+      if (found !== undefined) throw containerError('an entry has two Zip64 fields', offset);
       found = extra.subarray(at + 4, end);
     }
     at = end;
@@ -270,7 +273,7 @@ function extraField(extra: Buffer, id: number, offset: number): Buffer | undefin
 function recordName(fullName: Buffer, offset: number): string {
   const name = decodeUtf8(fullName);
   if (name === undefined || name.includes('\0') || name.includes('\\'))
-    throw broken('a record name is not valid text', offset);
+    throw containerError('a record name is not valid text', offset);
   return name;
 }
 
@@ -278,11 +281,14 @@ function recordName(fullName: Buffer, offset: number): string {
 function rootFolder(first: CentralEntry): string {
   const slash = first.name.indexOf('/');
   if (slash >= 1) return first.name.slice(0, slash + 1);
-  throw broken(`record '${first.name}' is not in a folder, as the records of a checkpoint are`, first.headerOffset);
+  throw containerError(
+    `record '${first.name}' is not in a folder, as the records of a checkpoint are`,
+    first.headerOffset,
+  );
 }
 
 function safe(value: bigint, offset: number): number {
-  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw broken(`a 64-bit field of the zip says ${value}`, offset);
+  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw containerError(`a 64-bit field of the zip says ${value}`, offset);
   return Number(value);
 }
 
@@ -290,10 +296,6 @@ function signatureBytes(signature: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32LE(signature);
   return bytes;
-}
-
-export function broken(message: string, offset: number): CheckpointError {
-  return new CheckpointError(message, CheckpointCode.container, { offset });
 }
 
 export function hex(value: number): string {

@@ -1,10 +1,9 @@
 import { promisify } from 'node:util';
 import { crc32, inflateRaw } from 'node:zlib';
-import { MemoryBudget } from '../../pickle/budget';
+import { MemoryBudget, spend } from '../../pickle/budget';
 import type { ByteSource } from '../files/byte-source';
-import { CheckpointCode, CheckpointError } from '../../errors';
-import { spend } from '../files/spend';
-import { broken, findEnd, hex, ZipDirectory } from './directory';
+import { CheckpointCode, CheckpointError, containerError } from '../../errors';
+import { findEnd, hex, ZipDirectory } from './directory';
 import { isStored, locateRecords, type ZipRecord, type ZipRecords } from './records';
 
 export { isStored, type ZipRecord } from './records';
@@ -33,7 +32,7 @@ export class ZipReader {
     const end = await findEnd(source);
     const directory = new ZipDirectory(await source.read(end.directoryOffset, end.directorySize), end, budget);
     if (directory.entry(0).headerOffset !== 0)
-      throw broken('bytes that belong to no record come before the first one', 0);
+      throw containerError('bytes that belong to no record come before the first one', 0);
     const records = await locateRecords(source, directory);
     source.forget();
     return new ZipReader(source, records, budget);

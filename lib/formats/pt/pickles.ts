@@ -1,8 +1,11 @@
-import { Op } from '../../pickle/opcodes';
-import { nextOpcode } from '../../pickle/steps';
+import { nextOpcode, Op } from '../../pickle/opcodes';
+
 import type { ByteSource } from '../files/byte-source';
 import { maxPickleSize } from './archive';
 import { CheckpointCode, CheckpointError } from '../../errors';
+import type { MemoryBudget } from '../../pickle/budget';
+import { GlobalError, type GlobalTable } from '../../pickle/globals';
+import { readPickle } from '../../pickle/reader';
 
 /** Bytes that are looked at in one go; no line of text can be longer. */
 const windowSize = 1024 * 1024;
@@ -44,4 +47,17 @@ async function findEnd(source: ByteSource, start: number, limit: number, record:
     position += at;
   }
   throw new CheckpointError('the pickle ends without STOP', CheckpointCode.truncated, { record });
+}
+
+/** Reads one of the small pickles of a container, which name nothing but what `globals` has. */
+export function readPlain(
+  bytes: Uint8Array,
+  record: string,
+  globals: GlobalTable = new Map(),
+  budget?: MemoryBudget,
+): unknown {
+  const persistentLoad = (): never => {
+    throw new GlobalError('nothing to refer to');
+  };
+  return readPickle(bytes, { globals, persistentLoad, record, budget }).value;
 }
