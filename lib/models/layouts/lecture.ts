@@ -101,7 +101,8 @@ export const ngLecture = lectureFamily({
   initialisation: 'normal_02',
   facts: () => ({}),
   asks: ['attentionScale'],
-  open: ({ attentionScale }) => ({ attentionScale: attentionScale === 'embd' ? 'embd' : 'head' }),
+  // Today's gpt.py scales by the head size, whatever scale the model had that is converted to it.
+  open: () => ({}),
 });
 
 /** Keys of build_llm_karpathy, from_scratch: the last norm is one more block, and scores are scaled by n_embd. */

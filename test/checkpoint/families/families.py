@@ -2,6 +2,7 @@
 
     python families.py make OUT            a directory for each case, and reference.pt with what Python computes
     python families.py judge OUT CASE...   what Python makes of OUT/CASE/unchanged and OUT/CASE/trained, as JSON
+    python families.py converted OUT       how far the logits of each conversion in OUT/converted are from the original's, as JSON
 """
 
 import copy
@@ -344,6 +345,73 @@ def cast(out, dtype, names):
     print(json.dumps(found))
 
 
+def state_in(file):
+    return torch.load(file, weights_only=True)
+
+
+def lecture(state, bias=False, **facts):
+    model = Lecture(Config(**SMALL), bias=bias, **facts)
+    model.load_state_dict(state)
+    return model
+
+
+def converted_mypt(path):
+    config = json.loads((path / "config.json").read_text())
+    state = {key.replace(".fwd.", ".ffwd."): value for key, value in state_in(path / "model.pt").items()}
+    return lecture(state, bias=config["bias"])
+
+
+def converted_fused(path):
+    config = json.loads((path / "config.json").read_text())
+    known = FusedConfig.__dataclass_fields__
+    model = Fused(FusedConfig(**{key: value for key, value in config.items() if key in known}))
+    model.load_state_dict(state_in(path / "model.pt"))
+    return model
+
+
+def converted_nanogpt(path):
+    checkpoint = state_in(path)
+    model = Gpt2Like(Config(**checkpoint["model_args"]))
+    model.load_state_dict(checkpoint["model"])
+    return model
+
+
+def converted_mingpt(path):
+    model = Gpt2Like(Config(**SMALL), mini=True, mask_buffer=True)
+    model.load_state_dict(state_in(path))
+    return model
+
+
+def converted_hf(path):
+    from transformers import GPT2LMHeadModel
+
+    return HfWrapper(GPT2LMHeadModel.from_pretrained(path))
+
+
+# The target programs as they are today: none of them is told what the source was.
+CONVERTED = {
+    "mypt": converted_mypt,
+    "mypt-fused": converted_fused,
+    "ng-lecture": lambda path: lecture(state_in(path)),
+    "build-llm": lambda path: lecture(state_in(path), scale="embd", norm_in_blocks=True),
+    "nanogpt": converted_nanogpt,
+    "mingpt": converted_mingpt,
+    "hf-gpt2": converted_hf,
+}
+
+
+def converted(out):
+    reference = torch.load(out / "reference.pt", weights_only=True)
+    idx = reference["batches"][BEFORE][0]
+    found = {}
+    for line in json.loads((out / "converted" / "list.json").read_text()):
+        model = CONVERTED[line["to"]](out / "converted" / line["path"]).eval()
+        with torch.no_grad():
+            difference = (model(idx)[0] - reference["cases"][line["from"]]["logits"]).abs().max().item()
+        found[f"{line['from']} to {line['to']}"] = difference
+    print(json.dumps(found))
+
+
 def compare(original, unchanged):
     """Where the files that Node wrote back say something else than those it read."""
     found = []
@@ -388,6 +456,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[1] == "make":
         make(Path(sys.argv[2]))
+    elif sys.argv[1] == "converted":
+        converted(Path(sys.argv[2]))
     elif sys.argv[1] == "cast":
         cast(Path(sys.argv[2]), sys.argv[3], sys.argv[4:])
     else:

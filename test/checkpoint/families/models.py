@@ -186,12 +186,12 @@ def mini_optimizer(model, lr=1e-3):
 
 
 class LectureHead(nn.Module):
-    def __init__(self, config, scale):
+    def __init__(self, config, scale, bias):
         super().__init__()
         size = config.n_embd // config.n_head
-        self.key = nn.Linear(config.n_embd, size, bias=False)
-        self.query = nn.Linear(config.n_embd, size, bias=False)
-        self.value = nn.Linear(config.n_embd, size, bias=False)
+        self.key = nn.Linear(config.n_embd, size, bias=bias)
+        self.query = nn.Linear(config.n_embd, size, bias=bias)
+        self.value = nn.Linear(config.n_embd, size, bias=bias)
         self.register_buffer("tril", causal(config.block_size))
         self.dropout = nn.Dropout(config.dropout)
         self.scale = scale
@@ -201,9 +201,9 @@ class LectureHead(nn.Module):
 
 
 class LectureAttention(nn.Module):
-    def __init__(self, config, scale):
+    def __init__(self, config, scale, bias):
         super().__init__()
-        self.heads = nn.ModuleList([LectureHead(config, scale) for _ in range(config.n_head)])
+        self.heads = nn.ModuleList([LectureHead(config, scale, bias) for _ in range(config.n_head)])
         self.proj = nn.Linear(config.n_embd, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -222,9 +222,9 @@ class FeedForward(nn.Module):
 
 
 class LectureBlock(nn.Module):
-    def __init__(self, config, scale):
+    def __init__(self, config, scale, bias):
         super().__init__()
-        self.sa = LectureAttention(config, scale)
+        self.sa = LectureAttention(config, scale, bias)
         self.ffwd = FeedForward(config, nn.ReLU())
         self.ln1 = nn.LayerNorm(config.n_embd)
         self.ln2 = nn.LayerNorm(config.n_embd)
@@ -235,15 +235,15 @@ class LectureBlock(nn.Module):
 
 
 class Lecture(nn.Module):
-    """ng-video-lecture; with `norm_in_blocks` the from_scratch model of build_llm_karpathy."""
+    """ng-video-lecture; with `norm_in_blocks` the from_scratch model of build_llm_karpathy; MyPT's has biases on request."""
 
-    def __init__(self, config, scale="head", norm_in_blocks=False):
+    def __init__(self, config, scale="head", norm_in_blocks=False, bias=False):
         super().__init__()
         self.config = config
         factor = (config.n_embd // config.n_head if scale == "head" else config.n_embd) ** -0.5
         self.token_embedding_table = nn.Embedding(config.vocab_size, config.n_embd)
         self.position_embedding_table = nn.Embedding(config.block_size, config.n_embd)
-        self.blocks = nn.Sequential(*[LectureBlock(config, factor) for _ in range(config.n_layer)])
+        self.blocks = nn.Sequential(*[LectureBlock(config, factor, bias) for _ in range(config.n_layer)])
         if norm_in_blocks:
             self.blocks.append(nn.LayerNorm(config.n_embd))
         else:
