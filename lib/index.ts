@@ -57,8 +57,8 @@ export {
 } from './tensor/creation';
 export type { RandomOptions, TensorOptions } from './tensor/creation';
 export type { TensorData } from './tensor/values';
-export { ops } from './tensor/dispatch';
-export type { OperatorNamespace, RawOperator, RawOverload } from './tensor/dispatch';
+export { ops } from './tensor/ops';
+export type { OperatorNamespace, RawOperator, RawOverload } from './tensor/ops';
 export { dispose, keep, memory, tidy } from './tensor/scope';
 export { discard, receive, share, transfer } from './tensor/transfer';
 export type { TensorTicket } from './tensor/transfer';

@@ -1,8 +1,9 @@
 import { checkArgument, checkOptions, TorchBindError } from '../errors';
 import { Tensor } from './core';
-import { bindFunction, ops, overloadSet } from './dispatch';
+import { bindFunction, overloadSet } from './dispatch';
 import type { DType } from './dtype';
 import { isPlainObject } from '../objects';
+import { ops } from './ops';
 import { tidy } from './scope';
 
 /** What Python's `torch` defines above the operators: other forms of arguments, and other defaults. */

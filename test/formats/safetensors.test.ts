@@ -4,7 +4,7 @@ import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { load, save } from '../../lib/formats/pt';
 import { loadSafetensors, NamedTensors, saveSafetensors } from '../../lib/formats/safetensors';
-import { ops } from '../../lib/tensor/dispatch';
+import { ops } from '../../lib/tensor/ops';
 import { arange, ones, tensor, zeros } from '../../lib/tensor/creation';
 import type { Tensor } from '../../lib/tensor/tensor';
 import { pythonJson, pythonTimeout } from '../helpers/python';

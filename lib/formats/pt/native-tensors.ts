@@ -1,7 +1,7 @@
 import { native } from '../../native/native';
 import { GlobalError } from '../../pickle/globals';
 import { noGrad } from '../../tensor/autograd';
-import { ops } from '../../tensor/dispatch';
+import { ops } from '../../tensor/ops';
 import { dtypeCode } from '../../tensor/dtype';
 import { Tensor, unwrap, wrap } from '../../tensor/tensor';
 import { TorchBindError } from '../../errors';

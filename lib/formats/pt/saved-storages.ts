@@ -1,6 +1,6 @@
 import type { Handle } from '../../native/binding';
 import { native } from '../../native/native';
-import { ops } from '../../tensor/dispatch';
+import { ops } from '../../tensor/ops';
 import { dtypeCode } from '../../tensor/dtype';
 import { Tensor, unwrap } from '../../tensor/tensor';
 import { PersistentId, type Reduced, Reduction, Unwritable } from '../../pickle/writer';

@@ -1,7 +1,7 @@
 import { type Reduced, Reduction, Unwritable } from '../../pickle/writer';
 import { Device, DTypeValue, Float, GlobalName, NumpyScalar, Size, Tuple } from '../../pickle/types';
 import { native } from '../../native/native';
-import { ops } from '../../tensor/dispatch';
+import { ops } from '../../tensor/ops';
 import { noGrad } from '../../tensor/autograd';
 import { Tensor, unwrap } from '../../tensor/tensor';
 import { fileDTypes, quantizedDTypes } from './dtypes';

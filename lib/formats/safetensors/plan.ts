@@ -1,7 +1,7 @@
 import { describe, TorchBindError } from '../../errors';
 import type { Handle } from '../../native/binding';
 import { native } from '../../native/native';
-import { ops } from '../../tensor/dispatch';
+import { ops } from '../../tensor/ops';
 import { dtypeCode, itemSize } from '../../tensor/dtype';
 import { Tensor, unwrap } from '../../tensor/tensor';
 import { type SafetensorsDType, safetensorsDTypeOf } from './dtypes';

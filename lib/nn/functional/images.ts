@@ -1,5 +1,5 @@
 import { checkArgument, checkOptions, describe, requireOptions, TorchBindError } from '../../errors';
-import { ops } from '../../tensor/dispatch';
+import { ops } from '../../tensor/ops';
 import * as aten from '../../tensor/generated/functions';
 import { isTensor } from '../../tensor/creation';
 import type { Tensor } from '../../tensor/tensor';
