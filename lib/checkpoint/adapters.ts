@@ -35,7 +35,7 @@ export function attachSaved(model: GPTModel, saved: SavedModel, given: LoraFacts
     rsLora: false,
     targets: adaptedLayers(layout, config, found.paths),
     keys: found.keys,
-    detachBase: fromScratch || origin.form === 'build-llm',
+    detachBase: fromScratch || origin.program === 'build-llm',
     trainOthers: fromScratch,
   });
 }

@@ -3,9 +3,19 @@ import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { checkArgument, CheckpointCode, CheckpointError, TorchBindError } from '../errors';
 import { bundleFiles, exists, installFile, linkOrCopy, makeDirectory, manifestFile, syncDirectory } from './files';
-import { firstDifference, type Manifest, type Metrics, readManifest, verifyBundle, writeManifest } from './integrity';
+import {
+  firstDifference,
+  listSteps,
+  type Manifest,
+  type Metrics,
+  readManifest,
+  type StepBundle,
+  stepDirectory,
+  stepsDirectory,
+  verifyBundle,
+  writeManifest,
+} from './manifest';
 import { discard, type KeepOptions, keepRules, prune, trashPrefix } from './retention';
-import { listSteps, type StepBundle, stepDirectory, stepsDirectory } from './steps';
 import { lockWriter } from './writer-lock';
 
 /**
@@ -18,7 +28,7 @@ import { lockWriter } from './writer-lock';
  *
  * Whoever finds `.saved` reads from there: the files beside it may be a mixture.
  */
-const savedDirectory = '.saved';
+export const savedDirectory = '.saved';
 const stagingPrefix = '.saving-';
 
 /** A reader begins again when the bundle was replaced meanwhile; saves that follow each other closely do so repeatedly. */
@@ -166,39 +176,19 @@ async function isWhole(directory: string): Promise<boolean> {
   return manifest !== undefined && (await firstDifference(directory, manifest)) === undefined;
 }
 
-/**
- * Where a bundle may lie. Who looks there in this order finds it, also while it is replaced: the files are in the second place
- * before they leave the first.
- */
-export function bundlePlaces(target: string): string[] {
-  return [path.join(target, savedDirectory), target];
+/** Whether a save has put its bundle there that counts, and has not moved it to its place yet. */
+export async function isSaved(target: string, names: { has(name: string): boolean }): Promise<boolean> {
+  return names.has(savedDirectory) && (await exists(path.join(target, savedDirectory, manifestFile)));
 }
 
-/** Where a bundle's files are to be read from. */
-export async function currentBundle(target: string): Promise<string> {
+/** The directories that may hold a bundle's files, the newest first. */
+export async function bundleDirectories(target: string): Promise<string[]> {
   const saved = path.join(target, savedDirectory);
-  return (await exists(path.join(saved, manifestFile))) ? saved : target;
-}
-
-/** The places to look for a bundle, the newest first. */
-async function candidates(target: string): Promise<string[]> {
-  const current = await currentBundle(target);
+  const current = (await exists(path.join(saved, manifestFile))) ? saved : target;
   const steps = await listSteps(target);
-  // Beside `.saved` the flat view is the bundle before only where its manifest says so.
+  // With `.saved` there, the flat view is the bundle before only where its manifest says so.
   const before = current !== target && (await isWhole(target)) ? [target] : [];
   return [current, ...before, ...steps.map(({ directory }) => directory)];
-}
-
-/**
- * Reads a bundle while others may be saving it: what `read` gives belongs to one bundle, whose files were verified. Where
- * the newest is damaged the one before is read, with a warning.
- *
- * @throws CheckpointError of the newest where none is whole
- */
-export async function readBundleFiles<T>(target: string, read: (directory: string) => Promise<T>): Promise<T> {
-  const { result, warning } = await ofOneBundle(target, () => readNewest(target, read));
-  if (warning !== undefined) process.emitWarning(warning, { code: 'TORCHBIND_FALLBACK' });
-  return result;
 }
 
 /** What `read` gives, or throws, where the bundle was not replaced while it read. */
@@ -215,30 +205,12 @@ export async function ofOneBundle<T>(target: string, read: () => Promise<T>): Pr
   }
 }
 
-async function readNewest<T>(
-  target: string,
-  read: (directory: string) => Promise<T>,
-): Promise<{ result: T; warning?: string }> {
-  let problem: CheckpointError | undefined;
-  for (const directory of await candidates(target)) {
-    try {
-      await verifyBundle(directory, { immutable: path.dirname(directory) === path.join(target, stepsDirectory) });
-      const result = await read(directory);
-      return problem === undefined
-        ? { result }
-        : { result, warning: `${problem.message} Opened ${directory} instead.` };
-    } catch (error) {
-      if (!(error instanceof CheckpointError)) throw error;
-      problem ??= error;
-    }
-  }
-  throw problem!;
-}
-
 /** Differs when the bundle was replaced in between. */
 async function identity(target: string): Promise<string> {
-  const manifest = await readManifest(await currentBundle(target)).catch(() => undefined);
-  return JSON.stringify([await exists(path.join(target, savedDirectory)), manifest]);
+  const saved = path.join(target, savedDirectory);
+  const current = (await exists(path.join(saved, manifestFile))) ? saved : target;
+  const manifest = await readManifest(current).catch(() => undefined);
+  return JSON.stringify([await exists(saved), manifest]);
 }
 
 /**

@@ -4,9 +4,12 @@ import { noGrad } from '../tensor/autograd';
 import type { DType } from '../tensor/dtype';
 import { viewAsReal } from '../tensor/generated/functions';
 import { dispose, tidy } from '../tensor/scope';
-import type { Tensor } from '../tensor/tensor';
+import { Tensor } from '../tensor/tensor';
 import { storageKey } from './snapshot';
-import { tensorsOf, weightsAt } from './weights-at';
+import { load } from '../formats/pt';
+import { locate } from './locate';
+import { readNewest } from './open';
+import { mapIn, wrong } from './saved-model';
 
 /** How far a tensor of one checkpoint is from that of the same name in another, computed in float64. */
 export interface TensorComparison {
@@ -77,6 +80,37 @@ export async function compare(
   } finally {
     dispose(opened);
   }
+}
+
+/** Entries under which programs keep a state dict among other things. */
+const weightKeys = ['model_state_dict', 'state_dict', 'model'];
+
+/**
+ * The state dict at a path, memory-mapped: its bytes are read when they are used. No model is made of it, so that any
+ * state dict will do.
+ */
+function weightsAt(target: string): Promise<Map<string, Tensor>> {
+  return readNewest(
+    target,
+    () => locate(target),
+    ({ weights }) => weightsIn(weights),
+  );
+}
+
+async function weightsIn(file: string): Promise<Map<string, Tensor>> {
+  const all = mapIn(file, await load(file, { mmap: true, unknown: 'inert' }));
+  const inner = weightKeys.map((key) => all.get(key)).find((value) => value instanceof Map);
+  const weights = tensorsOf((inner ?? all) as ReadonlyMap<unknown, unknown>);
+  for (const [key, value] of all) if (value !== inner && !weights.has(key)) dispose(value);
+  if (weights.size > 0) return weights;
+  throw wrong(file, `it holds no state dict. Its keys are ${[...all.keys()].slice(0, 8).join(', ') || 'none'}.`);
+}
+
+/** The tensors of a dict by name; others are left out. */
+function tensorsOf(dict: ReadonlyMap<unknown, unknown>): Map<string, Tensor> {
+  const tensors = new Map<string, Tensor>();
+  for (const [key, value] of dict) if (typeof key === 'string' && value instanceof Tensor) tensors.set(key, value);
+  return tensors;
 }
 
 async function compareWeights(

@@ -3,8 +3,7 @@ import path from 'node:path';
 import { isBundle } from './programs/bundle';
 import { parseCheckpointFileName } from './checkpoint-files';
 import { bundleFiles, readOptionalJson } from './files';
-import { type Metrics, readManifest } from './integrity';
-import { listSteps, type StepBundle } from './steps';
+import { listSteps, type Metrics, readManifest, type StepBundle } from './manifest';
 
 /** A checkpoint of a model. */
 export interface CheckpointEntry {

@@ -20,5 +20,5 @@ export {
   type InspectionTotals,
 } from './inspection';
 export type { FamilyInfo, OptimizerInfo } from './inspect-contents';
-export type { Metrics } from './integrity';
+export type { Metrics } from './manifest';
 export type { KeepOptions } from './retention';

@@ -3,16 +3,13 @@ import path from 'node:path';
 import { checkOptions, checkPath, CheckpointCode, CheckpointError, describe, TorchBindError } from '../errors';
 import { inspectFile, mergeFile } from '../formats/inspect/file';
 import { addProblem, type FileInspection, noting, type TensorInfo } from '../formats/inspect/report';
-import { isBundle } from './programs/bundle';
-import { currentBundle, ofOneBundle } from './commit';
-import { bundleFiles, exists, type JsonObject, readOptionalJson } from './files';
-import { findHfWeights } from './programs/hf-weights';
+import { ofOneBundle } from './commit';
+import { exists, type JsonObject, readOptionalJson } from './files';
 import { type Contents, contentsOf, countParameters, familyOf } from './inspect-contents';
 import { Inspection, type InspectionIntegrity, type InspectionTotals } from './inspection';
-import { differences, isOutOfDate, readManifest } from './integrity';
-import { legacyFiles } from './programs/legacy';
-import { nanogptFile } from './open';
-import { listSteps } from './steps';
+import { type Location, locate, stepIn } from './locate';
+import { differences, isOutOfDate, readManifest } from './manifest';
+import type { ModelFiles } from './programs/program';
 
 export interface InspectOptions {
   /** Read every byte, and compare checksums: CRC-32 of zip records, SHA-256 of a bundle's manifest. Default false. */
@@ -40,79 +37,41 @@ export async function inspect(target: string, options: InspectOptions = {}): Pro
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   }
-  const info = await stat(target).catch((error: Error) => {
-    throw new CheckpointError(`cannot open '${target}': ${error.message}`, CheckpointCode.open, { cause: error });
-  });
-  if (info.isDirectory()) return inspectDirectory(target, verify);
-  const report = await inspectFile(target, verify);
-  return complete(report, contentsOf(report));
+  return ofOneBundle(target, async () => inspectAt(await locate(target), verify));
 }
 
-async function inspectDirectory(directory: string, verify: boolean): Promise<Inspection> {
-  const weights = (await findHfWeights(directory)) ?? (await firstOf(directory, ['adapter_model.safetensors']));
-  if (weights !== undefined) return inspectHf(directory, weights, verify);
-  if (await isBundle(directory)) return inspectBundle(directory, verify);
-  const single = await firstOf(directory, [nanogptFile, ...legacyFiles.inference]);
-  if (single !== undefined) {
-    const found = await inspect(single, { verify });
-    return new Inspection({ ...found, path: directory, files: await filesOf(directory) });
+/** Looks at the newest model that is complete; one that is damaged is described as it is. */
+async function inspectAt({ path: target, program, models }: Location, verify: boolean): Promise<Inspection> {
+  const files = (await firstComplete(models)) ?? models[0];
+  if (program === null || target === files.weights) {
+    const report = await inspectFile(files.weights, verify);
+    return complete(
+      report,
+      contentsOf(report),
+      target === files.weights ? {} : { path: target, files: await filesOf(target) },
+    );
   }
-  const names = (await readdir(directory)).slice(0, 8).join(', ');
-  throw new CheckpointError(
-    `'${directory}' holds no checkpoint that is known by its name. It holds ${names || 'nothing'}: give the path of a file.`,
-    CheckpointCode.open,
-  );
+  const report = await openAll(files, verify);
+  report.container.kind = program.container;
+  if (files.directory !== target) report.container.notes.push(`in ${path.relative(target, files.directory)}`);
+  const config = await json(report, files.directory, files.config);
+  const step = stepIn(await json(report, files.directory, files.state));
+  const found = { ...report.contents, config: config ?? null, step };
+  const manifest = program.verify && (await compareManifest(report, files.directory, verify));
+  return complete(report, found, { path: target, files: await filesOf(files.directory), manifest: manifest ?? null });
 }
 
-async function firstOf(directory: string, names: readonly string[]): Promise<string | undefined> {
-  for (const name of names) if (await exists(path.join(directory, name))) return path.join(directory, name);
+async function firstComplete(models: readonly ModelFiles[]): Promise<ModelFiles | undefined> {
+  for (const files of models) if (files.missing === undefined && (await exists(files.weights))) return files;
   return undefined;
-}
-
-/** Files beside the weights that pickles are in. */
-const trainerFiles = ['optimizer.pt', 'scheduler.pt', 'scaler.pt', 'rng_state.pth', 'training_args.bin'];
-
-async function inspectHf(directory: string, weights: string, verify: boolean): Promise<Inspection> {
-  const report = await openAll(directory, weights, trainerFiles, verify);
-  report.container.kind = 'huggingface';
-  const state = await json(report, directory, 'trainer_state.json');
-  const config =
-    (await json(report, directory, 'config.json')) ?? (await json(report, directory, 'adapter_config.json')) ?? null;
-  const contents = { ...report.contents, config, step: integer(state?.global_step) };
-  return complete(report, contents, { path: directory, files: await filesOf(directory) });
-}
-
-function inspectBundle(target: string, verify: boolean): Promise<Inspection> {
-  return ofOneBundle(target, () => lookAtBundle(target, verify));
-}
-
-async function lookAtBundle(target: string, verify: boolean): Promise<Inspection> {
-  const current = await currentBundle(target);
-  const [newest] = await listSteps(target);
-  const isThere = await exists(path.join(current, bundleFiles.model));
-  const directory = isThere || newest === undefined ? current : newest.directory;
-  const others = [bundleFiles.optimizer, bundleFiles.randomState];
-  const report = await openAll(directory, path.join(directory, bundleFiles.model), others, verify);
-  report.container.kind = 'bundle';
-  if (directory !== target) report.container.notes.push(`in ${path.relative(target, directory)}`);
-  const config = (await json(report, directory, bundleFiles.config)) ?? null;
-  const state = await json(report, directory, bundleFiles.trainingState);
-  const contents = { ...report.contents, config, step: integer(state?.step) };
-  const manifest = await compareManifest(report, directory, verify);
-  return complete(report, contents, { path: target, files: await filesOf(directory), manifest });
 }
 
 interface OpenedFiles extends FileInspection {
   contents: Contents;
 }
 
-/** The file of weights, with others beside it where they are there. */
-async function openAll(
-  directory: string,
-  weights: string,
-  others: readonly string[],
-  verify: boolean,
-): Promise<OpenedFiles> {
+/** The file of weights, and others in its directory. */
+async function openAll({ directory, weights, others }: ModelFiles, verify: boolean): Promise<OpenedFiles> {
   const name = path.basename(weights);
   const first = await inspectFile(weights, verify);
   const contents = contentsOf(first);
@@ -131,12 +90,12 @@ async function openAll(
   return { ...report, contents: { ...contents, optimizer } };
 }
 
-async function json(report: FileInspection, directory: string, name: string): Promise<JsonObject | undefined> {
-  return noting(report, () => readOptionalJson(path.join(directory, name)));
-}
-
-function integer(value: unknown): number | null {
-  return Number.isSafeInteger(value) ? (value as number) : null;
+async function json(
+  report: FileInspection,
+  directory: string,
+  name: string | undefined,
+): Promise<JsonObject | undefined> {
+  return name === undefined ? undefined : noting(report, () => readOptionalJson(path.join(directory, name)));
 }
 
 async function compareManifest(

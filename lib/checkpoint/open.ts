@@ -1,63 +1,72 @@
-import { checkPath, CheckpointCode, CheckpointError } from '../errors';
-import { readdir, stat } from 'node:fs/promises';
-import path from 'node:path';
+import { CheckpointCode, CheckpointError, checkPath } from '../errors';
 import { load } from '../formats/pt';
-import { isBundle, readBundle } from './programs/bundle';
-import { bundleFiles, exists } from './files';
-import { isBuildLlm, readBuildLlm } from './programs/build-llm';
-import { findHfWeights, isHfIndex } from './programs/hf-weights';
-import { readHfGpt2 } from './programs/hf-gpt2';
-import { isHfTrainer, listTrainerCheckpoints, readHfTrainer, readLastCheckpoint } from './programs/hf-trainer';
-import { isPeft, readPeft } from './programs/peft';
-import { isNanoGpt, readNanoGpt } from './programs/nanogpt';
-import { readStateDictFile } from './programs/state-dict';
-import { legacyFiles, legacyFrom } from './programs/legacy';
+import { ofOneBundle } from './commit';
+import { type Location, locate } from './locate';
+import { filePrograms } from './programs';
+import type { DirectoryProgram, ModelFiles } from './programs/program';
 import { mapIn, type ReadOptions, type SavedModel } from './saved-model';
 
-/** What nanoGPT calls its checkpoint in a directory. */
-export const nanogptFile = 'ckpt.pt';
-
 /**
- * Reads the model that is at a path, in whatever form a program left it there.
+ * Reads the model that is at a path, whichever program saved it.
  *
+ * @param find where it is, if that is known
  * @throws CheckpointError saying what was looked for; ERR_TORCHBIND_LAYOUT for weights of no known family
  */
-export async function openModel(target: string, options: ReadOptions): Promise<SavedModel> {
+export async function openModel(
+  target: string,
+  options: ReadOptions,
+  find: () => Promise<Location> = () => locate(target),
+): Promise<SavedModel> {
   checkPath(target, 'GPT.load');
-  const info = await stat(target).catch((error: Error) => {
-    throw new CheckpointError(`cannot open ${target}: ${error.message}`, CheckpointCode.open, { cause: error });
-  });
-  return info.isDirectory() ? openDirectory(target, options) : openFile(target, options);
-}
-
-async function openDirectory(directory: string, options: ReadOptions): Promise<SavedModel> {
-  const weights = await findHfWeights(directory);
-  if (weights !== undefined) {
-    return (await isHfTrainer(directory)) ? readHfTrainer(weights, options) : readHfGpt2(weights, options);
-  }
-  if (await isPeft(directory)) return readPeft(directory, options, openModel);
-  if (await isBundle(directory)) return readBundle(directory, options);
-  for (const name of [nanogptFile, ...legacyFiles.inference]) {
-    const file = path.join(directory, name);
-    if (await exists(file)) return openFile(file, options);
-  }
-  const checkpoints = await listTrainerCheckpoints(directory);
-  if (checkpoints.length > 0) return readLastCheckpoint(checkpoints, options);
-  const found = (await readdir(directory)).slice(0, 8).join(', ');
-  throw new CheckpointError(
-    `${directory} holds no model: neither ${bundleFiles.model} with ${bundleFiles.config}, nor model.safetensors or ` +
-      `pytorch_model.bin, nor ${nanogptFile}, ${legacyFiles.inference.join(' or ')}, nor a checkpoint-N. ` +
-      `It holds ${found || 'nothing'}.`,
-    CheckpointCode.open,
+  return readNewest(target, find, (files, program) =>
+    program === null ? readFile(files.weights, options) : program.read(files, options, openModel),
   );
 }
 
-async function openFile(file: string, options: ReadOptions): Promise<SavedModel> {
-  if (isHfIndex(file) || file.endsWith('.safetensors')) return readHfGpt2(file, options);
-  const value = await load(file, { device: options.device, exact: true });
-  const dict = mapIn(file, value);
-  if (isNanoGpt(dict)) return readNanoGpt(file, dict, options);
-  if (isBuildLlm(dict)) return readBuildLlm(file, dict, options);
-  if (dict.has('model_state_dict')) return legacyFrom(file, dict, options);
-  return readStateDictFile(file, dict, options);
+async function readFile(file: string, options: ReadOptions): Promise<SavedModel> {
+  const dict = mapIn(file, await load(file, { device: options.device, exact: true }));
+  const program = filePrograms.find((candidate) => candidate.recognise(dict))!;
+  return program.read(file, dict, options);
+}
+
+/**
+ * Reads the newest model at a path while others may be saving there: what `read` gives is of one save. Where the newest is
+ * damaged or not complete the one before is read, with a warning.
+ *
+ * @throws CheckpointError of the newest where none is whole
+ */
+export async function readNewest<T>(
+  target: string,
+  find: () => Promise<Location>,
+  read: (files: ModelFiles, program: DirectoryProgram | null) => Promise<T>,
+): Promise<T> {
+  const { result, problems, directory } = await ofOneBundle(target, async () => firstWhole(await find(), read));
+  if (problems.length > 0) {
+    const skipped = problems.map(({ message }) => message.replace(/\.$/, '')).join('; ');
+    process.emitWarning(`${skipped}. Opened ${directory} instead.`, { code: 'TORCHBIND_FALLBACK' });
+  }
+  return result;
+}
+
+async function firstWhole<T>(
+  { program, models }: Location,
+  read: (files: ModelFiles, program: DirectoryProgram | null) => Promise<T>,
+): Promise<{ result: T; problems: CheckpointError[]; directory: string }> {
+  const problems: CheckpointError[] = [];
+  for (const files of models) {
+    try {
+      checkComplete(files);
+      await program?.verify?.(files);
+      return { result: await read(files, program), problems, directory: files.directory };
+    } catch (error) {
+      if (!(error instanceof CheckpointError)) throw error;
+      problems.push(error);
+    }
+  }
+  throw problems[0]!;
+}
+
+function checkComplete({ directory, missing }: ModelFiles): void {
+  if (missing === undefined) return;
+  throw new CheckpointError(`${directory} is not complete: it has no ${missing}`, CheckpointCode.open);
 }

@@ -3,8 +3,7 @@ import { rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { checkOptions, describe, TorchBindError } from '../errors';
 import { bundleFiles, manifestFile, syncDirectory, writeJson } from './files';
-import { firstDifference } from './integrity';
-import { listSteps, type StepBundle } from './steps';
+import { firstDifference, listSteps, type StepBundle } from './manifest';
 
 /** Which bundles stay under `steps/`: those that any of the rules names. The newest always stays. */
 export interface KeepOptions {

@@ -35,20 +35,20 @@ export interface SavedRun {
 
 export const noTraining: TrainingState = { step: null, optimizerFile: null, run: null, extra: {} };
 
-/** Forms in which programs keep a model: how weights, config and the rest lie in files. */
-export type FormName =
+/** Programs that save models, each of which lays out weights, config and the rest in files in its own way. */
+export type ProgramName =
   'bundle' | 'state-dict' | 'single-file' | 'nanogpt' | 'build-llm' | 'hf-gpt2' | 'hf-trainer' | 'peft';
 
 /** Where a model came from, and what writing it back needs beside the model. */
 export interface Origin {
-  form: FormName;
+  program: ProgramName;
   /** File or directory. */
   path: string;
   /** What was seen in the files, in words, and what it means. */
   saw: readonly string[];
   /** The dtype of the weights in the files, where it is one and not float32. */
   dtype: DType | null;
-  /** What the form keeps to write it back: entries of a dict, files of a directory. */
+  /** What the program's files hold beside the model, to write them back: entries of a dict, files of a directory. */
   kept: ReadonlyMap<string, unknown>;
   /** Whether the files hold an optimizer's state, which writing over them would lose. */
   hasOptimizer: boolean;
@@ -177,6 +177,39 @@ export function resolveJsonConfig(
 
 function withoutUndefined<T extends object>(values: T): T {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T;
+}
+
+/**
+ * The model in a file that holds everything in one dict.
+ *
+ * @param keys of the dict that the parts are under
+ */
+export function savedDict(
+  { program, saw, file }: { program: ProgramName; saw: string; file: string },
+  { dict, ...keys }: { dict: ReadonlyMap<string, unknown>; weights: string; optimizer: string; step: string },
+  { recognised, ...model }: Pick<SavedModel, 'config' | 'tokenizer' | 'recognised' | 'lora'>,
+): SavedModel {
+  const weights = dict.get(keys.weights) as Map<string, unknown>;
+  const optimizer = dict.get(keys.optimizer);
+  // The other entries keep their places.
+  const kept = new Map(
+    Array.from(dict, ([key, value]) => [key, key === keys.weights || key === keys.optimizer ? null : value]),
+  );
+  return {
+    ...model,
+    recognised,
+    weights,
+    training: { step: numberIn(dict.get(keys.step)), optimizerFile: null, run: null, extra: {} },
+    optimizerState: optimizer instanceof Map ? (optimizer as Map<string, unknown>) : null,
+    origin: {
+      program,
+      path: file,
+      saw: [saw, ...recognised.saw],
+      dtype: commonDType(weights),
+      kept,
+      hasOptimizer: optimizer instanceof Map,
+    },
+  };
 }
 
 /** The dtype that all floating-point weights have, where it is not float32. */

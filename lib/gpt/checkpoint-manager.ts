@@ -15,7 +15,9 @@ import type { AdamW, SGD } from '../optim';
 import { dispose } from '../tensor/scope';
 import { type Tokenizer, tokenizerForText } from '../tokenizers';
 import { readRun, type RunState } from '../train';
-import { isBundle, readBundle } from '../checkpoint/programs/bundle';
+import { locate, locateIfThere } from '../checkpoint/locate';
+import { openModel } from '../checkpoint/open';
+import { nanogpt } from '../checkpoint/programs/nanogpt';
 import { recoverBundle, refuseStep, rollbackBundle } from '../checkpoint/commit';
 import { compare, type Comparison } from '../checkpoint/compare';
 import { convertLegacy } from './convert-legacy';
@@ -23,11 +25,11 @@ import { type CheckpointEntry, listEntries, stepEntry } from '../checkpoint/entr
 import { bundleFiles, exists } from '../checkpoint/files';
 import { inspect } from '../checkpoint/inspect';
 import type { Inspection } from '../checkpoint/inspection';
-import type { Metrics } from '../checkpoint/integrity';
-import { legacyFiles, readLegacy } from '../checkpoint/programs/legacy';
+import type { Metrics } from '../checkpoint/manifest';
+import { legacyFiles } from '../checkpoint/programs/legacy';
 import { bestSteps, type KeepOptions, keepRules } from '../checkpoint/retention';
 import { noTraining, type SavedModel } from '../checkpoint/saved-model';
-import { listSteps, type StepBundle } from '../checkpoint/steps';
+import { listSteps, type StepBundle } from '../checkpoint/manifest';
 
 export interface ManagerOptions {
   /** The directory that holds a directory for each model. Default `checkpoints`. */
@@ -87,6 +89,13 @@ export interface SaveStateOptions {
 
 const samplerDirectory = 'sampler';
 
+/** Names of single files in a model's directory, in the order in which they are looked for. */
+const singleFiles = {
+  inference: [...legacyFiles.inference, ...nanogpt.fileNames],
+  resume: [...legacyFiles.resume, ...nanogpt.fileNames],
+  init: [...legacyFiles.init, ...nanogpt.fileNames],
+};
+
 /** The checkpoints of one model, in a directory of its name. Opens what the Python programs saved, old form and new. */
 export class CheckpointManager {
   /** Where the model's files are. */
@@ -118,11 +127,8 @@ export class CheckpointManager {
     const { root, device, legacyCheckpoint, step } = options;
     const manager = new CheckpointManager(name, { root });
     if (step !== undefined) return GPT.load((await manager.stepOf(step)).directory, { device });
-    const found = await manager.find(legacyCheckpoint === undefined ? legacyFiles.inference : [legacyCheckpoint], {
-      optimizer: false,
-      bundle: legacyCheckpoint === undefined,
-    });
-    if (found === undefined) throw manager.nothingFound(legacyCheckpoint ?? legacyFiles.inference.join(' or '));
+    const found = await manager.find(singleFiles.inference, { optimizer: false, file: legacyCheckpoint });
+    if (found === undefined) throw manager.nothingFound(legacyCheckpoint ?? either(singleFiles.inference));
     dispose(found.saved.optimizerState);
     return GPT.fromSaved(found.saved, device);
   }
@@ -140,7 +146,7 @@ export class CheckpointManager {
     checkOptions(options, names, 'initializeForTraining');
     checkArgument(options.config !== null, "an object for 'config'", options.config, 'initializeForTraining');
     await recoverBundle(this.checkpointDir);
-    const own = await this.find(legacyFiles.resume, { optimizer: true });
+    const own = await this.find(singleFiles.resume, { optimizer: true });
     if (own !== undefined) return this.resume(own, options);
     const { initFromModel } = options;
     return initFromModel === undefined ? this.fresh(options) : this.initFrom(initFromModel, options);
@@ -159,16 +165,15 @@ export class CheckpointManager {
   private async initFrom(base: string, options: InitializeOptions): Promise<TrainingStart> {
     const { tokenization, learningRate = 3e-4, device } = options;
     const manager = new CheckpointManager(base, { root: this.root });
-    const found = await manager.find(legacyFiles.init, { optimizer: false });
+    const found = await manager.find(singleFiles.init, { optimizer: false });
     if (found === undefined) throw refuseBase(base, `it has no checkpoint in ${manager.checkpointDir}`);
     const { saved, source } = found;
     dispose(saved.optimizerState);
-    const kind = saved.tokenizer?.kind;
-    if (kind === undefined) throw refuseBase(base, 'it was saved without a tokenizer');
-    if (tokenization !== undefined && kind !== tokenization) {
-      throw refuseBase(base, `its tokenizer is '${kind}', but tokenization is ${describe(tokenization)}`);
+    const tokenizer = saved.tokenizer ?? tokenizerForBase(base, saved, options);
+    if (tokenization !== undefined && tokenizer.kind !== tokenization) {
+      throw refuseBase(base, `its tokenizer is '${tokenizer.kind}', but tokenization is ${describe(tokenization)}`);
     }
-    const model = GPT.fromSaved({ ...saved, training: noTraining }, device);
+    const model = GPT.fromSaved({ ...saved, tokenizer, training: noTraining }, device);
     return start(model, model.makeOptimizer({ lr: learningRate }), 0, 'init', source);
   }
 
@@ -279,11 +284,9 @@ export class CheckpointManager {
     checkOptions(options, ['step', 'verify'], 'inspect');
     const { step, verify = false } = options;
     if (step !== undefined) return inspect((await this.stepOf(step)).directory, { verify });
-    if (await isBundle(this.checkpointDir)) return inspect(this.checkpointDir, { verify });
-    for (const file of legacyFiles.inference) {
-      if (await exists(this.path(file))) return inspect(this.path(file), { verify });
-    }
-    throw this.nothingFound(legacyFiles.inference.join(' or '));
+    const there = await locateIfThere(this.checkpointDir, singleFiles.inference);
+    if (there === undefined) throw this.nothingFound(either(singleFiles.inference));
+    return inspect(there.program === null ? there.models[0].weights : this.checkpointDir, { verify });
   }
 
   /** Path of a file in the model's directory. */
@@ -296,20 +299,20 @@ export class CheckpointManager {
     return steps.find((bundle) => bundle.step === step) ?? refuseStep(this.checkpointDir, step, steps);
   }
 
-  /** The bundle, where it may be taken, or else the first of the single files. */
+  /** The model in the directory, or in a file there; `names` are those of single files to look for, in this order. */
   private async find(
-    files: readonly string[],
-    { optimizer, bundle = true }: { optimizer: boolean; bundle?: boolean },
+    names: readonly string[],
+    { optimizer, file }: { optimizer: boolean; file?: string | undefined },
   ): Promise<Found | undefined> {
-    const where = { device: 'cpu', optimizer };
-    if (bundle && (await isBundle(this.checkpointDir))) {
-      return { saved: await readBundle(this.checkpointDir, where), source: this.checkpointDir };
-    }
-    for (const file of files) {
+    const options = { device: 'cpu', optimizer };
+    if (file !== undefined) {
       const source = this.path(file);
-      if (await exists(source)) return { saved: await readLegacy(source, where), source };
+      return (await exists(source)) ? { saved: await openModel(source, options), source } : undefined;
     }
-    return undefined;
+    const there = await locateIfThere(this.checkpointDir, names);
+    if (there === undefined) return undefined;
+    const saved = await openModel(this.checkpointDir, options, () => locate(this.checkpointDir, names));
+    return { saved, source: there.program === null ? there.models[0].weights : this.checkpointDir };
   }
 
   private nothingFound(files: string): CheckpointError {
@@ -341,6 +344,10 @@ function start(
   return { model, optimizer, startStep, mode, source };
 }
 
+function either(names: readonly string[]): string {
+  return `${names.slice(0, -1).join(', ')} or ${names.at(-1)!}`;
+}
+
 function newTokenizer(tokenization: string, text: string | undefined): Tokenizer {
   if (tokenization === 'char' && (text === undefined || text === '')) {
     throw new TorchBindError(
@@ -351,15 +358,32 @@ function newTokenizer(tokenization: string, text: string | undefined): Tokenizer
   return tokenizerForText(tokenization, text ?? '');
 }
 
+/** nanoGPT and others keep no tokenizer with a model: it is made as for a new model, and has to fit. */
+function tokenizerForBase(base: string, { config, origin }: SavedModel, options: InitializeOptions): Tokenizer {
+  const { tokenization = 'gpt2', text, tokenizer } = options;
+  if (tokenizer !== undefined) return tokenizer;
+  if (origin.program === 'bundle' || origin.program === 'single-file')
+    throw refuseBase(base, 'it was saved without a tokenizer. Give it: { tokenizer }');
+  const made = newTokenizer(tokenization, text);
+  if (made.kind === 'char' && made.vocabSize !== config.vocabSize) {
+    process.emitWarning(
+      `The model '${base}' has no tokenizer and a vocabulary of ${config.vocabSize}, and the text has ${made.vocabSize} ` +
+        `different characters: the ids may not mean what they did. Give the right tokenizer: { tokenizer }.`,
+      { code: 'TORCHBIND_TOKENIZER' },
+    );
+  }
+  return made;
+}
+
 function refuseBase(base: string, reason: string): TorchBindError {
   return new TorchBindError(`Cannot start from the model '${base}': ${reason}.`, 'ERR_TORCHBIND_INIT_FROM_MODEL');
 }
 
-/** A name that stays within its directory. */
 function checkModel(model: unknown, where: string): void {
   checkArgument(model instanceof GPT, "a GPT for 'model'", model, where);
 }
 
+/** A name that stays within its directory. */
 function checkName(name: unknown, what: string): string {
   if (typeof name === 'string' && name !== '' && name !== '.' && name !== '..' && !/[/\\\0]/.test(name)) return name;
   throw new TorchBindError(

@@ -1,5 +1,4 @@
 import { checkArgument, checkOptions, requireOptions } from '../errors';
-import { readBundle } from '../checkpoint/programs/bundle';
 import { type JsonObject, makeDirectory } from '../checkpoint/files';
 import { lockWriter } from '../checkpoint/writer-lock';
 import { readLegacy } from '../checkpoint/programs/legacy';
@@ -99,8 +98,8 @@ export class GPT extends GPTModel {
   /** Where the model was opened, in which form, and what was seen there; undefined for a new one. */
   get origin(): { path: string; form: string; layout: string; saw: readonly string[] } | undefined {
     if (this.#origin === undefined) return undefined;
-    const { path, form, saw } = this.#origin;
-    return { path, form, layout: this.layout.name, saw };
+    const { path, program, saw } = this.#origin;
+    return { path, form: program, layout: this.layout.name, saw };
   }
 
   /** Optimizer updates made; null for a model that was never trained here and whose files do not say. */
@@ -194,7 +193,7 @@ export class GPT extends GPTModel {
           copy,
         }),
       restore: async (directory, optimizer) => {
-        const saved = await readBundle(directory, { device: 'cpu', optimizer: true });
+        const saved = await openModel(directory, { device: 'cpu', optimizer: true });
         try {
           this.loadStateDict(saved.weights);
           if (saved.optimizerState !== null) this.loadOptimizerStateDict(optimizer, saved.optimizerState);

@@ -1,17 +1,16 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { adapterFields } from '../checkpoint/adapters';
 import { checkpointFileName } from '../checkpoint/checkpoint-files';
 import { type JsonObject, makeDirectory } from '../checkpoint/files';
-import { checkMetrics, type Metrics } from '../checkpoint/integrity';
-import { buildLlmName, newBuildLlm } from '../checkpoint/programs/build-llm';
-import { type BundledModel, wrapWeights, writeBundle, writeWeights } from '../checkpoint/programs/bundle';
+import { checkMetrics, type Metrics } from '../checkpoint/manifest';
+import { buildLlm, buildLlmName, newBuildLlm } from '../checkpoint/programs/build-llm';
+import { bundle, bundledModel, writeBundle } from '../checkpoint/programs/bundle';
+import { peft } from '../checkpoint/programs/peft';
 import { type KeepOptions, keepRules } from '../checkpoint/retention';
 import type { Origin, SavedRun } from '../checkpoint/saved-model';
 import { takeSnapshot } from '../checkpoint/snapshot';
-import { chooseForm, holdsOptimizer, writeForm } from '../checkpoint/write';
+import { chooseProgram, writeAs } from '../checkpoint/write';
 import { checkArgument, checkOptions, checkPath, requireOptions, TorchBindError } from '../errors';
-import { configToJson } from '../models/config';
 import { convertModel } from '../models/convert';
 import type { GPTModel } from '../models/gpt-model';
 import type { AdamW, SGD } from '../optim';
@@ -120,20 +119,20 @@ async function writeModel(
     dtype = origin?.dtype ?? undefined,
   }: SaveModelOptions,
 ): Promise<void> {
-  const form = model.lora?.keys === 'peft' ? 'peft' : chooseForm(path, model.layout.name, origin);
-  if (form === 'peft') return saveAdapter(model, { origin, ...training }, path, dtype ?? null);
-  if (form === 'bundle') return replaceWeights(path, model, origin);
-  const wanted = holdsOptimizer(form) ? optimizer : undefined;
-  if (wanted === undefined && origin?.hasOptimizer === true) await refuseToLoseOptimizer(path, origin);
+  const program = model.lora?.keys === 'peft' ? peft : chooseProgram(path, model.layout.name, origin);
+  if (program === peft) return saveAdapter(model, { origin, ...training }, path, dtype ?? null);
+  const wanted = program.holdsOptimizer ? optimizer : undefined;
+  if (wanted === undefined && origin?.hasOptimizer === true && program !== bundle)
+    await refuseToLoseOptimizer(path, origin);
   const snapshot = takeSnapshot(model, wanted ?? undefined, false);
-  const kept = origin?.kept ?? new Map<string, unknown>();
+  const kept = program === bundle ? wrapperOf(origin) : (origin?.kept ?? new Map<string, unknown>());
   const request = { model, ...snapshot, step: step ?? null, kept, dtype: dtype ?? null };
-  await writeForm(form, path, request).finally(() => snapshot.release());
+  await writeAs(program, path, request).finally(() => snapshot.release());
 }
 
 /** Of a model that lost its PEFT adapters to its weights: where the base model came from. */
 function unfolded({ lora }: GPTModel, origin: Origin | undefined): Origin | undefined {
-  return origin?.form === 'peft' && lora === null ? (origin.kept.get('base') as Origin) : origin;
+  return origin?.program === 'peft' && lora === null ? (origin.kept.get('base') as Origin) : origin;
 }
 
 /** Saving over the file that the model came from must not throw the optimizer away that it holds. */
@@ -172,11 +171,11 @@ export async function saveSingleFile(
   );
   const learningRate = optimizer?.paramGroups[0]?.lr;
   const { origin } = training;
-  const kept = origin?.form === 'build-llm' ? origin.kept : newBuildLlm(model, { source, learningRate, more });
+  const kept = origin?.program === 'build-llm' ? origin.kept : newBuildLlm(model, { source, learningRate, more });
   const snapshot = takeSnapshot(model, isOwn ? (optimizer ?? undefined) : undefined, false);
   try {
     await makeDirectory(directory);
-    await writeForm('build-llm', file, { model, ...snapshot, step, kept, dtype: null });
+    await writeAs(buildLlm, file, { model, ...snapshot, step, kept, dtype: null });
   } finally {
     snapshot.release();
     if (!isOwn) model.dispose();
@@ -188,13 +187,13 @@ export async function saveAdapter(
   model: GPTModel,
   { origin, step }: Pick<Training, 'origin' | 'step'>,
   directory: string,
-  dtype: DType | null = origin?.form === 'peft' ? origin.dtype : null,
+  dtype: DType | null = origin?.program === 'peft' ? origin.dtype : null,
 ): Promise<void> {
   checkPath(directory, 'saveAdapter');
   const snapshot = takeSnapshot(model, undefined, false);
   const kept =
-    origin?.form === 'peft' ? origin.kept : new Map(origin?.form === 'hf-gpt2' ? [['path', origin.path]] : []);
-  await writeForm('peft', directory, { model, ...snapshot, step, kept, dtype }).finally(() => snapshot.release());
+    origin?.program === 'peft' ? origin.kept : new Map(origin?.program === 'hf-gpt2' ? [['path', origin.path]] : []);
+  await writeAs(peft, directory, { model, ...snapshot, step, kept, dtype }).finally(() => snapshot.release());
 }
 
 export async function saveBundle(
@@ -241,22 +240,16 @@ export function replaceBundle(
 ): Promise<void> {
   const snapshot = takeSnapshot(model, optimizerState === undefined ? optimizer : undefined, copy);
   const state = optimizerState ?? snapshot.optimizerState;
-  const bundle = { ...facts, ...modelFiles(model, snapshot.weights, origin), optimizerState: state, extra };
-  return writeBundle(directory, bundle).finally(() => snapshot.release());
-}
-
-/** Replaces the weights of a bundle; what it holds of training stays. */
-async function replaceWeights(path: string, model: GPTModel, origin: Origin | undefined): Promise<void> {
-  const snapshot = takeSnapshot(model, undefined, false);
-  await writeWeights(path, modelFiles(model, snapshot.weights, origin)).finally(() => snapshot.release());
-}
-
-/** What a bundle says of the model: weights, in the dict that was around them, config and tokenizer. */
-function modelFiles(model: GPTModel, weights: Map<string, unknown>, origin: Origin | undefined): BundledModel {
-  const wrapper = origin?.form === 'bundle' ? origin.kept : new Map<string, unknown>();
-  return {
-    weights: wrapWeights(weights, wrapper, 'fp32'),
-    config: { ...configToJson(model.config, model.layout.facts), ...adapterFields(model) },
-    tokenizer: model.tokenizer,
+  const contents = {
+    ...facts,
+    ...bundledModel(model, snapshot.weights, wrapperOf(origin)),
+    optimizerState: state,
+    extra,
   };
+  return writeBundle(directory, contents).finally(() => snapshot.release());
+}
+
+/** The dict that was around the weights in a bundle. */
+function wrapperOf(origin: Origin | undefined): ReadonlyMap<string, unknown> {
+  return origin?.program === 'bundle' ? origin.kept : new Map<string, unknown>();
 }

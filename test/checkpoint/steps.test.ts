@@ -5,7 +5,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { type KeepOptions } from '../../lib/checkpoint';
 import { CheckpointManager, GPT } from '../../lib/gpt';
 import { chooseSteps, keepRules } from '../../lib/checkpoint/retention';
-import type { StepBundle } from '../../lib/checkpoint/steps';
+import type { StepBundle } from '../../lib/checkpoint/manifest';
 import { lockWriter } from '../../lib/checkpoint/writer-lock';
 import { AdamW } from '../../lib/optim';
 import { CharTokenizer } from '../../lib/tokenizers';

@@ -6,9 +6,7 @@ import { Float, OrderedDict } from '../../pickle/types';
 import type { Tensor } from '../../tensor/tensor';
 import { type Tokenizer, loadTokenizer, tokenizerForText, tokenizerFromJson } from '../../tokenizers';
 import { exists, type JsonObject } from '../files';
-import { without } from './legacy';
 import {
-  commonDType,
   factsFrom,
   numberIn,
   plain,
@@ -17,9 +15,10 @@ import {
   recogniseIn,
   resolveConfig,
   resolveTokenizer,
+  savedDict,
   type SavedModel,
 } from '../saved-model';
-import { type ModelToWrite, withWeights } from './program';
+import { type FileProgram, withWeights, type WriteRequest } from './program';
 
 /**
  * Checkpoints of build_llm_karpathy: a dict of step, model_state_dict, optimizer_state_dict, hyperparameters, vocab_size,
@@ -38,39 +37,33 @@ const names = {
 /** Heads of the models that it takes from Hugging Face. */
 const gpt2Heads: Readonly<Record<string, number>> = { gpt2: 12, 'gpt2-medium': 16, 'gpt2-large': 20, 'gpt2-xl': 25 };
 
-/** Whether a dict is such a checkpoint. */
-export function isBuildLlm(dict: ReadonlyMap<string, unknown>): boolean {
-  return dict.get('model_state_dict') instanceof Map && dict.get('hyperparameters') instanceof Map;
-}
+export const buildLlm: FileProgram = {
+  name: 'build-llm',
+  place: 'file',
+  fileNames: [],
+  holdsOptimizer: true,
+  recognise: (dict) => dict.get('model_state_dict') instanceof Map && dict.get('hyperparameters') instanceof Map,
+  read,
+  write,
+};
 
-export async function readBuildLlm(
-  file: string,
-  dict: Map<string, unknown>,
-  options: ReadOptions,
-): Promise<SavedModel> {
+async function read(file: string, dict: Map<string, unknown>, options: ReadOptions): Promise<SavedModel> {
   const weights = dict.get('model_state_dict') as Map<string, unknown>;
   const recognised = recogniseIn(file, weights);
   const fields = plainFields(dict.get('hyperparameters'));
-  const optimizer = dict.get('optimizer_state_dict');
   const said = recognised.layout.name === 'hf-gpt2' ? gpt2Facts(fields) : factsFrom(fields, names);
   const config = resolveConfig(file, recognised, said, options);
-  return {
-    config,
-    tokenizer: await resolveTokenizer(options, () => findTokenizer(file, dict, fields, config.vocabSize)),
-    weights,
-    recognised,
-    lora: { alpha: numberIn(fields.lora_alpha) ?? undefined, dropout: numberIn(fields.lora_dropout) ?? undefined },
-    training: { step: numberIn(dict.get('step')), optimizerFile: null, run: null, extra: {} },
-    optimizerState: optimizer instanceof Map ? (optimizer as Map<string, unknown>) : null,
-    origin: {
-      form: 'build-llm',
-      path: file,
-      saw: ['a dict of model_state_dict and hyperparameters, as build_llm_karpathy saves it', ...recognised.saw],
-      dtype: commonDType(weights),
-      kept: without(dict, ['model_state_dict', 'optimizer_state_dict']),
-      hasOptimizer: optimizer instanceof Map,
+  const tokenizer = await resolveTokenizer(options, () => findTokenizer(file, dict, fields, config.vocabSize));
+  const lora = { alpha: numberIn(fields.lora_alpha) ?? undefined, dropout: numberIn(fields.lora_dropout) ?? undefined };
+  return savedDict(
+    {
+      program: 'build-llm',
+      saw: 'a dict of model_state_dict and hyperparameters, as build_llm_karpathy saves it',
+      file,
     },
-  };
+    { dict, weights: 'model_state_dict', optimizer: 'optimizer_state_dict', step: 'step' },
+    { config, tokenizer, recognised, lora },
+  );
 }
 
 /**
@@ -101,7 +94,7 @@ function gpt2Facts({ gpt2_model_name: name, batch_size: batchSize }: JsonObject)
   };
 }
 
-export async function writeBuildLlm(file: string, request: ModelToWrite): Promise<void> {
+async function write(file: string, request: WriteRequest): Promise<void> {
   const { kept, step, optimizerState, model } = request;
   await withWeights(request, (weights) => {
     const dict = new Map(kept).set('step', step).set('model_state_dict', keyed(weights, model));

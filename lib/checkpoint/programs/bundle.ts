@@ -1,13 +1,17 @@
+import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { describe } from '../../errors';
 import { load, save } from '../../formats/pt';
+import { configToJson } from '../../models/config';
+import type { GPTModel } from '../../models/gpt-model';
 import { fromTypedArray } from '../../tensor/creation';
 import { dispose } from '../../tensor/scope';
 import { Tensor } from '../../tensor/tensor';
 import { type Tokenizer, loadTokenizer } from '../../tokenizers';
-import { bundlePlaces, commitBundle, readBundleFiles } from '../commit';
+import { adapterFields } from '../adapters';
+import { bundleDirectories, commitBundle, isSaved, savedDirectory } from '../commit';
 import { bundleFiles, exists, type JsonObject, linkOrCopy, readJson, readOptionalJson, writeJson } from '../files';
-import { type Metrics, readManifest } from '../integrity';
+import { listSteps, isStepDirectory, type Metrics, readManifest, stepsDirectory, verifyBundle } from '../manifest';
 import type { KeepOptions } from '../retention';
 import {
   commonDType,
@@ -23,27 +27,55 @@ import {
   type TrainingState,
   wrong,
 } from '../saved-model';
-import { listSteps } from '../steps';
+import { hfWeightsIn, isHfConfig } from './hf-gpt2';
+import { type DirectoryProgram, Listing, type ModelFiles, type WriteRequest } from './program';
 
-/** Whether a directory holds a bundle, weights and the config to make a model for them, or one that was kept. */
+export const bundle: DirectoryProgram = {
+  name: 'bundle',
+  place: 'directory',
+  container: 'bundle',
+  holdsOptimizer: false,
+  locate: async (listing) =>
+    (await holdsBundle(listing)) ? (await bundleDirectories(listing.directory)).map(filesIn) : [],
+  verify: ({ directory }) => verifyBundle(directory, { immutable: isStepDirectory(directory) }),
+  read,
+  write: writeWeights,
+};
+
+/** Whether a directory holds a bundle: weights and the config to make a model for them, or one that was kept. */
 export async function isBundle(directory: string): Promise<boolean> {
-  for (const place of bundlePlaces(directory)) {
-    const needed = [bundleFiles.model, bundleFiles.config].map((name) => exists(path.join(place, name)));
-    if ((await Promise.all(needed)).every(Boolean)) return true;
-  }
-  return (await listSteps(directory)).length > 0;
+  const names = await readdir(directory).catch((): string[] => []);
+  return holdsBundle(new Listing(directory, names));
 }
 
-/**
- * Reads a bundle. Where there is a manifest, the files must match it.
- *
- * @throws CheckpointError naming the file that is missing or not right
- */
-export function readBundle(directory: string, options: ReadOptions): Promise<SavedModel> {
-  return readBundleFiles(directory, (current) => readFiles(current, options));
+async function holdsBundle(listing: Listing): Promise<boolean> {
+  const needed = [bundleFiles.model, bundleFiles.config];
+  if (await isSaved(listing.directory, listing)) return true;
+  if (needed.every((name) => listing.has(name))) return !(await isHuggingFace(listing));
+  // A save that was ending when the directory was read has moved its files by now.
+  if (listing.has(savedDirectory) && (await Promise.all(needed.map((name) => exists(listing.at(name))))).every(Boolean))
+    return true;
+  return listing.has(stepsDirectory) && (await listSteps(listing.directory)).length > 0;
 }
 
-async function readFiles(directory: string, options: ReadOptions): Promise<SavedModel> {
+/** Weights of Hugging Face with a config.json of theirs are their model, whatever else is there. */
+async function isHuggingFace(listing: Listing): Promise<boolean> {
+  if (hfWeightsIn(listing) === undefined) return false;
+  const json = await readJson(listing.at(bundleFiles.config)).catch(() => undefined);
+  return json !== undefined && isHfConfig(json);
+}
+
+function filesIn(directory: string): ModelFiles {
+  return {
+    directory,
+    weights: path.join(directory, bundleFiles.model),
+    others: [bundleFiles.optimizer, bundleFiles.randomState],
+    config: bundleFiles.config,
+    state: bundleFiles.trainingState,
+  };
+}
+
+async function read({ directory }: ModelFiles, options: ReadOptions): Promise<SavedModel> {
   const at = (name: string): string => path.join(directory, name);
   const weightsFile = at(bundleFiles.model);
   const json = await readJson(at(bundleFiles.config));
@@ -58,7 +90,7 @@ async function readFiles(directory: string, options: ReadOptions): Promise<Saved
   const optimizerState =
     options.optimizer && hasOptimizer ? await readOptimizer(at(training.optimizerFile!), options.device) : null;
   const origin: Origin = {
-    form: 'bundle',
+    program: 'bundle',
     path: directory,
     saw: [`${bundleFiles.config} beside ${bundleFiles.model}`, ...recognised.saw],
     dtype: commonDType(weights),
@@ -133,7 +165,7 @@ export function wrapWeights(
 
 /** What a bundle says that inference needs. */
 export interface BundledModel {
-  /** State dict, in the keys of the layout, in whatever lay around it. */
+  /** State dict, in the keys of the layout, in the dict that was around it. */
   weights: ReadonlyMap<string, unknown>;
   /** As `configToJson` gives it. */
   config: JsonObject;
@@ -153,17 +185,17 @@ export interface BundleToWrite extends BundledModel {
 }
 
 /** Replaces the bundle in a directory. */
-export function writeBundle(directory: string, bundle: BundleToWrite): Promise<void> {
-  const { step, keep, metrics, optimizerState, run } = bundle;
+export function writeBundle(directory: string, contents: BundleToWrite): Promise<void> {
+  const { step, keep, metrics, optimizerState, run } = contents;
   return commitBundle(directory, {
     step,
     keep,
     metrics,
     write: async (staging) => {
-      await writeModel(staging, bundle);
+      await writeModel(staging, contents);
       if (optimizerState !== null) await save(optimizerState, path.join(staging, bundleFiles.optimizer));
       if (run !== null) await writeRandomStates(path.join(staging, bundleFiles.randomState), run.random);
-      const state = trainingJson(bundle);
+      const state = trainingJson(contents);
       if (state !== undefined) await writeJson(path.join(staging, bundleFiles.trainingState), state);
     },
   });
@@ -178,8 +210,22 @@ async function writeRandomStates(file: string, states: ReadonlyMap<string, Uint8
   }
 }
 
+/** What a bundle says of a model. */
+export function bundledModel(
+  model: GPTModel,
+  weights: Map<string, unknown>,
+  kept: ReadonlyMap<string, unknown>,
+): BundledModel {
+  return {
+    weights: wrapWeights(weights, kept, 'fp32'),
+    config: { ...configToJson(model.config, model.layout.facts), ...adapterFields(model) },
+    tokenizer: model.tokenizer,
+  };
+}
+
 /** Replaces weights, config and tokenizer of the bundle in a directory; what it holds of training stays as it is. */
-export async function writeWeights(directory: string, model: BundledModel): Promise<void> {
+async function writeWeights(directory: string, request: WriteRequest): Promise<void> {
+  const model = bundledModel(request.model, request.weights, request.kept);
   await commitBundle(directory, async () => {
     const { step, optimizerFile } = await readTrainingState(path.join(directory, bundleFiles.trainingState));
     const write = async (staging: string): Promise<void> => {

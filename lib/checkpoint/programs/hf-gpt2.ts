@@ -1,23 +1,37 @@
 import path from 'node:path';
-import { readSmallFile } from '../../formats/files/small-file';
 import { isDeepStrictEqual } from 'node:util';
+import { CheckpointCode, CheckpointError, describe, TorchBindError } from '../../errors';
 import { writeFileAtomically } from '../../formats/files/atomic-file';
-import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
+import { readSmallFile } from '../../formats/files/small-file';
+import { load, save } from '../../formats/pt';
+import { loadSafetensors, saveSafetensors } from '../../formats/safetensors';
+import type { Activation, GPTConfig } from '../../models/config';
+import type { ConfigFacts } from '../../models/layouts';
+import { OrderedDict } from '../../pickle/types';
+import { itemSize } from '../../tensor/dtype';
+import type { Tensor } from '../../tensor/tensor';
 import { HuggingFaceTokenizer, loadTokenizer } from '../../tokenizers';
+import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
 import {
   commonDType,
+  factsFrom,
+  mapIn,
   noTraining,
   type ReadOptions,
   recogniseIn,
   resolveConfig,
   resolveTokenizer,
   type SavedModel,
+  wrong,
 } from '../saved-model';
-import { type ModelToWrite, withWeights } from './program';
-import { hfConfigJson, hfFacts } from './hf-config';
-import { type HfContainer, readHfWeights, writeHfWeights } from './hf-weights';
+import { type DirectoryProgram, type Listing, type ModelFiles, withWeights, type WriteRequest } from './program';
 
-/** A directory of Hugging Face's GPT-2: config.json, weights, and files that are kept as they are. */
+/**
+ * A directory of Hugging Face's GPT-2: config.json, weights in one file or in several with an index that says which holds which,
+ * and files that are kept as they are.
+ */
+
+const configFile = 'config.json';
 
 /** Files that go with the weights. */
 export const hfCompanions = [
@@ -32,9 +46,38 @@ export const hfCompanions = [
   'chat_template.jinja',
 ];
 
-/** Reads the model that a file of weights, or its index, and the config.json beside it hold. */
-export async function readHfGpt2(file: string, options: ReadOptions): Promise<SavedModel> {
-  const directory = path.dirname(file);
+export const hfGpt2: DirectoryProgram = {
+  name: 'hf-gpt2',
+  place: 'directory',
+  family: 'hf-gpt2',
+  container: 'huggingface',
+  holdsOptimizer: false,
+  locate: (listing) => {
+    const name = hfWeightsIn(listing);
+    return name === undefined ? [] : [hfFiles(listing, name)];
+  },
+  locateFile: (file) =>
+    /\.(safetensors|bin\.index\.json|safetensors\.index\.json)$/.test(file)
+      ? { directory: path.dirname(file), weights: file, others: [] }
+      : undefined,
+  read: readHfGpt2,
+  write: writeHfGpt2,
+};
+
+export function hfFiles(listing: Listing, weights: string): ModelFiles {
+  return {
+    directory: listing.directory,
+    weights: listing.at(weights),
+    others: ['optimizer.pt', 'scheduler.pt', 'scaler.pt', 'rng_state.pth', 'training_args.bin'].filter((name) =>
+      listing.has(name),
+    ),
+    config: listing.first([configFile]),
+    state: listing.first(['trainer_state.json']),
+  };
+}
+
+/** Reads the weights and the config.json in their directory. */
+export async function readHfGpt2({ directory, weights: file }: ModelFiles, options: ReadOptions): Promise<SavedModel> {
   const configPath = path.join(directory, configFile);
   const json = (await exists(configPath)) ? await readJson(configPath) : undefined;
   const tokenizer = await resolveTokenizer(options, () => loadTokenizer(directory));
@@ -50,7 +93,7 @@ export async function readHfGpt2(file: string, options: ReadOptions): Promise<Sa
     training: noTraining,
     optimizerState: null,
     origin: {
-      form: 'hf-gpt2',
+      program: 'hf-gpt2',
       path: directory,
       saw: [
         json === undefined ? `${path.basename(file)} without a config.json` : 'a config.json of model_type gpt2',
@@ -76,7 +119,7 @@ async function readCompanions(directory: string): Promise<Map<string, Buffer>> {
   return files;
 }
 
-export async function writeHfGpt2(directory: string, request: ModelToWrite): Promise<void> {
+export async function writeHfGpt2(directory: string, request: WriteRequest): Promise<void> {
   const { model, kept, dtype } = request;
   const container = (kept.get('container') as HfContainer | undefined) ?? defaultContainer;
   if (container === defaultContainer) dropTied(request);
@@ -88,7 +131,7 @@ export async function writeHfGpt2(directory: string, request: ModelToWrite): Pro
     await replaceJson(path.join(directory, 'tokenizer.json'), tokenizer.toJson());
   }
   const came = kept.get('config') as JsonObject | undefined;
-  const json = hfConfigJson(model.config, came, dtype ?? 'float32');
+  const json = configJson(model.config, came, dtype ?? 'float32');
   // Where nothing changed, the bytes stay: JSON of Python tells 0.0 from 0.
   const unchanged = isDeepStrictEqual(json, came);
   if (!unchanged) await replaceJson(path.join(directory, configFile), json);
@@ -98,11 +141,230 @@ export async function writeHfGpt2(directory: string, request: ModelToWrite): Pro
   }
 }
 
-const configFile = 'config.json';
-
 /** Hugging Face leaves out of safetensors what is the same as another tensor. */
-function dropTied({ model, weights }: ModelToWrite): void {
+function dropTied({ model, weights }: WriteRequest): void {
   for (const { key, aliasOf } of model.stateEntries('')) if (aliasOf !== undefined) weights.delete(key);
 }
 
 const defaultContainer: HfContainer = { kind: 'safetensors', weightMap: null, metadata: { format: 'pt' } };
+
+/** Fields of config.json as facts of a model. */
+const configFields = {
+  vocab_size: 'vocabSize',
+  n_ctx: 'blockSize',
+  n_positions: 'blockSize',
+  n_embd: 'nEmbd',
+  n_layer: 'nLayer',
+  n_head: 'nHead',
+  n_inner: 'mlpHidden',
+  layer_norm_epsilon: 'normEps',
+  resid_pdrop: 'dropout',
+  attn_pdrop: 'attentionDropout',
+  embd_pdrop: 'embeddingDropout',
+  scale_attn_by_inverse_layer_idx: 'scaleByLayer',
+} as const;
+
+/** What Hugging Face calls the activations that the model here computes. */
+const activations: Readonly<Record<string, Activation>> = {
+  gelu_new: 'gelu_tanh',
+  gelu_pytorch_tanh: 'gelu_tanh',
+  gelu_fast: 'gelu_tanh',
+  gelu: 'gelu',
+  gelu_python: 'gelu',
+  relu: 'relu',
+};
+
+/** Values that GPT2Config takes for what a config.json leaves out. */
+const defaults = {
+  vocab_size: 50257,
+  n_positions: 1024,
+  n_embd: 768,
+  n_layer: 12,
+  n_head: 12,
+  layer_norm_epsilon: 1e-5,
+  resid_pdrop: 0.1,
+  attn_pdrop: 0.1,
+  embd_pdrop: 0.1,
+};
+
+/** Whether a config.json is of a model of Hugging Face. */
+export function isHfConfig(json: JsonObject): boolean {
+  return typeof json.model_type === 'string';
+}
+
+/**
+ * What it says of the model. Tying is left to the weights where they are all there.
+ *
+ * @throws ERR_TORCHBIND_CONFIG for other models, and for what this one does not compute
+ */
+export function hfFacts(file: string, json: JsonObject): ConfigFacts {
+  const refuse = (field: string, expected: string): never => {
+    throw new TorchBindError(
+      `${file}: ${field} is ${describe(json[field])}, but this model computes ${expected}.`,
+      'ERR_TORCHBIND_CONFIG',
+    );
+  };
+  if (json.model_type !== 'gpt2') refuse('model_type', "'gpt2' alone");
+  if (json.add_cross_attention === true) refuse('add_cross_attention', 'no attention to an encoder');
+  const { activation_function: name = 'gelu_new' } = json;
+  const activation = typeof name === 'string' && Object.hasOwn(activations, name) ? activations[name] : undefined;
+  if (activation === undefined) refuse('activation_function', Object.keys(activations).join(', '));
+  return {
+    ...factsFrom({ ...defaults, ...json }, configFields),
+    activation: activation!,
+    attentionScale: json.scale_attn_weights === false ? 'none' : 'head',
+    ...(json.tie_word_embeddings === false ? { tieWeights: false } : {}),
+  };
+}
+
+/** The config.json that came, with what differs now; of a model from elsewhere, all that GPT2Config needs. */
+function configJson(config: GPTConfig, came: JsonObject | undefined, dtype: string): JsonObject {
+  const fresh = came === undefined;
+  const base: JsonObject = came ?? { architectures: ['GPT2LMHeadModel'], model_type: 'gpt2' };
+  const said = { ...defaults, ...base };
+  const json: JsonObject = { ...base };
+  for (const [field, name] of Object.entries(configFields)) {
+    if (field === 'n_ctx' && !('n_ctx' in base)) continue;
+    const value = name === 'mlpHidden' && config.mlpHidden === 4 * config.nEmbd ? null : config[name];
+    const before: unknown = (said as JsonObject)[field] ?? (name === 'scaleByLayer' ? false : null);
+    if (fresh || before !== value) json[field] = value;
+  }
+  const activation = typeof base.activation_function === 'string' ? base.activation_function : 'gelu_new';
+  if (fresh || activations[activation] !== config.activation) {
+    json.activation_function = { gelu_tanh: 'gelu_new', gelu: 'gelu', relu: 'relu', swiglu: '' }[config.activation];
+  }
+  if (fresh || config.attentionScale === 'none') json.scale_attn_weights = config.attentionScale !== 'none';
+  if (fresh || (json.tie_word_embeddings ?? true) !== config.tieWeights) json.tie_word_embeddings = config.tieWeights;
+  if (fresh) Object.assign(json, specialTokens(config.vocabSize));
+  const dtypeField = 'torch_dtype' in base && !('dtype' in base) ? 'torch_dtype' : 'dtype';
+  return fresh || dtypeField in base ? { ...json, [dtypeField]: dtype } : json;
+}
+
+/** The end of text is GPT-2's where the vocabulary has it. */
+function specialTokens(vocabSize: number): JsonObject {
+  const end = vocabSize > 50256 ? 50256 : null;
+  return { bos_token_id: end, eos_token_id: end };
+}
+
+/** How weights lie in a directory. */
+interface HfContainer {
+  kind: 'bin' | 'safetensors';
+  /** Of several files: which key is in which. */
+  weightMap: ReadonlyMap<string, string> | null;
+  /** What the index says beside that. */
+  indexMetadata?: JsonObject;
+  /** What safetensors says beside the tensors. */
+  metadata: Readonly<Record<string, string>>;
+}
+
+/** In the order in which transformers looks for them. */
+const candidates = ['model.safetensors', 'pytorch_model.bin'].flatMap((file) => [file, `${file}.index.json`]);
+
+/** The name of the file of weights in a directory, or of its index; undefined where there is none. */
+export function hfWeightsIn(listing: Listing): string | undefined {
+  return listing.first(candidates);
+}
+
+/** Whether a file is one of those that weights are kept in. */
+export function isHfWeightsName(name: string): boolean {
+  return /^(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?$/.test(name);
+}
+
+interface HfWeights {
+  weights: Map<string, unknown>;
+  container: HfContainer;
+}
+
+/** Reads the weights that a file holds, or an index names. */
+async function readHfWeights(file: string, device: string): Promise<HfWeights> {
+  if (!file.endsWith('.index.json')) {
+    const { weights, metadata } = await readOne(file, device);
+    return { weights, container: { kind: kindOf(file), weightMap: null, metadata } };
+  }
+  const { weightMap, indexMetadata } = await readIndex(file);
+  const weights = new OrderedDict<string, unknown>();
+  let metadata: Record<string, string> = {};
+  const shards = [...new Set(weightMap.values())];
+  for (const shard of shards) {
+    const read = await readOne(path.join(path.dirname(file), shard), device);
+    for (const [key, value] of read.weights) {
+      if (weightMap.get(key) !== shard)
+        throw wrong(file, `it says that ${key} is in ${weightMap.get(key) ?? 'no file'}, but it is in ${shard}`);
+      weights.set(key, value);
+    }
+    metadata = { ...metadata, ...read.metadata };
+  }
+  for (const [key, shard] of weightMap) {
+    if (!weights.has(key)) throw wrong(file, `it says that ${key} is in ${shard}, but it is not`);
+  }
+  return { weights, container: { kind: kindOf(shards[0] ?? file), weightMap, indexMetadata, metadata } };
+}
+
+async function readIndex(file: string): Promise<{ weightMap: Map<string, string>; indexMetadata: JsonObject }> {
+  const { weight_map: map, metadata } = await readJson(file);
+  if (typeof map !== 'object' || map === null) throw wrong(file, 'expected an object weight_map');
+  const entries = Object.entries(map);
+  for (const [key, shard] of entries) {
+    if (typeof shard !== 'string' || path.basename(shard) !== shard || shard === '' || shard === '..')
+      throw wrong(file, `weight_map should name a file beside it for ${key}`);
+  }
+  const indexMetadata = typeof metadata === 'object' && metadata !== null ? (metadata as JsonObject) : {};
+  return { weightMap: new Map(entries as [string, string][]), indexMetadata };
+}
+
+async function readOne(
+  file: string,
+  device: string,
+): Promise<{ weights: Map<string, unknown>; metadata: Record<string, string> }> {
+  if (!(await exists(file))) throw new CheckpointError(`cannot open ${file}: no such file`, CheckpointCode.open);
+  if (kindOf(file) === 'safetensors') {
+    const weights = await loadSafetensors(file, { device });
+    return { weights, metadata: Object.fromEntries(weights.metadata) };
+  }
+  return { weights: mapIn(file, await load(file, { device })), metadata: {} };
+}
+
+function kindOf(file: string): HfContainer['kind'] {
+  return file.endsWith('.safetensors') || file.endsWith('.safetensors.index.json') ? 'safetensors' : 'bin';
+}
+
+/** Writes weights as they lay before: in the same kind of file, divided alike. */
+async function writeHfWeights(
+  directory: string,
+  weights: ReadonlyMap<string, Tensor>,
+  { kind, weightMap, indexMetadata, metadata }: HfContainer,
+): Promise<void> {
+  const name = kind === 'bin' ? 'pytorch_model.bin' : 'model.safetensors';
+  const [first] = weightMap?.values() ?? [];
+  if (weightMap === null || first === undefined) {
+    await writeOne(kind, path.join(directory, name), weights, metadata);
+    return;
+  }
+  const fileOf = (key: string): string => weightMap.get(key) ?? first;
+  for (const shard of new Set([...weights.keys()].map(fileOf))) {
+    const part = new OrderedDict<string, Tensor>();
+    for (const [key, value] of weights) if (fileOf(key) === shard) part.set(key, value);
+    await writeOne(kind, path.join(directory, shard), part, metadata);
+  }
+  await replaceJson(path.join(directory, `${name}.index.json`), indexOf(weights, fileOf, indexMetadata));
+}
+
+function indexOf(
+  weights: ReadonlyMap<string, Tensor>,
+  fileOf: (key: string) => string,
+  metadata: JsonObject = {},
+): JsonObject {
+  const total = [...weights.values()].reduce((sum, tensor) => sum + tensor.numel() * itemSize(tensor.dtype), 0);
+  const map = Object.fromEntries([...weights.keys()].sort().map((key) => [key, fileOf(key)]));
+  return { metadata: { ...metadata, total_size: total }, weight_map: map };
+}
+
+async function writeOne(
+  kind: HfContainer['kind'],
+  file: string,
+  weights: ReadonlyMap<string, Tensor>,
+  metadata: Readonly<Record<string, string>>,
+): Promise<void> {
+  if (kind === 'bin') await save(weights, file);
+  else await saveSafetensors(weights, file, { metadata, tied: 'copy' });
+}

@@ -1,17 +1,16 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { readSmallFile } from '../../formats/files/small-file';
+import { describe } from '../../errors';
 import { writeFileAtomically } from '../../formats/files/atomic-file';
-import { CheckpointCode, CheckpointError } from '../../errors';
+import { readSmallFile } from '../../formats/files/small-file';
 import { load, save } from '../../formats/pt';
+import { Float } from '../../pickle/types';
 import { dispose } from '../../tensor/scope';
-import { exists, readText } from '../files';
+import { exists, type JsonObject, readText } from '../files';
 import { replaceDirectory } from '../replace-directory';
-import { mapIn, type ReadOptions, type SavedModel } from '../saved-model';
-import type { ModelToWrite } from './program';
-import { hfCompanions, readHfGpt2, writeHfGpt2 } from './hf-gpt2';
-import { findHfWeights, isHfWeightsName } from './hf-weights';
-import { parseTrainerState, schedulerAt, type TrainerState, trainerStateAt } from './trainer-state';
+import { mapIn, numberIn, type ReadOptions, type SavedModel, wrong } from '../saved-model';
+import { hfCompanions, hfFiles, hfWeightsIn, isHfWeightsName, readHfGpt2, writeHfGpt2 } from './hf-gpt2';
+import { type DirectoryProgram, Listing, type ModelFiles, type WriteRequest } from './program';
 
 /**
  * `checkpoint-N` of Hugging Face's Trainer: a directory of the model, and beside it what resuming needs. Trainer writes
@@ -38,18 +37,60 @@ interface Kept {
   files: ReadonlyMap<string, Buffer>;
 }
 
-/** Whether a directory is a checkpoint of Trainer's, or the model that it saved at its end. */
-export function isHfTrainer(directory: string): Promise<boolean> {
-  return exists(path.join(directory, stateFile));
+export const hfTrainer: DirectoryProgram = {
+  name: 'hf-trainer',
+  place: 'directory',
+  container: 'huggingface',
+  holdsOptimizer: true,
+  locate: (listing) => {
+    const weights = hfWeightsIn(listing);
+    return weights === undefined || !listing.has(stateFile) ? [] : [hfFiles(listing, weights)];
+  },
+  locateRun,
+  read,
+  write,
+};
+
+/** The checkpoints in Trainer's output directory, that of the most updates first. */
+async function locateRun(output: Listing): Promise<ModelFiles[]> {
+  const found = checkpointsIn(output);
+  const saw = `the last complete one of ${found.length} checkpoint(s)`;
+  return Promise.all(
+    found.map(async ({ directory }) => {
+      const listing = new Listing(directory, await readdir(directory).catch(() => []));
+      const weights = hfWeightsIn(listing);
+      const files = hfFiles(listing, weights ?? 'model.safetensors');
+      const missing =
+        weights === undefined
+          ? 'model.safetensors or pytorch_model.bin'
+          : listing.has(stateFile)
+            ? undefined
+            : `${stateFile}, which is written last`;
+      return { ...files, saw: `${path.basename(directory)}, ${saw}`, missing };
+    }),
+  );
 }
 
-/** Reads the checkpoint that a file of weights, or its index, is in. */
-export async function readHfTrainer(weights: string, options: ReadOptions): Promise<SavedModel> {
-  const directory = path.dirname(weights);
+function checkpointsIn(output: Listing): { step: number; directory: string }[] {
+  const found = new Map<string, string>();
+  for (const name of output.names) if (checkpointName.test(name)) found.set(name, name);
+  // A crash may have left one under its name for the time of replacing.
+  for (const name of output.names) {
+    const [, own] = /^\.(.*)\.replaced$/.exec(name) ?? [];
+    if (own !== undefined && checkpointName.test(own) && !found.has(own)) found.set(own, name);
+  }
+  return Array.from(found, ([own, name]) => ({
+    step: Number(checkpointName.exec(own)![1]),
+    directory: output.at(name),
+  })).sort((a, b) => b.step - a.step);
+}
+
+async function read(files: ModelFiles, options: ReadOptions): Promise<SavedModel> {
+  const { directory, saw } = files;
   const at = (name: string): string => path.join(directory, name);
   const state = parseTrainerState(at(stateFile), await readText(at(stateFile)));
   const hasOptimizer = await exists(at(optimizerFile));
-  const model = await readHfGpt2(weights, options);
+  const model = await readHfGpt2(files, options);
   try {
     const readDict = async (name: string): Promise<Map<string, unknown> | undefined> => {
       if (!options.optimizer || !(await exists(at(name)))) return undefined;
@@ -63,8 +104,8 @@ export async function readHfTrainer(weights: string, options: ReadOptions): Prom
       optimizerState,
       origin: {
         ...model.origin,
-        form: 'hf-trainer',
-        saw: [`a ${stateFile} of global_step ${state.step}`, ...model.origin.saw],
+        program: 'hf-trainer',
+        saw: [...(saw === undefined ? [] : [saw]), `a ${stateFile} of global_step ${state.step}`, ...model.origin.saw],
         kept: new Map([...model.origin.kept, ['trainer', kept]]),
         hasOptimizer,
       },
@@ -81,70 +122,16 @@ async function readKept(directory: string): Promise<Map<string, Buffer>> {
   return new Map(await Promise.all(files));
 }
 
-/** A checkpoint among others in Trainer's output directory. */
-interface Candidate {
-  step: number;
-  directory: string;
-}
-
-/** The checkpoints in Trainer's output directory, that of the most updates first; whether they are complete is not asked. */
-export async function listTrainerCheckpoints(output: string): Promise<Candidate[]> {
-  const entries = await readdir(output, { withFileTypes: true });
-  const names = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
-  const found = new Map<string, string>();
-  for (const name of names) if (checkpointName.test(name)) found.set(name, name);
-  // A crash may have left one under its name for the time of replacing.
-  for (const name of names) {
-    const [, own] = /^\.(.*)\.replaced$/.exec(name) ?? [];
-    if (own !== undefined && checkpointName.test(own) && !found.has(own)) found.set(own, name);
-  }
-  return Array.from(found, ([own, name]) => ({
-    step: Number(checkpointName.exec(own)![1]),
-    directory: path.join(output, name),
-  })).sort((a, b) => b.step - a.step);
-}
-
-/**
- * Reads the last complete checkpoint; a warning names those that were passed over.
- *
- * @throws CheckpointError of the last one where none is complete
- */
-export async function readLastCheckpoint(candidates: readonly Candidate[], options: ReadOptions): Promise<SavedModel> {
-  const problems: CheckpointError[] = [];
-  for (const { directory } of candidates) {
-    try {
-      const model = await readHfTrainer(await completeWeights(directory), options);
-      const saw = `${path.basename(directory)}, the last complete one of ${candidates.length} checkpoint(s)`;
-      if (problems.length > 0) {
-        const skipped = problems.map(({ message }) => message).join('; ');
-        process.emitWarning(`${skipped}. Opened ${directory} instead.`, { code: 'TORCHBIND_FALLBACK' });
-      }
-      return { ...model, origin: { ...model.origin, saw: [saw, ...model.origin.saw] } };
-    } catch (error) {
-      if (!(error instanceof CheckpointError)) throw error;
-      problems.push(error);
-    }
-  }
-  throw problems[0]!;
-}
-
-async function completeWeights(directory: string): Promise<string> {
-  const weights = await findHfWeights(directory);
-  if (weights !== undefined && (await isHfTrainer(directory))) return weights;
-  const missing =
-    weights === undefined ? 'model.safetensors or pytorch_model.bin' : `${stateFile}, which is written last`;
-  throw new CheckpointError(`${directory} is not complete: it has no ${missing}`, CheckpointCode.open);
-}
-
 /**
  * Writes a checkpoint for Trainer to resume from. Without an optimizer, with which Trainer would begin anew unasked, a
  * directory of the model alone.
  */
-export async function writeHfTrainer(target: string, request: ModelToWrite): Promise<void> {
+async function write(target: string, request: WriteRequest): Promise<void> {
   const { optimizerState, kept } = request;
   if (optimizerState === null) {
-    const write = (directory: string): Promise<void> => writeHfGpt2(directory, request);
-    return (await isHfTrainer(target)) ? replaceDirectory(target, write, isTrainers) : write(target);
+    const writeAlone = (directory: string): Promise<void> => writeHfGpt2(directory, request);
+    const isTrainer = await exists(path.join(target, stateFile));
+    return isTrainer ? replaceDirectory(target, writeAlone, isTrainers) : writeAlone(target);
   }
   const trainer = kept.get('trainer') as Kept;
   const step = request.step ?? trainer.state.step;
@@ -178,4 +165,100 @@ async function writeTraining(
   await save(schedulerAt(scheduler, optimizerState, { before: state.step, step }), at(schedulerFile));
   for (const [name, bytes] of files) await writeFileAtomically(at(name), (file) => file.writeFile(bytes));
   await writeFileAtomically(at(stateFile), (file) => file.writeFile(text));
+}
+
+interface TrainerState {
+  /** trainer_state.json as it came. */
+  text: string;
+  /** Optimizer updates made. */
+  step: number;
+  /** Passes over the data, with the part of the present one; null where the file does not say. */
+  epoch: number | null;
+}
+
+/** @throws CheckpointError for what is no state of Trainer */
+function parseTrainerState(file: string, text: string): TrainerState {
+  const json = parsePythonJson(file, text);
+  const { global_step: step, epoch } = json;
+  if (!Number.isSafeInteger(step) || (step as number) < 0)
+    throw wrong(file, `expected global_step to be an integer of at least 0, got ${describe(step)}`);
+  return { text, step: step as number, epoch: typeof epoch === 'number' ? epoch : null };
+}
+
+/** Python writes NaN and the infinities as bare words; nothing that is read here can be one. */
+function parsePythonJson(file: string, text: string): JsonObject {
+  const strict = text.replace(/"(?:[^"\\]|\\.?)*(?:"|$)|-?\b(?:NaN|Infinity)\b/gs, (token) =>
+    token.startsWith('"') ? token : 'null',
+  );
+  let value: unknown;
+  try {
+    value = JSON.parse(strict);
+  } catch (error) {
+    throw wrong(file, `not valid JSON: ${(error as Error).message}`);
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject;
+  throw wrong(file, `expected a JSON object, got ${describe(value)}`);
+}
+
+/**
+ * The text of trainer_state.json at a step. The epoch moves in proportion; all else, the log and the best metric among it,
+ * stays as Trainer wrote it.
+ *
+ * @throws CheckpointError for a text that is not laid out as Trainer does
+ */
+function trainerStateAt(file: string, { text, step: before, epoch }: TrainerState, step: number): string {
+  if (step === before) return text;
+  const moved = epoch === null || before === 0 ? null : (epoch * step) / before;
+  let changed = replaceField(text, 'global_step', String(step));
+  if (moved !== null) changed = replaceField(changed, 'epoch', Number.isInteger(moved) ? `${moved}.0` : `${moved}`);
+  if (parseTrainerState(file, changed).step === step) return changed;
+  throw wrong(
+    file,
+    'it is not laid out as Trainer does, with each field on a line of its own: its step cannot be changed',
+  );
+}
+
+/** Fields of the object itself are indented by two; those within it by more, and strings have no line breaks. */
+function replaceField(text: string, name: string, value: string): string {
+  return text.replace(new RegExp(`^( {2}"${name}": )[^,\r\n]+`, 'm'), (_, start: string) => start + value);
+}
+
+/**
+ * scheduler.pt at a step: the counters of PyTorch's LambdaLR, which Trainer uses, go on by the updates made, and the last rates
+ * are those of the optimizer's groups. A scheduler that counts otherwise stays as it was. Without one that came, a LambdaLR
+ * whose base rates are the groups' own.
+ */
+function schedulerAt(
+  came: ReadonlyMap<string, unknown> | undefined,
+  optimizerState: ReadonlyMap<string, unknown>,
+  updates: { before: number; step: number },
+): Map<string, unknown> {
+  const groups = optimizerState.get('param_groups') as ReadonlyMap<string, unknown>[];
+  const rates = groups.map((group) => new Float(numberIn(group.get('lr'))!));
+  if (came === undefined) return freshScheduler(groups, rates, updates.step);
+  const scheduler = new Map(came);
+  const [last, count] = [came.get('last_epoch'), came.get('_step_count')];
+  if (typeof last === 'number' && typeof count === 'number') {
+    scheduler.set('last_epoch', last + updates.step - updates.before);
+    scheduler.set('_step_count', count + updates.step - updates.before);
+  }
+  if (Array.isArray(came.get('_last_lr'))) scheduler.set('_last_lr', rates);
+  return scheduler;
+}
+
+function freshScheduler(
+  groups: readonly ReadonlyMap<string, unknown>[],
+  rates: readonly Float[],
+  step: number,
+): Map<string, unknown> {
+  const base = groups.map((group) => new Float(numberIn(group.get('initial_lr') ?? group.get('lr'))!));
+  return new Map<string, unknown>([
+    ['base_lrs', base],
+    ['last_epoch', step],
+    ['_step_count', step + 1],
+    ['_is_initial', false],
+    ['_get_lr_called_within_step', false],
+    ['_last_lr', rates],
+    ['lr_lambdas', groups.map(() => new Map())],
+  ]);
 }

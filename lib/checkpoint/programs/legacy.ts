@@ -1,17 +1,23 @@
-import { load } from '../../formats/pt';
+import { load, save } from '../../formats/pt';
+import { configToJson } from '../../models/config';
 import { type Tokenizer, tokenizerFromJson } from '../../tokenizers';
 import {
-  commonDType,
   mapIn,
-  numberIn,
   plain,
   plainFields,
   type ReadOptions,
   recogniseIn,
   resolveJsonConfig,
+  savedDict,
   type SavedModel,
   wrong,
 } from '../saved-model';
+import { type FileProgram, withWeights, type WriteRequest } from './program';
+
+/**
+ * MyPT's first program: a dict of `model_state_dict` and `config`, and of `tokenizer`, `step` and `optimizer_state_dict` where
+ * these were saved.
+ */
 
 /** Files of a model's directory that hold everything in one, in the order in which they are looked for. */
 export const legacyFiles = {
@@ -20,9 +26,18 @@ export const legacyFiles = {
   init: ['final.pt', 'latest.pt'],
 };
 
+export const legacy: FileProgram = {
+  name: 'single-file',
+  place: 'file',
+  fileNames: legacyFiles.inference,
+  holdsOptimizer: true,
+  recognise: (dict) => dict.has('model_state_dict'),
+  read: legacyFrom,
+  write,
+};
+
 /**
- * Reads a checkpoint of a single file: a dict of `model_state_dict` and `config`, and of `tokenizer`, `step` and
- * `optimizer_state_dict` where these were saved.
+ * Reads a file that must be such a checkpoint, whatever else `GPT.load` would take it for.
  *
  * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_FORMAT naming the keys that are missing
  */
@@ -30,8 +45,7 @@ export async function readLegacy(file: string, options: ReadOptions): Promise<Sa
   return legacyFrom(file, mapIn(file, await load(file, { device: options.device, exact: true })), options);
 }
 
-/** The model in such a dict. */
-export function legacyFrom(file: string, dict: Map<string, unknown>, options: ReadOptions): SavedModel {
+function legacyFrom(file: string, dict: Map<string, unknown>, options: ReadOptions): SavedModel {
   const missing = ['model_state_dict', 'config'].filter((key) => !(dict.get(key) instanceof Map));
   if (missing.length > 0) {
     throw wrong(
@@ -42,23 +56,15 @@ export function legacyFrom(file: string, dict: Map<string, unknown>, options: Re
   }
   const weights = dict.get('model_state_dict') as Map<string, unknown>;
   const recognised = recogniseIn(file, weights);
-  const optimizerState = dict.get('optimizer_state_dict');
-  return {
-    config: resolveJsonConfig(`${file} (config)`, plainFields(dict.get('config')), recognised, options),
-    tokenizer: options.tokenizer === undefined ? tokenizerIn(dict, file) : options.tokenizer,
-    weights,
-    recognised,
-    training: { step: numberIn(dict.get('step')), optimizerFile: null, run: null, extra: {} },
-    optimizerState: optimizerState instanceof Map ? (optimizerState as Map<string, unknown>) : null,
-    origin: {
-      form: 'single-file',
-      path: file,
-      saw: ['a dict of model_state_dict and config', ...recognised.saw],
-      dtype: commonDType(weights),
-      kept: without(dict, ['model_state_dict', 'optimizer_state_dict']),
-      hasOptimizer: optimizerState instanceof Map,
+  return savedDict(
+    { program: 'single-file', saw: 'a dict of model_state_dict and config', file },
+    { dict, weights: 'model_state_dict', optimizer: 'optimizer_state_dict', step: 'step' },
+    {
+      config: resolveJsonConfig(`${file} (config)`, plainFields(dict.get('config')), recognised, options),
+      tokenizer: options.tokenizer === undefined ? tokenizerIn(dict, file) : options.tokenizer,
+      recognised,
     },
-  };
+  );
 }
 
 function tokenizerIn(dict: ReadonlyMap<string, unknown>, file: string): Tokenizer | null {
@@ -66,7 +72,18 @@ function tokenizerIn(dict: ReadonlyMap<string, unknown>, file: string): Tokenize
   return json === null ? null : tokenizerFromJson(json, `${file} (tokenizer)`);
 }
 
-/** A dict's other entries; these keep their places. */
-export function without(dict: ReadonlyMap<string, unknown>, keys: readonly string[]): Map<string, unknown> {
-  return new Map(Array.from(dict, ([key, value]) => [key, keys.includes(key) ? null : value]));
+async function write(file: string, request: WriteRequest): Promise<void> {
+  const { model, step, optimizerState, kept } = request;
+  await withWeights(request, (weights) =>
+    save(
+      new Map<string, unknown>([
+        ['model_state_dict', weights],
+        ['config', kept.get('config') ?? configToJson(model.config, model.layout.facts)],
+        ['tokenizer', kept.get('tokenizer') ?? model.tokenizer?.toJson() ?? null],
+        ['step', step],
+        ['optimizer_state_dict', optimizerState],
+      ]),
+      file,
+    ),
+  );
 }

@@ -5,7 +5,6 @@ import { makeOptimizer, optimizerStateDict } from '../../models/optimizers';
 import { Float, isPythonInt } from '../../pickle/types';
 import { dispose } from '../../tensor/scope';
 import {
-  commonDType,
   factsFrom,
   numberIn,
   plainFields,
@@ -13,12 +12,12 @@ import {
   recogniseIn,
   resolveConfig,
   resolveTokenizer,
+  savedDict,
   type SavedModel,
 } from '../saved-model';
 import { CharTokenizer, charToMetaPickle, loadNanoGptTokenizer } from '../../tokenizers';
 import { exists } from '../files';
-import { without } from './legacy';
-import { type ModelToWrite, withWeights } from './program';
+import { type FileProgram, withWeights, type WriteRequest } from './program';
 
 /** nanoGPT's ckpt.pt: a dict of model, optimizer, model_args, iter_num, best_val_loss and config. */
 
@@ -32,42 +31,37 @@ const modelArgs = {
   dropout: 'dropout',
 } as const;
 
-/** Whether a dict is such a checkpoint. */
-export function isNanoGpt(dict: ReadonlyMap<string, unknown>): boolean {
-  return dict.get('model') instanceof Map && dict.get('model_args') instanceof Map;
-}
+export const nanogpt: FileProgram = {
+  name: 'nanogpt',
+  place: 'file',
+  family: 'nanogpt',
+  fileNames: ['ckpt.pt'],
+  holdsOptimizer: true,
+  recognise: (dict) => dict.get('model') instanceof Map && dict.get('model_args') instanceof Map,
+  read,
+  write,
+};
 
-export async function readNanoGpt(file: string, dict: Map<string, unknown>, options: ReadOptions): Promise<SavedModel> {
+async function read(file: string, dict: Map<string, unknown>, options: ReadOptions): Promise<SavedModel> {
   const weights = dict.get('model') as Map<string, unknown>;
   const recognised = recogniseIn(file, weights);
   const args = plainFields(dict.get('model_args'));
   const training = plainFields(dict.get('config'));
   // A dropout of fine-tuning may be in the config alone: model_args then keep what the model was first trained with.
   const said = { ...factsFrom(args, modelArgs), ...factsFrom(training, { batch_size: 'batchSize' }) };
-  const optimizer = dict.get('optimizer');
   const config = resolveConfig(file, recognised, said, options);
   const { vocabSize } = config;
-  return {
-    config,
-    tokenizer: await resolveTokenizer(options, () =>
-      loadNanoGptTokenizer(file, { vocabSize, dataset: training.dataset }),
-    ),
-    weights,
-    recognised,
-    training: { step: numberIn(dict.get('iter_num')), optimizerFile: null, run: null, extra: {} },
-    optimizerState: optimizer instanceof Map ? (optimizer as Map<string, unknown>) : null,
-    origin: {
-      form: 'nanogpt',
-      path: file,
-      saw: ["a dict of model, model_args and iter_num, as nanoGPT's train.py saves it", ...recognised.saw],
-      dtype: commonDType(weights),
-      kept: without(dict, ['model', 'optimizer']),
-      hasOptimizer: optimizer instanceof Map,
-    },
-  };
+  const tokenizer = await resolveTokenizer(options, () =>
+    loadNanoGptTokenizer(file, { vocabSize, dataset: training.dataset }),
+  );
+  return savedDict(
+    { program: 'nanogpt', saw: "a dict of model, model_args and iter_num, as nanoGPT's train.py saves it", file },
+    { dict, weights: 'model', optimizer: 'optimizer', step: 'iter_num' },
+    { config, tokenizer, recognised },
+  );
 }
 
-export async function writeNanoGpt(file: string, request: ModelToWrite): Promise<void> {
+async function write(file: string, request: WriteRequest): Promise<void> {
   const { model, step, kept } = request;
   // train.py loads an optimizer's state whatever it resumes; that of one before its first step serves.
   const fresh = request.optimizerState === null ? optimizerStateDict(model, makeOptimizer(model)) : null;
@@ -98,7 +92,7 @@ async function writeMeta(checkpoint: string, tokenizer: CharTokenizer): Promise<
 }
 
 /** model_args as they came; of a model from elsewhere, from its config. */
-function argsOf({ model, kept }: ModelToWrite): Map<string, unknown> {
+function argsOf({ model, kept }: WriteRequest): Map<string, unknown> {
   const args = kept.get('model_args');
   if (args instanceof Map) return args as Map<string, unknown>;
   return new Map(

@@ -16,17 +16,31 @@ import {
   type SavedModel,
   wrong,
 } from '../saved-model';
-import { type ModelToWrite, withWeights } from './program';
+import { type DirectoryProgram, type ModelFiles, type OpenModel, withWeights, type WriteRequest } from './program';
 
 /** A directory of PEFT: adapter_config.json and adapter_model.safetensors, for a model that lies elsewhere. */
 
 const configFile = 'adapter_config.json';
 const weightFiles = { safetensors: 'adapter_model.safetensors', bin: 'adapter_model.bin' } as const;
 
-/** Whether a directory holds an adapter. */
-export function isPeft(directory: string): Promise<boolean> {
-  return exists(path.join(directory, configFile));
-}
+export const peft: DirectoryProgram = {
+  name: 'peft',
+  place: 'directory',
+  container: 'huggingface',
+  holdsOptimizer: false,
+  locate: (listing) => {
+    if (!listing.has(configFile)) return [];
+    const names = Object.values(weightFiles);
+    const weights = listing.first(names);
+    const missing = weights === undefined ? names.join(' or ') : undefined;
+    const { directory } = listing;
+    return [
+      { directory, weights: listing.at(weights ?? weightFiles.safetensors), others: [], config: configFile, missing },
+    ];
+  },
+  read,
+  write,
+};
 
 /**
  * Reads an adapter and the model that it belongs to.
@@ -34,15 +48,15 @@ export function isPeft(directory: string): Promise<boolean> {
  * @param open reads the model
  * @throws ERR_TORCHBIND_CONFIG for adapters that are more than LoRA, by what they are
  */
-export async function readPeft(
-  directory: string,
+async function read(
+  { directory, weights: file }: ModelFiles,
   options: ReadOptions,
-  open: (target: string, options: ReadOptions) => Promise<SavedModel>,
+  open: OpenModel,
 ): Promise<SavedModel> {
-  const file = path.join(directory, configFile);
-  const json = await readJson(file);
-  const adapter = adapterIn(file, json);
-  const target = await baseOf(file, json, options.base);
+  const configPath = path.join(directory, configFile);
+  const json = await readJson(configPath);
+  const adapter = adapterIn(configPath, json);
+  const target = await baseOf(configPath, json, options.base);
   const base = await open(target, { ...options, base: undefined });
   try {
     if (base.recognised.layout.name !== 'hf-gpt2' || base.recognised.lora !== undefined) {
@@ -51,13 +65,13 @@ export async function readPeft(
         `adapters of PEFT go beside a plain 'hf-gpt2' model, and this is '${base.recognised.layout.name}'`,
       );
     }
-    const { kind, weights } = await readWeights(directory, options.device);
+    const { kind, weights } = await readWeights(file, options.device);
     const fileKeys = [...weights.keys()];
     return {
       ...base,
       adapter: { ...adapter, weights: renamed(weights, /\.(lora_[AB])\.weight$/, '.$1.default.weight') },
       origin: {
-        form: 'peft',
+        program: 'peft',
         path: directory,
         saw: [`a ${configFile} of peft_type LORA, for ${target}`, ...base.origin.saw],
         dtype: commonDType(weights),
@@ -130,14 +144,11 @@ async function baseOf(file: string, json: JsonObject, given: string | undefined)
 }
 
 async function readWeights(
-  directory: string,
+  file: string,
   device: string,
 ): Promise<{ kind: keyof typeof weightFiles; weights: Map<string, unknown> }> {
-  const file = path.join(directory, weightFiles.safetensors);
-  if (await exists(file)) return { kind: 'safetensors', weights: await loadSafetensors(file, { device }) };
-  const bin = path.join(directory, weightFiles.bin);
-  if (await exists(bin)) return { kind: 'bin', weights: mapIn(bin, await load(bin, { device })) };
-  throw wrong(directory, `it has a ${configFile}, but neither ${weightFiles.safetensors} nor ${weightFiles.bin}`);
+  if (file.endsWith('.safetensors')) return { kind: 'safetensors', weights: await loadSafetensors(file, { device }) };
+  return { kind: 'bin', weights: mapIn(file, await load(file, { device })) };
 }
 
 function renamed<T>(weights: ReadonlyMap<string, T>, pattern: RegExp, to: string): Map<string, T> {
@@ -145,7 +156,7 @@ function renamed<T>(weights: ReadonlyMap<string, T>, pattern: RegExp, to: string
 }
 
 /** Writes the adapters of a model, and not the model. */
-export async function writePeft(directory: string, request: ModelToWrite): Promise<void> {
+async function write(directory: string, request: WriteRequest): Promise<void> {
   const { model, kept } = request;
   if (model.lora?.keys !== 'peft') {
     throw new TorchBindError(
@@ -171,7 +182,7 @@ export async function writePeft(directory: string, request: ModelToWrite): Promi
   );
 }
 
-function configOf({ model, kept }: ModelToWrite): JsonObject {
+function configOf({ model, kept }: WriteRequest): JsonObject {
   const { rank, alpha, dropout, rsLora, targets } = model.lora!;
   return {
     base_model_name_or_path: kept.get('path') ?? null,

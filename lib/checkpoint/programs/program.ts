@@ -1,12 +1,98 @@
-import { storageKey } from '../snapshot';
+import path from 'node:path';
 import type { GPTModel } from '../../models/gpt-model';
 import { noGrad } from '../../tensor/autograd';
 import type { DType } from '../../tensor/dtype';
 import { dispose } from '../../tensor/scope';
 import { Tensor } from '../../tensor/tensor';
+import type { ProgramName, ReadOptions, SavedModel } from '../saved-model';
+import { storageKey } from '../snapshot';
 
-/** What a form writes. */
-export interface ModelToWrite {
+/** The files of one saved model. */
+export interface ModelFiles {
+  directory: string;
+  /** Path of the file with the weights, or of the index of several. */
+  weights: string;
+  /** Names of other files in the directory with pickles in them, such as the optimizer's. */
+  others: readonly string[];
+  /** Name of the JSON file with the model's config, if there is one. */
+  config?: string | undefined;
+  /** Name of the JSON file with the number of updates made (`step` or `global_step`), if there is one. */
+  state?: string | undefined;
+  /** How these files were found, for `origin.saw`. */
+  saw?: string;
+  /** The file without which the model is not complete; undefined for one that is. */
+  missing?: string | undefined;
+}
+
+/** A directory and the names in it, read once. */
+export class Listing {
+  readonly #names: ReadonlySet<string>;
+
+  constructor(
+    readonly directory: string,
+    readonly names: readonly string[],
+  ) {
+    this.#names = new Set(names);
+  }
+
+  has(name: string): boolean {
+    return this.#names.has(name);
+  }
+
+  at(name: string): string {
+    return path.join(this.directory, name);
+  }
+
+  /** The first of some names that is there. */
+  first(names: readonly string[]): string | undefined {
+    return names.find((name) => this.#names.has(name));
+  }
+}
+
+/** What each program that saves models has in common. */
+interface AnyProgram {
+  name: ProgramName;
+  /** The family that a model gets which is saved for this program without coming from it. */
+  family?: string;
+  /** Whether its files hold an optimizer's state. */
+  holdsOptimizer: boolean;
+  /** Writes a model as the program does: its file, or the files of its directory. */
+  write(target: string, request: WriteRequest): Promise<void>;
+}
+
+/** A program that saves a model as a directory. */
+export interface DirectoryProgram extends AnyProgram {
+  place: 'directory';
+  /** What `inspect` calls its directories. */
+  container: 'bundle' | 'huggingface';
+  /** The models in a directory, the newest first; none where it is not this program's. */
+  locate(listing: Listing): Promise<ModelFiles[]> | ModelFiles[];
+  /** The same for a directory of a run, in which each checkpoint has a directory of its own. */
+  locateRun?(listing: Listing): Promise<ModelFiles[]>;
+  /** A file that stands for its directory. */
+  locateFile?(file: string): ModelFiles | undefined;
+  /** Refuses files that are not what was saved. */
+  verify?(files: ModelFiles): Promise<void>;
+  /** @param open reads another model, which this one belongs to */
+  read(files: ModelFiles, options: ReadOptions, open: OpenModel): Promise<SavedModel>;
+}
+
+/** A program that saves a model as one file, a pickled dict. */
+export interface FileProgram extends AnyProgram {
+  place: 'file';
+  /** How it names the file in a directory. */
+  fileNames: readonly string[];
+  /** Whether it wrote this dict. */
+  recognise(dict: ReadonlyMap<string, unknown>): boolean;
+  read(file: string, dict: Map<string, unknown>, options: ReadOptions): Promise<SavedModel> | SavedModel;
+}
+
+export type Program = DirectoryProgram | FileProgram;
+
+export type OpenModel = (target: string, options: ReadOptions) => Promise<SavedModel>;
+
+/** A model to be written, with what its program keeps of training. */
+export interface WriteRequest {
   /** In the layout that the files get. */
   model: GPTModel;
   /** Its state dict. */
@@ -15,7 +101,7 @@ export interface ModelToWrite {
   step: number | null;
   /** In the layout's form; null for none. */
   optimizerState: ReadonlyMap<string, unknown> | null;
-  /** What the form kept when the model was read; empty for one that came from elsewhere. */
+  /** What the program kept when the model was read; empty for one that came from elsewhere. */
   kept: ReadonlyMap<string, unknown>;
   /** Of the weights in the files; null for what they are. */
   dtype: DType | null;
@@ -23,7 +109,7 @@ export interface ModelToWrite {
 
 /** Runs `write` with the state dict in the dtype asked for, and frees the copies. */
 export async function withWeights<T>(
-  { weights, dtype }: Pick<ModelToWrite, 'weights' | 'dtype'>,
+  { weights, dtype }: Pick<WriteRequest, 'weights' | 'dtype'>,
   write: (weights: Map<string, Tensor>) => Promise<T>,
 ): Promise<T> {
   const own = weights as Map<string, Tensor>;

@@ -13,11 +13,21 @@ import {
   resolveTokenizer,
   type SavedModel,
 } from '../saved-model';
-import { type ModelToWrite, withWeights } from './program';
-import { hfFacts, isHfConfig } from './hf-config';
+import { type FileProgram, withWeights, type WriteRequest } from './program';
+import { hfFacts, isHfConfig } from './hf-gpt2';
 
-/** A state dict alone in a file, or in a dict with notes; a config.json and a tokenizer.json may lie beside it. */
-export async function readStateDictFile(file: string, value: unknown, options: ReadOptions): Promise<SavedModel> {
+/** A state dict alone in a file, or in a dict with notes; a config.json and a tokenizer.json may be in its directory. */
+export const stateDict: FileProgram = {
+  name: 'state-dict',
+  place: 'file',
+  fileNames: [],
+  holdsOptimizer: false,
+  recognise: () => true,
+  read,
+  write,
+};
+
+async function read(file: string, value: Map<string, unknown>, options: ReadOptions): Promise<SavedModel> {
   const { weights, kept } = weightsOf(file, value);
   const recognised = recogniseIn(file, weights);
   const beside = (name: string): string => path.join(path.dirname(file), name);
@@ -35,7 +45,7 @@ export async function readStateDictFile(file: string, value: unknown, options: R
     training: noTraining,
     optimizerState: null,
     origin: {
-      form: 'state-dict',
+      program: 'state-dict',
       path: file,
       saw: [kept.size > 0 ? 'a dict with a state_dict' : 'a state dict alone', ...recognised.saw],
       dtype: commonDType(weights),
@@ -45,7 +55,7 @@ export async function readStateDictFile(file: string, value: unknown, options: R
   };
 }
 
-export async function writeStateDict(file: string, request: ModelToWrite): Promise<void> {
+async function write(file: string, request: WriteRequest): Promise<void> {
   const { dtype, kept } = request;
   const notes: Record<string, string> = { bfloat16: 'bf16', float16: 'fp16' };
   await withWeights(request, (weights) => save(wrapWeights(weights, kept, notes[dtype ?? ''] ?? 'fp32'), file));

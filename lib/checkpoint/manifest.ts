@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { checkArgument, CheckpointCode, CheckpointError, describe } from '../errors';
-import { exists, manifestFile, readJson, writeJson } from './files';
+import { bundleFiles, exists, manifestFile, readJson, writeJson } from './files';
 
 const formatVersion = 1;
 
@@ -177,4 +177,44 @@ async function recordOf(file: string): Promise<FileRecord> {
 
 function refuse(file: string, reason: string): CheckpointError {
   return new CheckpointError(`${file}: ${reason}`, CheckpointCode.format);
+}
+
+/** Holds complete bundles by their step, which are never changed once they are there. */
+export const stepsDirectory = 'steps';
+
+/** A bundle that was kept. */
+export interface StepBundle {
+  step: number;
+  directory: string;
+  manifest: Manifest;
+  /** Whether the optimizer's state is there still. */
+  hasOptimizer: boolean;
+}
+
+/** `steps/00001000`: eight digits, so that names sort as numbers do. */
+export function stepDirectory(target: string, step: number): string {
+  return path.join(target, stepsDirectory, String(step).padStart(8, '0'));
+}
+
+/** Whether a directory is one of a step. */
+export function isStepDirectory(directory: string): boolean {
+  return path.basename(path.dirname(directory)) === stepsDirectory;
+}
+
+/** The bundles that were kept, the one saved last first. Directories without a readable manifest are no bundles. */
+export async function listSteps(target: string): Promise<StepBundle[]> {
+  const names = await readdir(path.join(target, stepsDirectory)).catch(() => []);
+  const bundles = await Promise.all(
+    names.filter((name) => /^\d{8,}$/.test(name)).map((name) => readStep(target, name)),
+  );
+  return bundles
+    .filter((bundle) => bundle !== undefined)
+    .sort((a, b) => b.manifest.sequence! - a.manifest.sequence! || b.step - a.step);
+}
+
+async function readStep(target: string, name: string): Promise<StepBundle | undefined> {
+  const directory = path.join(target, stepsDirectory, name);
+  const manifest = await readManifest(directory).catch(() => undefined);
+  if (manifest?.step !== Number(name) || manifest.sequence === null) return undefined;
+  return { step: manifest.step, directory, manifest, hasOptimizer: bundleFiles.optimizer in manifest.files };
 }
