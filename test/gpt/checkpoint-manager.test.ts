@@ -97,7 +97,7 @@ describe('loadForInference', () => {
   it('says what it looked for where there is nothing', async () => {
     const open = CheckpointManager.loadForInference('nobody', { root: samples });
     await expect(open).rejects.toThrow(
-      /no checkpoint of 'nobody'.*model\.pt with config\.json nor latest\.pt or final\.pt/,
+      /no checkpoint of 'nobody'.*model\.pt with config\.json nor latest\.pt, final\.pt or ckpt\.pt/,
     );
     const legacy = CheckpointManager.loadForInference('python', { root: samples, legacyCheckpoint: 'no.pt' });
     await expect(legacy).rejects.toMatchObject({ code: 'ERR_TORCHBIND_CHECKPOINT_OPEN' });
