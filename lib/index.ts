@@ -104,7 +104,7 @@ export type {
 } from './formats/inspect/report';
 export {
   ByteArray,
-  Complex as ComplexValue,
+  ComplexValue,
   Counter,
   DefaultDict,
   Device,

@@ -1,3 +1,4 @@
+import { withoutUndefined } from '../objects';
 import { CheckpointCode, CheckpointError, describe, TorchBindError } from '../errors';
 import {
   completeConfig,
@@ -173,10 +174,6 @@ export function resolveJsonConfig(
   const config = inFile(file, () => configFromJson(json, family));
   const override = withoutUndefined(given);
   return Object.keys(override).length === 0 ? config : inFile(file, () => completeConfig({ ...config, ...override }));
-}
-
-function withoutUndefined<T extends object>(values: T): T {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T;
 }
 
 /**

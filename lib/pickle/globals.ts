@@ -1,5 +1,15 @@
 import { Cost, type Spend } from './budget';
-import { ByteArray, Complex, Counter, DefaultDict, Float, FrozenSet, GlobalName, OrderedDict, Tuple } from './types';
+import {
+  ByteArray,
+  ComplexValue,
+  Counter,
+  DefaultDict,
+  Float,
+  FrozenSet,
+  GlobalName,
+  OrderedDict,
+  Tuple,
+} from './types';
 import { isDangerousModule } from './dangerous';
 import { CheckpointCode } from '../errors';
 
@@ -131,11 +141,11 @@ function bytearray(args: Tuple, spend: Spend): ByteArray {
   return encoded(args, spend, ByteArray);
 }
 
-function complex(args: Tuple): Complex {
+function complex(args: Tuple): ComplexValue {
   const [re, im] = args.map((part) => (part instanceof Float ? part.value : part));
   if (args.length !== 2 || typeof re !== 'number' || typeof im !== 'number')
     throw new GlobalError('expected two numbers');
-  return new Complex(re, im);
+  return new ComplexValue(re, im);
 }
 
 /** How protocols 0 to 2 write bytes: `_codecs.encode('...', 'latin1')`. */

@@ -76,7 +76,7 @@ export class NumpyScalar {
   constructor(
     /** NumPy's code of the type, as `f8`, `i4`, `b1`. */
     readonly code: string,
-    readonly value: number | bigint | boolean | Complex,
+    readonly value: number | bigint | boolean | ComplexValue,
     /** Its bytes, the least significant first. */
     readonly bytes: Uint8Array,
     /** The module that the file named for it: `numpy.core.multiarray` before NumPy 2. */
@@ -106,7 +106,7 @@ export class Size extends Array<number> {}
 export class ByteArray extends Uint8Array {}
 
 /** Python's complex number. */
-export class Complex {
+export class ComplexValue {
   constructor(
     readonly re: number,
     readonly im: number,

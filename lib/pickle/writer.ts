@@ -4,7 +4,7 @@ import { Op } from './opcodes';
 import { encodeUtf8 } from './text';
 import {
   ByteArray,
-  Complex,
+  ComplexValue,
   Counter,
   DefaultDict,
   Float,
@@ -112,7 +112,7 @@ class PickleWriter {
         Tuple.of<unknown>([...value]),
       );
     if (value instanceof InertObject) return this.inert(value);
-    if (value instanceof Complex)
+    if (value instanceof ComplexValue)
       return this.reduction(value, builtin('complex'), Tuple.of(new Float(value.re), new Float(value.im)));
     if (value instanceof ByteArray) return this.reduction(value, builtin('bytearray'), Tuple.of(new Uint8Array(value)));
     if (value instanceof Uint8Array) return this.bytes(value);

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { load, save } from '../../lib/formats/pt';
 import {
-  Complex,
+  ComplexValue,
   Counter,
   DefaultDict,
   FrozenSet,
@@ -52,7 +52,7 @@ function plainly(value: unknown): unknown {
       Array.isArray(item)
         ? item.map(pair)
         : typeof item === 'object' && item !== null && 're' in item
-          ? [item.re, (item as unknown as Complex).im]
+          ? [item.re, (item as unknown as ComplexValue).im]
           : typeof item === 'bigint'
             ? Number(item)
             : item;
@@ -133,7 +133,7 @@ describe('values as JavaScript has them', () => {
         const scalars = file.get('n')!.get('scalars') as unknown[];
         expect(scalars.slice(0, 11)).toEqual(Array(11).fill(3));
         expect(scalars[11]).toBe(true);
-        expect(scalars[12]).toEqual(new Complex(3, 0));
+        expect(scalars[12]).toEqual(new ComplexValue(3, 0));
         expect(scalars[14]).toBeCloseTo(-0.1, 4);
         expect(scalars[15]).toBe(NaN);
       });

@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { isParameter } from '../../lib/formats/pt/tensor-marks';
 import { CheckpointError } from '../../lib/errors';
 import { load, save } from '../../lib/formats/pt';
-import { Complex, Device, DTypeValue, Float, OrderedDict, Size, Tuple } from '../../lib/pickle/types';
+import { ComplexValue, Device, DTypeValue, Float, OrderedDict, Size, Tuple } from '../../lib/pickle/types';
 import { ones, tensor, zeros } from '../../lib/tensor/creation';
 import { tidy } from '../../lib/tensor/scope';
 import type { Tensor } from '../../lib/tensor/tensor';
@@ -133,7 +133,7 @@ describe('load', () => {
       [Tuple.of<unknown>(1, 'a'), Size.of(2, 3)],
       ['dtype', new DTypeValue('bfloat16')],
       ['device', new Device('cuda', 1)],
-      ['complex', new Complex(1, -2)],
+      ['complex', new ComplexValue(1, -2)],
     ]);
 
   it('reads nested plain values', async () => {

@@ -9,7 +9,7 @@ import { reduceTorchValue } from '../../lib/formats/pt/saved-values';
 import { readPickle } from '../../lib/pickle/reader';
 import {
   ByteArray,
-  Complex,
+  ComplexValue,
   Counter,
   Device,
   DTypeValue,
@@ -63,7 +63,7 @@ function samples(): Record<string, unknown> {
     large_dict: new Map(Array.from({ length: 2001 }, (_, i) => [i, String(i)])),
     large_list: Array.from({ length: 3001 }, (_, i) => i),
     set: new Set([7]),
-    complex: new Complex(1.5, -2),
+    complex: new ComplexValue(1.5, -2),
     counter: new Counter([
       ['a', 2],
       ['b', 1],

@@ -1,7 +1,7 @@
 /** NumPy's arrays, scalars and dtypes in a pickle. */
 import { GlobalError, PickleGlobal, Unfinished } from '../../pickle/globals';
 import { Cost, type Spend } from '../../pickle/budget';
-import { Complex, NumpyScalar, Tuple } from '../../pickle/types';
+import { ComplexValue, NumpyScalar, Tuple } from '../../pickle/types';
 import type { DType } from '../../tensor/dtype';
 import { type FileDType, fileDTypes } from './dtypes';
 import { checkShape, sizes, type TensorBuilder } from './tensor-spec';
@@ -129,7 +129,7 @@ export function numpyGlobals(builder: TensorBuilder, exact: boolean): PickleGlob
   return [arrayClass, dtype, ...ofModule('numpy.core'), ...ofModule('numpy._core')];
 }
 
-function scalar(type: NumpyDType, bytes: unknown): number | bigint | boolean | Complex {
+function scalar(type: NumpyDType, bytes: unknown): number | bigint | boolean | ComplexValue {
   const { dtype } = type;
   if (!(bytes instanceof Uint8Array) || bytes.length !== dtype.itemSize)
     throw new GlobalError(`a ${dtype.name} needs ${dtype.itemSize} bytes`);
@@ -162,9 +162,9 @@ function scalar(type: NumpyDType, bytes: unknown): number | bigint | boolean | C
     case 'bool':
       return view.getUint8(0) !== 0;
     case 'complex64':
-      return new Complex(view.getFloat32(0, true), view.getFloat32(4, true));
+      return new ComplexValue(view.getFloat32(0, true), view.getFloat32(4, true));
     default:
-      return new Complex(view.getFloat64(0, true), view.getFloat64(8, true));
+      return new ComplexValue(view.getFloat64(0, true), view.getFloat64(8, true));
   }
 }
 

@@ -1,3 +1,4 @@
+import { withoutUndefined } from '../../objects';
 import { TorchBindError } from '../../errors';
 import type { DType } from '../../tensor/dtype';
 import { Tensor } from '../../tensor/tensor';
@@ -119,11 +120,7 @@ export function shapeFacts(
   const blockSize = keys.position === undefined ? undefined : state.shape(keys.position)?.[0];
   const up = keys.up === undefined ? undefined : state.shape(keys.up);
   const mlpHidden = up?.[keys.upTransposed === true ? 1 : 0];
-  return definedOnly({ vocabSize, nEmbd, blockSize, mlpHidden });
-}
-
-export function definedOnly<T extends object>(values: T): T {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T;
+  return withoutUndefined({ vocabSize, nEmbd, blockSize, mlpHidden });
 }
 
 /** A mask buffer as a state dict has it; undefined where there is none, or only keys are known. */

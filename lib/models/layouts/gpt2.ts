@@ -1,6 +1,7 @@
+import { withoutUndefined } from '../../objects';
 import { TorchBindError } from '../../errors';
 import type { FamilyFacts, GPTConfig } from '../config';
-import { classic, definedOnly, maskBuffer, sameValues, shapeFacts } from './family';
+import { classic, maskBuffer, sameValues, shapeFacts } from './family';
 import type { Family, Recognised, StateView } from './family';
 import { decayMatrices, empty, headModule, weighted } from './layout';
 import type { Initialisation, CheckpointLayout, LayoutBuffer, LayoutModule, OptimizerGroups } from './layout';
@@ -194,7 +195,7 @@ function isTied(state: StateView, stem: string, saw: string[]): boolean {
 
 function factsOf(state: StateView, stem: string, conv1d: boolean, tieWeights: boolean): Partial<GPTConfig> {
   const first = `${stem}h.0`;
-  return definedOnly({
+  return withoutUndefined({
     ...shapeFacts(state, {
       token: `${stem}wte.weight`,
       position: `${stem}wpe.weight`,

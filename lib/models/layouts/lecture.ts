@@ -1,5 +1,6 @@
+import { withoutUndefined } from '../../objects';
 import type { FamilyFacts, GPTConfig } from '../config';
-import { classic, definedOnly, maskBuffer, shapeFacts } from './family';
+import { classic, maskBuffer, shapeFacts } from './family';
 import type { Family, Recognised, StateView } from './family';
 import { empty, headModule, weighted } from './layout';
 import type { Initialisation, CheckpointLayout, LayoutBuffer, LayoutModule } from './layout';
@@ -65,7 +66,7 @@ const lectureModel: Partial<GPTConfig> = {
 
 function lectureFacts(state: StateView, mlp: string, nLayer: number): Partial<GPTConfig> {
   const up = `blocks.0.${mlp}.net.0`;
-  return definedOnly({
+  return withoutUndefined({
     ...shapeFacts(state, {
       token: 'token_embedding_table.weight',
       position: 'position_embedding_table.weight',

@@ -1,5 +1,6 @@
+import { withoutUndefined } from '../../objects';
 import type { GPTConfig } from '../config';
-import { classic, definedOnly, sameValues, shapeFacts } from './family';
+import { classic, sameValues, shapeFacts } from './family';
 import type { Family, StateView } from './family';
 import { empty, headModule, weighted } from './layout';
 import type { CheckpointLayout, LayoutModule } from './layout';
@@ -67,7 +68,7 @@ function factsOf(state: StateView, nLayer: number): { facts: Partial<GPTConfig>;
   const rope = !state.has('position_embedding_table.weight');
   const up = swiglu ? 'blocks.0.fwd.w_up' : 'blocks.0.fwd.net.0';
   const tied = sameValues(state, 'lm_head.weight', 'token_embedding_table.weight');
-  const facts = definedOnly<Partial<GPTConfig>>({
+  const facts = withoutUndefined<Partial<GPTConfig>>({
     ...shapeFacts(state, {
       token: 'token_embedding_table.weight',
       position: 'position_embedding_table.weight',
