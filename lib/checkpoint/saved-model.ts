@@ -6,7 +6,7 @@ import {
   type FamilyFacts,
   type GPTConfig,
   type GPTOptions,
-  jsonFieldOf,
+  isOptionalField,
 } from '../models/config';
 import { recogniseAdapted } from '../models/layouts';
 import type { ConfigFacts, Recognised } from '../models/layouts';
@@ -169,7 +169,7 @@ export function resolveJsonConfig(
   { layout, facts }: Recognised,
   { config: given = {} }: Pick<ReadOptions, 'config'>,
 ): GPTConfig {
-  const unsaid = Object.fromEntries(Object.entries(facts).filter(([name]) => jsonFieldOf(name) === 'fact'));
+  const unsaid = Object.fromEntries(Object.entries(facts).filter(([name]) => isOptionalField(name)));
   const family: FamilyFacts = (config) => ({ ...layout.facts(config), ...unsaid });
   const config = inFile(file, () => configFromJson(json, family));
   const override = withoutUndefined(given);

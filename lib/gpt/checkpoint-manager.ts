@@ -9,7 +9,7 @@ import {
   requireOptions,
   TorchBindError,
 } from '../errors';
-import { chooseDevice, GPT } from './gpt';
+import { resolveDevice, GPT } from './gpt';
 import type { GPTOptions } from '../models/config';
 import type { AdamW, SGD } from '../optim';
 import { dispose } from '../tensor/scope';
@@ -193,7 +193,7 @@ export class CheckpointManager {
         'ERR_TORCHBIND_CONFIG',
       );
     }
-    const options = { tokenizer, device: chooseDevice(device, config.device ?? 'cpu') };
+    const options = { tokenizer, device: resolveDevice(device, config.device ?? 'cpu') };
     const model = new GPT({ ...config, vocabSize }, options);
     return start(model, model.makeOptimizer({ lr: learningRate }), 0, 'fresh', null);
   }

@@ -207,7 +207,7 @@ export class GPT extends GPTModel {
         await makeDirectory(directory);
         return lockWriter(directory);
       },
-      stands: ({ step, optimizer, run }) => this.setTraining(optimizer, step, run),
+      publish: ({ step, optimizer, run }) => this.setTraining(optimizer, step, run),
     };
   }
 
@@ -321,7 +321,7 @@ export class GPT extends GPTModel {
       const model = new GPT(saved.config, {
         tokenizer: saved.tokenizer,
         layout: saved.recognised.layout,
-        device: chooseDevice(device, saved.config.device),
+        device: resolveDevice(device, saved.config.device),
         init: false,
       });
       attachSaved(model, saved, lora);
@@ -338,7 +338,7 @@ export class GPT extends GPTModel {
 }
 
 /** A config that names a GPU never keeps a model from being opened on a machine without one. */
-export function chooseDevice(requested: string | undefined, configured: string): string {
+export function resolveDevice(requested: string | undefined, configured: string): string {
   if (requested !== undefined) return requested;
   const [type, index = '0'] = configured.split(':');
   return type === 'cuda' && Number(index) < cuda.deviceCount() ? configured : 'cpu';

@@ -73,7 +73,7 @@ export interface GPTConfig {
 export type GPTOptions = Partial<GPTConfig> & Pick<GPTConfig, 'vocabSize'>;
 
 /** Fields that every `mypt` config.json has, in its order. */
-const SEED_FIELDS = {
+const REQUIRED_FIELDS = {
   batch_size: 'batchSize',
   block_size: 'blockSize',
   vocab_size: 'vocabSize',
@@ -86,7 +86,7 @@ const SEED_FIELDS = {
 } as const;
 
 /** Fields that are written only where they differ from the default. */
-const FACT_FIELDS = {
+const OPTIONAL_FIELDS = {
   activation: 'activation',
   attention_scale: 'attentionScale',
   proj_bias: 'projBias',
@@ -106,11 +106,11 @@ const FACT_FIELDS = {
   embedding_dropout: 'embeddingDropout',
 } as const;
 
-const FIELDS: Readonly<Record<string, keyof GPTConfig>> = { ...SEED_FIELDS, ...FACT_FIELDS };
+const FIELDS: Readonly<Record<string, keyof GPTConfig>> = { ...REQUIRED_FIELDS, ...OPTIONAL_FIELDS };
 
-/** Whether a field of a config is one of the nine that every config.json has, or a fact that it may leave out. */
-export function jsonFieldOf(name: string): 'seed' | 'fact' {
-  return (Object.values(SEED_FIELDS) as string[]).includes(name) ? 'seed' : 'fact';
+/** Whether a config.json may leave out a field of the config. */
+export function isOptionalField(name: string): boolean {
+  return !(Object.values(REQUIRED_FIELDS) as string[]).includes(name);
 }
 
 /** Facts whose default depends on others. */
@@ -205,14 +205,17 @@ export function configToJson(config: GPTConfig, family: FamilyFacts = noFacts): 
   check(isConfig, 'config', config, 'a config, complete');
   checkFunction(family, 'configToJson(): family');
   const usual = { ...DEFAULTS, ...derived(config), ...family(config) };
-  const came = (field: string): boolean => Object.hasOwn(config.extra, field);
-  const facts = Object.entries(FACT_FIELDS).filter(([field, name]) => came(field) || config[name] !== usual[name]);
-  const json: Record<string, unknown> = Object.fromEntries(
-    [...Object.entries(SEED_FIELDS), ...facts].map(([field, name]) => [field, config[name]]),
+  const wasGiven = (field: string): boolean => Object.hasOwn(config.extra, field);
+  const facts = Object.entries(OPTIONAL_FIELDS).filter(
+    ([field, name]) => wasGiven(field) || config[name] !== usual[name],
   );
-  if (came('mlp_type') || config.activation === 'swiglu') {
+  const json: Record<string, unknown> = Object.fromEntries(
+    [...Object.entries(REQUIRED_FIELDS), ...facts].map(([field, name]) => [field, config[name]]),
+  );
+  if (wasGiven('mlp_type') || config.activation === 'swiglu') {
     json.mlp_type = config.activation === 'swiglu' ? 'swiglu' : 'gelu';
-    if (!came('activation') && (config.activation === 'swiglu' || config.activation === 'gelu')) delete json.activation;
+    if (!wasGiven('activation') && (config.activation === 'swiglu' || config.activation === 'gelu'))
+      delete json.activation;
   }
   return { ...config.extra, ...json };
 }
@@ -235,7 +238,7 @@ export function configFromJson(json: unknown, family: FamilyFacts = noFacts): GP
     if (name !== undefined) options[name] = value;
     if (field === 'mlp_type' && !Object.hasOwn(json, 'activation')) options.activation = value;
     // A fact that the file says is said again when it is written, even where it is what the family has anyway.
-    if (!Object.hasOwn(SEED_FIELDS, field)) extra[field] = value;
+    if (!Object.hasOwn(REQUIRED_FIELDS, field)) extra[field] = value;
   }
   return completeConfig({ ...(options as GPTOptions), extra }, family);
 }

@@ -5,7 +5,7 @@ import { ByteDecoder, decodeAll } from './decode';
 import { isObject } from './hugging-face-json';
 import { SpecialTokens } from './special-tokens';
 import type { StreamDecoder, Tokenizer, TokenizerFields, TokenizerJson } from './tokenizer';
-import { exactWhiteSpace } from './white-space';
+import { exactWhiteSpace } from './regex';
 
 /** The tokens of GPT-2 itself. */
 const gpt2Tokens = 50257;

@@ -1,12 +1,11 @@
 import { createRequire } from 'node:module';
 import { checkOptions, CheckpointCode, CheckpointError, checkText, describe, TorchBindError } from '../errors';
-import { tokenBytes } from './byte-level';
-import { ByteDecoder, decodeAll } from './decode';
+
+import { ByteDecoder, decodeAll, tokenBytes } from './decode';
 import { checkHuggingFaceJson, type CheckedTokenizer, type Json } from './hugging-face-json';
 import { escapePattern } from './special-tokens';
-import { runWithin } from './time-limit';
 import type { HuggingFaceJson, StreamDecoder, Tokenizer } from './tokenizer';
-import { exactWhiteSpace } from './white-space';
+import { exactWhiteSpace, runWithin } from './regex';
 
 export interface HuggingFaceTokenizerOptions {
   /** The token that begins a text. Default: an added token of a known name for it, as `<|endoftext|>`, or else id 0. */

@@ -53,6 +53,15 @@ export class LossGuard {
   }
 }
 
+/** The error that ends training when the loss is not finite, or leaps. */
+export function badLoss(loss: number, reason: string, step: number, cause?: unknown): TorchBindError {
+  const advice = 'Try a lower learningRate or gradClip: 1, from weights that were saved before.';
+  const message = Number.isFinite(loss)
+    ? `fit: ${reason} after ${step} updates. ${advice}`
+    : `fit: the loss is ${loss} after ${step} updates, so training cannot go on; the model keeps the weights that gave it. ${advice}`;
+  return new TorchBindError(message, 'ERR_TORCHBIND_NONFINITE_LOSS', { cause });
+}
+
 function invalid(name: string, expected: string, value: unknown): TorchBindError {
   return new TorchBindError(
     `guard: ${name} must be ${expected}, got ${describe(value)}`,

@@ -49,9 +49,12 @@ export interface FitOptions {
   minLearningRate?: number;
   /** Default: the one of the model's last `fit` or of the bundle that it resumes, else a new AdamW. */
   optimizer?: AdamW | SGD;
-  /** Of a new AdamW: weight decay of matrices and embeddings; biases and norms have none. Default: 0.01 for all. */
+  /**
+   * Of a new AdamW: weight decay of matrices and embeddings; biases and norms have none. Default: what the layout's Python
+   * program has for its groups (nanoGPT 0.1, Hugging Face's Trainer 0); with `mypt` 0.01 for all parameters.
+   */
   weightDecay?: number;
-  /** Of a new AdamW. Default [0.9, 0.999]. */
+  /** Of a new AdamW. Default: those of the layout's Python program ([0.9, 0.95] of nanoGPT), else [0.9, 0.999]. */
   betas?: readonly [number, number];
   /**
    * What the model computes in. With `bfloat16` or `float16` the operators that gain from it take that precision, as under

@@ -2,8 +2,9 @@ import { EpochWindows, RandomWindows, type BatchSource, StreamWindows, TextStrea
 import { batchOf } from '../data/batch';
 import type { Tokens } from '../data';
 import type { Tokenizer } from '../tokenizers';
-import { fromTypedArray } from '../tensor/creation';
+import { fromTypedArray, randint } from '../tensor/creation';
 import { Generator, readRandomState, writeRandomState } from '../tensor/random';
+import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
 import { type DataPosition, fingerprintOf } from './run-state';
 
@@ -88,6 +89,11 @@ function streamData(stream: TextStream, options: RunDataOptions, tokenizer: Toke
       if (position.order === 'stream') windows.setState(position);
     },
   };
+}
+
+/** A seed from the default generator. */
+export function drawSeed(): number {
+  return tidy(() => Number(randint(2 ** 31, [1]).item()));
 }
 
 /** States of the default generators of the CPU and of the model's device. */

@@ -6,17 +6,16 @@ import { rememberModes } from '../models/mode';
 import { type AdamW, GradScaler, type SGD } from '../optim';
 import { applySchedule, baseLearningRate, type Schedule, setBaseLearningRate } from '../optim/schedulers';
 import { manualSeed } from '../tensor/random';
-import { BackgroundSaves } from './background-save';
 import { evaluate } from './evaluate';
 import type { EvalEvent, TrainEvent } from './events';
-import { LossGuard } from './guard';
-import type { Bundles } from './io';
+import { badLoss, LossGuard } from './guard';
+import { BackgroundSaves, type Bundles } from './saves';
 import { MetricsLog } from './metrics/log';
 import { completeOptions, type FitOptions, scheduleOf, type Settings } from './options';
 import { noProgress, type Progress, showProgress } from './progress';
-import { getRandomStates, isPositionOf, makeRunData, type RunData, setRandomStates } from './run-data';
+import { drawSeed, getRandomStates, isPositionOf, makeRunData, type RunData, setRandomStates } from './run-data';
 import type { RunState } from './run-state';
-import { badLoss, drawSeed, makeOptimizer } from './parts';
+import { optimizerFor } from './optimizer';
 import { listenForSignals, noSignals, type TrainingSignals } from './signals';
 import { update } from './update';
 
@@ -49,7 +48,7 @@ const training = new WeakSet<GPTModel>();
  * Between updates the event loop turns, so that servers answer and signals arrive. A stop leaves model and optimizer as
  * they were after the last whole update, and the model in the mode that it was in before.
  *
- * @param before where the run stands that goes on; undefined begins anew
+ * @param before the state of the run that this call resumes; undefined for a new one
  * @throws ERR_TORCHBIND_NONFINITE_LOSS where the loss is no number; the update with it is not made
  */
 export async function* train(
@@ -118,7 +117,7 @@ class Trainer {
   private readonly saves = new BackgroundSaves();
   private readonly losses: number[] = [];
   private readonly missing: string[] = [];
-  private standing: Omit<RunState, 'data' | 'random' | 'scaler'>;
+  private counters: Omit<RunState, 'data' | 'random' | 'scaler'>;
   private lastEvaluation: EvalEvent | undefined;
   private savedStep: number | undefined;
   private dataEnded = false;
@@ -137,17 +136,17 @@ class Trainer {
     this.step = startStep;
     const continued = before !== undefined && (settings.seed === undefined || settings.seed === before.seed);
     const seed = continued ? before.seed : (settings.seed ?? drawSeed());
-    this.standing = before ?? { seed, scheduleStart: 0, tokensSeen: 0, best: null, evaluationsSinceBest: 0 };
-    this.standing = { ...this.standing, seed };
+    this.counters = before ?? { seed, scheduleStart: 0, tokensSeen: 0, best: null, evaluationsSinceBest: 0 };
+    this.counters = { ...this.counters, seed };
     this.data = makeRunData(settings.data, settings.dataOrder, this.dataOptions(seed), model.tokenizer);
     this.scaler = settings.precision === 'float16' ? new GradScaler() : null;
-    if (continued) this.goOn(before);
+    if (continued) this.resume(before);
     else if (settings.seed !== undefined) manualSeed(settings.seed);
     if (before === undefined && startStep > 0) this.missing.push('random numbers', 'position in the data');
-    this.optimizer = makeOptimizer(model, settings);
+    this.optimizer = optimizerFor(model, settings);
     this.setRates(before !== undefined || startStep > 0);
     const rate = baseLearningRate(this.optimizer.paramGroups[0]!);
-    this.schedule = scheduleOf(options, rate, startStep + maxSteps - this.standing.scheduleStart);
+    this.schedule = scheduleOf(options, rate, startStep + maxSteps - this.counters.scheduleStart);
     this.guard = new LossGuard(settings.guard?.spikeFactor);
     this.signals = settings.handleSignals === true ? listenForSignals() : noSignals;
     this.progress = settings.progressBar === true ? showProgress(startStep, maxSteps) : noProgress;
@@ -163,7 +162,7 @@ class Trainer {
     };
   }
 
-  private goOn(before: RunState): void {
+  private resume(before: RunState): void {
     setRandomStates(before.random, this.model.device);
     if (before.scaler !== null) this.scaler?.setState(before.scaler);
     if (isPositionOf(this.data, before.data)) this.data.setPosition(before.data);
@@ -173,7 +172,7 @@ class Trainer {
   private setRates(isResumed: boolean): void {
     const { learningRate, resumeLearningRate: rule } = this.settings;
     const rate = isResumed && rule !== undefined ? (rule === 'restart' ? learningRate : rule) : learningRate;
-    if (isResumed && rule === 'restart') this.standing.scheduleStart = this.step;
+    if (isResumed && rule === 'restart') this.counters.scheduleStart = this.step;
     if (typeof rate !== 'number') return;
     for (const group of this.optimizer.paramGroups) setBaseLearningRate(group, rate);
   }
@@ -182,7 +181,7 @@ class Trainer {
     const { startStep, maxSteps, saveEvery, checkpointDir } = this.settings;
     const end = startStep + maxSteps;
     this.model.train();
-    this.tellStanding();
+    this.publishState();
     if (startStep > 0) yield { type: 'resume', step: startStep, missing: this.missing };
     // A stream has no losses to speak of before the first update.
     const canEvaluate = this.settings.data instanceof TokenStream;
@@ -218,7 +217,7 @@ class Trainer {
     const { signal, patience } = this.settings;
     if (signal?.aborted === true) return 'aborted';
     if (this.signals.stop !== undefined) return this.signals.stop;
-    if (patience !== undefined && this.standing.evaluationsSinceBest >= patience) return 'patience';
+    if (patience !== undefined && this.counters.evaluationsSinceBest >= patience) return 'patience';
     if (this.step >= end) return 'done';
     return this.dataEnded ? 'data' : undefined;
   }
@@ -229,7 +228,7 @@ class Trainer {
 
   private setLearningRates(): void {
     const { paramGroups } = this.optimizer;
-    if (this.schedule !== null) applySchedule(paramGroups, this.schedule, this.step - this.standing.scheduleStart);
+    if (this.schedule !== null) applySchedule(paramGroups, this.schedule, this.step - this.counters.scheduleStart);
     else for (const group of paramGroups) group.lr = baseLearningRate(group);
   }
 
@@ -258,14 +257,14 @@ class Trainer {
     this.step++;
     this.losses.push(updated.loss);
     const tokens = gradAccumulation * batchSize * this.model.config.blockSize;
-    this.standing.tokensSeen += tokens;
-    this.tellStanding();
+    this.counters.tokensSeen += tokens;
+    this.publishState();
     const event = {
       ...updated,
       step: this.step,
       learningRate: this.optimizer.paramGroups[0]!.lr,
       tokensPerSecond: (1000 * tokens) / (performance.now() - began),
-      tokensSeen: this.standing.tokensSeen,
+      tokensSeen: this.counters.tokensSeen,
     };
     this.progress.step(event);
     this.settings.onStep?.(event);
@@ -288,7 +287,7 @@ class Trainer {
     if (restored.run !== undefined) {
       setRandomStates(restored.run.random, this.model.device);
       const { tokensSeen, best, evaluationsSinceBest } = restored.run;
-      this.standing = { ...this.standing, tokensSeen, best, evaluationsSinceBest };
+      this.counters = { ...this.counters, tokensSeen, best, evaluationsSinceBest };
     }
     // A stream has gone on past the batches that led here.
     if (this.settings.data instanceof TokenStream) {
@@ -297,13 +296,13 @@ class Trainer {
       this.data.setPosition(other.getPosition());
     }
     this.guard.reset();
-    this.tellStanding();
+    this.publishState();
     yield { type: 'rollback', step, backTo: restored.step, reason };
   }
 
   private async *evaluate(): AsyncGenerator<TrainEvent, void> {
     const { data, evalSteps: steps, batchSize, precision, onEval, evalInterval } = this.settings;
-    const options = { steps, batchSize, precision, seed: this.standing.seed, shouldStop: () => this.shouldStop() };
+    const options = { steps, batchSize, precision, seed: this.counters.seed, shouldStop: () => this.shouldStop() };
     const trainLoss = data instanceof TokenStream ? await evaluate(this.model, data.train, options) : this.recentLoss();
     const valLoss = await evaluate(this.model, data.validation, options);
     // A signal does not wait for an evaluation; a run that goes on makes it.
@@ -326,11 +325,11 @@ class Trainer {
 
   /** Evaluations of a step count once, also where a run stopped there and goes on. */
   private countTowardsBest(valLoss: number): void {
-    const { best, evaluationsSinceBest } = this.standing;
+    const { best, evaluationsSinceBest } = this.counters;
     if (best === null || valLoss < best.valLoss) {
-      this.standing = { ...this.standing, best: { valLoss, step: this.step }, evaluationsSinceBest: 0 };
+      this.counters = { ...this.counters, best: { valLoss, step: this.step }, evaluationsSinceBest: 0 };
     } else if (best.step !== this.step) {
-      this.standing = { ...this.standing, evaluationsSinceBest: evaluationsSinceBest + 1 };
+      this.counters = { ...this.counters, evaluationsSinceBest: evaluationsSinceBest + 1 };
     }
   }
 
@@ -379,24 +378,24 @@ class Trainer {
 
   private state(): RunState {
     const random = getRandomStates(this.model.device);
-    return { ...this.standing, data: this.data.getPosition(), random, scaler: this.scaler?.getState() ?? null };
+    return { ...this.counters, data: this.data.getPosition(), random, scaler: this.scaler?.getState() ?? null };
   }
 
   private result(stopped: FitResult['stopped']): FitResult {
     const { trainLoss = null, valLoss = null } = this.lastEvaluation ?? {};
     const { step, losses, optimizer } = this;
-    return { step, losses, trainLoss, valLoss, best: this.standing.best, stopped, optimizer };
+    return { step, losses, trainLoss, valLoss, best: this.counters.best, stopped, optimizer };
   }
 
   /** The model is saved with this, also by a program that saves it between two updates. */
-  private tellStanding(state?: RunState): void {
+  private publishState(state?: RunState): void {
     const { step, optimizer } = this;
-    this.bundles.stands({ step, optimizer, run: () => state ?? this.state() });
+    this.bundles.publish({ step, optimizer, run: () => state ?? this.state() });
   }
 
   /** Ends what goes on beside training. A save that is under way is waited for; its failure was reported or is lost. */
   async close(): Promise<void> {
-    this.tellStanding(this.state());
+    this.publishState(this.state());
     this.data.close?.();
     this.progress.stop();
     this.signals.release();

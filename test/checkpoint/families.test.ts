@@ -5,13 +5,15 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { TokenStream } from '../../lib/data';
 import type { TorchBindError } from '../../lib/errors';
-import { load } from '../../lib/formats/pt';
+import { load, save as saveTensors } from '../../lib/formats/pt';
 import { GPT, type LoadModelOptions } from '../../lib/gpt/gpt';
 import { Bigram, GPTModel, layoutNames } from '../../lib/models';
 import { AdamW } from '../../lib/optim';
 import { noGrad } from '../../lib/tensor/autograd';
 import { tensor } from '../../lib/tensor/creation';
+import { stack } from '../../lib/tensor/generated/functions';
 import { manualSeed } from '../../lib/tensor/random';
 import { dispose, tidy } from '../../lib/tensor/scope';
 import type { Tensor } from '../../lib/tensor/tensor';
@@ -141,6 +143,8 @@ test(
   'what Node writes back loads in the families, goes on as before, and says what it said',
   async () => {
     const losses = new Map<string, number[]>();
+    const lossesAfterFit = new Map<string, number[]>();
+    const data = new TokenStream(Int32Array.from(stack(batches).flatten().tolist() as number[]));
     for (const name of Object.keys(CASES)) {
       const { model, optimizer } = await open(name);
       const at = (where: string): string => path.join(directory, name, where, caseOf(name).target);
@@ -153,6 +157,20 @@ test(
         steps.map((step) => step()),
       );
       model.dispose();
+      const fitted = await GPT.load(path.join(directory, name, caseOf(name).target), {
+        ...optionsOf(caseOf(name)),
+        // Its program made one group for all parameters, which is resumed as one.
+        optimizer: name.includes('one group'),
+      });
+      await fitted.fit({ data, maxSteps: 2, batchSize: 2, evalInterval: 0, learningRate: 1e-3 });
+      const trained = fitted.optimizer as AdamW;
+      await save(fitted, at('fitted'), trained, BEFORE);
+      await saveTensors(fitted.optimizerStateDict(trained), path.join(directory, name, 'fitted-optimizer.pt'));
+      lossesAfterFit.set(
+        name,
+        batches.slice(BEFORE).map((batch) => update(fitted, trained, batch)),
+      );
+      fitted.dispose();
     }
     const verdicts = await pythonJson<Record<string, Verdict>>(script, ['judge', directory, ...Object.keys(CASES)]);
     expect(Object.entries(verdicts).filter(([, { differences }]) => differences.length > 0)).toEqual([]);
@@ -161,6 +179,8 @@ test(
       const count = caseOf(name).has_optimizer ? Infinity : 1;
       expectLosses(verdict.losses.slice(0, count), caseOf(name).losses.slice(0, count), `${name}, unchanged`);
       expectLosses(verdict.trained.slice(0, count), losses.get(name)!.slice(0, count), `${name}, trained`);
+      expect(verdict.groups.fitted, `groups that fit makes for ${name}`).toEqual(verdict.groups.own);
+      expectLosses(verdict.fitted, lossesAfterFit.get(name)!, `${name}, trained by fit`);
     }
   },
   pythonTimeout,
@@ -309,6 +329,10 @@ test('a bigram model is its table', async () => {
 interface Verdict {
   losses: number[];
   trained: number[];
+  /** After the state of the optimizer that `fit` made was loaded into the program's own. */
+  fitted: number[];
+  /** Of the program's own optimizer and of the one that `fit` made: parameters, weight decay and betas of each group. */
+  groups: { own: unknown[]; fitted: unknown[] };
   differences: string[];
 }
 

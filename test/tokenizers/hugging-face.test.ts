@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { HuggingFaceTokenizer, tokenizerFromJson } from '../../lib/tokenizers';
-import { runWithin } from '../../lib/tokenizers/time-limit';
+import { runWithin } from '../../lib/tokenizers/regex';
 
 type Json = Record<string, unknown>;
 

@@ -147,19 +147,21 @@ function recogniseGpt2(state: StateView): { facts: Facts; recognised: Recognised
   const stem = state.has('wte.weight') ? '' : 'transformer.';
   const first = `${stem}h.0`;
   if (!state.has(`${stem}wte.weight`) || !state.has(`${first}.attn.c_attn.weight`)) return undefined;
-  const saw = [`${stem}wte.weight and ${first}.attn.c_attn.weight, the names of GPT-2`];
-  const conv1d = isConv1d(state, stem, saw);
+  const weights = weightForm(state, stem);
   const buffers = ['bias', 'masked_bias']
     .map((name) => maskBuffer(state, `${first}.attn.${name}`, name))
     .filter((buffer) => buffer !== undefined);
-  if (buffers.length > 0) saw.push(`attention masks (${first}.attn.${buffers[0]!.name})`);
-  const tieWeights = isTied(state, stem, saw);
-  const facts = conv1d ? hfFacts : !tieWeights && buffers.length > 0 ? mingptFacts : nanogptFacts;
+  const head = headForm(state, stem);
+  const facts = weights.conv1d ? hfFacts : !head.tied && buffers.length > 0 ? mingptFacts : nanogptFacts;
   const layout = gpt2Layout(facts, { stem, tiedHead: state.has('lm_head.weight'), buffers: buffers.map(anySize) });
-  return {
-    facts,
-    recognised: { layout, facts: factsOf(state, stem, conv1d, tieWeights), saw, asks: ['nHead'] },
-  };
+  const saw = [
+    `${stem}wte.weight and ${first}.attn.c_attn.weight, the names of GPT-2`,
+    weights.saw,
+    ...buffers.slice(0, 1).map(({ name }) => `attention masks (${first}.attn.${name})`),
+    head.saw,
+  ];
+  const config = configFacts(state, stem, weights.conv1d, head.tied);
+  return { facts, recognised: { layout, facts: config, saw, asks: ['nHead'] } };
 }
 
 /** A mask's shape follows the context. */
@@ -167,7 +169,8 @@ function anySize({ shape, ...buffer }: LayoutBuffer): LayoutBuffer {
   return shape === undefined || shape.length < 2 ? { ...buffer, shape } : buffer;
 }
 
-function isConv1d(state: StateView, stem: string, saw: string[]): boolean {
+/** Whether weights are (in, out), as in Hugging Face's Conv1D, and what was seen of that. */
+function weightForm(state: StateView, stem: string): { conv1d: boolean; saw: string } {
   const key = `${stem}h.0.attn.c_attn.weight`;
   const shape = state.shape(key);
   if (shape === undefined) {
@@ -179,21 +182,20 @@ function isConv1d(state: StateView, stem: string, saw: string[]): boolean {
   }
   const conv1d = shape[1] === 3 * shape[0]!;
   const form = conv1d ? "(in, out), as Hugging Face's Conv1D has it" : '(out, in), as Linear has it';
-  saw.push(`${key} of shape (${shape.join(', ')}): ${form}`);
-  return conv1d;
+  return { conv1d, saw: `${key} of shape (${shape.join(', ')}): ${form}` };
 }
 
-function isTied(state: StateView, stem: string, saw: string[]): boolean {
-  if (!state.has('lm_head.weight')) {
-    saw.push('no lm_head.weight: the head is the token embedding');
-    return true;
-  }
+/** Whether the head is the token embedding, and what was seen of that. */
+function headForm(state: StateView, stem: string): { tied: boolean; saw: string } {
+  if (!state.has('lm_head.weight')) return { tied: true, saw: 'no lm_head.weight: the head is the token embedding' };
   const tied = sameValues(state, 'lm_head.weight', `${stem}wte.weight`) ?? true;
-  saw.push(`lm_head.weight ${tied ? 'equal to' : 'other than'} ${stem}wte.weight: ${tied ? '' : 'not '}tied`);
-  return tied;
+  return {
+    tied,
+    saw: `lm_head.weight ${tied ? 'equal to' : 'other than'} ${stem}wte.weight: ${tied ? '' : 'not '}tied`,
+  };
 }
 
-function factsOf(state: StateView, stem: string, conv1d: boolean, tieWeights: boolean): Partial<GPTConfig> {
+function configFacts(state: StateView, stem: string, conv1d: boolean, tieWeights: boolean): Partial<GPTConfig> {
   const first = `${stem}h.0`;
   return withoutUndefined({
     ...shapeFacts(state, {

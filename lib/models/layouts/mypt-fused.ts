@@ -52,7 +52,7 @@ export const myptFused: Family = {
   recognise(state) {
     const nLayer = state.count((i) => `blocks.${i}.sa.qkv.weight`);
     if (nLayer === 0 || !state.has('token_embedding_table.weight')) return undefined;
-    const { facts, saw } = factsOf(state, nLayer);
+    const { facts, saw } = configFacts(state, nLayer);
     return {
       layout,
       facts,
@@ -62,7 +62,7 @@ export const myptFused: Family = {
   },
 };
 
-function factsOf(state: StateView, nLayer: number): { facts: Partial<GPTConfig>; saw: string[] } {
+function configFacts(state: StateView, nLayer: number): { facts: Partial<GPTConfig>; saw: string[] } {
   const swiglu = state.has('blocks.0.fwd.w_gate.weight');
   const rmsnorm = !state.has('blocks.0.ln1.bias');
   const rope = !state.has('position_embedding_table.weight');

@@ -1,7 +1,7 @@
 """Checkpoints as the families' own programs write and read them, for test/checkpoint/families.test.ts.
 
     python families.py make OUT            a directory for each case, and reference.pt with what Python computes
-    python families.py judge OUT CASE...   what Python makes of OUT/CASE/unchanged and OUT/CASE/trained, as JSON
+    python families.py judge OUT CASE...   what Python makes of OUT/CASE/unchanged, /trained and /fitted, as JSON
     python families.py converted OUT       how far the logits of each conversion in OUT/converted are from the original's, as JSON
 """
 
@@ -26,6 +26,7 @@ from models import (  # noqa: E402
     fused_optimizer,
     mini_optimizer,
     nano_optimizer,
+    trainer_optimizer,
 )
 
 SMALL = {"n_layer": 2, "n_head": 2, "n_embd": 8, "block_size": 8, "vocab_size": 19, "dropout": 0.0}
@@ -116,6 +117,7 @@ class FusedBundle(Case):
 
 class HfGpt2(Case):
     target, base, masks = ".", False, False
+    make_optimizer = staticmethod(trainer_optimizer)
 
     def __init__(self, **facts):
         self.facts = {
@@ -155,7 +157,7 @@ class HfGpt2(Case):
 
         model = GPT2LMHeadModel.from_pretrained(directory, output_loading_info=False)
         assert (directory / "generation_config.json").exists()
-        return HfWrapper(model), adamw(model)
+        return HfWrapper(model), trainer_optimizer(model)
 
 
 class HfSharded(HfGpt2):
@@ -226,7 +228,7 @@ CASES = {
     "nanogpt": NanoGpt(nano()),
     "nanogpt compiled, without biases": NanoGpt(nano(bias=False), prefix="_orig_mod."),
     "nanogpt with masks, from DDP": NanoGpt(lambda: Gpt2Like(Config(**SMALL), mask_buffer=True), prefix="module."),
-    "nanogpt state dict": Case(nano(), options=HEADS),
+    "nanogpt state dict": Case(nano(), options=HEADS, make_optimizer=nano_optimizer),
     "mingpt": Case(
         lambda: Gpt2Like(Config(**SMALL), mini=True, mask_buffer=True), options=HEADS, make_optimizer=mini_optimizer
     ),
@@ -306,12 +308,24 @@ def judge(out, names):
         losses = [update(model.train(), optimizer, batch) for batch in batches[BEFORE:]]
         model, optimizer = case.load(out / name / "trained")
         trained = [update(model.train(), optimizer, batch) for batch in batches[BEFORE + 2 :]]
+        model, _ = case.load(out / name / "fitted")
+        optimizer = case.make_optimizer(model)
+        state = torch.load(out / name / "fitted-optimizer.pt", weights_only=True)
+        groups = {"own": groups_of(optimizer.state_dict()), "fitted": groups_of(state)}
+        optimizer.load_state_dict(state)
+        fitted = [update(model.train(), optimizer, batch) for batch in batches[BEFORE:]]
         verdicts[name] = {
             "losses": losses,
             "trained": trained,
+            "fitted": fitted,
+            "groups": groups,
             "differences": compare(out / name, out / name / "unchanged"),
         }
     print(json.dumps(verdicts))
+
+
+def groups_of(state):
+    return [[len(group["params"]), group["weight_decay"], list(group["betas"])] for group in state["param_groups"]]
 
 
 def weights_in(directory):

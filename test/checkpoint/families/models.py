@@ -172,6 +172,15 @@ def nano_optimizer(model, lr=1e-3):
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95))
 
 
+def trainer_optimizer(model, lr=1e-3):
+    """As Hugging Face's Trainer divides the parameters, with its default of no weight decay."""
+    named = list(model.named_parameters())
+    plain = [p for n, p in named if n.endswith("bias") or "ln_" in n]
+    decay = [p for _, p in named if not any(p is other for other in plain)]
+    groups = [{"params": decay, "weight_decay": 0.0}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr)
+
+
 def mini_optimizer(model, lr=1e-3):
     decay = set()
     for path, module in model.named_modules():
