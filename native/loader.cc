@@ -1,4 +1,5 @@
-// torchbind.node: loads libtorch's libraries by path, so that the addon proper finds them loaded already.
+// torchbind.node: loads libtorch's libraries by path, so that the addon proper finds them loaded already. It
+// also has the file locks, because `install` needs them before libtorch is there.
 #include <napi.h>
 
 #ifdef _WIN32
@@ -8,6 +9,8 @@
 #endif
 
 #include <string>
+
+#include "file_lock.h"
 
 namespace {
 
@@ -37,6 +40,7 @@ void preload(const Napi::CallbackInfo& info) {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("preload", Napi::Function::New<preload>(env, "preload"));
+  torchbind::FileLocks::expose(env, exports);
   return exports;
 }
 

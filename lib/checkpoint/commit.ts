@@ -46,19 +46,22 @@ export interface BundleWriter {
 
 const work = new Map<string, Promise<unknown>>();
 
-/** What changes a directory waits for what is changing it already, and is the only one in this and other processes. */
-function exclusively<T>(directory: string, change: (target: string) => Promise<T>): Promise<T> {
+/**
+ * Changes a directory, after the changes to it that this thread began before. Nobody but the owner writes there meanwhile: see
+ * `lockWriter`.
+ */
+function exclusively<T>(directory: string, owner: object, change: (target: string) => Promise<T>): Promise<T> {
   const target = path.resolve(directory);
   const previous = work.get(target) ?? Promise.resolve();
   const result = previous
     .catch(() => undefined)
     .then(async () => {
       await makeDirectory(target);
-      const unlock = await lockWriter(target);
+      const unlock = await lockWriter(target, owner);
       try {
         return await change(target);
       } finally {
-        await unlock();
+        unlock();
       }
     });
   work.set(target, result);
@@ -69,19 +72,26 @@ function exclusively<T>(directory: string, change: (target: string) => Promise<T
   return result;
 }
 
+/** Keeps all but the owner from writing to a directory, until the function that this gives is called. */
+export function lockDirectory(directory: string, owner: object): Promise<() => void> {
+  return exclusively(directory, owner, (target) => lockWriter(target, owner));
+}
+
 /**
  * Replaces the bundle in a directory. Saves of one directory wait for each other.
  *
+ * @param owner whose bundle it is; while a model is trained into the directory, nobody else saves there
  * @param writer or what makes it, for one that depends on the bundle which is there when its turn comes
- * @throws ERR_TORCHBIND_SAVE where a file cannot be written, ERR_TORCHBIND_LOCKED where another process writes there; the
+ * @throws ERR_TORCHBIND_SAVE where a file cannot be written, ERR_TORCHBIND_LOCKED if another process or run writes there; the
  *   old bundle then stands
  */
 export async function commitBundle(
   directory: string,
+  owner: object,
   writer: BundleWriter | (() => Promise<BundleWriter>),
 ): Promise<void> {
   try {
-    await exclusively(directory, async (target) => {
+    await exclusively(directory, owner, async (target) => {
       await recover(target);
       await replaceBundle(target, typeof writer === 'function' ? await writer() : writer);
     });
@@ -148,10 +158,10 @@ async function putAway(target: string, saved: string, { step, sequence }: Manife
 /**
  * Finishes a save that a crash cut short after it counted, and removes what was left unfinished.
  *
- * @throws ERR_TORCHBIND_LOCKED where another process writes there
+ * @throws ERR_TORCHBIND_LOCKED if another process or run writes there
  */
 export async function recoverBundle(directory: string): Promise<void> {
-  if ((await leftovers(directory)).length > 0) await exclusively(directory, recover);
+  if ((await leftovers(directory)).length > 0) await exclusively(directory, {}, recover);
 }
 
 /** Only for who holds the lock: all of this is then nobody's. */
@@ -220,7 +230,7 @@ async function identity(target: string): Promise<string> {
  */
 export async function rollbackBundle(directory: string, step: number): Promise<void> {
   if (!(await exists(directory))) refuseStep(directory, step, []); // locking would make it
-  await exclusively(directory, async (target) => {
+  await exclusively(directory, {}, async (target) => {
     await recover(target);
     const steps = await listSteps(target);
     const wanted = steps.find((bundle) => bundle.step === step) ?? refuseStep(target, step, steps);

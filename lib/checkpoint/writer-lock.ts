@@ -1,3 +1,4 @@
+import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { TorchBindError } from '../errors';
 import { FileLock } from '../lock';
@@ -7,43 +8,43 @@ export const lockFile = '.lock';
 
 interface Held {
   lock: FileLock;
+  owner: object;
   users: number;
 }
 
-const held = new Map<string, Promise<Held>>();
+const held = new Map<string, Held>();
 
 /**
- * Makes this process the directory's one writer, until what it returns was called as often as this was.
+ * Makes the owner the directory's one writer, until what this returns was called as often as this was.
  *
- * @throws ERR_TORCHBIND_LOCKED where another process writes there
+ * @param owner the model that is trained or saved: a run's own saves need the lock that the run holds
+ * @throws ERR_TORCHBIND_LOCKED if another process, another thread or another owner writes there
  */
-export async function lockWriter(directory: string): Promise<() => Promise<void>> {
-  const key = path.resolve(directory);
-  const entry = held.get(key) ?? take(key);
+export async function lockWriter(directory: string, owner: object): Promise<() => void> {
+  const key = await realpath(directory);
+  const entry = held.get(key) ?? { lock: take(key), owner, users: 0 };
+  if (entry.owner !== owner) throw locked(key, 'another run in this process');
   held.set(key, entry);
-  const holding = await entry;
-  holding.users++;
+  entry.users++;
   let released = false;
-  return async () => {
+  return () => {
     if (released) return;
     released = true;
-    if (--holding.users > 0) return;
+    if (--entry.users > 0) return;
     held.delete(key);
-    await holding.lock.release();
+    entry.lock.release();
   };
 }
 
-async function take(key: string): Promise<Held> {
-  try {
-    const lock = await FileLock.acquire(path.join(key, lockFile));
-    if (lock instanceof FileLock) return { lock, users: 0 };
-    throw new TorchBindError(
-      `${key} is being written to by process ${lock.pid} on ${lock.host} since ${lock.since}. Wait for it, stop it, or ` +
-        `save to another directory; if that process is no more, delete ${path.join(key, lockFile)}.`,
-      'ERR_TORCHBIND_LOCKED',
-    );
-  } catch (error) {
-    held.delete(key);
-    throw error;
-  }
+function take(directory: string): FileLock {
+  const lock = FileLock.acquire(path.join(directory, lockFile));
+  if (lock instanceof FileLock) return lock;
+  throw locked(directory, lock.holder);
+}
+
+function locked(directory: string, holder: string): TorchBindError {
+  return new TorchBindError(
+    `${directory} is being written to by ${holder}. Wait for it, stop it, or save to another directory.`,
+    'ERR_TORCHBIND_LOCKED',
+  );
 }

@@ -1,6 +1,6 @@
 import { checkArgument, checkOptions, requireOptions } from '../errors';
-import { type JsonObject, makeDirectory } from '../checkpoint/files';
-import { lockWriter } from '../checkpoint/writer-lock';
+import type { JsonObject } from '../checkpoint/files';
+import { lockDirectory } from '../checkpoint/commit';
 import { readLegacy } from '../checkpoint/programs/legacy';
 import { attachPeft, attachSaved } from '../checkpoint/adapters';
 import { openModel } from '../checkpoint/open';
@@ -203,10 +203,7 @@ export class GPT extends GPTModel {
         const { step, run } = saved.training;
         return { step: step ?? 0, run: run === null ? undefined : readRun(run) };
       },
-      lock: async (directory) => {
-        await makeDirectory(directory);
-        return lockWriter(directory);
-      },
+      lock: (directory) => lockDirectory(directory, this),
       publish: ({ step, optimizer, run }) => this.setTraining(optimizer, step, run),
     };
   }

@@ -11,13 +11,13 @@ export async function withLock<T>(file: string, work: () => Promise<T>, onWait?:
   try {
     return await work();
   } finally {
-    await lock.release();
+    lock.release();
   }
 }
 
 async function waitForLock(file: string, onWait?: () => void): Promise<FileLock> {
   for (let tries = 0; ; tries++) {
-    const lock = await FileLock.acquire(file);
+    const lock = FileLock.acquire(file);
     if (lock instanceof FileLock) return lock;
     if (tries === 0) onWait?.();
     await sleep(500);

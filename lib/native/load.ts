@@ -2,12 +2,11 @@
 import { existsSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import nodeGypBuild from 'node-gyp-build';
-import { TorchBindError } from '../errors';
 import { discoverLibtorch, type Discovery, type FoundLibtorch } from '../install/discover';
 import { libraryPath, PINNED_VERSION } from '../install/libtorch';
-import { hasNvidiaDriver, isMusl, platformName } from '../install/platform';
+import { hasNvidiaDriver, isMusl } from '../install/platform';
 import type { Binding } from './binding';
+import { loader, loadFailure, type Loader, resolveAddon } from './loader';
 
 export interface LoadedAddon {
   binding: Binding;
@@ -18,30 +17,22 @@ export interface LoadedAddon {
   cudaProblem: string | null;
 }
 
-interface Loader {
-  /** Opens shared libraries for the rest of the process's life; throws the linker's reason. */
-  preload(paths: string[]): void;
-}
-
-// Both lib/native and dist/native lie two levels below the package.
-const packageRoot = path.resolve(__dirname, '../..');
-
 /** Loads the addon against the libtorch that discovery finds. Nothing is ever downloaded here. */
 export function loadAddon(env: NodeJS.ProcessEnv = process.env): LoadedAddon {
   if (isMusl()) {
-    throw failure([
+    throw loadFailure([
       'This system uses musl libc. libtorch is built for glibc only: use a Debian, Ubuntu or Fedora image.',
     ]);
   }
   const addon = resolveAddon();
   const libtorch = requireLibtorch(discoverLibtorch(env));
+  const libraries = loader();
   try {
-    const loader = nodeGypBuild(packageRoot) as Loader;
-    loader.preload([libraryPath(libtorch.root, 'c10'), libraryPath(libtorch.root, 'torch_cpu')]);
-    const cudaProblem = preloadCuda(loader, libtorch.root);
+    libraries.preload([libraryPath(libtorch.root, 'c10'), libraryPath(libtorch.root, 'torch_cpu')]);
+    const cudaProblem = preloadCuda(libraries, libtorch.root);
     return { binding: openCore(addon), addon, libtorch, cudaProblem };
   } catch (error) {
-    throw failure(
+    throw loadFailure(
       [
         `libtorch ${libtorch.version} in ${libtorch.root} (found by ${libtorch.source}) was not loaded: ${reasonOf(error)}`,
         `The addon is ${addon}`,
@@ -51,24 +42,10 @@ export function loadAddon(env: NodeJS.ProcessEnv = process.env): LoadedAddon {
   }
 }
 
-function resolveAddon(): string {
-  try {
-    return nodeGypBuild.resolve(packageRoot);
-  } catch (error) {
-    throw failure(
-      [
-        `No compiled addon for ${process.platform}-${process.arch} in ${path.join(packageRoot, 'prebuilds')} or in ` +
-          `${path.join(packageRoot, 'build/Release')}. In a clone, compile it: npm run setup`,
-      ],
-      error,
-    );
-  }
-}
-
 function requireLibtorch(discovery: Discovery): FoundLibtorch {
   if (discovery.found !== undefined) return discovery.found;
   const looked = discovery.refused.map(({ source, path, reason }) => `${source}: ${path}: ${reason}`);
-  throw failure([
+  throw loadFailure([
     `libtorch ${PINNED_VERSION} was not found`,
     ...looked,
     'Fetch it once for all projects: npx torchbind install (in a clone: npm run setup)',
@@ -77,13 +54,13 @@ function requireLibtorch(discovery: Discovery): FoundLibtorch {
   ]);
 }
 
-function preloadCuda(loader: Loader, root: string): string | null {
+function preloadCuda(libraries: Loader, root: string): string | null {
   const library = libraryPath(root, 'torch_cuda');
   if (!existsSync(library)) return null;
   // Without a driver it would cost hundreds of megabytes and serve nothing.
   if (!hasNvidiaDriver()) return 'there is no NVIDIA driver on this machine';
   try {
-    loader.preload([library]);
+    libraries.preload([library]);
     return null;
   } catch (error) {
     return reasonOf(error); // the CPU serves all the same; `torchbind doctor` tells
@@ -96,12 +73,6 @@ function openCore(addon: string): Binding {
   const flags = process.platform === 'win32' ? 0 : os.constants.dlopen.RTLD_NOW;
   process.dlopen(core, path.join(path.dirname(addon), `torchbind_core.${extension}`), flags);
   return core.exports as Binding;
-}
-
-function failure(findings: string[], cause?: unknown): TorchBindError {
-  const lines = [...findings, `Node ${process.versions.node}, ${platformName()}. Details: npx torchbind doctor`];
-  const message = `torchbind could not be loaded:\n${lines.map((line) => `  - ${line}`).join('\n')}`;
-  return new TorchBindError(message, 'ERR_TORCHBIND_LOAD', cause === undefined ? undefined : { cause });
 }
 
 function reasonOf(error: unknown): string {

@@ -21,8 +21,8 @@ export interface Bundles {
   restore(directory: string, optimizer: AdamW | SGD): Promise<{ step: number; run: RunState | undefined }>;
   /** Called when training begins, after each update, and when it ends in whatever way. `run` gives the state of that moment. */
   publish(at: { step: number; optimizer: AdamW | SGD; run: () => RunState }): void;
-  /** Keeps other processes from writing to the directory, until the function that it gives is called. */
-  lock(directory: string): Promise<() => Promise<void>>;
+  /** Keeps other processes and runs from writing to the directory, until the function that it gives is called. */
+  lock(directory: string): Promise<() => void>;
 }
 
 /** Saves that are written while training continues: one at a time. */

@@ -66,7 +66,7 @@ export async function* train(
   model.activationCheckpointing = settings.activationCheckpointing ?? false;
   const { checkpointDir } = settings;
   let trainer: Trainer | undefined;
-  let unlock: (() => Promise<void>) | undefined;
+  let unlock: (() => void) | undefined;
   try {
     // First, as it refuses options: the directory is not made for a run that cannot begin.
     trainer = new Trainer(model, settings, options, bundles, before);
@@ -74,7 +74,7 @@ export async function* train(
     return yield* logged(trainer.run(), settings);
   } finally {
     await trainer?.close();
-    await unlock?.();
+    unlock?.();
     training.delete(model);
     model.zeroGrad();
     model.activationCheckpointing = false;

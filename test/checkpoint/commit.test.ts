@@ -17,6 +17,7 @@ import { CheckpointManager, GPT } from '../../lib/gpt';
 import { isBundle } from '../../lib/checkpoint/programs/bundle';
 import { commitBundle } from '../../lib/checkpoint/commit';
 import { inspect } from '../../lib/checkpoint/inspect';
+import { lockFile } from '../../lib/checkpoint/writer-lock';
 import { AdamW } from '../../lib/optim';
 import { CharTokenizer } from '../../lib/tokenizers';
 import { temporaryDirectory } from '../helpers/tmp';
@@ -29,6 +30,13 @@ const bundleFiles = [
   'tokenizer.json',
   'training_state.json',
 ];
+
+/** What a directory holds beside the file that writers lock. */
+function filesIn(directory: string): string[] {
+  return readdirSync(directory)
+    .filter((name) => name !== lockFile)
+    .sort();
+}
 
 function makeGpt(): GPT {
   const tokenizer = new CharTokenizer(['a', 'b', 'c']);
@@ -51,7 +59,7 @@ describe('a saved bundle', () => {
   it('holds the five files and a manifest of them, and nothing else', async () => {
     const directory = path.join(temporaryDirectory(), 'deep/run');
     const model = await savedGpt(directory, 12);
-    expect(readdirSync(directory).sort()).toEqual(bundleFiles);
+    expect(filesIn(directory)).toEqual(bundleFiles);
     const manifest = JSON.parse(readFileSync(path.join(directory, 'manifest.json'), 'utf8')) as {
       format_version: number;
       step: number;
@@ -69,7 +77,7 @@ describe('a saved bundle', () => {
     await savedGpt(directory, 1);
     const model = makeGpt();
     await model.saveCheckpointBundle(directory, { optimizerState: null, keep: null });
-    expect(readdirSync(directory).sort()).toEqual(['config.json', 'manifest.json', 'model.pt', 'tokenizer.json']);
+    expect(filesIn(directory)).toEqual(['config.json', 'manifest.json', 'model.pt', 'tokenizer.json']);
     expect((await GPT.load(directory)).step).toBeNull();
   });
 
@@ -78,7 +86,7 @@ describe('a saved bundle', () => {
     await savedGpt(directory, 7);
     const model = makeGpt();
     await model.save(directory);
-    expect(readdirSync(directory).sort()).toEqual(bundleFiles);
+    expect(filesIn(directory)).toEqual(bundleFiles);
     const loaded = await GPT.load(directory);
     expect([loaded.step, weightsOf(loaded)]).toEqual([7, weightsOf(model)]);
   });
@@ -137,16 +145,20 @@ describe('a save', () => {
   it('that fails leaves the old bundle, and nothing of its own', async () => {
     const directory = temporaryDirectory();
     const model = await savedGpt(directory, 1);
-    const failing = commitBundle(directory, {
-      step: 2,
-      keep: {},
-      write: (staging) => {
-        writeFileSync(path.join(staging, 'model.pt'), 'half');
-        return Promise.reject(new Error('disk full'));
+    const failing = commitBundle(
+      directory,
+      {},
+      {
+        step: 2,
+        keep: {},
+        write: (staging) => {
+          writeFileSync(path.join(staging, 'model.pt'), 'half');
+          return Promise.reject(new Error('disk full'));
+        },
       },
-    });
+    );
     await expect(failing).rejects.toThrow('disk full');
-    expect(readdirSync(directory).sort()).toEqual(bundleFiles);
+    expect(filesIn(directory)).toEqual(bundleFiles);
     expect(weightsOf(await GPT.load(directory))).toEqual(weightsOf(model));
   });
 
@@ -163,7 +175,7 @@ describe('a save', () => {
     mkdirSync(path.join(directory, '.trash-0123456789ab'));
     expect((await GPT.load(directory)).step).toBe(1);
     await savedGpt(directory, 2);
-    expect(readdirSync(directory).sort()).toEqual(bundleFiles);
+    expect(filesIn(directory)).toEqual(bundleFiles);
   });
 
   it.each([0, 1, 3, 5, 6])(
@@ -189,7 +201,7 @@ describe('a save', () => {
       expect([loaded.step, weightsOf(loaded)]).toEqual([2, weightsOf(model)]);
       const { startStep } = await manager.initializeForTraining();
       expect(startStep).toBe(2);
-      expect(readdirSync(directory).sort()).toEqual(bundleFiles);
+      expect(filesIn(directory)).toEqual(bundleFiles);
       expect(weightsOf(await GPT.load(directory))).toEqual(weightsOf(model));
     },
   );
@@ -199,10 +211,10 @@ describe('a save', () => {
     const write = async (staging: string): Promise<void> => {
       for (const name of ['model.pt', 'config.json']) await writeFile(path.join(staging, name), '{}');
     };
-    await commitBundle(directory, { write, step: 0, keep: null });
+    await commitBundle(directory, {}, { write, step: 0, keep: null });
     let saving = true;
     const saves = (async () => {
-      for (let step = 1; step <= 50; step++) await commitBundle(directory, { write, step, keep: null });
+      for (let step = 1; step <= 50; step++) await commitBundle(directory, {}, { write, step, keep: null });
       saving = false;
     })();
     while (saving) expect(await isBundle(directory)).toBe(true);
@@ -227,6 +239,6 @@ describe('a save', () => {
     }
     await saves;
     expect((await GPT.load(directory)).step).toBe(8);
-    expect(readdirSync(directory).sort()).toEqual(bundleFiles);
+    expect(filesIn(directory)).toEqual(bundleFiles);
   });
 });

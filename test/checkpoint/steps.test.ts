@@ -1,12 +1,13 @@
 /** Bundles that are kept under steps/: which, for how long, and what they are good for. */
-import { existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type KeepOptions } from '../../lib/checkpoint';
+import { lockDirectory } from '../../lib/checkpoint/commit';
 import { CheckpointManager, GPT } from '../../lib/gpt';
 import { chooseSteps, keepRules } from '../../lib/checkpoint/retention';
 import type { StepBundle } from '../../lib/checkpoint/manifest';
-import { lockWriter } from '../../lib/checkpoint/writer-lock';
+import { FileLock } from '../../lib/lock';
 import { AdamW } from '../../lib/optim';
 import { CharTokenizer } from '../../lib/tokenizers';
 import { dispose } from '../../lib/tensor/scope';
@@ -195,22 +196,33 @@ describe('CheckpointManager', () => {
 describe('a second writer', () => {
   it('is refused, and what is there stays', async () => {
     const directory = await savedSteps([1]);
-    const lock = path.join(directory, '.lock');
-    const release = await lockWriter(directory);
-    const record = JSON.parse(readFileSync(lock, 'utf8')) as object;
-    await release();
-    writeFileSync(lock, JSON.stringify({ ...record, pid: process.ppid, started: startOf(process.ppid), id: 'x' }));
+    const lock = FileLock.acquire(path.join(directory, '.lock')) as FileLock;
     const { model, optimizer } = makeGpt();
     const save = model.saveCheckpointBundle(directory, { step: 2, optimizer });
     await expect(save).rejects.toMatchObject({ code: 'ERR_TORCHBIND_LOCKED' });
-    await expect(save).rejects.toThrow(`process ${process.ppid} on `);
+    await expect(save).rejects.toThrow(`process ${process.pid} on `);
     expect((await opened(directory)).step).toBe(1);
+    lock.release();
+    await model.saveCheckpointBundle(directory, { step: 2, optimizer });
+    expect((await opened(directory)).step).toBe(2);
+  });
+
+  it('is refused in the same process while the owner holds the lock, under any name of the directory', async () => {
+    const directory = await savedSteps([1]);
+    const link = path.join(temporaryDirectory(), 'link');
+    symlinkSync(directory, link);
+    const [first, second] = [makeGpt(), makeGpt()];
+    const unlock = await lockDirectory(directory, first.model);
+    for (const place of [directory, link]) {
+      const save = second.model.saveCheckpointBundle(place, { step: 2, optimizer: second.optimizer });
+      await expect(save).rejects.toMatchObject({ code: 'ERR_TORCHBIND_LOCKED' });
+      await expect(save).rejects.toThrow('another run in this process');
+      await expect(lockDirectory(place, second.model)).rejects.toMatchObject({ code: 'ERR_TORCHBIND_LOCKED' });
+    }
+    await first.model.saveCheckpointBundle(link, { step: 3, optimizer: first.optimizer });
+    expect((await opened(directory)).step).toBe(3);
+    unlock();
+    await second.model.saveCheckpointBundle(directory, { step: 2, optimizer: second.optimizer });
+    expect((await opened(directory)).step).toBe(2);
   });
 });
-
-function startOf(pid: number): string | null {
-  if (process.platform !== 'linux') return null;
-  return readFileSync(`/proc/${pid}/stat`, 'utf8')
-    .replace(/^.*\) /s, '')
-    .split(' ')[19]!;
-}

@@ -127,7 +127,7 @@ function isLeftover(name: string): boolean {
   return /^\.(saving-|saved|trash-)/.test(name);
 }
 
-/** What an unfinished save leaves; the lock of the process itself is none. */
+/** What an unfinished save leaves. */
 function leftovers(directory: string): string[] {
   if (!existsSync(directory)) return [];
   return readdirSync(directory).filter(isLeftover);

@@ -165,6 +165,8 @@ export function wrapWeights(
 
 /** What a bundle says that inference needs. */
 export interface BundledModel {
+  /** Whose save it is: while a model is trained into the directory, nobody else saves there. */
+  owner: object;
   /** State dict, in the keys of the layout, in the dict that was around it. */
   weights: ReadonlyMap<string, unknown>;
   /** As `configToJson` gives it. */
@@ -186,8 +188,8 @@ export interface BundleToWrite extends BundledModel {
 
 /** Replaces the bundle in a directory. */
 export function writeBundle(directory: string, contents: BundleToWrite): Promise<void> {
-  const { step, keep, metrics, optimizerState, run } = contents;
-  return commitBundle(directory, {
+  const { owner, step, keep, metrics, optimizerState, run } = contents;
+  return commitBundle(directory, owner, {
     step,
     keep,
     metrics,
@@ -217,6 +219,7 @@ export function bundledModel(
   kept: ReadonlyMap<string, unknown>,
 ): BundledModel {
   return {
+    owner: model,
     weights: wrapWeights(weights, kept, 'fp32'),
     config: { ...configToJson(model.config, model.layout.facts), ...adapterFields(model) },
     tokenizer: model.tokenizer,
@@ -226,7 +229,7 @@ export function bundledModel(
 /** Replaces weights, config and tokenizer of the bundle in a directory; what it holds of training stays as it is. */
 async function writeWeights(directory: string, request: WriteRequest): Promise<void> {
   const model = bundledModel(request.model, request.weights, request.kept);
-  await commitBundle(directory, async () => {
+  await commitBundle(directory, model.owner, async () => {
     const { step, optimizerFile } = await readTrainingState(path.join(directory, bundleFiles.trainingState));
     const write = async (staging: string): Promise<void> => {
       await writeModel(staging, model);

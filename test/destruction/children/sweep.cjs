@@ -70,7 +70,7 @@ async function found() {
   return opened.step;
 }
 
-const leftovers = () => readdirSync(directory).filter((name) => name.startsWith('.'));
+const leftovers = () => readdirSync(directory).filter((name) => name.startsWith('.') && name !== '.lock');
 
 /** One save with a fault in it; whether the fault came at all. */
 async function attempt(arm, what) {

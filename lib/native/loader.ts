@@ -1,0 +1,50 @@
+/** torchbind.node, the small part of the addon that links no libtorch: it opens libraries and locks files. */
+import path from 'node:path';
+import nodeGypBuild from 'node-gyp-build';
+import { TorchBindError } from '../errors';
+import { platformName } from '../install/platform';
+
+export interface Loader {
+  /** Opens shared libraries for the rest of the process's life; throws the linker's reason. */
+  preload(paths: string[]): void;
+  /**
+   * Locks a file, which is made if it is not there, and returns the lock's number; null if somebody else holds it. Throws an
+   * error with `errno`, positive, and `syscall`: `open` or `lock`.
+   */
+  lockFile(file: string): number | null;
+  unlockFile(lock: number): void;
+}
+
+// Both lib/native and dist/native lie two levels below the package.
+const packageRoot = path.resolve(__dirname, '../..');
+
+/** Path of torchbind.node; the core lies beside it. @throws ERR_TORCHBIND_LOAD */
+export function resolveAddon(): string {
+  try {
+    return nodeGypBuild.resolve(packageRoot);
+  } catch (error) {
+    throw loadFailure(
+      [
+        `No compiled addon for ${process.platform}-${process.arch} in ${path.join(packageRoot, 'prebuilds')} or in ` +
+          `${path.join(packageRoot, 'build/Release')}. In a clone, compile it: npm run setup`,
+      ],
+      error,
+    );
+  }
+}
+
+/** @throws ERR_TORCHBIND_LOAD */
+export function loader(): Loader {
+  const addon = resolveAddon();
+  try {
+    return nodeGypBuild(packageRoot) as Loader;
+  } catch (error) {
+    throw loadFailure([`${addon} was not loaded: ${error instanceof Error ? error.message : String(error)}`], error);
+  }
+}
+
+export function loadFailure(findings: string[], cause?: unknown): TorchBindError {
+  const lines = [...findings, `Node ${process.versions.node}, ${platformName()}. Details: npx torchbind doctor`];
+  const message = `torchbind could not be loaded:\n${lines.map((line) => `  - ${line}`).join('\n')}`;
+  return new TorchBindError(message, 'ERR_TORCHBIND_LOAD', cause === undefined ? undefined : { cause });
+}
