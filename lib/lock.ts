@@ -36,15 +36,15 @@ function lockFile(file: string): number | 'held' | null {
   try {
     return loader().lockFile(file) ?? 'held';
   } catch (error) {
-    const { errno, syscall } = error as NodeJS.ErrnoException;
-    if (errno === undefined || syscall === undefined) throw error;
-    const code = process.platform === 'win32' ? `Windows error ${errno}` : getSystemErrorName(-errno);
-    if (syscall !== 'lock') {
-      throw Object.assign(new Error(`${code}: ${syscall} '${file}'`, { cause: error }), { code, syscall, path: file });
+    const { errno, syscall, message } = error as NodeJS.ErrnoException;
+    if (errno === undefined) throw error;
+    if (syscall === 'open') {
+      const code = process.platform === 'win32' ? 'EIO' : getSystemErrorName(-errno);
+      throw Object.assign(new Error(`${code}: ${message}, open '${file}'`, { cause: error }), { code, syscall });
     }
     if (process.env.TORCHBIND_BYPASS_LOCKS === '1') return null;
     throw new TorchBindError(
-      `${file} cannot be locked (${code}): its file system does not support locks. Use a directory on another file system, ` +
+      `${file} cannot be locked (${message}): its file system does not support locks. Use a directory on another file system, ` +
         'or set TORCHBIND_BYPASS_LOCKS=1 to go without a lock if no other program writes to this directory.',
       'ERR_TORCHBIND_FILE',
       { cause: error },

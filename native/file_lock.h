@@ -19,6 +19,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <system_error>
 
 namespace torchbind {
 
@@ -128,7 +129,7 @@ class FileLocks {
       locks->held_.emplace(++locks->last_, *file);
       return Napi::Number::New(info.Env(), locks->last_);
     } catch (const SystemFailure& failure) {
-      Napi::Error error = Napi::Error::New(info.Env(), std::string(failure.call) + " failed");
+      Napi::Error error = Napi::Error::New(info.Env(), std::system_category().message(failure.number));
       error.Set("syscall", failure.call);
       error.Set("errno", static_cast<double>(failure.number));
       throw error;

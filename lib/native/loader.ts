@@ -8,8 +8,8 @@ export interface Loader {
   /** Opens shared libraries for the rest of the process's life; throws the linker's reason. */
   preload(paths: string[]): void;
   /**
-   * Locks a file, which is made if it is not there, and returns the lock's number; null if somebody else holds it. Throws an
-   * error with `errno`, positive, and `syscall`: `open` or `lock`.
+   * Locks a file, which is made if it is not there, and returns the lock's number; null if somebody else holds it. Throws the
+   * system's reason with `errno`, which is positive, and `syscall`: `open` or `lock`.
    */
   lockFile(file: string): number | null;
   unlockFile(lock: number): void;

@@ -225,4 +225,16 @@ describe('a second writer', () => {
     await second.model.saveCheckpointBundle(directory, { step: 2, optimizer: second.optimizer });
     expect((await opened(directory)).step).toBe(2);
   });
+
+  it('is refused while a run trains into the directory in the same process', async () => {
+    const checkpointDir = path.join(temporaryDirectory(), 'run');
+    const options = { text: 'abc'.repeat(9), maxSteps: 2, saveEvery: 1, evalInterval: 0, batchSize: 1, checkpointDir };
+    const [first, second] = [makeGpt(), makeGpt()];
+    const run = first.model.fitEvents(options);
+    await run.next();
+    await expect(second.model.fit(options)).rejects.toMatchObject({ code: 'ERR_TORCHBIND_LOCKED' });
+    await run.return(undefined as never);
+    expect((await second.model.fit(options)).step).toBe(2);
+    expect((await opened(checkpointDir)).step).toBe(2);
+  });
 });
