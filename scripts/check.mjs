@@ -19,6 +19,16 @@ const checks = [
     'format',
     () => runVisibly(process.execPath, [bin('prettier/bin/prettier.cjs'), '--log-level=warn', '--check', '.']),
   ],
+  [
+    'imports',
+    () =>
+      runVisibly(process.execPath, [
+        bin('dependency-cruiser/bin/dependency-cruise.mjs'),
+        '--config',
+        inRoot('.dependency-cruiser.cjs'),
+        'lib',
+      ]),
+  ],
   ['generated operators', () => runVisibly(process.execPath, [inRoot('scripts/generate-operators.mjs'), '--check'])],
   ['C++ format', async () => runVisibly(await clangFormat(), ['--dry-run', '--Werror', ...cxxFiles()])],
 ];
