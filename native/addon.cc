@@ -7,10 +7,12 @@
 
 #include "autocast.h"
 #include "autograd.h"
+#include "checked_kernels.h"
 #include "custom_function.h"
 #include "device.h"
 #include "errors.h"
 #include "file_io.h"
+#include "geometry.h"
 #include "hooks.h"
 #include "indexing.h"
 #include "random.h"
@@ -64,6 +66,7 @@ Addon& Addon::of(Napi::Env env) {
 }
 
 Handle Addon::add(at::Tensor tensor) {
+  check_inside_storage(tensor);
   if (!tensor.is_cpu() && !tensor.is_meta()) js->uses_accelerator = true;
   const bool own = tensor.requires_grad() || storage_bytes(tensor) > kSharedTokenBytes;
   const Handle handle = store->table.add(std::move(tensor));
@@ -76,6 +79,7 @@ Handle Addon::add(at::Tensor tensor) {
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   using namespace torchbind;
   use_small_blocks();
+  check_saved_rows();
   env.SetInstanceData<Addon>(new Addon(env));
   // Sparse tensors whose indices point outside would make kernels write there.
   at::globalContext().setCheckSparseTensorInvariants(true);

@@ -18,9 +18,9 @@ Napi::Value backward(const Napi::CallbackInfo& info) {
   const auto tensors = to_tensors(info[0], "tensors");
   const auto gradients = to_tensors(info[1], "gradients", true);
   const auto inputs = to_tensors(info[4], "inputs");
-  Addon::of(info.Env()).js->drive([&] {
-    torch::autograd::backward(tensors, gradients, retain_graph, create_graph, inputs);
-  });
+  JsThread& js = *Addon::of(info.Env()).js;
+  for (const at::Tensor& gradient : gradients) js.lend(gradient);
+  js.drive([&] { torch::autograd::backward(tensors, gradients, retain_graph, create_graph, inputs); });
   return info.Env().Undefined();
 }
 
@@ -32,7 +32,9 @@ Napi::Value grad(const Napi::CallbackInfo& info) {
   const auto inputs = to_tensors(info[1], "inputs");
   const auto grad_outputs = to_tensors(info[2], "gradOutputs", true);
   torch::autograd::variable_list gradients;
-  Addon::of(info.Env()).js->drive([&] {
+  JsThread& js = *Addon::of(info.Env()).js;
+  for (const at::Tensor& gradient : grad_outputs) js.lend(gradient);
+  js.drive([&] {
     gradients =
         torch::autograd::grad(outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused);
   });

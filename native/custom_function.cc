@@ -140,11 +140,13 @@ struct torch::autograd::CppNode<torchbind::ScriptFunction> : public Node {
     const torchbind::Running running(this);
     Napi::Array handles = Napi::Array::New(env, gradients.size());
     for (size_t i = 0; i < gradients.size(); ++i) {
+      backward.thread().lend(gradients[i]);
       handles.Set(static_cast<uint32_t>(i), torchbind::from_tensor(env, gradients[i]));
     }
     const Napi::Value result = backward.call({Napi::Number::New(env, running.id()), handles});
     variable_list results = torchbind::to_tensors(result, "gradients", true);
     if (results.size() != num_outputs()) torchbind::invalid("backward() must give one gradient an input.");
+    for (const at::Tensor& gradient : results) backward.thread().lend(gradient);
     return results;
   }
 

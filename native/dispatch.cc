@@ -11,6 +11,7 @@
 #include "addon.h"
 #include "arguments.h"
 #include "errors.h"
+#include "geometry.h"
 
 namespace torchbind {
 namespace {
@@ -35,11 +36,15 @@ Operator make_operator(const c10::OperatorHandle& handle) {
   Operator op{handle,
               {},
               {},
+              {},
               why_unsafe(name.name, name.overload_name),
               argument_check(name.name, name.overload_name),
               {}};
-  for (const c10::Argument& argument : handle.schema().arguments())
+  for (const c10::Argument& argument : handle.schema().arguments()) {
+    if (argument.alias_info() != nullptr && argument.alias_info()->isWrite())
+      op.written.push_back(op.parameters.size());
     op.parameters.push_back(make_parameter(argument));
+  }
   for (const c10::Argument& result : handle.schema().returns()) {
     op.aliases.push_back(find_alias(result, handle.schema()));
   }
@@ -160,6 +165,18 @@ bool push_tensor(const TensorTable& table, const Napi::Value& value, torch::jit:
   return true;
 }
 
+void run(const JsThread& thread, const Operator& op, torch::jit::Stack& stack) {
+  if (op.written.empty()) return op.handle.callBoxed(stack);
+  WrittenTensors written(stack, op.written);
+  try {
+    op.handle.callBoxed(stack);
+  } catch (...) {
+    written.restore();
+    throw;
+  }
+  written.check(thread);
+}
+
 Napi::Value call(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Addon& addon = Addon::of(env);
@@ -181,7 +198,7 @@ Napi::Value call(const Napi::CallbackInfo& info) {
     }
   }
   if (op.check != nullptr) op.check(stack);
-  op.handle.callBoxed(stack);
+  run(*addon.js, op, stack);
   const Napi::Value result = results_of(env, op, stack);
   stack.clear();
   addon.spare_stack = std::move(stack);

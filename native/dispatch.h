@@ -18,6 +18,8 @@ struct Operator {
   std::vector<Parameter> parameters;
   // For each return, the argument that it is (in-place and out= operators), or -1.
   std::vector<int> aliases;
+  // The arguments that it writes to.
+  std::vector<size_t> written;
   // Why it is refused unless allowed by name; null for most.
   const char* unsafe = nullptr;
   ArgumentCheck check = nullptr;

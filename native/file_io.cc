@@ -1,6 +1,7 @@
 #include "file_io.h"
 
 #include <ATen/ATen.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,9 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -19,6 +18,7 @@
 #include "arguments.h"
 #include "crc32.h"
 #include "errors.h"
+#include "fixed_storage.h"
 #include "off_loop.h"
 #include "storage.h"
 
@@ -107,49 +107,6 @@ class ReadBytes final : public OffLoopWork {
   at::Tensor target_;
   bool checksum_;
   uint32_t crc_ = 0;
-};
-
-// While it lives, `resize_` and the like cannot take the storage's memory away under the thread that reads
-// it.
-class FixedStorage {
- public:
-  explicit FixedStorage(c10::Storage storage) : storage_(std::move(storage)) {
-    const std::lock_guard<std::mutex> lock(mutex());
-    Entry& entry = entries().try_emplace(key(), Entry{storage_.resizable(), 0}).first->second;
-    if (entry.holders++ == 0) key()->set_resizable(false);
-  }
-
-  ~FixedStorage() {
-    const std::lock_guard<std::mutex> lock(mutex());
-    const auto found = entries().find(key());
-    if (--found->second.holders > 0) return;
-    key()->set_resizable(found->second.was_resizable);
-    entries().erase(found);
-  }
-
-  FixedStorage(const FixedStorage&) = delete;
-  FixedStorage& operator=(const FixedStorage&) = delete;
-
- private:
-  struct Entry {
-    bool was_resizable;
-    int holders;
-  };
-
-  // Never destroyed: a thread may still be writing when the process ends.
-  static std::mutex& mutex() {
-    static auto& instance = *new std::mutex;
-    return instance;
-  }
-
-  static std::unordered_map<c10::StorageImpl*, Entry>& entries() {
-    static auto& instance = *new std::unordered_map<c10::StorageImpl*, Entry>;
-    return instance;
-  }
-
-  c10::StorageImpl* key() const { return storage_.unsafeGetStorageImpl(); }
-
-  c10::Storage storage_;
 };
 
 class ReadInto final : public OffLoopWork {
@@ -250,10 +207,21 @@ int to_fd(const Napi::Value& value) {
 }
 
 size_t file_size(int fd) {
+#ifdef __linux__
+  // fstat() is a symbol of glibc 2.33; see symbol_versions.h.
+  struct statx status;
+  if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE, &status) != 0)
+    fail_errno("The file cannot be examined");
+  const auto mode = status.stx_mode;
+  const auto size = status.stx_size;
+#else
   struct stat status;
   if (fstat(fd, &status) != 0) fail_errno("The file cannot be examined");
-  if (!S_ISREG(status.st_mode)) throw Error(kFile, "Not a regular file.");
-  return static_cast<size_t>(status.st_size);
+  const auto mode = status.st_mode;
+  const auto size = status.st_size;
+#endif
+  if (!S_ISREG(mode)) throw Error(kFile, "Not a regular file.");
+  return static_cast<size_t>(size);
 }
 
 void check_range(int fd, size_t offset, size_t nbytes) {
@@ -291,7 +259,8 @@ Napi::Value read_bytes(const Napi::CallbackInfo& info) {
   const size_t nbytes = to_size(info[2], "nbytes");
   check_range(fd, offset, nbytes);  // before anything of that size is allocated
   at::Tensor target = allocate(nbytes);
-  return (new ReadBytes(info.Env(), fd, offset, std::move(target), wants_checksum(info[3])))->start();
+  return OffLoopWork::start(
+      std::make_unique<ReadBytes>(info.Env(), fd, offset, std::move(target), wants_checksum(info[3])));
 }
 
 void check_storage_range(const at::Tensor& tensor, size_t offset, size_t nbytes) {
@@ -315,8 +284,8 @@ Napi::Value read_into(const Napi::CallbackInfo& info) {
   if (!tensor.device().is_cpu()) invalid("readInto() fills CPU tensors.");
   check_storage_range(tensor, offset, nbytes);
   check_range(fd, position, nbytes);
-  return (new ReadInto(info.Env(), fd, position, tensor.storage(), offset, nbytes, wants_checksum(info[5])))
-      ->start();
+  return OffLoopWork::start(std::make_unique<ReadInto>(info.Env(), fd, position, tensor.storage(), offset,
+                                                       nbytes, wants_checksum(info[5])));
 }
 
 Napi::Value write_storage(const Napi::CallbackInfo& info) {
@@ -327,7 +296,8 @@ Napi::Value write_storage(const Napi::CallbackInfo& info) {
   const at::Tensor tensor = to_tensor(info[2], "tensor");
   check_storage_range(tensor, offset, nbytes);
   const bool checksum = wants_checksum(info[5]);
-  return (new WriteStorage(info.Env(), fd, position, tensor.storage(), offset, nbytes, checksum))->start();
+  return OffLoopWork::start(
+      std::make_unique<WriteStorage>(info.Env(), fd, position, tensor.storage(), offset, nbytes, checksum));
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "addon.h"
 #include "arguments.h"
 #include "errors.h"
+#include "external.h"
 
 namespace torchbind {
 namespace {
@@ -64,11 +65,13 @@ struct TensorHook {
     at::Tensor value(gradient);
     held->thread().run([&] {
       for (const auto& [id, hook] : held->snapshot()) {
+        held->thread().lend(value);
         at::Tensor result = call_hook(*hook, value);
         if (!result.defined()) continue;
         torch::autograd::check_variable_result(value, result, hook->name());
         value = std::move(result);
       }
+      held->thread().lend(value);
     });
     return value;
   }
@@ -132,11 +135,15 @@ struct HookHandle {
 
 constexpr napi_type_tag kHookTag = {0x2c7d9e0a41f84b63, 0xb1905c3ed7f628aa};
 
-Napi::Value make_handle(Napi::Env env, const std::shared_ptr<HookList>& list, uint64_t id) {
-  auto handle = Napi::External<HookHandle>::New(env, new HookHandle{list, id},
-                                                [](Napi::BasicEnv, HookHandle* handle) { delete handle; });
-  handle.TypeTag(&kHookTag);
-  return handle;
+Napi::Value add_hook(Napi::Env env, const std::shared_ptr<HookList>& list,
+                     std::shared_ptr<JsCallback> callback) {
+  const uint64_t id = list->add(std::move(callback));
+  try {
+    return make_external(env, std::make_unique<HookHandle>(HookHandle{list, id}), kHookTag);
+  } catch (...) {
+    list->remove(id);  // who gets no handle could never take the hook away
+    throw;
+  }
 }
 
 std::shared_ptr<JsCallback> to_callback(const std::shared_ptr<JsThread>& js, const Napi::Value& value) {
@@ -149,8 +156,7 @@ Napi::Value register_hook(const Napi::CallbackInfo& info) {
   const at::Tensor tensor = to_tensor(info[0], "tensor");
   check_requires_grad(tensor);
   auto callback = to_callback(js, info[1]);
-  const auto list = tensor_hooks(js, tensor);
-  return make_handle(info.Env(), list, list->add(std::move(callback)));
+  return add_hook(info.Env(), tensor_hooks(js, tensor), std::move(callback));
 }
 
 Napi::Value register_post_accumulate_grad_hook(const Napi::CallbackInfo& info) {
@@ -159,8 +165,7 @@ Napi::Value register_post_accumulate_grad_hook(const Napi::CallbackInfo& info) {
   check_requires_grad(tensor);
   if (!tensor.is_leaf()) invalid("Post accumulate grad hooks cannot be registered on non-leaf tensors.");
   auto callback = to_callback(js, info[1]);
-  const auto list = post_accumulate_hooks(js, tensor);
-  return make_handle(info.Env(), list, list->add(std::move(callback)));
+  return add_hook(info.Env(), post_accumulate_hooks(js, tensor), std::move(callback));
 }
 
 Napi::Value remove_hook(const Napi::CallbackInfo& info) {

@@ -94,6 +94,18 @@ void JsThread::make(Call& call) {
 }
 
 void JsThread::drive(const std::function<void()>& engine) {
+  ++passes_;
+  std::exception_ptr error;
+  try {
+    pass(engine);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (--passes_ == 0) lent_.clear();
+  if (error != nullptr) std::rethrow_exception(error);
+}
+
+void JsThread::pass(const std::function<void()>& engine) {
   // From 60 passes inside one another on, the engine goes to a thread of its own.
   constexpr int kDeepest = 50;
   sweep();
@@ -182,6 +194,14 @@ void JsThread::close() {
 bool JsThread::is_evaluating(const torch::autograd::Node* node) const {
   if (std::find(evaluating_.begin(), evaluating_.end(), node) != evaluating_.end()) return true;
   return serving_ > 0 && node->sequence_nr() < serving_since_;
+}
+
+void JsThread::lend(const at::Tensor& tensor) {
+  if (tensor.defined()) lent_.try_emplace(tensor.unsafeGetTensorImpl(), tensor.getIntrusivePtr());
+}
+
+bool JsThread::is_lent(const at::Tensor& tensor) const {
+  return lent_.count(tensor.unsafeGetTensorImpl()) > 0;
 }
 
 void JsThread::release(napi_ref reference) {

@@ -15,6 +15,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "napi_setup.h"
@@ -46,6 +47,10 @@ class JsThread : public std::enable_shared_from_this<JsThread> {
   // Whether hooks must not be added to a node: it is being evaluated, and the engine walks through its hooks.
   bool is_evaluating(const torch::autograd::Node* node) const;
 
+  // On the JavaScript thread: the engine works with a tensor that JavaScript knows, until the pass ends.
+  void lend(const at::Tensor& tensor);
+  bool is_lent(const at::Tensor& tensor) const;
+
   std::atomic<int> callbacks{0};  // functions that a graph may call
   std::atomic<bool> uses_accelerator{
       false};                  // a tensor of this environment was on a device with threads of its own
@@ -54,6 +59,7 @@ class JsThread : public std::enable_shared_from_this<JsThread> {
  private:
   struct Call;
 
+  void pass(const std::function<void()>& engine);
   void serve(const std::function<void()>& engine);
   void wait_until_made(Call& call);
   void make(Call& call);
@@ -72,7 +78,12 @@ class JsThread : public std::enable_shared_from_this<JsThread> {
   Call* current_ = nullptr;
   std::vector<const torch::autograd::Node*> evaluating_;
   uint64_t serving_since_ = 0;
-  int depth_ = 0;  // of passes that run on this thread, one in a callback of the other
+  int depth_ = 0;   // of passes that run on this thread, one in a callback of the other
+  int passes_ = 0;  // that have begun and not ended, on whatever thread
+  // Weak references, so that no other tensor comes to have one's address.
+  std::unordered_map<const c10::TensorImpl*,
+                     c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>>
+      lent_;
 };
 
 // Keeps a JavaScript value alive. May be destroyed on any thread.

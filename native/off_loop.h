@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 
 #include "errors.h"
@@ -12,9 +13,11 @@ class OffLoopWork : public Napi::AsyncWorker {
  public:
   explicit OffLoopWork(Napi::Env env) : Napi::AsyncWorker(env), deferred_(env) {}
 
-  Napi::Promise start() {
-    Napi::Promise promise = deferred_.Promise();
-    Queue();
+  // The work frees itself when it is done; here, where Node-API refuses to queue it.
+  static Napi::Promise start(std::unique_ptr<OffLoopWork> work) {
+    Napi::Promise promise = work->deferred_.Promise();
+    work->Queue();
+    work.release();
     return promise;
   }
 

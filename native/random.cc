@@ -4,19 +4,19 @@
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <mutex>
 #include <utility>
 
 #include "addon.h"
 #include "arguments.h"
 #include "errors.h"
+#include "external.h"
 
 namespace torchbind {
 namespace {
 
 constexpr napi_type_tag kGeneratorTag = {0x2b7e151628aed2a6, 0xabf7158809cf4f3c};
-
-void finalize_generator(Napi::BasicEnv, at::Generator* generator) { delete generator; }
 
 at::Tensor state_of(at::Generator generator) {
   const std::lock_guard<std::mutex> lock(generator.mutex());
@@ -47,10 +47,7 @@ Napi::Value new_generator(const Napi::CallbackInfo& info) {
   const c10::Device device = to_device(info[0], "device");
   at::Generator generator = device.is_cpu() ? at::detail::createCPUGenerator()
                                             : at::globalContext().defaultGenerator(device).clone();
-  auto external = Napi::External<at::Generator>::New(info.Env(), new at::Generator(std::move(generator)),
-                                                     finalize_generator);
-  external.TypeTag(&kGeneratorTag);
-  return external;
+  return make_external(info.Env(), std::make_unique<at::Generator>(std::move(generator)), kGeneratorTag);
 }
 
 Napi::Value generator_seed(const Napi::CallbackInfo& info) {

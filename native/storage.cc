@@ -6,12 +6,15 @@
 
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "addon.h"
 #include "arguments.h"
 #include "convert.h"
 #include "errors.h"
+#include "fixed_storage.h"
+#include "geometry.h"
 #include "off_loop.h"
 
 namespace torchbind {
@@ -106,6 +109,26 @@ Napi::Value to_array_buffer(const Napi::CallbackInfo& info) {
   return buffer;
 }
 
+// Node-API makes the ArrayBuffer, or refuses: then some versions of Node call the finalizer all the same, at
+// once or later, and others never. So the storage is released here, and the finalizer finds an empty one, of
+// which a few bytes are lost where no finalizer comes.
+Napi::Value buffer_over(Napi::Env env, const c10::Storage& storage) {
+  const size_t size = storage.nbytes();
+  const auto held = std::make_shared<c10::Storage>(storage);
+  napi_value buffer = nullptr;
+  const napi_status status = napi_create_external_arraybuffer(
+      env, storage.mutable_data(), size,
+      [](napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<c10::Storage>*>(hint); },
+      new std::shared_ptr<c10::Storage>(held), &buffer);
+  if (status == napi_ok) return {env, buffer};
+  *held = c10::Storage();
+  napi_value ignored = nullptr;  // what Node threw speaks of a Buffer, which nobody asked for
+  napi_get_and_clear_last_exception(env, &ignored);
+  throw Error(kUnsupported, "This JavaScript engine makes no ArrayBuffer over the " + std::to_string(size) +
+                                " bytes of the tensor's storage. Take a copy of the elements: "
+                                "toTypedArray(), or clone() first.");
+}
+
 // An ArrayBuffer over a CPU storage, which it keeps alive. The storage can no longer be resized: that would
 // free the memory under the buffer.
 Napi::Value share_storage(const Napi::CallbackInfo& info) {
@@ -113,22 +136,11 @@ Napi::Value share_storage(const Napi::CallbackInfo& info) {
   if (!tensor.device().is_cpu() || !tensor.has_storage() || tensor.layout() != at::kStrided) {
     throw Error(kUnsupported, "Only the memory of dense tensors on the CPU can be shared.");
   }
-  auto owner = std::make_unique<c10::Storage>(tensor.storage());
-  const size_t size = owner->nbytes();
-  if (size == 0) return Napi::ArrayBuffer::New(info.Env(), 0);
-  void* data = owner->mutable_data();  // copies first where the memory is copy-on-write
-  if (data == nullptr) throw Error(kUnsupported, "The tensor has no memory of its own.");
-  owner->unsafeGetStorageImpl()->set_resizable(false);
-  napi_value buffer = nullptr;
-  const napi_status status = napi_create_external_arraybuffer(
-      info.Env(), data, size, [](napi_env, void*, void* hint) { delete static_cast<c10::Storage*>(hint); },
-      owner.get(), &buffer);
-  if (status != napi_ok) {
-    throw Error(kUnsupported,
-                "This JavaScript engine allows no ArrayBuffer over memory that is not its own.");
-  }
-  owner.release();
-  return Napi::Value(info.Env(), buffer);
+  const c10::Storage& storage = tensor.storage();
+  if (storage.nbytes() == 0) return Napi::ArrayBuffer::New(info.Env(), 0);
+  fix_for_good(storage);
+  if (storage.data() == nullptr) throw Error(kUnsupported, "The tensor has no memory of its own.");
+  return buffer_over(info.Env(), storage);
 }
 
 // A tensor that takes part in type promotion as a plain number does.
@@ -179,7 +191,7 @@ Napi::Value copy_to_cpu(const Napi::CallbackInfo& info) {
   const bool wants_one = info[1].IsBoolean() && info[1].As<Napi::Boolean>().Value();
   if (!is_plain(tensor) || (wants_one && tensor.numel() != 1)) return info.Env().Null();
   const at::NoGradGuard no_grad;
-  return (new CopyToCpu(info.Env(), tensor.detach().clone()))->start();
+  return OffLoopWork::start(std::make_unique<CopyToCpu>(info.Env(), tensor.detach().clone()));
 }
 
 Napi::Value slice_bytes(const Napi::CallbackInfo& info) {
@@ -192,6 +204,7 @@ Napi::Value slice_bytes(const Napi::CallbackInfo& info) {
     invalid("Bytes " + std::to_string(offset) + " + " + std::to_string(nbytes) +
             " are outside a storage of " + std::to_string(storage.nbytes()) + " bytes.");
   }
+  fix_for_good(storage);
   void* data = static_cast<char*>(storage.mutable_data()) + offset;
   // The slice holds the storage that it is cut from.
   auto* owner = new c10::Storage(storage);
@@ -202,27 +215,16 @@ Napi::Value slice_bytes(const Napi::CallbackInfo& info) {
   return from_tensor(info.Env(), std::move(tensor));
 }
 
-// Refuses sizes and strides that reach outside the storage, with arithmetic that cannot wrap.
 void check_bounds(c10::ArrayRef<int64_t> sizes, c10::ArrayRef<int64_t> strides, int64_t offset,
                   size_t item_size, size_t nbytes) {
   if (sizes.size() != strides.size()) invalid("'shape' and 'strides' differ in length.");
-  if (offset < 0) invalid("The storage offset is negative.");
-  uint64_t last = static_cast<uint64_t>(offset);
-  bool empty = false;
-  for (size_t i = 0; i < sizes.size(); ++i) {
-    if (sizes[i] < 0 || strides[i] < 0) invalid("Sizes and strides cannot be negative.");
-    if (sizes[i] == 0) empty = true;
-    if (sizes[i] <= 1) continue;
-    uint64_t reach = 0;
-    if (__builtin_mul_overflow(static_cast<uint64_t>(sizes[i] - 1), static_cast<uint64_t>(strides[i]),
-                               &reach) ||
-        __builtin_add_overflow(last, reach, &last)) {
-      invalid("The sizes and strides are too large.");
-    }
-  }
+  const std::optional<uint64_t> needed = elements_needed(sizes, strides, offset);
+  if (!needed)
+    invalid("Sizes, strides and the storage offset must be 0 or more, and small enough to add up.");
   const uint64_t elements = nbytes / item_size;
-  if (empty ? static_cast<uint64_t>(offset) > elements : last >= elements) {
-    invalid("The view reaches element " + std::to_string(last) + " of a storage of " +
+  const uint64_t wanted = *needed == 0 ? static_cast<uint64_t>(offset) : *needed;
+  if (wanted > elements) {
+    invalid("The view needs " + std::to_string(wanted) + " elements of a storage of " +
             std::to_string(elements) + " elements.");
   }
 }

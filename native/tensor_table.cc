@@ -159,9 +159,10 @@ void finalize_token(Napi::BasicEnv env, TokenData* token) {
   delete token;
 }
 
-Napi::Value make_token(Napi::Env env, std::unique_ptr<TokenData> data) {
-  TokenData* raw = data.release();
-  Napi::External<TokenData> token = Napi::External<TokenData>::New(env, raw, finalize_token);
+// Where Node-API refuses, `data` is freed and the tensors stay as they were.
+Napi::External<TokenData> make_token(Napi::Env env, std::unique_ptr<TokenData> data) {
+  Napi::External<TokenData> token = Napi::External<TokenData>::New(env, data.get(), finalize_token);
+  data.release();
   token.TypeTag(&kTokenTag);
   return token;
 }
@@ -170,11 +171,12 @@ Napi::Value own_token(const Napi::CallbackInfo& info) {
   Addon& addon = Addon::of(info.Env());
   const Handle handle = to_handle(info[0], "tensor");
   const at::Tensor& tensor = addon.store->table.get(handle, "tensor");
-  auto data = std::make_unique<TokenData>(TokenData{addon.store, {handle}, storage_key(tensor)});
   // Reporting may collect garbage, so the storage is held for the while.
-  at::Tensor held = tensor;
-  Napi::Value token = make_token(info.Env(), std::move(data));
+  const at::Tensor held = tensor;
+  const Napi::External<TokenData> token =
+      make_token(info.Env(), std::make_unique<TokenData>(TokenData{addon.store, {handle}, nullptr}));
   addon.store->external.retain(info.Env(), held);
+  token.Data()->reported = storage_key(held);
   return token;
 }
 

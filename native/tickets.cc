@@ -12,6 +12,7 @@
 #include "addon.h"
 #include "arguments.h"
 #include "errors.h"
+#include "fixed_storage.h"
 
 namespace torchbind {
 namespace {
@@ -86,6 +87,8 @@ Napi::Value share_tensor(const Napi::CallbackInfo& info) {
                 "the graph "
                 "behind it stays here. Share tensor.detach().");
   }
+  // Two threads will use this memory: neither may move it under the other.
+  if (tensor.has_storage()) fix_for_good(tensor.storage());
   // Another tensor over the same storage, with a version of its own: a change that one thread makes in place
   // does not invalidate the graphs of the other.
   const int64_t ticket = registry().add(tensor.variable_data(), tensor.requires_grad(), thread);

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "errors.h"
+#include "fixed_storage.h"
+#include "geometry.h"
 
 namespace torchbind {
 namespace {
@@ -211,6 +213,28 @@ void states_of_one_depth(const Stack& arguments) {
     invalid("The hidden state and the cell state must have as many layers.");
 }
 
+// libtorch multiplies and adds these up without looking whether the result still fits 64 bits.
+template <size_t kSizes, size_t kStrides, size_t kOffset>
+void small_enough(const Stack& arguments) {
+  const c10::DimVector sizes = arguments.at(kSizes).toDimVector();
+  const c10::DimVector strides = arguments.at(kStrides).toDimVector();
+  const int64_t offset = arguments.at(kOffset).isInt() ? arguments.at(kOffset).toInt() : 0;
+  // Without strides the tensor is contiguous, and libtorch counts with care.
+  if (strides.empty() || elements_needed(sizes, strides, offset)) return;
+  invalid(
+      "Expected sizes and strides of one length, and with the storage offset all 0 or more and small enough "
+      "to add up to fewer than 2^63 elements.");
+}
+
+// Memory that is copied on write moves when it is written to.
+void not_fixed(const Stack& arguments) {
+  const at::Tensor& tensor = tensor_at(arguments, 0);
+  if (tensor.has_storage() && is_fixed(tensor.storage()))
+    invalid(
+        "The tensor's memory cannot be copied on write: it is that of a file, or an array, another thread or "
+        "another tensor uses it by its address. Take a clone().");
+}
+
 template <size_t kGroups>
 void some_groups(const Stack& arguments) {
   if (arguments.at(kGroups).toInt() < 1) invalid("The number of groups must be at least 1.");
@@ -257,6 +281,7 @@ const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
       {"aten::_fused_adamw_", like_parameters<5>},
       {"aten::_fused_sgd", like_parameters<3>},
       {"aten::_fused_sgd_", like_parameters<3>},
+      {"aten::_lazy_clone", not_fixed},
       {"aten::_log_softmax_backward_data", same_shape},
       {"aten::_logcumsumexp.out", out_like_input},
       {"aten::_native_batch_norm_legit", numbers_of_channels},
@@ -271,6 +296,10 @@ const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
       {"aten::_unsafe_masked_index", index_per_dimension},
       {"aten::_unsafe_masked_index_put_accumulate", index_per_dimension},
       {"aten::_weight_norm", with_elements},
+      {"aten::as_strided", small_enough<1, 2, 3>},
+      {"aten::as_strided_", small_enough<1, 2, 3>},
+      {"aten::as_strided_copy", small_enough<1, 2, 3>},
+      {"aten::as_strided_scatter", small_enough<2, 3, 4>},
       {"aten::cat.out", some_tensors},
       {"aten::choose_qparams_optimized", some_bins},
       {"aten::concat.out", some_tensors},
@@ -286,6 +315,8 @@ const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
       {"aten::quantized_lstm.input", states_of_one_depth<1>},
       {"aten::quantized_lstm.input_legacy", states_of_one_depth<1>},
       {"aten::scaled_dot_product_attention", some_heads<7>},
+      {"aten::set_.source_Storage_storage_offset", small_enough<3, 4, 2>},
+      {"aten::set_.source_Tensor_storage_offset", small_enough<3, 4, 2>},
       {"aten::smooth_l1_loss", beta_of_one<2>},
       {"aten::smooth_l1_loss_backward", beta_of_one<3>},
       {"aten::view.dtype", not_quantized},

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { endProcesses, endWorkers, EXITS } from '../test/fuzz/lifecycle.mjs';
 import { fuzz } from '../test/fuzz/run.mjs';
+import { sequences, shrink } from '../test/fuzz/sequences/run.mjs';
 import { inRoot, main, say, SetupError } from './steps.mjs';
 
 const HELP = `Usage: npm run fuzz -- [options]
@@ -21,6 +22,10 @@ own, and prints a line of JSON for every crash, hang, leak and error that is no 
   --operator NAME        calls of one operator only, such as aten::add.Tensor
   --guard                under an allocator that catches every access outside a tensor
   --workers N --exits N  end so many workers at work; take each of the ways to exit so many times
+  --sequences            calls that depend on one another instead: views, resizes, out=, arrays over memory, hooks,
+                         graphs, workers that end. --calls N in all (default: 300,000), over --seeds N (default: 100)
+                         from --seed on, each in a process of its own
+  --shrink               with --sequences and --seed: the steps that the crash of this seed needs
   --sweep                call every export with everything that is wrong in every place, some 130 s
   --help                 this text
 `;
@@ -28,7 +33,7 @@ own, and prints a line of JSON for every crash, hang, leak and error that is no 
 const options = {
   help: { type: 'boolean', default: false },
   seed: { type: 'string', default: '1' },
-  calls: { type: 'string', default: '100000' },
+  calls: { type: 'string' },
   first: { type: 'string', default: '0' },
   minutes: { type: 'string' },
   jobs: { type: 'string', default: '1' },
@@ -37,6 +42,9 @@ const options = {
   exits: { type: 'string' },
   only: { type: 'string' },
   operator: { type: 'string' },
+  sequences: { type: 'boolean', default: false },
+  seeds: { type: 'string', default: '100' },
+  shrink: { type: 'boolean', default: false },
   sweep: { type: 'boolean', default: false },
 };
 
@@ -47,21 +55,25 @@ main(async (args) => {
   if (values.only !== undefined) return repeat(number('seed'), number('only'), values.operator);
   if (values.workers !== undefined || values.exits !== undefined) return ends(number('workers'), number('exits'));
   if (values.sweep) return sweep();
-  const jobs = number('jobs');
   const environment = values.guard ? { LD_PRELOAD: buildGuard(), TORCHBIND_SMALL_BLOCKS: '0' } : {};
-  const share = Math.ceil(number('calls') / jobs);
+  const shared = { seed: number('seed'), environment, unlimited: values.guard };
+  if (values.sequences) {
+    const calls = Math.ceil((number('calls') ?? 300_000) / number('seeds'));
+    if (values.shrink) return shrunk({ ...shared, calls });
+    return inSequences({ ...shared, calls, seeds: number('seeds'), jobs: number('jobs') });
+  }
+  const jobs = number('jobs');
+  const share = Math.ceil((number('calls') ?? 100_000) / jobs);
   const started = Date.now();
   const done = new Array(jobs).fill(0);
   const runs = done.map((_, job) =>
     fuzz({
-      seed: number('seed'),
+      ...shared,
       calls: share,
       first: number('first') + job * share,
       minutes: number('minutes'),
       only: values.operator,
-      environment,
-      unlimited: values.guard,
-      onFinding: (finding) => process.stdout.write(JSON.stringify(finding) + '\n'),
+      onFinding: print,
       onProgress(total) {
         done[job] = total.calls;
         const calls = done.reduce((a, b) => a + b);
@@ -79,6 +91,33 @@ main(async (args) => {
   );
   return findings.length > 0 ? 1 : 0;
 });
+
+function print(finding) {
+  process.stdout.write(JSON.stringify(finding) + '\n');
+}
+
+/** Calls that depend on one another. */
+async function inSequences(options) {
+  const started = Date.now();
+  const seconds = () => Math.round((Date.now() - started) / 1000);
+  const onProgress = ({ seeds, calls }) => say(`${seeds} of ${options.seeds} seeds, ${calls} calls, ${seconds()} s`);
+  const total = await sequences({ ...options, onFinding: print, onProgress });
+  say(
+    `${total.calls} calls of ${total.seeds} seeds, ${total.done} done, ${total.refused} refused, ` +
+      `${total.findings.length} findings, peak ${Math.round(total.peakMegabytes)} MB, ${seconds()} s`,
+  );
+  return total.findings.length > 0 ? 1 : 0;
+}
+
+async function shrunk(options) {
+  const found = await shrink({ ...options, onProgress: (steps) => say(`${steps} steps left`) });
+  if (found === undefined) return void say(`seed ${options.seed} does not crash`);
+  say(`the crash of seed ${options.seed} needs the steps ${found.steps.join(', ')}`);
+  const job = { ...options, from: 0, to: options.calls, skip: found.skip, record: '/dev/null', verbose: true };
+  const child = inRoot('test/fuzz/sequences/child.cjs');
+  spawnSync(process.execPath, ['--expose-gc', child, JSON.stringify(job)], { stdio: 'inherit' });
+  return 1;
+}
 
 /** Ends of workers and of processes. */
 async function ends(workers = 0, exits = 0) {

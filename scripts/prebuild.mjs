@@ -1,33 +1,37 @@
 #!/usr/bin/env node
 // npm run prebuilds: puts the compiled addon into prebuilds/, as the package carries it.
-import { chmodSync, readdirSync, rmSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { promisify } from 'node:util';
-import { inRoot, main, say, SetupError } from './steps.mjs';
+import { pathToFileURL } from 'node:url';
 import { setup } from './setup.mjs';
+import { inRoot, main, say, SetupError } from './steps.mjs';
+import { checkSymbolVersions } from './symbol-versions.mjs';
 
-main(async () => {
-  await setup(); // node_modules must be there for prebuildify
-  const shim = inRoot('scripts/prebuild-shim.mjs');
-  chmodSync(shim, 0o755);
-  rmSync(inRoot('prebuilds'), { recursive: true, force: true });
-  const prebuildify = promisify(createRequire(import.meta.url)('prebuildify'));
-  await prebuildify({ cwd: inRoot(), napi: true, strip: true, nodeGyp: shim, targets: [] });
-  for (const file of checkedFiles()) say(`wrote ${file}`);
-  // prebuildify moves the loader out of build/Release: put it back for use in this clone.
-  rmSync(inRoot('build/addon.stamp'), { force: true });
-});
+const ADDON = /^(torchbind\.node|torchbind_core\.(so|dylib|dll))$/;
 
-/** The loader and the core, and no library of libtorch: prebuildify packs whatever it finds beside the addon. */
-function checkedFiles() {
-  const directory = path.join('prebuilds', `${process.platform}-${process.arch}`);
-  const names = readdirSync(inRoot(directory)).sort();
-  const isOurs =
-    names.length === 2 && names.includes('torchbind.node') && /^torchbind_core\.(so|dylib|dll)$/.test(names[1]);
-  if (!isOurs)
-    throw new SetupError(
-      `${directory} should hold torchbind.node and torchbind_core alone, and holds: ${names.join(', ')}`,
-    );
-  return names.map((name) => path.join(directory, name));
+/** Compiles what is not current, and writes the addon of this platform. Those of other platforms stay. */
+export async function prebuild() {
+  await setup();
+  const name = `${process.platform}-${process.arch}`;
+  const directory = inRoot('prebuilds', name);
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory, { recursive: true });
+  const built = readdirSync(inRoot('build/Release')).filter((file) => ADDON.test(file));
+  if (built.length !== 2)
+    throw new SetupError(`build/Release should hold the loader and the core, and holds: ${built}`);
+  const files = built.map((file) => path.join(directory, file));
+  for (const file of files) copyFileSync(inRoot('build/Release', path.basename(file)), file);
+  if (process.platform !== 'win32') strip(files);
+  if (process.platform === 'linux') checkSymbolVersions(files);
+  for (const file of files) say(`wrote ${path.relative(inRoot(), file)}`);
 }
+
+/** Takes out the names that only debuggers need. */
+function strip(files) {
+  const args = process.platform === 'darwin' ? ['-x'] : ['--strip-unneeded'];
+  const { error, status, stderr } = spawnSync('strip', [...args, ...files], { encoding: 'utf8' });
+  if (status !== 0) throw new SetupError(`strip failed: ${error?.message ?? stderr}`);
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(path.resolve(process.argv[1])).href) main(prebuild);

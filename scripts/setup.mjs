@@ -10,6 +10,7 @@ import { pathToFileURL } from 'node:url';
 import { buildAddon, buildLoader } from './build-addon.mjs';
 import { bundleModules } from './bundle.mjs';
 import { writeEsmWrapper } from './esm-wrapper.mjs';
+import { writeGpt2Ranks } from './gpt2-ranks.mjs';
 import { fingerprint, inRoot, main, once, requireTools, runQuietly, say, tools } from './steps.mjs';
 
 const require = createRequire(import.meta.url);
@@ -59,6 +60,7 @@ export async function compileTypeScript() {
     'package-lock.json',
     'scripts/bundle.mjs',
     'scripts/esm-wrapper.mjs',
+    'scripts/gpt2-ranks.mjs',
   ]);
   await once('typescript', key, inRoot('dist/index.mjs'), async () => {
     say('compiling TypeScript');
@@ -70,6 +72,7 @@ export async function compileTypeScript() {
       inRoot('tsconfig.build.json'),
     ]);
     bundleModules();
+    writeGpt2Ranks();
     await writeEsmWrapper();
   });
 }

@@ -1,5 +1,6 @@
 import { checkArgument, checkOptions, checkText } from '../errors';
-import { createRequire } from 'node:module';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { bytePairEncode } from './bpe';
 import { ByteDecoder, decodeAll } from './decode';
 import { isObject } from './hugging-face-json';
@@ -22,7 +23,7 @@ export interface Gpt2TokenizerOptions {
  * does: the text `<|endoftext|>` is text like any other. `endOfText` is the id that separates documents. Unpaired surrogates
  * become U+FFFD.
  *
- * The tokens come from the js-tiktoken package and are read when a text is first encoded or decoded.
+ * The tokens are those of the js-tiktoken package and are read when a text is first encoded or decoded.
  */
 export class Gpt2Tokenizer implements Tokenizer {
   readonly kind = 'gpt2';
@@ -80,7 +81,10 @@ interface Vocabulary {
   bytes: Uint8Array[];
 }
 
-/** As js-tiktoken packs it: each line of `bpe_ranks` is `! <first rank> <base64 token> <base64 token> ...`. */
+/** As js-tiktoken packs them, and scripts/gpt2-ranks.mjs writes them when the package is built. */
+const RANKS = path.join(__dirname, '../../dist/tokenizers/gpt2-ranks.json');
+
+/** What it holds: each line of `bpe_ranks` is `! <first rank> <base64 token> <base64 token> ...`. */
 interface PackedRanks {
   pat_str: string;
   special_tokens: Record<string, number>;
@@ -90,7 +94,7 @@ interface PackedRanks {
 let loaded: Vocabulary | undefined;
 
 function vocabulary(): Vocabulary {
-  loaded ??= unpack(createRequire(__filename)('js-tiktoken/ranks/gpt2') as PackedRanks);
+  loaded ??= unpack(JSON.parse(readFileSync(RANKS, 'utf8')) as PackedRanks);
   return loaded;
 }
 

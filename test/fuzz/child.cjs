@@ -9,7 +9,8 @@ const { inspect, types } = require('node:util');
 const torch = require('../../dist/index.js');
 const { native, slots, state } = require('../../dist/native/native.js');
 const { OnPurpose } = require('./junk.cjs');
-const { camelCase, byOps, Operators, routes, SIGNATURES } = require('./routes.cjs');
+const { makeContext } = require('./context.cjs');
+const { byOps, routes } = require('./routes.cjs');
 const { Fuzz } = require('./values.cjs');
 
 const { seed, from, to, only, record, verbose, watched } = JSON.parse(process.argv[2]);
@@ -21,33 +22,7 @@ const file = openSync(join(scratchDirectory, 'bytes'), 'r');
 const scratch = openSync(join(scratchDirectory, 'scratch'), 'w+');
 process.chdir(scratchDirectory); // a name made of junk must not land anywhere else
 
-const operators = new Operators(binding);
-const overloadsOf = new Map();
-for (const full of operators.names) {
-  const match = /^aten::([^.]*)/.exec(full);
-  if (match === null) continue;
-  const key = camelCase(match[1]);
-  overloadsOf.set(key, [...(overloadsOf.get(key) ?? []), full]);
-}
-operators.ofMethod = (key, rng) => {
-  const overloads = overloadsOf.get(key);
-  return overloads === undefined ? undefined : operators.get(rng.pick(overloads));
-};
-
-// What writes files is left out: test/checkpoint and test/formats are about that.
-const LEFT_OUT = new Set(['save', 'saveSafetensors', 'CheckpointManager']);
-/** JavaScript's own collections by another name: their errors are JavaScript's. */
-const isCollection = (value) =>
-  [Map, Set, Array, Uint8Array].some((base) => value === base || value.prototype instanceof base);
-const functions = Object.entries({ ...torch, ...torch.nn, ...torch.nn.functional, ...torch.nn.init, ...torch.optim })
-  .filter(([name, value]) => typeof value === 'function' && !LEFT_OUT.has(name) && !isCollection(value))
-  .sort(([a], [b]) => (a < b ? -1 : 1));
-const bindingNames = Object.keys(binding);
-for (const name of bindingNames) {
-  if (SIGNATURES[name] === undefined) throw new Error(`routes.cjs: say what binding.${name} takes`);
-}
-const methods = Reflect.ownKeys(torch.Tensor.prototype).filter((key) => key !== 'constructor');
-const context = { binding, bindingNames, functions, methods, operators, torch };
+const context = makeContext(torch, binding);
 
 const counts = { done: 0, refused: 0, wrong: 0, unmade: 0 };
 const recordFile = openSync(record, 'w');

@@ -49,13 +49,26 @@ export async function fuzz({
   return total;
 }
 
-function runChild({ seed, from, to, only, environment, unlimited, deadline, verbose }) {
+/** One process of the fuzzer: `script` with the calls of a seed from one number to another. */
+export function runChild({
+  script = child,
+  seed,
+  from,
+  to,
+  only,
+  skip,
+  environment,
+  unlimited,
+  deadline = Infinity,
+  verbose,
+  limitKilobytes = LIMIT_KILOBYTES,
+}) {
   const directory = mkdtempSync(path.join(tmpdir(), 'torchbind-fuzz-run-'));
   const record = path.join(directory, 'record');
-  const job = JSON.stringify({ seed, from, to, only, record, verbose, watched: true });
-  const limit = unlimited ? '' : `ulimit -v ${LIMIT_KILOBYTES}; `;
+  const job = JSON.stringify({ seed, from, to, only, skip, record, verbose, watched: true });
+  const limit = unlimited ? '' : `ulimit -v ${limitKilobytes}; `;
   const command = `ulimit -c 0; ${limit}exec "$@"`;
-  const args = ['-c', command, 'fuzz', process.execPath, '--expose-gc', child, job];
+  const args = ['-c', command, 'fuzz', process.execPath, '--expose-gc', script, job];
   const process_ = spawn('bash', args, {
     env: { ...process.env, OMP_NUM_THREADS: '1', TORCH_CPP_LOG_LEVEL: 'ERROR', ...environment },
     stdio: ['pipe', 'pipe', 'pipe'], // the child ends when its standard input does: with this process

@@ -10,8 +10,12 @@ import { sharedTemporaryDirectory } from '../helpers/tmp';
 const project = sharedTemporaryDirectory();
 const installed = path.join(project, 'node_modules/torchbind');
 
-function run(command: string, args: string[], cwd = project): string {
-  const env = { ...process.env, TORCHBIND_LIBTORCH: libtorchDirectory() };
+function run(
+  command: string,
+  args: string[],
+  cwd = project,
+  env: NodeJS.ProcessEnv = { ...process.env, TORCHBIND_LIBTORCH: libtorchDirectory() },
+): string {
   const result = spawnSync(command, args, { cwd, env, encoding: 'utf8', shell: process.platform === 'win32' });
   if (result.status !== 0) throw new Error(`${command} ${args.join(' ')}\n${result.stdout}\n${result.stderr}`);
   return result.stdout;
@@ -23,7 +27,8 @@ function runModule(name: string, source: string): string {
 }
 
 beforeAll(() => {
-  run('npm', ['pack', '--silent', '--ignore-scripts', '--pack-destination', project], repositoryRoot);
+  // With its scripts: prepack puts the compiled addon into prebuilds/.
+  run('npm', ['pack', '--silent', '--pack-destination', project], repositoryRoot, process.env);
   const tarball = readdirSync(project).find((name) => name.endsWith('.tgz'))!;
   run('tar', ['-xzf', tarball]);
   mkdirSync(path.dirname(installed));
@@ -35,9 +40,6 @@ beforeAll(() => {
     mkdirSync(path.dirname(path.join(project, 'node_modules', name)), { recursive: true });
     symlinkSync(path.join(repositoryRoot, 'node_modules', name), path.join(project, 'node_modules', name), 'junction');
   }
-  // As prebuildify lays the compiled addon out.
-  const prebuilds = path.join(installed, 'prebuilds', `${process.platform}-${process.arch}`);
-  cpSync(path.join(repositoryRoot, 'build/Release'), prebuilds, { recursive: true });
 });
 
 test('the package carries what a program needs, and no sources, tests or maps', () => {
@@ -45,6 +47,11 @@ test('the package carries what a program needs, and no sources, tests or maps', 
   for (const file of ['README.md', 'dist/index.js', 'dist/index.mjs', 'dist/index.d.ts', 'dist/index.d.mts']) {
     expect(files).toContain(path.normalize(file));
   }
+  const prebuilds = path.join('prebuilds', `${process.platform}-${process.arch}`);
+  const isBinary = /^torchbind(\.node|_core\.(so|dylib|dll))$/;
+  const addon = files.filter((file) => path.dirname(file) === prebuilds).map((file) => path.basename(file));
+  expect(addon.filter((name) => isBinary.test(name)).length).toBe(2);
+  expect(addon.length).toBe(2);
   expect(files.filter((file) => /^(lib|native|test|scripts|node_modules)\b|\.map$|tsbuildinfo/.test(file))).toEqual([]);
 });
 

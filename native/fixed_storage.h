@@ -1,0 +1,27 @@
+// Storages whose memory must stay where it is: a thread, an array of JavaScript or another storage uses it by
+// its address.
+#pragma once
+
+#include <c10/core/Storage.h>
+
+namespace torchbind {
+
+// While it lives, neither `resize_` nor copy-on-write can take the storage's memory away.
+class FixedStorage {
+ public:
+  explicit FixedStorage(c10::Storage storage);
+  ~FixedStorage();
+  FixedStorage(const FixedStorage&) = delete;
+  FixedStorage& operator=(const FixedStorage&) = delete;
+
+ private:
+  c10::Storage storage_;
+};
+
+// The same until the storage is freed.
+void fix_for_good(const c10::Storage& storage);
+
+// Whether someone uses the storage's memory by its address.
+bool is_fixed(const c10::Storage& storage);
+
+}  // namespace torchbind
