@@ -19,7 +19,7 @@ export async function buildAddon({ root: libtorch, version }, reporter) {
 /** torchbind.node alone, which locks the cache for `install` before libtorch is there. */
 export async function buildLoader(reporter) {
   const facts = [process.platform, process.arch, process.versions.modules];
-  const key = fingerprint(['native/loader.cc', 'native/file_lock.h', 'CMakeLists.txt', 'package-lock.json'], facts);
+  const key = fingerprint(['native', 'CMakeLists.txt', 'package-lock.json'], facts);
   await once('loader', key, inRoot('build/Release/torchbind.node'), async () => {
     if (isOfAnotherDirectory()) rmSync(inRoot('build'), { recursive: true, force: true });
     await configureAndBuild({ root: '' }, reporter, inRoot('build'));
