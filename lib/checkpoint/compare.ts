@@ -9,6 +9,7 @@ import { storageKey } from './snapshot';
 import { load } from '../formats/pt';
 import { locate } from './locate';
 import { readNewest } from './open';
+import { partKeys } from './programs/training-dict';
 import { mapIn, wrong } from './saved-model';
 
 /** How far a tensor of one checkpoint is from that of the same name in another, computed in float64. */
@@ -82,9 +83,6 @@ export async function compare(
   }
 }
 
-/** Entries under which programs keep a state dict among other things. */
-const weightKeys = ['model_state_dict', 'state_dict', 'model'];
-
 /**
  * The state dict at a path, memory-mapped: its bytes are read when they are used. No model is made of it, so that any
  * state dict will do.
@@ -99,7 +97,7 @@ function weightsAt(target: string): Promise<Map<string, Tensor>> {
 
 async function weightsIn(file: string): Promise<Map<string, Tensor>> {
   const all = mapIn(file, await load(file, { mmap: true, unknown: 'inert' }));
-  const inner = weightKeys.map((key) => all.get(key)).find((value) => value instanceof Map);
+  const inner = partKeys.weights.map((key) => all.get(key)).find((value) => value instanceof Map);
   const weights = tensorsOf((inner ?? all) as ReadonlyMap<unknown, unknown>);
   for (const [key, value] of all) if (value !== inner && !weights.has(key)) dispose(value);
   if (weights.size > 0) return weights;

@@ -4,6 +4,7 @@ import { TorchBindError } from '../errors';
 import { recogniseLayout, TensorFacts } from '../models/layouts';
 import { Float, InertObject } from '../pickle/types';
 import type { JsonObject } from './files';
+import { partKeys, stateIn } from './programs/training-dict';
 
 /** What a file's tensors are for, found by the names that programs give to the parts of a checkpoint. */
 
@@ -44,19 +45,14 @@ export interface Contents {
   step: number | null;
 }
 
-const weightKeys = ['model_state_dict', 'state_dict', 'model', 'module', 'net', 'weights'];
-const optimizerKeys = ['optimizer_state_dict', 'optimizer', 'optim'];
-const configKeys = ['model_args', 'config', 'model_config', 'hyperparameters', 'hparams', 'args'];
-const stepKeys = ['step', 'iter_num', 'global_step', 'iteration'];
-
 /** Finds the parts of a checkpoint in a file. */
 export function contentsOf({ value, tensors }: FileInspection): Contents {
   if (value instanceof InertObject) return { ...nothing, weights: factsOf(namedNotes(value)) };
   if (!(value instanceof Map)) return { ...nothing, weights: factsOfInfo(tensors) };
   const root = value as Map<unknown, unknown>;
-  const optimizer = [root, ...optimizerKeys.map((key) => root.get(key))].find(isOptimizer);
-  const config = configKeys.map((key) => root.get(key)).find((part) => part instanceof Map);
-  const step = stepKeys.map((key) => numberOf(root.get(key))).find((number) => number !== null);
+  const optimizer = [root, ...partKeys.optimizer.map((key) => stateIn(root.get(key)))].find(isOptimizer);
+  const config = partKeys.config.map((key) => root.get(key)).find((part) => part instanceof Map);
+  const step = partKeys.step.map((key) => numberOf(root.get(key))).find((number) => number !== null);
   return {
     weights: root === optimizer ? nothing.weights : weightsIn(root),
     optimizer: optimizer === undefined ? null : optimizerInfo(optimizer),
@@ -68,7 +64,7 @@ export function contentsOf({ value, tensors }: FileInspection): Contents {
 const nothing: Contents = { weights: new Map(), optimizer: null, config: null, step: null };
 
 function weightsIn(root: ReadonlyMap<unknown, unknown>): Map<string, TensorFacts> {
-  for (const key of weightKeys) {
+  for (const key of partKeys.weights) {
     const part = root.get(key);
     if (part instanceof Map && hasTensors(part)) return weightsIn(part);
     if (part instanceof InertObject) return factsOf(namedNotes(part));

@@ -38,7 +38,15 @@ export const noTraining: TrainingState = { step: null, optimizerFile: null, run:
 
 /** Programs that save models, each of which lays out weights, config and the rest in files in its own way. */
 export type ProgramName =
-  'bundle' | 'state-dict' | 'single-file' | 'nanogpt' | 'build-llm' | 'hf-gpt2' | 'hf-trainer' | 'peft';
+  | 'bundle'
+  | 'state-dict'
+  | 'training-dict'
+  | 'single-file'
+  | 'nanogpt'
+  | 'build-llm'
+  | 'hf-gpt2'
+  | 'hf-trainer'
+  | 'peft';
 
 /** Where a model came from, and what writing it back needs beside the model. */
 export interface Origin {

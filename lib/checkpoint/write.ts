@@ -16,19 +16,28 @@ export function programByName(name: ProgramName): Program {
  * The program to save a model for: the one that it came from, or if it goes to another family, that family's own. A path
  * that is a file's never gets a bundle, nor a directory a state dict.
  */
-export function chooseProgram(target: string, layout: string, origin: Origin | undefined): Program {
+export async function chooseProgram(target: string, layout: string, origin: Origin | undefined): Promise<Program> {
   const own = programs.find(({ name, family }) => (origin === undefined ? family === layout : name === origin.program));
-  if (isFilePath(target)) return own === undefined || own === bundle ? stateDict : own;
-  return own === undefined || own.name === 'state-dict' || own.name === 'single-file' ? bundle : own;
+  if (await isFilePath(target, origin)) return own === undefined || own === bundle ? stateDict : own;
+  const bare: readonly ProgramName[] = ['state-dict', 'training-dict', 'single-file'];
+  return own === undefined || bare.includes(own.name) ? bundle : own;
 }
 
-function isFilePath(target: string): boolean {
-  return /\.(pt|pth|bin|ckpt)$/.test(target);
+/** A file's by its suffix, or the file that the model came from, whose name may have none. */
+async function isFilePath(target: string, origin?: Origin): Promise<boolean> {
+  if (hasFileSuffix(target)) return true;
+  if (origin === undefined || programByName(origin.program).place === 'directory') return false;
+  const [there, source] = await Promise.all([target, origin.path].map((file) => stat(file).catch(() => undefined)));
+  return there?.isFile() === true && there.ino === source?.ino && there.dev === source.dev;
+}
+
+function hasFileSuffix(target: string): boolean {
+  return /\.(pt|pth|bin|ckpt|tar)$/.test(target);
 }
 
 /** Writes a model as a program does. */
 export async function writeAs(program: Program, target: string, request: WriteRequest): Promise<void> {
-  if (program.place === 'directory' && isFilePath(target)) {
+  if (program.place === 'directory' && hasFileSuffix(target)) {
     throw new TorchBindError(
       `save: expected a directory for a '${request.model.layout.name}' model, got the name of a file, ${target}.`,
       'ERR_TORCHBIND_INVALID_ARGUMENT',

@@ -119,7 +119,7 @@ async function writeModel(
     dtype = origin?.dtype ?? undefined,
   }: SaveModelOptions,
 ): Promise<void> {
-  const program = model.lora?.keys === 'peft' ? peft : chooseProgram(path, model.layout.name, origin);
+  const program = model.lora?.keys === 'peft' ? peft : await chooseProgram(path, model.layout.name, origin);
   if (program === peft) return saveAdapter(model, { origin, ...training }, path, dtype ?? null);
   const wanted = program.holdsOptimizer ? optimizer : undefined;
   if (wanted === undefined && origin?.hasOptimizer === true && program !== bundle)

@@ -31,7 +31,7 @@ export const legacy: FileProgram = {
   place: 'file',
   fileNames: legacyFiles.inference,
   holdsOptimizer: true,
-  recognise: (dict) => dict.has('model_state_dict'),
+  recognise: (dict) => dict.get('model_state_dict') instanceof Map && dict.get('config') instanceof Map,
   read: legacyFrom,
   write,
 };

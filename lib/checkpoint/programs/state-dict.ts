@@ -1,5 +1,7 @@
 import path from 'node:path';
 import { save } from '../../formats/pt';
+import type { GPTConfig } from '../../models/config';
+import type { ConfigFacts, Recognised } from '../../models/layouts';
 import { loadTokenizer } from '../../tokenizers';
 import { weightsOf, wrapWeights } from './bundle';
 import { bundleFiles, readOptionalJson } from '../files';
@@ -30,16 +32,11 @@ export const stateDict: FileProgram = {
 async function read(file: string, value: Map<string, unknown>, options: ReadOptions): Promise<SavedModel> {
   const { weights, kept } = weightsOf(file, value);
   const recognised = recogniseIn(file, weights);
-  const beside = (name: string): string => path.join(path.dirname(file), name);
-  const json = await readOptionalJson(beside(bundleFiles.config));
-  const hf = json !== undefined && isHfConfig(json);
+  const { config, hasConfig } = await configBeside(file, recognised, {}, options);
   return {
-    config:
-      json === undefined || hf
-        ? resolveConfig(file, recognised, json === undefined ? {} : hfFacts(beside(bundleFiles.config), json), options)
-        : resolveJsonConfig(beside(bundleFiles.config), json, recognised, options),
+    config,
     // Without a config nothing says that the files of the directory belong together.
-    tokenizer: await resolveTokenizer(options, async () => (json === undefined ? null : loadTokenizer(file))),
+    tokenizer: await resolveTokenizer(options, async () => (hasConfig ? loadTokenizer(file) : null)),
     weights,
     recognised,
     training: noTraining,
@@ -53,6 +50,22 @@ async function read(file: string, value: Map<string, unknown>, options: ReadOpti
       hasOptimizer: false,
     },
   };
+}
+
+/** The config of weights in a file: what a config.json in its directory says, else what the file says in `said`. */
+export async function configBeside(
+  file: string,
+  recognised: Recognised,
+  said: ConfigFacts,
+  options: ReadOptions,
+): Promise<{ config: GPTConfig; hasConfig: boolean }> {
+  const configFile = path.join(path.dirname(file), bundleFiles.config);
+  const json = await readOptionalJson(configFile);
+  if (json === undefined) return { config: resolveConfig(file, recognised, said, options), hasConfig: false };
+  const config = isHfConfig(json)
+    ? resolveConfig(file, recognised, { ...hfFacts(configFile, json), ...said }, options)
+    : resolveJsonConfig(configFile, json, recognised, options);
+  return { config, hasConfig: true };
 }
 
 async function write(file: string, request: WriteRequest): Promise<void> {
