@@ -9,9 +9,8 @@ export function print(json: boolean | undefined, value: unknown, text: string | 
   }
 }
 
-/** A line of data, which a progress bar on the same terminal makes room for. */
+/** A line of data. */
 export function printLine(text: string): void {
-  if (process.stderr.isTTY) process.stderr.write('\r\u001b[K');
   process.stdout.write(`${text}\n`);
 }
 

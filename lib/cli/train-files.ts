@@ -2,6 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { resolveCheckpoint } from '../checkpoint';
+import { buildLlmName } from '../checkpoint/programs/build-llm';
 import { GPT } from '../gpt';
 import { tokenizerForText, type Tokenizer } from '../tokenizers';
 import { MetricsLog } from '../train/metrics/log';
@@ -43,7 +44,10 @@ export async function trainSingleFiles(flags: TrainFlags): Promise<void> {
     return file;
   };
   const interval = flags.checkpointInterval ?? defaultInterval;
-  const log = flags.logDir === undefined ? null : MetricsLog.open(flags.logDir, startStep);
+  const log =
+    flags.logDir === undefined
+      ? null
+      : MetricsLog.open(flags.logDir, startStep, `${buildLlmName(model)} on ${path.basename(source)}`);
   process.on('SIGUSR1', onSignal);
   try {
     const result = await follow(model, { ...fitOptions(flags, updates), ...data.fit }, json, async (event) => {

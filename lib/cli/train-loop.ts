@@ -1,5 +1,6 @@
 import type { GPT } from '../gpt';
 import type { FitOptions, FitResult, TrainEvent } from '../train';
+import { canDrawStatus } from '../train/status-line';
 import { note, printLine } from './output';
 import type { TrainFlags } from './train-flags';
 
@@ -35,7 +36,8 @@ export function fitOptions(flags: TrainFlags, maxSteps: number): FitOptions {
     patience: flags.patience,
   };
   const named = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  const progressBar = process.stderr.isTTY && process.env.CI === undefined;
+  // Events are printed anyhow: the bar is wanted or nothing. It leaves a terminal to the lines of --json.
+  const progressBar = canDrawStatus() && !(flags.json === true && process.stdout.isTTY);
   return { ...named, maxSteps, evalInterval, evalSteps, handleSignals: true, progressBar };
 }
 

@@ -311,7 +311,6 @@ class Trainer {
     this.lastEvaluation = event;
     if (event.valLoss !== null && this.step % evalInterval === 0) this.countTowardsBest(event.valLoss);
     this.progress.evaluated(event);
-    if (onEval !== undefined) this.progress.clear();
     onEval?.(event);
     yield { type: 'eval', ...event };
   }
@@ -355,7 +354,6 @@ class Trainer {
     const { step, error } = outcome;
     if (error !== undefined) {
       if (this.settings.onSaveError !== 'continue') throw error;
-      this.progress.clear();
       process.emitWarning(`step ${step} could not be saved: ${error.message}`, { code: 'TORCHBIND_SAVE' });
       yield { type: 'saveError', step, error };
       return;

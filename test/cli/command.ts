@@ -12,7 +12,7 @@ export interface Ran {
 }
 
 /** Variables of the caller that the command would understand are left out. */
-function environment(variables: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+export function environment(variables: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const { PATH, HOME, XDG_CACHE_HOME, TORCHBIND_LIBTORCH } = process.env;
   return { PATH, HOME, XDG_CACHE_HOME, TORCHBIND_LIBTORCH, OMP_NUM_THREADS: '1', ...variables };
 }

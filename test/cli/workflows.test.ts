@@ -176,6 +176,7 @@ describe('single files (seed 004)', () => {
     expect(names).toHaveLength(2);
     expect(names[0]).toMatch(/^checkpoint_bigram_dante_step000004_\d{8}_\d{6}\.pt$/);
     expect(readdirSync(path.join(cwd, 'logs'))).toContain('metrics.jsonl');
+    expect(readFileSync(path.join(cwd, 'logs/metrics.html'), 'utf8')).toContain('<h1>bigram on dante.txt</h1>');
     for (const [i, step] of [4, 6].entries()) {
       const read = await pythonJson<{ keys: string[] }>(script, ['single', path.join(cwd, 'checkpoints', names[i]!)]);
       expect(read).toMatchObject({ step, moments: 22, hyperparameters: { training_steps: 6, n_embd: 12 } });

@@ -9,6 +9,7 @@ import { dispose } from '../../lib/tensor/scope';
 import { CharTokenizer } from '../../lib/tokenizers';
 import { pythonCode, pythonTimeout } from '../helpers/python';
 import { temporaryDirectory } from '../helpers/tmp';
+import { writePage } from '../../lib/train/metrics/page';
 import { drawPage } from './small-dom';
 
 const text = 'the quick brown fox jumps over the lazy dog.\n'.repeat(30);
@@ -110,7 +111,9 @@ print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag 
     const checkpointDir = path.join(temporaryDirectory(), 'run');
     await makeGpt().fit({ ...options, checkpointDir });
     const page = readFileSync(path.join(checkpointDir, 'metrics.html'), 'utf8');
-    expect(page).toContain('"Loss, nats a token"');
+    expect(page).toMatch(
+      /<title>run: training<\/title>[\s\S]*<h1>run<\/h1>\n<p>step 4 · 128 tokens · validation loss \d\.\d{4} · /,
+    );
     expect(page).not.toMatch(/(src|href)=/);
     const charts = JSON.parse(/const charts = (.*);/.exec(page)![1]!) as { data: number[][] }[];
     expect(charts).toHaveLength(5);
@@ -120,13 +123,54 @@ print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag 
   it('are drawn by the page: a curve of every series, through every point', async () => {
     const checkpointDir = path.join(temporaryDirectory(), 'run');
     await makeGpt().fit({ ...options, maxSteps: 30, evalInterval: 5, checkpointDir });
-    const { figures, paths, texts } = await drawPage(readFileSync(path.join(checkpointDir, 'metrics.html'), 'utf8'));
-    expect(figures).toBe(5);
+    const { figures, paths } = await drawPage(readFileSync(path.join(checkpointDir, 'metrics.html'), 'utf8'));
+    expect(figures.map(({ caption }) => caption)).toEqual([
+      'Loss (nats per token)',
+      'Learning rate',
+      'Gradient norm before clipping',
+      'Tokens per second',
+      'Resident memory (GB)',
+    ]);
     // Of each series a line and its markers. The batch's loss, learning rate, norm, speed and memory at 30 steps, points in
     // one column of pixels left out; two evaluated losses at 7.
     expect(paths.filter((points) => points >= 25)).toHaveLength(2 * 5);
     expect(paths.filter((points) => points === 7)).toHaveLength(2 * 2);
-    expect(texts).toEqual(expect.arrayContaining(['0', '10', '20', '30']));
+    for (const { texts } of figures) expect(texts).toEqual(expect.arrayContaining(['0', '10', '20', '30', 'step']));
+    expect(figures[1]!.texts).toEqual(expect.arrayContaining(['0', '1e-4', '2e-4', '3e-4'])); // a rate of 3e-4
+  });
+
+  it.each([
+    { rate: 3e-4, speed: 1155, labels: ['0 5e-5 1e-4 1.5e-4 2e-4 2.5e-4 3e-4', '0 250 500 750 1,000'] },
+    { rate: 2.5e-5, speed: 7, labels: ['0 5e-6 1e-5 1.5e-5 2e-5 2.5e-5', '0 2 4 6'] },
+    { rate: 0.05, speed: 184_000, labels: ['0 0.01 0.02 0.03 0.04 0.05', '0 50k 100k 150k'] },
+    { rate: 1, speed: 12.4e6, labels: ['0 0.2 0.4 0.6 0.8 1.0', '0 2.5M 5.0M 7.5M 10.0M 12.5M'] },
+    { rate: 4e-10, speed: 3.2e9, labels: ['0 5e-11 1e-10 1.5e-10 2e-10 2.5e-10 3e-10 3.5e-10 4e-10', '0 1B 2B 3B'] },
+  ])('have axes whose labels tell numbers apart: a rate of $rate, $speed tokens/s', async ({ rate, speed, labels }) => {
+    const file = path.join(temporaryDirectory(), 'metrics.html');
+    const values = { learning_rate: rate, tokens_per_second: speed };
+    const lines = [1, 2, 3].map((step) => ({ type: 'step' as const, step, time: 0, ...values }));
+    writePage(file, 'a <model> & more', lines);
+    const html = readFileSync(file, 'utf8');
+    expect(html).toContain('<h1>a &lt;model&gt; &amp; more</h1>');
+    const { figures } = await drawPage(html);
+    expect(figures.map(({ texts }) => texts.join(' '))).toEqual(labels.map((ticks) => `step 1 2 3 ${ticks}`));
+  });
+
+  it('keep their spikes in a page that shows fewer points than there are', () => {
+    const file = path.join(temporaryDirectory(), 'metrics.html');
+    const steps = Array.from({ length: 50_000 }, (_, i) => i + 1);
+    const lossAt = (step: number): number => (step === 31_234 ? 90 : step === 7_777 ? 0.5 : 3 + (step % 7) / 10);
+    writePage(
+      file,
+      'run',
+      steps.map((step) => ({ type: 'step', step, time: 0, loss: lossAt(step) })),
+    );
+    const [, json] = /const charts = (.*);/.exec(readFileSync(file, 'utf8'))!;
+    const [{ data }] = JSON.parse(json!) as [{ data: number[][] }];
+    const [kept, losses] = data as [number[], number[]];
+    expect(kept.length).toBeLessThanOrEqual(2001);
+    expect(losses).toEqual(kept.map(lossAt));
+    expect(kept).toEqual(expect.arrayContaining([7_777, 31_234, 50_000]));
   });
 
   it('do not end training where they cannot be written', async () => {

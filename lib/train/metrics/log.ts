@@ -25,6 +25,7 @@ export class MetricsLog {
   private constructor(
     private readonly directory: string,
     step: number,
+    private readonly name: string,
   ) {
     mkdirSync(directory, { recursive: true });
     this.lines = readLines(path.join(directory, linesFile)).filter((line) => line.step <= step);
@@ -32,9 +33,13 @@ export class MetricsLog {
     this.events = new EventFile(directory, step);
   }
 
-  /** The log of a directory; null where it cannot be written. */
-  static open(directory: string, step: number): MetricsLog | null {
-    return attempt(directory, () => new MetricsLog(directory, step));
+  /**
+   * The log of a directory; null if it cannot be written.
+   *
+   * @param name of the model, for the page; by default the directory's
+   */
+  static open(directory: string, step: number, name = path.basename(path.resolve(directory))): MetricsLog | null {
+    return attempt(directory, () => new MetricsLog(directory, step, name));
   }
 
   /** Takes an event; false once the log was given up. */
@@ -65,7 +70,9 @@ export class MetricsLog {
   }
 
   private draw(): boolean {
-    return attempt(this.directory, () => writePage(path.join(this.directory, pageFile), this.lines)) === true;
+    return (
+      attempt(this.directory, () => writePage(path.join(this.directory, pageFile), this.name, this.lines)) === true
+    );
   }
 }
 
