@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { getSystemErrorMap } from 'node:util';
 
 /** Options of the `Error` constructor. */
@@ -92,9 +93,27 @@ export function checkText(value: unknown, where: string): void {
   checkArgument(typeof value === 'string', 'a string', value, where);
 }
 
-/** Refuses what cannot be the path of a file or directory. */
-export function checkPath(value: unknown, where: string): void {
-  checkArgument(typeof value === 'string' && !value.includes('\0'), 'a path', value, where);
+/** A path of a file or directory, or a `file:` URL, as Node's `fs` takes them. */
+export type PathLike = string | URL;
+
+/** The path that an argument says. Refuses URLs of other kinds and what cannot be a path. */
+export function toPath(value: unknown, where: string): string {
+  const path = value instanceof URL ? pathOfUrl(value, where) : value;
+  checkArgument(typeof path === 'string' && !path.includes('\0'), 'a path or a file: URL', value, where);
+  return path as string;
+}
+
+function pathOfUrl(url: URL, where: string): string {
+  try {
+    return fileURLToPath(url);
+  } catch (error) {
+    const next = /^https?:$/.test(url.protocol) ? ' Download the file first and give its path.' : '';
+    throw new TorchBindError(
+      `${where}: expected a path or a file: URL, got the URL ${url.href.slice(0, 200)}: ${(error as Error).message}.${next}`,
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+      { cause: error },
+    );
+  }
 }
 
 /** Refuses what is neither true nor false; what was left out may be undefined. */

@@ -1,6 +1,7 @@
 /** The public surface of torchbind, and nothing else. */
 
 export { CheckpointCode, CheckpointError, TorchBindError } from './errors';
+export type { PathLike } from './errors';
 export { versions } from './versions';
 export type { Versions } from './versions';
 

@@ -3,11 +3,12 @@ import path from 'node:path';
 import {
   checkArgument,
   checkOptions,
-  checkPath,
   CheckpointCode,
   CheckpointError,
   describe,
+  type PathLike,
   requireOptions,
+  toPath,
   TorchBindError,
 } from '../errors';
 
@@ -81,8 +82,8 @@ export function parseCheckpointFileName(name: string): CheckpointFileName | unde
  *
  * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN where there is no such directory
  */
-export async function findCheckpoints(directory: string, filter: CheckpointFileFilter = {}): Promise<CheckpointFile[]> {
-  checkPath(directory, 'findCheckpoints');
+export async function findCheckpoints(from: PathLike, filter: CheckpointFileFilter = {}): Promise<CheckpointFile[]> {
+  const directory = toPath(from, 'findCheckpoints');
   checkOptions(filter, ['model', 'source', 'step'], 'findCheckpoints');
   const { model, source, step } = filter;
   if (step !== undefined && step !== 'newest' && !(Number.isSafeInteger(step) && step >= 0))
@@ -104,8 +105,8 @@ export async function findCheckpoints(directory: string, filter: CheckpointFileF
  *
  * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN where no file fits
  */
-export async function resolveCheckpoint(target: string): Promise<string> {
-  checkPath(target, 'resolveCheckpoint');
+export async function resolveCheckpoint(from: PathLike): Promise<string> {
+  const target = toPath(from, 'resolveCheckpoint');
   const name = path.basename(target);
   if (!name.includes('*')) return target;
   const directory = path.dirname(target);

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { checkOptions, checkWatchers, describe, TorchBindError } from '../errors';
+import { checkOptions, checkWatchers, describe, type PathLike, toPath, TorchBindError } from '../errors';
 import { noGrad } from '../tensor/autograd';
 import type { DType } from '../tensor/dtype';
 import { viewAsReal } from '../tensor/generated/functions';
@@ -48,7 +48,7 @@ export interface Comparison {
 }
 
 /** A checkpoint, by its path, or a state dict. */
-export type Comparable = string | ReadonlyMap<string, unknown>;
+export type Comparable = PathLike | ReadonlyMap<string, unknown>;
 
 /** Elements that are compared at a time: 32 MB in float64. */
 const chunkSize = 2 ** 22;
@@ -71,8 +71,8 @@ export async function compare(
   for (const value of [a, b]) checkComparable(value);
   const opened: Map<string, Tensor>[] = [];
   const open = async (value: Comparable): Promise<Map<string, Tensor>> => {
-    if (typeof value !== 'string') return tensorsOf(value);
-    const weights = await weightsAt(value);
+    if (value instanceof Map) return tensorsOf(value as ReadonlyMap<unknown, unknown>);
+    const weights = await weightsAt(toPath(value, 'compare'));
     opened.push(weights);
     return weights;
   };
@@ -236,7 +236,7 @@ function sameBits(a: Tensor, b: Tensor): boolean {
 }
 
 function checkComparable(value: unknown): void {
-  if (typeof value === 'string' || value instanceof Map) return;
+  if (typeof value === 'string' || value instanceof URL || value instanceof Map) return;
   throw new TorchBindError(
     `compare: expected the path of a checkpoint or a state dict, a Map of tensors by name, but received ${describe(value)}. ` +
       'Of a model, give model.stateDict().',

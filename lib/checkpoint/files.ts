@@ -3,6 +3,7 @@ import { access, copyFile, link, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { CheckpointCode, CheckpointError, describe } from '../errors';
 import { writeFileAtomically } from '../formats/files/atomic-file';
+import { parsePythonJson, pythonJson } from '../formats/files/python-json';
 import { readSmallFile } from '../formats/files/small-file';
 
 export { makeDirectory } from '../formats/files/atomic-file';
@@ -29,9 +30,14 @@ export async function exists(file: string): Promise<boolean> {
   );
 }
 
-/** The object in a JSON file. */
+/** The object in a JSON file, as Python reads it. */
 export async function readJson(file: string): Promise<JsonObject> {
-  const value = parse(file, await readText(file));
+  return parseJson(file, await readText(file));
+}
+
+/** @throws CheckpointError for a text that is no JSON object */
+export function parseJson(file: string, text: string): JsonObject {
+  const value = parse(file, text);
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject;
   throw new CheckpointError(`${file}: expected a JSON object, got ${describe(value)}`, CheckpointCode.format);
 }
@@ -48,7 +54,7 @@ export async function readText(file: string): Promise<string> {
 
 function parse(file: string, text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parsePythonJson(text);
   } catch (error) {
     throw new CheckpointError(`${file}: not valid JSON: ${(error as Error).message}`, CheckpointCode.format, {
       cause: error,
@@ -71,12 +77,6 @@ export async function writeJson(file: string, value: object): Promise<void> {
 /** The same over a file that may be there, which holds the old content or the new at every moment. */
 export async function replaceJson(file: string, value: object): Promise<void> {
   await writeFileAtomically(file, (handle) => handle.writeFile(`${pythonJson(value)}\n`));
-}
-
-function pythonJson(value: object): string {
-  return JSON.stringify(value, null, 2).replace(/[\u0080-\uffff]/g, (unit) => {
-    return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  });
 }
 
 /** Makes the entries of a directory durable. */

@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { checkOptions, checkPath, CheckpointCode, CheckpointError, describe, TorchBindError } from '../errors';
+import { checkFlags, checkOptions, CheckpointCode, CheckpointError, type PathLike, toPath } from '../errors';
 import { inspectFile, mergeFile } from '../formats/inspect/file';
 import { addProblem, type FileInspection, noting, type TensorInfo } from '../formats/inspect/report';
 import { ofOneBundle } from './commit';
@@ -26,17 +26,11 @@ export interface InspectOptions {
  *
  * @throws CheckpointError where there is no such file, it cannot be read or is empty, or a directory holds no checkpoint
  */
-export async function inspect(target: string, options: InspectOptions = {}): Promise<Inspection> {
+export async function inspect(from: PathLike, options: InspectOptions = {}): Promise<Inspection> {
   checkOptions(options, ['verify'], 'inspect');
   const { verify = false } = options;
-  checkPath(target, 'inspect');
-  if (typeof target !== 'string' || typeof verify !== 'boolean') {
-    const got = typeof target === 'string' ? `verify: ${describe(verify)}` : describe(target);
-    throw new TorchBindError(
-      `inspect: expected a path and { verify: true or false }, got ${got}.`,
-      'ERR_TORCHBIND_INVALID_ARGUMENT',
-    );
-  }
+  const target = toPath(from, 'inspect');
+  checkFlags({ verify }, 'inspect');
   return ofOneBundle(target, async () => inspectAt(await locate(target), verify));
 }
 

@@ -1,4 +1,4 @@
-import { CheckpointCode, CheckpointError, checkPath } from '../errors';
+import { CheckpointCode, CheckpointError } from '../errors';
 import { load } from '../formats/pt';
 import { InertObject } from '../pickle/types';
 import { ofOneBundle } from './commit';
@@ -18,7 +18,6 @@ export async function openModel(
   options: ReadOptions,
   find: () => Promise<Location> = () => locate(target),
 ): Promise<SavedModel> {
-  checkPath(target, 'GPT.load');
   return readNewest(target, find, (files, program) =>
     program === null ? readFile(files.weights, options) : program.read(files, options, openModel),
   );

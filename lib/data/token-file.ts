@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
-import { checkArgument, checkOptions, checkPath, describe, TorchBindError } from '../errors';
+import { checkArgument, checkOptions, describe, type PathLike, toPath, TorchBindError } from '../errors';
 import { native } from '../native/native';
 import { unwrap, wrap } from '../tensor/core';
 import { keep } from '../tensor/scope';
@@ -39,8 +39,8 @@ export class TokenFile implements Iterable<number> {
   }
 
   /** @throws ERR_TORCHBIND_DATA where there is no such file, it is empty, or its size is no whole number of ids */
-  static open(path: string, options: TokenFileOptions = {}): TokenFile {
-    checkPath(path, 'TokenFile.open');
+  static open(target: PathLike, options: TokenFileOptions = {}): TokenFile {
+    const path = toPath(target, 'TokenFile.open');
     checkOptions(options, ['dtype'], 'TokenFile.open');
     const { dtype = 'uint16' } = options;
     const size = sizeOf(dtype, 'TokenFile.open');

@@ -1,5 +1,14 @@
 import path from 'node:path';
-import { checkArgument, checkOptions, checkPath, checkText, describe, isAtLeast, TorchBindError } from '../errors';
+import {
+  checkArgument,
+  checkOptions,
+  checkText,
+  describe,
+  isAtLeast,
+  type PathLike,
+  toPath,
+  TorchBindError,
+} from '../errors';
 import type { Tokenizer } from '../tokenizers';
 import { encodeDocuments, type Separator } from './documents';
 import { TokenFile, type TokenFileOptions } from './token-file';
@@ -58,8 +67,8 @@ export class TokenStream {
    *
    * @throws ERR_TORCHBIND_DATA where one of the files is missing or not right
    */
-  static open(directory: string, options?: TokenFileOptions): TokenStream {
-    checkPath(directory, 'TokenStream.open');
+  static open(target: PathLike, options?: TokenFileOptions): TokenStream {
+    const directory = toPath(target, 'TokenStream.open');
     const [train, validation] = ['train.bin', 'val.bin'].map((name) =>
       TokenFile.open(path.join(directory, name), options),
     );

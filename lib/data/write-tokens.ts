@@ -1,5 +1,14 @@
 import path from 'node:path';
-import { checkIterable, checkOptions, checkPath, checkText, describe, isAbove, TorchBindError } from '../errors';
+import {
+  checkIterable,
+  checkOptions,
+  checkText,
+  describe,
+  isAbove,
+  type PathLike,
+  toPath,
+  TorchBindError,
+} from '../errors';
 import { makeDirectory, writeFileAtomically } from '../formats/files/atomic-file';
 import { CharTokenizer, charToMetaPickle, type Tokenizer } from '../tokenizers';
 import { checkTokenizer, type Separator, separatorIds } from './documents';
@@ -27,11 +36,11 @@ const flushBytes = 2 ** 20;
  * @throws ERR_TORCHBIND_DATA for an id that does not fit the dtype, and where there are none; ERR_TORCHBIND_SAVE
  */
 export async function writeTokens(
-  file: string,
+  target: PathLike,
   source: TokenSource,
   options: WriteTokensOptions = {},
 ): Promise<number> {
-  checkPath(file, 'writeTokens');
+  const file = toPath(target, 'writeTokens');
   checkOptions(options, ['tokenizer', 'dtype', 'separator'], 'writeTokens');
   const { tokenizer } = options;
   if (tokenizer !== undefined) checkTokenizer(tokenizer, 'writeTokens');
@@ -111,11 +120,11 @@ export interface PrepareTokensOptions extends Pick<WriteTokensOptions, 'dtype'> 
  * @returns the number of tokens of each part
  */
 export async function prepareTokens(
-  directory: string,
+  target: PathLike,
   text: string,
   options: PrepareTokensOptions,
 ): Promise<{ train: number; validation: number }> {
-  checkPath(directory, 'prepareTokens');
+  const directory = toPath(target, 'prepareTokens');
   checkText(text, 'prepareTokens');
   checkOptions(options ?? null, ['tokenizer', 'dtype', 'validationFraction'], 'prepareTokens');
   const { tokenizer, dtype, validationFraction = 0.1 } = options;

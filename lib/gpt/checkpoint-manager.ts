@@ -2,11 +2,12 @@ import path from 'node:path';
 import {
   checkArgument,
   checkOptions,
-  checkPath,
   CheckpointCode,
   CheckpointError,
   describe,
+  type PathLike,
   requireOptions,
+  toPath,
   TorchBindError,
 } from '../errors';
 import { resolveDevice, GPT } from './gpt';
@@ -33,14 +34,14 @@ import { listSteps, type StepBundle } from '../checkpoint/manifest';
 
 export interface ManagerOptions {
   /** The directory that holds a directory for each model. Default `checkpoints`. */
-  root?: string;
+  root?: PathLike;
   /** Which bundles `saveState` keeps under `steps/`. Default: the newest and the one before. */
   keep?: KeepOptions;
 }
 
 export interface LoadForInferenceOptions {
   /** The directory that holds a directory for each model. Default `checkpoints`. */
-  root?: string;
+  root?: PathLike;
   /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
   device?: string;
   /** Name of a single-file checkpoint in the model's directory to open instead of its bundle. */
@@ -109,9 +110,8 @@ export class CheckpointManager {
     options: ManagerOptions = {},
   ) {
     checkOptions(options, ['root', 'keep'], 'CheckpointManager');
-    this.root = options.root ?? 'checkpoints';
+    this.root = toPath(options.root ?? 'checkpoints', 'CheckpointManager: root');
     this.keep = options.keep ?? {};
-    checkPath(this.root, 'CheckpointManager: root');
     keepRules(this.keep);
     this.checkpointDir = path.join(this.root, checkName(name, 'the name of a model'));
   }

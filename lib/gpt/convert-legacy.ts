@@ -1,6 +1,14 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { checkFlags, checkOptions, checkPath, CheckpointCode, CheckpointError, TorchBindError } from '../errors';
+import {
+  checkFlags,
+  checkOptions,
+  CheckpointCode,
+  CheckpointError,
+  type PathLike,
+  toPath,
+  TorchBindError,
+} from '../errors';
 import { GPT } from './gpt';
 import { dispose } from '../tensor/scope';
 import { isBundle } from '../checkpoint/programs/bundle';
@@ -56,13 +64,13 @@ export interface LegacyContents {
  * @throws ERR_TORCHBIND_EXISTS where there is a bundle already; CheckpointError where the file is not right
  */
 export async function convertLegacy(
-  file: string,
-  options: ConvertLegacyOptions & { to?: string } = {},
+  target: PathLike,
+  options: ConvertLegacyOptions & { to?: PathLike } = {},
 ): Promise<LegacyConversion> {
-  checkPath(file, 'convertLegacy');
+  const file = toPath(target, 'convertLegacy');
   checkOptions(options, ['to', 'overwrite', 'dryRun'], 'convertLegacy');
-  const { to: directory = defaultTarget(file), overwrite = false, dryRun = false } = options;
-  checkPath(directory, 'convertLegacy(): to');
+  const { to = defaultTarget(file), overwrite = false, dryRun = false } = options;
+  const directory = toPath(to, 'convertLegacy(): to');
   checkFlags({ overwrite, dryRun }, 'convertLegacy');
   if (!overwrite && (await isBundle(directory))) {
     throw new TorchBindError(
@@ -118,19 +126,19 @@ function defaultTarget(file: string): string {
  * Converts the single-file checkpoints of all models in a directory, one after the other: of each model's directory
  * `latest.pt`, or where there is none `final.pt`. One that cannot be converted does not keep the others from it.
  *
- * @param root the directory that holds a directory for each model. Default `checkpoints`
+ * @param from the directory that holds a directory for each model. Default `checkpoints`
  * @param options checkpoint: the name of the file to look for instead
  * @returns what was done with each, by name; models without such a file are left out
  * @throws CheckpointError where there is no such directory
  */
 export async function convertAllLegacy(
-  root = 'checkpoints',
+  from: PathLike = 'checkpoints',
   options: ConvertLegacyOptions & { checkpoint?: string } = {},
 ): Promise<LegacyConversion[]> {
-  checkPath(root, 'convertAllLegacy');
+  const root = toPath(from, 'convertAllLegacy');
   checkOptions(options, ['checkpoint', 'overwrite', 'dryRun'], 'convertAllLegacy');
   const { checkpoint, ...rest } = options;
-  if (checkpoint !== undefined) checkPath(checkpoint, 'convertAllLegacy(): checkpoint');
+  if (checkpoint !== undefined) toPath(checkpoint, 'convertAllLegacy(): checkpoint');
   const found: LegacyConversion[] = [];
   for (const name of await directoriesIn(root)) {
     const directory = path.join(root, name);

@@ -1,4 +1,4 @@
-import { checkArgument, checkOptions, requireOptions } from '../errors';
+import { checkArgument, checkOptions, type PathLike, requireOptions, toPath } from '../errors';
 import type { JsonObject } from '../checkpoint/files';
 import { lockDirectory } from '../checkpoint/commit';
 import { readLegacy } from '../checkpoint/programs/legacy';
@@ -60,7 +60,7 @@ export interface LoadModelOptions {
   /** Of LoRA adapters what the files do not say: `{ alpha: 32 }`. It goes before what they say. */
   lora?: LoraFacts;
   /** Of a PEFT adapter's directory: where the model is that it belongs to. Default: the local path that it names. */
-  base?: string;
+  base?: PathLike;
 }
 
 /** What `GPT.loadLegacy` gives. */
@@ -236,7 +236,7 @@ export class GPT extends GPTModel {
    * @throws ERR_TORCHBIND_CONVERT naming what the family that `layout` names has no place for; ERR_TORCHBIND_SAVE where an
    *   optimizer that is in the file would be lost, or where it cannot be written
    */
-  async save(path: string, options: SaveModelOptions = {}): Promise<void> {
+  async save(path: PathLike, options: SaveModelOptions = {}): Promise<void> {
     return saveModel(this, this.#training(), path, options);
   }
 
@@ -249,7 +249,7 @@ export class GPT extends GPTModel {
    * @returns the file's path
    * @throws ERR_TORCHBIND_CONVERT naming what the family has no place for; ERR_TORCHBIND_SAVE where it cannot be written
    */
-  saveCheckpointFile(directory: string, options: SaveCheckpointFileOptions): Promise<string> {
+  saveCheckpointFile(directory: PathLike, options: SaveCheckpointFileOptions): Promise<string> {
     return saveSingleFile(this, this.#training(), directory, options);
   }
 
@@ -259,7 +259,7 @@ export class GPT extends GPTModel {
    *
    * @throws ERR_TORCHBIND_INVALID_ARGUMENT where the model is not of layout `hf-gpt2` or has no adapters
    */
-  async saveAdapter(directory: string): Promise<void> {
+  async saveAdapter(directory: PathLike): Promise<void> {
     return saveAdapter(this, this.#training(), directory);
   }
 
@@ -271,7 +271,7 @@ export class GPT extends GPTModel {
    * @throws ERR_TORCHBIND_SAVE where a file cannot be written, or where an optimizer that is there would be lost because
    *   the model has none; the old bundle then stands
    */
-  async saveCheckpointBundle(directory: string, options: SaveBundleOptions = {}): Promise<void> {
+  async saveCheckpointBundle(directory: PathLike, options: SaveBundleOptions = {}): Promise<void> {
     return saveBundle(this, this.#training(), directory, options);
   }
 
@@ -284,12 +284,13 @@ export class GPT extends GPTModel {
    * @throws CheckpointError naming the file that is missing or not right; ERR_TORCHBIND_LAYOUT for weights of no known family;
    *   ERR_TORCHBIND_VOCABULARY for a tokenizer with more tokens than the model; ERR_TORCHBIND_CONFIG naming the fact to give in `config` where the files do not tell
    */
-  static async load(path: string, options: LoadModelOptions = {}): Promise<GPT> {
+  static async load(target: PathLike, options: LoadModelOptions = {}): Promise<GPT> {
     checkOptions(options, ['device', 'config', 'tokenizer', 'optimizer', 'lora', 'base'], 'GPT.load');
     checkOptions(options.lora, ['alpha', 'dropout'], 'GPT.load lora');
     checkArgument(options.config !== null, "an object for 'config'", options.config, 'GPT.load');
-    const { device, config, tokenizer, optimizer = false, lora, base } = options;
-    const saved = await openModel(path, { device: 'cpu', optimizer, config, tokenizer, base });
+    const { device, config, tokenizer, optimizer = false, lora } = options;
+    const base = options.base === undefined ? undefined : toPath(options.base, 'GPT.load: base');
+    const saved = await openModel(toPath(target, 'GPT.load'), { device: 'cpu', optimizer, config, tokenizer, base });
     try {
       const model = GPT.fromSaved(saved, device, lora);
       if (optimizer && saved.optimizerState !== null) {
@@ -303,9 +304,9 @@ export class GPT extends GPTModel {
   }
 
   /** Opens a checkpoint of a single file, `{ model_state_dict, config, tokenizer, step, optimizer_state_dict }`. */
-  static async loadLegacy(path: string, options: LoadModelOptions = {}): Promise<LegacyCheckpoint> {
+  static async loadLegacy(target: PathLike, options: LoadModelOptions = {}): Promise<LegacyCheckpoint> {
     checkOptions(options, ['device'], 'GPT.loadLegacy');
-    const saved = await readLegacy(path, { device: 'cpu', optimizer: true });
+    const saved = await readLegacy(toPath(target, 'GPT.loadLegacy'), { device: 'cpu', optimizer: true });
     const model = GPT.fromSaved(saved, options.device);
     const { tokenizer, step, config } = model;
     return { model, tokenizer, step, optimizerState: saved.optimizerState, config };

@@ -10,7 +10,7 @@ import { type KeepOptions, keepRules } from '../checkpoint/retention';
 import type { Origin, SavedRun } from '../checkpoint/saved-model';
 import { takeSnapshot } from '../checkpoint/snapshot';
 import { chooseProgram, writeAs } from '../checkpoint/write';
-import { checkArgument, checkOptions, checkPath, requireOptions, TorchBindError } from '../errors';
+import { checkArgument, checkOptions, type PathLike, requireOptions, toPath, TorchBindError } from '../errors';
 import { convertModel } from '../models/convert';
 import type { GPTModel } from '../models/gpt-model';
 import type { AdamW, SGD } from '../optim';
@@ -91,10 +91,10 @@ export interface BundleContents {
 export async function saveModel(
   model: GPTModel,
   training: Training,
-  path: string,
+  target: PathLike,
   options: SaveModelOptions,
 ): Promise<void> {
-  checkPath(path, 'save');
+  const path = toPath(target, 'save');
   checkOptions(options, ['layout', 'optimizer', 'step', 'dtype', 'force'], 'save');
   const { layout = model.layout.name, force } = options;
   if (layout === model.layout.name)
@@ -149,11 +149,11 @@ async function refuseToLoseOptimizer(path: string, origin: Origin): Promise<void
 export async function saveSingleFile(
   own: GPTModel,
   training: Training,
-  directory: string,
+  target: PathLike,
   options: SaveCheckpointFileOptions,
 ): Promise<string> {
   const names = ['source', 'model', 'step', 'optimizer', 'hyperparameters', 'saved'];
-  checkPath(directory, 'saveCheckpointFile');
+  const directory = toPath(target, 'saveCheckpointFile');
   requireOptions(options, names, 'saveCheckpointFile');
   const { source, step = training.step, optimizer = training.optimizer, hyperparameters: more = {}, saved } = options;
   checkArgument(isPlainObject(more), 'an object', more, 'saveCheckpointFile: hyperparameters');
@@ -186,10 +186,10 @@ export async function saveSingleFile(
 export async function saveAdapter(
   model: GPTModel,
   { origin, step }: Pick<Training, 'origin' | 'step'>,
-  directory: string,
+  target: PathLike,
   dtype: DType | null = origin?.program === 'peft' ? origin.dtype : null,
 ): Promise<void> {
-  checkPath(directory, 'saveAdapter');
+  const directory = toPath(target, 'saveAdapter');
   const snapshot = takeSnapshot(model, undefined, false);
   const kept =
     origin?.program === 'peft' ? origin.kept : new Map(origin?.program === 'hf-gpt2' ? [['path', origin.path]] : []);
@@ -199,10 +199,10 @@ export async function saveAdapter(
 export async function saveBundle(
   model: GPTModel,
   training: Training,
-  directory: string,
+  target: PathLike,
   options: SaveBundleOptions,
 ): Promise<void> {
-  checkPath(directory, 'saveCheckpointBundle');
+  const directory = toPath(target, 'saveCheckpointBundle');
   checkOptions(options, ['step', 'optimizer', 'optimizerState', 'keep', 'metrics'], 'saveCheckpointBundle');
   const { step = training.step, optimizer = training.optimizer, keep = {}, metrics = {} } = options;
   if (keep !== null) keepRules(keep);

@@ -1,4 +1,4 @@
-import { TorchBindError } from '../errors';
+import { type PathLike, toPath, TorchBindError } from '../errors';
 import { load, save } from '../formats/pt';
 import { Embedding } from '../nn/embedding';
 import { Module } from '../nn/module';
@@ -36,7 +36,7 @@ export class Bigram extends Module {
    *
    * @throws ERR_TORCHBIND_LAYOUT for other files
    */
-  static async load(file: string): Promise<Bigram> {
+  static async load(file: PathLike): Promise<Bigram> {
     const state = await load(file);
     try {
       const table: unknown = state instanceof Map ? state.get(key) : undefined;
@@ -46,7 +46,7 @@ export class Bigram extends Module {
         table.size(0) !== table.size(1)
       ) {
         throw new TorchBindError(
-          `${file} is no bigram model, whose state dict has the one square table ${key}.`,
+          `${toPath(file, 'Bigram.load')} is no bigram model, whose state dict has the one square table ${key}.`,
           'ERR_TORCHBIND_LAYOUT',
         );
       }
@@ -59,7 +59,7 @@ export class Bigram extends Module {
   }
 
   /** Writes the state dict, as `torch.save(model.state_dict(), file)` does. */
-  async save(file: string): Promise<void> {
+  async save(file: PathLike): Promise<void> {
     const state = this.stateDict();
     await save(state, file).finally(() => dispose(state));
   }

@@ -1,4 +1,4 @@
-import { TorchBindError } from '../errors';
+import { type PathLike, toPath, TorchBindError } from '../errors';
 import { native } from '../native/native';
 import type { Tensor } from './core';
 import { overloadSet } from './dispatch';
@@ -63,7 +63,7 @@ function namespace(space: string): OperatorNamespace {
 }
 
 interface OperatorTools {
-  loadLibrary(path: string): void;
+  loadLibrary(path: PathLike): void;
   allowUnsafe(name: string): void;
 }
 
@@ -74,8 +74,8 @@ interface OperatorTools {
 export const ops = lazy(
   {
     /** Loads a library that registers operators of its own (PyTorch's `torch.ops.load_library`). */
-    loadLibrary(path: string): void {
-      native().loadLibrary(path);
+    loadLibrary(path: PathLike): void {
+      native().loadLibrary(path instanceof URL ? toPath(path, 'ops.loadLibrary') : path);
       forgetOverloadNames();
     },
     /**

@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { checkPath, CheckpointCode, CheckpointError, describe } from '../errors';
+import { CheckpointCode, CheckpointError, describe, type PathLike, toPath } from '../errors';
+import { parsePythonJson } from '../formats/files/python-json';
 import { readSmallFile } from '../formats/files/small-file';
 import { tokenizerFromJson } from './from-json';
 import { Gpt2Tokenizer } from './gpt2';
@@ -27,8 +28,8 @@ const files = {
  * @throws CheckpointError for a tokenizer that is wrong, too large or of a kind that is not read, or a path that is not there;
  *   ERR_TORCHBIND_INVALID_ARGUMENT for a bundle's `tokenizer.json` that describes none
  */
-export async function loadTokenizer(target: string): Promise<Tokenizer | null> {
-  checkPath(target, 'loadTokenizer');
+export async function loadTokenizer(from: PathLike): Promise<Tokenizer | null> {
+  const target = toPath(from, 'loadTokenizer');
   const info = await stat(target).catch((error: Error) => {
     throw new CheckpointError(`cannot open ${target}: ${error.message}`, CheckpointCode.open, { cause: error });
   });
@@ -112,7 +113,7 @@ async function readJson(file: string): Promise<unknown> {
   checkDepth(file, bytes);
   const text = bytes.toString('utf8');
   try {
-    return JSON.parse(text.startsWith('\ufeff') ? text.slice(1) : text);
+    return parsePythonJson(text.startsWith('\ufeff') ? text.slice(1) : text);
   } catch (error) {
     const reason = error instanceof Error ? error.message : describe(error);
     throw new CheckpointError(`${file}: not valid JSON: ${reason}`, CheckpointCode.format, { cause: error });

@@ -10,7 +10,7 @@ export interface GuardOptions {
 const windowSize = 50;
 
 /** @throws ERR_TORCHBIND_UNKNOWN_OPTION, ERR_TORCHBIND_INVALID_ARGUMENT */
-export function checkGuard(options: GuardOptions, checkpointDir: string | undefined): void {
+export function checkGuard(options: GuardOptions, checkpointDir: unknown): void {
   checkOptions(options, ['spikeFactor', 'maxRollbacks'], 'guard');
   const { spikeFactor, maxRollbacks } = options;
   if (spikeFactor !== undefined && !isAbove(spikeFactor, 1))

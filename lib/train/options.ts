@@ -2,11 +2,12 @@ import {
   checkFlags,
   checkFunction,
   checkOptions,
-  checkPath,
   checkWatchers,
   describe,
   isAbove,
   isAtLeast,
+  type PathLike,
+  toPath,
   TorchBindError,
 } from '../errors';
 import { TextStream, TokenFile, TokenStream, type Tokens } from '../data';
@@ -89,7 +90,7 @@ export interface FitOptions {
   /** Updates that the optimizer made before: numbering goes on from there. */
   startStep?: number;
   /** Where to save a bundle at the end, stopped early or not. */
-  checkpointDir?: string;
+  checkpointDir?: PathLike;
   /** Save there at every step that is a multiple of this as well. */
   saveEvery?: number;
   /** Which bundles to keep there under `steps/`. Default: the newest and the one before. */
@@ -117,7 +118,8 @@ export const FIT_OPTIONS = [
 ].flatMap((names) => names.split(' '));
 
 /** Options with the defaults filled in. */
-export type Settings = Omit<FitOptions, 'text' | 'data' | 'schedule'> & {
+export type Settings = Omit<FitOptions, 'text' | 'data' | 'schedule' | 'checkpointDir'> & {
+  checkpointDir: string | undefined;
   data: TokenStream | TextStream;
   dataOrder: DataOrder;
   maxSteps: number;
@@ -135,6 +137,8 @@ export function completeOptions(model: GPTModel, options: FitOptions): Settings 
   const { schedule: _, ...rest } = options;
   const settings = {
     ...rest,
+    checkpointDir:
+      options.checkpointDir === undefined ? undefined : toPath(options.checkpointDir, 'fit: checkpointDir'),
     data: dataOf(model, options),
     dataOrder: options.dataOrder ?? 'random',
     maxSteps: options.maxSteps ?? 1000,
@@ -177,7 +181,6 @@ function checkCalls({ signal, onStep, onEval, onSave, optimizer, ...options }: F
 
 function checkSaves({ saveEvery, checkpointDir, onSaveError, keep }: FitOptions): void {
   if (keep !== undefined) keepRules(keep);
-  if (checkpointDir !== undefined) checkPath(checkpointDir, 'fit: checkpointDir');
   if (saveEvery !== undefined) {
     checkCount('saveEvery', saveEvery, 1);
     if (checkpointDir === undefined) throw invalid('saveEvery needs checkpointDir, the directory to save to');

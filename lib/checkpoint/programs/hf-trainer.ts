@@ -6,7 +6,7 @@ import { readSmallFile } from '../../formats/files/small-file';
 import { load, save } from '../../formats/pt';
 import { Float } from '../../pickle/types';
 import { dispose } from '../../tensor/scope';
-import { exists, type JsonObject, readText } from '../files';
+import { exists, parseJson, readText } from '../files';
 import { replaceDirectory } from '../replace-directory';
 import { mapIn, numberIn, type ReadOptions, type SavedModel, wrong } from '../saved-model';
 import { hfCompanions, hfFiles, hfWeightsIn, isHfWeightsName, readHfGpt2, writeHfGpt2 } from './hf-gpt2';
@@ -178,26 +178,11 @@ interface TrainerState {
 
 /** @throws CheckpointError for what is no state of Trainer */
 function parseTrainerState(file: string, text: string): TrainerState {
-  const json = parsePythonJson(file, text);
+  const json = parseJson(file, text);
   const { global_step: step, epoch } = json;
   if (!Number.isSafeInteger(step) || (step as number) < 0)
     throw wrong(file, `expected global_step to be an integer of at least 0, got ${describe(step)}`);
   return { text, step: step as number, epoch: typeof epoch === 'number' ? epoch : null };
-}
-
-/** Python writes NaN and the infinities as bare words; nothing that is read here can be one. */
-function parsePythonJson(file: string, text: string): JsonObject {
-  const strict = text.replace(/"(?:[^"\\]|\\.?)*(?:"|$)|-?\b(?:NaN|Infinity)\b/gs, (token) =>
-    token.startsWith('"') ? token : 'null',
-  );
-  let value: unknown;
-  try {
-    value = JSON.parse(strict);
-  } catch (error) {
-    throw wrong(file, `not valid JSON: ${(error as Error).message}`);
-  }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject;
-  throw wrong(file, `expected a JSON object, got ${describe(value)}`);
 }
 
 /**

@@ -1,4 +1,4 @@
-import { checkOptions, checkText, describe, TorchBindError } from '../../errors';
+import { checkOptions, describe, type PathLike, toPath, TorchBindError } from '../../errors';
 import type { MakeBuilder, TensorArchive, ValueOptions } from './archive';
 import { type ByteSource, withSource } from '../files/byte-source';
 import { LegacyArchive } from './legacy-archive';
@@ -54,8 +54,8 @@ export interface LoadOptions {
  *
  * @throws CheckpointError with a stable `code`, the byte `offset` and the `record` where the file is not right
  */
-export async function load(path: string, options: LoadOptions = {}): Promise<unknown> {
-  checkText(path, 'load');
+export async function load(target: PathLike, options: LoadOptions = {}): Promise<unknown> {
+  const path = toPath(target, 'load');
   checkOptions(options, ['device', 'mmap', 'exact', 'unknown', 'limits'], 'load');
   const values = { exact: options.exact, inert: isInert(options.unknown), memory: memoryLimit(options.limits) };
   return withSource(existing(path), async (source) =>

@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import path from 'node:path';
-import { checkFlags, checkOptions, checkPath, checkWatchers } from '../../errors';
+import { checkFlags, checkOptions, checkWatchers, type PathLike, toPath } from '../../errors';
 import { native } from '../../native/native';
 import { dtypeCode } from '../../tensor/dtype';
 import { writePickle } from '../../pickle/writer';
@@ -49,8 +49,8 @@ const concurrentWrites = 4;
  * @throws TorchBindError ERR_TORCHBIND_UNSUPPORTED_VALUE for what a checkpoint cannot hold, with the path to it;
  *   ERR_TORCHBIND_SAVE where the file cannot be written; the signal's reason where it was aborted
  */
-export async function save(value: unknown, file: string, options: SaveOptions = {}): Promise<void> {
-  checkPath(file, 'save');
+export async function save(value: unknown, target: PathLike, options: SaveOptions = {}): Promise<void> {
+  const file = toPath(target, 'save');
   checkOptions(options, ['onProgress', 'signal', 'durable'], 'save');
   checkFlags({ durable: options.durable }, 'save');
   checkWatchers(options, 'save');

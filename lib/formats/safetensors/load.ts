@@ -1,4 +1,4 @@
-import { checkOptions, checkPath, CheckpointCode, CheckpointError, checkWatchers } from '../../errors';
+import { checkOptions, CheckpointCode, CheckpointError, checkWatchers, type PathLike, toPath } from '../../errors';
 import type { Handle } from '../../native/binding';
 import { native } from '../../native/native';
 import { dtypeCode } from '../../tensor/dtype';
@@ -42,8 +42,8 @@ export const loadSafetensorsOptions = ['device', 'mmap', 'tied', 'limits', 'sign
  * @throws CheckpointError with a stable `code`, the byte `offset` and the tensor's name as `record` where the file is
  *   not right; the signal's reason where it was aborted
  */
-export async function loadSafetensors(path: string, options: LoadSafetensorsOptions = {}): Promise<NamedTensors> {
-  checkPath(path, 'loadSafetensors');
+export async function loadSafetensors(target: PathLike, options: LoadSafetensorsOptions = {}): Promise<NamedTensors> {
+  const path = toPath(target, 'loadSafetensors');
   checkOptions(options, loadSafetensorsOptions, 'loadSafetensors');
   checkWatchers(options, 'loadSafetensors');
   options.signal?.throwIfAborted();

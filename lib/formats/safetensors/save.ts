@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises';
-import { checkFlags, checkOptions, checkPath, checkWatchers, describe, TorchBindError } from '../../errors';
+import { checkFlags, checkOptions, checkWatchers, describe, type PathLike, toPath, TorchBindError } from '../../errors';
 import type { Tensor } from '../../tensor/tensor';
 import { stageFile, type StagedFile, syncDirectoryOf } from '../files/atomic-file';
 import { existingShards, indexPathOf, indexText, NamedTensors, parseSize, shardPath, splitShards } from './shards';
@@ -49,10 +49,10 @@ export interface SaveSafetensorsOptions {
  */
 export async function saveSafetensors(
   tensors: ReadonlyMap<string, Tensor> | Record<string, Tensor>,
-  path: string,
+  target: PathLike,
   options: SaveSafetensorsOptions = {},
 ): Promise<string[]> {
-  checkPath(path, 'saveSafetensors');
+  const path = toPath(target, 'saveSafetensors');
   checkOptions(options, ['metadata', 'maxShardSize', 'tied', 'onProgress', 'signal', 'durable'], 'saveSafetensors');
   checkFlags({ durable: options.durable }, 'saveSafetensors');
   checkWatchers(options, 'saveSafetensors');
