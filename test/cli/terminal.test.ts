@@ -82,7 +82,7 @@ describe('training on a terminal', () => {
       [0, 5, 10].map((step) => expect.stringMatching(new RegExp(`^step ${step}: ${losses}$`)) as string),
     );
     expect(rest.slice(-3)).toEqual([
-      expect.stringMatching(/^█{24} 10\/10 \| loss \d\.\d{3}, validation \d\.\d{3} \| [\d,]+ tokens\/s \| \d+s$/),
+      expect.stringMatching(/^█{24} 10\/10 \| loss \d\.\d{3}, validation \d\.\d{3} \| [\d,]+ tokens\/s \| \w+s$/),
       'after 0',
       '',
     ]);
@@ -102,7 +102,7 @@ describe('training on a terminal', () => {
 
   it('shows what fits on a narrow one, and lines without a bar on a build server', { timeout }, async () => {
     const narrow = await train('--max-iters 5', { columns: 30 });
-    expect(narrow.lines.slice(-3)).toEqual([expect.stringMatching(/^5\/5 \| loss \d\.\d{3} \| \d+s$/), 'after 0', '']);
+    expect(narrow.lines.slice(-3)).toEqual([expect.stringMatching(/^5\/5 \| loss \d\.\d{3} \| \w+s$/), 'after 0', '']);
     const server = await train('--max-iters 5', { variables: { CI: 'true' } });
     expect(server.lines.join('\n')).not.toContain('tokens/s');
     expect(server.lines.slice(-3)).toEqual(['step 5: saved checkpoints/dante', 'after 0', '']);
