@@ -1,9 +1,10 @@
 import { checkArgument, TorchBindError } from '../errors';
 import type { Parameter } from '../nn/parameter';
-import { AdamW } from '../optim/adamw';
-import type { AdamWOptions } from '../optim/adamw';
-import { Optimizer, readStateDict, refuse } from '../optim/optimizer';
-import type { FileGroup } from '../optim/optimizer';
+import { AdamW } from '../optim/adam';
+import type { AdamWOptions } from '../optim/adam';
+import { Optimizer } from '../optim/optimizer';
+import { readStateDict, stateDictError } from '../optim/state-dict';
+import type { FileGroup } from '../optim/state-dict';
 import { noGrad } from '../tensor/autograd';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
@@ -101,7 +102,7 @@ function divide(model: GPTModel, groups: readonly FileGroup[]): string[][] {
   const fitting = divisions.find((division) => sameSizes(sizesInFile(model, division), sizes));
   if (fitting !== undefined) return fitting;
   const expected = [...new Set(divisions.map((division) => describeSizes(sizesInFile(model, division))))];
-  throw refuse(
+  throw stateDictError(
     `its groups have ${describeSizes(sizes)} parameters and no names. ` +
       `A '${model.layout.name}' model of this config has ${expected.join(', or ')}.`,
   );
@@ -112,7 +113,7 @@ function byKeys(model: GPTModel, names: readonly string[]): string[] {
   const keys = alignNames(names, lines);
   const strangers = keys.filter((key) => !lines.has(key));
   if (strangers.length > 0) {
-    throw refuse(`its param_names name ${strangers.slice(0, 5).join(', ')}, which the model does not have.`);
+    throw stateDictError(`its param_names name ${strangers.slice(0, 5).join(', ')}, which the model does not have.`);
   }
   return [...new Set(keys.map((key) => lines.get(key)!.parameter))];
 }

@@ -5,6 +5,7 @@ import { zeros } from '../tensor/creation';
 import { linalgVectorNorm, stack } from '../tensor/generated/functions';
 import { tidy } from '../tensor/scope';
 import { type Tensor, unwrap } from '../tensor/tensor';
+import { byPlace } from './batches';
 import { foreachMul_, foreachNorm } from './kernels';
 
 export interface ClipGradNormOptions {
@@ -61,16 +62,4 @@ function totalNorm(gradients: Tensor[], order: number): Tensor {
   const device = gradients[0]!.device;
   const norms = byPlace(gradients).flatMap((group) => foreachNorm(group, order));
   return linalgVectorNorm(stack(norms.map((norm) => norm.to(device))), { ord: order });
-}
-
-/** Tensors that one foreach call takes: all of one device and dtype. */
-export function byPlace(tensors: Tensor[]): Tensor[][] {
-  const groups = new Map<string, Tensor[]>();
-  for (const tensor of tensors) {
-    const place = `${tensor.device} ${tensor.dtype}`;
-    const group = groups.get(place);
-    if (group === undefined) groups.set(place, [tensor]);
-    else group.push(tensor);
-  }
-  return [...groups.values()];
 }

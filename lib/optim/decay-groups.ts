@@ -1,6 +1,6 @@
 import { checkArgument, checkIterable, describe, isAtLeast, TorchBindError } from '../errors';
 import { Parameter } from '../nn/parameter';
-import type { AdamWGroupOptions } from './adamw';
+import type { AdamWGroupOptions } from './adam';
 
 /**
  * Groups for `AdamW` as nanoGPT makes them: matrices and embeddings decay, biases and the weights of norms, which have

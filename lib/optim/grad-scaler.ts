@@ -3,7 +3,7 @@ import { noGrad } from '../tensor/autograd';
 import { full, zeros } from '../tensor/creation';
 import { tidy } from '../tensor/scope';
 import { type Tensor, unwrap } from '../tensor/tensor';
-import { byPlace } from './clip';
+import { byPlace } from './batches';
 import { ampUnscale_ } from './kernels';
 import { Optimizer } from './optimizer';
 

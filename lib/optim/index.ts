@@ -1,8 +1,11 @@
 /** PyTorch's `torch.optim`, and gradient clipping. */
 export { Optimizer } from './optimizer';
-export type { ParameterGroup, Parameters, ParameterState } from './optimizer';
-export { AdamW } from './adamw';
-export type { AdamWGroup, AdamWGroupOptions, AdamWOptions } from './adamw';
+export type { ParameterGroup, Parameters } from './optimizer';
+export type { ParameterState } from './state-dict';
+export { Adagrad } from './adagrad';
+export type { AdagradGroup, AdagradGroupOptions, AdagradOptions } from './adagrad';
+export { Adam, AdamW } from './adam';
+export type { AdamGroup, AdamGroupOptions, AdamOptions, AdamWGroup, AdamWGroupOptions, AdamWOptions } from './adam';
 export { clipGradNorm_ } from './clip';
 export type { ClipGradNormOptions } from './clip';
 export { GradScaler, type GradScalerOptions, type GradScalerState } from './grad-scaler';
@@ -11,3 +14,5 @@ export type { SGDGroup, SGDGroupOptions, SGDOptions } from './sgd';
 export { decayGroups } from './decay-groups';
 export * as schedulers from './schedulers';
 export type { DecayOptions, Schedule, WarmupOptions } from './schedulers';
+export { recogniseOptimizer } from './recognise';
+export type { RecognisedOptimizer, TorchOptimizer } from './recognise';

@@ -5,26 +5,41 @@ import type { Tensor } from '../tensor/tensor';
 
 type Tensors = readonly Tensor[];
 
+type AdamStep = (
+  params: Tensors,
+  gradients: Tensors,
+  expAvgs: Tensors,
+  expAvgSqs: Tensors,
+  maxExpAvgSqs: Tensors,
+  steps: Tensors,
+  options: {
+    lr: number;
+    beta1: number;
+    beta2: number;
+    weightDecay: number;
+    eps: number;
+    amsgrad: boolean;
+    maximize: boolean;
+  },
+) => void;
+
+/** `aten::_fused_adam_`: one Adam step over all tensors, in place. */
+export const fusedAdam = bind<AdamStep>('_fused_adam_');
+
 /** `aten::_fused_adamw_`: one AdamW step over all tensors, in place. */
-export const fusedAdamW = bind<
-  (
-    params: Tensors,
-    gradients: Tensors,
-    expAvgs: Tensors,
-    expAvgSqs: Tensors,
-    maxExpAvgSqs: Tensors,
-    steps: Tensors,
-    options: {
-      lr: number;
-      beta1: number;
-      beta2: number;
-      weightDecay: number;
-      eps: number;
-      amsgrad: boolean;
-      maximize: boolean;
-    },
-  ) => void
->('_fused_adamw_');
+export const fusedAdamW = bind<AdamStep>('_fused_adamw_');
+
+/** `aten::_fused_adagrad_`: one Adagrad step over all tensors, in place. */
+export const fusedAdagrad =
+  bind<
+    (
+      params: Tensors,
+      gradients: Tensors,
+      sums: Tensors,
+      steps: Tensors,
+      options: { lr: number; lrDecay: number; weightDecay: number; eps: number; maximize: boolean },
+    ) => void
+  >('_fused_adagrad_');
 
 /** `aten::_fused_sgd_`: one SGD step over all tensors, in place. */
 export const fusedSgd = bind<

@@ -1,11 +1,14 @@
-import { checkIterable, describe, TorchBindError } from '../errors';
+import { checkIterable, checkOptions, describe, requireOptions, TorchBindError } from '../errors';
 import { Parameter } from '../nn/parameter';
-import { sameShape, size } from '../nn/state-dict';
-import { Float, isPythonInt, Tuple } from '../pickle/types';
 import { noGrad } from '../tensor/autograd';
+import { full } from '../tensor/creation';
 import { emptyLike } from '../tensor/generated/functions';
 import { keep, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
+import { findOutOfRange, optionNames, pack, unpack } from './hyperparameters';
+import type { Hyperparameter } from './hyperparameters';
+import { checkState, readStateDict, stateDictError, stepValue } from './state-dict';
+import type { FileGroup, ParameterState, StatePart } from './state-dict';
 
 /** Parameters for an optimizer, alone or with their names as `Module.namedParameters()` gives them. */
 export type Parameters = Iterable<Parameter> | Iterable<[string, Parameter]>;
@@ -19,33 +22,79 @@ export interface ParameterGroup {
   extra: Map<string, unknown>;
 }
 
-/** What a group may hold under each key: how it is named here, and how PyTorch writes and reads it. */
-export interface Hyperparameter {
-  /** Key in PyTorch's `param_groups`. */
-  file: string;
-  /** Property of the group here. */
-  name: string;
-  /** Value when neither the caller nor a loaded file gives one. */
-  default: unknown;
-  /** `float` is written as a Python float even where it is integral, `number` as what it is. */
-  kind: 'float' | 'floats' | 'number' | 'plain';
+/** Parameters with hyperparameters of their own, as a constructor takes them. */
+export interface GroupOptions {
+  params: Parameters;
 }
 
-/** State of one parameter, by PyTorch's keys. */
-export type ParameterState = Map<string, unknown>;
+/** What sets one class of optimizers apart. */
+export interface OptimizerRule {
+  /** PyTorch's name of the class. */
+  name: string;
+  /** In the order in which PyTorch writes them. */
+  hyperparameters: readonly Hyperparameter[];
+}
+
+/** A parameter of a loaded state dict. */
+interface Match<Group> {
+  parameter: Parameter;
+  /** The group with the file's hyperparameters. */
+  group: Group;
+  /** For messages: its number in the file, and its name where it has one. */
+  where: string;
+}
 
 /**
  * What all optimizers share: parameter groups, and state dicts in the exact form of `torch.optim`.
  *
  * State lives outside `tidy()` scopes.
  */
-export abstract class Optimizer<Group extends ParameterGroup = ParameterGroup> {
+export abstract class Optimizer<
+  Group extends ParameterGroup = ParameterGroup,
+  Options extends GroupOptions = GroupOptions,
+> {
   readonly paramGroups: Group[] = [];
   /** State of each parameter that was ever stepped (PyTorch's `Optimizer.state`). */
   readonly state = new Map<Parameter, ParameterState>();
+  readonly #name: string;
+  readonly #hyperparameters: readonly Hyperparameter[];
 
-  /** @param hyperparameters in the order in which PyTorch writes them */
-  protected constructor(private readonly hyperparameters: readonly Hyperparameter[]) {}
+  protected constructor(rule: OptimizerRule, params: Parameters | readonly Options[], options: object) {
+    checkOptions(options, optionNames(rule.hyperparameters), rule.name);
+    const given = options as Readonly<Record<string, unknown>>;
+    this.#name = rule.name;
+    this.#hyperparameters = rule.hyperparameters.map((entry) => ({
+      ...entry,
+      default: given[entry.name] ?? entry.default,
+    }));
+    if (isGroups(params)) params.forEach((group) => this.addParamGroup(group));
+    else this.addParamGroup({ params } as unknown as Options);
+  }
+
+  /**
+   * Adds parameters with hyperparameters of their own, for instance of layers that were frozen until now; what is left
+   * out takes the optimizer's defaults (PyTorch's `add_param_group`).
+   */
+  addParamGroup(group: Options): void {
+    requireOptions(group, ['params', ...optionNames(this.#hyperparameters)], `${this.#name}: parameter group`);
+    const given = group as unknown as Readonly<Record<string, unknown>>;
+    const { tensors, names } = collect(group.params);
+    const known = new Set(this.paramGroups.flatMap(({ params }) => params));
+    for (const parameter of tensors) {
+      if (known.has(parameter)) {
+        throw new TorchBindError(
+          'A parameter appears more than once among the parameter groups.',
+          'ERR_TORCHBIND_INVALID_ARGUMENT',
+        );
+      }
+      known.add(parameter);
+    }
+    const values = this.#hyperparameters.map(({ name, default: value }) => [name, given[name] ?? value]);
+    const made = { params: tensors, extra: new Map(), ...Object.fromEntries(values) } as Group;
+    if (names !== undefined) made.paramNames = names;
+    this.#check(made);
+    this.paramGroups.push(made);
+  }
 
   /**
    * Updates all parameters that have a gradient.
@@ -56,62 +105,60 @@ export abstract class Optimizer<Group extends ParameterGroup = ParameterGroup> {
     noGrad(() =>
       tidy(() => {
         for (const group of this.paramGroups) {
-          this.checkGroup(group);
+          this.#check(group);
           this.stepGroup(group);
         }
       }),
     );
   }
 
+  #check(group: Group): void {
+    const problem =
+      findOutOfRange(this.#hyperparameters, group as unknown as Record<string, unknown>) ?? this.findConflict(group);
+    if (problem !== undefined) throw new TorchBindError(`${this.#name}: ${problem}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+  }
+
+  /** What is wrong with hyperparameters that are in range each but do not go together. */
+  protected findConflict(_group: Group): string | undefined {
+    return undefined;
+  }
+
   /** Updates one group; runs without autograd, in a scope of its own. */
   protected abstract stepGroup(group: Group): void;
 
-  /** Refuses hyperparameters out of range. */
-  protected abstract checkGroup(group: Group): void;
+  /** What the state of each parameter of a group consists of once it was stepped. */
+  protected abstract stateParts(group: Group): readonly StatePart[];
 
   /** Drops the gradients of all parameters (PyTorch's `zero_grad(set_to_none=True)`). */
   zeroGrad(): void {
     for (const { params } of this.paramGroups) for (const parameter of params) parameter.grad = null;
   }
 
-  /** Adds parameters with hyperparameters of their own; what is left out takes the optimizer's defaults. */
-  protected addGroup(params: Parameters, values: Readonly<Record<string, unknown>>): void {
-    const { tensors, names } = collect(params);
-    const known = new Set(this.paramGroups.flatMap((group) => group.params));
-    for (const parameter of tensors) {
-      if (known.has(parameter)) {
-        throw new TorchBindError(
-          'A parameter appears more than once among the parameter groups.',
-          'ERR_TORCHBIND_INVALID_ARGUMENT',
-        );
-      }
-      known.add(parameter);
-    }
-    const defaults = this.hyperparameters.map(({ name, default: value }) => [name, values[name] ?? value]);
-    const group = { params: tensors, extra: new Map(), ...Object.fromEntries(defaults) } as Group;
-    if (names !== undefined) group.paramNames = names;
-    this.checkGroup(group);
-    this.paramGroups.push(group);
-  }
-
   /**
    * `{ state, param_groups }` as `torch.optim` writes it; parameters are numbered over all groups. Tensors are shared
-   * with the optimizer.
+   * with the optimizer, but for step counters on other devices: as PyTorch's default writes it, they are on the CPU.
    */
   stateDict(): Map<string, unknown> {
     const indices = new Map(
       this.paramGroups.flatMap((group) => group.params).map((parameter, index) => [parameter, index]),
     );
-    const state = Array.from(this.state, ([parameter, values]) => [indices.get(parameter)!, new Map(values)] as const);
+    const state = Array.from(
+      this.state,
+      ([parameter, values]) => [indices.get(parameter)!, new Map(values)] as const,
+    ).sort(([a], [b]) => a - b);
+    for (const [, values] of state) {
+      const step = values.get('step');
+      if (step instanceof Tensor && step.device !== 'cpu') values.set('step', step.to('cpu'));
+    }
     return new Map<string, unknown>([
-      ['state', new Map(state.sort(([a], [b]) => a - b))],
-      ['param_groups', this.paramGroups.map((group) => this.packGroup(group, indices))],
+      ['state', new Map(state)],
+      ['param_groups', this.paramGroups.map((group) => this.#packGroup(group, indices))],
     ]);
   }
 
-  private packGroup(group: Group, indices: ReadonlyMap<Parameter, number>): Map<string, unknown> {
+  #packGroup(group: Group, indices: ReadonlyMap<Parameter, number>): Map<string, unknown> {
     const values = group as unknown as Readonly<Record<string, unknown>>;
-    const packed = new Map(this.hyperparameters.map(({ file, name, kind }) => [file, pack(values[name], kind)]));
+    const packed = new Map(this.#hyperparameters.map(({ file, name, kind }) => [file, pack(values[name], kind)]));
     for (const [key, value] of group.extra) packed.set(key, value);
     if (group.paramNames !== undefined) packed.set('param_names', [...group.paramNames]);
     return packed.set(
@@ -124,65 +171,91 @@ export abstract class Optimizer<Group extends ParameterGroup = ParameterGroup> {
    * Takes over state and hyperparameters, the learning rate included, from a state dict of `torch.optim`. Parameters
    * are matched by their order within the groups. Tensors are copied. Nothing changes when anything is wrong.
    *
-   * @throws ERR_TORCHBIND_OPTIMIZER_STATE when groups, their sizes or the shapes of tensors differ
+   * @throws ERR_TORCHBIND_OPTIMIZER_STATE when groups or their sizes differ, and when a parameter's state lacks a part or
+   * has one of another shape or kind of number; the message names the parameter and the part
    */
   loadStateDict(stateDict: ReadonlyMap<string, unknown>): void {
     const { state, groups } = readStateDict(stateDict);
-    const parameters = this.matchParameters(groups);
-    const loaded = Array.from(state, ([index, values]) => {
-      const parameter = parameters.get(index);
-      if (parameter === undefined)
-        throw refuse(`it holds state for parameter ${String(index)}, which is in none of its groups.`);
-      return [parameter, values, index] as const;
-    });
-    for (const [parameter, values, index] of loaded) checkShapes(parameter, values, index);
+    this.#checkSizes(groups);
+    const loadedGroups = groups.map((group, i) => this.#unpackGroup(group, i));
+    const matches = this.#match(groups, loadedGroups);
+    const loaded = [...state]
+      .filter(([, values]) => values.size > 0)
+      .map(([index, values]) => {
+        const match = matches.get(index);
+        if (match === undefined)
+          throw stateDictError(`it holds state for parameter ${String(index)}, which is in none of its groups.`);
+        checkState(values, match.parameter, this.stateParts(match.group), match.where);
+        return [match.parameter, values] as const;
+      });
     const copies = tidy(() =>
-      noGrad(() => loaded.map(([parameter, values]) => [parameter, this.copyState(parameter, values)] as const)),
+      noGrad(() => loaded.map(([parameter, values]) => [parameter, copyState(parameter, values)] as const)),
     );
     this.state.clear();
     for (const [parameter, values] of copies) this.state.set(parameter, keep(values));
-    this.paramGroups.forEach((group, i) => this.unpackGroup(group, groups[i]!));
+    this.paramGroups.forEach((group, i) => Object.assign(group, loadedGroups[i]));
   }
 
-  /** The parameter for each number in the file. */
-  private matchParameters(groups: readonly FileGroup[]): Map<unknown, Parameter> {
+  #checkSizes(groups: readonly FileGroup[]): void {
     if (groups.length !== this.paramGroups.length) {
-      throw refuse(`it has ${groups.length} parameter group(s), the optimizer ${this.paramGroups.length}.`);
+      throw stateDictError(`it has ${groups.length} parameter group(s), the optimizer ${this.paramGroups.length}.`);
     }
-    const matched = new Map<unknown, Parameter>();
     groups.forEach(({ params }, i) => {
-      const own = this.paramGroups[i]!.params;
-      if (params.length !== own.length) {
-        throw refuse(`its parameter group ${i} has ${params.length} parameter(s), the optimizer's has ${own.length}.`);
-      }
-      params.forEach((index, j) => matched.set(index, own[j]!));
+      const own = this.paramGroups[i]!.params.length;
+      if (params.length !== own)
+        throw stateDictError(`its parameter group ${i} has ${params.length} parameter(s), the optimizer's has ${own}.`);
     });
-    return matched;
   }
 
-  /** A value of a loaded state as it is kept: tensors copied, in the parameter's dtype, on its device, with its strides. */
-  protected copyValue(parameter: Parameter, _key: string, value: unknown): unknown {
-    return value instanceof Tensor ? emptyLike(parameter).copy_(value) : value;
-  }
-
-  private copyState(parameter: Parameter, values: ParameterState): ParameterState {
-    return new Map(Array.from(values, ([key, value]) => [key, this.copyValue(parameter, key, value)]));
-  }
-
-  private unpackGroup(group: Group, { values }: FileGroup): void {
-    const target = group as unknown as Record<string, unknown>;
-    for (const { file, name, kind, default: initial } of this.hyperparameters) {
-      target[name] = values.has(file) ? unpack(values.get(file), kind, file) : initial;
-    }
-    const known = new Set([...this.hyperparameters.map(({ file }) => file), 'params', 'param_names']);
+  /** A group as it is after loading. */
+  #unpackGroup({ values }: FileGroup, index: number): Group {
+    const where = `parameter group ${index}`;
+    const unpacked = this.#hyperparameters.map((entry) => [
+      entry.name,
+      values.has(entry.file) ? unpack(values.get(entry.file), entry, where) : entry.default,
+    ]);
+    const known = new Set([...this.#hyperparameters.map(({ file }) => file), 'params', 'param_names']);
+    const group = { ...this.paramGroups[index]!, ...Object.fromEntries(unpacked) } as Group;
     group.extra = new Map([...values].filter(([key]) => !known.has(key)));
     const names = values.get('param_names');
     if (Array.isArray(names)) group.paramNames = names.map(String);
+    const problem = findOutOfRange(this.#hyperparameters, group as unknown as Record<string, unknown>);
+    if (problem !== undefined) throw stateDictError(`${where}: ${problem}.`);
+    return group;
+  }
+
+  /** The parameter for each number in the file. */
+  #match(groups: readonly FileGroup[], loadedGroups: readonly Group[]): Map<unknown, Match<Group>> {
+    const matches = new Map<unknown, Match<Group>>();
+    groups.forEach(({ params }, i) => {
+      const group = loadedGroups[i]!;
+      params.forEach((index, j) => {
+        const name = group.paramNames?.[j];
+        const where = `parameter ${String(index)}${name === undefined ? '' : ` ('${name}')`}`;
+        matches.set(index, { parameter: group.params[j]!, group, where });
+      });
+    });
+    return matches;
   }
 }
 
-/** @internal Whether an optimizer's first argument is a list of groups. */
-export function isGroups<G extends { params: Parameters }>(params: Parameters | readonly G[]): params is readonly G[] {
+function copyState(parameter: Parameter, values: ParameterState): ParameterState {
+  return new Map(Array.from(values, ([key, value]) => [key, copyValue(parameter, key, value)]));
+}
+
+/** A value of a loaded state as it is kept: tensors copied, in the parameter's dtype, on its device, with its strides. */
+function copyValue(parameter: Parameter, key: string, value: unknown): unknown {
+  if (key === 'step') return makeStep(parameter, stepValue(value));
+  return value instanceof Tensor ? emptyLike(parameter).copy_(value) : value;
+}
+
+/** A step counter, float32 (): where the parameter is, because the fused kernels read it there. */
+export function makeStep(parameter: Parameter, value: number): Tensor {
+  return keep(full([], value, { dtype: 'float32', device: parameter.device }));
+}
+
+/** Whether an optimizer's first argument is a list of groups. */
+function isGroups<G extends GroupOptions>(params: Parameters | readonly G[]): params is readonly G[] {
   if (!Array.isArray(params)) return false;
   const [first] = params as unknown[];
   return typeof first === 'object' && first !== null && !(first instanceof Tensor) && !Array.isArray(first);
@@ -214,88 +287,4 @@ function collect(params: Parameters): { tensors: Parameter[]; names?: string[] }
     'Either all parameters of an optimizer have names or none.',
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
-}
-
-/** A parameter group as it is in a state dict. */
-export interface FileGroup {
-  params: unknown[];
-  values: ReadonlyMap<string, unknown>;
-}
-
-/**
- * The two halves of a `torch.optim` state dict, checked for their form.
- *
- * @throws ERR_TORCHBIND_OPTIMIZER_STATE
- */
-export function readStateDict(stateDict: ReadonlyMap<string, unknown>): {
-  state: Map<unknown, ParameterState>;
-  groups: FileGroup[];
-} {
-  if (!(stateDict instanceof Map))
-    throw refuse(`expected a Map with 'state' and 'param_groups' but received ${describe(stateDict)}.`);
-  const state: unknown = stateDict.get('state');
-  const groups: unknown = stateDict.get('param_groups');
-  if (!(state instanceof Map)) throw refuse(`its 'state' should be a dict but is ${describe(state)}.`);
-  if (!Array.isArray(groups)) throw refuse(`its 'param_groups' should be a list but is ${describe(groups)}.`);
-  for (const [index, values] of state) {
-    if (!(values instanceof Map))
-      throw refuse(`its state of parameter ${String(index)} should be a dict but is ${describe(values)}.`);
-  }
-  return {
-    state: state as Map<unknown, ParameterState>,
-    groups: groups.map((group: unknown, i) => {
-      const params: unknown = group instanceof Map ? group.get('params') : undefined;
-      if (!(group instanceof Map) || !Array.isArray(params))
-        throw refuse(`its parameter group ${i} should be a dict with a list 'params'.`);
-      return { params, values: group as Map<string, unknown> };
-    }),
-  };
-}
-
-/** The step count of a state entry: a tensor with one element, or the plain number of torch before 1.12. */
-export function stepValue(step: unknown): number {
-  if (step instanceof Tensor && step.numel() === 1) return Number(step.item());
-  if (typeof step === 'number' || step instanceof Float) return Number(step);
-  throw refuse(`a 'step' should be a number or a tensor with one element but is ${describe(step)}.`);
-}
-
-/** An error about an optimizer's state dict. */
-export function refuse(reason: string): TorchBindError {
-  return new TorchBindError(`The optimizer's state dict does not fit: ${reason}`, 'ERR_TORCHBIND_OPTIMIZER_STATE');
-}
-
-function checkShapes(parameter: Parameter, values: ParameterState, index: unknown): void {
-  for (const [key, value] of values) {
-    if (key === 'step') stepValue(value);
-    else if (value instanceof Tensor && !sameShape(value.shape, parameter.shape)) {
-      throw refuse(
-        `'${key}' of parameter ${String(index)} has shape ${size(value.shape)}, the parameter ${size(parameter.shape)}. ` +
-          'The state belongs to another model, or to parameters in another order.',
-      );
-    }
-  }
-}
-
-function pack(value: unknown, kind: Hyperparameter['kind']): unknown {
-  if (kind === 'plain' || kind === 'number') return value;
-  if (kind === 'float') return pythonFloat(value as number);
-  return Tuple.from(value as number[], pythonFloat);
-}
-
-/** A number that Python must read as a float. */
-function pythonFloat(value: number): number | Float {
-  return isPythonInt(value) ? new Float(value) : value;
-}
-
-function unpack(value: unknown, kind: Hyperparameter['kind'], key: string): unknown {
-  if (kind === 'plain') return value;
-  if (kind === 'float' || kind === 'number') return numberOf(value, key);
-  if (!Array.isArray(value)) throw refuse(`'${key}' should be a pair of numbers but is ${describe(value)}.`);
-  return value.map((item) => numberOf(item, key));
-}
-
-function numberOf(value: unknown, key: string): number {
-  if (typeof value === 'number' || value instanceof Float) return Number(value);
-  if (value instanceof Tensor && value.numel() === 1) return Number(value.item());
-  throw refuse(`'${key}' should be a number but is ${describe(value)}.`);
 }

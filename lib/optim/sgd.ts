@@ -1,11 +1,13 @@
-import { checkOptions, describe, isAtLeast, requireOptions, TorchBindError } from '../errors';
 import type { Parameter } from '../nn/parameter';
-import { keep } from '../tensor/scope';
 import { emptyLike } from '../tensor/generated/functions';
+import { keep } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
+import { ANY_NUMBER, AT_LEAST_0, BOOLEAN, kernelNote } from './hyperparameters';
+import type { Hyperparameter } from './hyperparameters';
 import { fusedSgd } from './kernels';
-import { isGroups, Optimizer } from './optimizer';
-import type { Hyperparameter, ParameterGroup, Parameters } from './optimizer';
+import { Optimizer } from './optimizer';
+import type { GroupOptions, ParameterGroup, Parameters } from './optimizer';
+import type { StatePart } from './state-dict';
 
 export interface SGDOptions {
   /** Learning rate. Default 1e-3. */
@@ -23,9 +25,7 @@ export interface SGDOptions {
 }
 
 /** Parameters with hyperparameters of their own. */
-export interface SGDGroupOptions extends SGDOptions {
-  params: Parameters;
-}
+export interface SGDGroupOptions extends SGDOptions, GroupOptions {}
 
 /** A group of `SGD`. */
 export interface SGDGroup extends ParameterGroup, Required<SGDOptions> {
@@ -35,56 +35,42 @@ export interface SGDGroup extends ParameterGroup, Required<SGDOptions> {
   fused: boolean | null;
 }
 
-const OPTION_NAMES = ['lr', 'momentum', 'dampening', 'weightDecay', 'nesterov', 'maximize'];
-
 /** In the order of torch 2.13's `param_groups`. */
-function hyperparameters(options: SGDOptions): Hyperparameter[] {
-  return [
-    { file: 'lr', name: 'lr', default: options.lr ?? 1e-3, kind: 'float' },
-    { file: 'momentum', name: 'momentum', default: options.momentum ?? 0, kind: 'number' },
-    { file: 'dampening', name: 'dampening', default: options.dampening ?? 0, kind: 'number' },
-    { file: 'weight_decay', name: 'weightDecay', default: options.weightDecay ?? 0, kind: 'number' },
-    { file: 'nesterov', name: 'nesterov', default: options.nesterov ?? false, kind: 'plain' },
-    { file: 'maximize', name: 'maximize', default: options.maximize ?? false, kind: 'plain' },
-    { file: 'foreach', name: 'foreach', default: null, kind: 'plain' },
-    { file: 'differentiable', name: 'differentiable', default: false, kind: 'plain' },
-    { file: 'fused', name: 'fused', default: null, kind: 'plain' },
-  ];
-}
+const HYPERPARAMETERS: Hyperparameter[] = [
+  { file: 'lr', name: 'lr', default: 1e-3, kind: 'float', range: AT_LEAST_0 },
+  { file: 'momentum', name: 'momentum', default: 0, kind: 'number', range: AT_LEAST_0 },
+  { file: 'dampening', name: 'dampening', default: 0, kind: 'number', range: ANY_NUMBER },
+  { file: 'weight_decay', name: 'weightDecay', default: 0, kind: 'number', range: AT_LEAST_0 },
+  { file: 'nesterov', name: 'nesterov', default: false, kind: 'boolean', range: BOOLEAN },
+  { file: 'maximize', name: 'maximize', default: false, kind: 'boolean', range: BOOLEAN },
+  kernelNote('foreach'),
+  kernelNote('differentiable'),
+  kernelNote('fused'),
+];
 
-/** Stochastic gradient descent with momentum (PyTorch's `torch.optim.SGD`), by libtorch's fused kernel. */
-export class SGD extends Optimizer<SGDGroup> {
+/**
+ * Stochastic gradient descent with momentum (PyTorch's `torch.optim.SGD`), by libtorch's fused kernel: bit for bit
+ * `torch.optim.SGD(..., fused=True)`, and its state dicts go both ways.
+ */
+export class SGD extends Optimizer<SGDGroup, SGDGroupOptions> {
   /**
    * @param params parameters (with or without names), or groups of them with options of their own
    * @throws ERR_TORCHBIND_INVALID_ARGUMENT for hyperparameters out of range, or a parameter that comes twice
    */
   constructor(params: Parameters | readonly SGDGroupOptions[], options: SGDOptions = {}) {
-    checkOptions(options, OPTION_NAMES, 'SGD');
-    super(hyperparameters(options));
-    if (isGroups(params)) params.forEach((group) => this.addParamGroup(group));
-    else this.addGroup(params, {});
+    super({ name: 'SGD', hyperparameters: HYPERPARAMETERS }, params, options);
   }
 
-  /** Adds a group (PyTorch's `add_param_group`). */
-  addParamGroup(group: SGDGroupOptions): void {
-    requireOptions(group, ['params', ...OPTION_NAMES], 'SGD: parameter group');
-    const { params, ...options } = group;
-    this.addGroup(params, options);
+  protected override findConflict({ nesterov, momentum, dampening }: SGDGroup): string | undefined {
+    const isValid = !nesterov || (momentum > 0 && dampening === 0);
+    return isValid
+      ? undefined
+      : `nesterov needs a momentum above 0 and no dampening, but they are ${momentum} and ${dampening}`;
   }
 
-  protected override checkGroup({ lr, momentum, dampening, weightDecay, nesterov }: SGDGroup): void {
-    for (const [name, value] of Object.entries({ lr, momentum, weightDecay })) {
-      if (!isAtLeast(value, 0)) {
-        const shown = typeof value === 'number' ? value : describe(value);
-        throw new TorchBindError(`SGD: ${name} must be 0 or more, but is ${shown}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
-      }
-    }
-    if (nesterov && (momentum <= 0 || dampening !== 0)) {
-      throw new TorchBindError(
-        'SGD: nesterov needs a momentum above 0 and no dampening.',
-        'ERR_TORCHBIND_INVALID_ARGUMENT',
-      );
-    }
+  /** Without momentum there is no state; with it, the first step begins the buffer. */
+  protected override stateParts(): StatePart[] {
+    return [{ key: 'momentum_buffer', optional: true }];
   }
 
   protected override stepGroup(group: SGDGroup): void {

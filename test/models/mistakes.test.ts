@@ -75,7 +75,7 @@ const mistakes: Mistake[] = [
     'a negative learning rate',
     () => new optim.AdamW(new nn.Linear(2, 2).parameters(), { lr: -1 }),
     'INVALID_ARGUMENT',
-    'AdamW: learning rate must be 0 or more, but is -1.',
+    "AdamW: expected 0 or more for 'lr' but received -1.",
   ],
   [
     'an option that an optimizer does not have',

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { load, save } from '../../lib/formats/pt';
 import { Linear, Parameter } from '../../lib/nn';
-import { AdamW, clipGradNorm_, SGD } from '../../lib/optim';
+import { Adagrad, Adam, AdamW, clipGradNorm_, recogniseOptimizer, SGD } from '../../lib/optim';
 import type { Optimizer } from '../../lib/optim';
 import { Tuple } from '../../lib/pickle/types';
 import { full, ones, tensor, zeros } from '../../lib/tensor/creation';
@@ -24,14 +24,39 @@ const groups: Make = (params) =>
     { lr: 3e-3 },
   );
 
+const adamGroups: Make = (params) =>
+  new Adam(
+    [
+      { params: params.slice(0, 1), lr: 1e-2, weightDecay: 0.1, decoupledWeightDecay: true },
+      { params: params.slice(1), betas: [0.8, 0.95], eps: 1e-6 },
+    ],
+    { lr: 3e-3, weightDecay: 0.2 },
+  );
+
+const adagradGroups: Make = (params) =>
+  new Adagrad([{ params: params.slice(0, 1), lr: 0.1, lrDecay: 0.01 }, { params: params.slice(1) }], {
+    initialAccumulatorValue: 0.5,
+  });
+
+const sgdGroups: Make = (params) =>
+  new SGD([{ params: params.slice(0, 1), momentum: 0.8 }, { params: params.slice(1) }], { lr: 0.1, momentum: 0.9 });
+
 /** Same names and options as in oracle.py, where all of these run fused: they must agree bit for bit. */
 const RUNS: Record<string, Make> = {
   adamw: (params) => new AdamW(params, { lr: 1e-2 }),
   'adamw amsgrad': (params) => new AdamW(params, { lr: 1e-2, amsgrad: true, weightDecay: 0.3 }),
   'adamw maximize': (params) => new AdamW(params, { lr: 1, maximize: true, weightDecay: 0 }),
   'adamw groups': groups,
+  adam: (params) => new Adam(params, { lr: 1e-2 }),
+  'adam decay': (params) => new Adam(params, { lr: 1e-2, weightDecay: 0.1 }),
+  'adam amsgrad': (params) => new Adam(params, { lr: 1e-2, amsgrad: true, maximize: true }),
+  'adam groups': adamGroups,
+  adagrad: (params) => new Adagrad(params, { lr: 0.1 }),
+  'adagrad decay': (params) => new Adagrad(params, { lr: 0.1, lrDecay: 0.1, weightDecay: 0.05, eps: 1e-6 }),
+  'adagrad maximize': (params) => new Adagrad(params, { maximize: true, initialAccumulatorValue: 0.3 }),
+  'adagrad groups': adagradGroups,
   sgd: (params) => new SGD(params, { lr: 0.1 }),
-  'sgd momentum': (params) => new SGD(params, { lr: 0.1, momentum: 0.9, dampening: 0.2, weightDecay: 0.01 }),
+  'sgd momentum': (params) => new SGD(params, { lr: 0.01, momentum: 0.9, dampening: 0.2, weightDecay: 0.01 }),
   'sgd nesterov': (params) => new SGD(params, { lr: 0.1, momentum: 0.9, nesterov: true, maximize: true }),
 };
 
@@ -45,6 +70,8 @@ interface Oracle {
   gradients: Tensor[][];
   runs: Map<string, Map<string, unknown>>;
   clips: Map<string, unknown>[];
+  /** By class and variant, the state dicts before and after a first step. */
+  classes: Map<string, Map<string, unknown>[]>;
 }
 
 const script = path.join(__dirname, 'oracle.py');
@@ -65,7 +92,7 @@ function makeParameters(): Parameter[] {
   return oracle.initial.map((weight) => new Parameter(weight.clone()));
 }
 
-/** Steps through the oracle's gradients, as oracle.py does; with AdamW the last parameter gets none before step 5. */
+/** Steps through the oracle's gradients, as oracle.py does; but for SGD, the last parameter gets none before step 5. */
 function replay(
   params: Parameter[],
   optimizer: Optimizer,
@@ -74,7 +101,7 @@ function replay(
 ): void {
   oracle.gradients.slice(...range).forEach((row, i) => {
     const step = range[0]! + i;
-    const late = optimizer instanceof AdamW && step < 5;
+    const late = !(optimizer instanceof SGD) && step < 5;
     params.forEach((parameter, j) => (parameter.grad = j === 2 && late ? null : row[j]!.clone()));
     optimizer.step();
     each(step);
@@ -119,10 +146,62 @@ describe.each(Object.keys(RUNS))('%s', (name) => {
   });
 });
 
-test.each(['adamw by foreach', 'adamw one by one'])("agrees with PyTorch's other kernels: %s", (name) => {
+test.each([
+  ['adamw by foreach', 'adamw'],
+  ['adamw one by one', 'adamw'],
+  ['adam by foreach', 'adam decay'],
+  ['adam one by one', 'adam decay'],
+  ['adagrad by foreach', 'adagrad decay'],
+  ['adagrad one by one', 'adagrad decay'],
+  ['sgd one by one', 'sgd momentum'],
+])("agrees with PyTorch's other kernels: %s", (kernel, name) => {
   const params = makeParameters();
-  replay(params, new AdamW(params, { lr: 1e-2 }));
-  params.forEach((parameter, i) => expectClose(parameter, runOf(name).weights.at(-1)![i]!, 1e-6, `parameter ${i}`));
+  replay(params, RUNS[name]!(params));
+  params.forEach((parameter, i) => expectClose(parameter, runOf(kernel).weights.at(-1)![i]!, 1e-6, `parameter ${i}`));
+});
+
+const GROUPED: Record<string, Make> = { AdamW: groups, Adam: adamGroups, Adagrad: adagradGroups, SGD: sgdGroups };
+
+test(
+  'state dicts that Node saved go on in Python',
+  async () => {
+    const [input, output] = [path.join(directory, 'node.pt'), path.join(directory, 'python.pt')];
+    const gradients = oracle.gradients[0]!;
+    const runs = Object.entries(GROUPED).map(([name, make]) => {
+      const params = makeParameters();
+      const optimizer = make(params);
+      replay(params, optimizer);
+      return { name, params, optimizer };
+    });
+    const saved = runs.map(({ name, params, optimizer }) => {
+      const weights = params.map((parameter) => parameter.detach());
+      return [name, { weights, optimizer: optimizer.stateDict(), gradients }];
+    });
+    await save(Object.fromEntries(saved), input);
+    await runPython(script, ['--resume', input, output]);
+    const python = await loadRecord<Record<string, Map<string, unknown>>>(output);
+    for (const { name, params, optimizer } of runs) {
+      params.forEach((parameter, i) => (parameter.grad = gradients[i]!.clone()));
+      optimizer.step();
+      const weights = python[name]!.get('weights') as Tensor[];
+      params.forEach((parameter, i) => expectSameBits(parameter, weights[i]!, `${name}: parameter ${i}`));
+      const state = python[name]!.get('state') as Map<string, unknown>;
+      expectSameState(optimizer.stateDict(), withoutKernel(state), `${name}: state`);
+    }
+  },
+  pythonTimeout,
+);
+
+test.each(Object.entries(GROUPED))('a state dict of %s goes on here where it was taken', (_, make) => {
+  const params = makeParameters();
+  const first = make(params);
+  replay(params, first, [0, 12]);
+  const second = make(params);
+  second.loadStateDict(first.stateDict());
+  const others = makeParameters();
+  replay(others, make(others));
+  replay(params, second, [12, 20]);
+  params.forEach((parameter, i) => expectSameBits(parameter, others[i]!, `parameter ${i}`));
 });
 
 describe('state dicts of AdamW', () => {
@@ -145,26 +224,6 @@ describe('state dicts of AdamW', () => {
       [3e-3, 0, true],
     ]);
   });
-
-  test(
-    'that Node saved go on in Python',
-    async () => {
-      const params = makeParameters();
-      const optimizer = groups(params);
-      replay(params, optimizer);
-      const [input, output] = [path.join(directory, 'node.pt'), path.join(directory, 'python.pt')];
-      const gradients = oracle.gradients[0]!;
-      const weights = params.map((parameter) => parameter.detach());
-      await save({ weights, optimizer: optimizer.stateDict(), gradients }, input);
-      await runPython(script, ['--resume', input, output]);
-      const python = await loadRecord<{ weights: Tensor[]; state: Map<string, unknown> }>(output);
-      params.forEach((parameter, i) => (parameter.grad = gradients[i]!.clone()));
-      optimizer.step();
-      params.forEach((parameter, i) => expectSameBits(parameter, python.weights[i]!, `parameter ${i}`));
-      expectSameState(optimizer.stateDict(), withoutKernel(python.state), 'state');
-    },
-    pythonTimeout,
-  );
 
   test('keep entries of groups that are not known here', () => {
     const linear = new Linear(2, 1);
@@ -227,11 +286,25 @@ describe('state dicts of AdamW', () => {
   });
 });
 
+test('recogniseOptimizer names every class of torch.optim, before and after its first step', () => {
+  const names = [...oracle.classes].map(([variant, states]) => [
+    variant,
+    ...states.map((state) => recogniseOptimizer(state).name),
+  ]);
+  const expected = [...oracle.classes.keys()].map((variant) => {
+    const name = variant === 'Adam decoupled' ? 'AdamW' : variant.split(' ')[0];
+    return [variant, name, name];
+  });
+  expect(names).toEqual(expected);
+});
+
 describe('an optimizer', () => {
   test('refuses hyperparameters out of range, misspelled options and doubled parameters', () => {
     const parameter = new Parameter(zeros(1));
-    expect(() => new AdamW([parameter], { lr: -1 })).toThrow(/learning rate must be 0 or more, but is -1/);
-    expect(() => new AdamW([parameter], { betas: [0.9, 1] })).toThrow(/betas must be two numbers/);
+    expect(() => new AdamW([parameter], { lr: -1 })).toThrow(/AdamW: expected 0 or more for 'lr' but received -1/);
+    expect(() => new AdamW([parameter], { betas: [0.9, 1] })).toThrow(
+      /expected two numbers from 0 to below 1 for 'betas' but received \[0.9, 1\]/,
+    );
     expect(() => new AdamW([parameter], { weightdecay: 0 } as object)).toThrow(/Did you mean 'weightDecay'/);
     expect(() => new AdamW([parameter, parameter])).toThrow(/more than once/);
     expect(() => new AdamW([{ params: [parameter] }, { params: [parameter] }])).toThrow(/more than once/);
@@ -248,7 +321,7 @@ describe('an optimizer', () => {
     optimizer.step();
     expect(parameter.tolist()).toEqual([-0.5]);
     optimizer.paramGroups[0]!.lr = NaN;
-    expect(() => optimizer.step()).toThrow(/lr must be 0 or more, but is NaN/);
+    expect(() => optimizer.step()).toThrow(/expected 0 or more for 'lr' but received NaN/);
   });
 
   test('starts the momentum of a parameter with its first gradient', () => {

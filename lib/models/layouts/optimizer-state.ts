@@ -1,5 +1,5 @@
-import { readStateDict, refuse, stepValue } from '../../optim/optimizer';
-import type { FileGroup, ParameterState } from '../../optim/optimizer';
+import { readStateDict, stateDictError, stepValue } from '../../optim/state-dict';
+import type { FileGroup, ParameterState } from '../../optim/state-dict';
 import { sameShape, size } from '../../nn/state-dict';
 import { cat } from '../../tensor/generated/functions';
 import { Tensor } from '../../tensor/tensor';
@@ -72,7 +72,7 @@ export function optimizerFromFile(
   const lines = matchLines(groups, groupNames, table);
   for (const index of state.keys()) {
     if (!lines.has(index))
-      throw refuse(`it holds state for parameter ${String(index)}, which is in none of its groups.`);
+      throw stateDictError(`it holds state for parameter ${String(index)}, which is in none of its groups.`);
   }
   const parts = new Map<string, Part[]>();
   for (const [index, line] of lines) {
@@ -135,14 +135,14 @@ function matchLines(
   table: readonly KeyedParameter[],
 ): Map<unknown, KeyedParameter> {
   if (groups.length !== groupNames.length) {
-    throw refuse(`it has ${groups.length} parameter group(s), the optimizer ${groupNames.length}.`);
+    throw stateDictError(`it has ${groups.length} parameter group(s), the optimizer ${groupNames.length}.`);
   }
   const matched = new Map<unknown, KeyedParameter>();
   groups.forEach((group, i) => {
     const { params } = group;
     const lines = linesOf(groupNames[i]!, table);
     if (params.length !== lines.length) {
-      throw refuse(
+      throw stateDictError(
         `its parameter group ${i} has ${params.length} parameter(s), but the model's group has ${lines.length}, ` +
           `${lines[0]?.key ?? 'none'} to ${lines.at(-1)?.key ?? 'none'}.`,
       );
@@ -178,7 +178,7 @@ function byNames(names: readonly string[], lines: readonly KeyedParameter[], gro
   const strangers = names.filter((name) => !byKey.has(name));
   if (strangers.length > 0 || new Set(names).size !== lines.length) {
     const missing = [...byKey.keys()].filter((key) => !names.includes(key));
-    throw refuse(
+    throw stateDictError(
       `the param_names of its group ${group} are not those of the optimizer's group. ` +
         `Only in the file: ${list(strangers)}. Only in the model: ${list(missing)}.`,
     );
@@ -196,7 +196,7 @@ function checkShapes(values: ParameterState, { key, rows, transpose }: KeyedPara
   const expected = transpose === true ? [...here].reverse() : here;
   for (const [name, value] of values) {
     if (name === 'step' || !(value instanceof Tensor) || sameShape(value.shape, expected)) continue;
-    throw refuse(
+    throw stateDictError(
       `${name} for ${key} has shape ${size(value.shape)}, the parameter ${size(expected)}. ` +
         'The state belongs to another model, or to parameters in another order.',
     );
@@ -210,7 +210,7 @@ function join(parts: readonly Part[]): ParameterState | undefined {
   const first = present[0]!;
   if (present.length < parts.length) {
     const absent = parts.find((part) => part.values === undefined)!;
-    throw refuse(
+    throw stateDictError(
       `there is state for ${first.line.key} but none for ${absent.line.key}. ` +
         'Here both are parts of one parameter, which is updated as a whole.',
     );
@@ -231,7 +231,7 @@ function checkSteps(parts: readonly Part[]): void {
   const expected = stepOf(first!);
   const other = others.find((part) => stepOf(part) !== expected);
   if (other === undefined) return;
-  throw refuse(
+  throw stateDictError(
     `${first!.line.key} was updated ${expected ?? 'an unknown number of'} times but ${other.line.key} ${stepOf(other) ?? 'an unknown number of'} times. ` +
       'Here both are parts of one parameter, which has one step count.',
   );
@@ -244,5 +244,5 @@ function stepOf({ values }: Part): number | undefined {
 function tensorOf({ line, values }: Part, name: string): Tensor {
   const value = values!.get(name);
   if (value instanceof Tensor) return line.transpose === true ? value.t() : value;
-  throw refuse(`${line.key} has no '${name}', which other parts of the same parameter here have.`);
+  throw stateDictError(`${line.key} has no '${name}', which other parts of the same parameter here have.`);
 }
