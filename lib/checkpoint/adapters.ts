@@ -3,7 +3,7 @@ import type { GPTModel } from '../models/gpt-model';
 import { layoutByName } from '../models/layouts';
 import { attachLora } from '../models/lora';
 import { adaptedLayers } from '../models/layouts/lora';
-import { type LoraFacts, type PeftAdapter, type SavedModel, wrong } from './saved-model';
+import { type LoraFacts, type PeftAdapter, type SavedModel, formatError } from './saved-model';
 
 /** LoRA adapters in files: how a model gets them before its weights are loaded, or after. */
 
@@ -21,7 +21,7 @@ export function attachSaved(model: GPTModel, saved: SavedModel, given: LoraFacts
   const alpha = given.alpha ?? said.alpha ?? numeric(config.extra.lora_alpha);
   if (alpha === undefined) {
     throw new TorchBindError(
-      `${origin.path}: its LoRA adapters of rank ${found.rank} are scaled by alpha / rank, and the file does not say alpha. ` +
+      `its LoRA adapters of rank ${found.rank} are scaled by alpha / rank, and the file does not say alpha. ` +
         `Say it: { lora: { alpha: ${2 * found.rank} } }.`,
       'ERR_TORCHBIND_CONFIG',
     );
@@ -41,7 +41,7 @@ export function attachSaved(model: GPTModel, saved: SavedModel, given: LoraFacts
 }
 
 /** Gives a model the adapters that lie apart from it, and loads them. */
-export function attachPeft(model: GPTModel, { weights, ...adapter }: PeftAdapter, directory: string): void {
+export function attachPeft(model: GPTModel, { weights, ...adapter }: PeftAdapter): void {
   const paths = new Set<string>();
   for (const key of weights.keys()) {
     const path = /^base_model\.model\.(.*)\.lora_[AB]\.default\.weight$/.exec(key)?.[1];
@@ -49,13 +49,12 @@ export function attachPeft(model: GPTModel, { weights, ...adapter }: PeftAdapter
   }
   const targets = adaptedLayers(layoutByName(model.layout.name), model.config, paths);
   if (targets.length === 0)
-    throw wrong(directory, `its tensors belong to no layer of the base model: ${first(weights.keys())}`);
+    throw formatError(`its tensors belong to no layer of the base model: ${first(weights.keys())}`);
   attachLora(model, { ...adapter, targets, keys: 'peft', detachBase: false, trainOthers: false });
   const { missingKeys, unexpectedKeys } = model.loadStateDict(weights, { strict: false });
   const missing = missingKeys.filter((key) => /\.lora_[AB]\./.test(key));
   if (unexpectedKeys.length + missing.length === 0) return;
-  throw wrong(
-    directory,
+  throw formatError(
     `its tensors do not fit the base model. Without a place: ${first(unexpectedKeys)}. Missing: ${first(missing)}`,
   );
 }

@@ -1,16 +1,15 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { checkOptions, checkWatchers, describe, type PathLike, toPath, TorchBindError } from '../errors';
+import { checkOptions, checkWatchers, describe, type PathLike, toPath, TorchBindError, withPath } from '../errors';
 import { noGrad } from '../tensor/autograd';
 import type { DType } from '../tensor/dtype';
 import { viewAsReal } from '../tensor/generated/functions';
 import { dispose, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
 import { storageKey } from './snapshot';
-import { load } from '../formats/pt';
 import { locate } from './locate';
 import { readNewest } from './open';
 import { partKeys } from './programs/training-dict';
-import { mapIn, wrong } from './saved-model';
+import { formatError, loadDict } from './saved-model';
 
 /** How far a tensor of one checkpoint is from that of the same name in another, computed in float64. */
 export interface TensorComparison {
@@ -96,12 +95,15 @@ function weightsAt(target: string): Promise<Map<string, Tensor>> {
 }
 
 async function weightsIn(file: string): Promise<Map<string, Tensor>> {
-  const all = mapIn(file, await load(file, { mmap: true, unknown: 'inert' }));
+  const all = await loadDict(file, { mmap: true, unknown: 'inert' });
   const inner = partKeys.weights.map((key) => all.get(key)).find((value) => value instanceof Map);
   const weights = tensorsOf((inner ?? all) as ReadonlyMap<unknown, unknown>);
   for (const [key, value] of all) if (value !== inner && !weights.has(key)) dispose(value);
   if (weights.size > 0) return weights;
-  throw wrong(file, `it holds no state dict. Its keys are ${[...all.keys()].slice(0, 8).join(', ') || 'none'}.`);
+  const keys = [...all.keys()].slice(0, 8).join(', ');
+  return withPath(file, () => {
+    throw formatError(`it holds no state dict. Its keys are ${keys || 'none'}.`);
+  });
 }
 
 /** The tensors of a dict by name; others are left out. */

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { access, copyFile, link, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { CheckpointCode, CheckpointError, describe } from '../errors';
+import { CheckpointCode, CheckpointError, describe, withPath } from '../errors';
 import { writeFileAtomically } from '../formats/files/atomic-file';
 import { parsePythonJson, pythonJson } from '../formats/files/python-json';
 import { readSmallFile } from '../formats/files/small-file';
@@ -31,15 +31,20 @@ export async function exists(file: string): Promise<boolean> {
 }
 
 /** The object in a JSON file, as Python reads it. */
-export async function readJson(file: string): Promise<JsonObject> {
-  return parseJson(file, await readText(file));
+export function readJson(file: string): Promise<JsonObject> {
+  return withPath(file, async () => parseJson(await readText(file)));
 }
 
 /** @throws CheckpointError for a text that is no JSON object */
-export function parseJson(file: string, text: string): JsonObject {
-  const value = parse(file, text);
+export function parseJson(text: string): JsonObject {
+  let value: unknown;
+  try {
+    value = parsePythonJson(text);
+  } catch (error) {
+    throw new CheckpointError(`not valid JSON: ${(error as Error).message}`, CheckpointCode.format, { cause: error });
+  }
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject;
-  throw new CheckpointError(`${file}: expected a JSON object, got ${describe(value)}`, CheckpointCode.format);
+  throw new CheckpointError(`expected a JSON object, got ${describe(value)}`, CheckpointCode.format);
 }
 
 /** As `readJson`; undefined where there is no such file. */
@@ -50,16 +55,6 @@ export async function readOptionalJson(file: string): Promise<JsonObject | undef
 /** @throws CheckpointError naming the file, where it cannot be read or is too large */
 export async function readText(file: string): Promise<string> {
   return (await readSmallFile(file)).toString('utf8');
-}
-
-function parse(file: string, text: string): unknown {
-  try {
-    return parsePythonJson(text);
-  } catch (error) {
-    throw new CheckpointError(`${file}: not valid JSON: ${(error as Error).message}`, CheckpointCode.format, {
-      cause: error,
-    });
-  }
 }
 
 /** Writes JSON as `json.dumps(value, indent=2)` does, in ASCII, and syncs the file. */

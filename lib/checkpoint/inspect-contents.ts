@@ -1,7 +1,6 @@
 import type { FileInspection, TensorInfo } from '../formats/inspect/report';
 import { type NamedNote, namedNotes, TensorNote } from '../formats/pt/tensor-notes';
-import { TorchBindError } from '../errors';
-import { recogniseLayout, TensorFacts } from '../models/layouts';
+import { layoutOrReason, TensorFacts } from '../models/layouts';
 import { Float, InertObject } from '../pickle/types';
 import type { JsonObject } from './files';
 import { partKeys, stateIn } from './programs/training-dict';
@@ -47,8 +46,8 @@ export interface Contents {
 
 /** Finds the parts of a checkpoint in a file. */
 export function contentsOf({ value, tensors }: FileInspection): Contents {
-  if (value instanceof InertObject) return { ...nothing, weights: factsOf(namedNotes(value)) };
-  if (!(value instanceof Map)) return { ...nothing, weights: factsOfInfo(tensors) };
+  if (value instanceof InertObject) return { ...nothing, weights: noteFacts(namedNotes(value)) };
+  if (!(value instanceof Map)) return { ...nothing, weights: infoFacts(tensors) };
   const root = value as Map<unknown, unknown>;
   const optimizer = [root, ...partKeys.optimizer.map((key) => stateIn(root.get(key)))].find(isOptimizer);
   const config = partKeys.config.map((key) => root.get(key)).find((part) => part instanceof Map);
@@ -67,11 +66,11 @@ function weightsIn(root: ReadonlyMap<unknown, unknown>): Map<string, TensorFacts
   for (const key of partKeys.weights) {
     const part = root.get(key);
     if (part instanceof Map && hasTensors(part)) return weightsIn(part);
-    if (part instanceof InertObject) return factsOf(namedNotes(part));
+    if (part instanceof InertObject) return noteFacts(namedNotes(part));
   }
   const notes: NamedNote[] = [];
   for (const [name, note] of root) if (note instanceof TensorNote) notes.push({ name: String(name), note });
-  return factsOf(notes);
+  return noteFacts(notes);
 }
 
 function hasTensors(part: ReadonlyMap<unknown, unknown>): boolean {
@@ -79,7 +78,7 @@ function hasTensors(part: ReadonlyMap<unknown, unknown>): boolean {
   return false;
 }
 
-function factsOf(notes: readonly NamedNote[]): Map<string, TensorFacts> {
+function noteFacts(notes: readonly NamedNote[]): Map<string, TensorFacts> {
   return new Map(
     notes.map(({ name, note: { shape, dtype, place } }) => {
       const identity = place === null ? null : `${place.storage.key}@${place.offset}`;
@@ -88,7 +87,7 @@ function factsOf(notes: readonly NamedNote[]): Map<string, TensorFacts> {
   );
 }
 
-function factsOfInfo(tensors: readonly TensorInfo[]): Map<string, TensorFacts> {
+function infoFacts(tensors: readonly TensorInfo[]): Map<string, TensorFacts> {
   return new Map(
     tensors.map(({ name, shape, dtype }) => [name, new TensorFacts(shape, dtype as TensorFacts['dtype'], null)]),
   );
@@ -97,14 +96,9 @@ function factsOfInfo(tensors: readonly TensorInfo[]): Map<string, TensorFacts> {
 /** Recognises the family of weights by their keys and shapes. */
 export function familyOf(weights: ReadonlyMap<string, TensorFacts>): FamilyInfo | null {
   if (weights.size === 0) return null;
-  try {
-    const { layout, saw } = recogniseLayout(weights);
-    return { name: layout.name, saw: [layout.description, ...saw] };
-  } catch (error) {
-    // The families that are known are not what was seen.
-    if (error instanceof TorchBindError) return { name: null, saw: [error.message.split(' Layouts that can be')[0]!] };
-    throw error;
-  }
+  const found = layoutOrReason(weights);
+  if (typeof found === 'string') return { name: null, saw: [found] };
+  return { name: found.layout.name, saw: [found.layout.description, ...found.saw] };
 }
 
 /** Masks are saved with some models and are none of their parameters. */

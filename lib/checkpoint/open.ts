@@ -1,11 +1,11 @@
-import { CheckpointCode, CheckpointError } from '../errors';
+import { CheckpointCode, CheckpointError, withPath } from '../errors';
 import { load } from '../formats/pt';
 import { InertObject } from '../pickle/types';
 import { ofOneBundle } from './commit';
 import { type Location, locate } from './locate';
 import { filePrograms } from './programs';
 import type { DirectoryProgram, ModelFiles } from './programs/program';
-import { mapIn, type ReadOptions, type SavedModel, wrong } from './saved-model';
+import { formatError, mapIn, type ReadOptions, type SavedModel } from './saved-model';
 
 /**
  * Reads the model that is at a path, whichever program saved it.
@@ -23,19 +23,20 @@ export async function openModel(
   );
 }
 
-async function readFile(file: string, options: ReadOptions): Promise<SavedModel> {
-  // Weights, optimizer and step need no foreign class: an object of one next to them is kept as data, and written back.
-  const value = await load(file, { device: options.device, exact: true, unknown: 'inert' });
-  if (value instanceof InertObject) {
-    throw wrong(
-      file,
-      `expected a dict, got a pickled ${value.module}.${value.name}, which only its program can open. ` +
-        'Save its state dict in Python: torch.save(model.state_dict(), path).',
-    );
-  }
-  const dict = mapIn(file, value);
-  const program = filePrograms.find((candidate) => candidate.recognise(dict))!;
-  return program.read(file, dict, options);
+function readFile(file: string, options: ReadOptions): Promise<SavedModel> {
+  return withPath(file, async () => {
+    // Weights, optimizer and step need no foreign class: an object of one next to them is kept as data, and written back.
+    const value = await load(file, { device: options.device, exact: true, unknown: 'inert' });
+    if (value instanceof InertObject) {
+      throw formatError(
+        `expected a dict, got a pickled ${value.module}.${value.name}, which only its program can open. ` +
+          'Save its state dict in Python: torch.save(model.state_dict(), path).',
+      );
+    }
+    const dict = mapIn(value);
+    const program = filePrograms.find((candidate) => candidate.recognise(dict))!;
+    return program.read(file, dict, options);
+  });
 }
 
 /**

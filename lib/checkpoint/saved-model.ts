@@ -1,5 +1,5 @@
-import { withoutUndefined } from '../objects';
-import { CheckpointCode, CheckpointError, describe, TorchBindError } from '../errors';
+import { CheckpointCode, CheckpointError, describe, TorchBindError, withPath } from '../errors';
+import { load, type LoadOptions } from '../formats/pt';
 import {
   completeConfig,
   configFromJson,
@@ -8,12 +8,12 @@ import {
   type GPTOptions,
   isOptionalField,
 } from '../models/config';
-import { recogniseAdapted } from '../models/layouts';
 import type { ConfigFacts, Recognised } from '../models/layouts';
 import { Float } from '../pickle/types';
 import type { DType } from '../tensor/dtype';
 import { Tensor } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers';
+import { withoutUndefined } from '../objects';
 import type { JsonObject } from './files';
 
 /** What a program noted of training. */
@@ -131,11 +131,6 @@ export function checkVocabulary({
   );
 }
 
-/** The family of a state dict. An error names the file. */
-export function recogniseIn(file: string, weights: ReadonlyMap<string, unknown>): Recognised {
-  return inFile(file, () => recogniseAdapted(weights));
-}
-
 /**
  * The config of a model: what the caller says, else what the files say, else what the weights tell, else what the family
  * has.
@@ -143,7 +138,6 @@ export function recogniseIn(file: string, weights: ReadonlyMap<string, unknown>)
  * @throws ERR_TORCHBIND_CONFIG naming the option to give for what none of them says
  */
 export function resolveConfig(
-  file: string,
   { layout, facts, asks }: Recognised,
   said: ConfigFacts,
   { config: given = {} }: Pick<ReadOptions, 'config'>,
@@ -155,12 +149,12 @@ export function resolveConfig(
   );
   if (missing.length > 0) {
     throw new TorchBindError(
-      `${file}: the weights of a '${layout.name}' model do not tell ${missing.join(' and ')}, and no config was found ` +
+      `the weights of a '${layout.name}' model do not tell ${missing.join(' and ')}, and no config was found ` +
         `that does. Say it: { config: { ${missing.map((name) => `${name}: ${examples[name] ?? '...'}`).join(', ')} } }.`,
       'ERR_TORCHBIND_CONFIG',
     );
   }
-  return inFile(file, () => completeConfig(known as GPTOptions, layout.facts));
+  return completeConfig(known as GPTOptions, layout.facts);
 }
 
 /** What a caller may answer, for messages. */
@@ -172,16 +166,15 @@ const examples: Partial<Record<keyof GPTConfig, string>> = {
 
 /** The config in a config.json of the MyPT kind; the weights tell what it leaves open. */
 export function resolveJsonConfig(
-  file: string,
   json: unknown,
   { layout, facts }: Recognised,
   { config: given = {} }: Pick<ReadOptions, 'config'>,
 ): GPTConfig {
   const unsaid = Object.fromEntries(Object.entries(facts).filter(([name]) => isOptionalField(name)));
   const family: FamilyFacts = (config) => ({ ...layout.facts(config), ...unsaid });
-  const config = inFile(file, () => configFromJson(json, family));
+  const config = configFromJson(json, family);
   const override = withoutUndefined(given);
-  return Object.keys(override).length === 0 ? config : inFile(file, () => completeConfig({ ...config, ...override }));
+  return Object.keys(override).length === 0 ? config : completeConfig({ ...config, ...override });
 }
 
 /**
@@ -228,24 +221,23 @@ export function commonDType(weights: ReadonlyMap<string, unknown>): DType | null
 }
 
 /** The dict that a file must hold. */
-export function mapIn(file: string, value: unknown): Map<string, unknown> {
+export function mapIn(value: unknown): Map<string, unknown> {
   if (value instanceof Map) return value as Map<string, unknown>;
-  throw wrong(file, `expected a dict, got ${describe(value)}`);
+  throw wrong('a dict', value);
 }
 
-/** Runs a reader whose errors should name the file. */
-export function inFile<T>(file: string, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    if (error instanceof TorchBindError)
-      throw new TorchBindError(`${file}: ${error.message}`, error.code, { cause: error });
-    throw error;
-  }
+/** The dict in a file of `torch.save`. */
+export function loadDict(file: string, options: LoadOptions = {}): Promise<Map<string, unknown>> {
+  return withPath(file, async () => mapIn(await load(file, options)));
 }
 
-export function wrong(file: string, reason: string): CheckpointError {
-  return new CheckpointError(`${file}: ${reason}`, CheckpointCode.format);
+/** The error for a file that holds something else than was expected. */
+export function wrong(expected: string, got: unknown): CheckpointError {
+  return formatError(`expected ${expected}, got ${describe(got)}`);
+}
+
+export function formatError(reason: string): CheckpointError {
+  return new CheckpointError(reason, CheckpointCode.format);
 }
 
 /** Python's plain data as JSON would hold it: dicts become objects, and floats numbers. */

@@ -9,7 +9,7 @@ import { dispose, keep, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
 
 /** A model's tensors as they are to be written. */
-export interface Snapshot {
+export interface TensorSnapshot {
   weights: Map<string, unknown>;
   optimizerState: Map<string, unknown> | null;
   /** Frees what is not the model's or the optimizer's own. */
@@ -20,7 +20,7 @@ export interface Snapshot {
  * The state dicts of a model and of its optimizer, in the layout's form. They share memory with both, unless they are
  * copied: then both may change while the copies are written.
  */
-export function takeSnapshot(model: GPTModel, optimizer: AdamW | SGD | undefined, copy: boolean): Snapshot {
+export function takeSnapshot(model: GPTModel, optimizer: AdamW | SGD | undefined, copy: boolean): TensorSnapshot {
   const weights = model.stateDict();
   const optimizerState = optimizer === undefined ? null : optimizerStateDict(model, optimizer);
   const trees = optimizerState === null ? [weights] : [weights, optimizerState];
@@ -29,7 +29,7 @@ export function takeSnapshot(model: GPTModel, optimizer: AdamW | SGD | undefined
   const own = trees.flatMap(tensorsIn).filter((tensor) => !shared.has(tensor));
   if (!copy) return { weights, optimizerState, release: () => dispose(own) };
   const live = [...model.parameters(), ...model.buffers(), ...state.filter((value) => value instanceof Tensor)];
-  const copies = copyTensors(trees, new Set(live.map(storageId)));
+  const copies = copyTensors(trees, new Set(live.map(storageOf)));
   dispose(own.filter((tensor) => !copies.has(tensor)));
   return { weights, optimizerState, release: () => dispose([...copies]) };
 }
@@ -60,7 +60,7 @@ function cloneToCpu(tensor: Tensor): Tensor {
   return tensor.device === 'cpu' ? clone(tensor) : tensor.to('cpu');
 }
 
-function storageId(tensor: Tensor): number {
+function storageOf(tensor: Tensor): number {
   return native().storageInfo(tensor.handle).id;
 }
 

@@ -1,4 +1,4 @@
-import { checkArgument, checkOptions, type PathLike, requireOptions, toPath } from '../errors';
+import { checkArgument, checkOptions, type PathLike, requireOptions, toPath, withPath } from '../errors';
 import type { JsonObject } from '../checkpoint/files';
 import { lockDirectory } from '../checkpoint/commit';
 import { readLegacy } from '../checkpoint/programs/legacy';
@@ -322,9 +322,9 @@ export class GPT extends GPTModel {
         device: resolveDevice(device, saved.config.device),
         init: false,
       });
-      attachSaved(model, saved, lora);
+      withPath(saved.origin.path, () => attachSaved(model, saved, lora));
       model.loadStateDict(saved.weights);
-      if (saved.adapter !== undefined) attachPeft(model, saved.adapter, saved.origin.path);
+      if (saved.adapter !== undefined) withPath(saved.origin.path, () => attachPeft(model, saved.adapter!));
       model.#step = saved.training.step;
       model.#extra = saved.training.extra;
       model.#origin = saved.origin;

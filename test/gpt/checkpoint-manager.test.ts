@@ -328,7 +328,7 @@ describe('CheckpointManager', () => {
     const state = { step: 3, optimizer_file: '../python/optimizer.pt' };
     writeFileSync(path.join(root, 'python/training_state.json'), JSON.stringify(state));
     const start = new CheckpointManager('python', { root }).initializeForTraining();
-    await expect(start).rejects.toThrow(/optimizer_file must be the name of a file beside it/);
+    await expect(start).rejects.toThrow(/expected optimizer_file to be the name of a file in the same directory/);
   });
 });
 

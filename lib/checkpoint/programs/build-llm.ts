@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { save } from '../../formats/pt';
 import type { GPTModel } from '../../models/gpt-model';
-import type { ConfigFacts } from '../../models/layouts';
+import { type ConfigFacts, recogniseAdapted } from '../../models/layouts';
 import { Float, OrderedDict } from '../../pickle/types';
 import type { Tensor } from '../../tensor/tensor';
 import { type Tokenizer, loadTokenizer, tokenizerForText, tokenizerFromJson } from '../../tokenizers';
@@ -12,7 +12,6 @@ import {
   plain,
   plainFields,
   type ReadOptions,
-  recogniseIn,
   resolveConfig,
   resolveTokenizer,
   savedDict,
@@ -49,10 +48,10 @@ export const buildLlm: FileProgram = {
 
 async function read(file: string, dict: Map<string, unknown>, options: ReadOptions): Promise<SavedModel> {
   const weights = dict.get('model_state_dict') as Map<string, unknown>;
-  const recognised = recogniseIn(file, weights);
+  const recognised = recogniseAdapted(weights);
   const fields = plainFields(dict.get('hyperparameters'));
   const said = recognised.layout.name === 'hf-gpt2' ? gpt2Facts(fields) : factsFrom(fields, names);
-  const config = resolveConfig(file, recognised, said, options);
+  const config = resolveConfig(recognised, said, options);
   const tokenizer = await resolveTokenizer(options, () => findTokenizer(file, dict, fields, config.vocabSize));
   const lora = { alpha: numberIn(fields.lora_alpha) ?? undefined, dropout: numberIn(fields.lora_dropout) ?? undefined };
   return savedDict(

@@ -1,9 +1,10 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { describe } from '../../errors';
+import { withPath } from '../../errors';
 import { load, save } from '../../formats/pt';
 import { configToJson } from '../../models/config';
 import type { GPTModel } from '../../models/gpt-model';
+import { recogniseAdapted } from '../../models/layouts';
 import { fromTypedArray } from '../../tensor/creation';
 import { dispose } from '../../tensor/scope';
 import { Tensor } from '../../tensor/tensor';
@@ -15,11 +16,12 @@ import { listSteps, isStepDirectory, type Metrics, readManifest, stepsDirectory,
 import type { KeepOptions } from '../retention';
 import {
   commonDType,
+  formatError,
+  loadDict,
   mapIn,
   type Origin,
   noTraining,
   type ReadOptions,
-  recogniseIn,
   resolveJsonConfig,
   resolveTokenizer,
   type SavedModel,
@@ -83,9 +85,11 @@ async function read({ directory }: ModelFiles, options: ReadOptions): Promise<Sa
     (await exists(at(bundleFiles.tokenizer))) ? loadTokenizer(at(bundleFiles.tokenizer)) : null,
   );
   const training = await readTrainingState(at(bundleFiles.trainingState));
-  const { weights, kept } = weightsOf(weightsFile, await load(weightsFile, { device: options.device }));
-  const recognised = recogniseIn(weightsFile, weights);
-  const config = resolveJsonConfig(at(bundleFiles.config), json, recognised, options);
+  const { weights, kept, recognised } = await withPath(weightsFile, async () => {
+    const found = weightsOf(mapIn(await load(weightsFile, { device: options.device })));
+    return { ...found, recognised: recogniseAdapted(found.weights) };
+  });
+  const config = withPath(at(bundleFiles.config), () => resolveJsonConfig(json, recognised, options));
   const hasOptimizer = training.optimizerFile !== null && !(await wasDropped(directory, training.optimizerFile));
   const optimizerState =
     options.optimizer && hasOptimizer ? await readOptimizer(at(training.optimizerFile!), options.device) : null;
@@ -100,8 +104,8 @@ async function read({ directory }: ModelFiles, options: ReadOptions): Promise<Sa
   return { config, tokenizer, weights, recognised, training, optimizerState, origin };
 }
 
-async function readOptimizer(file: string, device: string): Promise<Map<string, unknown>> {
-  return mapIn(file, await load(file, { device, exact: true }));
+function readOptimizer(file: string, device: string): Promise<Map<string, unknown>> {
+  return loadDict(file, { device, exact: true });
 }
 
 /** Whether retention took the file away: then it is not missing. */
@@ -110,33 +114,38 @@ async function wasDropped(directory: string, name: string): Promise<boolean> {
   return manifest?.dropped.includes(name) === true && !(await exists(path.join(directory, name)));
 }
 
-async function readTrainingState(file: string): Promise<TrainingState> {
-  const json = await readOptionalJson(file);
-  if (json === undefined) return noTraining;
+function readTrainingState(file: string): Promise<TrainingState> {
+  return withPath(file, async () => {
+    const json = await readOptionalJson(file);
+    return json === undefined ? noTraining : trainingStateOf(json, path.dirname(file));
+  });
+}
+
+async function trainingStateOf(json: JsonObject, directory: string): Promise<TrainingState> {
   const { step = null, optimizer_file: optimizerFile = null, run: runJson, ...extra } = json;
   if (step !== null && !(Number.isSafeInteger(step) && (step as number) >= 0)) {
-    throw wrong(file, `step must be an integer of at least 0, got ${describe(step)}`);
+    throw wrong('step to be an integer of at least 0', step);
   }
   if (optimizerFile !== null && (typeof optimizerFile !== 'string' || path.basename(optimizerFile) !== optimizerFile)) {
-    throw wrong(file, `optimizer_file must be the name of a file beside it, got ${describe(optimizerFile)}`);
+    throw wrong('optimizer_file to be the name of a file in the same directory', optimizerFile);
   }
-  const run = isObject(runJson) ? { json: runJson, random: await readRandomStates(path.dirname(file)) } : null;
+  const run = isObject(runJson) ? { json: runJson, random: await readRandomStates(directory) } : null;
   return { step: step as number | null, optimizerFile, run, extra };
 }
 
 async function readRandomStates(directory: string): Promise<Map<string, Uint8Array>> {
   const file = path.join(directory, bundleFiles.randomState);
-  const states = mapIn(file, await load(file));
+  const states = await loadDict(file);
   try {
-    return new Map(Array.from(states, ([name, state]) => [name, bytesIn(file, name, state)]));
+    return new Map(Array.from(states, ([name, state]) => [name, withPath(file, () => bytesIn(name, state))]));
   } finally {
     dispose(states);
   }
 }
 
-function bytesIn(file: string, name: string, state: unknown): Uint8Array {
+function bytesIn(name: string, state: unknown): Uint8Array {
   if (state instanceof Tensor && state.dtype === 'uint8') return state.toTypedArray() as Uint8Array;
-  throw wrong(file, `${name} must be the state of a random number generator, a uint8 tensor; got ${describe(state)}`);
+  throw wrong(`${name} to be the state of a random number generator, a uint8 tensor`, state);
 }
 
 function isObject(value: unknown): value is JsonObject {
@@ -144,12 +153,11 @@ function isObject(value: unknown): value is JsonObject {
 }
 
 /** The state dict in a file of weights, which may lie in a dict with notes on dtypes; these are kept. */
-export function weightsOf(file: string, value: unknown): { weights: Map<string, unknown>; kept: Map<string, unknown> } {
-  const outer = mapIn(file, value);
+export function weightsOf(outer: Map<string, unknown>): { weights: Map<string, unknown>; kept: Map<string, unknown> } {
   const inner = outer.get('state_dict');
   if (inner instanceof Map) return { weights: inner as Map<string, unknown>, kept: outer };
   if (!outer.has('model_state_dict')) return { weights: outer, kept: new Map() };
-  throw wrong(file, 'it is a single-file checkpoint with config and optimizer inside: read it with GPT.loadLegacy()');
+  throw formatError('it is a single-file checkpoint with config and optimizer inside: read it with GPT.loadLegacy()');
 }
 
 /** A state dict with the notes that lay around the one which was read. */

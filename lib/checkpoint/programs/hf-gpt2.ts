@@ -1,12 +1,12 @@
 import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { CheckpointCode, CheckpointError, describe, TorchBindError } from '../../errors';
+import { CheckpointCode, CheckpointError, describe, TorchBindError, withPath } from '../../errors';
 import { writeFileAtomically } from '../../formats/files/atomic-file';
 import { readSmallFile } from '../../formats/files/small-file';
-import { load, save } from '../../formats/pt';
+import { save } from '../../formats/pt';
 import { loadSafetensors, saveSafetensors } from '../../formats/safetensors';
 import type { Activation, GPTConfig } from '../../models/config';
-import type { ConfigFacts } from '../../models/layouts';
+import { type ConfigFacts, recogniseAdapted } from '../../models/layouts';
 import { OrderedDict } from '../../pickle/types';
 import { itemSize } from '../../tensor/dtype';
 import type { Tensor } from '../../tensor/tensor';
@@ -15,10 +15,10 @@ import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '.
 import {
   commonDType,
   factsFrom,
-  mapIn,
+  formatError,
+  loadDict,
   noTraining,
   type ReadOptions,
-  recogniseIn,
   resolveConfig,
   resolveTokenizer,
   type SavedModel,
@@ -82,11 +82,11 @@ export async function readHfGpt2({ directory, weights: file }: ModelFiles, optio
   const json = (await exists(configPath)) ? await readJson(configPath) : undefined;
   const tokenizer = await resolveTokenizer(options, () => loadTokenizer(directory));
   const { weights, container } = await readHfWeights(file, options.device);
-  const recognised = recogniseIn(file, weights);
-  const said = json === undefined ? {} : hfFacts(configPath, json);
+  const recognised = withPath(file, () => recogniseAdapted(weights));
+  const said = json === undefined ? {} : withPath(configPath, () => hfFacts(json));
   const files = await readCompanions(directory);
   return {
-    config: resolveConfig(file, recognised, said, options),
+    config: withPath(file, () => resolveConfig(recognised, said, options)),
     tokenizer,
     weights,
     recognised,
@@ -197,18 +197,18 @@ export function isHfConfig(json: JsonObject): boolean {
  *
  * @throws ERR_TORCHBIND_CONFIG for other models, and for what this one does not compute
  */
-export function hfFacts(file: string, json: JsonObject): ConfigFacts {
+export function hfFacts(json: JsonObject): ConfigFacts {
   const refuse = (field: string, expected: string): never => {
     throw new TorchBindError(
-      `${file}: ${field} is ${describe(json[field])}, but this model computes ${expected}.`,
+      `expected ${field} to be ${expected}, got ${describe(json[field])}: this model does not compute it.`,
       'ERR_TORCHBIND_CONFIG',
     );
   };
-  if (json.model_type !== 'gpt2') refuse('model_type', "'gpt2' alone");
-  if (json.add_cross_attention === true) refuse('add_cross_attention', 'no attention to an encoder');
+  if (json.model_type !== 'gpt2') refuse('model_type', "'gpt2'");
+  if (json.add_cross_attention === true) refuse('add_cross_attention', 'false');
   const { activation_function: name = 'gelu_new' } = json;
   const activation = typeof name === 'string' && Object.hasOwn(activations, name) ? activations[name] : undefined;
-  if (activation === undefined) refuse('activation_function', Object.keys(activations).join(', '));
+  if (activation === undefined) refuse('activation_function', `one of ${Object.keys(activations).join(', ')}`);
   return {
     ...factsFrom({ ...defaults, ...json }, configFields),
     activation: activation!,
@@ -276,7 +276,11 @@ interface HfWeights {
 }
 
 /** Reads the weights that a file holds, or an index names. */
-async function readHfWeights(file: string, device: string): Promise<HfWeights> {
+function readHfWeights(file: string, device: string): Promise<HfWeights> {
+  return withPath(file, () => readWeightFiles(file, device));
+}
+
+async function readWeightFiles(file: string, device: string): Promise<HfWeights> {
   if (!file.endsWith('.index.json')) {
     const { weights, metadata } = await readOne(file, device);
     return { weights, container: { kind: kindOf(file), weightMap: null, metadata } };
@@ -289,24 +293,24 @@ async function readHfWeights(file: string, device: string): Promise<HfWeights> {
     const read = await readOne(path.join(path.dirname(file), shard), device);
     for (const [key, value] of read.weights) {
       if (weightMap.get(key) !== shard)
-        throw wrong(file, `it says that ${key} is in ${weightMap.get(key) ?? 'no file'}, but it is in ${shard}`);
+        throw formatError(`it says that ${key} is in ${weightMap.get(key) ?? 'no file'}, but it is in ${shard}`);
       weights.set(key, value);
     }
     metadata = { ...metadata, ...read.metadata };
   }
   for (const [key, shard] of weightMap) {
-    if (!weights.has(key)) throw wrong(file, `it says that ${key} is in ${shard}, but it is not`);
+    if (!weights.has(key)) throw formatError(`it says that ${key} is in ${shard}, but it is not`);
   }
   return { weights, container: { kind: kindOf(shards[0] ?? file), weightMap, indexMetadata, metadata } };
 }
 
 async function readIndex(file: string): Promise<{ weightMap: Map<string, string>; indexMetadata: JsonObject }> {
   const { weight_map: map, metadata } = await readJson(file);
-  if (typeof map !== 'object' || map === null) throw wrong(file, 'expected an object weight_map');
+  if (typeof map !== 'object' || map === null) throw wrong('weight_map to be an object', map);
   const entries = Object.entries(map);
   for (const [key, shard] of entries) {
     if (typeof shard !== 'string' || path.basename(shard) !== shard || shard === '' || shard === '..')
-      throw wrong(file, `weight_map should name a file beside it for ${key}`);
+      throw formatError(`weight_map should name a file beside it for ${key}`);
   }
   const indexMetadata = typeof metadata === 'object' && metadata !== null ? (metadata as JsonObject) : {};
   return { weightMap: new Map(entries as [string, string][]), indexMetadata };
@@ -321,7 +325,7 @@ async function readOne(
     const weights = await loadSafetensors(file, { device });
     return { weights, metadata: Object.fromEntries(weights.metadata) };
   }
-  return { weights: mapIn(file, await load(file, { device })), metadata: {} };
+  return { weights: await loadDict(file, { device }), metadata: {} };
 }
 
 function kindOf(file: string): HfContainer['kind'] {

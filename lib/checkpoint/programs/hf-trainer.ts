@@ -1,14 +1,14 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { describe } from '../../errors';
+import { withPath } from '../../errors';
 import { writeFileAtomically } from '../../formats/files/atomic-file';
 import { readSmallFile } from '../../formats/files/small-file';
-import { load, save } from '../../formats/pt';
+import { save } from '../../formats/pt';
 import { Float } from '../../pickle/types';
 import { dispose } from '../../tensor/scope';
 import { exists, parseJson, readText } from '../files';
 import { replaceDirectory } from '../replace-directory';
-import { mapIn, numberIn, type ReadOptions, type SavedModel, wrong } from '../saved-model';
+import { formatError, loadDict, numberIn, type ReadOptions, type SavedModel, wrong } from '../saved-model';
 import { hfCompanions, hfFiles, hfWeightsIn, isHfWeightsName, readHfGpt2, writeHfGpt2 } from './hf-gpt2';
 import { type DirectoryProgram, Listing, type ModelFiles, type WriteRequest } from './program';
 
@@ -88,13 +88,13 @@ function checkpointsIn(output: Listing): { step: number; directory: string }[] {
 async function read(files: ModelFiles, options: ReadOptions): Promise<SavedModel> {
   const { directory, saw } = files;
   const at = (name: string): string => path.join(directory, name);
-  const state = parseTrainerState(at(stateFile), await readText(at(stateFile)));
+  const state = await withPath(at(stateFile), async () => parseTrainerState(await readText(at(stateFile))));
   const hasOptimizer = await exists(at(optimizerFile));
   const model = await readHfGpt2(files, options);
   try {
     const readDict = async (name: string): Promise<Map<string, unknown> | undefined> => {
       if (!options.optimizer || !(await exists(at(name)))) return undefined;
-      return mapIn(at(name), await load(at(name), { device: options.device, exact: true }));
+      return loadDict(at(name), { device: options.device, exact: true });
     };
     const kept: Kept = { state, scheduler: await readDict(schedulerFile), files: await readKept(directory) };
     const optimizerState = (await readDict(optimizerFile)) ?? null;
@@ -160,7 +160,7 @@ async function writeTraining(
   step: number,
 ): Promise<void> {
   const at = (name: string): string => path.join(directory, name);
-  const text = trainerStateAt(stateFile, state, step);
+  const text = withPath(stateFile, () => trainerStateAt(state, step));
   await save(optimizerState, at(optimizerFile));
   await save(schedulerAt(scheduler, optimizerState, { before: state.step, step }), at(schedulerFile));
   for (const [name, bytes] of files) await writeFileAtomically(at(name), (file) => file.writeFile(bytes));
@@ -177,11 +177,11 @@ interface TrainerState {
 }
 
 /** @throws CheckpointError for what is no state of Trainer */
-function parseTrainerState(file: string, text: string): TrainerState {
-  const json = parseJson(file, text);
+function parseTrainerState(text: string): TrainerState {
+  const json = parseJson(text);
   const { global_step: step, epoch } = json;
   if (!Number.isSafeInteger(step) || (step as number) < 0)
-    throw wrong(file, `expected global_step to be an integer of at least 0, got ${describe(step)}`);
+    throw wrong('global_step to be an integer of at least 0', step);
   return { text, step: step as number, epoch: typeof epoch === 'number' ? epoch : null };
 }
 
@@ -191,14 +191,13 @@ function parseTrainerState(file: string, text: string): TrainerState {
  *
  * @throws CheckpointError for a text that is not laid out as Trainer does
  */
-function trainerStateAt(file: string, { text, step: before, epoch }: TrainerState, step: number): string {
+function trainerStateAt({ text, step: before, epoch }: TrainerState, step: number): string {
   if (step === before) return text;
   const moved = epoch === null || before === 0 ? null : (epoch * step) / before;
   let changed = replaceField(text, 'global_step', String(step));
   if (moved !== null) changed = replaceField(changed, 'epoch', Number.isInteger(moved) ? `${moved}.0` : `${moved}`);
-  if (parseTrainerState(file, changed).step === step) return changed;
-  throw wrong(
-    file,
+  if (parseTrainerState(changed).step === step) return changed;
+  throw formatError(
     'it is not laid out as Trainer does, with each field on a line of its own: its step cannot be changed',
   );
 }

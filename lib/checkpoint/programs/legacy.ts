@@ -1,16 +1,17 @@
 import { load, save } from '../../formats/pt';
+import { withPath } from '../../errors';
 import { configToJson } from '../../models/config';
+import { recogniseAdapted } from '../../models/layouts';
 import { type Tokenizer, tokenizerFromJson } from '../../tokenizers';
 import {
+  formatError,
   mapIn,
   plain,
   plainFields,
   type ReadOptions,
-  recogniseIn,
   resolveJsonConfig,
   savedDict,
   type SavedModel,
-  wrong,
 } from '../saved-model';
 import { type FileProgram, withWeights, type WriteRequest } from './program';
 
@@ -41,26 +42,29 @@ export const legacy: FileProgram = {
  *
  * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_FORMAT naming the keys that are missing
  */
-export async function readLegacy(file: string, options: ReadOptions): Promise<SavedModel> {
-  return legacyFrom(file, mapIn(file, await load(file, { device: options.device, exact: true })), options);
+export function readLegacy(file: string, options: ReadOptions): Promise<SavedModel> {
+  return withPath(file, async () =>
+    legacyFrom(file, mapIn(await load(file, { device: options.device, exact: true })), options),
+  );
 }
 
 function legacyFrom(file: string, dict: Map<string, unknown>, options: ReadOptions): SavedModel {
   const missing = ['model_state_dict', 'config'].filter((key) => !(dict.get(key) instanceof Map));
   if (missing.length > 0) {
-    throw wrong(
-      file,
+    throw formatError(
       `a single-file checkpoint needs the dicts model_state_dict and config, but ${missing.join(' and ')} ` +
         `is missing. Its keys are ${[...dict.keys()].slice(0, 8).join(', ')}.`,
     );
   }
   const weights = dict.get('model_state_dict') as Map<string, unknown>;
-  const recognised = recogniseIn(file, weights);
+  const recognised = recogniseAdapted(weights);
   return savedDict(
     { program: 'single-file', saw: 'a dict of model_state_dict and config', file },
     { dict, weights: 'model_state_dict', optimizer: 'optimizer_state_dict', step: 'step' },
     {
-      config: resolveJsonConfig(`${file} (config)`, plainFields(dict.get('config')), recognised, options),
+      config: withPath(`${file} (config)`, () =>
+        resolveJsonConfig(plainFields(dict.get('config')), recognised, options),
+      ),
       tokenizer: options.tokenizer === undefined ? tokenizerIn(dict, file) : options.tokenizer,
       recognised,
     },

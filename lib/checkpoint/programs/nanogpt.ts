@@ -2,6 +2,7 @@ import path from 'node:path';
 import { writeFileAtomically } from '../../formats/files/atomic-file';
 import { save } from '../../formats/pt';
 import { makeOptimizer, optimizerStateDict } from '../../models/optimizers';
+import { recogniseAdapted } from '../../models/layouts';
 import { Float, isPythonInt } from '../../pickle/types';
 import { dispose } from '../../tensor/scope';
 import {
@@ -9,7 +10,6 @@ import {
   numberIn,
   plainFields,
   type ReadOptions,
-  recogniseIn,
   resolveConfig,
   resolveTokenizer,
   savedDict,
@@ -44,12 +44,12 @@ export const nanogpt: FileProgram = {
 
 async function read(file: string, dict: Map<string, unknown>, options: ReadOptions): Promise<SavedModel> {
   const weights = dict.get('model') as Map<string, unknown>;
-  const recognised = recogniseIn(file, weights);
+  const recognised = recogniseAdapted(weights);
   const args = plainFields(dict.get('model_args'));
   const training = plainFields(dict.get('config'));
   // A dropout of fine-tuning may be in the config alone: model_args then keep what the model was first trained with.
   const said = { ...factsFrom(args, modelArgs), ...factsFrom(training, { batch_size: 'batchSize' }) };
-  const config = resolveConfig(file, recognised, said, options);
+  const config = resolveConfig(recognised, said, options);
   const { vocabSize } = config;
   const tokenizer = await resolveTokenizer(options, () =>
     loadNanoGptTokenizer(file, { vocabSize, dataset: training.dataset }),

@@ -1,6 +1,6 @@
 import path from 'node:path';
-import { describe, TorchBindError } from '../../errors';
-import { load, save } from '../../formats/pt';
+import { describe, TorchBindError, withPath } from '../../errors';
+import { save } from '../../formats/pt';
 import { loadSafetensors, saveSafetensors } from '../../formats/safetensors';
 import type { GPTModel } from '../../models/gpt-model';
 import { isParameterLine } from '../../models/layouts/layout';
@@ -9,12 +9,12 @@ import { dispose } from '../../tensor/scope';
 import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
 import {
   commonDType,
-  mapIn,
+  formatError,
+  loadDict,
   type Origin,
   type PeftAdapter,
   type ReadOptions,
   type SavedModel,
-  wrong,
 } from '../saved-model';
 import { type DirectoryProgram, type ModelFiles, type OpenModel, withWeights, type WriteRequest } from './program';
 
@@ -55,16 +55,11 @@ async function read(
 ): Promise<SavedModel> {
   const configPath = path.join(directory, configFile);
   const json = await readJson(configPath);
-  const adapter = adapterIn(configPath, json);
-  const target = await baseOf(configPath, json, options.base);
+  const adapter = withPath(configPath, () => adapterIn(json));
+  const target = await withPath(configPath, () => baseOf(json, options.base));
   const base = await open(target, { ...options, base: undefined });
   try {
-    if (base.recognised.layout.name !== 'hf-gpt2' || base.recognised.lora !== undefined) {
-      throw wrong(
-        target,
-        `adapters of PEFT go beside a plain 'hf-gpt2' model, and this is '${base.recognised.layout.name}'`,
-      );
-    }
+    withPath(target, () => checkBase(base));
     const { kind, weights } = await readWeights(file, options.device);
     const fileKeys = [...weights.keys()];
     return {
@@ -90,6 +85,13 @@ async function read(
   }
 }
 
+function checkBase({ recognised: { layout, lora } }: SavedModel): void {
+  if (layout.name === 'hf-gpt2' && lora === undefined) return;
+  throw formatError(
+    `expected a plain 'hf-gpt2' model as the base of an adapter of PEFT, got '${layout.name}'${lora ? ' with adapters' : ''}`,
+  );
+}
+
 /** Where the base model came from, for writing it with the adapters in its weights: its files but the weights. */
 function baseOrigin({ origin }: SavedModel): Origin {
   const kept = new Map(origin.kept);
@@ -107,19 +109,18 @@ const harmless = new Set([
 /** Initial values that leave the base model's weights as they are. */
 const initialisations: readonly unknown[] = [undefined, null, true, false, 'gaussian', 'eva'];
 
-function adapterIn(file: string, json: JsonObject): Omit<PeftAdapter, 'weights'> {
+function adapterIn(json: JsonObject): Omit<PeftAdapter, 'weights'> {
   const refuse = (field: string, expected: string): never => {
     throw new TorchBindError(
-      `${file}: ${field} is ${describe(json[field])}, but what is read here is ${expected}.`,
+      `expected ${field} to be ${expected}, got ${describe(json[field])}.`,
       'ERR_TORCHBIND_CONFIG',
     );
   };
-  if (json.peft_type !== 'LORA') refuse('peft_type', "'LORA' alone");
-  if ((json.bias ?? 'none') !== 'none') refuse('bias', "'none' alone: biases as they are in the base model");
+  if (json.peft_type !== 'LORA') refuse('peft_type', "'LORA'");
+  if ((json.bias ?? 'none') !== 'none') refuse('bias', "'none', with the biases of the base model");
   if (!initialisations.includes(json.init_lora_weights))
-    refuse('init_lora_weights', 'an adapter whose base model keeps its weights');
-  for (const [field, value] of Object.entries(json))
-    if (!harmless.has(field) && isSet(value)) refuse(field, 'LoRA without it');
+    refuse('init_lora_weights', 'a value that keeps the weights of the base model');
+  for (const [field, value] of Object.entries(json)) if (!harmless.has(field) && isSet(value)) refuse(field, 'not set');
   const { r = 8, lora_alpha: alpha = 8, lora_dropout: dropout = 0, use_rslora: rsLora = false } = json;
   if (!Number.isSafeInteger(r) || (r as number) < 1) refuse('r', 'an integer of at least 1');
   if (typeof alpha !== 'number') refuse('lora_alpha', 'a number');
@@ -133,12 +134,12 @@ function isSet(value: unknown): boolean {
 }
 
 /** Where the base model is: what the caller says, or the path that the config names where it is one. */
-async function baseOf(file: string, json: JsonObject, given: string | undefined): Promise<string> {
+async function baseOf(json: JsonObject, given: string | undefined): Promise<string> {
   if (given !== undefined) return given;
   const named = json.base_model_name_or_path;
   if (typeof named === 'string' && path.isAbsolute(named) && (await exists(named))) return named;
   throw new TorchBindError(
-    `${file}: an adapter needs the model that it was trained beside, ${describe(named)}. Say where it is: { base: path }.`,
+    `an adapter needs the model that it was trained beside, ${describe(named)}. Say where it is: { base: path }.`,
     'ERR_TORCHBIND_CONFIG',
   );
 }
@@ -148,7 +149,7 @@ async function readWeights(
   device: string,
 ): Promise<{ kind: keyof typeof weightFiles; weights: Map<string, unknown> }> {
   if (file.endsWith('.safetensors')) return { kind: 'safetensors', weights: await loadSafetensors(file, { device }) };
-  return { kind: 'bin', weights: mapIn(file, await load(file, { device })) };
+  return { kind: 'bin', weights: await loadDict(file, { device }) };
 }
 
 function renamed<T>(weights: ReadonlyMap<string, T>, pattern: RegExp, to: string): Map<string, T> {

@@ -1,7 +1,8 @@
 import path from 'node:path';
+import { withPath } from '../../errors';
 import { save } from '../../formats/pt';
 import type { GPTConfig } from '../../models/config';
-import type { ConfigFacts, Recognised } from '../../models/layouts';
+import { type ConfigFacts, recogniseAdapted, type Recognised } from '../../models/layouts';
 import { loadTokenizer } from '../../tokenizers';
 import { weightsOf, wrapWeights } from './bundle';
 import { bundleFiles, readOptionalJson } from '../files';
@@ -9,7 +10,6 @@ import {
   commonDType,
   noTraining,
   type ReadOptions,
-  recogniseIn,
   resolveConfig,
   resolveJsonConfig,
   resolveTokenizer,
@@ -30,8 +30,8 @@ export const stateDict: FileProgram = {
 };
 
 async function read(file: string, value: Map<string, unknown>, options: ReadOptions): Promise<SavedModel> {
-  const { weights, kept } = weightsOf(file, value);
-  const recognised = recogniseIn(file, weights);
+  const { weights, kept } = weightsOf(value);
+  const recognised = recogniseAdapted(weights);
   const { config, hasConfig } = await configBeside(file, recognised, {}, options);
   return {
     config,
@@ -61,10 +61,10 @@ export async function configBeside(
 ): Promise<{ config: GPTConfig; hasConfig: boolean }> {
   const configFile = path.join(path.dirname(file), bundleFiles.config);
   const json = await readOptionalJson(configFile);
-  if (json === undefined) return { config: resolveConfig(file, recognised, said, options), hasConfig: false };
+  if (json === undefined) return { config: resolveConfig(recognised, said, options), hasConfig: false };
   const config = isHfConfig(json)
-    ? resolveConfig(file, recognised, { ...hfFacts(configFile, json), ...said }, options)
-    : resolveJsonConfig(configFile, json, recognised, options);
+    ? resolveConfig(recognised, { ...withPath(configFile, () => hfFacts(json)), ...said }, options)
+    : withPath(configFile, () => resolveJsonConfig(json, recognised, options));
   return { config, hasConfig: true };
 }
 

@@ -1,9 +1,10 @@
 import { save } from '../../formats/pt';
 import { describe } from '../../errors';
 import type { GPTConfig } from '../../models/config';
+import { recogniseAdapted } from '../../models/layouts';
 import { Tensor } from '../../tensor/tensor';
 import { loadTokenizer } from '../../tokenizers';
-import { factsFrom, plainFields, type ReadOptions, recogniseIn, savedDict, type SavedModel } from '../saved-model';
+import { factsFrom, plainFields, type ReadOptions, savedDict, type SavedModel } from '../saved-model';
 import { type FileProgram, withWeights, type WriteRequest } from './program';
 import { configBeside } from './state-dict';
 
@@ -55,7 +56,7 @@ async function read(file: string, dict: Map<string, unknown>, options: ReadOptio
   const weights = keyOfWeights(dict)!;
   const optimizer = firstOf(dict, partKeys.optimizer);
   const step = firstOf(dict, partKeys.step);
-  const recognised = recogniseIn(file, dict.get(weights) as Map<string, unknown>);
+  const recognised = recogniseAdapted(dict.get(weights) as Map<string, unknown>);
   const inside = partKeys.config.map((key) => dict.get(key)).find((value) => value instanceof Map);
   const said = factsFrom(plainFields(inside), configNames);
   const { config, hasConfig } = await configBeside(file, recognised, said, options);

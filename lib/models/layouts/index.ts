@@ -66,18 +66,21 @@ function familyByName(name: string): Family {
  */
 export function recogniseLayout(state: Iterable<string> | ReadonlyMap<string, unknown>): Recognised {
   checkIterable(state, 'the keys of a state dict', 'detectLayout');
+  const found = layoutOrReason(state);
+  if (typeof found !== 'string') return found;
+  const known = FAMILIES.map(({ name, description }) => `'${name}' (${description})`).join('; ');
+  throw new TorchBindError(`${found} Layouts that can be read: ${known}.`, 'ERR_TORCHBIND_LAYOUT');
+}
+
+/** As `recogniseLayout`, or why no layout was recognised, in words. */
+export function layoutOrReason(state: Iterable<string> | ReadonlyMap<string, unknown>): Recognised | string {
   const view = new StateView(state);
   const found = recogniseWrapped(view, recogniseFamily);
   if (found !== undefined) return found;
-  const known = FAMILIES.map(({ name, description }) => `'${name}' (${description})`).join('; ');
   const { keys } = view;
   const other = OTHERS.find(([test]) => test(keys));
   const guess = other === undefined ? '' : ` It looks like ${other[1]}.`;
-  throw new TorchBindError(
-    `The state dict is in no layout that can be read.${guess} Its ${keys.length} key(s) begin with ${keys.slice(0, 4).join(', ')}. ` +
-      `Layouts that can be read: ${known}.`,
-    'ERR_TORCHBIND_LAYOUT',
-  );
+  return `The state dict is in no layout that can be read.${guess} Its ${keys.length} key(s) begin with ${keys.slice(0, 4).join(', ')}.`;
 }
 
 /** As `recogniseLayout`; of a state dict with LoRA adapters, the layout of the model without, and the adapters. */
