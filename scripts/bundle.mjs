@@ -132,9 +132,25 @@ function definitionsOf(modules) {
   return modules.map(([name, text]) => `  // ${name}\n  '${name}': (function (exports) {\n${text}\n}),\n`).join('');
 }
 
+/** Why the package does not run from another program's bundle; what the ES module says too. */
+export const BUNDLED =
+  'torchbind was taken into a bundle, and does not run from there: it loads a compiled addon from its own directory. ' +
+  "Leave it out: mark 'torchbind' as external (esbuild: --external:torchbind; Rollup: external; Vite: ssr.external; " +
+  'webpack: externals; Next: serverExternalPackages), and install it where the bundle runs. ' +
+  'See docs/bundlers.md of the package.';
+
 const runtime = `'use strict';
 // Written by scripts/bundle.mjs: the modules of this directory, each a function that runs when it is first loaded.
-const path = require('node:path');
+// A bundler runs this text from a file of its own, or gives it a path that is not there.
+const isOwnFile =
+  typeof __filename === 'string' &&
+  /^(?:[/]|[a-z]:|[\\\\]{2}).*[\\\\/]torchbind[.]js$/i.test(__filename) &&
+  process.getBuiltinModule('node:fs').existsSync(__filename);
+if (!isOwnFile) throw Object.assign(new Error(${JSON.stringify(BUNDLED)}), { code: 'ERR_TORCHBIND_LOAD' });
+
+// Bundlers look through \`require\`, and refuse names that they cannot know.
+const load = process.getBuiltinModule('node:module').createRequire(__filename);
+const path = load('node:path');
 
 /** What has been loaded, by name: the exports. */
 const modules = new Map();
@@ -158,7 +174,7 @@ function $load(name) {
 
 function definition(name) {
   if (!Object.hasOwn(definitions, name)) {
-    Object.assign(definitions, require('./torchbind-rest.js')({ $load, $external, $file, $directory }));
+    Object.assign(definitions, load('./torchbind-rest.js')({ $load, $external, $file, $directory }));
   }
   return definitions[name];
 }
@@ -167,7 +183,7 @@ const externals = new Map();
 
 function $external(name) {
   let found = externals.get(name);
-  if (found === undefined) externals.set(name, (found = require(name)));
+  if (found === undefined) externals.set(name, (found = load(name)));
   return found;
 }
 

@@ -2,6 +2,7 @@
 // torchbind in one place and requires it in another has one instance of it.
 import { writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { BUNDLED } from './bundle.mjs';
 import { inRoot } from './steps.mjs';
 
 export async function writeEsmWrapper() {
@@ -11,7 +12,15 @@ export async function writeEsmWrapper() {
     // Not an import of the CommonJS file: Node would first read every file behind it in search of export names.
     "import { createRequire } from 'node:module';",
     '',
-    "const torchbind = createRequire(import.meta.url)('./index.js');",
+    'let torchbind;',
+    'try {',
+    "  torchbind = createRequire(import.meta.url)('./torchbind.js').load('index.js');",
+    '} catch (error) {',
+    // The second where the bundler leaves no `import.meta.url`.
+    `  const isBundled = error.message.startsWith("Cannot find module './torchbind.js'") || error.code === 'ERR_INVALID_ARG_VALUE';`,
+    '  if (!isBundled) throw error;',
+    `  throw Object.assign(new Error(${JSON.stringify(BUNDLED)}, { cause: error }), { code: 'ERR_TORCHBIND_LOAD' });`,
+    '}',
     '',
     'export const {',
     ...free.map((name) => `  ${name},`),

@@ -1,9 +1,9 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
-import os from 'node:os';
 import path from 'node:path';
 import { resolveCheckpoint } from '../checkpoint';
 import { buildLlmName } from '../checkpoint/programs/build-llm';
 import { GPT } from '../gpt';
+import { homeDirectory } from '../home';
 import { tokenizerForText, type Tokenizer } from '../tokenizers';
 import { MetricsLog } from '../train/metrics/log';
 import { deviceOption, deviceForNew } from './device';
@@ -96,7 +96,7 @@ function newTokenizer({ tokenization = 'character' }: TrainFlags, text: string):
 /** The directory of a GPT-2: as it is named, or in the cache that Hugging Face's own programs download to. */
 async function findGpt2(name: string): Promise<string> {
   if (await isDirectory(name)) return name;
-  const home = process.env.HF_HOME ?? path.join(os.homedir(), '.cache/huggingface');
+  const home = process.env.HF_HOME ?? path.join(homeDirectory() ?? '~', '.cache/huggingface');
   const hub = process.env.HF_HUB_CACHE ?? path.join(home, 'hub');
   for (const id of [name, `openai-community/${name}`]) {
     const cached = path.join(hub, `models--${id.replaceAll('/', '--')}`);
@@ -106,7 +106,7 @@ async function findGpt2(name: string): Promise<string> {
     if (snapshot !== undefined) return path.join(cached, 'snapshots', snapshot);
   }
   throw usageError(
-    `There is no directory ${name}, and no model of that name in ${hub}. torchbind downloads no models: fetch it with ` +
+    `There is no directory ${name}, and no model of that name in ${hub} (HF_HOME names another place). torchbind downloads no models: fetch it with ` +
       `"huggingface-cli download ${name}", or give the directory of one, as --gpt2-model-name path/to/gpt2.`,
   );
 }

@@ -1,7 +1,8 @@
 /** The user's cache, shared by all projects: where it is, what it holds, and whether what it holds is whole. */
 import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
+import { TorchBindError } from '../errors';
+import { homeDirectory } from '../home';
 import { hasNvidiaDriver } from './platform';
 import { libtorchRoot } from './libtorch';
 
@@ -20,16 +21,37 @@ export interface Stamp {
 
 const STAMP = 'torchbind-stamp.json';
 
-/** `$XDG_CACHE_HOME/torchbind`, or its place where that is not set. */
+/**
+ * `$XDG_CACHE_HOME/torchbind`, or its place where that is not set.
+ *
+ * @throws ERR_TORCHBIND_LIBTORCH for a user without a home directory. A directory for all users, such as /tmp, is not taken
+ *   instead: libraries are loaded from the cache, and another user could have put them there.
+ */
 export function cacheDirectory(env: NodeJS.ProcessEnv = process.env): string {
   if (env.XDG_CACHE_HOME) return path.join(env.XDG_CACHE_HOME, 'torchbind');
   if (process.platform === 'win32' && env.LOCALAPPDATA) return path.join(env.LOCALAPPDATA, 'torchbind');
-  return path.join(os.homedir(), '.cache', 'torchbind');
+  const home = homeDirectory();
+  if (home !== undefined) return path.join(home, '.cache', 'torchbind');
+  throw new TorchBindError(
+    `There is no place for the cache: user ${process.getuid?.() ?? ''} has no home directory. Set XDG_CACHE_HOME or HOME to a ` +
+      'directory of this user, or TORCHBIND_LIBTORCH to a libtorch that is there.',
+    'ERR_TORCHBIND_LIBTORCH',
+  );
 }
 
 /** Where unpacked libtorch builds lie, one directory each: `<version>-<variant>-<Python tag>`. */
 export function libtorchCache(env: NodeJS.ProcessEnv = process.env): string {
   return path.join(cacheDirectory(env), 'libtorch');
+}
+
+/** Why there is no cache, or undefined where there is one. */
+export function cacheProblem(env: NodeJS.ProcessEnv = process.env): string | undefined {
+  try {
+    cacheDirectory(env);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
 }
 
 /** Entries of the cache, the one to prefer first: CUDA builds where there is an NVIDIA driver, CPU builds elsewhere. */

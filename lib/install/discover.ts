@@ -1,5 +1,5 @@
 /** Finds libtorch on this machine. Nothing is fetched here and nothing is loaded. */
-import { cacheEntries, libtorchCache, stampProblem } from './cache';
+import { cacheEntries, cacheProblem, libtorchCache, stampProblem } from './cache';
 import { libtorchRoot, libtorchVersion, versionRefusal } from './libtorch';
 import { findPython } from './python';
 
@@ -47,6 +47,8 @@ function discoverPythonTorch(env: NodeJS.ProcessEnv): Discovery {
 }
 
 function discoverCached(env: NodeJS.ProcessEnv): Discovery {
+  const noCache = cacheProblem(env);
+  if (noCache !== undefined) return refuse('cache', '~/.cache/torchbind', noCache);
   const refused: RefusedLibtorch[] = [];
   for (const entry of cacheEntries(env)) {
     const problem = stampProblem(entry);

@@ -1,7 +1,7 @@
 /** Everything that decides whether torchbind works on this machine, for a bug report. */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
-import { cacheDirectory } from './cache';
+import { cacheDirectory, cacheProblem } from './cache';
 import { discoverLibtorch, type Discovery } from './discover';
 import { PINNED_VERSION } from './libtorch';
 import { hasNvidiaDriver, platformName } from './platform';
@@ -11,6 +11,7 @@ export interface Diagnosis {
   node: string;
   platform: string;
   pinned: string;
+  /** Its directory, or why there is none. */
   cache: string;
   nvidiaDriver: boolean;
   /** Those that are set. */
@@ -50,7 +51,7 @@ export function diagnose(env: NodeJS.ProcessEnv = process.env): Diagnosis {
     node: process.versions.node,
     platform: platformName(),
     pinned: PINNED_VERSION,
-    cache: cacheDirectory(env),
+    cache: cacheProblem(env) ?? cacheDirectory(env),
     nvidiaDriver: hasNvidiaDriver(),
     environment: Object.fromEntries(set),
     libtorch: discoverLibtorch(env),
@@ -81,9 +82,14 @@ function probeAddon(env: NodeJS.ProcessEnv): Probe {
   const module = JSON.stringify(path.join(__dirname, '../native/native.js'));
   const code = `
     const { native, loadedAddon } = require(${module});
-    const torch = native().versions().torch;
-    const { addon, cudaProblem } = loadedAddon();
-    console.log(JSON.stringify({ ok: true, addon, torch, accelerator: native().accelerator(), cudaProblem }));`;
+    try {
+      const torch = native().versions().torch;
+      const { addon, cudaProblem } = loadedAddon();
+      console.log(JSON.stringify({ ok: true, addon, torch, accelerator: native().accelerator(), cudaProblem }));
+    } catch (error) {
+      console.error(error.message);
+      process.exitCode = 1;
+    }`;
   const child = spawnSync(process.execPath, ['-e', code], {
     env,
     encoding: 'utf8',

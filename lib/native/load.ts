@@ -6,7 +6,8 @@ import { discoverLibtorch, type Discovery, type FoundLibtorch } from '../install
 import { libraryPath, PINNED_VERSION } from '../install/libtorch';
 import { hasNvidiaDriver, isMusl } from '../install/platform';
 import type { Binding } from './binding';
-import { loader, loadFailure, type Loader, resolveAddon } from './loader';
+import { loader, loadFailure, type Loader, packageRoot, resolveAddon } from './loader';
+import { noteCopy, refuseSecondCopy } from './only-copy';
 
 export interface LoadedAddon {
   binding: Binding;
@@ -24,13 +25,16 @@ export function loadAddon(env: NodeJS.ProcessEnv = process.env): LoadedAddon {
       'This system uses musl libc. libtorch is built for glibc only: use a Debian, Ubuntu or Fedora image.',
     ]);
   }
+  refuseSecondCopy(packageRoot);
   const addon = resolveAddon();
   const libtorch = requireLibtorch(discoverLibtorch(env));
   const libraries = loader();
   try {
     libraries.preload([libraryPath(libtorch.root, 'c10'), libraryPath(libtorch.root, 'torch_cpu')]);
     const cudaProblem = preloadCuda(libraries, libtorch.root);
-    return { binding: openCore(addon), addon, libtorch, cudaProblem };
+    const binding = openCore(addon);
+    noteCopy(packageRoot);
+    return { binding, addon, libtorch, cudaProblem };
   } catch (error) {
     throw loadFailure(
       [

@@ -16,7 +16,7 @@ export interface Loader {
 }
 
 // Both lib/native and dist/native lie two levels below the package.
-const packageRoot = path.resolve(__dirname, '../..');
+export const packageRoot = path.resolve(__dirname, '../..');
 
 /** Path of torchbind.node; the core lies beside it. @throws ERR_TORCHBIND_LOAD */
 export function resolveAddon(): string {

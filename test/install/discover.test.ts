@@ -1,6 +1,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { TorchBindError } from '../../lib/errors';
 import { libtorchCache, writeStamp } from '../../lib/install/cache';
 import { discoverLibtorch } from '../../lib/install/discover';
 import { libraryFile } from '../../lib/install/libtorch';
@@ -93,4 +95,17 @@ test('a cached libtorch is taken only with its stamp, and only while its librari
   expect(discoverLibtorch(env).refused[0]?.reason).toMatch(/damaged.*torch_cpu.*9 bytes instead of 0/);
   writeFileSync(path.join(entry, 'torchbind-stamp.json'), '{');
   expect(discoverLibtorch(env).refused[0]?.reason).toMatch(/incomplete/);
+});
+
+test('a user without a home directory is told which variables to set', () => {
+  // As for `docker run --user 12345`, where the password file has no entry.
+  const homedir = vi.spyOn(os, 'homedir').mockImplementation(() => {
+    throw new Error('A system error occurred: uv_os_homedir returned ENOENT (no such file or directory)');
+  });
+  onTestFinished(() => homedir.mockRestore());
+  const { found, refused } = discoverLibtorch({});
+  expect(found).toBeUndefined();
+  expect(refused[0]!.reason).toMatch(/no home directory.*XDG_CACHE_HOME or HOME.*TORCHBIND_LIBTORCH/);
+  expect(() => libtorchCache({})).toThrow(TorchBindError);
+  expect(libtorchCache({ XDG_CACHE_HOME: '/cache' })).toBe(path.join('/cache/torchbind/libtorch'));
 });
