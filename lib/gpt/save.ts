@@ -119,7 +119,8 @@ async function writeModel(
     dtype = origin?.dtype ?? undefined,
   }: SaveModelOptions,
 ): Promise<void> {
-  const program = model.lora?.keys === 'peft' ? peft : await chooseProgram(path, model.layout.name, origin);
+  const isAdapter = model.lora?.keys === 'peft' && !isAdapterRun(origin);
+  const program = isAdapter ? peft : await chooseProgram(path, model.layout.name, origin);
   if (program === peft) return saveAdapter(model, { origin, ...training }, path, dtype ?? null);
   const wanted = program.holdsOptimizer ? optimizer : undefined;
   if (wanted === undefined && origin?.hasOptimizer === true && program !== bundle)
@@ -132,7 +133,13 @@ async function writeModel(
 
 /** Of a model that lost its PEFT adapters to its weights: where the base model came from. */
 function unfolded({ lora }: GPTModel, origin: Origin | undefined): Origin | undefined {
-  return origin?.program === 'peft' && lora === null ? (origin.kept.get('base') as Origin) : origin;
+  const isAdapter = origin?.program === 'peft' || isAdapterRun(origin);
+  return isAdapter && lora === null ? (origin!.kept.get('base') as Origin) : origin;
+}
+
+/** Whether a model came from a checkpoint of Trainer that holds an adapter and not the model. */
+function isAdapterRun(origin: Origin | undefined): boolean {
+  return origin?.program === 'hf-trainer' && origin.kept.has('base');
 }
 
 /** Saving over the file that the model came from must not throw the optimizer away that it holds. */
@@ -187,12 +194,14 @@ export async function saveAdapter(
   model: GPTModel,
   { origin, step }: Pick<Training, 'origin' | 'step'>,
   target: PathLike,
-  dtype: DType | null = origin?.program === 'peft' ? origin.dtype : null,
+  dtype: DType | null = origin?.program === 'peft' || isAdapterRun(origin) ? origin!.dtype : null,
 ): Promise<void> {
   const directory = toPath(target, 'saveAdapter');
   const snapshot = takeSnapshot(model, undefined, false);
   const kept =
-    origin?.program === 'peft' ? origin.kept : new Map(origin?.program === 'hf-gpt2' ? [['path', origin.path]] : []);
+    origin?.program === 'peft' || isAdapterRun(origin)
+      ? origin!.kept
+      : new Map(origin?.program === 'hf-gpt2' ? [['path', origin.path]] : []);
   await writeAs(peft, directory, { model, ...snapshot, step, kept, dtype }).finally(() => snapshot.release());
 }
 

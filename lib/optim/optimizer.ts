@@ -69,11 +69,18 @@ export abstract class Optimizer<
     }));
     if (isGroups(params)) params.forEach((group) => this.addParamGroup(group));
     else this.addParamGroup({ params } as unknown as Options);
+    if (this.paramGroups.every((group) => group.params.length === 0)) {
+      throw new TorchBindError(
+        'An optimizer got an empty list of parameters. Pass model.parameters().',
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
+    }
   }
 
   /**
    * Adds parameters with hyperparameters of their own, for instance of layers that were frozen until now; what is left
-   * out takes the optimizer's defaults (PyTorch's `add_param_group`).
+   * out takes the optimizer's defaults (PyTorch's `add_param_group`). A group of several may be empty: Hugging Face's Trainer
+   * makes one for the biases that an adapter does not have.
    */
   addParamGroup(group: Options): void {
     requireOptions(group, ['params', ...optionNames(this.#hyperparameters)], `${this.#name}: parameter group`);
@@ -276,11 +283,6 @@ function collect(params: Parameters): { tensors: Parameter[]; names?: string[] }
   }
   const tensors = pairs.map(([, tensor]) => tensor);
   const names = pairs.map(([name]) => name).filter((name) => name !== undefined);
-  if (tensors.length === 0)
-    throw new TorchBindError(
-      'An optimizer got an empty list of parameters. Pass model.parameters().',
-      'ERR_TORCHBIND_INVALID_ARGUMENT',
-    );
   if (names.length === 0) return { tensors };
   if (names.length === tensors.length) return { tensors, names };
   throw new TorchBindError(

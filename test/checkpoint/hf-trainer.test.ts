@@ -27,7 +27,7 @@ const at = (...names: string[]): string => path.join(directory, ...names);
 const first = at('python', 'checkpoint-2');
 
 let python: Promise<string>;
-let reference: { batches: Tensor; losses: number[]; logits: Tensor };
+let reference: { batches: Tensor; losses: number[]; logits: Tensor; loraBatches: Tensor; loraLosses: number[] };
 
 beforeAll(async () => {
   python = runPython(path.join(__dirname, 'families/trainer.py'), [directory]);
@@ -45,10 +45,10 @@ afterAll(async () => {
 }, pythonTimeout);
 
 /** An update as Trainer makes it: labels shifted, gradients clipped, the rate falling to zero. */
-function update(model: GPT, index: number): number {
+function update(model: GPT, index: number, batches = reference.batches): number {
   const optimizer = model.optimizer as AdamW;
   return tidy(() => {
-    const batch = reference.batches.select(0, index); // (B, T)
+    const batch = batches.select(0, index); // (B, T)
     const { loss } = model.forward(batch.narrow(1, 0, 7), batch.narrow(1, 1, 7));
     optimizer.zeroGrad();
     loss!.backward();
@@ -76,49 +76,119 @@ interface Verdict {
   moments: number;
 }
 
+/** A run of Python's Trainer, which goes on in Node. */
+const runs = {
+  plain: { first, options: {}, batches: () => reference.batches, losses: () => reference.losses },
+  lora: {
+    first: at('lora', 'checkpoint-2'),
+    options: { base: at('base') },
+    batches: () => reference.loraBatches,
+    losses: () => reference.loraLosses,
+  },
+};
+
+/** Opens a checkpoint of Trainer, saves it as it is and after two updates, and says where. */
+async function goOn(kind: keyof typeof runs): Promise<{ same: string; trained: string }> {
+  const { first: source, options, batches, losses } = runs[kind];
+  const model = await GPT.load(source, { optimizer: true, ...options });
+  const [same, trained] = [at('node', kind, 'same', 'checkpoint-2'), at('node', kind, 'trained', 'checkpoint-4')];
+  await model.save(same);
+  for (const name of await readdir(source)) {
+    // Weights, optimizer and scheduler are compared as values by Python; all else is the same to the byte.
+    if (/^(model|adapter_model|optimizer|scheduler)\./.test(name)) continue;
+    if (name === 'adapter_config.json') continue; // Python writes its sets in any order; compared below
+    expect(await readFile(path.join(same, name)), name).toEqual(await readFile(path.join(source, name)));
+  }
+  expect(await readdir(same)).toEqual(await readdir(source));
+  for (const index of [2, 3])
+    expect(Math.abs(update(model, index, batches()) - losses()[index]!)).toBeLessThan(TOLERANCE);
+  await model.save(trained, { step: 4 });
+  model.dispose();
+  return { same, trained };
+}
+
+test('a checkpoint opens with step and optimizer', async () => {
+  const model = await GPT.load(first, { optimizer: true });
+  expect(model.origin).toMatchObject({ form: 'hf-trainer', layout: 'hf-gpt2', path: first });
+  expect(model.origin!.saw[0]).toBe('a trainer_state.json of global_step 2');
+  expect(model.step).toBe(2);
+  expectClose(
+    noGrad(() => model.forward(reference.batches.select(0, 2)).logits),
+    reference.logits,
+    TOLERANCE,
+    'logits',
+  );
+});
+
 test(
-  'opens with step and optimizer, trains as Trainer does, and Trainer goes on from what is written back',
+  'training goes on as in Python, and Trainer resumes what is written back: a model, and an adapter of PEFT',
   async () => {
-    const model = await GPT.load(first, { optimizer: true });
-    expect(model.origin).toMatchObject({ form: 'hf-trainer', layout: 'hf-gpt2', path: first });
-    expect(model.origin!.saw[0]).toBe('a trainer_state.json of global_step 2');
-    expect(model.step).toBe(2);
-    expectClose(
-      noGrad(() => model.forward(reference.batches.select(0, 2)).logits),
-      reference.logits,
-      TOLERANCE,
-      'logits',
-    );
-
-    await model.save(at('node', 'same', 'checkpoint-2'));
-    for (const name of await readdir(first)) {
-      // Weights, optimizer and scheduler are compared as values by Python; all else is the same to the byte.
-      if (/^(model|optimizer|scheduler)\./.test(name)) continue;
-      expect(await readFile(at('node', 'same', 'checkpoint-2', name)), name).toEqual(
-        await readFile(path.join(first, name)),
-      );
-    }
-    expect(await readdir(at('node', 'same', 'checkpoint-2'))).toEqual(await readdir(first));
-
-    const losses = [2, 3].map((index) => update(model, index));
-    losses.forEach((loss, i) => expect(Math.abs(loss - reference.losses[2 + i]!)).toBeLessThan(TOLERANCE));
-    await model.save(at('node', 'trained', 'checkpoint-4'), { step: 4 });
-    model.dispose();
-
-    const places = { same: at('node', 'same', 'checkpoint-2'), trained: at('node', 'trained', 'checkpoint-4') };
+    const [plain, lora] = [await goOn('plain'), await goOn('lora')];
+    const places = { ...plain, loraSame: lora.same, loraTrained: lora.trained };
     await writeFile(at('node.tmp'), JSON.stringify(places));
     await rename(at('node.tmp'), at('node.json'));
-    const { same, trained } = JSON.parse(await python) as Record<'same' | 'trained', Verdict>;
-    expect(same).toMatchObject({ optimizer: 0, scheduler: 0, weights: 0, moments: 0, step: LAST });
-    expect(same.losses).toEqual(same.expected);
-    expect(trained.losses).toHaveLength(2);
-    trained.losses.forEach((loss, i) => expect(Math.abs(loss - trained.expected[i]!)).toBeLessThan(TOLERANCE));
-    for (const part of ['optimizer', 'scheduler', 'weights', 'moments'] as const)
-      expect(trained[part], part).toBeLessThan(TOLERANCE);
-    expect(trained).toMatchObject({ step: LAST, epochs: [4 / 6, 4 / 6], logged: [1, 2, 5, 6] });
+    const verdicts = JSON.parse(await python) as Record<keyof typeof places, Verdict>;
+    for (const same of [verdicts.same, verdicts.loraSame]) {
+      expect(same).toMatchObject({ optimizer: 0, scheduler: 0, weights: 0, moments: 0, step: LAST });
+      expect(same.losses).toEqual(same.expected);
+    }
+    for (const trained of [verdicts.trained, verdicts.loraTrained]) {
+      expect(trained.losses).toHaveLength(2);
+      trained.losses.forEach((loss, i) => expect(Math.abs(loss - trained.expected[i]!)).toBeLessThan(TOLERANCE));
+      for (const part of ['optimizer', 'scheduler', 'weights', 'moments'] as const)
+        expect(trained[part], part).toBeLessThan(TOLERANCE);
+      expect(trained).toMatchObject({ step: LAST, epochs: [4 / 6, 4 / 6], logged: [1, 2, 5, 6] });
+    }
   },
   pythonTimeout,
 );
+
+test('a PEFT run of Trainer: its output directory opens, and nothing stale stays next to a new adapter', async () => {
+  const output = temporaryDirectory();
+  const options = { base: at('base') };
+  await cp(at('lora', 'checkpoint-2'), path.join(output, 'checkpoint-2'), { recursive: true });
+  await mkdir(path.join(output, 'checkpoint-9'));
+  await cp(
+    path.join(output, 'checkpoint-2', 'adapter_config.json'),
+    path.join(output, 'checkpoint-9', 'adapter_config.json'),
+  );
+  let model!: GPT;
+  const warnings = await warningsOf(async () => {
+    model = await GPT.load(output, { ...options, optimizer: true });
+  });
+  expect(warnings.join()).toMatch(/checkpoint-9 is not complete: it has no model.safetensors.*or adapter_model/);
+  expect(model.step).toBe(2);
+  expect(model.optimizer!.paramGroups.map(({ params }) => params.length)).toEqual([16, 0]);
+  expect(model.origin).toMatchObject({ form: 'hf-trainer', path: path.join(output, 'checkpoint-2') });
+
+  const place = path.join(output, 'checkpoint-2');
+  const bare = await GPT.load(place, options);
+  expect(bare.step).toBe(2);
+  await expect(bare.save(place)).rejects.toThrow(/holds the state of an optimizer/);
+  await bare.save(place, { optimizer: null });
+  expect((await readdir(place)).sort()).toEqual(['README.md', 'adapter_config.json', 'adapter_model.safetensors']);
+  dispose([model, bare]);
+});
+
+test('moments that came in bfloat16 go back in bfloat16', async () => {
+  const place = path.join(temporaryDirectory(), 'checkpoint-2');
+  const model = await GPT.load(at('half', 'checkpoint-2'), { optimizer: true });
+  await model.save(place);
+  const states = await Promise.all(
+    [at('half', 'checkpoint-2'), place].map((directory) => load(path.join(directory, 'optimizer.pt'))),
+  );
+  const [came, written] = states.map((dict) => (dict as Map<string, Map<number, Map<string, Tensor>>>).get('state')!);
+  expect(came!.get(0)!.get('exp_avg')!.dtype).toBe('bfloat16');
+  for (const [index, parts] of came!) {
+    for (const [name, tensor] of parts) {
+      const other = written!.get(index)!.get(name)!;
+      expect([name, other.dtype, other.equal(tensor)]).toEqual([name, tensor.dtype, true]);
+    }
+  }
+  await model.save(place, { dtype: 'float32' });
+  const wide = (await load(path.join(place, 'optimizer.pt'))) as Map<string, Map<number, Map<string, Tensor>>>;
+  expect(wide.get('state')!.get(0)!.get('exp_avg')!.dtype).toBe('float32');
+});
 
 async function warningsOf(run: () => Promise<void>): Promise<string[]> {
   const warnings: string[] = [];

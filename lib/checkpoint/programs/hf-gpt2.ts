@@ -44,6 +44,7 @@ export const hfCompanions = [
   'vocab.json',
   'merges.txt',
   'chat_template.jinja',
+  'README.md',
 ];
 
 export const hfGpt2: DirectoryProgram = {
@@ -68,10 +69,16 @@ export function hfFiles(listing: Listing, weights: string): ModelFiles {
   return {
     directory: listing.directory,
     weights: listing.at(weights),
-    others: ['optimizer.pt', 'scheduler.pt', 'scaler.pt', 'rng_state.pth', 'training_args.bin'].filter((name) =>
-      listing.has(name),
-    ),
     config: listing.first([configFile]),
+    ...trainingFiles(listing),
+  };
+}
+
+/** What Trainer leaves next to a model or an adapter. Only optimizer and scheduler are read; the rest is kept as bytes. */
+export function trainingFiles(listing: Listing): Pick<ModelFiles, 'others' | 'kept' | 'state'> {
+  return {
+    others: ['optimizer.pt', 'scheduler.pt'].filter((name) => listing.has(name)),
+    kept: ['scaler.pt', 'rng_state.pth', 'training_args.bin'].filter((name) => listing.has(name)),
     state: listing.first(['trainer_state.json']),
   };
 }
@@ -110,9 +117,10 @@ export async function readHfGpt2({ directory, weights: file }: ModelFiles, optio
   };
 }
 
-async function readCompanions(directory: string): Promise<Map<string, Buffer>> {
+/** The files of some names that are there, byte for byte. */
+export async function readCompanions(directory: string, names = hfCompanions): Promise<Map<string, Buffer>> {
   const files = new Map<string, Buffer>();
-  for (const name of hfCompanions) {
+  for (const name of names) {
     const file = path.join(directory, name);
     if (await exists(file)) files.set(name, await readSmallFile(file));
   }
@@ -322,7 +330,7 @@ async function readOne(
 ): Promise<{ weights: Map<string, unknown>; metadata: Record<string, string> }> {
   if (!(await exists(file))) throw new CheckpointError(`cannot open ${file}: no such file`, CheckpointCode.open);
   if (kindOf(file) === 'safetensors') {
-    const weights = await loadSafetensors(file, { device });
+    const weights = await loadSafetensors(file, { device, tied: true });
     return { weights, metadata: Object.fromEntries(weights.metadata) };
   }
   return { weights: await loadDict(file, { device }), metadata: {} };
@@ -370,5 +378,10 @@ async function writeOne(
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
   if (kind === 'bin') await save(weights, file);
-  else await saveSafetensors(weights, file, { metadata, tied: 'copy' });
+  else await saveSafetensors(weights, file, { metadata, tied: namesTied(metadata, weights) ? 'drop' : 'copy' });
+}
+
+/** Whether a file's metadata names tensors that it leaves out because they are tied, as safetensors' `save_model` does. */
+function namesTied(metadata: Readonly<Record<string, string>>, weights: ReadonlyMap<string, Tensor>): boolean {
+  return Object.entries(metadata).some(([dropped, kept]) => weights.has(dropped) && weights.has(kept));
 }

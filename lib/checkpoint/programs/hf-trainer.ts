@@ -5,16 +5,21 @@ import { writeFileAtomically } from '../../formats/files/atomic-file';
 import { readSmallFile } from '../../formats/files/small-file';
 import { save } from '../../formats/pt';
 import { Float } from '../../pickle/types';
+import type { ParameterState } from '../../optim/optimizer';
+import { noGrad } from '../../tensor/autograd';
+import type { DType } from '../../tensor/dtype';
 import { dispose } from '../../tensor/scope';
+import { Tensor } from '../../tensor/tensor';
 import { exists, parseJson, readText } from '../files';
 import { replaceDirectory } from '../replace-directory';
-import { formatError, loadDict, numberIn, type ReadOptions, type SavedModel, wrong } from '../saved-model';
-import { hfCompanions, hfFiles, hfWeightsIn, isHfWeightsName, readHfGpt2, writeHfGpt2 } from './hf-gpt2';
-import { type DirectoryProgram, Listing, type ModelFiles, type WriteRequest } from './program';
+import { commonDType, formatError, loadDict, numberIn, type ReadOptions, type SavedModel, wrong } from '../saved-model';
+import { hfCompanions, hfFiles, hfGpt2, isHfWeightsName, trainingFiles } from './hf-gpt2';
+import { isAdapterName, peft } from './peft';
+import { type DirectoryProgram, Listing, type ModelFiles, type OpenModel, type WriteRequest } from './program';
 
 /**
- * `checkpoint-N` of Hugging Face's Trainer: a directory of the model, and beside it what resuming needs. Trainer writes
- * trainer_state.json last, so that a directory without it is incomplete.
+ * `checkpoint-N` of Hugging Face's Trainer: a directory of the model, or of its PEFT adapter, and next to it what resuming
+ * needs. Trainer writes trainer_state.json last, so that a directory without it is incomplete.
  */
 
 const stateFile = 'trainer_state.json';
@@ -28,13 +33,18 @@ const isKept = (name: string): boolean =>
 
 /** Whether a file is one that Trainer writes into a checkpoint, and that another checkpoint replaces. */
 const isTrainers = (name: string): boolean =>
-  [stateFile, optimizerFile, schedulerFile, ...hfCompanions].includes(name) || isKept(name) || isHfWeightsName(name);
+  [stateFile, optimizerFile, schedulerFile, ...hfCompanions].includes(name) ||
+  isKept(name) ||
+  isHfWeightsName(name) ||
+  isAdapterName(name);
 
 /** What writing back needs beside the model. */
 interface Kept {
   state: TrainerState;
   scheduler: ReadonlyMap<string, unknown> | undefined;
   files: ReadonlyMap<string, Buffer>;
+  /** The dtype that all moments have in optimizer.pt: that of the weights which were trained. Null for float32. */
+  momentDType: DType | null;
 }
 
 export const hfTrainer: DirectoryProgram = {
@@ -42,9 +52,10 @@ export const hfTrainer: DirectoryProgram = {
   place: 'directory',
   container: 'huggingface',
   holdsOptimizer: true,
-  locate: (listing) => {
-    const weights = hfWeightsIn(listing);
-    return weights === undefined || !listing.has(stateFile) ? [] : [hfFiles(listing, weights)];
+  locate: async (listing) => {
+    if (!listing.has(stateFile)) return [];
+    const files = await modelIn(listing);
+    return files === undefined ? [] : [files];
   },
   locateRun,
   read,
@@ -58,17 +69,26 @@ async function locateRun(output: Listing): Promise<ModelFiles[]> {
   return Promise.all(
     found.map(async ({ directory }) => {
       const listing = new Listing(directory, await readdir(directory).catch(() => []));
-      const weights = hfWeightsIn(listing);
-      const files = hfFiles(listing, weights ?? 'model.safetensors');
+      const model = await modelIn(listing);
+      const files = model ?? hfFiles(listing, 'model.safetensors');
       const missing =
-        weights === undefined
-          ? 'model.safetensors or pytorch_model.bin'
+        model === undefined
+          ? 'model.safetensors, pytorch_model.bin or adapter_model.safetensors'
           : listing.has(stateFile)
             ? undefined
             : `${stateFile}, which is written last`;
       return { ...files, saw: `${path.basename(directory)}, ${saw}`, missing };
     }),
   );
+}
+
+/** The files of the model in a checkpoint, or of its adapter; undefined where neither is there. */
+async function modelIn(listing: Listing): Promise<ModelFiles | undefined> {
+  for (const program of [hfGpt2, peft]) {
+    const [files] = await program.locate(listing);
+    if (files !== undefined && files.missing === undefined) return { ...files, ...trainingFiles(listing) };
+  }
+  return undefined;
 }
 
 function checkpointsIn(output: Listing): { step: number; directory: string }[] {
@@ -85,19 +105,23 @@ function checkpointsIn(output: Listing): { step: number; directory: string }[] {
   })).sort((a, b) => b.step - a.step);
 }
 
-async function read(files: ModelFiles, options: ReadOptions): Promise<SavedModel> {
+async function read(files: ModelFiles, options: ReadOptions, open: OpenModel): Promise<SavedModel> {
   const { directory, saw } = files;
   const at = (name: string): string => path.join(directory, name);
   const state = await withPath(at(stateFile), async () => parseTrainerState(await readText(at(stateFile))));
   const hasOptimizer = await exists(at(optimizerFile));
-  const model = await readHfGpt2(files, options);
+  const program = isAdapterName(path.basename(files.weights)) ? peft : hfGpt2;
+  const model = await program.read(files, options, open);
   try {
     const readDict = async (name: string): Promise<Map<string, unknown> | undefined> => {
       if (!options.optimizer || !(await exists(at(name)))) return undefined;
       return loadDict(at(name), { device: options.device, exact: true });
     };
-    const kept: Kept = { state, scheduler: await readDict(schedulerFile), files: await readKept(directory) };
+    const scheduler = await readDict(schedulerFile);
+    const bytes = await readKept(directory);
     const optimizerState = (await readDict(optimizerFile)) ?? null;
+    dispose(model.optimizerState); // of an adapter's base model
+    const kept: Kept = { state, scheduler, files: bytes, momentDType: momentDType(optimizerState) };
     return {
       ...model,
       training: { ...model.training, step: state.step },
@@ -111,9 +135,17 @@ async function read(files: ModelFiles, options: ReadOptions): Promise<SavedModel
       },
     };
   } catch (error) {
-    dispose(model.weights);
+    dispose([model.weights, model.adapter?.weights]);
     throw error;
   }
+}
+
+function momentDType(state: ReadonlyMap<string, unknown> | null): DType | null {
+  const values = state?.get('state');
+  const moments = [...(values instanceof Map ? values.values() : [])].flatMap((of: unknown) =>
+    of instanceof Map ? [...(of as Map<string, unknown>)].filter(([name]) => name !== 'step') : [],
+  );
+  return commonDType(new Map(moments.map(([, value], i) => [String(i), value])));
 }
 
 async function readKept(directory: string): Promise<Map<string, Buffer>> {
@@ -129,7 +161,7 @@ async function readKept(directory: string): Promise<Map<string, Buffer>> {
 async function write(target: string, request: WriteRequest): Promise<void> {
   const { optimizerState, kept } = request;
   if (optimizerState === null) {
-    const writeAlone = (directory: string): Promise<void> => writeHfGpt2(directory, request);
+    const writeAlone = (directory: string): Promise<void> => programOf(request).write(directory, request);
     const isTrainer = await exists(path.join(target, stateFile));
     return isTrainer ? replaceDirectory(target, writeAlone, isTrainers) : writeAlone(target);
   }
@@ -139,11 +171,40 @@ async function write(target: string, request: WriteRequest): Promise<void> {
   await replaceDirectory(
     place,
     async (directory) => {
-      await writeHfGpt2(directory, request);
-      await writeTraining(directory, trainer, optimizerState, step);
+      await programOf(request).write(directory, request);
+      const moments = request.dtype === trainer.momentDType ? trainer.momentDType : null;
+      await withMoments(optimizerState, moments, (state) => writeTraining(directory, trainer, state, step));
     },
     isTrainers,
   );
+}
+
+/** The program that writes the model: an adapter has the keys of PEFT. */
+function programOf({ model }: WriteRequest): DirectoryProgram {
+  return model.lora?.keys === 'peft' ? peft : hfGpt2;
+}
+
+/** Runs `write` with moments in the dtype that Trainer had them in, and frees the copies. */
+async function withMoments(
+  state: ReadonlyMap<string, unknown>,
+  dtype: DType | null,
+  write: (state: ReadonlyMap<string, unknown>) => Promise<void>,
+): Promise<void> {
+  if (dtype === null) return write(state);
+  const casts: Tensor[] = [];
+  const cast = (name: string, value: unknown): unknown => {
+    if (name === 'step' || !(value instanceof Tensor)) return value;
+    casts.push(noGrad(() => value.to(dtype)));
+    return casts.at(-1);
+  };
+  try {
+    const parameters = Array.from(state.get('state') as Map<unknown, ParameterState>, ([index, values]) => {
+      return [index, new Map(Array.from(values, ([name, value]) => [name, cast(name, value)]))] as const;
+    });
+    await write(new Map(state).set('state', new Map(parameters)));
+  } finally {
+    dispose(casts);
+  }
 }
 
 /** A checkpoint's own directory; within one that holds other things, as Trainer's output directory, `checkpoint-N`. */

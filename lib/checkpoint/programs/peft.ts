@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { describe, TorchBindError, withPath } from '../../errors';
+import { writeFileAtomically } from '../../formats/files/atomic-file';
 import { save } from '../../formats/pt';
 import { loadSafetensors, saveSafetensors } from '../../formats/safetensors';
 import type { GPTModel } from '../../models/gpt-model';
@@ -16,12 +17,21 @@ import {
   type ReadOptions,
   type SavedModel,
 } from '../saved-model';
+import { hfCompanions, readCompanions } from './hf-gpt2';
 import { type DirectoryProgram, type ModelFiles, type OpenModel, withWeights, type WriteRequest } from './program';
 
 /** A directory of PEFT: adapter_config.json and adapter_model.safetensors, for a model that lies elsewhere. */
 
 const configFile = 'adapter_config.json';
+/** Files that go with an adapter. */
+const companions = hfCompanions.filter((name) => name !== 'config.json');
+
 const weightFiles = { safetensors: 'adapter_model.safetensors', bin: 'adapter_model.bin' } as const;
+
+/** Whether a file is one of an adapter's own. */
+export function isAdapterName(name: string): boolean {
+  return [configFile, ...Object.values(weightFiles)].includes(name);
+}
 
 export const peft: DirectoryProgram = {
   name: 'peft',
@@ -75,6 +85,7 @@ async function read(
           ['kind', kind],
           ['keys', fileKeys],
           ['base', baseOrigin(base)],
+          ['files', await readCompanions(directory, companions)],
         ]),
         hasOptimizer: false,
       },
@@ -181,6 +192,10 @@ async function write(directory: string, request: WriteRequest): Promise<void> {
     path.join(directory, configFile),
     (kept.get('config') as JsonObject | undefined) ?? configOf(request),
   );
+  const files = (kept.get('files') as Map<string, Buffer> | undefined) ?? new Map<string, Buffer>();
+  for (const [name, bytes] of files) {
+    await writeFileAtomically(path.join(directory, name), (file) => file.writeFile(bytes));
+  }
 }
 
 function configOf({ model, kept }: WriteRequest): JsonObject {

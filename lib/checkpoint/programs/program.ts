@@ -14,6 +14,8 @@ export interface ModelFiles {
   weights: string;
   /** Names of other files in the directory with pickles in them, such as the optimizer's. */
   others: readonly string[];
+  /** Names of files with pickles that are kept byte for byte, and never read. */
+  kept?: readonly string[];
   /** Name of the JSON file with the model's config, if there is one. */
   config?: string | undefined;
   /** Name of the JSON file with the number of updates made (`step` or `global_step`), if there is one. */

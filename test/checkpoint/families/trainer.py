@@ -1,6 +1,7 @@
 """Hugging Face's Trainer on a tiny GPT-2, for test/checkpoint/hf-trainer.test.ts.
 
-    python trainer.py OUT    trains to OUT/python/checkpoint-2, -4 and -6 and writes OUT/reference.pt; when OUT/node.json is
+    python trainer.py OUT    trains to OUT/python/checkpoint-2, -4 and -6 and writes OUT/reference.pt; the same with a LoRA
+                             adapter of PEFT over OUT/base to OUT/lora, and in bfloat16 to OUT/half; when OUT/node.json is
                              there, resumes from the checkpoints that it names, to step 6, and prints what came of it
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 import torch  # noqa: E402
+from peft import LoraConfig, get_peft_model  # noqa: E402
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments, set_seed  # noqa: E402
 
 LAST = 6
@@ -34,8 +36,16 @@ class Recording(Trainer):
         return loss
 
 
-def trainer(out):
-    model = build()
+def adapted(out):
+    """The model of OUT/base under a PEFT adapter with weights that are not those it began with."""
+    base = GPT2LMHeadModel.from_pretrained(out / "base")
+    set_seed(6)
+    config = LoraConfig(r=2, lora_alpha=4, lora_dropout=0.0, target_modules=["c_attn", "c_proj"], task_type="CAUSAL_LM", fan_in_fan_out=True)
+    return get_peft_model(base, config)
+
+
+def trainer(out, model=None):
+    model = model or build()
     data = torch.randint(19, (4 * LAST, 8), generator=torch.Generator().manual_seed(3))
     args = TrainingArguments(
         output_dir=str(out), max_steps=LAST, save_steps=2, logging_steps=1, per_device_train_batch_size=4, weight_decay=0.1,
@@ -65,8 +75,17 @@ def main(out):
     with torch.no_grad():
         logits = at_two(whole.batches[2]).logits
     rates = [entry["learning_rate"] for entry in whole.state.log_history if "learning_rate" in entry]
+    build().save_pretrained(out / "base")
+    lora = trainer(out / "lora", adapted(out))
+    quietly(lora.train)
+    half = trainer(out / "half", build().to(torch.bfloat16))
+    half.args.max_steps = 2
+    quietly(half.train)
     torch.save(
-        {"batches": torch.stack(whole.batches), "losses": whole.losses, "logits": logits, "rates": rates},
+        {
+            "batches": torch.stack(whole.batches), "losses": whole.losses, "logits": logits, "rates": rates,
+            "loraBatches": torch.stack(lora.batches), "loraLosses": lora.losses,
+        },  # fmt: skip
         out / "reference.pt",
     )
     (out / "ready").touch()
@@ -76,12 +95,14 @@ def main(out):
         if time.time() > deadline:
             sys.exit("no checkpoints came")
         time.sleep(0.05)
-    print(json.dumps({name: resume(out, name, place, whole) for name, place in json.loads(request.read_text()).items()}))
+    runs = {"same": whole, "trained": whole, "loraSame": lora, "loraTrained": lora}
+    places = json.loads(request.read_text())
+    print(json.dumps({name: resume(out, name, place, runs[name]) for name, place in places.items()}))
 
 
 def resume(out, name, place, whole):
     start = json.loads((Path(place) / "trainer_state.json").read_text())
-    run = trainer(out / "resumed" / name)
+    run = trainer(out / "resumed" / name, adapted(out) if name.startswith("lora") else None)
     quietly(lambda: run.train(resume_from_checkpoint=place))
     same = Path(whole.args.output_dir) / f"checkpoint-{start['global_step']}"
     return {
