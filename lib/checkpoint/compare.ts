@@ -6,6 +6,7 @@ import { viewAsReal } from '../tensor/generated/functions';
 import { dispose, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
 import { storageKey } from './snapshot';
+import { NamedTensors, restoreTied } from '../formats/safetensors';
 import { locate } from './locate';
 import { readNewest } from './open';
 import { partKeys } from './programs/training-dict';
@@ -96,6 +97,7 @@ function weightsAt(target: string): Promise<Map<string, Tensor>> {
 
 async function weightsIn(file: string): Promise<Map<string, Tensor>> {
   const all = await loadDict(file, { mmap: true, unknown: 'inert' });
+  if (all instanceof NamedTensors) restoreTied(all as NamedTensors);
   const inner = partKeys.weights.map((key) => all.get(key)).find((value) => value instanceof Map);
   const weights = tensorsOf((inner ?? all) as ReadonlyMap<unknown, unknown>);
   for (const [key, value] of all) if (value !== inner && !weights.has(key)) dispose(value);

@@ -1,8 +1,10 @@
 import type { FileInspection, TensorInfo } from '../formats/inspect/report';
 import { type NamedNote, namedNotes, TensorNote } from '../formats/pt/tensor-notes';
-import { layoutOrReason, TensorFacts } from '../models/layouts';
+import { TorchBindError } from '../errors';
+import { layoutOrReason, recogniseAdapted, TensorFacts, ungathered } from '../models/layouts';
 import { Float, InertObject } from '../pickle/types';
 import type { JsonObject } from './files';
+import { modelTypeOf } from './foreign';
 import { partKeys, stateIn } from './programs/training-dict';
 
 /** What a file's tensors are for, found by the names that programs give to the parts of a checkpoint. */
@@ -45,9 +47,9 @@ export interface Contents {
 }
 
 /** Finds the parts of a checkpoint in a file. */
-export function contentsOf({ value, tensors }: FileInspection): Contents {
+export function contentsOf({ value, tensors, metadata }: FileInspection): Contents {
   if (value instanceof InertObject) return { ...nothing, weights: noteFacts(namedNotes(value)) };
-  if (!(value instanceof Map)) return { ...nothing, weights: infoFacts(tensors) };
+  if (!(value instanceof Map)) return { ...nothing, weights: withTied(infoFacts(tensors), metadata) };
   const root = value as Map<unknown, unknown>;
   const optimizer = [root, ...partKeys.optimizer.map((key) => stateIn(root.get(key)))].find(isOptimizer);
   const config = partKeys.config.map((key) => root.get(key)).find((part) => part instanceof Map);
@@ -93,12 +95,65 @@ function infoFacts(tensors: readonly TensorInfo[]): Map<string, TensorFacts> {
   );
 }
 
-/** Recognises the family of weights by their keys and shapes. */
-export function familyOf(weights: ReadonlyMap<string, TensorFacts>): FamilyInfo | null {
+/** With the tensors that safetensors' `save_model` left out as tied, and named in the metadata. */
+function withTied(
+  weights: Map<string, TensorFacts>,
+  metadata: Readonly<Record<string, string>>,
+): Map<string, TensorFacts> {
+  for (const [dropped, kept] of Object.entries(metadata)) {
+    const facts = weights.get(kept);
+    if (facts === undefined || weights.has(dropped)) continue;
+    const shared = new TensorFacts(facts.shape, facts.dtype, facts.identity ?? kept);
+    weights.set(kept, shared).set(dropped, shared);
+  }
+  return weights;
+}
+
+/**
+ * Recognises the family of weights by their keys and shapes.
+ *
+ * @param config of a directory of Hugging Face, which says so of other models
+ */
+export function familyOf(
+  weights: ReadonlyMap<string, TensorFacts>,
+  config: JsonObject | null = null,
+): FamilyInfo | null {
   if (weights.size === 0) return null;
-  const found = layoutOrReason(weights);
-  if (typeof found === 'string') return { name: null, saw: [found] };
-  return { name: found.layout.name, saw: [found.layout.description, ...found.saw] };
+  if (typeof config?.model_type === 'string' && config.model_type !== 'gpt2') {
+    return {
+      name: null,
+      saw: [`a config.json of model_type ${modelTypeOf(config)}, which torchbind does not compute`],
+    };
+  }
+  const reason = ungathered(weights);
+  if (reason !== undefined) return { name: null, saw: [`weights that were saved without being gathered: ${reason}`] };
+  return adapterFamily(weights) ?? modelFamily(weights);
+}
+
+function modelFamily(weights: ReadonlyMap<string, TensorFacts>): FamilyInfo {
+  try {
+    const { layout, saw } = recogniseAdapted(weights);
+    return { name: layout.name, saw: [layout.description, ...saw] };
+  } catch (error) {
+    if (!(error instanceof TorchBindError)) throw error;
+    const found = layoutOrReason(weights);
+    return { name: null, saw: [typeof found === 'string' ? found : error.message] };
+  }
+}
+
+/** The family of the model that an adapter of PEFT, saved without the model, belongs to. */
+function adapterFamily(weights: ReadonlyMap<string, TensorFacts>): FamilyInfo | undefined {
+  const layers = new Map<string, number>();
+  for (const [key, { shape }] of weights) {
+    const [, layer] = /^base_model\.model\.(.*)\.lora_A(\.default)?\.weight$/.exec(key) ?? [];
+    if (layer !== undefined) layers.set(layer, shape[0] ?? 0);
+    if (!/^base_model\.model\..*\.(lora_[AB]|lora_embedding_[AB])\b/.test(key)) return undefined;
+  }
+  const [first] = layers;
+  if (first === undefined) return undefined;
+  const isGpt2 = /(^|\.)h\.\d+\.(attn\.c_|mlp\.c_)|(^|\.)lm_head$/.test(first[0]);
+  const saw = [`a LoRA adapter of PEFT of rank ${first[1]} for ${layers.size} layers (${first[0]}), without its model`];
+  return { name: isGpt2 ? 'hf-gpt2' : null, saw };
 }
 
 /** Masks are saved with some models and are none of their parameters. */

@@ -2,7 +2,13 @@ import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { checkFlags, checkOptions, CheckpointCode, CheckpointError, type PathLike, toPath } from '../errors';
 import { inspectFile, mergeFile } from '../formats/inspect/file';
-import { addProblem, type FileInspection, noting, type TensorInfo } from '../formats/inspect/report';
+import {
+  addProblem,
+  type FileInspection,
+  type InspectionProblem,
+  noting,
+  type TensorInfo,
+} from '../formats/inspect/report';
 import { ofOneBundle } from './commit';
 import { exists, type JsonObject, readOptionalJson } from './files';
 import { type Contents, contentsOf, countParameters, familyOf } from './inspect-contents';
@@ -65,7 +71,7 @@ interface OpenedFiles extends FileInspection {
 }
 
 /** The file of weights, and others in its directory. */
-async function openAll({ directory, weights, others }: ModelFiles, verify: boolean): Promise<OpenedFiles> {
+async function openAll({ directory, weights, others, kept = [] }: ModelFiles, verify: boolean): Promise<OpenedFiles> {
   const name = path.basename(weights);
   const first = await inspectFile(weights, verify);
   const contents = contentsOf(first);
@@ -81,7 +87,17 @@ async function openAll({ directory, weights, others }: ModelFiles, verify: boole
     mergeFile(report, found, other);
     optimizer ??= contentsOf(found).optimizer;
   }
+  for (const name of kept) {
+    const found = await noting(report, () => inspectFile(path.join(directory, name), verify));
+    if (found !== undefined)
+      mergeFile(report, { ...found, problems: found.problems.filter(isDamage), tensors: [] }, name);
+  }
   return { ...report, contents: { ...contents, optimizer } };
+}
+
+/** Of a file that is never unpickled: what its pickles name is in `globals`, and is nothing that keeps it from being used. */
+function isDamage({ code }: InspectionProblem): boolean {
+  return code !== CheckpointCode.global && code !== CheckpointCode.unsupported;
 }
 
 async function json(
@@ -134,7 +150,7 @@ function complete(
     path: place.path ?? report.path,
     size,
     container,
-    family: familyOf(weights),
+    family: familyOf(weights, container.kind === 'huggingface' ? config : null),
     tensors,
     shared,
     totals: totalsOf(report, countParameters(weights)),

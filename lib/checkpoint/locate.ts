@@ -2,6 +2,7 @@ import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { CheckpointCode, CheckpointError } from '../errors';
 import { readJson } from './files';
+import { refuseForeign } from './foreign';
 import { directoryPrograms, filePrograms } from './programs';
 import { type DirectoryProgram, Listing, type ModelFiles } from './programs/program';
 
@@ -71,7 +72,9 @@ function singleFile(file: string): ModelFiles {
   return { directory: path.dirname(file), weights: file, others: [] };
 }
 
-function nothingFound({ directory, names: there }: Listing, names: readonly string[]): never {
+function nothingFound(listing: Listing, names: readonly string[]): never {
+  refuseForeign(listing);
+  const { directory, names: there } = listing;
   throw new CheckpointError(
     `${directory} holds no model: neither model.pt with config.json, nor model.safetensors or pytorch_model.bin, ` +
       `nor adapter_config.json, nor ${names.join(', ')}, nor a checkpoint-N. ` +

@@ -235,8 +235,9 @@ export function configFromJson(json: unknown, family: FamilyFacts = noFacts): GP
   const extra: Record<string, unknown> = {};
   for (const [field, value] of Object.entries(json)) {
     const name = Object.hasOwn(FIELDS, field) ? FIELDS[field] : undefined;
-    if (name !== undefined) options[name] = value;
-    if (field === 'mlp_type' && !Object.hasOwn(json, 'activation')) options.activation = value;
+    // Python's programs write None for a fact that they leave to its default.
+    if (name !== undefined && value !== null) options[name] = value;
+    if (field === 'mlp_type' && !Object.hasOwn(json, 'activation') && value !== null) options.activation = value;
     // A fact that the file says is said again when it is written, even where it is what the family has anyway.
     if (!Object.hasOwn(REQUIRED_FIELDS, field)) extra[field] = value;
   }

@@ -11,6 +11,7 @@ import { OrderedDict } from '../../pickle/types';
 import { itemSize } from '../../tensor/dtype';
 import type { Tensor } from '../../tensor/tensor';
 import { HuggingFaceTokenizer, loadTokenizer } from '../../tokenizers';
+import { checkModelType } from '../foreign';
 import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
 import {
   commonDType,
@@ -87,6 +88,7 @@ export function trainingFiles(listing: Listing): Pick<ModelFiles, 'others' | 'ke
 export async function readHfGpt2({ directory, weights: file }: ModelFiles, options: ReadOptions): Promise<SavedModel> {
   const configPath = path.join(directory, configFile);
   const json = (await exists(configPath)) ? await readJson(configPath) : undefined;
+  if (json !== undefined) withPath(configPath, () => checkModelType(json));
   const tokenizer = await resolveTokenizer(options, () => loadTokenizer(directory));
   const { weights, container } = await readHfWeights(file, options.device);
   const recognised = withPath(file, () => recogniseAdapted(weights));
@@ -158,6 +160,7 @@ const defaultContainer: HfContainer = { kind: 'safetensors', weightMap: null, me
 
 /** Fields of config.json as facts of a model. */
 const configFields = {
+  vocab_size_or_config_json_file: 'vocabSize', // before transformers 2.0
   vocab_size: 'vocabSize',
   n_ctx: 'blockSize',
   n_positions: 'blockSize',
@@ -195,9 +198,19 @@ const defaults = {
   embd_pdrop: 0.1,
 };
 
-/** Whether a config.json is of a model of Hugging Face. */
+/** Fields that newer versions of transformers write under another name, or not at all. */
+const olderFields = ['vocab_size_or_config_json_file', 'n_ctx'];
+
+/** The defaults for a config.json, in which an older name may stand for one. */
+function defaultsBeside(json: JsonObject): Partial<typeof defaults> {
+  if (!(olderFields[0]! in json)) return defaults;
+  const { vocab_size: _, ...others } = defaults;
+  return others;
+}
+
+/** Whether a config.json is of a model of Hugging Face. The first versions of transformers did not name the model's type. */
 export function isHfConfig(json: JsonObject): boolean {
-  return typeof json.model_type === 'string';
+  return typeof json.model_type === 'string' || ('n_positions' in json && 'layer_norm_epsilon' in json);
 }
 
 /**
@@ -212,13 +225,13 @@ export function hfFacts(json: JsonObject): ConfigFacts {
       'ERR_TORCHBIND_CONFIG',
     );
   };
-  if (json.model_type !== 'gpt2') refuse('model_type', "'gpt2'");
+  checkModelType(json);
   if (json.add_cross_attention === true) refuse('add_cross_attention', 'false');
   const { activation_function: name = 'gelu_new' } = json;
   const activation = typeof name === 'string' && Object.hasOwn(activations, name) ? activations[name] : undefined;
   if (activation === undefined) refuse('activation_function', `one of ${Object.keys(activations).join(', ')}`);
   return {
-    ...factsFrom({ ...defaults, ...json }, configFields),
+    ...factsFrom({ ...defaultsBeside(json), ...json }, configFields),
     activation: activation!,
     attentionScale: json.scale_attn_weights === false ? 'none' : 'head',
     ...(json.tie_word_embeddings === false ? { tieWeights: false } : {}),
@@ -229,10 +242,11 @@ export function hfFacts(json: JsonObject): ConfigFacts {
 function configJson(config: GPTConfig, came: JsonObject | undefined, dtype: string): JsonObject {
   const fresh = came === undefined;
   const base: JsonObject = came ?? { architectures: ['GPT2LMHeadModel'], model_type: 'gpt2' };
-  const said = { ...defaults, ...base };
+  const said = { ...defaultsBeside(base), ...base };
   const json: JsonObject = { ...base };
   for (const [field, name] of Object.entries(configFields)) {
-    if (field === 'n_ctx' && !('n_ctx' in base)) continue;
+    if (olderFields.includes(field) && !(field in base)) continue;
+    if (field === 'vocab_size' && !(field in base) && olderFields[0]! in base) continue;
     const value = name === 'mlpHidden' && config.mlpHidden === 4 * config.nEmbd ? null : config[name];
     const before: unknown = (said as JsonObject)[field] ?? (name === 'scaleByLayer' ? false : null);
     if (fresh || before !== value) json[field] = value;

@@ -66,6 +66,7 @@ async function read(
   const configPath = path.join(directory, configFile);
   const json = await readJson(configPath);
   const adapter = withPath(configPath, () => adapterIn(json));
+  warnOfUnknown(configPath, json);
   const target = await withPath(configPath, () => baseOf(json, options.base));
   const base = await open(target, { ...options, base: undefined });
   try {
@@ -112,13 +113,20 @@ function baseOrigin({ origin }: SavedModel): Origin {
 
 /** Fields that say nothing of what is computed with the tensors that are there. */
 const harmless = new Set([
-  'auto_mapping', 'base_model_name_or_path', 'bias', 'eva_config', 'exclude_modules', 'fan_in_fan_out', 'inference_mode',
-  'init_lora_weights', 'layers_pattern', 'layers_to_transform', 'lora_alpha', 'lora_dropout', 'megatron_core', 'peft_type',
-  'peft_version', 'qalora_group_size', 'r', 'revision', 'runtime_config', 'target_modules', 'task_type', 'use_rslora',
+  'auto_mapping', 'base_model_name_or_path', 'bias', 'corda_config', 'ensure_weight_tying', 'eva_config', 'exclude_modules',
+  'fan_in_fan_out', 'inference_mode', 'init_lora_weights', 'layers_pattern', 'layers_to_transform', 'loftq_config', 'lora_alpha',
+  'lora_dropout', 'megatron_config', 'megatron_core', 'merge_weights', 'peft_type', 'peft_version', 'qalora_group_size', 'r',
+  'revision', 'runtime_config', 'target_modules', 'task_type', 'use_rslora',
+]); // prettier-ignore
+
+/** Fields that make an adapter more than LoRA where they are set. */
+const beyondLora = new Set([
+  'alora_invocation_tokens', 'alpha_pattern', 'arrow_config', 'enable_lora', 'layer_replication', 'lora_bias', 'modules_to_save',
+  'rank_pattern', 'target_parameters', 'trainable_token_indices', 'use_bdlora', 'use_dora', 'use_qalora',
 ]); // prettier-ignore
 
 /** Initial values that leave the base model's weights as they are. */
-const initialisations: readonly unknown[] = [undefined, null, true, false, 'gaussian', 'eva'];
+const initialisations: readonly unknown[] = [undefined, null, true, false, 'gaussian', 'eva', 'orthogonal'];
 
 function adapterIn(json: JsonObject): Omit<PeftAdapter, 'weights'> {
   const refuse = (field: string, expected: string): never => {
@@ -131,7 +139,7 @@ function adapterIn(json: JsonObject): Omit<PeftAdapter, 'weights'> {
   if ((json.bias ?? 'none') !== 'none') refuse('bias', "'none', with the biases of the base model");
   if (!initialisations.includes(json.init_lora_weights))
     refuse('init_lora_weights', 'a value that keeps the weights of the base model');
-  for (const [field, value] of Object.entries(json)) if (!harmless.has(field) && isSet(value)) refuse(field, 'not set');
+  for (const field of beyondLora) if (isSet(json[field])) refuse(field, 'not set');
   const { r = 8, lora_alpha: alpha = 8, lora_dropout: dropout = 0, use_rslora: rsLora = false } = json;
   if (!Number.isSafeInteger(r) || (r as number) < 1) refuse('r', 'an integer of at least 1');
   if (typeof alpha !== 'number') refuse('lora_alpha', 'a number');
@@ -139,8 +147,19 @@ function adapterIn(json: JsonObject): Omit<PeftAdapter, 'weights'> {
   return { rank: r as number, alpha: alpha as number, dropout: dropout as number, rsLora: rsLora === true };
 }
 
+/** PEFT ignores what it does not know in the same way: its versions add fields. */
+function warnOfUnknown(file: string, json: JsonObject): void {
+  const unknown = Object.keys(json).filter(
+    (field) => !harmless.has(field) && !beyondLora.has(field) && isSet(json[field]),
+  );
+  if (unknown.length === 0) return;
+  process.emitWarning(`${file}: ignored what this version does not know: ${unknown.slice(0, 8).join(', ')}.`, {
+    code: 'TORCHBIND_LEFT_OUT',
+  });
+}
+
 function isSet(value: unknown): boolean {
-  if (value === null || value === false) return false;
+  if (value === undefined || value === null || value === false) return false;
   return typeof value !== 'object' || Object.keys(value).length > 0;
 }
 

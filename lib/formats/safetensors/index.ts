@@ -1,3 +1,3 @@
-export { loadSafetensors, type LoadSafetensorsOptions } from './load';
+export { loadSafetensors, restoreTied, type LoadSafetensorsOptions } from './load';
 export { saveSafetensors, type SaveSafetensorsOptions } from './save';
 export { NamedTensors } from './shards';

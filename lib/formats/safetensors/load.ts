@@ -202,7 +202,8 @@ function torchShape({ shape, dtype }: SafetensorsEntry): number[] {
   return dtype.packed === 1 ? shape : [...shape.slice(0, -1), shape.at(-1)! / dtype.packed];
 }
 
-function restoreTied(tensors: NamedTensors): void {
+/** Gives the names that were left out as tied, and noted in the metadata, the tensors that they are tied to. */
+export function restoreTied(tensors: NamedTensors): void {
   for (const [dropped, kept] of tensors.metadata) {
     const tensor: Tensor | undefined = tensors.get(kept);
     if (tensor !== undefined && !tensors.has(dropped)) tensors.set(dropped, tensor);

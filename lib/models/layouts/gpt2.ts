@@ -148,6 +148,7 @@ function recogniseGpt2(state: StateView): { facts: Facts; recognised: Recognised
   const first = `${stem}h.0`;
   if (!state.has(`${stem}wte.weight`) || !state.has(`${first}.attn.c_attn.weight`)) return undefined;
   const weights = weightForm(state, stem);
+  if (weights === undefined) return undefined;
   const buffers = ['bias', 'masked_bias']
     .map((name) => maskBuffer(state, `${first}.attn.${name}`, name))
     .filter((buffer) => buffer !== undefined);
@@ -170,7 +171,7 @@ function anySize({ shape, ...buffer }: LayoutBuffer): LayoutBuffer {
 }
 
 /** Whether weights are (in, out), as in Hugging Face's Conv1D, and what was seen of that. */
-function weightForm(state: StateView, stem: string): { conv1d: boolean; saw: string } {
+function weightForm(state: StateView, stem: string): { conv1d: boolean; saw: string } | undefined {
   const key = `${stem}h.0.attn.c_attn.weight`;
   const shape = state.shape(key);
   if (shape === undefined) {
@@ -181,6 +182,8 @@ function weightForm(state: StateView, stem: string): { conv1d: boolean; saw: str
     );
   }
   const conv1d = shape[1] === 3 * shape[0]!;
+  // Multi-query attention (GPT-BigCode) has the names of GPT-2, and neither shape.
+  if (!conv1d && shape[0] !== 3 * shape[1]!) return undefined;
   const form = conv1d ? "(in, out), as Hugging Face's Conv1D has it" : '(out, in), as Linear has it';
   return { conv1d, saw: `${key} of shape (${shape.join(', ')}): ${form}` };
 }

@@ -7,9 +7,11 @@ import type { CheckpointLayout } from './layout';
 import { buildLlm, mypt, ngLecture } from './lecture';
 import { splitLora } from './lora';
 import { myptFused } from './mypt-fused';
+import { checkGathered } from './ungathered';
 import { recogniseWrapped } from './wrapped';
 
 export { TensorFacts } from './family';
+export { ungathered } from './ungathered';
 export type { ConfigFacts, Recognised } from './family';
 export type { CheckpointLayout } from './layout';
 
@@ -25,6 +27,24 @@ const OTHERS: readonly [(keys: readonly string[]) => boolean, string][] = [
     (keys) => keys.length === 1 && keys[0] === 'token_embedding_table.weight',
     'a bigram model: open it with Bigram.load(path)',
   ],
+  ...(
+    [
+      [/(^|\.)transformer\.h\.0\.attn\.c_q\.weight$/, 'nanochat'],
+      [
+        /(^|\.)h\.0\.attn\.c_attn\.weight$/,
+        'GPT-BigCode or another one with queries, keys and values of different sizes',
+      ],
+      [/(^|\.)h\.\d+\.attn\.(attention\.)?q_proj\.weight$/, 'GPT-J or GPT-Neo'],
+      [/(^|\.)gpt_neox\.layers\./, 'GPT-NeoX'],
+      [/(^|\.)layers\.\d+\.self_attn\.(q_proj|qkv_proj)\./, 'Llama, Mistral, Qwen, Gemma, Phi or OPT'],
+      [/(^|\.)h\.\d+\.(self_attention|attn)\.(query_key_value|Wqkv)\./, 'BLOOM or Falcon'],
+      [/(^|\.)encoder\.layer\.\d+\.attention\./, 'BERT'],
+      [/(^|\.)(encoder|decoder)\.block\.\d+\.layer\./, 'T5'],
+    ] as const
+  ).map(([pattern, name]): [(keys: readonly string[]) => boolean, string] => [
+    (keys) => keys.some((key) => pattern.test(key)),
+    `a model of the kind of ${name}, which torchbind does not compute`,
+  ]),
 ];
 
 /** Names of the families of checkpoints. */
@@ -85,6 +105,7 @@ export function layoutOrReason(state: Iterable<string> | ReadonlyMap<string, unk
 
 /** As `recogniseLayout`; of a state dict with LoRA adapters, the layout of the model without, and the adapters. */
 export function recogniseAdapted(state: ReadonlyMap<string, unknown>): Recognised {
+  checkGathered(state);
   const lora = splitLora(state);
   if (lora === undefined) return recogniseLayout(state);
   const found = recogniseLayout(lora.base);

@@ -2,6 +2,7 @@ import { closest, TorchBindError } from '../../errors';
 import { sameShape } from '../../nn/state-dict';
 import { Tensor } from '../../tensor/tensor';
 import type { GPTConfig } from '../config';
+import { TensorFacts } from './family';
 import { empty, isParameterLine } from './layout';
 import type { CheckpointLayout, LayoutModule, LayoutParameter, LoraKeys, LoraSpec } from './layout';
 
@@ -166,7 +167,8 @@ interface Adapter {
 function readAdapter(state: ReadonlyMap<string, unknown>, path: string, suffix: string): Adapter {
   const shapeOf = (name: string): readonly [number, number] => {
     const value = state.get(`${path}.${name}`);
-    if (value instanceof Tensor && value.ndim === 2) return value.shape as [number, number];
+    if ((value instanceof Tensor || value instanceof TensorFacts) && value.ndim === 2)
+      return value.shape as [number, number];
     throw refuse(`there is no matrix ${path}.${name}`);
   };
   const weight = shapeOf('base_layer.weight');
