@@ -71,6 +71,8 @@ export interface SavedModel {
   weights: Map<string, unknown>;
   recognised: Recognised;
   training: TrainingState;
+  /** Whether its program opens models with dropout off until they are trained, as `from_pretrained` does. */
+  opensInEval?: boolean;
   /** State dict of the optimizer, as the program that wrote it has it; null where there is none, or none was asked for. */
   optimizerState: Map<string, unknown> | null;
   origin: Origin;

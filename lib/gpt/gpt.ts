@@ -325,6 +325,7 @@ export class GPT extends GPTModel {
       withPath(saved.origin.path, () => attachSaved(model, saved, lora));
       model.loadStateDict(saved.weights);
       if (saved.adapter !== undefined) withPath(saved.origin.path, () => attachPeft(model, saved.adapter!));
+      if (saved.opensInEval === true) model.eval();
       model.#step = saved.training.step;
       model.#extra = saved.training.extra;
       model.#origin = saved.origin;

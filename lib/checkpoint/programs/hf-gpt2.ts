@@ -13,6 +13,7 @@ import type { Tensor } from '../../tensor/tensor';
 import { HuggingFaceTokenizer, loadTokenizer } from '../../tokenizers';
 import { checkModelType } from '../foreign';
 import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
+import { storageKey } from '../snapshot';
 import {
   commonDType,
   factsFrom,
@@ -100,6 +101,7 @@ export async function readHfGpt2({ directory, weights: file }: ModelFiles, optio
     weights,
     recognised,
     training: noTraining,
+    opensInEval: true,
     optimizerState: null,
     origin: {
       program: 'hf-gpt2',
@@ -392,10 +394,27 @@ async function writeOne(
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
   if (kind === 'bin') await save(weights, file);
-  else await saveSafetensors(weights, file, { metadata, tied: namesTied(metadata, weights) ? 'drop' : 'copy' });
+  else {
+    const { stored, notes } = withoutTied(weights, metadata);
+    await saveSafetensors(stored, file, { metadata: notes, tied: 'copy' });
+  }
 }
 
-/** Whether a file's metadata names tensors that it leaves out because they are tied, as safetensors' `save_model` does. */
-function namesTied(metadata: Readonly<Record<string, string>>, weights: ReadonlyMap<string, Tensor>): boolean {
-  return Object.entries(metadata).some(([dropped, kept]) => weights.has(dropped) && weights.has(kept));
+/**
+ * What safetensors' `save_model` stores where it made the file: of tied tensors the one that it stored before. The metadata
+ * says so of the others, as long as they are tied.
+ */
+function withoutTied(
+  weights: ReadonlyMap<string, Tensor>,
+  metadata: Readonly<Record<string, string>>,
+): { stored: ReadonlyMap<string, Tensor>; notes: Record<string, string> } {
+  const stored = new Map(weights);
+  const notes = { ...metadata };
+  for (const [dropped, kept] of Object.entries(metadata)) {
+    const [tensor, other] = [weights.get(dropped), weights.get(kept)];
+    if (tensor === undefined || other === undefined) continue;
+    if (storageKey(tensor) === storageKey(other)) stored.delete(dropped);
+    else delete notes[dropped];
+  }
+  return { stored, notes };
 }
