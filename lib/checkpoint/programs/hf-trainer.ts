@@ -5,7 +5,7 @@ import { writeFileAtomically } from '../../formats/files/atomic-file';
 import { readSmallFile } from '../../formats/files/small-file';
 import { save } from '../../formats/pt';
 import { Float } from '../../pickle/types';
-import type { ParameterState } from '../../optim/optimizer';
+import type { ParameterState } from '../../optim';
 import { noGrad } from '../../tensor/autograd';
 import type { DType } from '../../tensor/dtype';
 import { dispose } from '../../tensor/scope';
