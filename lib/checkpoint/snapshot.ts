@@ -1,7 +1,7 @@
 import type { GPTModel } from '../models/gpt-model';
 import { optimizerStateDict } from '../models/optimizers';
 import { native } from '../native/native';
-import type { AdamW, SGD } from '../optim';
+import type { AnyOptimizer } from '../optim';
 import { noGrad } from '../tensor/autograd';
 import { itemSize } from '../tensor/dtype';
 import { clone } from '../tensor/generated/functions';
@@ -20,7 +20,7 @@ export interface TensorSnapshot {
  * The state dicts of a model and of its optimizer, in the layout's form. They share memory with both, unless they are
  * copied: then both may change while the copies are written.
  */
-export function takeSnapshot(model: GPTModel, optimizer: AdamW | SGD | undefined, copy: boolean): TensorSnapshot {
+export function takeSnapshot(model: GPTModel, optimizer: AnyOptimizer | undefined, copy: boolean): TensorSnapshot {
   const weights = model.stateDict();
   const optimizerState = optimizer === undefined ? null : optimizerStateDict(model, optimizer);
   const trees = optimizerState === null ? [weights] : [weights, optimizerState];

@@ -12,7 +12,7 @@ import {
 } from '../errors';
 import { resolveDevice, GPT } from './gpt';
 import type { GPTOptions } from '../models/config';
-import type { AdamW, SGD } from '../optim';
+import type { AnyOptimizer } from '../optim';
 import { dispose } from '../tensor/scope';
 import { type Tokenizer, tokenizerForText } from '../tokenizers';
 import { readRun, type RunState } from '../train';
@@ -69,7 +69,7 @@ export interface InitializeOptions {
 
 export interface TrainingStart {
   model: GPT;
-  optimizer: AdamW;
+  optimizer: AnyOptimizer;
   /** Optimizer updates made before, which is the index of the next one. */
   startStep: number;
   /** `resume` of the model's own checkpoint, `init` from another model, or `fresh`. */
@@ -81,7 +81,7 @@ export interface TrainingStart {
 export interface SaveStateOptions {
   model: GPT;
   /** Default: the one that the model was last trained with. */
-  optimizer?: AdamW | SGD;
+  optimizer?: AnyOptimizer;
   /** Optimizer updates made. Default: those of the model's training so far. */
   step?: number;
   /** Numbers to judge the bundle by, such as `val_loss`. */
@@ -334,7 +334,7 @@ const paddedGpt2 = 50304;
 
 function start(
   model: GPT,
-  optimizer: AdamW,
+  optimizer: AnyOptimizer,
   startStep: number,
   mode: TrainingStart['mode'],
   source: string | null,

@@ -15,7 +15,7 @@ import {
 import { type GPTConfig, type GPTOptions } from '../models/config';
 import { GPTModel, type GPTModelOptions } from '../models/gpt-model';
 import { loadOptimizerStateDict, makeOptimizer, optimizerStateDict, resumeOptimizer } from '../models/optimizers';
-import type { AdamW, AdamWOptions, Optimizer, SGD } from '../optim';
+import type { AdamW, AdamWOptions, AnyOptimizer, Optimizer } from '../optim';
 import {
   replaceBundle,
   saveAdapter,
@@ -80,7 +80,7 @@ export interface LegacyCheckpoint {
  * The checkpoint's layout, that is its keys and their order, stays with the model: it is saved in the one it came in.
  */
 export class GPT extends GPTModel {
-  #optimizer: AdamW | SGD | undefined;
+  #optimizer: AnyOptimizer | undefined;
   #step: number | null = null;
   #extra: JsonObject = {};
   #run: (() => RunState) | undefined;
@@ -91,7 +91,7 @@ export class GPT extends GPTModel {
   }
 
   /** The optimizer that the model was last trained with, or that was resumed with it. */
-  get optimizer(): AdamW | SGD | undefined {
+  get optimizer(): AnyOptimizer | undefined {
     return this.#optimizer;
   }
 
@@ -131,7 +131,7 @@ export class GPT extends GPTModel {
   }
 
   /** Makes this optimizer the one that `fit` goes on with and that bundles are saved with. */
-  setTraining(optimizer: AdamW | SGD | undefined, step: number | null, run?: RunState | (() => RunState)): void {
+  setTraining(optimizer: AnyOptimizer | undefined, step: number | null, run?: RunState | (() => RunState)): void {
     this.#run = typeof run === 'object' ? () => run : run;
     this.#optimizer = optimizer;
     this.#step = step;
@@ -153,11 +153,13 @@ export class GPT extends GPTModel {
   }
 
   /**
-   * An AdamW that resumes from what the optimizer of the layout's Python program wrote, with the groups that it had.
+   * An optimizer that resumes from what the one of the layout's Python program wrote, of its class (AdamW, Adam, Adagrad or SGD)
+   * and with its groups.
    *
-   * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, for what does not fit or cannot be carried over exactly
+   * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, for what does not fit or cannot be carried over exactly,
+   *   and for other classes of optimizers, by name
    */
-  resumeOptimizer(stateDict: ReadonlyMap<string, unknown>): AdamW {
+  resumeOptimizer(stateDict: ReadonlyMap<string, unknown>): AnyOptimizer {
     return resumeOptimizer(this, stateDict);
   }
 

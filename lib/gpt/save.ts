@@ -13,7 +13,7 @@ import { chooseProgram, writeAs } from '../checkpoint/write';
 import { checkArgument, checkOptions, type PathLike, requireOptions, toPath, TorchBindError } from '../errors';
 import { convertModel } from '../models/convert';
 import type { GPTModel } from '../models/gpt-model';
-import type { AdamW, SGD } from '../optim';
+import type { AnyOptimizer } from '../optim';
 import type { DType } from '../tensor/dtype';
 import { isPlainObject } from '../objects';
 import { type RunState, saveRun } from '../train';
@@ -23,7 +23,7 @@ import { type RunState, saveRun } from '../train';
 /** What saving needs beside the model. */
 export interface Training {
   /** The optimizer that the model was last trained with. */
-  optimizer: AdamW | SGD | undefined;
+  optimizer: AnyOptimizer | undefined;
   /** Optimizer updates made; null where that is not known. */
   step: number | null;
   run: (() => RunState) | undefined;
@@ -39,7 +39,7 @@ export interface SaveModelOptions {
    */
   layout?: string;
   /** Of forms that hold one: the optimizer. Default: the one that the model was last trained with; null for none. */
-  optimizer?: AdamW | SGD | null;
+  optimizer?: AnyOptimizer | null;
   /** Of forms that hold it: optimizer updates made. Default: those of the model's training so far. */
   step?: number;
   /** Dtype of the weights in the files. Default: the one that they came in. */
@@ -56,7 +56,7 @@ export interface SaveCheckpointFileOptions {
   /** Optimizer updates made. Default: those of the model's training so far. */
   step?: number;
   /** The optimizer to save; null for none. Default: the one that the model was last trained with. */
-  optimizer?: AdamW | SGD | null;
+  optimizer?: AnyOptimizer | null;
   /** More to note among the hyperparameters, by Python's names, as `{ training_steps: 2000 }`. */
   hyperparameters?: Readonly<Record<string, unknown>>;
   /** The moment in the file's name. Default: now. */
@@ -67,7 +67,7 @@ export interface SaveBundleOptions {
   /** Optimizer updates made. Default: those of the model's training so far. */
   step?: number;
   /** The optimizer to save. Default: the one that the model was last trained with. */
-  optimizer?: AdamW | SGD;
+  optimizer?: AnyOptimizer;
   /** Instead of an optimizer: its state dict in the layout's form, as Python's `optimizer.state_dict()` gives it. */
   optimizerState?: ReadonlyMap<string, unknown> | null;
   /** Which bundles to keep under `steps/`. Default: this one and the one before. null keeps none. */
@@ -79,7 +79,7 @@ export interface SaveBundleOptions {
 /** What goes into a bundle beside the model. */
 export interface BundleContents {
   step: number | null;
-  optimizer: AdamW | SGD | undefined;
+  optimizer: AnyOptimizer | undefined;
   /** Instead of the optimizer's own. */
   optimizerState?: ReadonlyMap<string, unknown> | null;
   run: SavedRun | null;

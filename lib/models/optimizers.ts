@@ -1,8 +1,7 @@
 import { checkArgument, TorchBindError } from '../errors';
 import type { Parameter } from '../nn/parameter';
-import { AdamW } from '../optim/adam';
-import type { AdamWOptions } from '../optim/adam';
-import { Optimizer } from '../optim/optimizer';
+import { Adagrad, Adam, AdamW, Optimizer, recogniseOptimizer, SGD } from '../optim';
+import type { AdamWOptions, AnyOptimizer } from '../optim';
 import { readStateDict, stateDictError } from '../optim/state-dict';
 import type { FileGroup } from '../optim/state-dict';
 import { noGrad } from '../tensor/autograd';
@@ -51,7 +50,10 @@ export function loadOptimizerStateDict(
   tidy(() =>
     noGrad(() => {
       const shapes = new Map(model.namedParameters().map(([name, { shape }]) => [name, shape]));
-      const own = optimizerFromFile(stateDict, groupNames(model, optimizer), table(model), shapes);
+      const own = optimizerFromFile(stateDict, groupNames(model, optimizer), table(model), {
+        shapes,
+        required: partsOf(optimizer),
+      });
       optimizer.loadStateDict(own);
       const { groups } = readStateDict(stateDict);
       if (groups.every((group) => namesOf(group) === undefined)) unnamed.add(optimizer);
@@ -76,11 +78,44 @@ export function makeOptimizer(model: GPTModel, options: AdamWOptions = {}): Adam
   return new AdamW(groups, { ...options, betas: options.betas ?? rule.betas });
 }
 
-/** An AdamW with the groups and the state that the optimizer of the layout's Python program wrote. */
-export function resumeOptimizer(model: GPTModel, stateDict: ReadonlyMap<string, unknown>): AdamW {
-  const optimizer = new AdamW(parameterGroups(model, stateDict));
+/** Classes whose state resumes here, by PyTorch's names. */
+const classes = { AdamW, Adam, Adagrad, SGD } as const;
+
+/** What the state of each class must hold for a parameter that was updated. SGD begins its buffer when it is missing. */
+const requiredParts: Readonly<Record<keyof typeof classes, readonly string[]>> = {
+  AdamW: ['step', 'exp_avg', 'exp_avg_sq'],
+  Adam: ['step', 'exp_avg', 'exp_avg_sq'],
+  Adagrad: ['step', 'sum'],
+  SGD: [],
+};
+
+/**
+ * An optimizer of the class that wrote a state dict, with its groups and its state. Before torch 2.6 Adam and AdamW write the
+ * same: it is then taken for AdamW, which the programs of all families use.
+ *
+ * @throws ERR_TORCHBIND_OPTIMIZER_STATE naming a class that is not here
+ */
+export function resumeOptimizer(model: GPTModel, stateDict: ReadonlyMap<string, unknown>): AnyOptimizer {
+  const optimizer = new classes[classOf(stateDict)](parameterGroups(model, stateDict));
   loadOptimizerStateDict(model, optimizer, stateDict);
   return optimizer;
+}
+
+function classOf(stateDict: ReadonlyMap<string, unknown>): keyof typeof classes {
+  const { name, saw } = recogniseOptimizer(stateDict);
+  if (name !== undefined && name in classes) return name as keyof typeof classes;
+  const got = name === undefined ? 'of a class that PyTorch does not have' : `of ${name}`;
+  throw stateDictError(
+    `expected the state of ${Object.keys(classes).join(', ')}, got one ${got}: ${saw}. Open the model without its optimizer ` +
+      'and train with a new one.',
+  );
+}
+
+/** What the state of an optimizer must hold. An AdamW is an Adam, too: both hold the same. */
+function partsOf(optimizer: Optimizer): readonly string[] {
+  const names = Object.keys(classes) as (keyof typeof classes)[];
+  const name = names.find((candidate) => optimizer instanceof classes[candidate]);
+  return name === undefined ? [] : requiredParts[name];
 }
 
 /** A model's parameters in the groups of an optimizer's state dict. */

@@ -1,4 +1,8 @@
 /** PyTorch's `torch.optim`, and gradient clipping. */
+import type { Adagrad } from './adagrad';
+import type { Adam, AdamW } from './adam';
+import type { SGD } from './sgd';
+
 export { Optimizer } from './optimizer';
 export type { ParameterGroup, Parameters } from './optimizer';
 export type { ParameterState } from './state-dict';
@@ -16,3 +20,6 @@ export * as schedulers from './schedulers';
 export type { DecayOptions, Schedule, WarmupOptions } from './schedulers';
 export { recogniseOptimizer } from './recognise';
 export type { RecognisedOptimizer, TorchOptimizer } from './recognise';
+
+/** An optimizer that `fit` takes, and in which a saved state of its class resumes. */
+export type AnyOptimizer = Adagrad | Adam | AdamW | SGD;

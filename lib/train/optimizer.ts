@@ -1,13 +1,13 @@
 import type { GPTModel } from '../models/gpt-model';
 import { makeOptimizer } from '../models/optimizers';
-import { AdamW, decayGroups, type SGD } from '../optim';
+import { AdamW, type AnyOptimizer, decayGroups } from '../optim';
 import type { Settings } from './options';
 
 /**
  * The optimizer that the options name, or a new AdamW as `gpt.makeOptimizer()` makes it, so that the family's own program
  * can resume what `fit` has trained.
  */
-export function optimizerFor(model: GPTModel, settings: Settings): AdamW | SGD {
+export function optimizerFor(model: GPTModel, settings: Settings): AnyOptimizer {
   const { optimizer, learningRate: lr = 3e-4, weightDecay, betas } = settings;
   if (optimizer !== undefined) return optimizer;
   // Of a family whose program decays all parameters alike, an explicit weight decay still spares biases and norms.

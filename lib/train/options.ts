@@ -12,7 +12,7 @@ import {
 } from '../errors';
 import { TextStream, TokenFile, TokenStream, type Tokens } from '../data';
 import type { GPTModel } from '../models/gpt-model';
-import { type AdamW, Optimizer, type SGD } from '../optim';
+import { type AnyOptimizer, Optimizer } from '../optim';
 import { constant, cosine, linear, type Schedule } from '../optim/schedulers';
 import { type KeepOptions, keepRules } from '../checkpoint/retention';
 import type { EvalEvent, SaveEvent, StepEvent } from './events';
@@ -49,7 +49,7 @@ export interface FitOptions {
   /** Rate that `linear` and `cosine` fall to. Default 0. */
   minLearningRate?: number;
   /** Default: the one of the model's last `fit` or of the bundle that it resumes, else a new AdamW. */
-  optimizer?: AdamW | SGD;
+  optimizer?: AnyOptimizer;
   /**
    * Of a new AdamW: weight decay of matrices and embeddings; biases and norms have none. Default: what the layout's Python
    * program has for its groups (nanoGPT 0.1, Hugging Face's Trainer 0); with `mypt` 0.01 for all parameters.
@@ -176,7 +176,12 @@ function checkCalls({ signal, onStep, onEval, onSave, optimizer, ...options }: F
     if (fn !== undefined) checkFunction(fn, `fit: ${name}`);
   const { activationCheckpointing, handleSignals, saveInBackground, metrics, progressBar } = options;
   checkFlags({ activationCheckpointing, handleSignals, saveInBackground, metrics, progressBar }, 'fit');
-  check(optimizer === undefined || optimizer instanceof Optimizer, 'optimizer', optimizer, 'an AdamW or SGD');
+  check(
+    optimizer === undefined || optimizer instanceof Optimizer,
+    'optimizer',
+    optimizer,
+    'an optimizer of torchbind.optim',
+  );
 }
 
 function checkSaves({ saveEvery, checkpointDir, onSaveError, keep }: FitOptions): void {

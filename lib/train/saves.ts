@@ -1,11 +1,11 @@
-import type { AdamW, SGD } from '../optim';
+import type { AnyOptimizer } from '../optim';
 import type { KeepOptions } from '../checkpoint/retention';
 import type { RunState } from './run-state';
 
 /** What a trainer asks to be saved beside the model. */
 export interface SaveRequest {
   step: number;
-  optimizer: AdamW | SGD;
+  optimizer: AnyOptimizer;
   run: RunState;
   metrics: Record<string, number>;
   keep: KeepOptions | undefined;
@@ -18,9 +18,9 @@ export interface Bundles {
   /** Writes a bundle. What it is of is decided before the function returns; the promise tells when it is durable. */
   save(directory: string, request: SaveRequest): Promise<void>;
   /** Puts the newest bundle of a directory into the model and the optimizer. */
-  restore(directory: string, optimizer: AdamW | SGD): Promise<{ step: number; run: RunState | undefined }>;
+  restore(directory: string, optimizer: AnyOptimizer): Promise<{ step: number; run: RunState | undefined }>;
   /** Called when training begins, after each update, and when it ends in whatever way. `run` gives the state of that moment. */
-  publish(at: { step: number; optimizer: AdamW | SGD; run: () => RunState }): void;
+  publish(at: { step: number; optimizer: AnyOptimizer; run: () => RunState }): void;
   /** Keeps other processes and runs from writing to the directory, until the function that it gives is called. */
   lock(directory: string): Promise<() => void>;
 }

@@ -3,7 +3,7 @@ import { TorchBindError } from '../errors';
 import type { GPTModel } from '../models/gpt-model';
 import { TokenStream } from '../data';
 import { rememberModes } from '../models/mode';
-import { type AdamW, GradScaler, type SGD } from '../optim';
+import { type AnyOptimizer, GradScaler } from '../optim';
 import { applySchedule, baseLearningRate, type Schedule, setBaseLearningRate } from '../optim/schedulers';
 import { manualSeed } from '../tensor/random';
 import { evaluate } from './evaluate';
@@ -36,7 +36,7 @@ export interface FitResult {
    */
   stopped: 'done' | 'patience' | 'data' | 'aborted' | 'SIGINT' | 'SIGTERM';
   /** Holds the moments that further training needs. */
-  optimizer: AdamW | SGD;
+  optimizer: AnyOptimizer;
 }
 
 const training = new WeakSet<GPTModel>();
@@ -107,7 +107,7 @@ function isLogged({ checkpointDir, metrics = true }: Settings): boolean {
 }
 
 class Trainer {
-  private readonly optimizer: AdamW | SGD;
+  private readonly optimizer: AnyOptimizer;
   private readonly schedule: Schedule | null;
   private readonly data: RunData;
   private readonly progress: Progress;

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { GPTModel } from '../models/gpt-model';
-import { type AdamW, clipGradNorm_, type GradScaler, type SGD } from '../optim';
+import { type AnyOptimizer, clipGradNorm_, type GradScaler } from '../optim';
 import { tidy } from '../tensor/scope';
 import { lossOf, type Precision } from './precision';
 import { getRandomStates, type RunData, setRandomStates } from './run-data';
@@ -33,7 +33,7 @@ export interface Updated {
  */
 export async function update(
   model: GPTModel,
-  optimizer: AdamW | SGD,
+  optimizer: AnyOptimizer,
   data: RunData,
   options: UpdateOptions,
 ): Promise<Updated | null> {
@@ -58,7 +58,7 @@ export async function update(
 }
 
 /** Clips and makes the update; the norm before, where it is wanted. */
-function applyGradients(model: GPTModel, optimizer: AdamW | SGD, { gradClip, scaler }: UpdateOptions): number | null {
+function applyGradients(model: GPTModel, optimizer: AnyOptimizer, { gradClip, scaler }: UpdateOptions): number | null {
   scaler?.unscale_(optimizer);
   const gradNorm =
     gradClip === undefined ? null : tidy(() => Number(clipGradNorm_(model.parameters(), gradClip).item()));

@@ -88,8 +88,9 @@ async function open(name: string): Promise<{ model: GPT; optimizer: AdamW }> {
   const file = path.join(directory, name, reference.target);
   const model = await GPT.load(file, { ...optionsOf(reference), optimizer: true });
   expect(model.optimizer !== undefined).toBe(reference.has_optimizer);
-  const optimizer = (model.optimizer as AdamW | undefined) ?? model.resumeOptimizer(reference.optimizer);
-  return { model, optimizer };
+  const optimizer = model.optimizer ?? model.resumeOptimizer(reference.optimizer);
+  expect(optimizer).toBeInstanceOf(AdamW);
+  return { model, optimizer: optimizer as AdamW };
 }
 
 function update(model: GPTModel, optimizer: AdamW, batch: Tensor): number {

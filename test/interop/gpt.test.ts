@@ -92,7 +92,7 @@ async function rewriteInNode(): Promise<void> {
 async function resume(name: string): Promise<{ model: GPT; optimizer: optim.AdamW; startStep: number }> {
   const start = await new CheckpointManager(name, { root }).initializeForTraining();
   expect(start.mode).toBe('resume');
-  return start;
+  return { ...start, optimizer: start.optimizer as optim.AdamW };
 }
 
 async function weightsIn(name: string): Promise<StateDict> {

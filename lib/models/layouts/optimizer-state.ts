@@ -1,6 +1,8 @@
 import { readStateDict, stateDictError, stepValue } from '../../optim/state-dict';
 import type { FileGroup, ParameterState } from '../../optim/state-dict';
+import { describe } from '../../errors';
 import { sameShape, size } from '../../nn/state-dict';
+import { Float } from '../../pickle/types';
 import { cat } from '../../tensor/generated/functions';
 import { Tensor } from '../../tensor/tensor';
 import { isPart, partOf } from './layout';
@@ -59,14 +61,14 @@ export function optimizerToFile(
  * The state dict for an optimizer over the parameters here, from one of the family's optimizer. Parameters are matched
  * by `param_names` where a group has them, else by the order of the family's parameters within the group.
  *
- * @param shapes of the parameters here, by name
+ * @param options shapes: of the parameters here, by name; required: what the state of each must hold
  * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, for what cannot be carried over exactly
  */
 export function optimizerFromFile(
   stateDict: ReadonlyMap<string, unknown>,
   groupNames: GroupNames,
   table: readonly KeyedParameter[],
-  shapes: ReadonlyMap<string, readonly number[]>,
+  { shapes, required }: { shapes: ReadonlyMap<string, readonly number[]>; required: readonly string[] },
 ): Map<string, unknown> {
   const { state, groups } = readStateDict(stateDict);
   const lines = matchLines(groups, groupNames, table);
@@ -77,7 +79,10 @@ export function optimizerFromFile(
   const parts = new Map<string, Part[]>();
   for (const [index, line] of lines) {
     const values = state.get(index);
-    if (values !== undefined) checkShapes(values, line, shapes.get(line.parameter)!);
+    if (values !== undefined) {
+      checkParts(values, line, required);
+      checkShapes(values, line, shapes.get(line.parameter)!);
+    }
     parts.set(line.parameter, [...(parts.get(line.parameter) ?? []), { line, values }]);
   }
   const ownState = new Map<number, ParameterState>();
@@ -189,6 +194,32 @@ function byNames(names: readonly string[], lines: readonly KeyedParameter[], gro
 function list(names: readonly string[]): string {
   if (names.length === 0) return 'none';
   return names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '');
+}
+
+/** Refuses a state that lacks a part, or has one that is not made of the right numbers. */
+function checkParts(values: ParameterState, { key }: KeyedParameter, required: readonly string[]): void {
+  for (const name of required) {
+    if (values.get(name) != null) continue;
+    throw stateDictError(
+      `the state of ${key} lacks '${name}': it holds ${list([...values.keys()])}. It was cut off, or another class of ` +
+        'optimizer wrote it.',
+    );
+  }
+  for (const [name, value] of values) {
+    if (name === 'step') checkStep(value, key);
+    else if (value instanceof Tensor && !value.dtype.includes('float'))
+      throw stateDictError(`expected floating-point numbers for '${name}' of ${key}, got ${value.dtype}.`);
+    else if (required.includes(name) && !(value instanceof Tensor))
+      throw stateDictError(`expected a tensor for '${name}' of ${key}, got ${describe(value)}.`);
+  }
+}
+
+function checkStep(step: unknown, key: string): void {
+  const isNumber = typeof step === 'number' || step instanceof Float;
+  const value = isNumber || (step instanceof Tensor && step.numel() === 1) ? stepValue(step) : NaN;
+  if (value >= 0 && Number.isFinite(value)) return;
+  const got = Number.isNaN(value) ? describe(step) : String(value);
+  throw stateDictError(`expected a number of updates for 'step' of ${key}, got ${got}.`);
 }
 
 function checkShapes(values: ParameterState, { key, rows, transpose }: KeyedParameter, shape: readonly number[]): void {
