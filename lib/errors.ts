@@ -1,3 +1,5 @@
+import { isPlainObject } from './objects';
+
 import { fileURLToPath } from 'node:url';
 import { getSystemErrorMap } from 'node:util';
 
@@ -65,6 +67,28 @@ export function checkArgument(isValid: boolean, expected: string, value: unknown
   );
 }
 
+/** How many arguments a function without rest parameter can take. */
+type ParameterCount<F> = F extends (...args: infer Args) => unknown ? Required<Args>['length'] : never;
+
+/**
+ * The function, refusing more arguments than it has parameters: JavaScript drops the rest in silence, and with them what
+ * the caller meant. `count` is checked by its type.
+ */
+export function takes<F extends (...args: never[]) => unknown>(count: ParameterCount<F>, fn: F, name = fn.name): F {
+  const most: number = count;
+  const checked = (...args: never[]): unknown => {
+    if (args.length > most) {
+      throw new TorchBindError(
+        `${name}(): ${args.length} arguments given, at most ${most} expected. Arguments with a default can be passed in the trailing options object.`,
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
+    }
+    return fn(...args);
+  };
+  Object.defineProperty(checked, 'name', { value: name });
+  return checked as F;
+}
+
 /** As `checkOptions`, where the options cannot be left out. */
 export function requireOptions(options: object, allowed: readonly string[], where: string): void {
   checkArgument(options !== undefined, `options (${allowed.join(', ')})`, options, where);
@@ -82,6 +106,12 @@ export function checkOptions(options: object | undefined, allowed: readonly stri
   }
   for (const key of Object.keys(options)) {
     if (allowed.includes(key)) continue;
+    if (!isPlainObject(options)) {
+      throw new TorchBindError(
+        `${where}: expected options (${allowed.join(', ')}) but received ${describe(options)}. Pass it by name: { name: value }.`,
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
+    }
     const near = closest(key, allowed);
     const hint = near === undefined ? `Known options: ${allowed.join(', ')}.` : `Did you mean '${near}'?`;
     throw new TorchBindError(`${where}: unknown option '${key}'. ${hint}`, 'ERR_TORCHBIND_UNKNOWN_OPTION');

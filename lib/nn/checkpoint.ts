@@ -1,4 +1,4 @@
-import { checkFunction } from '../errors';
+import { checkFunction, takes } from '../errors';
 import { backward } from '../tensor/autograd/grad';
 import { autocast, type AutocastOptions, getAutocastDtype, isAutocastEnabled } from '../tensor/autograd/autocast';
 import { Function as AutogradFunction, type FunctionContext } from '../tensor/autograd/function';
@@ -37,11 +37,11 @@ class Recomputed extends AutogradFunction {
  * @param run must give the same for the same input, but for what it draws from the default generators
  * @param x the step's input; parameters that the step uses get their gradients too
  */
-export function checkpoint(run: Step, x: Tensor): Tensor {
+export const checkpoint = takes(2, function checkpoint(run: Step, x: Tensor): Tensor {
   checkFunction(run, 'checkpoint(): run');
   unwrap(x, 'checkpoint()');
   return isGradEnabled() && x.requiresGrad ? Recomputed.apply(x, run) : run(x);
-}
+});
 
 function circumstancesOf(place: string): Circumstances {
   const device = place.split(':')[0]!;

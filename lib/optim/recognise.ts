@@ -1,3 +1,4 @@
+import { takes } from '../errors';
 import { readStateDict } from './state-dict';
 
 /** Classes of `torch.optim` that a state dict can be of. */
@@ -86,17 +87,20 @@ const SIGNATURES: readonly Signature[] = [
  *
  * @throws ERR_TORCHBIND_OPTIMIZER_STATE for what is not the state dict of an optimizer
  */
-export function recogniseOptimizer(stateDict: ReadonlyMap<string, unknown>): RecognisedOptimizer {
-  const { state, groups } = readStateDict(stateDict);
-  const hyperparameters = groups.map(({ values }) => values);
-  const states = [...state.values()];
-  const saw = `groups with ${keysOf(hyperparameters)}; state with ${keysOf(states)}`;
-  const found = SIGNATURES.find((signature) => fits(signature, hyperparameters, states));
-  if (found === undefined) return { name: undefined, saw };
-  if (found.name === 'Adam') return { ...adamOrAdamW(hyperparameters), saw };
-  const isSettled = found.alternative === undefined || states.some((values) => values.size > 0);
-  return isSettled ? { name: found.name, saw } : { name: found.name, alternative: found.alternative!, saw };
-}
+export const recogniseOptimizer = takes(
+  1,
+  function recogniseOptimizer(stateDict: ReadonlyMap<string, unknown>): RecognisedOptimizer {
+    const { state, groups } = readStateDict(stateDict);
+    const hyperparameters = groups.map(({ values }) => values);
+    const states = [...state.values()];
+    const saw = `groups with ${keysOf(hyperparameters)}; state with ${keysOf(states)}`;
+    const found = SIGNATURES.find((signature) => fits(signature, hyperparameters, states));
+    if (found === undefined) return { name: undefined, saw };
+    if (found.name === 'Adam') return { ...adamOrAdamW(hyperparameters), saw };
+    const isSettled = found.alternative === undefined || states.some((values) => values.size > 0);
+    return isSettled ? { name: found.name, saw } : { name: found.name, alternative: found.alternative!, saw };
+  },
+);
 
 type Dict = ReadonlyMap<unknown, unknown>;
 

@@ -6,6 +6,7 @@ import {
   describe,
   isAtLeast,
   requireOptions,
+  takes,
   TorchBindError,
 } from '../errors';
 import { Float } from '../pickle/types';
@@ -30,21 +31,21 @@ export interface DecayOptions extends WarmupOptions {
 }
 
 /** The full rate after the warm-up. */
-export function constant(options: WarmupOptions = {}): Schedule {
+export const constant = takes(1, function constant(options: WarmupOptions = {}): Schedule {
   checkOptions(options, ['warmup'], 'constant');
   const warmup = checkWarmup(options.warmup);
   return (step) => warmUp(step, warmup) ?? 1;
-}
+});
 
 /** After the warm-up the rate falls along a line (PyTorch's `LinearLR`, and the default of Hugging Face's Trainer). */
-export function linear(options: DecayOptions): Schedule {
+export const linear = takes(1, function linear(options: DecayOptions): Schedule {
   return decay(options, 'linear', (progress) => 1 - progress);
-}
+});
 
 /** After the warm-up the rate falls along half a cosine (Loshchilov and Hutter 2017), as in nanoGPT. */
-export function cosine(options: DecayOptions): Schedule {
+export const cosine = takes(1, function cosine(options: DecayOptions): Schedule {
   return decay(options, 'cosine', (progress) => 0.5 * (1 + Math.cos(Math.PI * progress)));
-}
+});
 
 function decay(options: DecayOptions, name: string, shape: (progress: number) => number): Schedule {
   requireOptions(options, ['warmup', 'steps', 'min'], name);
@@ -76,35 +77,37 @@ function checkWarmup(warmup = 0): number {
 const baseKey = 'initial_lr';
 
 /** The rate of a group before the schedule's factor. */
-export function baseLearningRate(group: ParameterGroup & { lr: number }): number {
+export const baseLearningRate = takes(1, function baseLearningRate(group: ParameterGroup & { lr: number }): number {
   checkGroup(group, 'baseLearningRate');
   const base = group.extra.get(baseKey);
   return base === undefined ? group.lr : Number(base);
-}
+});
 
 /** Sets the rate of a group before the schedule's factor; without a schedule it is the rate itself. */
-export function setBaseLearningRate(group: ParameterGroup & { lr: number }, rate: number): void {
-  checkGroup(group, 'setBaseLearningRate');
-  checkArgument(isAtLeast(rate, 0), 'a rate of at least 0', rate, 'setBaseLearningRate');
-  group.lr = rate;
-  if (group.extra.has(baseKey)) group.extra.set(baseKey, new Float(rate));
-}
+export const setBaseLearningRate = takes(
+  2,
+  function setBaseLearningRate(group: ParameterGroup & { lr: number }, rate: number): void {
+    checkGroup(group, 'setBaseLearningRate');
+    checkArgument(isAtLeast(rate, 0), 'a rate of at least 0', rate, 'setBaseLearningRate');
+    group.lr = rate;
+    if (group.extra.has(baseKey)) group.extra.set(baseKey, new Float(rate));
+  },
+);
 
 /** Sets the rates of all groups for the update of an index. */
-export function applySchedule(
-  groups: readonly (ParameterGroup & { lr: number })[],
-  schedule: Schedule,
-  step: number,
-): void {
-  checkIterable(groups, 'the paramGroups of an optimizer', 'applySchedule');
-  checkFunction(schedule, 'applySchedule: schedule');
-  checkArgument(isAtLeast(step, 0), 'a step of at least 0', step, 'applySchedule');
-  for (const group of groups) {
-    const base = baseLearningRate(group);
-    group.extra.set(baseKey, new Float(base));
-    group.lr = base * schedule(step);
-  }
-}
+export const applySchedule = takes(
+  3,
+  function applySchedule(groups: readonly (ParameterGroup & { lr: number })[], schedule: Schedule, step: number): void {
+    checkIterable(groups, 'the paramGroups of an optimizer', 'applySchedule');
+    checkFunction(schedule, 'applySchedule: schedule');
+    checkArgument(isAtLeast(step, 0), 'a step of at least 0', step, 'applySchedule');
+    for (const group of groups) {
+      const base = baseLearningRate(group);
+      group.extra.set(baseKey, new Float(base));
+      group.lr = base * schedule(step);
+    }
+  },
+);
 
 function checkGroup(group: unknown, where: string): void {
   const { extra, lr } = (group ?? {}) as { extra?: unknown; lr?: unknown };

@@ -1,4 +1,4 @@
-import { checkArgument, checkOptions, TorchBindError } from '../errors';
+import { checkArgument, checkOptions, takes, TorchBindError } from '../errors';
 import { Tensor } from './core';
 import { bindFunction, overloadSet } from './dispatch';
 import type { DType } from './dtype';
@@ -247,19 +247,22 @@ export function broadcastShapes(...shapes: readonly (readonly number[] | number)
 }
 
 /** Places in a tensor of a shape, from places in the row of all its elements: a tensor for each dimension. */
-export function unravelIndex(indices: Tensor, shape: readonly number[] | number): Tensor[] {
-  checkArgument(indices instanceof Tensor, 'a tensor of integers', indices, 'unravelIndex');
-  const isInteger = !indices.isFloatingPoint() && !indices.isComplex() && indices.dtype !== 'bool';
-  checkArgument(isInteger, 'a tensor of integers', indices.dtype, 'unravelIndex');
-  const sizes = shapeOf(shape, 'a shape', 'unravelIndex');
-  return tidy(() => {
-    const parts: Tensor[] = [];
-    const places = indices.to('int64');
-    let step = 1;
-    for (const size of [...sizes].reverse()) {
-      parts.unshift(places.floorDivide(step).remainder(size));
-      step *= size;
-    }
-    return parts;
-  });
-}
+export const unravelIndex = takes(
+  2,
+  function unravelIndex(indices: Tensor, shape: readonly number[] | number): Tensor[] {
+    checkArgument(indices instanceof Tensor, 'a tensor of integers', indices, 'unravelIndex');
+    const isInteger = !indices.isFloatingPoint() && !indices.isComplex() && indices.dtype !== 'bool';
+    checkArgument(isInteger, 'a tensor of integers', indices.dtype, 'unravelIndex');
+    const sizes = shapeOf(shape, 'a shape', 'unravelIndex');
+    return tidy(() => {
+      const parts: Tensor[] = [];
+      const places = indices.to('int64');
+      let step = 1;
+      for (const size of [...sizes].reverse()) {
+        parts.unshift(places.floorDivide(step).remainder(size));
+        step *= size;
+      }
+      return parts;
+    });
+  },
+);

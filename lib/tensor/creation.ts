@@ -1,4 +1,4 @@
-import { checkArgument, describe, TorchBindError } from '../errors';
+import { checkArgument, describe, takes, TorchBindError } from '../errors';
 import { overloadSet } from './dispatch';
 import { isOptions, Operator } from './operator';
 import type { Generator } from './random';
@@ -94,11 +94,14 @@ export function randn(...args: SizeArguments<RandomOptions>): Tensor {
 }
 
 /** One value everywhere; without a dtype, that of the value (PyTorch's `torch.full`). */
-export function full(size: readonly number[], value: Scalar, options: TensorOptions = {}): Tensor {
-  checkArgument(Array.isArray(size), 'an array of sizes', size, 'full()');
-  checkTensorOptions(options, TENSOR_OPTIONS, 'full()');
-  return finish(operator('full').call([size, value, options.dtype, undefined, options.device]) as Tensor, options);
-}
+export const full = takes(
+  3,
+  function full(size: readonly number[], value: Scalar, options: TensorOptions = {}): Tensor {
+    checkArgument(Array.isArray(size), 'an array of sizes', size, 'full()');
+    checkTensorOptions(options, TENSOR_OPTIONS, 'full()');
+    return finish(operator('full').call([size, value, options.dtype, undefined, options.device]) as Tensor, options);
+  },
+);
 
 /** Numbers from `start` (0) up to but without `end` in steps of `step` (1) (PyTorch's `torch.arange`). */
 export function arange(end: number, options?: TensorOptions): Tensor;
@@ -144,6 +147,8 @@ export function eye(n: number, m: number, options?: TensorOptions): Tensor;
 export function eye(...args: (number | TensorOptions | undefined)[]): Tensor {
   const { numbers, options } = splitNumbers<TensorOptions>(args, 'eye()');
   checkTensorOptions(options, TENSOR_OPTIONS, 'eye()');
+  if (numbers.length < 1 || numbers.length > 2)
+    throw new TorchBindError('eye(): expected (n) or (n, m).', 'ERR_TORCHBIND_INVALID_ARGUMENT');
   const [n, m] = [numbers[0], numbers[1] ?? numbers[0]];
   return finish(operator('eye', 'm').call([n, m, options.dtype, undefined, options.device]) as Tensor, options);
 }
@@ -153,7 +158,7 @@ export function randint(high: number, size: readonly number[], options?: RandomO
 export function randint(low: number, high: number, size: readonly number[], options?: RandomOptions): Tensor;
 export function randint(...args: (number | readonly number[] | RandomOptions | undefined)[]): Tensor {
   const at = args.findIndex(Array.isArray);
-  if (at < 1 || at > 2) {
+  if (at < 1 || at > 2 || args.length > at + 2) {
     throw new TorchBindError(
       'randint(): expected (high, size) or (low, high, size).',
       'ERR_TORCHBIND_INVALID_ARGUMENT',
@@ -175,7 +180,7 @@ export function randint(...args: (number | readonly number[] | RandomOptions | u
 }
 
 /** The integers 0 to n - 1 in random order; int64 (PyTorch's `torch.randperm`). */
-export function randperm(n: number, options: RandomOptions = {}): Tensor {
+export const randperm = takes(2, function randperm(n: number, options: RandomOptions = {}): Tensor {
   checkTensorOptions(options, RANDOM_OPTIONS, 'randperm()');
   const made = operator('randperm', 'generator').call([
     n,
@@ -185,7 +190,7 @@ export function randperm(n: number, options: RandomOptions = {}): Tensor {
     options.device,
   ]);
   return finish(made as Tensor, options);
-}
+});
 
 /** Whether a value is a Tensor (PyTorch's `torch.is_tensor`). */
 export function isTensor(value: unknown): value is Tensor {

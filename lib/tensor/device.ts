@@ -1,4 +1,4 @@
-import { TorchBindError } from '../errors';
+import { takes, TorchBindError } from '../errors';
 import { native } from '../native/native';
 
 /** Figures of the caching allocator of a device, in bytes. */
@@ -115,11 +115,11 @@ export const cuda = {
 };
 
 /** Threads that operators use on the CPU (PyTorch's `torch.get_num_threads`). */
-export function getNumThreads(): number {
+export const getNumThreads = takes(0, function getNumThreads(): number {
   return native().getNumThreads();
-}
+});
 
 /** Sets the threads that operators use on the CPU, for the whole process (PyTorch's `torch.set_num_threads`). */
-export function setNumThreads(count: number): void {
+export const setNumThreads = takes(1, function setNumThreads(count: number): void {
   native().setNumThreads(count);
-}
+});

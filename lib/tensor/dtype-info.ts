@@ -1,4 +1,4 @@
-import { TorchBindError } from '../errors';
+import { takes, TorchBindError } from '../errors';
 import { native } from '../native/native';
 import { checkDType, dtypeCode, dtypeFromCode, itemSize } from './dtype';
 import type { DType } from './dtype';
@@ -46,7 +46,7 @@ const PARTS: Partial<Record<DType, DType>> = { complex32: 'float16', complex64: 
  *
  * @param dtype default: the default dtype
  */
-export function finfo(dtype: DType = getDefaultDtype()): FloatInfo {
+export const finfo = takes(1, function finfo(dtype: DType = getDefaultDtype()): FloatInfo {
   const checked = checkDType(dtype, 'finfo()');
   const type = PARTS[checked] ?? checked;
   const facts = FLOATS[type];
@@ -54,17 +54,17 @@ export function finfo(dtype: DType = getDefaultDtype()): FloatInfo {
   const [eps, max, smallestNormal, resolution] = facts;
   const min = type === 'float8_e8m0fnu' ? smallestNormal : -max; // that type has no sign
   return { bits: 8 * itemSize(type), eps, max, min, smallestNormal, tiny: smallestNormal, resolution, dtype: type };
-}
+});
 
 /** The range of an integer type (PyTorch's `torch.iinfo`). */
-export function iinfo(dtype: DType): IntegerInfo {
+export const iinfo = takes(1, function iinfo(dtype: DType): IntegerInfo {
   const type = checkDType(dtype, 'iinfo()');
   const match = /^(u?)int(8|16|32|64)$/.exec(type);
   if (match === null) throw refuse('iinfo', type, 'an integer dtype', 'finfo');
   const bits = Number(match[2]);
   const [min, max] = match[1] === 'u' ? [0n, 2n ** BigInt(bits) - 1n] : signedRange(BigInt(bits));
   return bits === 64 ? { bits, min, max, dtype: type } : { bits, min: Number(min), max: Number(max), dtype: type };
-}
+});
 
 function signedRange(bits: bigint): [bigint, bigint] {
   return [-(2n ** (bits - 1n)), 2n ** (bits - 1n) - 1n];
@@ -78,14 +78,14 @@ function refuse(where: string, dtype: DType, expected: string, other: string): T
 }
 
 /** The dtype of tensors made without one (PyTorch's `torch.get_default_dtype`): float32 unless changed. */
-export function getDefaultDtype(): DType {
+export const getDefaultDtype = takes(0, function getDefaultDtype(): DType {
   return dtypeFromCode(native().defaultDtype());
-}
+});
 
 /** Sets the floating-point dtype of tensors made without one, for the whole process (PyTorch's `torch.set_default_dtype`). */
-export function setDefaultDtype(dtype: DType): void {
+export const setDefaultDtype = takes(1, function setDefaultDtype(dtype: DType): void {
   native().setDefaultDtype(dtypeCode[checkDType(dtype, 'setDefaultDtype()')]);
-}
+});
 
 /** The complex type whose parts are of a floating-point type. */
 export function complexTypeOf(dtype: DType): DType {

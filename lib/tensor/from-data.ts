@@ -1,4 +1,4 @@
-import { checkIterable, describe, TorchBindError } from '../errors';
+import { checkIterable, describe, takes, TorchBindError } from '../errors';
 import { native } from '../native/native';
 import { Tensor, wrap } from './core';
 import { checkDType, dtypeCode, dtypeOfTypedArray, itemSize } from './dtype';
@@ -16,7 +16,7 @@ import type { TensorData } from './values';
  * Without a dtype: booleans give bool, integral numbers and bigints int64, other numbers float32, as literals do in
  * Python; a typed array gives the dtype of its elements. With `requiresGrad` numbers are float32, integral ones too.
  */
-export function tensor(data: TensorData | Tensor, options: TensorOptions = {}): Tensor {
+export const tensor = takes(2, function tensor(data: TensorData | Tensor, options: TensorOptions = {}): Tensor {
   checkTensorOptions(options, TENSOR_OPTIONS, 'tensor()');
   if (data instanceof Tensor) {
     return finish(data.detach().to({ ...conversion(options), copy: true }), options);
@@ -29,7 +29,7 @@ export function tensor(data: TensorData | Tensor, options: TensorOptions = {}): 
   const made = fromNested(data, options.dtype, 'tensor()');
   const dtype = options.dtype ?? (options.requiresGrad === true ? differentiable(made.dtype) : made.dtype);
   return finish(settle(made, dtype, options.device), options);
-}
+});
 
 /** Integers have no gradient: `tensor(2.0, { requiresGrad: true })`, whose point JavaScript does not see, means a float. */
 function differentiable(dtype: DType): DType {
@@ -44,15 +44,15 @@ function settle(made: Tensor, dtype: DType, device: string | undefined): Tensor 
 }
 
 /** A tensor of the values, which is the argument itself where that is a tensor already (PyTorch's `torch.as_tensor`). */
-export function asTensor(data: TensorData | Tensor, options: TensorOptions = {}): Tensor {
+export const asTensor = takes(2, function asTensor(data: TensorData | Tensor, options: TensorOptions = {}): Tensor {
   checkTensorOptions(options, TENSOR_OPTIONS, 'asTensor()');
   return data instanceof Tensor ? data.to(conversion(options)) : tensor(data, options);
-}
+});
 
 /** A tensor without dimensions; of the default dtype where none is given (PyTorch's `torch.scalar_tensor`). */
-export function scalarTensor(value: Scalar, options: TensorOptions = {}): Tensor {
+export const scalarTensor = takes(2, function scalarTensor(value: Scalar, options: TensorOptions = {}): Tensor {
   return tensor(value, { dtype: getDefaultDtype(), ...options });
-}
+});
 
 function conversion(options: TensorOptions): { dtype?: DType; device?: string } {
   return {
@@ -67,20 +67,19 @@ function conversion(options: TensorOptions): { dtype?: DType; device?: string } 
  * @param shape default: one dimension
  * @param dtype default: that of the elements; give float16 or bfloat16 for a Uint16Array of their bits
  */
-export function fromTypedArray(
-  data: ArrayBufferView | ArrayBufferLike,
-  shape?: readonly number[],
-  dtype?: DType,
-): Tensor {
-  const view = viewOf(data);
-  if (view === undefined) {
-    throw new TorchBindError(
-      `fromTypedArray(): expected a typed array or an ArrayBuffer but received ${describe(data)}.`,
-      'ERR_TORCHBIND_INVALID_ARGUMENT',
-    );
-  }
-  const type = dtype === undefined ? dtypeOfTypedArray(view) : checkDType(dtype, 'fromTypedArray()');
-  if (shape !== undefined) checkIterable(shape, 'an array of sizes', 'fromTypedArray()');
-  const sizes = shape ?? [view.byteLength / itemSize(type)];
-  return wrap(native().fromTypedArray(view, [...sizes], dtypeCode[type]));
-}
+export const fromTypedArray = takes(
+  3,
+  function fromTypedArray(data: ArrayBufferView | ArrayBufferLike, shape?: readonly number[], dtype?: DType): Tensor {
+    const view = viewOf(data);
+    if (view === undefined) {
+      throw new TorchBindError(
+        `fromTypedArray(): expected a typed array or an ArrayBuffer but received ${describe(data)}.`,
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
+    }
+    const type = dtype === undefined ? dtypeOfTypedArray(view) : checkDType(dtype, 'fromTypedArray()');
+    if (shape !== undefined) checkIterable(shape, 'an array of sizes', 'fromTypedArray()');
+    const sizes = shape ?? [view.byteLength / itemSize(type)];
+    return wrap(native().fromTypedArray(view, [...sizes], dtypeCode[type]));
+  },
+);

@@ -10,8 +10,8 @@ export interface TensorPrinting {
   /** Prints like PyTorch: values, and dtype, device and graph where they are not the default. */
   toString(): string;
   /**
-   * Its print in `${x}` and in `'' + x`. Where JavaScript asks for a number (`x * 2`, `x > 0`, `Number(x)`) an error
-   * says what to write: NaN and false would pass unseen.
+   * Its print in `${x}`. JavaScript's operators (`x * 2`, `total += loss`, `x > 0`) and `Number(x)` throw an error that says
+   * what to write: NaN, a string and false would pass unseen.
    */
   [Symbol.toPrimitive](hint: string): string;
 }
@@ -23,9 +23,9 @@ export const printing = {
     return this.isDisposed ? 'Tensor(disposed)' : format(this);
   },
   [Symbol.toPrimitive](this: unknown, hint: string): string {
-    if (hint !== 'number') return printing.toString.call(this);
+    if (hint === 'string') return printing.toString.call(this);
     throw new TorchBindError(
-      "A tensor is no number: JavaScript's operators do not compute with it. Write x.mul(2), x.sub(y), x.gt(0); item() is the value of one element.",
+      "A tensor is no number: JavaScript's operators do not compute with it. Write x.mul(2), x.add(y), x.gt(0); item() is the value of one element, and `${x}` its print.",
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   },

@@ -1,4 +1,4 @@
-import { describe, TorchBindError } from '../errors';
+import { describe, takes, TorchBindError } from '../errors';
 import type { NativeGenerator } from '../native/binding';
 import { native } from '../native/native';
 import { unwrap, wrap } from './core';
@@ -18,19 +18,19 @@ function checkSeed(seed: number | bigint, where: string): bigint {
 }
 
 /** Seeds the default generators of all devices (PyTorch's `torch.manual_seed`): the same numbers as in Python. */
-export function manualSeed(seed: number | bigint): void {
+export const manualSeed = takes(1, function manualSeed(seed: number | bigint): void {
   native().manualSeed(checkSeed(seed, 'manualSeed()'));
-}
+});
 
 /** State of a device's default generator, a uint8 tensor on the CPU (PyTorch's `torch.get_rng_state`). */
-export function getRngState(device = 'cpu'): Tensor {
+export const getRngState = takes(1, function getRngState(device = 'cpu'): Tensor {
   return wrap(native().getRngState(device));
-}
+});
 
 /** Restores what `getRngState` gave, here or in Python (PyTorch's `torch.set_rng_state`). */
-export function setRngState(state: Tensor, device = 'cpu'): void {
+export const setRngState = takes(2, function setRngState(state: Tensor, device = 'cpu'): void {
   native().setRngState(unwrap(state, 'setRngState()'), device);
-}
+});
 
 /** @internal `getRngState` as plain bytes, which cost no tensor while they are kept. */
 export function readRandomState(device: string): Uint8Array {

@@ -1,4 +1,4 @@
-import { checkArgument } from '../errors';
+import { checkArgument, takes } from '../errors';
 import { native } from '../native/native';
 import { isPlainObject, isThenable } from '../objects';
 import { Tensor } from './core';
@@ -43,7 +43,7 @@ function finish(scope: Scope, result: unknown): void {
  * @returns what `fn` returns
  * @throws what `fn` throws, after all its tensors were freed
  */
-export function tidy<T>(fn: () => T): T {
+export const tidy = takes(1, function tidy<T>(fn: () => T): T {
   checkArgument(typeof fn === 'function', 'a function, as in tidy(() => ...)', fn, 'tidy()');
   const scope = new Scope(currentScope());
   let result: T;
@@ -56,7 +56,7 @@ export function tidy<T>(fn: () => T): T {
   if (isThenable(result)) return finishAsync(scope, result) as T;
   finish(scope, result);
   return result;
-}
+});
 
 async function finishAsync(scope: Scope, promise: PromiseLike<unknown>): Promise<unknown> {
   try {
@@ -83,7 +83,7 @@ export function dispose(tree: unknown): void {
 }
 
 /** Live tensors of this thread, and the bytes of their storages, each storage counted once. */
-export function memory(): { numTensors: number; numBytes: number } {
+export const memory = takes(0, function memory(): { numTensors: number; numBytes: number } {
   const { tensors, bytes } = native().memory();
   return { numTensors: tensors, numBytes: bytes };
-}
+});

@@ -1,5 +1,5 @@
 import { threadId } from 'node:worker_threads';
-import { describe, TorchBindError } from '../errors';
+import { describe, takes, TorchBindError } from '../errors';
 import { isLoaded, native } from '../native/native';
 import { unwrap, wrap } from './core';
 import type { Tensor } from './core';
@@ -19,30 +19,30 @@ export interface TensorTicket {
  *
  * @throws ERR_TORCHBIND_TICKET for a tensor with a graph behind it: share `tensor.detach()`
  */
-export function share(tensor: Tensor): TensorTicket {
+export const share = takes(1, function share(tensor: Tensor): TensorTicket {
   return { torchbindTicket: native().shareTensor(unwrap(tensor, 'share()'), threadId) };
-}
+});
 
 /** As `share`, but gives the tensor away: here it is disposed. */
-export function transfer(tensor: Tensor): TensorTicket {
+export const transfer = takes(1, function transfer(tensor: Tensor): TensorTicket {
   const ticket = share(tensor);
   tensor.dispose();
   return ticket;
-}
+});
 
 /**
  * The tensor of a ticket, as if it had been made here: it belongs to the current scope, or to the garbage collector.
  *
  * @throws ERR_TORCHBIND_TICKET when the ticket was received or discarded before, or its sender failed a minute ago
  */
-export function receive(ticket: TensorTicket): Tensor {
+export const receive = takes(1, function receive(ticket: TensorTicket): Tensor {
   return wrap(native().receiveTensor(numberOf(ticket, 'receive()')));
-}
+});
 
 /** Frees what a ticket holds; a ticket that was received or discarded before is let be. */
-export function discard(ticket: TensorTicket): void {
+export const discard = takes(1, function discard(ticket: TensorTicket): void {
   native().discardTensor(numberOf(ticket, 'discard()'));
-}
+});
 
 function numberOf(ticket: TensorTicket, where: string): number {
   const number: unknown = (ticket as TensorTicket | null | undefined)?.torchbindTicket;

@@ -1,4 +1,4 @@
-import { checkOptions } from '../../errors';
+import { checkOptions, takes } from '../../errors';
 import * as aten from '../../tensor/generated/functions';
 import { checkTensor } from '../../tensor/creation';
 import { tidy } from '../../tensor/scope';
@@ -39,27 +39,27 @@ export {
 } from '../../tensor/generated/functions';
 
 /** Gaussian error linear unit; `tanh` is the approximation of GPT-2. */
-export function gelu(input: Tensor, options: { approximate?: 'none' | 'tanh' } = {}): Tensor {
+export const gelu = takes(2, function gelu(input: Tensor, options: { approximate?: 'none' | 'tanh' } = {}): Tensor {
   return aten.gelu(input, options);
-}
+});
 
 /** Softmax of the negated input: the smallest gets the most. */
-export function softmin(input: Tensor, dim: number): Tensor {
+export const softmin = takes(2, function softmin(input: Tensor, dim: number): Tensor {
   checkTensor(input, 'softmin');
   return tidy(() => aten.softmax(input.neg(), dim));
-}
+});
 
 /** x / (1 + |x|). */
-export function softsign(input: Tensor): Tensor {
+export const softsign = takes(1, function softsign(input: Tensor): Tensor {
   checkTensor(input, 'softsign');
   return tidy(() => input.div(input.abs().add(1)));
-}
+});
 
 /** x - tanh(x). */
-export function tanhshrink(input: Tensor): Tensor {
+export const tanhshrink = takes(1, function tanhshrink(input: Tensor): Tensor {
   checkTensor(input, 'tanhshrink');
   return tidy(() => input.sub(input.tanh()));
-}
+});
 
 export interface GumbelSoftmaxOptions {
   /** Temperature. Default 1. */
@@ -71,15 +71,18 @@ export interface GumbelSoftmaxOptions {
 }
 
 /** Samples of the categorical distribution of `logits` that can be differentiated (Jang et al. 2017). */
-export function gumbelSoftmax(logits: Tensor, options: GumbelSoftmaxOptions = {}): Tensor {
-  checkOptions(options, ['tau', 'hard', 'dim'], 'gumbelSoftmax');
-  checkTensor(logits, 'gumbelSoftmax');
-  const { tau = 1, hard = false, dim = -1 } = options;
-  return tidy(() => {
-    const gumbels = aten.emptyLike(logits).exponential_().log().neg();
-    const soft = logits.add(gumbels).div(tau).softmax(dim);
-    if (!hard) return soft;
-    const largest = soft.max(dim, { keepdim: true }).indices;
-    return aten.zerosLike(logits).scatter_(dim, largest, 1).sub(soft.detach()).add(soft);
-  });
-}
+export const gumbelSoftmax = takes(
+  2,
+  function gumbelSoftmax(logits: Tensor, options: GumbelSoftmaxOptions = {}): Tensor {
+    checkOptions(options, ['tau', 'hard', 'dim'], 'gumbelSoftmax');
+    checkTensor(logits, 'gumbelSoftmax');
+    const { tau = 1, hard = false, dim = -1 } = options;
+    return tidy(() => {
+      const gumbels = aten.emptyLike(logits).exponential_().log().neg();
+      const soft = logits.add(gumbels).div(tau).softmax(dim);
+      if (!hard) return soft;
+      const largest = soft.max(dim, { keepdim: true }).indices;
+      return aten.zerosLike(logits).scatter_(dim, largest, 1).sub(soft.detach()).add(soft);
+    });
+  },
+);

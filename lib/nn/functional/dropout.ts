@@ -1,4 +1,4 @@
-import { checkOptions } from '../../errors';
+import { checkOptions, takes } from '../../errors';
 import * as aten from '../../tensor/generated/functions';
 import { tidy } from '../../tensor/scope';
 import { checkTensor } from '../../tensor/creation';
@@ -24,34 +24,37 @@ function settings(rest: DropoutArguments, where: string, byDefault = true): [p: 
 }
 
 /** Zeroes each element with probability `p` and scales the others by 1 / (1 - p), when `training`. */
-export function dropout(input: Tensor, ...rest: DropoutArguments): Tensor {
+export const dropout = takes(3, function dropout(input: Tensor, ...rest: DropoutArguments): Tensor {
   return aten.dropout(input, ...settings(rest, 'dropout'));
-}
+});
 
 /** Zeroes whole channels of (N, C, L) or (C, L). */
-export function dropout1d(input: Tensor, ...rest: DropoutArguments): Tensor {
+export const dropout1d = takes(3, function dropout1d(input: Tensor, ...rest: DropoutArguments): Tensor {
   return ofChannels(input, 2, settings(rest, 'dropout1d'), 'dropout1d');
-}
+});
 
 /** Zeroes whole channels of (N, C, H, W); what has three dimensions counts as (N, C, L), as in PyTorch. */
-export function dropout2d(input: Tensor, ...rest: DropoutArguments): Tensor {
+export const dropout2d = takes(3, function dropout2d(input: Tensor, ...rest: DropoutArguments): Tensor {
   return aten.featureDropout(input, ...settings(rest, 'dropout2d'));
-}
+});
 
 /** Zeroes whole channels of (N, C, D, H, W) or (C, D, H, W). */
-export function dropout3d(input: Tensor, ...rest: DropoutArguments): Tensor {
+export const dropout3d = takes(3, function dropout3d(input: Tensor, ...rest: DropoutArguments): Tensor {
   return ofChannels(input, 4, settings(rest, 'dropout3d'), 'dropout3d');
-}
+});
 
 /** Dropout that keeps mean and variance of what has mean 0 and variance 1, for SELU networks. */
-export function alphaDropout(input: Tensor, ...rest: DropoutArguments): Tensor {
+export const alphaDropout = takes(3, function alphaDropout(input: Tensor, ...rest: DropoutArguments): Tensor {
   return aten.alphaDropout(input, ...settings(rest, 'alphaDropout', false));
-}
+});
 
 /** `alphaDropout` of whole channels. */
-export function featureAlphaDropout(input: Tensor, ...rest: DropoutArguments): Tensor {
-  return aten.featureAlphaDropout(input, ...settings(rest, 'featureAlphaDropout', false));
-}
+export const featureAlphaDropout = takes(
+  3,
+  function featureAlphaDropout(input: Tensor, ...rest: DropoutArguments): Tensor {
+    return aten.featureAlphaDropout(input, ...settings(rest, 'featureAlphaDropout', false));
+  },
+);
 
 /** Without a batch, which has `dims` dimensions, each channel counts all the same. */
 function ofChannels(input: Tensor, dims: number, rest: [number, boolean], where: string): Tensor {

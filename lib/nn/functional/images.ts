@@ -1,4 +1,4 @@
-import { checkArgument, checkOptions, describe, requireOptions, TorchBindError } from '../../errors';
+import { checkArgument, checkOptions, describe, requireOptions, takes, TorchBindError } from '../../errors';
 import { ops } from '../../tensor/ops';
 import * as aten from '../../tensor/generated/functions';
 import { isTensor } from '../../tensor/creation';
@@ -40,7 +40,7 @@ const OPERATORS: Readonly<Record<string, Readonly<Record<number, string>>>> = {
 };
 
 /** Another size for the spatial dimensions of (N, C, ...): of a signal, an image or a volume. */
-export function interpolate(input: Tensor, options: InterpolateOptions): Tensor {
+export const interpolate = takes(2, function interpolate(input: Tensor, options: InterpolateOptions): Tensor {
   checkArgument(isTensor(input) && input.ndim >= 3, 'a tensor of 3, 4 or 5 dimensions', input, 'interpolate');
   requireOptions(options, NAMES, 'interpolate');
   const { mode = 'nearest', alignCorners, antialias = false } = options;
@@ -59,7 +59,7 @@ export function interpolate(input: Tensor, options: InterpolateOptions): Tensor 
   if (!antialias) return ops.aten![operator]!.vec!(input, size, alignCorners ?? false, factors);
   if (dims !== 2) throw invalid('antialias is for bilinear and bicubic');
   return ops.aten![`_${operator}_aa`]!.vec!(input, size, alignCorners ?? false, factors);
-}
+});
 
 /** Either the sizes or the factors, for each spatial dimension. */
 function spatial(
@@ -91,21 +91,27 @@ export interface GridSampleOptions {
 }
 
 /** Values of (N, C, H, W) at the places (N, H', W', 2) from -1 to 1, x first: (N, C, H', W'). Volumes likewise. */
-export function gridSample(input: Tensor, grid: Tensor, options: GridSampleOptions = {}): Tensor {
-  checkOptions(options, ['mode', 'paddingMode', 'alignCorners'], 'gridSample');
-  const { mode = 'bilinear', paddingMode = 'zeros', alignCorners = false } = options;
-  const modeCode = ['bilinear', 'nearest', 'bicubic'].indexOf(mode);
-  checkArgument(modeCode >= 0, "'bilinear', 'nearest' or 'bicubic'", mode, 'gridSample: mode');
-  const paddingCode = ['zeros', 'border', 'reflection'].indexOf(paddingMode);
-  checkArgument(paddingCode >= 0, "'zeros', 'border' or 'reflection'", paddingMode, 'gridSample: paddingMode');
-  return aten.gridSampler(input, grid, modeCode, paddingCode, alignCorners);
-}
+export const gridSample = takes(
+  3,
+  function gridSample(input: Tensor, grid: Tensor, options: GridSampleOptions = {}): Tensor {
+    checkOptions(options, ['mode', 'paddingMode', 'alignCorners'], 'gridSample');
+    const { mode = 'bilinear', paddingMode = 'zeros', alignCorners = false } = options;
+    const modeCode = ['bilinear', 'nearest', 'bicubic'].indexOf(mode);
+    checkArgument(modeCode >= 0, "'bilinear', 'nearest' or 'bicubic'", mode, 'gridSample: mode');
+    const paddingCode = ['zeros', 'border', 'reflection'].indexOf(paddingMode);
+    checkArgument(paddingCode >= 0, "'zeros', 'border' or 'reflection'", paddingMode, 'gridSample: paddingMode');
+    return aten.gridSampler(input, grid, modeCode, paddingCode, alignCorners);
+  },
+);
 
 /** Places for `gridSample` from affine maps (N, 2, 3), or (N, 3, 4): for an output of the sizes (N, C, H, W). */
-export function affineGrid(theta: Tensor, size: readonly number[], options: { alignCorners?: boolean } = {}): Tensor {
-  checkOptions(options, ['alignCorners'], 'affineGrid');
-  return aten.affineGridGenerator(theta, size, options.alignCorners ?? false);
-}
+export const affineGrid = takes(
+  3,
+  function affineGrid(theta: Tensor, size: readonly number[], options: { alignCorners?: boolean } = {}): Tensor {
+    checkOptions(options, ['alignCorners'], 'affineGrid');
+    return aten.affineGridGenerator(theta, size, options.alignCorners ?? false);
+  },
+);
 
 export interface WindowOptions {
   /** Default 1. */
@@ -117,20 +123,23 @@ export interface WindowOptions {
 }
 
 /** The windows of (N, C, H, W) as columns: (N, C * kernel, L). */
-export function unfold(input: Tensor, kernelSize: Sizes, options: WindowOptions = {}): Tensor {
+export const unfold = takes(3, function unfold(input: Tensor, kernelSize: Sizes, options: WindowOptions = {}): Tensor {
   checkOptions(options, ['dilation', 'padding', 'stride'], 'unfold');
   const pair = (value: Sizes): number[] => sizesOf(value, 2, 'unfold');
   const { dilation = 1, padding = 0, stride = 1 } = options;
   return aten.im2col(input, pair(kernelSize), pair(dilation), pair(padding), pair(stride));
-}
+});
 
 /** Sums the columns (N, C * kernel, L) of `unfold` into an image (N, C, ...outputSize). */
-export function fold(input: Tensor, outputSize: Sizes, kernelSize: Sizes, options: WindowOptions = {}): Tensor {
-  checkOptions(options, ['dilation', 'padding', 'stride'], 'fold');
-  const pair = (value: Sizes): number[] => sizesOf(value, 2, 'fold');
-  const { dilation = 1, padding = 0, stride = 1 } = options;
-  return aten.col2im(input, pair(outputSize), pair(kernelSize), pair(dilation), pair(padding), pair(stride));
-}
+export const fold = takes(
+  4,
+  function fold(input: Tensor, outputSize: Sizes, kernelSize: Sizes, options: WindowOptions = {}): Tensor {
+    checkOptions(options, ['dilation', 'padding', 'stride'], 'fold');
+    const pair = (value: Sizes): number[] => sizesOf(value, 2, 'fold');
+    const { dilation = 1, padding = 0, stride = 1 } = options;
+    return aten.col2im(input, pair(outputSize), pair(kernelSize), pair(dilation), pair(padding), pair(stride));
+  },
+);
 
 function invalid(reason: string): TorchBindError {
   return new TorchBindError(`interpolate: ${reason}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');

@@ -1,4 +1,4 @@
-import { checkOptions, describe, TorchBindError } from '../../errors';
+import { checkOptions, describe, takes, TorchBindError } from '../../errors';
 import * as aten from '../../tensor/generated/functions';
 import { noGrad } from '../../tensor/autograd';
 import { tidy } from '../../tensor/scope';
@@ -7,30 +7,36 @@ import type { Tensor } from '../../tensor/tensor';
 import { type LossOptions, reduce, type Reduction, reductionCode } from './reduction';
 
 /** Squared differences of two tensors of one shape; their mean unless `reduction` says otherwise. */
-export function mseLoss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
+export const mseLoss = takes(3, function mseLoss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
   checkOptions(options, ['reduction'], 'mseLoss');
   return aten.mseLoss(input, target, reductionCode(options.reduction, 'mseLoss'));
-}
+});
 
 /** Absolute differences of two tensors of one shape. */
-export function l1Loss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
+export const l1Loss = takes(3, function l1Loss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
   checkOptions(options, ['reduction'], 'l1Loss');
   return aten.l1Loss(input, target, reductionCode(options.reduction, 'l1Loss'));
-}
+});
 
 /** Squared differences below `beta` (default 1), absolute ones above. */
-export function smoothL1Loss(input: Tensor, target: Tensor, options: LossOptions & { beta?: number } = {}): Tensor {
-  checkOptions(options, ['reduction', 'beta'], 'smoothL1Loss');
-  const { reduction, beta = 1 } = options;
-  if (beta === 0) return l1Loss(input, target, { reduction });
-  return aten.smoothL1Loss(input, target, reductionCode(reduction, 'smoothL1Loss'), beta);
-}
+export const smoothL1Loss = takes(
+  3,
+  function smoothL1Loss(input: Tensor, target: Tensor, options: LossOptions & { beta?: number } = {}): Tensor {
+    checkOptions(options, ['reduction', 'beta'], 'smoothL1Loss');
+    const { reduction, beta = 1 } = options;
+    if (beta === 0) return l1Loss(input, target, { reduction });
+    return aten.smoothL1Loss(input, target, reductionCode(reduction, 'smoothL1Loss'), beta);
+  },
+);
 
 /** Squared differences below `delta` (default 1), above `delta` times the absolute ones. */
-export function huberLoss(input: Tensor, target: Tensor, options: LossOptions & { delta?: number } = {}): Tensor {
-  checkOptions(options, ['reduction', 'delta'], 'huberLoss');
-  return aten.huberLoss(input, target, reductionCode(options.reduction, 'huberLoss'), options.delta ?? 1);
-}
+export const huberLoss = takes(
+  3,
+  function huberLoss(input: Tensor, target: Tensor, options: LossOptions & { delta?: number } = {}): Tensor {
+    checkOptions(options, ['reduction', 'delta'], 'huberLoss');
+    return aten.huberLoss(input, target, reductionCode(options.reduction, 'huberLoss'), options.delta ?? 1);
+  },
+);
 
 export interface ClassLossOptions extends LossOptions {
   /** A weight for each class (C). */
@@ -45,59 +51,74 @@ export interface CrossEntropyOptions extends ClassLossOptions {
 }
 
 /** Cross-entropy of logits (N, C, ...) with class indices (N, ...) int64, or with class probabilities of the logits' shape. */
-export function crossEntropy(input: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
-  checkOptions(options, ['weight', 'ignoreIndex', 'reduction', 'labelSmoothing'], 'crossEntropy');
-  const { weight = null, ignoreIndex = -100, labelSmoothing = 0 } = options;
-  const code = reductionCode(options.reduction, 'crossEntropy');
-  return aten.crossEntropyLoss(input, target, weight, code, ignoreIndex, labelSmoothing);
-}
+export const crossEntropy = takes(
+  3,
+  function crossEntropy(input: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
+    checkOptions(options, ['weight', 'ignoreIndex', 'reduction', 'labelSmoothing'], 'crossEntropy');
+    const { weight = null, ignoreIndex = -100, labelSmoothing = 0 } = options;
+    const code = reductionCode(options.reduction, 'crossEntropy');
+    return aten.crossEntropyLoss(input, target, weight, code, ignoreIndex, labelSmoothing);
+  },
+);
 
 /** Negative log-likelihood: of log-probabilities (N, C, ...) with class indices (N, ...) int64. */
-export function nllLoss(input: Tensor, target: Tensor, options: ClassLossOptions = {}): Tensor {
-  checkOptions(options, ['weight', 'ignoreIndex', 'reduction'], 'nllLoss');
-  const { weight = null, ignoreIndex = -100, reduction } = options;
-  return aten.nllLossNd(input, target, weight, reductionCode(reduction, 'nllLoss'), ignoreIndex);
-}
+export const nllLoss = takes(
+  3,
+  function nllLoss(input: Tensor, target: Tensor, options: ClassLossOptions = {}): Tensor {
+    checkOptions(options, ['weight', 'ignoreIndex', 'reduction'], 'nllLoss');
+    const { weight = null, ignoreIndex = -100, reduction } = options;
+    return aten.nllLossNd(input, target, weight, reductionCode(reduction, 'nllLoss'), ignoreIndex);
+  },
+);
 
 /** Of probabilities, with targets between 0 and 1; `weight` multiplies the losses of the elements. */
-export function binaryCrossEntropy(
-  input: Tensor,
-  target: Tensor,
-  options: LossOptions & { weight?: Tensor | null } = {},
-): Tensor {
-  checkOptions(options, ['weight', 'reduction'], 'binaryCrossEntropy');
-  const { weight = null, reduction } = options;
-  return aten.binaryCrossEntropy(input, target, weight, reductionCode(reduction, 'binaryCrossEntropy'));
-}
+export const binaryCrossEntropy = takes(
+  3,
+  function binaryCrossEntropy(
+    input: Tensor,
+    target: Tensor,
+    options: LossOptions & { weight?: Tensor | null } = {},
+  ): Tensor {
+    checkOptions(options, ['weight', 'reduction'], 'binaryCrossEntropy');
+    const { weight = null, reduction } = options;
+    return aten.binaryCrossEntropy(input, target, weight, reductionCode(reduction, 'binaryCrossEntropy'));
+  },
+);
 
 /** Of logits, with targets between 0 and 1; `posWeight` multiplies the losses of positive targets. */
-export function binaryCrossEntropyWithLogits(
-  input: Tensor,
-  target: Tensor,
-  options: LossOptions & { weight?: Tensor | null; posWeight?: Tensor | null } = {},
-): Tensor {
-  const where = 'binaryCrossEntropyWithLogits';
-  checkOptions(options, ['weight', 'posWeight', 'reduction'], where);
-  const { weight = null, posWeight = null, reduction } = options;
-  return aten.binaryCrossEntropyWithLogits(input, target, weight, posWeight, reductionCode(reduction, where));
-}
+export const binaryCrossEntropyWithLogits = takes(
+  3,
+  function binaryCrossEntropyWithLogits(
+    input: Tensor,
+    target: Tensor,
+    options: LossOptions & { weight?: Tensor | null; posWeight?: Tensor | null } = {},
+  ): Tensor {
+    const where = 'binaryCrossEntropyWithLogits';
+    checkOptions(options, ['weight', 'posWeight', 'reduction'], where);
+    const { weight = null, posWeight = null, reduction } = options;
+    return aten.binaryCrossEntropyWithLogits(input, target, weight, posWeight, reductionCode(reduction, where));
+  },
+);
 
 /**
  * Kullback-Leibler divergence of log-probabilities from probabilities, or with `logTarget` from log-probabilities. The
  * reduction `batchmean` is the sum divided by the size of the first dimension, which is the definition.
  */
-export function klDiv(
-  input: Tensor,
-  target: Tensor,
-  options: { reduction?: Reduction | 'batchmean'; logTarget?: boolean } = {},
-): Tensor {
-  checkOptions(options, ['reduction', 'logTarget'], 'klDiv');
-  const { reduction = 'mean', logTarget = false } = options;
-  checkTensor(input, 'klDiv');
-  if (reduction !== 'batchmean') return aten.klDiv(input, target, reductionCode(reduction, 'klDiv'), { logTarget });
-  const sum = aten.klDiv(input, target, reductionCode('sum', 'klDiv'), { logTarget });
-  return input.ndim === 0 ? sum : sum.div(input.size(0));
-}
+export const klDiv = takes(
+  3,
+  function klDiv(
+    input: Tensor,
+    target: Tensor,
+    options: { reduction?: Reduction | 'batchmean'; logTarget?: boolean } = {},
+  ): Tensor {
+    checkOptions(options, ['reduction', 'logTarget'], 'klDiv');
+    const { reduction = 'mean', logTarget = false } = options;
+    checkTensor(input, 'klDiv');
+    if (reduction !== 'batchmean') return aten.klDiv(input, target, reductionCode(reduction, 'klDiv'), { logTarget });
+    const sum = aten.klDiv(input, target, reductionCode('sum', 'klDiv'), { logTarget });
+    return input.ndim === 0 ? sum : sum.div(input.size(0));
+  },
+);
 
 export interface PoissonNllOptions extends LossOptions {
   /** Whether the input is the logarithm of the expected number. Default true. */
@@ -109,34 +130,40 @@ export interface PoissonNllOptions extends LossOptions {
 }
 
 /** Negative log-likelihood of numbers that are Poisson-distributed. */
-export function poissonNllLoss(input: Tensor, target: Tensor, options: PoissonNllOptions = {}): Tensor {
-  checkOptions(options, ['logInput', 'full', 'eps', 'reduction'], 'poissonNllLoss');
-  const { logInput = true, full = false, eps = 1e-8, reduction } = options;
-  return aten.poissonNllLoss(input, target, logInput, full, eps, reductionCode(reduction, 'poissonNllLoss'));
-}
+export const poissonNllLoss = takes(
+  3,
+  function poissonNllLoss(input: Tensor, target: Tensor, options: PoissonNllOptions = {}): Tensor {
+    checkOptions(options, ['logInput', 'full', 'eps', 'reduction'], 'poissonNllLoss');
+    const { logInput = true, full = false, eps = 1e-8, reduction } = options;
+    return aten.poissonNllLoss(input, target, logInput, full, eps, reductionCode(reduction, 'poissonNllLoss'));
+  },
+);
 
 /** Negative log-likelihood of a normal distribution of mean `input` and variance `variance`, which is at least `eps`. */
-export function gaussianNllLoss(
-  input: Tensor,
-  target: Tensor,
-  variance: Tensor | number,
-  options: LossOptions & { full?: boolean; eps?: number } = {},
-): Tensor {
-  checkOptions(options, ['full', 'eps', 'reduction'], 'gaussianNllLoss');
-  checkTensor(input, 'gaussianNllLoss');
-  const { full = false, eps = 1e-6, reduction } = options;
-  return tidy(() => {
-    const given = isTensor(variance) ? variance : aten.fullLike(input, variance);
-    if (given.lt(0).any().item()) {
-      throw new TorchBindError('gaussianNllLoss: a variance is negative.', 'ERR_TORCHBIND_INVALID_ARGUMENT');
-    }
-    const isRow = given.ndim === input.ndim - 1 && given.shape.every((size, dim) => size === input.shape[dim]);
-    const bounded = (isRow ? given.unsqueeze(-1) : given).clone();
-    noGrad(() => bounded.clamp_({ min: eps }));
-    const losses = bounded.log().add(input.sub(target).pow(2).div(bounded)).mul(0.5);
-    return reduce(full ? losses.add(0.5 * Math.log(2 * Math.PI)) : losses, reduction, 'gaussianNllLoss');
-  });
-}
+export const gaussianNllLoss = takes(
+  4,
+  function gaussianNllLoss(
+    input: Tensor,
+    target: Tensor,
+    variance: Tensor | number,
+    options: LossOptions & { full?: boolean; eps?: number } = {},
+  ): Tensor {
+    checkOptions(options, ['full', 'eps', 'reduction'], 'gaussianNllLoss');
+    checkTensor(input, 'gaussianNllLoss');
+    const { full = false, eps = 1e-6, reduction } = options;
+    return tidy(() => {
+      const given = isTensor(variance) ? variance : aten.fullLike(input, variance);
+      if (given.lt(0).any().item()) {
+        throw new TorchBindError('gaussianNllLoss: a variance is negative.', 'ERR_TORCHBIND_INVALID_ARGUMENT');
+      }
+      const isRow = given.ndim === input.ndim - 1 && given.shape.every((size, dim) => size === input.shape[dim]);
+      const bounded = (isRow ? given.unsqueeze(-1) : given).clone();
+      noGrad(() => bounded.clamp_({ min: eps }));
+      const losses = bounded.log().add(input.sub(target).pow(2).div(bounded)).mul(0.5);
+      return reduce(full ? losses.add(0.5 * Math.log(2 * Math.PI)) : losses, reduction, 'gaussianNllLoss');
+    });
+  },
+);
 
 export interface CtcOptions extends LossOptions {
   /** Class of the blank. Default 0. */
@@ -146,22 +173,25 @@ export interface CtcOptions extends LossOptions {
 }
 
 /** Connectionist temporal classification: log-probabilities (T, N, C) with targets (N, S), or all in one row. */
-export function ctcLoss(
-  logProbs: Tensor,
-  targets: Tensor,
-  inputLengths: Tensor | readonly number[],
-  targetLengths: Tensor | readonly number[],
-  options: CtcOptions = {},
-): Tensor {
-  checkOptions(options, ['blank', 'reduction', 'zeroInfinity'], 'ctcLoss');
-  const { blank = 0, reduction, zeroInfinity = false } = options;
-  const rest = [blank, reductionCode(reduction, 'ctcLoss'), zeroInfinity] as const;
-  if (isTensor(inputLengths) && isTensor(targetLengths))
-    return aten.ctcLoss(logProbs, targets, inputLengths, targetLengths, ...rest);
-  if (Array.isArray(inputLengths) && Array.isArray(targetLengths))
-    return aten.ctcLoss(logProbs, targets, inputLengths as number[], targetLengths as number[], ...rest);
-  throw new TorchBindError(
-    `ctcLoss: give both lengths as tensors, or both as arrays; got ${describe(inputLengths)} and ${describe(targetLengths)}.`,
-    'ERR_TORCHBIND_INVALID_ARGUMENT',
-  );
-}
+export const ctcLoss = takes(
+  5,
+  function ctcLoss(
+    logProbs: Tensor,
+    targets: Tensor,
+    inputLengths: Tensor | readonly number[],
+    targetLengths: Tensor | readonly number[],
+    options: CtcOptions = {},
+  ): Tensor {
+    checkOptions(options, ['blank', 'reduction', 'zeroInfinity'], 'ctcLoss');
+    const { blank = 0, reduction, zeroInfinity = false } = options;
+    const rest = [blank, reductionCode(reduction, 'ctcLoss'), zeroInfinity] as const;
+    if (isTensor(inputLengths) && isTensor(targetLengths))
+      return aten.ctcLoss(logProbs, targets, inputLengths, targetLengths, ...rest);
+    if (Array.isArray(inputLengths) && Array.isArray(targetLengths))
+      return aten.ctcLoss(logProbs, targets, inputLengths as number[], targetLengths as number[], ...rest);
+    throw new TorchBindError(
+      `ctcLoss: give both lengths as tensors, or both as arrays; got ${describe(inputLengths)} and ${describe(targetLengths)}.`,
+      'ERR_TORCHBIND_INVALID_ARGUMENT',
+    );
+  },
+);

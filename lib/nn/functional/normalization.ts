@@ -1,4 +1,4 @@
-import { checkArgument, checkOptions } from '../../errors';
+import { checkArgument, checkOptions, takes } from '../../errors';
 import * as aten from '../../tensor/generated/functions';
 import { norm } from '../../tensor/composites';
 import { tidy } from '../../tensor/scope';
@@ -8,15 +8,18 @@ import type { Tensor } from '../../tensor/tensor';
 export { rmsNorm } from '../../tensor/generated/functions';
 
 /** Normalises over the last dimensions, whose sizes are `normalizedShape`. */
-export function layerNorm(
-  input: Tensor,
-  normalizedShape: readonly number[],
-  weight: Tensor | null = null,
-  bias: Tensor | null = null,
-  eps = 1e-5,
-): Tensor {
-  return aten.layerNorm(input, normalizedShape, weight, bias, eps);
-}
+export const layerNorm = takes(
+  5,
+  function layerNorm(
+    input: Tensor,
+    normalizedShape: readonly number[],
+    weight: Tensor | null = null,
+    bias: Tensor | null = null,
+    eps = 1e-5,
+  ): Tensor {
+    return aten.layerNorm(input, normalizedShape, weight, bias, eps);
+  },
+);
 
 export interface AffineOptions {
   /** A factor for each channel (C). */
@@ -35,16 +38,19 @@ export interface BatchNormOptions extends AffineOptions {
 }
 
 /** Normalises each channel of (N, C, ...) by the batch in training, else by the running mean and variance (C). */
-export function batchNorm(
-  input: Tensor,
-  runningMean: Tensor | null,
-  runningVar: Tensor | null,
-  options: BatchNormOptions = {},
-): Tensor {
-  checkOptions(options, ['weight', 'bias', 'training', 'momentum', 'eps'], 'batchNorm');
-  const { weight = null, bias = null, training = false, momentum = 0.1, eps = 1e-5 } = options;
-  return aten.batchNorm(input, weight, bias, runningMean, runningVar, training, momentum, eps, true);
-}
+export const batchNorm = takes(
+  4,
+  function batchNorm(
+    input: Tensor,
+    runningMean: Tensor | null,
+    runningVar: Tensor | null,
+    options: BatchNormOptions = {},
+  ): Tensor {
+    checkOptions(options, ['weight', 'bias', 'training', 'momentum', 'eps'], 'batchNorm');
+    const { weight = null, bias = null, training = false, momentum = 0.1, eps = 1e-5 } = options;
+    return aten.batchNorm(input, weight, bias, runningMean, runningVar, training, momentum, eps, true);
+  },
+);
 
 export interface InstanceNormOptions extends AffineOptions {
   runningMean?: Tensor | null;
@@ -56,20 +62,23 @@ export interface InstanceNormOptions extends AffineOptions {
 }
 
 /** Normalises each channel of each sample of (N, C, ...). */
-export function instanceNorm(input: Tensor, options: InstanceNormOptions = {}): Tensor {
+export const instanceNorm = takes(2, function instanceNorm(input: Tensor, options: InstanceNormOptions = {}): Tensor {
   const names = ['runningMean', 'runningVar', 'weight', 'bias', 'useInputStats', 'momentum', 'eps'];
   checkOptions(options, names, 'instanceNorm');
   const { runningMean = null, runningVar = null, weight = null, bias = null } = options;
   const { useInputStats = true, momentum = 0.1, eps = 1e-5 } = options;
   return aten.instanceNorm(input, weight, bias, runningMean, runningVar, useInputStats, momentum, eps, true);
-}
+});
 
 /** Normalises each of `numGroups` groups of channels of each sample of (N, C, ...). */
-export function groupNorm(input: Tensor, numGroups: number, options: AffineOptions = {}): Tensor {
-  checkOptions(options, ['weight', 'bias', 'eps'], 'groupNorm');
-  const { weight = null, bias = null, eps = 1e-5 } = options;
-  return aten.groupNorm(input, numGroups, weight, bias, eps);
-}
+export const groupNorm = takes(
+  3,
+  function groupNorm(input: Tensor, numGroups: number, options: AffineOptions = {}): Tensor {
+    checkOptions(options, ['weight', 'bias', 'eps'], 'groupNorm');
+    const { weight = null, bias = null, eps = 1e-5 } = options;
+    return aten.groupNorm(input, numGroups, weight, bias, eps);
+  },
+);
 
 export interface LocalResponseOptions {
   /** Default 1e-4. */
@@ -81,27 +90,30 @@ export interface LocalResponseOptions {
 }
 
 /** Divides by the squares of `size` neighbouring channels of (N, C, ...). */
-export function localResponseNorm(input: Tensor, size: number, options: LocalResponseOptions = {}): Tensor {
-  const where = 'localResponseNorm';
-  checkOptions(options, ['alpha', 'beta', 'k'], where);
-  const { alpha = 1e-4, beta = 0.75, k = 1 } = options;
-  checkArgument(isTensor(input) && input.ndim >= 3, 'a tensor of at least 3 dimensions', input, where);
-  checkArgument(Number.isSafeInteger(size) && size > 0, 'a number of channels', size, where);
-  if (input.numel() === 0) return input;
-  const [before, after] = [Math.floor(size / 2), Math.floor((size - 1) / 2)];
-  return tidy(() => {
-    const sums = (): Tensor => {
-      if (input.ndim === 3) {
-        const padded = aten.pad(input.mul(input).unsqueeze(1), [0, 0, before, after]);
-        return aten.avgPool2d(padded, [size, 1], { stride: 1 }).squeeze(1);
-      }
-      const [n, c, h] = input.shape as [number, number, number];
-      const padded = aten.pad(input.mul(input).view([n, 1, c, h, -1]), [0, 0, 0, 0, before, after]);
-      return aten.avgPool3d(padded, [size, 1, 1], { stride: 1 }).squeeze(1).view(input.shape);
-    };
-    return input.div(sums().mul(alpha).add(k).pow(beta));
-  });
-}
+export const localResponseNorm = takes(
+  3,
+  function localResponseNorm(input: Tensor, size: number, options: LocalResponseOptions = {}): Tensor {
+    const where = 'localResponseNorm';
+    checkOptions(options, ['alpha', 'beta', 'k'], where);
+    const { alpha = 1e-4, beta = 0.75, k = 1 } = options;
+    checkArgument(isTensor(input) && input.ndim >= 3, 'a tensor of at least 3 dimensions', input, where);
+    checkArgument(Number.isSafeInteger(size) && size > 0, 'a number of channels', size, where);
+    if (input.numel() === 0) return input;
+    const [before, after] = [Math.floor(size / 2), Math.floor((size - 1) / 2)];
+    return tidy(() => {
+      const sums = (): Tensor => {
+        if (input.ndim === 3) {
+          const padded = aten.pad(input.mul(input).unsqueeze(1), [0, 0, before, after]);
+          return aten.avgPool2d(padded, [size, 1], { stride: 1 }).squeeze(1);
+        }
+        const [n, c, h] = input.shape as [number, number, number];
+        const padded = aten.pad(input.mul(input).view([n, 1, c, h, -1]), [0, 0, 0, 0, before, after]);
+        return aten.avgPool3d(padded, [size, 1, 1], { stride: 1 }).squeeze(1).view(input.shape);
+      };
+      return input.div(sums().mul(alpha).add(k).pow(beta));
+    });
+  },
+);
 
 export interface NormalizeOptions {
   /** Norm. Default 2. */
@@ -113,9 +125,9 @@ export interface NormalizeOptions {
 }
 
 /** Divides by the norm along `dim`, so that it becomes 1. */
-export function normalize(input: Tensor, options: NormalizeOptions = {}): Tensor {
+export const normalize = takes(2, function normalize(input: Tensor, options: NormalizeOptions = {}): Tensor {
   checkOptions(options, ['p', 'dim', 'eps'], 'normalize');
   checkTensor(input, 'normalize');
   const { p = 2, dim = 1, eps = 1e-12 } = options;
   return tidy(() => input.div(norm(input, { p, dim, keepdim: true }).clampMin(eps).expandAs(input)));
-}
+});

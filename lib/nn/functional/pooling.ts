@@ -1,4 +1,4 @@
-import { checkArgument, checkOptions } from '../../errors';
+import { checkArgument, checkOptions, takes } from '../../errors';
 import * as aten from '../../tensor/generated/functions';
 import { isPlainObject } from '../../objects';
 import { tidy } from '../../tensor/scope';
@@ -71,13 +71,17 @@ const adaptiveMaxPool = (
   pool: (input: Tensor, outputSize: Sizes) => [Tensor, Tensor],
   where: string,
 ): AdaptiveMaxPool =>
-  ((input: Tensor, outputSize: Sizes, options: { returnIndices?: boolean } = {}) => {
-    checkOptions(options, ['returnIndices'], where);
-    const [values, indices] = pool(input, outputSize);
-    if (options.returnIndices === true) return [values, indices];
-    indices.dispose();
-    return values;
-  }) as AdaptiveMaxPool;
+  takes(
+    3,
+    (input: Tensor, outputSize: Sizes, options: { returnIndices?: boolean } = {}) => {
+      checkOptions(options, ['returnIndices'], where);
+      const [values, indices] = pool(input, outputSize);
+      if (options.returnIndices === true) return [values, indices];
+      indices.dispose();
+      return values;
+    },
+    where,
+  ) as AdaptiveMaxPool;
 
 /** Largest elements of windows of (N, C, L); with `returnIndices` their places too. */
 export const maxPool1d = maxPool(aten.maxPool1d, aten.maxPool1dWithIndices);
@@ -124,22 +128,31 @@ function unpoolSizes(
 }
 
 /** Puts what `maxPool1d` found back to its places, among zeros. */
-export function maxUnpool1d(input: Tensor, indices: Tensor, kernelSize: Sizes, options: UnpoolOptions = {}): Tensor {
-  const { output } = unpoolSizes(input, kernelSize, options, 1);
-  checkTensor(indices, 'maxUnpool1d');
-  return tidy(() => aten.maxUnpool2d(input.unsqueeze(-1), indices.unsqueeze(-1), [...output, 1]).squeeze(-1));
-}
+export const maxUnpool1d = takes(
+  4,
+  function maxUnpool1d(input: Tensor, indices: Tensor, kernelSize: Sizes, options: UnpoolOptions = {}): Tensor {
+    const { output } = unpoolSizes(input, kernelSize, options, 1);
+    checkTensor(indices, 'maxUnpool1d');
+    return tidy(() => aten.maxUnpool2d(input.unsqueeze(-1), indices.unsqueeze(-1), [...output, 1]).squeeze(-1));
+  },
+);
 
 /** Puts what `maxPool2d` found back to its places, among zeros. */
-export function maxUnpool2d(input: Tensor, indices: Tensor, kernelSize: Sizes, options: UnpoolOptions = {}): Tensor {
-  return aten.maxUnpool2d(input, indices, unpoolSizes(input, kernelSize, options, 2).output);
-}
+export const maxUnpool2d = takes(
+  4,
+  function maxUnpool2d(input: Tensor, indices: Tensor, kernelSize: Sizes, options: UnpoolOptions = {}): Tensor {
+    return aten.maxUnpool2d(input, indices, unpoolSizes(input, kernelSize, options, 2).output);
+  },
+);
 
 /** Puts what `maxPool3d` found back to its places, among zeros. */
-export function maxUnpool3d(input: Tensor, indices: Tensor, kernelSize: Sizes, options: UnpoolOptions = {}): Tensor {
-  const { output, stride, padding } = unpoolSizes(input, kernelSize, options, 3);
-  return aten.maxUnpool3d(input, indices, output, stride, padding);
-}
+export const maxUnpool3d = takes(
+  4,
+  function maxUnpool3d(input: Tensor, indices: Tensor, kernelSize: Sizes, options: UnpoolOptions = {}): Tensor {
+    const { output, stride, padding } = unpoolSizes(input, kernelSize, options, 3);
+    return aten.maxUnpool3d(input, indices, output, stride, padding);
+  },
+);
 
 export interface LpPoolOptions {
   /** Default: the size of the kernel. */
@@ -150,23 +163,26 @@ export interface LpPoolOptions {
 
 type AvgPool = (input: Tensor, kernelSize: Sizes, options?: LpPoolOptions) => Tensor;
 
-const lpPool =
-  (pool: AvgPool, dims: number) =>
-  (input: Tensor, normType: number, kernelSize: Sizes, options: LpPoolOptions = {}): Tensor => {
-    const where = `lpPool${dims}d`;
-    checkOptions(options, ['stride', 'ceilMode'], where);
-    checkTensor(input, where);
-    checkArgument(typeof normType === 'number', 'a number', normType, where);
-    const count = sizesOf(kernelSize, dims, where).reduce((a, b) => a * b);
-    return tidy(() => {
-      const mean = pool(input.pow(normType), kernelSize, options);
-      return mean
-        .sign()
-        .mul(mean.abs().relu())
-        .mul(count)
-        .pow(1 / normType);
-    });
-  };
+const lpPool = (pool: AvgPool, dims: number) =>
+  takes(
+    4,
+    (input: Tensor, normType: number, kernelSize: Sizes, options: LpPoolOptions = {}): Tensor => {
+      const where = `lpPool${dims}d`;
+      checkOptions(options, ['stride', 'ceilMode'], where);
+      checkTensor(input, where);
+      checkArgument(typeof normType === 'number', 'a number', normType, where);
+      const count = sizesOf(kernelSize, dims, where).reduce((a, b) => a * b);
+      return tidy(() => {
+        const mean = pool(input.pow(normType), kernelSize, options);
+        return mean
+          .sign()
+          .mul(mean.abs().relu())
+          .mul(count)
+          .pow(1 / normType);
+      });
+    },
+    `lpPool${dims}d`,
+  );
 
 /** The p-norm of windows of (N, C, L), without the roots' signs: (sum of x^p)^(1/p). */
 export const lpPool1d = lpPool(aten.avgPool1d, 1);

@@ -1,4 +1,4 @@
-import { describe, requireOptions, TorchBindError } from '../../errors';
+import { describe, requireOptions, takes, TorchBindError } from '../../errors';
 import { native } from '../../native/native';
 import { dtypeCode, dtypeFromCode } from '../dtype';
 import type { DType } from '../dtype';
@@ -23,7 +23,7 @@ export interface AutocastOptions {
  *
  * @throws {TorchBindError} `ERR_TORCHBIND_ASYNC_MODE` when `fn` is async
  */
-export function autocast<T>(options: AutocastOptions, fn: () => T): T {
+export const autocast = takes(2, function autocast<T>(options: AutocastOptions, fn: () => T): T {
   requireOptions(options, ['device', 'dtype', 'enabled', 'cacheEnabled'], 'autocast()');
   const device = deviceType(options.device, 'autocast()');
   refuseAsyncFunction(fn, 'autocast');
@@ -39,17 +39,17 @@ export function autocast<T>(options: AutocastOptions, fn: () => T): T {
     native().exitAutocast();
     native().setAutocast(device, wasEnabled, wasDtype, wasCacheEnabled);
   }
-}
+});
 
 /** Whether `autocast` is on for a type of device (PyTorch's `torch.is_autocast_enabled`). */
-export function isAutocastEnabled(device: string): boolean {
+export const isAutocastEnabled = takes(1, function isAutocastEnabled(device: string): boolean {
   return native().getAutocast(deviceType(device, 'isAutocastEnabled()'))[0];
-}
+});
 
 /** The lower precision of a type of device (PyTorch's `torch.get_autocast_dtype`). */
-export function getAutocastDtype(device: string): DType {
+export const getAutocastDtype = takes(1, function getAutocastDtype(device: string): DType {
   return dtypeFromCode(native().getAutocast(deviceType(device, 'getAutocastDtype()'))[1]);
-}
+});
 
 function deviceType(device: unknown, where: string): string {
   if (typeof device !== 'string') {

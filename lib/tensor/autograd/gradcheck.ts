@@ -1,4 +1,4 @@
-import { checkArgument, checkFunction, checkIterable, checkOptions, TorchBindError } from '../../errors';
+import { checkArgument, checkFunction, checkIterable, checkOptions, takes, TorchBindError } from '../../errors';
 import { Tensor, unwrap } from '../core';
 import { rand, zeros } from '../creation';
 import { stack, zerosLike } from '../generated/functions';
@@ -41,29 +41,32 @@ const OPTIONS = ['eps', 'atol', 'rtol', 'raiseException', 'nondetTol', 'checkUnd
  * @returns true when they agree
  * @throws {TorchBindError} `ERR_TORCHBIND_GRADCHECK` with both Jacobians, shape (numel of input, numel of output)
  */
-export function gradcheck(fn: Checked, inputs: readonly Tensor[] | Tensor, options: GradcheckOptions = {}): boolean {
-  checkOptions(options, OPTIONS, 'gradcheck()');
-  checkFunction(fn, 'gradcheck(): fn');
-  const { raiseException = true, ...rest } = options;
-  const settings: Settings = {
-    eps: 1e-6,
-    atol: 1e-5,
-    rtol: 1e-3,
-    nondetTol: 0,
-    checkUndefinedGrad: true,
-    checkGradDtypes: false,
-    ...rest,
-  };
-  for (const name of ['eps', 'atol', 'rtol', 'nondetTol'] as const)
-    checkArgument(typeof settings[name] === 'number', `a number for '${name}'`, settings[name], 'gradcheck()');
-  try {
-    tidy(() => check(fn, list(inputs), settings));
-    return true;
-  } catch (error) {
-    if (!raiseException && error instanceof TorchBindError && error.code === CODE) return false;
-    throw error;
-  }
-}
+export const gradcheck = takes(
+  3,
+  function gradcheck(fn: Checked, inputs: readonly Tensor[] | Tensor, options: GradcheckOptions = {}): boolean {
+    checkOptions(options, OPTIONS, 'gradcheck()');
+    checkFunction(fn, 'gradcheck(): fn');
+    const { raiseException = true, ...rest } = options;
+    const settings: Settings = {
+      eps: 1e-6,
+      atol: 1e-5,
+      rtol: 1e-3,
+      nondetTol: 0,
+      checkUndefinedGrad: true,
+      checkGradDtypes: false,
+      ...rest,
+    };
+    for (const name of ['eps', 'atol', 'rtol', 'nondetTol'] as const)
+      checkArgument(typeof settings[name] === 'number', `a number for '${name}'`, settings[name], 'gradcheck()');
+    try {
+      tidy(() => check(fn, list(inputs), settings));
+      return true;
+    } catch (error) {
+      if (!raiseException && error instanceof TorchBindError && error.code === CODE) return false;
+      throw error;
+    }
+  },
+);
 
 /**
  * `gradcheck` of the gradients themselves (PyTorch's `torch.autograd.gradgradcheck`), for the inputs and for the
@@ -71,31 +74,34 @@ export function gradcheck(fn: Checked, inputs: readonly Tensor[] | Tensor, optio
  *
  * @param gradOutputs gradients of the outputs; default: random ones
  */
-export function gradgradcheck(
-  fn: Checked,
-  inputs: readonly Tensor[] | Tensor,
-  gradOutputs?: readonly Tensor[] | Tensor | null,
-  options: GradcheckOptions = {},
-): boolean {
-  checkOptions(options, OPTIONS, 'gradgradcheck()');
-  checkFunction(fn, 'gradgradcheck(): fn');
-  return tidy(() => {
-    const given = list(inputs);
-    const gradients = gradOutputs == null ? differentiable(fn(...given)).map(randomGradient) : list(gradOutputs);
-    const wanted = given.map((input) => input.requiresGrad);
-    const gradientsOf = (...args: Tensor[]): Tensor[] => {
-      const [first, last] = [args.slice(0, given.length), args.slice(given.length)];
-      const inputsOfInterest = first.filter((_, i) => wanted[i]!);
-      const results = grad(differentiable(fn(...first)), inputsOfInterest, {
-        gradOutputs: last,
-        createGraph: true,
-        allowUnused: true,
-      });
-      return results.filter((result) => result !== null);
-    };
-    return gradcheck(gradientsOf, [...given, ...gradients], options);
-  });
-}
+export const gradgradcheck = takes(
+  4,
+  function gradgradcheck(
+    fn: Checked,
+    inputs: readonly Tensor[] | Tensor,
+    gradOutputs?: readonly Tensor[] | Tensor | null,
+    options: GradcheckOptions = {},
+  ): boolean {
+    checkOptions(options, OPTIONS, 'gradgradcheck()');
+    checkFunction(fn, 'gradgradcheck(): fn');
+    return tidy(() => {
+      const given = list(inputs);
+      const gradients = gradOutputs == null ? differentiable(fn(...given)).map(randomGradient) : list(gradOutputs);
+      const wanted = given.map((input) => input.requiresGrad);
+      const gradientsOf = (...args: Tensor[]): Tensor[] => {
+        const [first, last] = [args.slice(0, given.length), args.slice(given.length)];
+        const inputsOfInterest = first.filter((_, i) => wanted[i]!);
+        const results = grad(differentiable(fn(...first)), inputsOfInterest, {
+          gradOutputs: last,
+          createGraph: true,
+          allowUnused: true,
+        });
+        return results.filter((result) => result !== null);
+      };
+      return gradcheck(gradientsOf, [...given, ...gradients], options);
+    });
+  },
+);
 
 function check(fn: Checked, inputs: readonly Tensor[], settings: Settings): void {
   checkInputs(inputs);

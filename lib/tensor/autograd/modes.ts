@@ -1,4 +1,4 @@
-import { checkFunction } from '../../errors';
+import { checkFunction, takes } from '../../errors';
 import { native } from '../../native/native';
 import { refuseAsyncFunction, refuseAsyncResult } from './synchronous';
 
@@ -25,43 +25,41 @@ function withGradMode<T>(enabled: boolean, fn: () => T, name: string): T {
 }
 
 /** Runs a synchronous function without recording operations for backward (PyTorch's `torch.no_grad`). */
-export function noGrad<T>(fn: () => T): T {
+export const noGrad = takes(1, function noGrad<T>(fn: () => T): T {
   return withGradMode(false, fn, 'noGrad');
-}
+});
 
 /** Runs a synchronous function with recording on, inside `noGrad` too (PyTorch's `torch.enable_grad`). */
-export function enableGrad<T>(fn: () => T): T {
+export const enableGrad = takes(1, function enableGrad<T>(fn: () => T): T {
   return withGradMode(true, fn, 'enableGrad');
-}
+});
 
 /**
  * Runs a synchronous function in inference mode (PyTorch's `torch.inference_mode`): as `noGrad`, and faster, but its
  * tensors can never take part in autograd.
  */
-export function inferenceMode<T>(fn: () => T): T {
+export const inferenceMode = takes(1, function inferenceMode<T>(fn: () => T): T {
   return within('inferenceMode', fn, () => {
     native().enterInferenceMode(true);
     return () => native().exitInferenceMode();
   });
-}
+});
 
 /**
  * Switches the recording of operations on or off: for all that follows on this thread, or, with a function, while it
  * runs (PyTorch's `torch.set_grad_enabled`).
  */
-export function setGradEnabled(enabled: boolean): void;
-export function setGradEnabled<T>(enabled: boolean, fn: () => T): T;
-export function setGradEnabled<T>(enabled: boolean, fn?: () => T): T | void {
+export const setGradEnabled = takes(2, function setGradEnabled<T>(enabled: boolean, fn?: () => T): T | void {
   if (fn !== undefined) return withGradMode(enabled, fn, 'setGradEnabled');
   native().setGradMode(enabled);
-}
+}) as { (enabled: boolean): void; <T>(enabled: boolean, fn: () => T): T };
 
 /** Whether operations are recorded for backward. */
-export function isGradEnabled(): boolean {
+export const isGradEnabled = takes(0, function isGradEnabled(): boolean {
   return native().gradMode();
-}
+});
 
 /** Whether `inferenceMode` is on. */
-export function isInferenceModeEnabled(): boolean {
+export const isInferenceModeEnabled = takes(0, function isInferenceModeEnabled(): boolean {
   return native().inferenceModeEnabled();
-}
+});
