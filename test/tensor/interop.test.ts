@@ -82,11 +82,13 @@ test('JSON of a tensor is its values', () => {
 test('a tensor is text where text is wanted, and never NaN where a number is', () => {
   const x = tensor(2.5);
   expect(String(x)).toBe('tensor(2.5000)');
-  expect('loss: ' + (x as unknown as string)).toBe('loss: tensor(2.5000)');
+  expect(`loss: ${x as unknown as string}`).toBe('loss: tensor(2.5000)');
   const value = x as unknown as number;
   for (const use of [
     () => value * 2,
     () => value - 1,
+    () => 0 + value,
+    () => 'loss: ' + (x as unknown as string),
     () => value > 0,
     () => Number(value),
     () => Math.max(value, 1),

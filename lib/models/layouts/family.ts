@@ -1,24 +1,10 @@
 import { withoutUndefined } from '../../objects';
 import { TorchBindError } from '../../errors';
-import type { DType } from '../../tensor/dtype';
 import { Tensor } from '../../tensor/tensor';
 import type { GPTConfig } from '../config';
 import type { CheckpointLayout, LayoutBuffer } from './layout';
 import type { LoraState } from './lora';
-
-/** What is known of a tensor without its values. */
-export class TensorFacts {
-  constructor(
-    readonly shape: readonly number[],
-    readonly dtype: DType,
-    /** Equal for tensors of the same bytes; null where that is not known. */
-    readonly identity: string | null,
-  ) {}
-
-  get ndim(): number {
-    return this.shape.length;
-  }
-}
+import { TensorFacts } from './tensor-facts';
 
 type StateTensor = Tensor | TensorFacts;
 

@@ -10,7 +10,7 @@ import { myptFused } from './mypt-fused';
 import { checkGathered } from './ungathered';
 import { recogniseWrapped } from './wrapped';
 
-export { TensorFacts } from './family';
+export { TensorFacts } from './tensor-facts';
 export { ungathered } from './ungathered';
 export type { ConfigFacts, Recognised } from './family';
 export type { CheckpointLayout } from './layout';

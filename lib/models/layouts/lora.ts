@@ -2,7 +2,7 @@ import { closest, TorchBindError } from '../../errors';
 import { sameShape } from '../../nn/state-dict';
 import { Tensor } from '../../tensor/tensor';
 import type { GPTConfig } from '../config';
-import { TensorFacts } from './family';
+import { TensorFacts } from './tensor-facts';
 import { empty, isParameterLine } from './layout';
 import type { CheckpointLayout, LayoutModule, LayoutParameter, LoraKeys, LoraSpec } from './layout';
 

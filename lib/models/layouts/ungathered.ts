@@ -1,6 +1,6 @@
 import { CheckpointCode, CheckpointError } from '../../errors';
 import { Tensor } from '../../tensor/tensor';
-import { TensorFacts } from './family';
+import { TensorFacts } from './tensor-facts';
 
 /** State dicts that hold a part of a model, as programs that train on several devices leave them. */
 
