@@ -172,13 +172,14 @@ function optimizerText({ optimizer }: Inspection): string[] {
 /** What is harmful first, and every known name in one line. */
 function globalsText(globals: readonly GlobalInfo[]): string[] {
   const of = (verdict: GlobalInfo['verdict']): GlobalInfo[] => globals.filter((global) => global.verdict === verdict);
-  const named = (verdict: 'dangerous' | 'inert'): string[] =>
-    of(verdict).map(({ name, called, record, offset }) => {
-      return `${verdict}: ${name}${called ? ', called' : ''} (${record}, byte ${offset})`;
+  const named = (verdict: GlobalInfo['verdict']): string[] =>
+    of(verdict).map(({ name, reason, called, record, offset }) => {
+      return `${verdict}: ${name} ${reason}${called ? ', called' : ''} (${record}, byte ${offset})`;
     });
   const known = of('known').map(({ name }) => name);
   return [
-    ...named('dangerous'),
+    ...named('attack-only'),
+    ...named('code'),
     ...named('inert'),
     ...wrap(known.map((name, i) => (i === 0 ? `known: ${name}` : name))),
   ];

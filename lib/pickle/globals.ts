@@ -7,11 +7,12 @@ import {
   Float,
   FrozenSet,
   GlobalName,
+  type InertObject,
   OrderedDict,
   Tuple,
 } from './types';
-import { isDangerousModule } from './dangerous';
 import { CheckpointCode } from '../errors';
+import { judgeName } from './verdicts';
 
 /**
  * A class or function that a pickle may name. It is data: a name, and what torchbind makes of a call to it.
@@ -25,8 +26,14 @@ export class PickleGlobal {
      * What REDUCE makes of the arguments. Throws `GlobalError` where they are not what the Python callable is given by
      * pickles that exist. Takes what it makes from the budget with `spend`, before it makes it.
      */
-    readonly call?: (args: Tuple, spend: Spend) => unknown,
+    readonly call?: (args: Tuple, spend: Spend, keys: Keys) => unknown,
   ) {}
+}
+
+/** Sets keys of dicts and members of sets as Python compares them; throws `GlobalError` for those that Python cannot have. */
+export interface Keys {
+  set(dict: Map<unknown, unknown>, key: unknown, value: unknown): void;
+  add(set: Set<unknown>, member: unknown): void;
 }
 
 /**
@@ -39,6 +46,9 @@ export abstract class Unfinished {
 
   /** Throws `GlobalError` where the state is not one. */
   abstract build(state: unknown): unknown;
+
+  /** What stands for it among inert data, if anything does. */
+  asData?(): InertObject;
 }
 
 /** A global that stands for a value, not for a callable: `torch.float32`. */
@@ -66,8 +76,8 @@ export const pythonGlobals: GlobalTable = new Map<string, GlobalEntry>(
     new PickleGlobal('collections.OrderedDict', orderedDict),
     new PickleGlobal('collections.Counter', counter),
     new PickleGlobal('collections.defaultdict', defaultDict),
-    new PickleGlobal('builtins.set', (args, spend) => filled(new Set(), args, spend)),
-    new PickleGlobal('builtins.frozenset', (args, spend) => filled(new FrozenSet(), args, spend)),
+    new PickleGlobal('builtins.set', (args, spend, keys) => filled(new Set(), args, spend, keys)),
+    new PickleGlobal('builtins.frozenset', (args, spend, keys) => filled(new FrozenSet(), args, spend, keys)),
     new PickleGlobal('builtins.bytes', emptyBytes),
     new PickleGlobal('builtins.bytearray', bytearray),
     new PickleGlobal('builtins.complex', complex),
@@ -77,7 +87,7 @@ export const pythonGlobals: GlobalTable = new Map<string, GlobalEntry>(
   ].map((global) => [global.name, global]),
 );
 
-function orderedDict(args: Tuple, spend: Spend): OrderedDict {
+function orderedDict(args: Tuple, spend: Spend, keys: Keys): OrderedDict {
   spend(2 * Cost.map);
   if (args.length === 0) return new OrderedDict();
   const [items] = args;
@@ -86,7 +96,7 @@ function orderedDict(args: Tuple, spend: Spend): OrderedDict {
   const dict = new OrderedDict();
   for (const pair of items as unknown[]) {
     if (!Array.isArray(pair) || pair.length !== 2) throw new GlobalError('expected a list of pairs');
-    dict.set(hashableKey(pair[0], spend), pair[1] as unknown);
+    keys.set(dict, pair[0], pair[1]);
   }
   return dict;
 }
@@ -104,19 +114,25 @@ function defaultDict(args: Tuple, spend: Spend): DefaultDict {
   spend(Cost.map);
   const [factory = null] = args;
   if (args.length > 1) throw new GlobalError('expected one factory');
+  if (factory instanceof RefusedName) throw factory.refusal;
   if (factory === null || factory instanceof GlobalName) return new DefaultDict(factory);
   if (!(factory instanceof PickleGlobal)) throw new GlobalError('the factory is not a class or function');
-  const dot = factory.name.lastIndexOf('.');
-  return new DefaultDict(new GlobalName(factory.name.slice(0, dot), factory.name.slice(dot + 1)));
+  return new DefaultDict(nameOf(factory));
 }
 
-function filled(set: Set<unknown>, args: Tuple, spend: Spend): Set<unknown> {
+/** A known class or function as a value. */
+export function nameOf({ name }: PickleGlobal): GlobalName {
+  const dot = name.lastIndexOf('.');
+  return new GlobalName(name.slice(0, dot), name.slice(dot + 1));
+}
+
+function filled(set: Set<unknown>, args: Tuple, spend: Spend, keys: Keys): Set<unknown> {
   spend(Cost.map);
   const [items] = args;
   if (args.length === 0) return set;
   if (args.length !== 1 || !Array.isArray(items)) throw new GlobalError('expected one list of members');
   spend(items.length * Cost.entry);
-  for (const item of items as unknown[]) set.add(hashableKey(item, spend));
+  for (const item of items as unknown[]) keys.add(set, item);
   return set;
 }
 
@@ -173,41 +189,42 @@ function encoded<Bytes extends Uint8Array>(args: Tuple, spend: Spend, Type: new 
   return bytes;
 }
 
-/**
- * A value as a dict key or set member: str, int, bool, float, bytes, None and tuples of those, as everything else is
- * mutable or foreign. An integral float becomes the equal int, as the two are one key in Python.
- */
-export function hashableKey(key: unknown, spend: Spend): unknown {
-  if (key === null || typeof key !== 'object') return key;
-  if (key instanceof Float) return key.value;
-  const seen = new Set<unknown>();
-  const pending: unknown[] = [key];
-  while (pending.length > 0) {
-    const item = pending.pop();
-    if (item === null || typeof item !== 'object' || item instanceof Uint8Array || item instanceof Float) continue;
-    if (!(item instanceof Tuple))
-      throw new GlobalError('a dict key or set member must be str, int, bool, float, bytes, None or a tuple of those');
-    if (seen.has(item)) continue;
-    seen.add(item);
-    spend(item.length * Cost.item);
-    for (const member of item) pending.push(member);
-  }
-  return key;
-}
-
 /** What the names of a pickle stand for. */
 export interface NameOptions {
   /** Everything that the pickle may name. */
   globals: GlobalTable;
   /**
    * Gives objects of unknown classes as `InertObject` and unknown names as `GlobalName`, instead of refusing them.
-   * Names that only an attack has a use for are refused all the same, but with `all`, which is for who only looks.
+   * Names that only an attack has a use for are refused all the same, except with `all`, which is for inspection.
    */
   inert?: boolean | 'all';
 }
 
+/** Why a name that only an attack has a use for is refused. */
+export function attackText(name: string, reason: string): string {
+  return (
+    `the pickle names ${JSON.stringify(name)}, which ${reason} and has no place in a checkpoint: the file may have been made to do ` +
+    'harm. Nothing in it was executed'
+  );
+}
+
+/** A name that is refused unless it turns out to be that of a subclass of dict, which needs no code. */
+export class RefusedName extends GlobalName {
+  /** How many objects of it there are, and how many of them are not known to be dicts. */
+  objects = 0;
+  others = 0;
+
+  constructor(
+    module: string,
+    name: string,
+    readonly refusal: Error,
+  ) {
+    super(module, name);
+  }
+}
+
 /**
- * What a name in a pickle stands for: an entry of the table, or inert data where that was asked for. Nothing is ever imported.
+ * What a name in a pickle stands for: an entry of the table, or inert data if that was asked for. Nothing is ever imported.
  *
  * @param fail makes the error for the opcode that is being read
  */
@@ -225,17 +242,17 @@ export function lookUp(
   }
   if (entry !== undefined) return entry instanceof PickleConstant ? entry.value : entry;
   spend(Cost.object);
-  if (inert !== 'all' && isDangerousModule(module)) {
-    throw fail(
-      `the pickle names ${JSON.stringify(fullName)}, which has no place in a checkpoint: the file may have been made to do harm. ` +
-        'Nothing in it was executed',
-      CheckpointCode.global,
-    );
+  const { verdict, reason } = judgeName(module, name);
+  if (inert !== 'all' && verdict === 'attack-only') {
+    throw fail(attackText(fullName, reason), CheckpointCode.global);
   }
   if (inert !== false) return new GlobalName(module, name);
-  throw fail(
+  const refusal = fail(
     `the pickle names ${JSON.stringify(fullName)}, which is not a class or function that torchbind knows; ` +
       "nothing in a checkpoint is executed. load(path, { unknown: 'inert' }) gives such objects as plain data",
     CheckpointCode.global,
   );
+  if (verdict === 'code') throw refusal;
+  spend(5 * Cost.object);
+  return new RefusedName(module, name, refusal);
 }

@@ -1,12 +1,13 @@
 import { Cost, MemoryBudget, tupleCost } from './budget';
 import { Cursor } from './cursor';
 import { CheckpointCode } from '../errors';
-import { GlobalError, type NameOptions, hashableKey, lookUp, PickleGlobal, Unfinished } from './globals';
+import { GlobalError, type NameOptions, lookUp, PickleGlobal, RefusedName, Unfinished } from './globals';
+import { PythonKeys } from './keys';
 import { LiteralReader, notLiteral } from './literals';
 import { Memo, recalledIndices } from './memo';
 import { Op, opName } from './opcodes';
 import { PickleStack } from './stack';
-import { FrozenSet, GlobalName, InertObject, OrderedDict, Tuple } from './types';
+import { DictSubclass, FrozenSet, GlobalName, InertObject, OrderedDict, Tuple } from './types';
 
 const highestProtocol = 5;
 
@@ -25,6 +26,8 @@ export interface PickleResult {
   value: unknown;
   /** Position just after STOP. */
   end: number;
+  /** Unknown classes whose instances are dicts, and are read as such. */
+  dictSubclasses: string[];
 }
 
 /**
@@ -47,10 +50,15 @@ class PickleReader {
   private readonly budget: MemoryBudget;
   private readonly stack: PickleStack;
   private readonly memo: Memo;
+  private readonly keys: PythonKeys;
   /** Tuples and dicts that the memo keeps. */
   private readonly shared = new Set<unknown>();
-  /** Where in the memo objects are that BUILD will replace. */
-  private readonly unfinished = new Map<Unfinished, number[]>();
+  /** Where in the memo objects are that another value will replace. */
+  private readonly replaceable = new Map<unknown, number[]>();
+  /** Objects that the pickle refers to before it gives them items. */
+  private readonly recalled = new Set<InertObject>();
+  private readonly refused = new Map<string, RefusedName>();
+  private readonly dictSubclasses = new Set<string>();
   /** Position of the opcode that is being executed. */
   private opStart = 0;
 
@@ -62,10 +70,23 @@ class PickleReader {
     this.memo = new Memo(recalledIndices(this.cursor.bytes));
     this.budget = options.budget ?? new MemoryBudget();
     this.stack = new PickleStack(this.spend, this.fail);
+    this.keys = new PythonKeys(this.spend);
     this.literals = new LiteralReader(this.cursor, options.exact === true, this.fail, this.spend);
   }
 
   read(): PickleResult {
+    try {
+      const value = this.readValue();
+      for (const name of this.refused.values()) if (name.objects === 0 || name.others > 0) throw name.refusal;
+      return { value, end: this.cursor.position, dictSubclasses: [...this.dictSubclasses] };
+    } catch (error) {
+      // The first name that is not known is the reason for what follows.
+      for (const name of this.refused.values()) if (name.objects === 0 || name.others > 0) throw name.refusal;
+      throw error;
+    }
+  }
+
+  private readValue(): unknown {
     if (this.cursor.bytes.length === 0) throw this.cursor.error('the pickle is empty', CheckpointCode.truncated);
     for (;;) {
       this.opStart = this.cursor.position;
@@ -77,7 +98,7 @@ class PickleReader {
     }
     const value = this.pop();
     if (!this.stack.isEmpty) throw this.fail('objects are left over at the end of the pickle');
-    return { value, end: this.cursor.position };
+    return value;
   }
 
   /** One opcode: the most frequent kinds first. */
@@ -194,12 +215,17 @@ class PickleReader {
   }
 
   private global(module: string, name: string): void {
-    this.push(lookUp(module, name, this.options, this.spend, this.fail));
+    const key = `${module}\n${name}`;
+    const known = this.refused.get(key);
+    const found = known ?? lookUp(module, name, this.options, this.spend, this.fail);
+    if (found instanceof RefusedName) this.refused.set(key, found);
+    this.push(found);
   }
 
   private reduce(): void {
     const args = this.pop();
     const callee = this.pop();
+    if (callee instanceof RefusedName) throw callee.refusal;
     if (callee instanceof GlobalName) return this.inertObject(callee, args, true);
     if (!(callee instanceof PickleGlobal) || callee.call === undefined) {
       throw this.fail(`REDUCE calls ${callee instanceof PickleGlobal ? callee.name : 'what is not a function'}`);
@@ -207,7 +233,7 @@ class PickleReader {
     if (!(args instanceof Tuple)) throw this.fail(`REDUCE of ${callee.name} without a tuple of arguments`);
     const { call } = callee;
     this.spend(Cost.object);
-    this.push(this.guarded(callee.name, () => call(args, this.spend)));
+    this.push(this.guarded(callee.name, () => call(args, this.spend, this.keys)));
     this.release(args);
     for (const part of args) this.release(part);
   }
@@ -241,10 +267,37 @@ class PickleReader {
     this.inertObject(type, args, false);
   }
 
-  private inertObject({ module, name }: GlobalName, args: unknown, called: boolean): void {
+  private inertObject(type: GlobalName, args: unknown, called: boolean): void {
+    const { module, name } = type;
     if (!(args instanceof Tuple)) throw this.fail(`${module}.${name} is called without a tuple of arguments`);
     this.spend(2 * Cost.object + Cost.array + Cost.map);
-    this.push(new InertObject(module, name, args, called));
+    const object = new InertObject(module, name, args, called);
+    if (type instanceof RefusedName) {
+      if (args.length > 0) throw type.refusal;
+      type.objects++;
+      type.others++;
+    }
+    this.push(isAlwaysDict(object) ? this.dictOf(object) : object);
+  }
+
+  /**
+   * A bare object of an unknown class that gets items is an instance of a subclass of dict: a dict takes its place, on the stack and
+   * in the memo. Not where the pickle has it elsewhere already.
+   */
+  private asDict(object: InertObject): Map<unknown, unknown> {
+    const { args, called, members, items } = object;
+    const isDict = !called && args.length + members.length + items.size === 0 && object.state === null;
+    if (!isDict || this.recalled.has(object)) return items;
+    const dict = this.dictOf(object);
+    this.replace(object, dict);
+    return dict;
+  }
+
+  private dictOf({ module, name }: InertObject): DictSubclass {
+    this.dictSubclasses.add(`${module}.${name}`);
+    const refused = this.refused.get(`${module}\n${name}`);
+    if (refused !== undefined) refused.others--;
+    return new DictSubclass(module, name);
   }
 
   /** An OrderedDict takes attributes, which are kept aside from its items. */
@@ -252,7 +305,7 @@ class PickleReader {
     const state = this.pop();
     const target = this.stack.top();
     if (target instanceof Unfinished) return this.finish(target, state);
-    if (target instanceof InertObject) {
+    if (target instanceof InertObject || target instanceof DictSubclass) {
       target.state = state;
       return;
     }
@@ -265,11 +318,17 @@ class PickleReader {
     }
   }
 
-  /** Puts what is finished in the place of what was not: on the stack, and in the memo. */
   private finish(target: Unfinished, state: unknown): void {
-    const value = this.guarded(target.what, () => target.build(state));
+    this.replace(
+      target,
+      this.guarded(target.what, () => target.build(state)),
+    );
+  }
+
+  /** Puts a value in the place of the one on top of the stack, there and in the memo. */
+  private replace(target: unknown, value: unknown): void {
     this.stack.replaceTop(value);
-    for (const index of this.unfinished.get(target) ?? []) {
+    for (const index of this.replaceable.get(target) ?? []) {
       if (this.memo.get(index) === target) this.memo.put(index, value, this.spend);
     }
   }
@@ -313,16 +372,13 @@ class PickleReader {
   }
 
   private setItems(items: unknown[], target: unknown): boolean {
-    const dict = target instanceof InertObject ? target.items : target;
-    if (!(dict instanceof Map)) throw this.fail('items are set on what is not a dict');
     if (items.length % 2 !== 0) throw this.fail('a dict has a key without a value');
+    const dict = target instanceof InertObject ? this.asDict(target) : target;
+    if (!(dict instanceof Map)) throw this.fail('items are set on what is not a dict');
     this.spend((items.length / 2) * Cost.entry);
-    for (let i = 0; i < items.length; i += 2) {
-      dict.set(
-        this.guarded('dict key', () => hashableKey(items[i], this.spend)),
-        items[i + 1],
-      );
-    }
+    this.guarded('dict key', () => {
+      for (let i = 0; i < items.length; i += 2) this.keys.set(dict, items[i], items[i + 1]);
+    });
     return true;
   }
 
@@ -330,15 +386,21 @@ class PickleReader {
     const set = this.stack.top();
     if (!(set instanceof Set) || set instanceof FrozenSet) throw this.fail('members are added to what is not a set');
     this.spend(items.length * Cost.entry);
-    for (const item of items) set.add(this.guarded('set member', () => hashableKey(item, this.spend)));
+    this.addMembers(set, items);
     return true;
   }
 
   private frozenSet(items: unknown[]): boolean {
     this.spend(Cost.map + items.length * Cost.entry);
-    return this.push(
-      new FrozenSet(items.map((item) => this.guarded('set member', () => hashableKey(item, this.spend)))),
-    );
+    const set = new FrozenSet();
+    this.addMembers(set, items);
+    return this.push(set);
+  }
+
+  private addMembers(set: Set<unknown>, items: unknown[]): void {
+    this.guarded('set member', () => {
+      for (const item of items) this.keys.add(set, item);
+    });
   }
 
   private put(index: number): boolean {
@@ -347,9 +409,10 @@ class PickleReader {
     const value = this.stack.top();
     if (!this.memo.put(index, value, this.spend)) return true;
     if (value instanceof Tuple || value instanceof OrderedDict) this.share(value);
-    if (value instanceof Unfinished) {
-      const places = this.unfinished.get(value);
-      if (places === undefined) this.unfinished.set(value, [index]);
+    if (value instanceof Unfinished || value instanceof InertObject) {
+      this.spend(Cost.entry + Cost.array);
+      const places = this.replaceable.get(value);
+      if (places === undefined) this.replaceable.set(value, [index]);
       else places.push(index);
     }
     return true;
@@ -358,6 +421,7 @@ class PickleReader {
   private get(index: number): boolean {
     const value = this.memo.get(index);
     if (value === undefined) throw this.fail(`memo index ${index} was never set`);
+    if (value instanceof InertObject) this.recalled.add(value);
     return this.push(value);
   }
 
@@ -391,4 +455,11 @@ class PickleReader {
 
   private readonly fail = (message: string, code: CheckpointCode = CheckpointCode.pickle): Error =>
     this.cursor.error(message, code, this.opStart);
+}
+
+/** Lightning's own, which may be empty too. */
+function isAlwaysDict({ module, name, args }: InertObject): boolean {
+  return (
+    name === 'AttributeDict' && /^(pytorch_lightning|lightning|lightning_fabric)\b/.test(module) && args.length === 0
+  );
 }

@@ -54,7 +54,7 @@ export class InertObject {
   state: unknown = null;
   /** Members of an instance of a subclass of list. */
   readonly members: unknown[] = [];
-  /** Items of an instance of a subclass of dict. */
+  /** Items of an instance of a subclass of dict that is made with arguments. */
   readonly items = new Map<unknown, unknown>();
 
   constructor(
@@ -66,6 +66,22 @@ export class InertObject {
     /** Whether it is made by calling (an enum's member, say) and not as a bare instance. */
     readonly called: boolean,
   ) {}
+}
+
+/**
+ * An instance of a subclass of dict that torchbind does not know, such as Lightning's `AttributeDict`: a dict that knows its class,
+ * so that `save` writes it back as it was.
+ */
+export class DictSubclass<K = unknown, V = unknown> extends Map<K, V> {
+  /** As that of an `InertObject`: attributes beside the items, if the class has any. */
+  state: unknown = null;
+
+  constructor(
+    readonly module: string,
+    readonly name: string,
+  ) {
+    super();
+  }
 }
 
 /**
@@ -138,6 +154,19 @@ export function isPythonInt(value: number): boolean {
 export class DTypeValue {
   /** @param name without the `torch.` prefix: `float32` */
   constructor(readonly name: string) {}
+
+  toString(): string {
+    return `torch.${this.name}`;
+  }
+}
+
+/** A layout or a way to quantize as a value, as `torch.strided` or `torch.per_tensor_affine`. */
+export class TorchConstant {
+  constructor(
+    readonly kind: 'layout' | 'qscheme',
+    /** Without the `torch.` prefix: `strided`. */
+    readonly name: string,
+  ) {}
 
   toString(): string {
     return `torch.${this.name}`;

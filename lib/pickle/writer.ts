@@ -7,6 +7,7 @@ import {
   ComplexValue,
   Counter,
   DefaultDict,
+  DictSubclass,
   Float,
   FrozenSet,
   GlobalName,
@@ -204,6 +205,7 @@ class PickleWriter {
         ...[this.create(map, Op.REDUCE), this.itemsOf(map)],
       ]);
     }
+    if (map instanceof DictSubclass) return this.instance(map, new Tuple(), Op.NEWOBJ, [], map);
     if (!(map instanceof OrderedDict)) return this.dict(map, [...map], true);
     const state: Task[] = map.attributes.size === 0 ? [] : [this.child(new Map(map.attributes)), this.emit(Op.BUILD)];
     const items = map.size === 0 ? [] : [this.itemsOf(map)];
@@ -215,11 +217,22 @@ class PickleWriter {
 
   /** As the class gave it to pickle: the bare instance, members and items of a subclass, then the state. */
   private inert(object: InertObject): void {
-    const { module, name, args, called, members, items, state } = object;
+    const { args, called, members, items } = object;
+    this.instance(object, args, called ? Op.REDUCE : Op.NEWOBJ, members, items);
+  }
+
+  private instance(
+    object: InertObject | DictSubclass,
+    args: Tuple,
+    op: number,
+    members: unknown[],
+    items: Map<unknown, unknown>,
+  ): void {
+    const { module, name, state } = object;
     this.open.add(object);
     this.sequence([
       ...[{ value: new GlobalName(module, name) }, this.child(args, 'args')],
-      this.create(object, called ? Op.REDUCE : Op.NEWOBJ),
+      this.create(object, op),
       ...(members.length === 0 ? [] : [this.within(() => this.appendAll(members, false))]),
       ...(items.size === 0 ? [] : [this.itemsOf(items)]),
       ...(state === null ? [] : [this.child(state), this.emit(Op.BUILD)]),

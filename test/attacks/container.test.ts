@@ -49,7 +49,7 @@ describe('D2 two ways to read one file', () => {
   it.each([
     ['bytes before the first record', bytes('junk', whole)],
     ['another zip before it', bytes(whole, whole)],
-    ['bytes behind the end', bytes(whole, 'x')],
+    ['two ends of which neither is the last thing', bytes(whole, whole.subarray(endAt(whole)), 'x')],
     [
       'an end record in the comment',
       patched(comment, comment.length - 40, bytes('PK\x05\x06', Buffer.alloc(16), uint16(18))),
@@ -63,8 +63,9 @@ describe('D2 two ways to read one file', () => {
     ['several disks', patched(whole, endAt(whole) + 4, uint16(1))],
   ])('%s', (_, file) => refused(file, { code: asContainer }));
 
-  it('a comment is no other file', async () => {
+  it('a comment is no other file, nor is what follows the end', async () => {
     expect(await open(comment)).toBeNull();
+    expect(await open(Buffer.from(bytes(comment, 'x')))).toBeNull();
   });
 });
 

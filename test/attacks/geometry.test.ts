@@ -102,7 +102,6 @@ describe('C7 views and tails of the one stream', () => {
     ['a count that wraps', bytes(uint64(2n ** 62n + 4n), Buffer.alloc(16))],
     ['a cut count', Buffer.alloc(7)],
     ['cut bytes', bytes(uint64(4), Buffer.alloc(15))],
-    ['bytes to spare', bytes(uint64(4), Buffer.alloc(17))],
   ])('a tail with %s', (_, storages) => refused(legacyFile(legacyTensor(legacyStorage()), keys, storages)));
 });
 

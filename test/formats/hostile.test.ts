@@ -127,9 +127,6 @@ describe('claims about tensors', () => {
         Tuple.of<unknown>(torch('Size'), torch('Tensor'), new Tuple(), null),
       ),
     ],
-    ['a bare storage', { s: storage() }],
-    ['a bare class', [torch('FloatStorage')]],
-    ['a bare function', Tuple.of(utils('_rebuild_tensor_v2'))],
   ])('%s', async (_, value) => {
     await write(value);
     const error = await refusal();

@@ -133,7 +133,7 @@ describe('what a hostile file names is told, and nothing of it runs', () => {
   ])('%s', async (file, kind, name, tensors) => {
     const report = await inspect(at(file));
     expect(report.container.kind).toBe(kind);
-    expect(verdicts(report)[name]).toBe('dangerous, called');
+    expect(verdicts(report)[name]).toBe('attack-only, called');
     expect(names(report)).toEqual(tensors);
     expect(codes(report)).toContain('ERR_TORCHBIND_CHECKPOINT_GLOBAL');
     expect(existsSync(at('harm'))).toBe(false);

@@ -5,7 +5,8 @@ import { inspectPickle, inspectStream, inspectTar, inspectZip } from './pt';
 import { addProblem, type FileInspection, newInspection, noting } from './report';
 import { readHeader, type SafetensorsEntry } from '../safetensors/header';
 import { isShardIndex, readIndex } from '../safetensors/shards';
-import { containerOf, isBarePickle, isSafetensors } from '../pt/sniff';
+import { isPickle, isSafetensors, kindOf } from '../files/kinds';
+import { containerOf, headOf } from '../pt/sniff';
 
 /**
  * Describes one file of tensors, or the shards that an index names, by its metadata: tensors are not read. With `verify`
@@ -18,7 +19,7 @@ export async function inspectFile(file: string, verify = false): Promise<FileIns
 }
 
 export async function inspectSource(source: ByteSource, verify: boolean): Promise<FileInspection> {
-  const head = await source.read(0, Math.min(512, source.size));
+  const head = await headOf(source);
   if (isSafetensors(head, source.size) || (head[8] === 0x7b && source.path.endsWith('.safetensors')))
     return inspectSafetensors(source);
   if (await isShardIndex(source)) return inspectShards(source, verify);
@@ -28,8 +29,11 @@ export async function inspectSource(source: ByteSource, verify: boolean): Promis
     return await (container === 'legacy' ? inspectStream(source) : inspectTar(source));
   } catch (error) {
     if (!(error instanceof CheckpointError)) throw error;
+    const isCertain = isPickle(head);
+    const mayBePickle = isCertain || kindOf(head, source.size) === undefined;
     const report =
-      (await inspectPickle(source, isBarePickle(head))) ?? newInspection(source.path, source.size, 'unknown');
+      (mayBePickle ? await inspectPickle(source, isCertain) : undefined) ??
+      newInspection(source.path, source.size, 'unknown');
     report.problems.unshift({ code: error.code, message: error.message, file: null });
     return report;
   }

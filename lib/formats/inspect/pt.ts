@@ -4,7 +4,7 @@ import { GlobalError } from '../../pickle/globals';
 import { defaultMemory, MemoryBudget } from '../../pickle/budget';
 import { readPickle } from '../../pickle/reader';
 import { Tuple } from '../../pickle/types';
-import type { MakeBuilder, TensorArchive } from '../pt/archive';
+import type { MakeBuilder, TensorArchive, ValueOptions } from '../pt/archive';
 import type { ByteSource } from '../files/byte-source';
 import { containerError, CheckpointCode, CheckpointError } from '../../errors';
 import { nonNegative, StorageRef, StorageView } from '../pt/tensor-spec';
@@ -29,8 +29,8 @@ const maxGuess = 4 * 2 ** 20;
 /** For a pickle that is read a second time, when what the first made may still be there. */
 const memoryOfSecond = 20 * 2 ** 20;
 
-/** Unknown and harmful names alike become data, and nothing is refused that can be told. */
-const lenient = { inert: 'all', references: true } as const;
+/** Unknown and harmful names alike become data: for a second look, at what `load` refuses. */
+const lenient = { inert: 'all' } as const;
 
 const notes: MakeBuilder = (bigEndian) => new TensorNotes(bigEndian);
 
@@ -50,10 +50,16 @@ export async function inspectZip(source: ByteSource, verify: boolean): Promise<F
     report.container.notes.push(program);
   }
   const pickle = await noteRecords(report, zip);
-  if (program === undefined) {
-    for (const name of ['version', 'byteorder'] as const) await noteText(report, zip, name);
-    if ((zip.records.get(pickleRecord)?.size ?? 0) <= maxPickle)
-      await noteArchive(report, () => PtArchive.fromZip(zip, source, notes, lenient, pickle));
+  for (const name of ['version', 'byteorder'] as const) await noteText(report, zip, name);
+  if ((zip.records.get(pickleRecord)?.size ?? 0) <= maxPickle) {
+    const open = (reader: ZipReader, options: ValueOptions): Promise<TensorArchive> =>
+      PtArchive.fromZip(reader, source, notes, options, pickle);
+    await noteArchive(
+      report,
+      () => open(zip, {}),
+      (budget) => open(zip.within(budget), lenient),
+      source.size,
+    );
   }
   if (verify) await verifyZip(report, source, zip);
   return report;
@@ -95,14 +101,43 @@ async function noteText(report: FileInspection, zip: ZipReader, name: 'version' 
   else if (text === 'little' || text === 'big') report.container.byteOrder = text;
 }
 
-async function noteArchive(report: FileInspection, open: () => Promise<TensorArchive>): Promise<boolean> {
-  const archive = await noting(report, open);
-  if (archive === undefined) return false;
+/**
+ * Notes what `load` would say of a file: its error, or the value. Where names or values are refused, a second look at what they stand
+ * for lists the tensors. Gives whether there is a value.
+ */
+async function noteArchive(
+  report: FileInspection,
+  open: () => Promise<TensorArchive>,
+  again: (budget: MemoryBudget) => Promise<TensorArchive>,
+  size: number,
+): Promise<boolean> {
+  let archive = await noting(report, open);
+  const refusals: readonly string[] = [CheckpointCode.global, CheckpointCode.unsupported, CheckpointCode.pickle];
+  if (archive === undefined && report.problems.some(({ code }) => refusals.includes(code)) && !isTooMuch(report))
+    archive = await quietly(() => again(new MemoryBudget(memoryOfSecond, size)));
+  const found = archive;
+  if (found === undefined) return false;
+  report.container.notes.push(...found.notes);
   await noting(report, () => {
-    const records = new Map(Array.from(archive.storages.values(), (ref) => [ref.key, archive.bytesOf(ref).record]));
-    noteValue(report, archive.value, (key) => records.get(key)!);
+    const records = new Map(Array.from(found.storages.values(), (ref) => [ref.key, found.bytesOf(ref).record]));
+    noteValue(report, found.value, (key) => records.get(key)!);
   });
   return true;
+}
+
+/** What asks for too much would ask for as much again. */
+function isTooMuch({ problems }: FileInspection): boolean {
+  return problems.some(({ code }) => code === CheckpointCode.limit);
+}
+
+/** Undefined where the file does not hold it; why is known already. */
+async function quietly<T>(body: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await body();
+  } catch (error) {
+    if (error instanceof CheckpointError) return undefined;
+    throw error;
+  }
 }
 
 /** Checks every record, in pieces. */
@@ -160,10 +195,15 @@ export async function inspectStream(source: ByteSource): Promise<FileInspection>
       position = end;
     }
   });
-  const whole = await noteArchive(report, () => LegacyArchive.open(source, notes, lenient));
-  // What asks for too much would ask for as much again.
-  const isTooMuch = report.problems.some(({ code }) => code === CheckpointCode.limit);
-  if (!whole && !isTooMuch && object !== undefined) await salvagePickle(report, object, 'object', memoryOfSecond);
+  const open = (options: ValueOptions): Promise<TensorArchive> => LegacyArchive.open(source, notes, options);
+  const whole = await noteArchive(
+    report,
+    () => open({}),
+    (budget) => open({ ...lenient, budget }),
+    source.size,
+  );
+  if (!whole && !isTooMuch(report) && object !== undefined)
+    await salvagePickle(report, object, 'object', memoryOfSecond);
   return report;
 }
 
@@ -172,33 +212,35 @@ export async function inspectTar(source: ByteSource): Promise<FileInspection> {
   const report = newInspection(source.path, source.size, 'tar');
   report.container.byteOrder = 'little';
   await noting(report, async () => {
-    const members = await readTar(source, new MemoryBudget());
+    const { members } = await readTar(source, new MemoryBudget());
     report.container.records = members.size;
     const pickle = members.get('pickle');
     if (pickle === undefined) return;
     const { bytes } = await readPickleAt(source, pickle.offset, pickle.offset + pickle.size, 'pickle');
     noteGlobals(report, bytes, 'pickle');
   });
-  await noteArchive(report, () => TarArchive.open(source, notes, lenient));
+  const open = (options: ValueOptions): Promise<TensorArchive> => TarArchive.open(source, notes, options);
+  await noteArchive(
+    report,
+    () => open({}),
+    (budget) => open({ ...lenient, budget }),
+    source.size,
+  );
   return report;
 }
 
-/**
- * A pickle without a container: a program's own data, or an attack. Those of protocol 0 and 1 have no sign at their
- * beginning: `certain` false takes the file for one where it can be followed to a STOP and names something.
- */
+/** A pickle without a container: a program's own data, or an attack. Undefined if it cannot be followed and names nothing known. */
 export async function inspectPickle(source: ByteSource, certain: boolean): Promise<FileInspection | undefined> {
   const report = newInspection(source.path, source.size, 'pickle');
   const bytes = await source.read(0, Math.min(source.size, certain ? maxPickle : maxGuess));
-  noteGlobals(report, bytes, 'pickle');
-  const names = report.problems.length === 0 ? report.globals : dangerous(report);
+  const isWhole = noteGlobals(report, bytes, 'pickle');
+  // What is no pickle may look like one that computes a name.
+  const names = report.globals.filter(
+    ({ name, verdict }) => isWhole || (verdict === 'attack-only' && !name.includes('?')),
+  );
   if (!certain && names.length === 0) return undefined;
   await salvagePickle(report, bytes, 'pickle');
   return report;
-}
-
-function dangerous({ globals }: FileInspection): FileInspection['globals'] {
-  return globals.filter(({ verdict }) => verdict === 'dangerous');
 }
 
 /** Finds the pickle of a zip that is cut short or not consistent: it is among the first records. */

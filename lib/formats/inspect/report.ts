@@ -1,6 +1,6 @@
 import type { DType } from '../../tensor/dtype';
-import { isDangerousModule } from '../../pickle/dangerous';
-import type { GlobalTable } from '../../pickle/globals';
+import { hiddenName, judgeName, type Verdict } from '../../pickle/verdicts';
+import { attackText, type GlobalTable } from '../../pickle/globals';
 import { type SurveyedGlobal, surveyPickle } from '../../pickle/survey';
 import { TensorChecker } from '../pt/archive';
 import { CheckpointCode, CheckpointError } from '../../errors';
@@ -74,10 +74,14 @@ export interface GlobalInfo {
   /** `collections.OrderedDict` */
   name: string;
   /**
-   * `known`: PyTorch's own, of which torchbind makes data. `inert`: not known; `load` refuses it, or gives it as data with
-   * `unknown: 'inert'`. `dangerous`: it runs programs, imports code or the like, and has no place in a checkpoint.
+   * `known`: PyTorch's own, of which torchbind makes data. `inert`: a class or function that torchbind does not know; `load`
+   * refuses it, or gives it as data with `unknown: 'inert'`. `code`: as `inert`, but it runs code where Python unpickles the file,
+   * as honest files do too. `attack-only`: runs programs, loads code or the like; no checkpoint has a use for it, and `load`
+   * refuses it always.
    */
-  verdict: 'known' | 'inert' | 'dangerous';
+  verdict: Verdict;
+  /** Why, as the end of a sentence that begins with the name: `runs programs`. */
+  reason: string;
   /** Whether the pickle would have Python call it. Nothing is called here. */
   called: boolean;
   /** The pickle that names it, and the byte in it. */
@@ -149,45 +153,43 @@ export function addProblem(report: FileInspection, { code, message }: Checkpoint
 
 const known: GlobalTable = torchGlobals(new TensorChecker(false));
 
-/** Notes what a pickle names. */
-export function noteGlobals(report: FileInspection, bytes: Uint8Array, record: string): void {
+/** Notes what a pickle names. Gives whether it can be followed to its end. */
+export function noteGlobals(report: FileInspection, bytes: Uint8Array, record: string): boolean {
   const { globals, problem } = surveyPickle(bytes);
   const byName = new Map(report.globals.map((info) => [info.name, info]));
   for (const global of globals) {
     const { called, offset } = global;
     const name = fullName(global);
     const earlier = byName.get(name);
-    if (earlier === undefined) byName.set(name, { name, verdict: verdictOf(global), called, record, offset });
+    if (earlier === undefined) byName.set(name, { name, ...verdictOf(global), called, record, offset });
     else earlier.called ||= called;
   }
   report.globals = [...byName.values()];
   if (problem !== undefined) addProblem(report, problem);
-  noteRefused(report);
+  noteAttacks(report);
+  return problem === undefined;
 }
 
 /** More names of a hostile file would say no more; all are in `globals`. */
-const maxRefused = 20;
+const maxAttacks = 20;
 
-/** What a pickle names and `load` refuses is a problem of the file. */
-function noteRefused(report: FileInspection): void {
-  for (const { name, verdict } of report.globals.filter((global) => global.verdict !== 'known').slice(0, maxRefused)) {
-    const why =
-      verdict === 'dangerous'
-        ? 'which has no place in a checkpoint: the file may have been made to do harm'
-        : "which torchbind does not know: load refuses the file, or gives such objects as data with { unknown: 'inert' }";
-    addProblem(report, new CheckpointError(`a pickle names ${JSON.stringify(name)}, ${why}`, CheckpointCode.global));
-  }
+/** A name that only an attack has a use for is a problem of the file, whether `load` comes upon it or not. */
+function noteAttacks(report: FileInspection): void {
+  const attacks = report.globals.filter(({ verdict }) => verdict === 'attack-only').slice(0, maxAttacks);
+  for (const { name, reason, record, offset } of attacks)
+    addProblem(report, new CheckpointError(attackText(name, reason), CheckpointCode.global, { record, offset }));
 }
 
 function fullName({ module, name }: SurveyedGlobal): string {
   return `${module === '__builtin__' ? 'builtins' : module}.${name}`;
 }
 
-function verdictOf(global: SurveyedGlobal): GlobalInfo['verdict'] {
-  if (known.has(fullName(global))) return 'known';
+function verdictOf(global: SurveyedGlobal): Pick<GlobalInfo, 'verdict' | 'reason'> {
+  const { module, name } = global;
+  if (known.has(fullName(global))) return { verdict: 'known', reason: 'is read as data' };
   // A name that is computed, or stands in Python's registry, hides what it is.
-  const hidden = global.module === '?' || global.name === '?' || global.module === 'copyreg';
-  return hidden || isDangerousModule(global.module) ? 'dangerous' : 'inert';
+  const isHidden = module === '?' || name === '?' || (module === 'copyreg' && name.startsWith('extension '));
+  return isHidden ? hiddenName : judgeName(module, name);
 }
 
 /** Notes a pickle's value, and the tensors in it. */

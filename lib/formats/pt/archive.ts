@@ -1,7 +1,8 @@
 import type { PickleReaderOptions } from '../../pickle/reader';
-import { GlobalError, PickleGlobal, Unfinished } from '../../pickle/globals';
+import { Cost, type MemoryBudget, spend } from '../../pickle/budget';
+import { GlobalError, nameOf, PickleGlobal, RefusedName, Unfinished } from '../../pickle/globals';
 import type { ByteSource } from '../files/byte-source';
-import { type FileDType, isDifferentiable } from './dtypes';
+import { type FileDType, fileDTypes, isDifferentiable } from './dtypes';
 import { CheckpointCode, CheckpointError } from '../../errors';
 import {
   type ArraySpec,
@@ -30,10 +31,10 @@ export interface StoredBytes {
 
 /** How the pickle's values are given. */
 export interface ValueOptions extends Pick<PickleReaderOptions, 'exact' | 'inert'> {
-  /** Lets values through that are bare storages, classes or functions: for who only looks. */
-  references?: boolean;
   /** What may be made of memory beside the bytes of the tensors; default `defaultMemory`. */
   memory?: number;
+  /** The budget itself, in place of one with the limit `memory`. */
+  budget?: MemoryBudget;
 }
 
 /** Text of the pickle becomes strings, of which none can be longer than this in JavaScript. */
@@ -55,7 +56,14 @@ export interface TensorArchive {
   readonly value: unknown;
   /** How messages call the pickle. */
   readonly pickleName: string;
+  /** What is unusual about the file, though it can be read: bytes after its end, classes that are read as dicts. */
+  readonly notes: readonly string[];
   bytesOf(storage: StorageRef): StoredBytes;
+}
+
+/** What `inspect` says of a class whose instances are read as dicts. */
+export function noteOfDict(name: string): string {
+  return `objects of ${name}, a subclass of dict, are read as dicts`;
 }
 
 /** Stands for a tensor. */
@@ -116,26 +124,55 @@ export class TensorChecker implements TensorBuilder {
   array({ dtype, shape }: ArraySpec): NotedTensor {
     return new NotedTensor(dtype, shape);
   }
+
+  storage({ storage: { dtype }, nbytes }: StorageView): NotedTensor {
+    if (!fileDTypes.has(dtype.name)) throw new GlobalError(`a bare storage of ${dtype.name} is not supported`);
+    return new NotedTensor(dtype, [nbytes / dtype.itemSize]);
+  }
 }
 
-/** A bare storage or class is of no use to JavaScript, and its bytes would be lost on the way: refused. */
-export function checkNoReferences(root: unknown, record: string, { references }: ValueOptions): void {
-  if (references === true) return;
-  changeValues(root, (value) => {
-    const what = referenceText(value);
-    if (what === undefined) return value;
-    throw new CheckpointError(
-      `the file holds ${what} as a value, which torchbind does not read`,
-      CheckpointCode.unsupported,
-      { record },
-    );
-  });
-}
-
-function referenceText(node: unknown): string | undefined {
-  if (node instanceof StorageRef) return `the bare storage '${node.key}'`;
-  if (node instanceof StorageView) return `the bare storage '${node.storage.key}'`;
-  if (node instanceof PickleGlobal) return `the class or function ${node.name}`;
-  if (node instanceof Unfinished) return node.what;
-  return undefined;
+/**
+ * Puts values in the place of what only stands for one: bare storages become tensors, classes and functions their names.
+ *
+ * @throws CheckpointError for what the pickle left unfinished
+ */
+export function resolveReferences(
+  root: unknown,
+  builder: TensorBuilder,
+  record: string,
+  { inert = false }: ValueOptions,
+  budget: MemoryBudget,
+): unknown {
+  const resolved = new Map<unknown, unknown>();
+  const resolve = (value: unknown): unknown => {
+    if (value instanceof StorageRef) return storage(new StorageView(value, 0, value.nbytes));
+    if (value instanceof StorageView) return storage(value);
+    if (value instanceof PickleGlobal) return nameOf(value);
+    if (value instanceof RefusedName) throw value.refusal;
+    if (!(value instanceof Unfinished)) return value;
+    const data = inert === false ? undefined : value.asData?.();
+    if (data !== undefined) return data;
+    const hint = value.asData === undefined ? '' : ". load(path, { unknown: 'inert' }) gives it as data";
+    throw new GlobalError(`the file holds ${value.what} as a value, which torchbind does not read${hint}`);
+  };
+  const storage = (view: StorageView): unknown => {
+    spend(budget, Cost.tensor + Cost.dimension, record);
+    return builder.storage(view);
+  };
+  try {
+    return changeValues(root, (value) => {
+      if (typeof value !== 'object' || value === null) return value;
+      const known = resolved.get(value);
+      if (known !== undefined) return known;
+      const found = resolve(value);
+      if (found !== value) {
+        spend(budget, Cost.entry, record);
+        resolved.set(value, found);
+      }
+      return found;
+    });
+  } catch (error) {
+    if (!(error instanceof GlobalError)) throw error;
+    throw new CheckpointError(error.message, CheckpointCode.unsupported, { record, cause: error });
+  }
 }

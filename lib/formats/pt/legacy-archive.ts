@@ -1,10 +1,11 @@
-import { GlobalError } from '../../pickle/globals';
+import { GlobalError, nameOf, PickleGlobal } from '../../pickle/globals';
 import { MemoryBudget } from '../../pickle/budget';
 import { readPickle } from '../../pickle/reader';
-import { Tuple } from '../../pickle/types';
+import { GlobalName, Tuple } from '../../pickle/types';
 import {
   type MakeBuilder,
-  checkNoReferences,
+  noteOfDict,
+  resolveReferences,
   type StoredBytes,
   type TensorArchive,
   type ValueOptions,
@@ -33,6 +34,7 @@ export class LegacyArchive implements TensorArchive {
   readonly storages = new Map<string, StorageRef>();
   readonly bigEndian = false;
   readonly pickleName = record;
+  readonly notes: string[] = [];
   readonly value: unknown;
   private readonly offsets = new Map<string, number>();
   /** Views by their own key, which must say the same each time. */
@@ -45,13 +47,13 @@ export class LegacyArchive implements TensorArchive {
     makeBuilder: MakeBuilder,
     options: ValueOptions,
   ) {
-    this.value = this.read(pickle, makeBuilder(false), options);
-    checkNoReferences(this.value, record, options);
+    const builder = makeBuilder(false);
+    this.value = resolveReferences(this.read(pickle, builder, options), builder, record, options, budget);
   }
 
   static async open(source: ByteSource, makeBuilder: MakeBuilder, options: ValueOptions): Promise<LegacyArchive> {
     const header = await readHeader(source);
-    const budget = MemoryBudget.ofFile(source.size, options.memory);
+    const budget = options.budget ?? MemoryBudget.ofFile(source.size, options.memory);
     const object = await readPickleAt(source, header, source.size, record);
     const archive = new LegacyArchive(source, object.bytes, budget, makeBuilder, options);
     const keys = await readPickleAt(source, object.end, source.size, 'storage keys');
@@ -71,8 +73,15 @@ export class LegacyArchive implements TensorArchive {
   }
 
   private read(pickle: Buffer, builder: TensorBuilder, { exact, inert }: ValueOptions): unknown {
-    const options = { globals: torchGlobals(builder, exact), exact, inert, record, budget: this.budget };
-    return readPickle(pickle, { ...options, persistentLoad: (id) => this.storage(id) }).value;
+    const globals = torchGlobals(builder, { exact, inert });
+    const options = { globals, exact, inert, record, budget: this.budget };
+    const { value, dictSubclasses } = readPickle(pickle, { ...options, persistentLoad: (id) => this.referred(id) });
+    this.notes.push(...dictSubclasses.map(noteOfDict));
+    return value;
+  }
+
+  private referred(id: unknown): unknown {
+    return classOfModule(id, 'module') ?? this.storage(id);
   }
 
   /** ('storage', class, key, location, number of elements, None or (view key, offset, number of elements)) */
@@ -122,8 +131,8 @@ export class LegacyArchive implements TensorArchive {
     }
     const missing = [...this.storages.keys()].find((key) => !this.offsets.has(key));
     if (missing !== undefined) throw containerError(`the storage '${missing}' is not in the file`, position);
-    if (position !== this.source.size)
-      throw containerError(`${this.source.size - position} bytes follow the last storage`, position);
+    const trailing = this.source.size - position;
+    if (trailing > 0) this.notes.push(`${trailing} bytes follow the last storage, and are ignored`);
   }
 
   private async checkCount(storage: StorageRef, position: number): Promise<number> {
@@ -141,6 +150,14 @@ export class LegacyArchive implements TensorArchive {
     this.offsets.set(storage.key, position + countSize);
     return end;
   }
+}
+
+/** The class that ('module', class, file, source) of a whole pickled module stands for; undefined for other ids. */
+export function classOfModule(id: unknown, ...start: string[]): GlobalName | undefined {
+  if (!(id instanceof Tuple) || id.length !== start.length + 3 || start.some((word, i) => id[i] !== word))
+    return undefined;
+  const type: unknown = id[start.length];
+  return type instanceof PickleGlobal ? nameOf(type) : type instanceof GlobalName ? type : undefined;
 }
 
 /** The three pickles before the object; gives where they end. */

@@ -6,7 +6,7 @@ import { dtypeCode } from '../../tensor/dtype';
 import { Tensor, unwrap, wrap } from '../../tensor/tensor';
 import { TorchBindError } from '../../errors';
 import type { LoadedStorages } from './storage-reader';
-import { markArray, markParameter } from './tensor-marks';
+import { markArray, markParameter, markStorage } from './tensor-marks';
 import {
   type ArraySpec,
   contiguousStrides,
@@ -14,6 +14,7 @@ import {
   type Quantizer,
   type SparseSpec,
   type StorageRef,
+  type StorageView,
   type TensorBuilder,
   type TensorSpec,
 } from './tensor-spec';
@@ -92,6 +93,12 @@ export class NativeTensors implements TensorBuilder {
       tensor = turned;
     }
     return this.noted(markArray(this.placed(tensor), module));
+  }
+
+  storage({ storage, start, nbytes }: StorageView): Tensor {
+    const { dtype, untyped } = storage;
+    const place = { storage, dtype, offset: start / dtype.itemSize, shape: [nbytes / dtype.itemSize], strides: [1] };
+    return markStorage(this.tensor({ ...place, requiresGrad: false, conj: false, neg: false }), untyped);
   }
 
   /** Frees all that was made, where the value that it was made for will not be. */

@@ -1,7 +1,8 @@
 /** NumPy's arrays, scalars and dtypes in a pickle. */
-import { GlobalError, PickleGlobal, Unfinished } from '../../pickle/globals';
+import { describe } from '../../errors';
+import { GlobalError, PickleGlobal, RefusedName, Unfinished } from '../../pickle/globals';
 import { Cost, type Spend } from '../../pickle/budget';
-import { ComplexValue, NumpyScalar, Tuple } from '../../pickle/types';
+import { ComplexValue, GlobalName, InertObject, NumpyScalar, Tuple } from '../../pickle/types';
 import type { DType } from '../../tensor/dtype';
 import { type FileDType, fileDTypes } from './dtypes';
 import { checkShape, sizes, type TensorBuilder } from './tensor-spec';
@@ -24,31 +25,63 @@ const codes: readonly [string, DType][] = [
   ['c16', 'complex128'],
 ];
 
+export interface NumpyOptions {
+  /** Gives scalars as `NumpyScalar` and not as the number that they hold. */
+  exact?: boolean | undefined;
+  /** Gives what PyTorch has no type for (text, dates, objects, records) as inert data. */
+  inert?: boolean | 'all' | undefined;
+}
+
 /** `numpy.dtype`, completed by BUILD with its byte order. */
 class NumpyDType extends Unfinished {
   bigEndian = false;
+  private state: unknown = null;
+  private data: InertObject | undefined;
 
-  constructor(readonly code: string) {
+  constructor(
+    readonly code: string,
+    private readonly args: Tuple,
+  ) {
     super('a NumPy dtype');
   }
 
-  /** (3, byte order, None, None, None, -1, -1, flags): more is in it for structured types only. */
+  /** (3, byte order, None, None, None, -1, -1, flags): more is in it for records, dates and text only. */
   build(state: unknown): this {
-    const [, order, subarray, names, fields] = state instanceof Tuple ? state : [];
+    const [, order] = state instanceof Tuple ? state : [];
     if (order !== '<' && order !== '>' && order !== '|' && order !== '=')
-      throw new GlobalError('expected a byte order');
-    if (subarray !== null || names !== null || fields !== null)
-      throw new GlobalError('structured NumPy types are not supported');
+      throw new GlobalError(`expected a byte order, got ${describe(order)}`);
     this.bigEndian = order === '>';
+    this.state = state;
     return this;
   }
 
-  /** @throws GlobalError for types that PyTorch does not have: text, dates, objects, long doubles */
+  override asData(): InertObject {
+    if (this.data === undefined) {
+      this.data = new InertObject('numpy', 'dtype', this.args, true);
+      this.data.state = this.state;
+    }
+    return this.data;
+  }
+
+  /** Whether PyTorch has such a type: neither text, dates, objects, records nor long doubles. */
+  get isKnown(): boolean {
+    return this.found !== undefined;
+  }
+
+  /** @throws GlobalError for types that PyTorch does not have */
   get dtype(): FileDType {
+    if (this.found !== undefined) return this.found;
+    throw new GlobalError(
+      `expected a type that PyTorch has, got NumPy values of type '${this.code}'; ` +
+        "load(path, { unknown: 'inert' }) gives them as data",
+    );
+  }
+
+  private get found(): FileDType | undefined {
+    const [, , subarray = null, names = null, fields = null] = this.state instanceof Tuple ? this.state : [];
+    if (subarray !== null || names !== null || fields !== null) return undefined;
     const name = codes.find(([code]) => code === this.code)?.[1];
-    if (name === undefined)
-      throw new GlobalError(`NumPy values of type '${this.code}' are not supported; PyTorch has no such type`);
-    return fileDTypes.get(name)!;
+    return name === undefined ? undefined : fileDTypes.get(name);
   }
 
   /** Bytes in little-endian order, which is that of every machine that libtorch runs on. */
@@ -66,6 +99,8 @@ class NumpyArray extends Unfinished {
   constructor(
     private readonly builder: TensorBuilder,
     private readonly module: string,
+    private readonly args: Tuple,
+    private readonly inert: boolean,
     private readonly spend: Spend,
   ) {
     super('a NumPy array');
@@ -75,9 +110,20 @@ class NumpyArray extends Unfinished {
   build(state: unknown): unknown {
     if (!(state instanceof Tuple) || state.length !== 5) throw new GlobalError('expected a state of five');
     const [, shape, type, fortran, bytes] = state;
+    if (this.inert && type instanceof NumpyDType && !type.isKnown) {
+      const data = inertCall(this.module, '_reconstruct', this.args, this.spend);
+      data.state = state;
+      return data;
+    }
     if (typeof fortran !== 'boolean') throw new GlobalError('the order is not a bool');
     return array(this.builder, { shape, type, fortran, bytes, module: this.module }, this.spend);
   }
+}
+
+/** As what the pickle calls, and with what. */
+function inertCall(module: string, name: string, args: Tuple, spend: Spend): InertObject {
+  spend(2 * Cost.object + Cost.array + Cost.map);
+  return new InertObject(module, name, args, true);
 }
 
 interface ArrayParts {
@@ -101,30 +147,43 @@ function array(builder: TensorBuilder, { shape, type, fortran, bytes, module }: 
   return builder.array({ dtype, shape: sizeList, bytes: type.ordered(bytes), fortran, module });
 }
 
-/** @param exact gives scalars as `NumpyScalar` and not as the number that they hold */
-export function numpyGlobals(builder: TensorBuilder, exact: boolean): PickleGlobal[] {
+export function numpyGlobals(builder: TensorBuilder, { exact = false, inert = false }: NumpyOptions): PickleGlobal[] {
   const arrayClass = new PickleGlobal('numpy.ndarray');
-  const ofModule = (core: string): PickleGlobal[] => [
-    new PickleGlobal(`${core}.multiarray._reconstruct`, ([type, shape, code, ...rest], spend) => {
-      if (type !== arrayClass) throw new GlobalError('expected the class numpy.ndarray');
-      if (!(shape instanceof Tuple) || code === undefined || rest.length > 0)
-        throw new GlobalError('expected 3 arguments');
-      return new NumpyArray(builder, `${core}.multiarray`, spend);
-    }),
-    new PickleGlobal(`${core}.multiarray.scalar`, ([type, bytes, ...rest]) => {
-      if (!(type instanceof NumpyDType) || rest.length > 0) throw new GlobalError('expected a dtype and bytes');
-      const value = scalar(type, bytes);
-      return exact ? new NumpyScalar(type.code, value, type.ordered(bytes as Uint8Array), `${core}.multiarray`) : value;
-    }),
-    // How protocol 5 has arrays that lie in one piece.
-    new PickleGlobal(`${core}.numeric._frombuffer`, ([bytes, type, shape, order, ...rest], spend) => {
-      if ((order !== 'C' && order !== 'F') || rest.length > 0) throw new GlobalError('expected 4 arguments');
-      return array(builder, { shape, type, fortran: order === 'F', bytes, module: `${core}.multiarray` }, spend);
-    }),
-  ];
-  const dtype = new PickleGlobal('numpy.dtype', ([code]) => {
+  const isInert = inert !== false;
+  const isData = (type: unknown): boolean => isInert && type instanceof NumpyDType && !type.isKnown;
+  const ofModule = (core: string): PickleGlobal[] => {
+    const module = `${core}.multiarray`;
+    return [
+      new PickleGlobal(`${module}._reconstruct`, (args, spend) => {
+        const [type, shape, code, ...rest] = args;
+        if (!(shape instanceof Tuple) || code === undefined || rest.length > 0)
+          throw new GlobalError(`expected 3 arguments, got ${args.length}`);
+        if (type === arrayClass) return new NumpyArray(builder, module, args, isInert, spend);
+        // A subclass of arrays, as numpy.matrix.
+        if (isInert && type instanceof GlobalName) return inertCall(module, '_reconstruct', args, spend);
+        throw type instanceof RefusedName ? type.refusal : new GlobalError('expected the class numpy.ndarray');
+      }),
+      new PickleGlobal(`${module}.scalar`, (args, spend) => {
+        const [type, bytes, ...rest] = args;
+        if (!(type instanceof NumpyDType) || rest.length > 0) throw new GlobalError('expected a dtype and bytes');
+        if (isData(type)) return inertCall(module, 'scalar', args, spend);
+        const value = scalar(type, bytes);
+        return exact ? new NumpyScalar(type.code, value, type.ordered(bytes as Uint8Array), module) : value;
+      }),
+      // How protocol 5 has arrays that lie in one piece.
+      new PickleGlobal(`${core}.numeric._frombuffer`, (args, spend) => {
+        const [bytes, type, shape, order, ...rest] = args;
+        if ((order !== 'C' && order !== 'F') || rest.length > 0)
+          throw new GlobalError(`expected bytes, a dtype, a shape and an order, got ${args.length} arguments`);
+        if (isData(type)) return inertCall(`${core}.numeric`, '_frombuffer', args, spend);
+        return array(builder, { shape, type, fortran: order === 'F', bytes, module }, spend);
+      }),
+    ];
+  };
+  const dtype = new PickleGlobal('numpy.dtype', (args) => {
+    const [code] = args;
     if (typeof code !== 'string' || code.length > 16) throw new GlobalError('expected the code of a type');
-    return new NumpyDType(code);
+    return new NumpyDType(code, args);
   });
   return [arrayClass, dtype, ...ofModule('numpy.core'), ...ofModule('numpy._core')];
 }

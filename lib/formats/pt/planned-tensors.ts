@@ -3,13 +3,11 @@ import type { Tensor } from '../../tensor/tensor';
 import { NotedTensor, TensorChecker } from './archive';
 import { CheckpointCode, CheckpointError } from '../../errors';
 import type { NativeTensors } from './native-tensors';
-import type { ArraySpec, MetaSpec, Quantizer, SparseSpec, TensorSpec } from './tensor-spec';
+import type { ArraySpec, MetaSpec, Quantizer, SparseSpec, StorageView, TensorSpec } from './tensor-spec';
 import { changeValues } from './walk';
 
 /** A tensor that is made when the whole pickle was read, and all of it found right. */
 abstract class PlannedTensor<Spec = unknown> extends NotedTensor {
-  /** Whether the parameter that it is requires gradients; undefined where it is none. */
-  asParameter: boolean | undefined = undefined;
   private made: Tensor | undefined = undefined;
 
   constructor(
@@ -21,23 +19,21 @@ abstract class PlannedTensor<Spec = unknown> extends NotedTensor {
 
   /** The one tensor that this stands for. */
   make(tensors: NativeTensors): Tensor {
-    if (this.made !== undefined) return this.made;
-    const tensor = this.create(tensors);
-    this.made = this.asParameter === undefined ? tensor : tensors.parameter(tensor, this.asParameter);
-    return this.made;
+    return (this.made ??= this.create(tensors));
   }
 
-  protected abstract create(tensors: NativeTensors): Tensor;
+  /** Another tensor over the same bytes. */
+  abstract create(tensors: NativeTensors): Tensor;
 }
 
 class PlannedStrided extends PlannedTensor<TensorSpec> {
-  protected override create(tensors: NativeTensors): Tensor {
+  override create(tensors: NativeTensors): Tensor {
     return tensors.tensor(this.spec);
   }
 }
 
 class PlannedQuantized extends PlannedTensor<{ tensor: TensorSpec; quantizer: Quantizer }> {
-  protected override create(tensors: NativeTensors): Tensor {
+  override create(tensors: NativeTensors): Tensor {
     const { tensor, quantizer } = this.spec;
     if (!('axis' in quantizer)) return tensors.quantized(tensor, quantizer);
     const [scales, zeroPoints] = [part(quantizer.scales, tensors), part(quantizer.zeroPoints, tensors)];
@@ -46,21 +42,34 @@ class PlannedQuantized extends PlannedTensor<{ tensor: TensorSpec; quantizer: Qu
 }
 
 class PlannedSparse extends PlannedTensor<SparseSpec> {
-  protected override create(tensors: NativeTensors): Tensor {
+  override create(tensors: NativeTensors): Tensor {
     const indices = this.spec.indices.map((planned) => part(planned, tensors));
     return tensors.sparse({ ...this.spec, indices, values: part(this.spec.values, tensors) });
   }
 }
 
 class PlannedMeta extends PlannedTensor<MetaSpec> {
-  protected override create(tensors: NativeTensors): Tensor {
+  override create(tensors: NativeTensors): Tensor {
     return tensors.meta(this.spec);
   }
 }
 
 class PlannedArray extends PlannedTensor<ArraySpec> {
-  protected override create(tensors: NativeTensors): Tensor {
+  override create(tensors: NativeTensors): Tensor {
     return tensors.array(this.spec);
+  }
+}
+
+/** A parameter is a tensor of its own over the bytes of its data, however often that is wrapped. */
+class PlannedParameter extends PlannedTensor<{ data: PlannedTensor; requiresGrad: boolean }> {
+  override create(tensors: NativeTensors): Tensor {
+    return tensors.parameter(this.spec.data.create(tensors), this.spec.requiresGrad);
+  }
+}
+
+class PlannedStorage extends PlannedTensor<StorageView> {
+  override create(tensors: NativeTensors): Tensor {
+    return tensors.storage(this.spec);
   }
 }
 
@@ -76,8 +85,7 @@ export class TensorPlanner extends TensorChecker {
 
   override parameter(tensor: NotedTensor, requiresGrad: boolean): NotedTensor {
     super.parameter(tensor, requiresGrad);
-    (tensor as PlannedTensor).asParameter = requiresGrad;
-    return tensor;
+    return new PlannedParameter(tensor, { data: tensor as PlannedTensor, requiresGrad });
   }
 
   override quantized(spec: TensorSpec, quantizer: Quantizer): PlannedTensor {
@@ -94,6 +102,10 @@ export class TensorPlanner extends TensorChecker {
 
   override array(spec: ArraySpec): PlannedTensor {
     return new PlannedArray(super.array(spec), spec);
+  }
+
+  override storage(view: StorageView): PlannedTensor {
+    return new PlannedStorage(super.storage(view), view);
   }
 }
 

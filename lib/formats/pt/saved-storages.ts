@@ -7,7 +7,7 @@ import { PersistentId, type Reduced, Reduction, Unwritable } from '../../pickle/
 import { GlobalName, OrderedDict, Tuple } from '../../pickle/types';
 import { byteDType, type FileDType, fileDTypes, quantizedDTypes } from './dtypes';
 import { quantizerOf, reduceCompound, reduceTorchValue } from './saved-values';
-import { isParameter } from './tensor-marks';
+import { isParameter, storageMark } from './tensor-marks';
 
 /** A storage that is about to be written: the span of its bytes that tensors use. */
 export class SavedStorage {
@@ -92,6 +92,8 @@ export class SavedStorages {
     if (!(value instanceof Tensor)) return reduceTorchValue(value);
     const compound = this.compoundOf(value);
     if (compound !== undefined) return compound;
+    const mark = storageMark(value);
+    if (mark !== undefined) return persistentIdOf(this.viewOf(value), mark.untyped);
     if (isQuantized(value)) return this.rebuildQuantized(value);
     const requiresGrad = value.requiresGrad;
     if (!isParameter(value)) return this.rebuild(value, requiresGrad);
@@ -161,7 +163,7 @@ export class SavedStorages {
   private placeOf(tensor: Tensor): unknown[] {
     const { dtype, storage, offset, shape, strides } = this.viewOf(tensor);
     const inFile = clamp(offset - storage.offset / dtype.itemSize, storage.size / dtype.itemSize);
-    return [persistentIdOf(storage, dtype), inFile, Tuple.from(shape), Tuple.from(strides)];
+    return [persistentIdOf({ storage, dtype }), inFile, Tuple.from(shape), Tuple.from(strides)];
   }
 
   private quantizer(tensor: Tensor): Tuple {
@@ -211,8 +213,8 @@ function unitOf(dtype: FileDType): FileDType {
 }
 
 /** The location is the CPU whatever the device: the file opens on machines without one, and `map_location` moves it. */
-function persistentIdOf(storage: SavedStorage, dtype: FileDType): PersistentId {
-  const type = storageNames.get(dtype.storageClass) ?? untypedStorage;
+function persistentIdOf({ storage, dtype }: Pick<View, 'storage' | 'dtype'>, untyped = false): PersistentId {
+  const type = (untyped ? undefined : storageNames.get(dtype.storageClass)) ?? untypedStorage;
   return new PersistentId(
     Tuple.of<unknown>('storage', type, storage.key, 'cpu', storage.size / unitOf(dtype).itemSize),
   );

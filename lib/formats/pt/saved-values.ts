@@ -1,5 +1,5 @@
 import { type Reduced, Reduction, Unwritable } from '../../pickle/writer';
-import { Device, DTypeValue, Float, GlobalName, NumpyScalar, Size, Tuple } from '../../pickle/types';
+import { Device, DTypeValue, Float, GlobalName, NumpyScalar, Size, TorchConstant, Tuple } from '../../pickle/types';
 import { native } from '../../native/native';
 import { ops } from '../../tensor/ops';
 import { noGrad } from '../../tensor/autograd';
@@ -21,6 +21,8 @@ export function numpyDType(code: string): Reduction {
 export function reduceTorchValue(value: object): Reduction | GlobalName | undefined {
   if (value instanceof Size) return new Reduction(new GlobalName('torch', 'Size'), Tuple.of(Tuple.from(value)));
   if (value instanceof DTypeValue) return new GlobalName('torch', value.name);
+  if (value instanceof TorchConstant)
+    return value.kind === 'layout' ? reduceLayout(value.name) : new GlobalName('torch', value.name);
   if (value instanceof Device) {
     const args = value.index === null ? Tuple.of(value.type) : Tuple.of<unknown>(value.type, value.index);
     return new Reduction(new GlobalName('torch', 'device'), args);
@@ -67,11 +69,12 @@ function reduceSparse(tensor: Tensor, keep: Keep): Reduction {
         return Tuple.of<unknown>(part('ccol_indices'), part('row_indices'), part('values'), size);
     }
   })();
-  const layout = new Reduction(
-    new GlobalName('torch.serialization', '_get_layout'),
-    Tuple.of<unknown>(`torch.${tensor.layout}`),
-  );
-  return new Reduction(new GlobalName('torch._utils', '_rebuild_sparse_tensor'), Tuple.of<unknown>(layout, parts));
+  const args = Tuple.of<unknown>(reduceLayout(tensor.layout), parts);
+  return new Reduction(new GlobalName('torch._utils', '_rebuild_sparse_tensor'), args);
+}
+
+function reduceLayout(name: string): Reduction {
+  return new Reduction(new GlobalName('torch.serialization', '_get_layout'), Tuple.of<unknown>(`torch.${name}`));
 }
 
 function reduceMeta(tensor: Tensor): Reduction {

@@ -1,10 +1,11 @@
 import { type GlobalEntry, GlobalError, type GlobalTable, PickleGlobal } from '../../pickle/globals';
 import { readPickle } from '../../pickle/reader';
-import { MemoryBudget, type Spend } from '../../pickle/budget';
+import { MemoryBudget } from '../../pickle/budget';
 import { Tuple } from '../../pickle/types';
 import {
   type MakeBuilder,
-  checkNoReferences,
+  noteOfDict,
+  resolveReferences,
   type StoredBytes,
   type TensorArchive,
   TensorChecker,
@@ -12,6 +13,7 @@ import {
 } from './archive';
 import type { ByteSource } from '../files/byte-source';
 import { CheckpointCode, CheckpointError, containerError } from '../../errors';
+import { classOfModule } from './legacy-archive';
 import { readPickleAt, readPlain } from './pickles';
 import { readTar, type TarMember } from './tar-reader';
 import {
@@ -36,6 +38,7 @@ const record = 'pickle';
 export class TarArchive implements TensorArchive {
   readonly bigEndian = false;
   readonly pickleName = record;
+  readonly notes: string[] = [];
   value: unknown = null;
   readonly storages = new Map<string, StorageRef>();
   private readonly offsets = new Map<string, number>();
@@ -48,8 +51,8 @@ export class TarArchive implements TensorArchive {
   ) {}
 
   static async open(source: ByteSource, makeBuilder: MakeBuilder, options: ValueOptions): Promise<TarArchive> {
-    const budget = MemoryBudget.ofFile(source.size, options.memory);
-    const members = await readTar(source, budget);
+    const budget = options.budget ?? MemoryBudget.ofFile(source.size, options.memory);
+    const { members, trailing } = await readTar(source, budget);
     const [storages, pickle] = ['storages', 'pickle'].map((name) => {
       const member = members.get(name);
       if (member === undefined)
@@ -59,11 +62,12 @@ export class TarArchive implements TensorArchive {
     const { bytes, end } = await readPickleAt(source, pickle.offset, pickle.offset + pickle.size, record);
     if (end !== pickle.offset + pickle.size) throw containerError('bytes follow the pickle', end);
     const archive = new TarArchive(source, budget);
+    if (trailing > 0) archive.notes.push(`${trailing} bytes follow the end of the tar, and are ignored`);
     await archive.readStorages(storages);
     const tensors = members.get('tensors');
     if (tensors !== undefined) await archive.readTensors(tensors);
-    archive.value = archive.read(bytes, makeBuilder(false), options);
-    checkNoReferences(archive.value, record, options);
+    const builder = makeBuilder(false);
+    archive.value = resolveReferences(archive.read(bytes, builder, options), builder, record, options, budget);
     return archive;
   }
 
@@ -81,23 +85,28 @@ export class TarArchive implements TensorArchive {
   private read(pickle: Buffer, builder: TensorBuilder, { exact, inert }: ValueOptions): unknown {
     const made = new Map<string, unknown>();
     const persistentLoad = (id: unknown): unknown => {
+      const type = classOfModule(id);
+      if (type !== undefined) return type;
       const key = keyOf(id);
       const place = this.tensors.get(key);
       if (place === undefined) return this.storageOf(key);
       if (!made.has(key)) made.set(key, builder.tensor({ ...place, requiresGrad: false, conj: false, neg: false }));
       return made.get(key);
     };
-    const globals = this.withStorageTuples(torchGlobals(builder, exact));
-    return readPickle(pickle, { globals, persistentLoad, exact, inert, record, budget: this.budget }).value;
+    const globals = this.withStorageTuples(torchGlobals(builder, { exact, inert }));
+    const options = { globals, persistentLoad, exact, inert, record, budget: this.budget };
+    const { value, dictSubclasses } = readPickle(pickle, options);
+    this.notes.push(...dictSubclasses.map(noteOfDict));
+    return value;
   }
 
   /** Takes ('storage', class, key, location, size) itself for the storage that it would refer to. */
   private withStorageTuples(table: GlobalTable): GlobalTable {
     const name = 'torch._utils._rebuild_tensor_v2';
     const rebuild = table.get(name) as PickleGlobal;
-    const call = (args: Tuple, spend: Spend): unknown => {
+    const call: PickleGlobal['call'] = (args, spend, keys) => {
       const [storage, ...rest] = args;
-      return rebuild.call!(storage instanceof Tuple ? Tuple.of(this.fromTuple(storage), ...rest) : args, spend);
+      return rebuild.call!(storage instanceof Tuple ? Tuple.of(this.fromTuple(storage), ...rest) : args, spend, keys);
     };
     return new Map<string, GlobalEntry>([...table, [name, new PickleGlobal(name, call)]]);
   }

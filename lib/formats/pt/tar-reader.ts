@@ -8,6 +8,12 @@ export interface TarMember {
   size: number;
 }
 
+export interface TarContents {
+  members: Map<string, TarMember>;
+  /** Bytes behind the end mark, which Python's readers pass over. */
+  trailing: number;
+}
+
 const blockSize = 512;
 const checksumAt = 148;
 const checksumSize = 8;
@@ -16,17 +22,17 @@ const checksumSize = 8;
 const overriding = /^(path|size|linkpath|GNU\.sparse.*)$/;
 
 /**
- * Reads the headers of a tar as checkpoints come in: regular files, each name once, nothing behind the end. Links,
+ * Reads the headers of a tar as checkpoints come in: regular files, each name once. Links,
  * directories and paths are refused: nothing is ever extracted.
  */
-export async function readTar(source: ByteSource, budget: MemoryBudget): Promise<Map<string, TarMember>> {
+export async function readTar(source: ByteSource, budget: MemoryBudget): Promise<TarContents> {
   const members = new Map<string, TarMember>();
   for (let at = 0; ;) {
     if (at + blockSize > source.size) throw containerError('the tar ends without its end mark', source.size);
     const header = Buffer.from(await source.read(at, blockSize));
     if (header.every((byte) => byte === 0)) {
-      await checkEndMark(source, at);
-      return members;
+      const trailing = await checkEndMark(source, at);
+      return { members, trailing };
     }
     const { name, type, size } = parseHeader(header, at);
     const offset = at + blockSize;
@@ -74,16 +80,17 @@ function checkExtended(bytes: Buffer, offset: number): void {
   }
 }
 
-/** The end mark is two blocks of zeros, and writers add more. */
-async function checkEndMark(source: ByteSource, start: number): Promise<void> {
-  if (source.size - start < 2 * blockSize || source.size % blockSize !== 0)
+/** The end mark is two blocks of zeros, and writers add more. Gives how many bytes follow that are not zero. */
+async function checkEndMark(source: ByteSource, start: number): Promise<number> {
+  if (source.size - start < 2 * blockSize)
     throw new CheckpointError('the tar is cut short in its end mark', CheckpointCode.truncated, {
       offset: source.size,
     });
   for (let at = start; at < source.size; at += blockSize) {
     const block = await source.read(at, Math.min(blockSize, source.size - at));
-    if (!block.every((byte) => byte === 0)) throw containerError('bytes follow the end of the tar', at);
+    if (!block.every((byte) => byte === 0)) return source.size - at;
   }
+  return 0;
 }
 
 function truncatedError(name: string, offset: number): CheckpointError {

@@ -25,3 +25,20 @@ export function markArray<T extends Tensor>(tensor: T, module: string): T {
 export function arrayModule(tensor: Tensor): string | undefined {
   return arrays.get(tensor);
 }
+
+const storages = new WeakMap<Tensor, { untyped: boolean }>();
+
+/**
+ * Marks a tensor as a storage that was a value of its own in a file, so that `save` writes it back as one. Returns it.
+ *
+ * @param untyped whether it is an `UntypedStorage`, which is bytes
+ */
+export function markStorage<T extends Tensor>(tensor: T, untyped: boolean): T {
+  storages.set(tensor, { untyped });
+  return tensor;
+}
+
+/** Which sort of storage the file had; undefined for tensors. */
+export function storageMark(tensor: Tensor): { untyped: boolean } | undefined {
+  return storages.get(tensor);
+}

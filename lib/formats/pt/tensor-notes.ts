@@ -1,11 +1,11 @@
 import { Cost, MemoryBudget, spend } from '../../pickle/budget';
-import { InertObject, OrderedDict } from '../../pickle/types';
+import { DictSubclass, InertObject, OrderedDict } from '../../pickle/types';
 import { NotedTensor, TensorChecker } from './archive';
 import type { FileDType } from './dtypes';
 import { holdsValues } from './walk';
-import type { ArraySpec, MetaSpec, Quantizer, SparseSpec, StorageRef, TensorSpec } from './tensor-spec';
+import type { ArraySpec, MetaSpec, Quantizer, SparseSpec, StorageRef, StorageView, TensorSpec } from './tensor-spec';
 
-export type TensorKind = 'tensor' | 'parameter' | 'quantized' | 'sparse' | 'meta' | 'array';
+export type TensorKind = 'tensor' | 'parameter' | 'quantized' | 'sparse' | 'meta' | 'array' | 'storage';
 
 /** What a pickle says of a tensor, checked. */
 export class TensorNote extends NotedTensor {
@@ -58,6 +58,12 @@ export class TensorNotes extends TensorChecker {
 
   override array({ dtype, shape, bytes }: ArraySpec): TensorNote {
     return new TensorNote(dtype, shape, 'array', bytes.length, null);
+  }
+
+  override storage(view: StorageView): TensorNote {
+    const { dtype, shape } = super.storage(view);
+    const offset = view.start / dtype.itemSize;
+    return new TensorNote(dtype, shape, 'storage', view.nbytes, { storage: view.storage, offset, strides: [1] });
   }
 
   private note({ dtype, shape, storage, offset, strides }: TensorSpec, kind: TensorKind): TensorNote {
@@ -131,14 +137,18 @@ function visitChild(
 function childrenOf(value: object): Place['children'] {
   if (value instanceof InertObject)
     return [value.state, value.args, value.members, value.items].map((part) => ['', part] as const).values();
+  if (value instanceof DictSubclass) return withAttributes(value, value.state);
   const items = (value as unknown[] | Map<unknown, unknown>).entries();
   if (!(value instanceof OrderedDict) || value.attributes.size === 0) return items;
-  return withAttributes(value);
+  return withAttributes(value, value.attributes);
 }
 
-function* withAttributes(dict: OrderedDict): Generator<readonly [key: unknown, child: unknown]> {
+function* withAttributes(
+  dict: Map<unknown, unknown>,
+  attributes: unknown,
+): Generator<readonly [key: unknown, child: unknown]> {
   yield* dict;
-  yield ['', dict.attributes];
+  yield ['', attributes];
 }
 
 function text(key: unknown): string {

@@ -93,6 +93,8 @@ export interface TensorBuilder {
   sparse(spec: SparseSpec): unknown;
   meta(spec: MetaSpec): unknown;
   array(spec: ArraySpec): unknown;
+  /** A storage that is a value itself. Throws `GlobalError` where it cannot be one. */
+  storage(view: StorageView): unknown;
 }
 
 /** libtorch keeps sizes of up to 64 dimensions in every operator. */

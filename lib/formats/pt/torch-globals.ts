@@ -1,3 +1,4 @@
+import { describe } from '../../errors';
 import {
   type GlobalEntry,
   GlobalError,
@@ -8,9 +9,9 @@ import {
   UnsupportedGlobal,
 } from '../../pickle/globals';
 import { Cost, type Spend } from '../../pickle/budget';
-import { Device, DTypeValue, Float, Size, Tuple } from '../../pickle/types';
+import { Device, DTypeValue, Float, Size, TorchConstant, Tuple } from '../../pickle/types';
 import { byteDType, type FileDType, fileDTypes, isDifferentiable, quantizedDTypes, valueOnlyDTypes } from './dtypes';
-import { numpyGlobals } from './numpy-globals';
+import { numpyGlobals, type NumpyOptions } from './numpy-globals';
 import {
   checkGeometry,
   checkShape,
@@ -39,20 +40,16 @@ export class StorageClass extends PickleGlobal {
   }
 }
 
-/** A memory layout or a way to quantize, by its name without `torch.`: arguments of rebuild functions only. */
-class TorchName {
-  constructor(readonly name: string) {}
-}
-
 /**
  * The allow-list of `torch.load(weights_only=True)` in 2.13, NumPy's arrays and scalars, and what torchbind makes of
  * each entry. What is not here is refused by name.
  *
- * @param exact gives NumPy scalars as such
+ * @param options.exact gives NumPy scalars as such
+ * @param options.inert gives NumPy values that PyTorch has no type for as inert data
  */
-export function torchGlobals(builder: TensorBuilder, exact = false): GlobalTable {
+export function torchGlobals(builder: TensorBuilder, options: NumpyOptions = {}): GlobalTable {
   const table = new Map<string, GlobalEntry>([...pythonGlobals, ...constants]);
-  const functions = [...rebuildFunctions(builder), ...numpyGlobals(builder, exact)];
+  const functions = [...rebuildFunctions(builder), ...numpyGlobals(builder, options)];
   for (const global of [...storageClasses, size, device, getLayout, ...tensorClasses, ...functions])
     table.set(global.name, global);
   for (const [what, names] of unsupported)
@@ -81,7 +78,7 @@ const quantizationSchemes = [
 
 const constants: [string, GlobalEntry][] = [
   ...[...fileDTypes.keys(), ...valueOnlyDTypes].map((name): [string, unknown] => [name, new DTypeValue(name)]),
-  ...quantizationSchemes.map((name): [string, unknown] => [name, new TorchName(name)]),
+  ...quantizationSchemes.map((name): [string, unknown] => [name, new TorchConstant('qscheme', name)]),
 ].map(([name, value]) => [`torch.${name}`, new PickleConstant(value)]);
 
 const elementNames = [
@@ -135,10 +132,18 @@ const device = new PickleGlobal('torch.device', ([type, index = null, ...rest]) 
   return new Device(match[1]!, number);
 });
 
+/** By their full names, as PyTorch 2.13 has them. */
+const layouts: ReadonlyMap<unknown, TorchConstant> = new Map(
+  ['strided', 'jagged', '_mkldnn', ...sparseLayouts].map((name) => [
+    `torch.${name}`,
+    new TorchConstant('layout', name),
+  ]),
+);
+
 const getLayout = new PickleGlobal('torch.serialization._get_layout', ([name, ...rest]) => {
-  const layout = sparseLayouts.find((candidate) => `torch.${candidate}` === name);
-  if (layout === undefined || rest.length > 0) throw new GlobalError('expected a sparse layout');
-  return new TorchName(layout);
+  const layout = layouts.get(name);
+  if (layout === undefined || rest.length > 0) throw new GlobalError(`expected a layout, got ${describe(name)}`);
+  return layout;
 });
 
 /** Classes that occur as an argument of `_rebuild_from_type_v2`, and as nothing else. */
@@ -178,14 +183,17 @@ function rebuildFunctions(builder: TensorBuilder): PickleGlobal[] {
 
 /** `_rebuild_from_type_v2(function, class, arguments, state)`: a tensor with Python attributes. */
 function fromType(functions: PickleGlobal[]): PickleGlobal {
-  return new PickleGlobal('torch._tensor._rebuild_from_type_v2', ([callee, type, args, _state, ...rest], spend) => {
-    const known = functions.find((candidate) => candidate === callee);
-    if (known?.call === undefined || !(args instanceof Tuple) || rest.length > 0)
-      throw new GlobalError('expected a rebuild function and its arguments');
-    if (!tensorClasses.some((candidate) => candidate === type))
-      throw new GlobalError('expected the class torch.Tensor or Parameter');
-    return known.call(args, spend);
-  });
+  return new PickleGlobal(
+    'torch._tensor._rebuild_from_type_v2',
+    ([callee, type, args, _state, ...rest], spend, keys) => {
+      const known = functions.find((candidate) => candidate === callee);
+      if (known?.call === undefined || !(args instanceof Tuple) || rest.length > 0)
+        throw new GlobalError('expected a rebuild function and its arguments');
+      if (!tensorClasses.some((candidate) => candidate === type))
+        throw new GlobalError('expected the class torch.Tensor or Parameter');
+      return known.call(args, spend, keys);
+    },
+  );
 }
 
 /** (storage, offset, size, stride[, requires_grad, backward_hooks[, metadata]]) */
@@ -258,7 +266,7 @@ function bytesOf({ shape, dtype }: Pick<TensorSpec, 'shape' | 'dtype'>): number 
 
 function quantizer(builder: TensorBuilder, parameters: Tuple, dimensions: number): Quantizer {
   const [scheme, scale, zeroPoint, axis] = parameters;
-  const name = scheme instanceof TorchName ? scheme.name : '';
+  const name = scheme instanceof TorchConstant ? scheme.name : '';
   if (name.startsWith('per_tensor') && parameters.length === 3) {
     const value = scale instanceof Float ? scale.value : scale;
     if (typeof value !== 'number' || !(value > 0) || !Number.isInteger(zeroPoint))
@@ -276,7 +284,7 @@ function quantizer(builder: TensorBuilder, parameters: Tuple, dimensions: number
 /** (layout, (indices, values, size[, is_coalesced])) or (layout, (compressed, plain, values, size)) */
 function rebuildSparse(builder: TensorBuilder, [layout, data, ...rest]: Tuple, spend: Spend): unknown {
   spend(2 * Cost.tensor);
-  const name = layout instanceof TorchName ? layout.name : '';
+  const name = layout instanceof TorchConstant ? layout.name : '';
   if (!sparseLayouts.includes(name as SparseLayout) || !(data instanceof Tuple) || rest.length > 0)
     throw new GlobalError('expected a sparse layout and its parts');
   const isCoo = name === 'sparse_coo';

@@ -1,4 +1,4 @@
-import { InertObject, OrderedDict } from '../../pickle/types';
+import { DictSubclass, InertObject, OrderedDict } from '../../pickle/types';
 
 /**
  * Puts `change(value)` in the place of every value in a tree of what a pickle can hold, and goes on into what it gives. What the
@@ -27,6 +27,7 @@ export function changeValues(root: unknown, change: (value: unknown) => unknown)
 export function holdsValues(value: unknown): value is object {
   if (Array.isArray(value)) return value.length > 0;
   if (value instanceof OrderedDict) return value.size + value.attributes.size > 0;
+  if (value instanceof DictSubclass) return true;
   return (value instanceof Map && value.size > 0) || value instanceof InertObject;
 }
 
@@ -40,6 +41,7 @@ function changeWithin(node: object, visit: (value: unknown) => unknown): void {
   } else if (node instanceof Map) {
     changeMap(node, visit);
     if (node instanceof OrderedDict) changeMap(node.attributes, visit);
+    if (node instanceof DictSubclass) node.state = visit(node.state);
   } else if (node instanceof InertObject) {
     node.state = visit(node.state);
     for (const part of [node.args, node.members, node.items]) visit(part);

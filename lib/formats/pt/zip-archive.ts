@@ -3,8 +3,9 @@ import { MemoryBudget } from '../../pickle/budget';
 import { readPickle } from '../../pickle/reader';
 import {
   type MakeBuilder,
+  noteOfDict,
   maxPickleSize,
-  checkNoReferences,
+  resolveReferences,
   type StoredBytes,
   type TensorArchive,
   type ValueOptions,
@@ -26,6 +27,7 @@ const newestVersion = 10;
 export class PtArchive implements TensorArchive {
   readonly storages = new Map<string, StorageRef>();
   readonly pickleName = pickleRecord;
+  readonly notes: string[] = [];
   readonly value: unknown;
 
   private constructor(
@@ -36,8 +38,10 @@ export class PtArchive implements TensorArchive {
     makeBuilder: MakeBuilder,
     options: ValueOptions,
   ) {
-    this.value = this.read(pickle, makeBuilder(bigEndian), options);
-    checkNoReferences(this.value, pickleRecord, options);
+    if (zip.trailing > 0) this.notes.push(`${zip.trailing} bytes follow the end of the zip, and are ignored`);
+    const builder = makeBuilder(bigEndian);
+    const value = this.read(pickle, builder, options);
+    this.value = resolveReferences(value, builder, pickleRecord, options, zip.budget);
   }
 
   static async open(source: ByteSource, makeBuilder: MakeBuilder, options: ValueOptions = {}): Promise<PtArchive> {
@@ -71,19 +75,24 @@ export class PtArchive implements TensorArchive {
   }
 
   private read(pickle: Buffer, builder: TensorBuilder, { exact, inert }: ValueOptions): unknown {
-    const { value, end } = readPickle(pickle, {
-      globals: torchGlobals(builder, exact),
+    const { value, end, dictSubclasses } = readPickle(pickle, {
+      globals: torchGlobals(builder, { exact, inert }),
       persistentLoad: (id) => this.storage(id),
       exact,
       inert,
       budget: this.zip.budget,
       record: pickleRecord,
     });
-    if (end === pickle.length) return value;
-    throw new CheckpointError(`${pickle.length - end} bytes follow the end of the pickle`, CheckpointCode.pickle, {
-      record: pickleRecord,
-      offset: end,
-    });
+    if (end < pickle.length) {
+      const place = { record: pickleRecord, offset: end };
+      throw new CheckpointError(
+        `${pickle.length - end} bytes follow the end of the pickle`,
+        CheckpointCode.pickle,
+        place,
+      );
+    }
+    this.notes.push(...dictSubclasses.map(noteOfDict));
+    return value;
   }
 
   /** One StorageRef a key, so that what shares a key shares bytes. */

@@ -2,6 +2,8 @@ import type { ByteSource } from '../files/byte-source';
 import { Cost, MemoryBudget } from '../../pickle/budget';
 import { CheckpointCode, CheckpointError } from '../../errors';
 import { JsonReader } from '../files/json-reader';
+import { headSize, isSafetensors, kindOf } from '../files/kinds';
+import { Signature } from '../zip/format';
 import { type SafetensorsDType, safetensorsDTypes } from './dtypes';
 
 /** The format's own limit. */
@@ -56,6 +58,10 @@ export async function readHeader(
   source: ByteSource,
   { tolerate, memory }: HeaderOptions = {},
 ): Promise<SafetensorsHeader> {
+  const head = await source.read(0, Math.min(headSize, source.size));
+  const kind = isSafetensors(head, source.size) ? undefined : otherKind(head, source.size);
+  if (kind !== undefined)
+    throw new CheckpointError(`expected a safetensors file, got ${kind}`, CheckpointCode.format, { offset: 0 });
   const length = await headerLength(source);
   const bytes = await source.read(prefixSize, length);
   if (bytes[0] !== 0x7b)
@@ -72,6 +78,13 @@ export async function readHeader(
     tolerate(error);
   }
   return { entries, metadata, dataOffset };
+}
+
+/** What a file is that begins as no safetensors file does, and perhaps as one of another kind. */
+function otherKind(head: Buffer, size: number): string | undefined {
+  if (head.length > 3 && head.readUInt32LE(0) === Signature.local)
+    return 'a zip; read what torch.save wrote with load()';
+  return kindOf(head, size);
 }
 
 async function headerLength(source: ByteSource): Promise<number> {

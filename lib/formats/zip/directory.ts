@@ -1,6 +1,7 @@
 import { Cost, type MemoryBudget, spend } from '../../pickle/budget';
 import { decodeUtf8 } from '../../pickle/text';
 import type { ByteSource } from '../files/byte-source';
+import { zipKindOf } from '../files/kinds';
 import { CheckpointCode, CheckpointError, containerError } from '../../errors';
 import { Signature, uint32Max, zip64ExtraId } from './format';
 
@@ -24,10 +25,17 @@ export interface EndRecord {
   entries: number;
   directorySize: number;
   directoryOffset: number;
+  /** Bytes of the file behind the zip: Python's readers pass over them. */
+  trailing: number;
 }
+
+type StatedEnd = Omit<EndRecord, 'trailing'>;
 
 const endRecordSize = 22;
 const maxComment = 0xffff;
+/** How many names of a zip tell what wrote it. */
+const maxNames = 1000;
+
 const zip64LocatorSize = 20;
 const zip64EndSize = 56;
 const centralHeaderSize = 46;
@@ -43,17 +51,23 @@ const largestRatio = 1032;
 /** What the reader keeps of a record: its name, and where it is. */
 const recordCost = Cost.string + Cost.entry + 16;
 
-/** The end record lies at the very end of the file, but for a comment whose length it states. */
+/**
+ * The end record is at the very end of the file, except for a comment whose length it states. Other bytes may follow it, as padding
+ * of a copy or a download does, if there is only one that it can be.
+ */
 export async function findEnd(source: ByteSource): Promise<EndRecord> {
   const tailLength = Math.min(source.size, endRecordSize + maxComment);
   const tailStart = source.size - tailLength;
   const tail = await source.read(tailStart, tailLength);
   const found: number[] = [];
+  const early: number[] = [];
   for (let i = tail.lastIndexOf(signatureBytes(Signature.end)); i >= 0;) {
-    if (i + endRecordSize <= tail.length && i + endRecordSize + tail.readUInt16LE(i + 20) === tail.length)
-      found.push(i);
+    const end = i + endRecordSize <= tail.length ? i + endRecordSize + tail.readUInt16LE(i + 20) : Infinity;
+    if (end === tail.length) found.push(i);
+    else if (end < tail.length) early.push(i);
     i = i === 0 ? -1 : tail.lastIndexOf(signatureBytes(Signature.end), i - 1);
   }
+  if (found.length === 0) found.push(...early);
   if (found.length === 0) {
     throw new CheckpointError(
       'the zip directory is missing at the end of the file: the file is cut short',
@@ -64,11 +78,13 @@ export async function findEnd(source: ByteSource): Promise<EndRecord> {
     );
   }
   if (found.length > 1) throw containerError('the file can be read as a zip in two ways', tailStart + found[1]!);
-  const offset = tailStart + found[0]!;
-  return parseEnd(source, tail.subarray(found[0]), offset);
+  const [start] = found as [number];
+  const bytes = tail.subarray(start);
+  const trailing = bytes.length - endRecordSize - bytes.readUInt16LE(20);
+  return { ...(await parseEnd(source, bytes, tailStart + start)), trailing };
 }
 
-async function parseEnd(source: ByteSource, bytes: Buffer, offset: number): Promise<EndRecord> {
+async function parseEnd(source: ByteSource, bytes: Buffer, offset: number): Promise<StatedEnd> {
   if (bytes.readUInt16LE(4) !== 0 || bytes.readUInt16LE(6) !== 0)
     throw containerError('the zip is one part of several', offset);
   if (bytes.readUInt16LE(8) !== bytes.readUInt16LE(10))
@@ -94,7 +110,7 @@ async function parseEnd(source: ByteSource, bytes: Buffer, offset: number): Prom
 async function findZip64End(
   source: ByteSource,
   endOffset: number,
-): Promise<{ end: EndRecord; offset: number } | undefined> {
+): Promise<{ end: StatedEnd; offset: number } | undefined> {
   const locatorOffset = endOffset - zip64LocatorSize;
   if (locatorOffset < zip64EndSize) return undefined;
   const locator = await source.read(locatorOffset, zip64LocatorSize);
@@ -137,7 +153,7 @@ export class ZipDirectory {
     if (bytes.length === 0) throw containerError('the zip is empty', end.directoryOffset);
     spend(budget, end.entries * recordCost);
     this.starts = new Uint32Array(end.entries);
-    this.prefix = rootFolder(parseCentral(bytes, 0, end.directoryOffset).entry);
+    this.prefix = this.rootFolder();
     const headerOffsets = this.readEntries();
     if (headerOffsets.some((offset, i) => i > 0 && offset < headerOffsets[i - 1]!)) this.sort(headerOffsets);
   }
@@ -173,8 +189,7 @@ export class ZipDirectory {
       if (count === end.entries)
         throw containerError(`the directory holds more than ${count} records`, end.directoryOffset);
       const { entry, length } = parseCentral(bytes, position, end.directoryOffset + position);
-      if (!entry.name.startsWith(prefix))
-        throw containerError(`record '${entry.name}' is not in the folder '${prefix}'`, entry.headerOffset);
+      if (!entry.name.startsWith(prefix)) throw this.foreignError();
       starts[count] = position;
       headerOffsets[count] = entry.headerOffset;
       position += length;
@@ -182,6 +197,26 @@ export class ZipDirectory {
     if (count !== end.entries)
       throw containerError(`the directory holds ${count} records and states ${end.entries}`, end.directoryOffset);
     return headerOffsets;
+  }
+
+  /** PyTorch takes the folder of the first record, and looks for all others in it. */
+  private rootFolder(): string {
+    const { name } = parseCentral(this.bytes, 0, this.end.directoryOffset).entry;
+    const slash = name.indexOf('/');
+    if (slash < 1) throw this.foreignError();
+    return name.slice(0, slash + 1);
+  }
+
+  /** For records that are not all in one folder, as those of PyTorch are. */
+  private foreignError(): CheckpointError {
+    const names: string[] = [];
+    for (let at = 0; at < this.bytes.length && names.length < maxNames;) {
+      const { entry, length } = parseCentral(this.bytes, at, this.end.directoryOffset + at);
+      names.push(entry.name);
+      at += length;
+    }
+    const message = `expected a zip that torch.save wrote, with its records in one folder, got ${zipKindOf(names)}`;
+    return new CheckpointError(message, CheckpointCode.format);
   }
 
   private sort(headerOffsets: Float64Array): void {
@@ -275,16 +310,6 @@ function recordName(fullName: Buffer, offset: number): string {
   if (name === undefined || name.includes('\0') || name.includes('\\'))
     throw containerError('a record name is not valid text', offset);
   return name;
-}
-
-/** PyTorch takes the folder of the first record, and looks for all others in it. */
-function rootFolder(first: CentralEntry): string {
-  const slash = first.name.indexOf('/');
-  if (slash >= 1) return first.name.slice(0, slash + 1);
-  throw containerError(
-    `record '${first.name}' is not in a folder, as the records of a checkpoint are`,
-    first.headerOffset,
-  );
 }
 
 function safe(value: bigint, offset: number): number {

@@ -22,6 +22,8 @@ const inflate = promisify(inflateRaw) as (
 export class ZipReader {
   private constructor(
     private readonly source: ByteSource,
+    /** Bytes of the file behind the zip. */
+    readonly trailing: number,
     readonly records: ZipRecords,
     /** What may be made of memory; the records are taken off. */
     readonly budget: MemoryBudget,
@@ -35,7 +37,12 @@ export class ZipReader {
       throw containerError('bytes that belong to no record come before the first one', 0);
     const records = await locateRecords(source, directory);
     source.forget();
-    return new ZipReader(source, records, budget);
+    return new ZipReader(source, end.trailing, records, budget);
+  }
+
+  /** The same zip, whose contents are counted anew. */
+  within(budget: MemoryBudget): ZipReader {
+    return new ZipReader(this.source, this.trailing, this.records, budget);
   }
 
   /** The folder that all records are in, without the slash. */
