@@ -109,6 +109,7 @@ export {
   Counter,
   DefaultDict,
   Device,
+  DictSubclass,
   DTypeValue,
   Float,
   FrozenSet,
@@ -117,6 +118,7 @@ export {
   NumpyScalar,
   OrderedDict,
   Size,
+  TorchConstant,
   Tuple,
 } from './pickle/types';
 

@@ -3,7 +3,7 @@ import { access, copyFile, link, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { CheckpointCode, CheckpointError, describe, withPath } from '../errors';
 import { writeFileAtomically } from '../formats/files/atomic-file';
-import { parsePythonJson, pythonJson } from '../formats/files/python-json';
+import { parseSettings, pythonJson } from '../formats/files/python-json';
 import { readSmallFile } from '../formats/files/small-file';
 
 export { makeDirectory } from '../formats/files/atomic-file';
@@ -37,12 +37,7 @@ export function readJson(file: string): Promise<JsonObject> {
 
 /** @throws CheckpointError for a text that is no JSON object */
 export function parseJson(text: string): JsonObject {
-  let value: unknown;
-  try {
-    value = parsePythonJson(text);
-  } catch (error) {
-    throw new CheckpointError(`not valid JSON: ${(error as Error).message}`, CheckpointCode.format, { cause: error });
-  }
+  const value = parseSettings(text);
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject;
   throw new CheckpointError(`expected a JSON object, got ${describe(value)}`, CheckpointCode.format);
 }

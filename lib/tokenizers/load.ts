@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { CheckpointCode, CheckpointError, describe, type PathLike, toPath } from '../errors';
-import { parsePythonJson } from '../formats/files/python-json';
+import { CheckpointCode, CheckpointError, type PathLike, toPath, withPath } from '../errors';
+import { parseSettings } from '../formats/files/python-json';
 import { readSmallFile } from '../formats/files/small-file';
 import { tokenizerFromJson } from './from-json';
 import { Gpt2Tokenizer } from './gpt2';
@@ -110,27 +110,5 @@ async function isFile(file: string): Promise<boolean> {
 
 async function readJson(file: string): Promise<unknown> {
   const bytes = await readSmallFile(file);
-  checkDepth(file, bytes);
-  const text = bytes.toString('utf8');
-  try {
-    return parsePythonJson(text.startsWith('\ufeff') ? text.slice(1) : text);
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : describe(error);
-    throw new CheckpointError(`${file}: not valid JSON: ${reason}`, CheckpointCode.format, { cause: error });
-  }
-}
-
-/** Nesting that no tokenizer has takes JSON.parse a microsecond a level. */
-function checkDepth(file: string, bytes: Uint8Array): void {
-  let depth = 0;
-  let inText = false;
-  for (let i = 0; i < bytes.length; i++) {
-    const byte = bytes[i];
-    if (inText && byte === 0x5c) i++;
-    else if (byte === 0x22) inText = !inText;
-    else if (inText) continue;
-    else if (byte === 0x5b || byte === 0x7b) depth++;
-    else if (byte === 0x5d || byte === 0x7d) depth--;
-    if (depth > 64) throw new CheckpointError(`${file}: it nests deeper than 64`, CheckpointCode.format);
-  }
+  return withPath(file, () => parseSettings(bytes.toString('utf8')));
 }

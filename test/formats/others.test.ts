@@ -7,10 +7,12 @@ import { inspectFile } from '../../lib/formats/inspect/file';
 import type { FileInspection } from '../../lib/formats/inspect/report';
 import { load, save } from '../../lib/formats/pt';
 import { torchGlobals } from '../../lib/formats/pt/torch-globals';
-import { loadSafetensors } from '../../lib/formats/safetensors';
+import { loadSafetensors, saveSafetensors } from '../../lib/formats/safetensors';
 import { readPickle } from '../../lib/pickle/reader';
 import { DictSubclass, GlobalName, InertObject, OrderedDict, TorchConstant, Tuple } from '../../lib/pickle/types';
 import { judgeName } from '../../lib/pickle/verdicts';
+import { arange } from '../../lib/tensor/creation';
+import { ops } from '../../lib/tensor/ops';
 import { tidy } from '../../lib/tensor/scope';
 import type { Tensor } from '../../lib/tensor/tensor';
 import { bytes, checkpoint, op, pickle, tensorOf } from '../attacks/assemble';
@@ -95,7 +97,7 @@ it('a tensor that is wrapped twice as a parameter is two, over one memory', asyn
   const data = bytes(tensorOf(), 'q\x63');
   writeFileSync(at('twice.pt'), checkpoint(pickle(']', '(', wrap(data), wrap(bytes('h\x63')), 'h\x63', 'e')));
   const [first, second, plainTensor] = (await load(at('twice.pt'))) as [Tensor, Tensor, Tensor];
-  expect(first).not.toBe(second);
+  expect(first === second).toBe(false);
   expect([first.requiresGrad, second.requiresGrad, plainTensor.requiresGrad]).toEqual([true, true, false]);
   plainTensor.fill_(7);
   expect([listOf(first), listOf(second)]).toEqual([listOf(plainTensor), listOf(plainTensor)]);
@@ -311,4 +313,21 @@ it('a dict of settings keeps its order and its class through save', async () => 
   await save(value, at('resaved.pt'));
   expect(readFileSync(at('resaved.pt')).includes('some_program.config')).toBe(true);
   expect(value).not.toBeInstanceOf(OrderedDict);
+});
+
+describe('numbers beyond 2^53 - 1 that mean nothing', () => {
+  const strided = (shape: number[], strides: unknown[], offset: unknown): Tensor =>
+    ops.aten!.as_strided!(arange(4), shape, strides, offset) as Tensor;
+  it.each<[string, () => Tensor]>([
+    ['the offset of a tensor without elements', () => strided([0], [1], 2n ** 60n)],
+    ['its strides', () => strided([0, 2], [2n ** 60n, 2n ** 61n], 0)],
+    ['the stride of a single row', () => strided([1, 4], [2n ** 60n, 1], 0)],
+  ])('%s', async (_, make) => {
+    const w = make();
+    await save(new Map([['w', w]]), at('geometry.pt'));
+    const read = get(await load(at('geometry.pt')), 'w') as Tensor;
+    expect([read.shape, listOf(read)]).toEqual([w.shape, listOf(w)]);
+    await saveSafetensors({ w }, at('geometry.safetensors'));
+    expect(listOf((await loadSafetensors(at('geometry.safetensors'))).get('w'))).toEqual(listOf(w));
+  });
 });

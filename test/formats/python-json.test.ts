@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { parsePythonJson, pythonJson } from '../../lib/formats/files/python-json';
+import { parseSettings, parsePythonJson, pythonJson } from '../../lib/formats/files/python-json';
 
 test('the bare words that Python writes are numbers, and text that looks like them stays text', () => {
   const text = '{"a": NaN, "b": [Infinity, -Infinity, 1.5], "NaN": "NaN, Infinity", "q": "\\" NaN \\\\", "c": null}';
@@ -26,4 +26,24 @@ test('written as Python writes it, and read again', () => {
     '{\n  "a": NaN,\n  "b": {\n    "c": [\n      Infinity,\n      -Infinity\n    ],\n    "d": "NaN \\u00fc"\n  },\n  "e": 1\n}',
   );
   expect(parsePythonJson(text)).toEqual(value);
+});
+
+test('values that would take far more memory than their text are refused before they are made', () => {
+  const many = (item: string, length: number): string => `[${Array.from({ length }, () => item).join()}]`;
+  expect(() => parseSettings(many('{}', 2e6))).toThrow(
+    expect.objectContaining({ code: 'ERR_TORCHBIND_CHECKPOINT_LIMIT' }),
+  );
+  expect(() => parseSettings(many('[]', 2e6))).toThrow('to exhaust the memory');
+  expect(() => parseSettings(`${'['.repeat(65)}${']'.repeat(65)}`)).toThrow('nests deeper than 64');
+  expect(() => parseSettings('{')).toThrow(/^not valid JSON/);
+});
+
+test('large vocabularies, merges and logs are honest', () => {
+  const words = Array.from({ length: 300_000 }, (_, i) => `t${i}`);
+  const vocab = JSON.stringify(Object.fromEntries(words.map((word, i) => [word, i])));
+  expect(Object.keys(parseSettings(vocab) as object)).toHaveLength(300_000);
+  const merges = JSON.stringify(words.map((word) => [word, 'x']));
+  expect(parseSettings(merges)).toHaveLength(300_000);
+  const log = JSON.stringify(words.map((_, step) => ({ step, loss: 1 / (step + 1), learning_rate: 3e-4 })));
+  expect(parseSettings(log)).toHaveLength(300_000);
 });

@@ -1,9 +1,75 @@
 import { randomUUID } from 'node:crypto';
+import { CheckpointCode, CheckpointError } from '../../errors';
 
 /**
  * JSON as Python's `json` module reads and writes it: with the bare words NaN, Infinity and -Infinity, which JSON itself does
  * not have.
  */
+
+/** What values may take of memory: as much as the text needs in files of few large parts, and a multiple of it in all. */
+const freeMemory = 16 * 2 ** 20;
+const memoryOfText = 8;
+
+/** About what values take in V8, in bytes. */
+const Cost = { object: 100, array: 60, string: 24, item: 16, property: 40 } as const;
+
+/** How deep a config, a tokenizer or the state of a training nests at most. */
+const maxDepth = 64;
+
+/**
+ * Parses the text of a config, a tokenizer, the state of a training and the like.
+ *
+ * @throws CheckpointError for what is not JSON, nests deeper than such files do, or would take far more memory than they need
+ */
+export function parseSettings(text: string): unknown {
+  checkSize(text);
+  try {
+    return parsePythonJson(text.startsWith('\ufeff') ? text.slice(1) : text);
+  } catch (error) {
+    throw new CheckpointError(`not valid JSON: ${(error as Error).message}`, CheckpointCode.format, { cause: error });
+  }
+}
+
+/** A text of `[{},{},...]` takes forty times its length: it is refused before anything is made of it. */
+function checkSize(text: string): void {
+  const most = freeMemory + memoryOfText * text.length;
+  let memory = 0;
+  let depth = 0;
+  for (let i = 0; i < text.length && memory <= most; i++) {
+    switch (text.charCodeAt(i)) {
+      case 0x22: // "
+        memory += Cost.string;
+        i = endOfString(text, i) - 1;
+        break;
+      case 0x7b: // {
+        memory += Cost.object;
+        depth++;
+        break;
+      case 0x5b: // [
+        memory += Cost.array;
+        depth++;
+        break;
+      case 0x7d: // }
+      case 0x5d: // ]
+        depth--;
+        break;
+      case 0x2c: // ,
+        memory += Cost.item;
+        break;
+      case 0x3a: // :
+        memory += Cost.property;
+        break;
+      default:
+    }
+    if (depth > maxDepth) throw new CheckpointError(`it nests deeper than ${maxDepth}`, CheckpointCode.format);
+  }
+  if (memory > most)
+    throw new CheckpointError(
+      `expected values that take up to ${Math.ceil(most / 2 ** 20)} MB of memory, got more: the file is damaged or made to exhaust ` +
+        'the memory. Replace it by the one that the program wrote',
+      CheckpointCode.limit,
+    );
+}
 
 /** @throws SyntaxError */
 export function parsePythonJson(text: string): unknown {
@@ -13,7 +79,10 @@ export function parsePythonJson(text: string): unknown {
     const mark = unusedMark(text);
     const strict = replaceWords(text, mark);
     if (strict === text) throw error;
-    return JSON.parse(strict, (_, value: unknown) => (value === mark ? NaN : value));
+    return JSON.parse(strict, (name, value: unknown) => {
+      if (name === mark) throw error;
+      return value === mark ? NaN : value;
+    });
   }
 }
 

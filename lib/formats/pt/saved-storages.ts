@@ -7,6 +7,7 @@ import { PersistentId, type Reduced, Reduction, Unwritable } from '../../pickle/
 import { GlobalName, OrderedDict, Tuple } from '../../pickle/types';
 import { byteDType, type FileDType, fileDTypes, quantizedDTypes } from './dtypes';
 import { quantizerOf, reduceCompound, reduceTorchValue } from './saved-values';
+import { geometryOf, type SavedGeometry } from './saved-geometry';
 import { isParameter, storageMark } from './tensor-marks';
 
 /** A storage that is about to be written: the span of its bytes that tensors use. */
@@ -39,13 +40,10 @@ export class SavedStorage {
   }
 }
 
-/** A tensor as a view of its storage; offset and strides in elements. */
-interface View {
+/** A tensor as a view of its storage. */
+interface View extends SavedGeometry {
   dtype: FileDType;
   storage: SavedStorage;
-  offset: number;
-  shape: number[];
-  strides: number[];
 }
 
 // One object a name, which the pickle writer then knows again at once.
@@ -121,13 +119,7 @@ export class SavedStorages {
     if (view === undefined) {
       const handle = unwrap(tensor, 'save');
       const dtype = fileDTypeOf(tensor);
-      view = {
-        dtype,
-        storage: this.storageOf(handle, unitOf(dtype)),
-        offset: native().storageOffset(handle),
-        shape: native().shape(handle),
-        strides: native().strides(handle),
-      };
+      view = { dtype, storage: this.storageOf(handle, unitOf(dtype)), ...geometryOf(handle) };
       this.views.set(tensor, view);
     }
     return view;

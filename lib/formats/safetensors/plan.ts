@@ -6,6 +6,7 @@ import { dtypeCode, itemSize } from '../../tensor/dtype';
 import { Tensor, unwrap } from '../../tensor/tensor';
 import { type SafetensorsDType, safetensorsDTypeOf } from './dtypes';
 import { metadataName } from './header';
+import { geometryOf } from '../pt/saved-geometry';
 import { contiguousStrides } from '../pt/tensor-spec';
 
 /** A tensor that is about to be written, and stays alive until `dispose()`. */
@@ -60,9 +61,7 @@ function planTensor(name: string, value: unknown): PlannedTensor {
 }
 
 function planHandle(name: string, dtype: SafetensorsDType, source: Handle): PlannedTensor {
-  const shape = native().shape(source);
-  const strides = native().strides(source);
-  const offset = native().storageOffset(source);
+  const { shape, strides, offset } = geometryOf(source);
   const { id } = native().storageInfo(source);
   const size = itemSize(dtype.torch!);
   const isEmpty = shape.includes(0);

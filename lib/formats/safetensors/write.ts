@@ -5,6 +5,7 @@ import { native } from '../../native/native';
 import { dtypeCode } from '../../tensor/dtype';
 import { type Tensor, unwrap, wrap } from '../../tensor/tensor';
 import { forEachConcurrent } from '../files/concurrent';
+import { geometryOf } from '../pt/saved-geometry';
 import { maxHeaderSize, metadataName } from './header';
 import type { PlannedTensor } from './plan';
 
@@ -127,11 +128,7 @@ async function writeTensor(
 
 /** A contiguous copy. */
 function pack(handle: Handle, dtype: number): Tensor {
-  const [offset, shape, strides] = [
-    native().storageOffset(handle),
-    native().shape(handle),
-    native().strides(handle),
-  ] as const;
+  const { offset, shape, strides } = geometryOf(handle);
   const source = wrap(native().viewStorage(handle, dtype, offset, shape, strides));
   try {
     return source.clone({ memoryFormat: 'contiguous_format' });
