@@ -79,7 +79,7 @@ Handle Addon::add(at::Tensor tensor) {
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   using namespace torchbind;
   use_small_blocks();
-  check_saved_rows();
+  use_checked_kernels();
   env.SetInstanceData<Addon>(new Addon(env));
   // Sparse tensors whose indices point outside would make kernels write there.
   at::globalContext().setCheckSparseTensorInvariants(true);

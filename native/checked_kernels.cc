@@ -1,13 +1,17 @@
 #include "checked_kernels.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_ctc_loss_backward_cpu_dispatch.h>
+#include <ATen/ops/_ctc_loss_cpu_dispatch.h>
 #include <ATen/ops/aminmax.h>
 #include <ATen/ops/embedding_dense_backward_cpu_dispatch.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <mutex>
 #include <string>
+#include <tuple>
 
 #include "errors.h"
 
@@ -29,6 +33,43 @@ at::Tensor embedding_dense_backward(const at::Tensor& gradient, const at::Tensor
   return at::cpu::embedding_dense_backward(gradient, indices, rows, padding_index, scale);
 }
 
+// Only what belongs to a target counts: rows may be filled up with anything. Lengths are left to the kernel.
+void check_labels(const at::Tensor& scores, const at::Tensor& targets, at::IntArrayRef lengths) {
+  if (scores.dim() == 0 || targets.dim() == 0 || targets.dim() > 2) return;
+  const int64_t labels = scores.size(-1);
+  const at::Tensor flat = targets.to(at::kLong).contiguous();
+  const int64_t* const values = flat.const_data_ptr<int64_t>();
+  const bool in_rows = targets.dim() == 2;
+  const int64_t width = targets.size(-1);
+  int64_t begin = 0;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    if (in_rows) begin = static_cast<int64_t>(i) * width;
+    const int64_t end = begin + std::max<int64_t>(0, std::min(lengths[i], width));
+    for (int64_t at = begin; at < std::min(end, flat.numel()); ++at) {
+      if (values[at] >= 0 && values[at] < labels) continue;
+      invalid("Expected targets from 0 to " + std::to_string(labels - 1) + ", got " +
+              std::to_string(values[at]) +
+              ". The last dimension of the log-probabilities counts the labels.");
+    }
+    begin = end;
+  }
+}
+
+std::tuple<at::Tensor, at::Tensor> ctc_loss(const at::Tensor& scores, const at::Tensor& targets,
+                                            at::IntArrayRef score_lengths, at::IntArrayRef lengths,
+                                            int64_t blank, bool zero_infinity) {
+  check_labels(scores, targets, lengths);
+  return at::cpu::_ctc_loss(scores, targets, score_lengths, lengths, blank, zero_infinity);
+}
+
+at::Tensor ctc_loss_backward(const at::Tensor& gradient, const at::Tensor& scores, const at::Tensor& targets,
+                             at::IntArrayRef score_lengths, at::IntArrayRef lengths, const at::Tensor& loss,
+                             const at::Tensor& alpha, int64_t blank, bool zero_infinity) {
+  check_labels(scores, targets, lengths);
+  return at::cpu::_ctc_loss_backward(gradient, scores, targets, score_lengths, lengths, loss, alpha, blank,
+                                     zero_infinity);
+}
+
 // libtorch warns of kernels that are replaced.
 class Quiet final : public c10::WarningHandler {
   void process(const c10::Warning&) override {}
@@ -36,7 +77,7 @@ class Quiet final : public c10::WarningHandler {
 
 }  // namespace
 
-void check_saved_rows() {
+void use_checked_kernels() {
   static std::once_flag once;
   std::call_once(once, [] {
     Quiet quiet;
@@ -45,6 +86,8 @@ void check_saved_rows() {
     auto* library =
         new torch::Library(torch::Library::IMPL, "aten", c10::DispatchKey::CPU, __FILE__, __LINE__);
     library->impl("embedding_dense_backward", embedding_dense_backward);
+    library->impl("_ctc_loss", ctc_loss);
+    library->impl("_ctc_loss_backward", ctc_loss_backward);
   });
 }
 

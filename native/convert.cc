@@ -10,6 +10,7 @@
 #include "dtype.h"
 #include "errors.h"
 #include "random.h"
+#include "storage.h"
 
 namespace torchbind {
 namespace {
@@ -158,6 +159,11 @@ int64_t named(const Napi::Value& value, const Parameter& parameter,
   return static_cast<int64_t>(*found);
 }
 
+// Kernels read from a storage that they are given; on the meta device there is nothing to read.
+c10::Storage to_storage(const at::Tensor& tensor) {
+  return tensor.is_meta() ? tensor.storage() : storage_with_bytes(tensor);
+}
+
 }  // namespace
 
 c10::Scalar number_to_scalar(double number) {
@@ -257,7 +263,7 @@ IValue to_ivalue(const Napi::Value& value, const Parameter& parameter) {
     case Kind::kGenerator:
       return IValue(to_generator(value, name));
     case Kind::kStorage:
-      return IValue(to_tensor(value, name).storage());
+      return IValue(to_storage(to_tensor(value, name)));
     case Kind::kUnsupported:
       break;
   }

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "errors.h"
+#include "fixed_storage.h"
 
 namespace torchbind {
 namespace {
@@ -19,12 +20,16 @@ uint64_t elements_per_byte(c10::ScalarType dtype) {
   return dtype == c10::ScalarType::QUInt2x4 ? 4 : 1;
 }
 
+// Zeros that take no memory have a size all the same, and kernels that know them.
+bool has_memory(const c10::Storage& storage) { return storage && storage.data() != nullptr; }
+
 bool is_inside_storage(const c10::TensorImpl& tensor) {
   if (!is_dense(tensor) || tensor.numel() == 0) return true;
   const std::optional<uint64_t> needed =
       elements_needed(tensor.sizes(), tensor.strides(), tensor.storage_offset());
   const c10::Storage& storage = tensor.unsafe_storage();
-  const uint64_t bytes = storage ? storage.nbytes() : 0;
+  const bool is_there = has_memory(storage) || tensor.key_set().has(c10::DispatchKey::ZeroTensor);
+  const uint64_t bytes = is_there ? storage.nbytes() : 0;
   const uint64_t shared = elements_per_byte(c10::typeMetaToScalarType(tensor.dtype()));
   return needed && *needed <= bytes / tensor.itemsize() * shared;
 }
@@ -79,6 +84,8 @@ void WrittenTensors::add(const c10::IValue& value) {
 
 void WrittenTensors::add(const at::Tensor& tensor) {
   if (!tensor.defined() || !is_dense(*tensor.unsafeGetTensorImpl())) return;
+  // To grow, libtorch copies the old bytes.
+  if (tensor.storage().nbytes() > 0 && !has_memory(tensor.storage())) fix_for_good(tensor.storage());
   before_.push_back({tensor, tensor.storage(), c10::DimVector(tensor.sizes()),
                      c10::DimVector(tensor.strides()), tensor.storage_offset(), tensor.scalar_type(),
                      version_of(tensor)});

@@ -194,6 +194,16 @@ void like_parameters(const Stack& arguments) {
   }
 }
 
+// The derivatives of these read one element of every list for each tensor of the first.
+void lists_of_one_length(const Stack& arguments) {
+  const size_t length = arguments.at(0).toListRef().size();
+  for (const c10::IValue& argument : arguments) {
+    if (argument.isList() && argument.toListRef().size() != length)
+      invalid("Expected lists of one length, got " + std::to_string(length) + " and " +
+              std::to_string(argument.toListRef().size()) + " elements.");
+  }
+}
+
 // It searches in steps of a bin's width, until they make up the ratio.
 void some_bins(const Stack& arguments) {
   const int64_t bins = arguments.at(2).toInt();
@@ -342,7 +352,8 @@ const char* why_unsafe(const std::string& name, const std::string& overload) {
 }
 
 ArgumentCheck argument_check(const std::string& name, const std::string& overload) {
-  return find(argument_checks(), name, overload);
+  const ArgumentCheck check = find(argument_checks(), name, overload);
+  return check == nullptr && name.rfind("aten::_foreach_", 0) == 0 ? lists_of_one_length : check;
 }
 
 }  // namespace torchbind

@@ -9,6 +9,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fuzz } from '../test/fuzz/run.mjs';
+import { sequences } from '../test/fuzz/sequences/run.mjs';
 import { configureAndBuild } from './build-addon.mjs';
 import { setup } from './setup.mjs';
 import { inRoot, main, runVisibly, say } from './steps.mjs';
@@ -20,6 +21,7 @@ const TESTS = ['test/native', 'test/tensor', 'test/formats', 'test/fuzz/found.te
 // Resident memory means nothing beside the sanitizer's shadow and quarantine.
 const NOT_MEASURED = '^(?!.*a synchronous loop that never yields stays small)';
 const FUZZ_CALLS = 20_000;
+const SEQUENCES = 20;
 
 main(async (args) => {
   await setup({ python: true });
@@ -45,7 +47,11 @@ main(async (args) => {
     say(`making ${FUZZ_CALLS} random calls under the sanitizers`);
     // The fuzzer asks for tensors of any size; to fill those of gigabytes would count as a hang.
     const limited = { ...environment, ASAN_OPTIONS: `${environment.ASAN_OPTIONS}:max_allocation_size_mb=500` };
-    ({ findings } = await fuzz({ seed: 1, calls: FUZZ_CALLS, environment: limited, unlimited: true }));
+    const options = { seed: 1, environment: limited, unlimited: true };
+    const single = await fuzz({ ...options, calls: FUZZ_CALLS });
+    say(`making ${FUZZ_CALLS} calls that depend on one another under the sanitizers`);
+    const dependent = await sequences({ ...options, seeds: SEQUENCES, calls: FUZZ_CALLS / SEQUENCES });
+    findings = [...single.findings, ...dependent.findings];
     for (const finding of findings) process.stdout.write(JSON.stringify(finding) + '\n');
   }
   const reported = summary();

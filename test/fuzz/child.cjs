@@ -7,9 +7,9 @@ const { tmpdir } = require('node:os');
 const { join } = require('node:path');
 const { inspect, types } = require('node:util');
 const torch = require('../../dist/index.js');
-const { native, slots, state } = require('../../dist/native/native.js');
+const { native } = require('../../dist/native/native.js');
 const { OnPurpose } = require('./junk.cjs');
-const { makeContext } = require('./context.cjs');
+const { freeHandles, makeContext, reset } = require('./context.cjs');
 const { byOps, routes } = require('./routes.cjs');
 const { Fuzz } = require('./values.cjs');
 
@@ -63,14 +63,6 @@ function strides(tensor) {
   return tensor.layout === 'strided' ? tensor.strides() : '';
 }
 
-/** Frees what native functions gave as bare numbers. */
-function freeHandles(result) {
-  for (const value of [result].flat(2)) {
-    const handle = typeof value === 'object' && value !== null ? value.handle : value;
-    if (typeof handle === 'number' && handle > 2 ** 24 && Number.isSafeInteger(handle)) binding.dispose(handle);
-  }
-}
-
 async function one(index) {
   const scope = { made: undefined };
   let outcome;
@@ -86,7 +78,7 @@ async function one(index) {
       if (verbose) process.stderr.write(`${index} ${name}(${shown(scope.made.args)})\n`);
       const result = scope.made.run();
       const settled = result instanceof Promise ? await result : result;
-      if (name.startsWith('binding.')) freeHandles(settled);
+      if (name.startsWith('binding.')) freeHandles(binding, settled);
       outcome = 'done';
     });
   } catch (error) {
@@ -96,35 +88,18 @@ async function one(index) {
   return outcome;
 }
 
-/** What a call may have changed for the calls after it. */
-function reset(index) {
-  while (binding.inferenceModeEnabled()) binding.exitInferenceMode();
-  try {
-    for (;;) binding.exitInferenceMode();
-  } catch {
-    // none is entered any more
-  }
-  binding.setGradMode(true);
-  binding.setDefaultDtype(6);
-  binding.setEngineAlwaysBeside(false);
-  try {
-    for (;;) binding.exitAutocast();
-  } catch {
-    // as above
-  }
-  binding.setAutocast('cpu', false, 15, true);
-  binding.setNumThreads(1);
-  binding.setup({ TorchBindError: torch.TorchBindError, state, slots });
+function resetTo(index) {
+  reset(torch, binding);
   torch.manualSeed(index);
 }
 
 async function main() {
-  reset(from);
+  resetTo(from);
   const before = torch.memory().numTensors;
   for (let index = from; index < to; index++) {
     note(index, 'making the arguments');
     counts[await one(index)]++;
-    reset(index + 1);
+    resetTo(index + 1);
     if (index % 64 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
   for (let i = 0; i < 5; i++) {

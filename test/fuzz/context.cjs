@@ -1,4 +1,5 @@
 // What the routes draw from: every operator, exported function, method and native function.
+const { slots, state } = require('../../dist/native/native.js');
 const { camelCase, Operators, SIGNATURES } = require('./routes.cjs');
 
 // What writes files is left out: test/checkpoint and test/formats are about that.
@@ -35,4 +36,33 @@ function operatorsByMethod(binding) {
   return operators;
 }
 
-module.exports = { makeContext };
+/** Frees what native functions gave as bare numbers. */
+function freeHandles(binding, result) {
+  for (const value of [result].flat(2)) {
+    const handle = typeof value === 'object' && value !== null ? value.handle : value;
+    if (typeof handle === 'number' && handle > 2 ** 24 && Number.isSafeInteger(handle)) binding.dispose(handle);
+  }
+}
+
+/** What a call may have changed for the calls after it. */
+function reset(torch, binding) {
+  while (binding.inferenceModeEnabled()) binding.exitInferenceMode();
+  try {
+    for (;;) binding.exitInferenceMode();
+  } catch {
+    // none is entered any more
+  }
+  binding.setGradMode(true);
+  binding.setDefaultDtype(6);
+  binding.setEngineAlwaysBeside(false);
+  try {
+    for (;;) binding.exitAutocast();
+  } catch {
+    // as above
+  }
+  binding.setAutocast('cpu', false, 15, true);
+  binding.setNumThreads(1);
+  binding.setup({ TorchBindError: torch.TorchBindError, state, slots });
+}
+
+module.exports = { freeHandles, makeContext, reset };

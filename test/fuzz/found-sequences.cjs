@@ -58,6 +58,17 @@ const found = [
     () => after(ones(3), (x) => aten.add.out(zeros(1).expand([2 ** 40]), zeros(1), { out: x })),
   ],
 
+  [
+    'zeros without memory that grow',
+    "'TORCH: [3], sum 0'",
+    () => after(aten._efficientzerotensor([3]), (x) => x.resize_([100])),
+  ],
+  [
+    'the storage of zeros without memory',
+    "'UNSUPPORTED: [3], sum 3'",
+    () => after(ones(3), (x) => aten.set_.source_Storage(x, aten._efficientzerotensor([3]))),
+  ],
+
   // Memory that moved under someone who used it by its address
   [
     'a resize of what an array shares',
@@ -117,6 +128,39 @@ const found = [
   ],
 
   // Graphs over what has changed
+  [
+    'a target of ctcLoss that is no label',
+    INVALID,
+    () =>
+      torch.ctcLoss(
+        torch.randn([8, 2, 4]).logSoftmax(2),
+        torch.tensor([
+          [1, 2, 3],
+          [1, 4, 2],
+        ]),
+        [8, 8],
+        [3, 3],
+      ),
+  ],
+  [
+    'what fills a row of targets up may be anything',
+    "'number'",
+    () => {
+      const targets = torch.tensor([
+        [1, 2, -100],
+        [1, 3, 2],
+      ]);
+      return typeof torch.ctcLoss(torch.randn([8, 2, 4]).logSoftmax(2), targets, [8, 8], [2, 3]).item();
+    },
+  ],
+  [
+    'fewer numbers than tensors that need a gradient',
+    INVALID,
+    () => {
+      const tensors = [1, 2, 3, 4].map((n) => ones([n], { requiresGrad: true }).mul(2));
+      return aten._foreach_div_.ScalarList(tensors, [2]);
+    },
+  ],
   [
     'row numbers that are changed through an array after embedding has saved them',
     INVALID,

@@ -312,4 +312,4 @@ function byBinding(fuzz, { binding, bindingNames }) {
 
 const routes = [byOps, byOps, byOps, byCall, byMethod, byExport, byBinding];
 
-module.exports = { byExport, byMethod, byOps, Operators, SIGNATURES, camelCase, routes };
+module.exports = { byOps, Operators, SIGNATURES, camelCase, routes };

@@ -40,7 +40,7 @@ beforeAll(() => {
     mkdirSync(path.dirname(path.join(project, 'node_modules', name)), { recursive: true });
     symlinkSync(path.join(repositoryRoot, 'node_modules', name), path.join(project, 'node_modules', name), 'junction');
   }
-});
+}, 600_000);
 
 test('the package carries what a program needs, and no sources, tests or maps', () => {
   const files = readdirSync(installed, { recursive: true, encoding: 'utf8' });

@@ -4,8 +4,8 @@ const { openSync, writeSync } = require('node:fs');
 const torch = require('../../../dist/index.js');
 const { native } = require('../../../dist/native/native.js');
 const { OnPurpose } = require('../junk.cjs');
-const { makeContext } = require('../context.cjs');
-const { byExport, byMethod, byOps } = require('../routes.cjs');
+const { makeContext, reset } = require('../context.cjs');
+const { routes } = require('../routes.cjs');
 const { STEPS } = require('./steps.cjs');
 const { Step, World } = require('./world.cjs');
 
@@ -38,7 +38,7 @@ function check(error, index, name) {
 async function one(index) {
   const step = new Step(world, index);
   const run = step.rng.pick(STEPS);
-  context.route = step.rng.pick([byOps, byOps, byMethod, byExport]);
+  context.route = step.rng.pick(routes);
   context.note = (name) => note(index, name);
   note(index, run.name);
   if (String(index) === process.env.TORCHBIND_FUZZ_CRASH) process.kill(process.pid, 'SIGKILL'); // for the test of run.mjs
@@ -51,21 +51,13 @@ async function one(index) {
   }
 }
 
-/** A step may leave the modes of the thread as they should not stay. */
-function reset() {
-  while (binding.inferenceModeEnabled()) binding.exitInferenceMode();
-  binding.setGradMode(true);
-  binding.setDefaultDtype(6);
-  binding.setNumThreads(1);
-}
-
 async function main() {
   torch.manualSeed(seed);
   const before = torch.memory().numTensors;
   for (let index = from; index < to; index++) {
     if (skipped.has(index)) continue;
     await one(index);
-    reset();
+    reset(torch, binding);
   }
   note(to, 'the end');
   await world.end();

@@ -76,6 +76,7 @@ function weights({ torch }) {
 
 function pass(step) {
   const { torch, rng } = step;
+  if (rng.chance(0.3)) step.binding.setEngineAlwaysBeside(true); // until the step ends: hooks are called from another thread
   const root = () => {
     const t = step.tensor();
     return t.requiresGrad && t.isFloatingPoint() ? t.sum() : t;

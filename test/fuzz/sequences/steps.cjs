@@ -2,6 +2,7 @@
 // `Step` and returns what is put into a slot. A TorchBindError is a refusal; anything else that is thrown is a finding.
 const { renameSync, writeFileSync } = require('node:fs');
 const { join } = require('node:path');
+const { freeHandles } = require('../context.cjs');
 const { graphSteps } = require('./graphs.cjs');
 
 const pick = (step, table) => step.rng.pick(table)(step);
@@ -163,13 +164,17 @@ function arrays(step) {
     () => write(step, world.takeArray(rng)),
     () => write(step, world.takeArray(rng)),
     () => write(step, world.takeArray(rng)),
-    () => void Array.from(world.takeArray(rng) ?? []).join(''),
+    () => read(world.takeArray(rng)),
     () => world.putArray(rng, undefined),
     () => wrapArray(step, world.takeArray(rng)),
     () => detachBuffer(world.takeArray(rng)),
     () => step.tensor().tolist() && undefined,
     () => torch.fromTypedArray?.(new Float32Array(6), [2, 3]),
   ]);
+}
+
+function read(array) {
+  if (array !== undefined && array.length > 0) array.join('');
 }
 
 function write(step, array) {
@@ -259,7 +264,10 @@ function anyCall(step, context) {
   const { route } = context;
   const made = route(step, context);
   context.note(made.name);
-  return made.run();
+  const result = made.run();
+  if (!made.name.startsWith('binding.')) return result;
+  if (result instanceof Promise) return result.then((handles) => freeHandles(step.binding, handles));
+  return freeHandles(step.binding, result);
 }
 
 const STEPS = [
