@@ -41,8 +41,9 @@ async function pauses(model, optimizer, saves) {
   let isSaved = false;
   const events = model.fitEvents({
     data, optimizer, batchSize: 1, maxSteps: 5, startStep: 0, seed: 1, evalInterval: 0, metrics: false,
-    ...(saves === 'none' ? {} : { checkpointDir: join(directory, 'run'), saveEvery: 3, keep: { last: 1 } }),
-    saveInBackground: saves !== 'front',
+    ...(saves === 'none'
+      ? {}
+      : { checkpointDir: join(directory, 'run'), saveEvery: 3, keep: { last: 1 }, saveInBackground: saves !== 'front' }),
   }); // prettier-ignore
   for await (const event of events) {
     if (event.type === 'save') isSaved = true;

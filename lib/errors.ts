@@ -90,13 +90,27 @@ export function takes<F extends (...args: never[]) => unknown>(count: ParameterC
 }
 
 /** As `checkOptions`, where the options cannot be left out. */
-export function requireOptions(options: object, allowed: readonly string[], where: string): void {
+export function requireOptions(
+  options: object,
+  allowed: readonly string[],
+  where: string,
+  synonyms?: Readonly<Record<string, string>>,
+): void {
   checkArgument(options !== undefined, `options (${allowed.join(', ')})`, options, where);
-  checkOptions(options, allowed, where);
+  checkOptions(options, allowed, where, synonyms);
 }
 
-/** Refuses unknown keys in an options object and suggests the one that was probably meant. */
-export function checkOptions(options: object | undefined, allowed: readonly string[], where: string): void {
+/**
+ * Refuses unknown keys in an options object and suggests the one that was probably meant.
+ *
+ * @param synonyms names that other libraries have for the options, in lower case
+ */
+export function checkOptions(
+  options: object | undefined,
+  allowed: readonly string[],
+  where: string,
+  synonyms: Readonly<Record<string, string>> = {},
+): void {
   if (options === undefined) return;
   if (options === null || typeof options !== 'object' || Array.isArray(options)) {
     throw new TorchBindError(
@@ -112,7 +126,8 @@ export function checkOptions(options: object | undefined, allowed: readonly stri
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
     }
-    const near = closest(key, allowed);
+    const same = key.toLowerCase();
+    const near = Object.hasOwn(synonyms, same) ? synonyms[same] : closest(key, allowed);
     const hint = near === undefined ? `Known options: ${allowed.join(', ')}.` : `Did you mean '${near}'?`;
     throw new TorchBindError(`${where}: unknown option '${key}'. ${hint}`, 'ERR_TORCHBIND_UNKNOWN_OPTION');
   }

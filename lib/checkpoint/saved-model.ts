@@ -3,6 +3,7 @@ import { load, type LoadOptions } from '../formats/pt';
 import {
   completeConfig,
   configFromJson,
+  countWeights,
   type FamilyFacts,
   type GPTConfig,
   type GPTOptions,
@@ -130,6 +131,24 @@ export function checkVocabulary({
     `${origin.path}: the tokenizer ('${tokenizer.kind}') has ${tokenizer.vocabSize} tokens, but the model's vocabulary is ` +
       `${config.vocabSize}: it is of another model. Give the right one, { tokenizer }, or none, { tokenizer: null }.`,
     'ERR_TORCHBIND_VOCABULARY',
+  );
+}
+
+/**
+ * Refuses a config that describes a far larger model than the weights are of, before that model is built. Smaller
+ * differences are told tensor by tensor when the weights are loaded.
+ */
+export function checkWeightCount({ origin, config, weights }: Pick<SavedModel, 'origin' | 'config' | 'weights'>): void {
+  const described = countWeights(config);
+  const present = [...weights.values()].reduce<number>(
+    (sum, value) => sum + (value instanceof Tensor ? value.numel() : 0),
+    0,
+  );
+  if (described <= 2 * present + 2 ** 24) return;
+  throw new TorchBindError(
+    `${origin.path}: expected the weights that the config describes, about ${described} numbers (nLayer ${config.nLayer}, nEmbd ` +
+      `${config.nEmbd}, vocabSize ${config.vocabSize}), got ${present}. The config is of another model.`,
+    'ERR_TORCHBIND_CONFIG',
   );
 }
 

@@ -30,15 +30,23 @@ async function withTokens(data: TokenStream, place: string): Promise<TrainingDat
   return { fit: { data }, text: '', tokenizer };
 }
 
-/** A file of text, or stdin. */
+/**
+ * A file of text, or stdin, as Python's `open(file, encoding='utf-8').read()` gives it to the programs whose models are
+ * trained further here: every line ends in `\n`, whatever it ends in in the file, and a byte order mark is a character.
+ */
 export async function readText(file: string): Promise<string> {
-  if (file === '-') return readAll(process.stdin);
+  if (file === '-') return withPythonsLineEnds(await readAll(process.stdin));
   const bytes = await readFile(file).catch((error: Error) => {
     throw usageError(`The text to train on cannot be read: ${error.message}`);
   });
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    return withPythonsLineEnds(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
   } catch {
     throw usageError(`${file} is no text in UTF-8.`);
   }
+}
+
+/** Python's universal newlines. */
+function withPythonsLineEnds(text: string): string {
+  return text.replace(/\r\n?/g, '\n');
 }

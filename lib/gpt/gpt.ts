@@ -1,10 +1,17 @@
+import path from 'node:path';
 import { checkArgument, checkOptions, type PathLike, requireOptions, toPath, withPath } from '../errors';
 import type { JsonObject } from '../checkpoint/files';
 import { lockDirectory } from '../checkpoint/commit';
 import { readLegacy } from '../checkpoint/programs/legacy';
 import { attachPeft, attachSaved } from '../checkpoint/adapters';
 import { openModel } from '../checkpoint/open';
-import { checkVocabulary, type LoraFacts, type Origin, type SavedModel } from '../checkpoint/saved-model';
+import {
+  checkVocabulary,
+  checkWeightCount,
+  type LoraFacts,
+  type Origin,
+  type SavedModel,
+} from '../checkpoint/saved-model';
 import {
   type GenerateOptions,
   generateText,
@@ -32,7 +39,9 @@ import { dispose } from '../tensor/scope';
 import type { Tokenizer } from '../tokenizers';
 import {
   type Bundles,
+  checkOptimizer,
   FIT_OPTIONS,
+  FIT_SYNONYMS,
   type FitOptions,
   type FitResult,
   readRun,
@@ -123,11 +132,15 @@ export class GPT extends GPTModel {
 
   /** As `fit`, giving each event as it happens: `for await (const event of gpt.fitEvents(options))`. Leaving the loop ends training. */
   fitEvents(options: FitOptions): AsyncGenerator<TrainEvent, FitResult> {
-    requireOptions(options, FIT_OPTIONS, 'fit');
+    requireOptions(options, FIT_OPTIONS, 'fit', FIT_SYNONYMS);
+    checkOptimizer(options);
     const optimizer = options.optimizer ?? this.#optimizer;
     const continued = optimizer !== undefined && optimizer === this.#optimizer;
     const startStep = options.startStep ?? (continued ? (this.#step ?? 0) : 0);
-    return train(this, { ...options, optimizer, startStep }, this.#bundles(), continued ? this.#run?.() : undefined);
+    const settings = { ...options, optimizer, startStep };
+    // Now, as the program may change its working directory while it trains.
+    if (typeof options.checkpointDir === 'string') settings.checkpointDir = path.resolve(options.checkpointDir);
+    return train(this, settings, this.#bundles(), continued ? this.#run?.() : undefined);
   }
 
   /** Makes this optimizer the one that `fit` goes on with and that bundles are saved with. */
@@ -185,25 +198,24 @@ export class GPT extends GPTModel {
   /** What the trainer does with files. */
   #bundles(): Bundles {
     return {
-      save: (directory, { step, optimizer, run, metrics, keep = {}, copy }) =>
+      save: (directory, { step, optimizer, run, metrics, keep = {} }) =>
         replaceBundle(this, this.#training(), directory, {
           step,
           optimizer,
           run: saveRun(run),
           metrics,
           keep,
-          copy,
         }),
-      restore: async (directory, optimizer) => {
+      restore: async (directory, optimizer, onRestored) => {
         const saved = await openModel(directory, { device: 'cpu', optimizer: true });
         try {
           this.loadStateDict(saved.weights);
           if (saved.optimizerState !== null) this.loadOptimizerStateDict(optimizer, saved.optimizerState);
+          const { step, run } = saved.training;
+          onRestored({ step: step ?? 0, run: run === null ? undefined : readRun(run) });
         } finally {
           dispose([saved.weights, saved.optimizerState]);
         }
-        const { step, run } = saved.training;
-        return { step: step ?? 0, run: run === null ? undefined : readRun(run) };
       },
       lock: (directory) => lockDirectory(directory, this),
       publish: ({ step, optimizer, run }) => this.setTraining(optimizer, step, run),
@@ -318,6 +330,7 @@ export class GPT extends GPTModel {
   static fromSaved(saved: SavedModel, device?: string, lora?: LoraFacts): GPT {
     try {
       checkVocabulary(saved);
+      checkWeightCount(saved);
       const model = new GPT(saved.config, {
         tokenizer: saved.tokenizer,
         layout: saved.recognised.layout,

@@ -85,7 +85,6 @@ export interface BundleContents {
   run: SavedRun | null;
   metrics: Metrics;
   keep: KeepOptions | null;
-  copy: boolean;
 }
 
 export async function saveModel(
@@ -119,16 +118,35 @@ async function writeModel(
     dtype = origin?.dtype ?? undefined,
   }: SaveModelOptions,
 ): Promise<void> {
-  const isAdapter = model.lora?.keys === 'peft' && !isAdapterRun(origin);
-  const program = isAdapter ? peft : await chooseProgram(path, model.layout.name, origin);
-  if (program === peft) return saveAdapter(model, { origin, ...training }, path, dtype ?? null);
-  const wanted = program.holdsOptimizer ? optimizer : undefined;
-  if (wanted === undefined && origin?.hasOptimizer === true && program !== bundle)
-    await refuseToLoseOptimizer(path, origin);
-  const snapshot = takeSnapshot(model, wanted ?? undefined, false);
-  const kept = program === bundle ? wrapperOf(origin) : (origin?.kept ?? new Map<string, unknown>());
-  const request = { model, ...snapshot, step: step ?? null, kept, dtype: dtype ?? null };
-  await writeAs(program, path, request).finally(() => snapshot.release());
+  // Before anything is awaited: what is saved is the state at the call.
+  const snapshot = takeSnapshot(model, optimizer ?? undefined);
+  try {
+    const isAdapter = model.lora?.keys === 'peft' && !isAdapterRun(origin);
+    const program = isAdapter ? peft : await chooseProgram(path, model.layout.name, origin);
+    const wanted = program.holdsOptimizer ? optimizer : undefined;
+    if (wanted === undefined && origin?.hasOptimizer === true && program !== bundle && program !== peft)
+      await refuseToLoseOptimizer(path, origin);
+    const optimizerState = program.holdsOptimizer ? snapshot.optimizerState : null;
+    const kept = keptFor(program, origin);
+    const request = {
+      model,
+      weights: snapshot.weights,
+      optimizerState,
+      step: step ?? null,
+      kept,
+      dtype: dtype ?? null,
+    };
+    await writeAs(program, path, request);
+  } finally {
+    snapshot.release();
+  }
+}
+
+/** What a program needs to write a model back as it came. */
+function keptFor(program: unknown, origin: Origin | undefined): ReadonlyMap<string, unknown> {
+  if (program === bundle) return wrapperOf(origin);
+  if (program !== peft || origin?.program === 'peft' || isAdapterRun(origin)) return origin?.kept ?? new Map();
+  return new Map(origin?.program === 'hf-gpt2' ? [['path', origin.path]] : []);
 }
 
 /** Of a model that lost its PEFT adapters to its weights: where the base model came from. */
@@ -179,7 +197,7 @@ export async function saveSingleFile(
   const learningRate = optimizer?.paramGroups[0]?.lr;
   const { origin } = training;
   const kept = origin?.program === 'build-llm' ? origin.kept : newBuildLlm(model, { source, learningRate, more });
-  const snapshot = takeSnapshot(model, isOwn ? (optimizer ?? undefined) : undefined, false);
+  const snapshot = takeSnapshot(model, isOwn ? (optimizer ?? undefined) : undefined);
   try {
     await makeDirectory(directory);
     await writeAs(buildLlm, file, { model, ...snapshot, step, kept, dtype: null });
@@ -197,11 +215,8 @@ export async function saveAdapter(
   dtype: DType | null = origin?.program === 'peft' || isAdapterRun(origin) ? origin!.dtype : null,
 ): Promise<void> {
   const directory = toPath(target, 'saveAdapter');
-  const snapshot = takeSnapshot(model, undefined, false);
-  const kept =
-    origin?.program === 'peft' || isAdapterRun(origin)
-      ? origin!.kept
-      : new Map(origin?.program === 'hf-gpt2' ? [['path', origin.path]] : []);
+  const snapshot = takeSnapshot(model, undefined);
+  const kept = keptFor(peft, origin);
   await writeAs(peft, directory, { model, ...snapshot, step, kept, dtype }).finally(() => snapshot.release());
 }
 
@@ -221,11 +236,12 @@ export async function saveBundle(
   const state = options.optimizerState;
   const isState = state == null || state instanceof Map;
   checkArgument(isState, "a Map or null for 'optimizerState'", state, 'saveCheckpointBundle');
-  if (state === undefined && optimizer === undefined) await refuseToDropOptimizer(directory);
   const isOwn = state === undefined && optimizer === training.optimizer && step === training.step;
   const run = isOwn && training.run !== undefined ? saveRun(training.run()) : null;
-  const contents = { step, optimizer, optimizerState: state, run, metrics, keep, copy: false };
-  await replaceBundle(model, training, directory, contents);
+  const contents = { step, optimizer, optimizerState: state, run, metrics, keep };
+  await replaceBundle(model, training, directory, contents, async () => {
+    if (state === undefined && optimizer === undefined) await refuseToDropOptimizer(directory);
+  });
 }
 
 /** A model that was only opened knows no optimizer; saving it over its own bundle must not throw that one away. */
@@ -240,22 +256,27 @@ async function refuseToDropOptimizer(directory: string): Promise<void> {
   );
 }
 
-/** Decides what to write before it returns; `copy` lets the model change while that is written. */
-export function replaceBundle(
+/**
+ * Takes what to write from the model before it returns: the model may change while that is written.
+ *
+ * @param check is awaited before anything is written
+ */
+export async function replaceBundle(
   model: GPTModel,
   { origin, extra }: Pick<Training, 'origin' | 'extra'>,
   directory: string,
-  { optimizer, optimizerState, copy, ...facts }: BundleContents,
+  { optimizer, optimizerState: given, ...facts }: BundleContents,
+  check?: () => Promise<void>,
 ): Promise<void> {
-  const snapshot = takeSnapshot(model, optimizerState === undefined ? optimizer : undefined, copy);
-  const state = optimizerState ?? snapshot.optimizerState;
-  const contents = {
-    ...facts,
-    ...bundledModel(model, snapshot.weights, wrapperOf(origin)),
-    optimizerState: state,
-    extra,
-  };
-  return writeBundle(directory, contents).finally(() => snapshot.release());
+  const snapshot = takeSnapshot(model, given === undefined ? optimizer : (given ?? undefined));
+  try {
+    const { weights, optimizerState } = snapshot;
+    const files = bundledModel(model, weights, wrapperOf(origin));
+    await check?.();
+    await writeBundle(directory, { ...facts, ...files, optimizerState, extra });
+  } finally {
+    snapshot.release();
+  }
 }
 
 /** The dict that was around the weights in a bundle. */

@@ -181,6 +181,7 @@ export function completeConfig(options: GPTOptions, family: FamilyFacts = noFact
   for (const name of ['normEps', 'ropeTheta', 'ropeScale'] as const) {
     check(Number.isFinite(config[name]) && config[name] > 0, name, config[name], 'a number above 0');
   }
+  check(config.nLayer <= maxLayers, 'nLayer', config.nLayer, `at most ${maxLayers}`);
   check(config.nEmbd % config.nHead === 0, 'nEmbd', config.nEmbd, `a multiple of nHead, which is ${config.nHead}`);
   for (const name of FLAGS) check(typeof config[name] === 'boolean', name, config[name], 'true or false');
   check(typeof config.device === 'string', 'device', config.device, "a device such as 'cpu'");
@@ -192,6 +193,18 @@ export function completeConfig(options: GPTOptions, family: FamilyFacts = noFact
   const headSize = config.nEmbd / config.nHead;
   check(config.positionEncoding !== 'rope' || headSize % 2 === 0, 'nEmbd / nHead', headSize, 'even, as RoPE needs it');
   return config;
+}
+
+/** Blocks beyond any model: they would be built one by one until memory ends. */
+const maxLayers = 4096;
+
+/** Numbers in the matrices and tables of a model of this config. */
+export function countWeights(config: GPTConfig): number {
+  const { vocabSize, blockSize, nEmbd, nLayer, mlpHidden, activation, positionEncoding, tieWeights } = config;
+  const attention = 4 * nEmbd * nEmbd;
+  const mlp = (activation === 'swiglu' ? 3 : 2) * nEmbd * mlpHidden;
+  const positions = positionEncoding === 'learned' ? blockSize * nEmbd : 0;
+  return nLayer * (attention + mlp) + positions + (tieWeights ? 1 : 2) * vocabSize * nEmbd;
 }
 
 const FLAGS = ['bias', 'projBias', 'mlpBias', 'normBias', 'lmHeadBias', 'tieWeights', 'scaleByLayer'] as const;

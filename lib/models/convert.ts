@@ -1,4 +1,5 @@
 import { describe, TorchBindError } from '../errors';
+import { sameBits } from '../nn/state-dict';
 import { noGrad } from '../tensor/autograd';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
@@ -83,7 +84,7 @@ function reasonAgainst(model: GPTModel, target: GPTConfig, name: keyof GPTConfig
     return found && `there is no place for ${found}, which is not zero`;
   }
   if (name === 'tieWeights') {
-    const tied = model.lmHead.weight.equal(model.tokenEmbedding.weight);
+    const tied = sameBits(model.lmHead.weight, model.tokenEmbedding.weight);
     return target.tieWeights && !tied ? "its head is the token embedding, and this model's is another" : undefined;
   }
   if (name === 'attentionScale') return undefined;

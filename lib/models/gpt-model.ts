@@ -1,3 +1,4 @@
+import { totalmem } from 'node:os';
 import { checkArgument, checkOptions, TorchBindError } from '../errors';
 import { checkpoint } from '../nn/checkpoint';
 import { Dropout } from '../nn/dropout';
@@ -15,7 +16,7 @@ import { cat, crossEntropyLoss, gelu, pow, relu, scaledDotProductAttention, silu
 import { tidy } from '../tensor/scope';
 import { type Tensor, unwrap } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers/tokenizer';
-import { completeConfig, type GPTConfig, type GPTOptions } from './config';
+import { completeConfig, countWeights, type GPTConfig, type GPTOptions } from './config';
 import { initialise } from './initialise';
 import { KVCache } from './kv-cache';
 import { type CheckpointLayout, resolveLayout } from './layouts';
@@ -224,6 +225,7 @@ export class GPTModel extends Module {
     const { tokenizer = null, layout = 'mypt', device = 'cpu', init = true } = options;
     this.#layout = resolveLayout(layout, 'GPT');
     this.config = completeConfig(config, this.layout.facts);
+    checkSize(this.config, device);
     this.tokenizer = tokenizer;
     const { vocabSize, blockSize, nEmbd, nLayer, lmHeadBias, tieWeights, positionEncoding } = this.config;
     this.tokenEmbedding = new Embedding(vocabSize, nEmbd, { device, init: false });
@@ -346,4 +348,17 @@ export class GPTModel extends Module {
   override statePaths(prefix: string): string[] {
     return statePathsOf(this, prefix);
   }
+}
+
+/** Refuses a model that is larger than the memory: the system would end the process somewhere while it is made. */
+function checkSize(config: GPTConfig, device: string): void {
+  const bytes = 4 * countWeights(config); // float32
+  if (device !== 'cpu' || bytes <= totalmem()) return;
+  const inGigabytes = (count: number): string => `${Number((count / 1e9).toPrecision(3))} GB`;
+  throw new TorchBindError(
+    `GPT config: the weights of a model of this size take ${inGigabytes(bytes)}, and this machine has ` +
+      `${inGigabytes(totalmem())} of memory. Check nLayer (${config.nLayer}), nEmbd (${config.nEmbd}), vocabSize ` +
+      `(${config.vocabSize}) and blockSize (${config.blockSize}).`,
+    'ERR_TORCHBIND_CONFIG',
+  );
 }

@@ -3,10 +3,11 @@ import type { Parameter } from '../nn/parameter';
 import { Adagrad, Adam, AdamW, Optimizer, recogniseOptimizer, SGD } from '../optim';
 import type { AdamWOptions, AnyOptimizer } from '../optim';
 import { readStateDict, stateDictError } from '../optim/state-dict';
-import type { FileGroup } from '../optim/state-dict';
+import type { FileGroup, ParameterState } from '../optim/state-dict';
+import { sameShape } from '../nn/state-dict';
 import { noGrad } from '../tensor/autograd';
 import { tidy } from '../tensor/scope';
-import type { Tensor } from '../tensor/tensor';
+import { Tensor } from '../tensor/tensor';
 import type { GPTModel } from './gpt-model';
 import { layoutParameters } from './layouts/layout';
 import type { KeyedParameter } from './layouts/layout';
@@ -96,8 +97,12 @@ const requiredParts: Readonly<Record<keyof typeof classes, readonly string[]>> =
  * @throws ERR_TORCHBIND_OPTIMIZER_STATE naming a class that is not here
  */
 export function resumeOptimizer(model: GPTModel, stateDict: ReadonlyMap<string, unknown>): AnyOptimizer {
-  const optimizer = new classes[classOf(stateDict)](parameterGroups(model, stateDict));
+  const groups = parameterGroups(model, stateDict);
+  const optimizer = new classes[classOf(stateDict)](groups);
   loadOptimizerStateDict(model, optimizer, stateDict);
+  // What the program did not train stays as it is here too, and does not count towards the norm of the gradients.
+  const trained = new Set(groups.flatMap(({ params }) => params));
+  for (const parameter of model.parameters()) if (!trained.has(parameter)) parameter.requiresGrad = false;
   return optimizer;
 }
 
@@ -120,15 +125,19 @@ function partsOf(optimizer: Optimizer): readonly string[] {
 
 /** A model's parameters in the groups of an optimizer's state dict. */
 function parameterGroups(model: GPTModel, stateDict: ReadonlyMap<string, unknown>): { params: Parameter[] }[] {
-  const { groups } = readStateDict(stateDict);
-  return divide(model, groups).map((names) => ({ params: parametersOf(model, names) }));
+  const { state, groups } = readStateDict(stateDict);
+  return divide(model, groups, state).map((names) => ({ params: parametersOf(model, names) }));
 }
 
 /**
  * Which parameters are in each of a file's groups: by their names where it has them; else all in one group, or divided
  * by the family's rule, where the numbers of parameters agree.
  */
-function divide(model: GPTModel, groups: readonly FileGroup[]): string[][] {
+function divide(
+  model: GPTModel,
+  groups: readonly FileGroup[],
+  state: ReadonlyMap<unknown, ParameterState>,
+): string[][] {
   const named = groups.map(namesOf);
   if (named.every((names) => names !== undefined)) return named.map((names) => byKeys(model, names));
   const sizes = groups.map(({ params }) => params.length);
@@ -136,11 +145,70 @@ function divide(model: GPTModel, groups: readonly FileGroup[]): string[][] {
   const divisions = sets.flatMap((names) => [[names], familyGroups(model, names)]);
   const fitting = divisions.find((division) => sameSizes(sizesInFile(model, division), sizes));
   if (fitting !== undefined) return fitting;
+  const shapes = groups.map(({ params }) => params.map((index) => shapeOfState(state.get(index))));
+  const part = divisions
+    .map((division) => partOfDivision(model, division, shapes))
+    .find((found) => found !== undefined);
+  if (part !== undefined) return part;
   const expected = [...new Set(divisions.map((division) => describeSizes(sizesInFile(model, division))))];
   throw stateDictError(
     `its groups have ${describeSizes(sizes)} parameters and no names. ` +
-      `A '${model.layout.name}' model of this config has ${expected.join(', or ')}.`,
+      `A '${model.layout.name}' model of this config has ${expected.join(', or ')}. If its program froze the others, freeze ` +
+      'them here too: open the model without its optimizer, set requiresGrad = false of these parameters, and pass the state ' +
+      'dict to resumeOptimizer().',
   );
+}
+
+type Shape = readonly number[] | undefined;
+
+/** The shape of the parameter that a state is of; undefined where the state has no tensor of it. */
+function shapeOfState(values: ParameterState | undefined): Shape {
+  const moment = [...(values ?? [])].find(([name, value]) => name !== 'step' && value instanceof Tensor);
+  return (moment?.[1] as Tensor | undefined)?.shape;
+}
+
+/**
+ * The parameters of a division that are in a file's groups, where others were frozen: found by the shapes of their state, in
+ * order. Undefined where these fit nowhere, or at several places.
+ */
+function partOfDivision(
+  model: GPTModel,
+  division: readonly (readonly string[])[],
+  groups: readonly (readonly Shape[])[],
+): string[][] | undefined {
+  if (division.length !== groups.length) return undefined;
+  const parameters = new Map(model.namedParameters());
+  const parts = division.map((names, i) => {
+    const lines = table(model).filter(({ parameter }) => names.includes(parameter));
+    // Of a parameter that the file has in pieces, some of the pieces could be taken for all.
+    if (lines.some(({ rows }) => rows !== undefined)) return undefined;
+    const shapes = lines.map(({ parameter, transpose }) => {
+      const { shape } = parameters.get(parameter)!;
+      return transpose === true ? [...shape].reverse() : shape;
+    });
+    return onlyPlaces(shapes, groups[i]!)?.map((place) => lines[place]!.parameter);
+  });
+  return parts.includes(undefined) ? undefined : (parts as string[][]);
+}
+
+/** Where all of `wanted` are in `shapes`, in order; undefined where they are not, or not in one way only. */
+function onlyPlaces(shapes: readonly (readonly number[])[], wanted: readonly Shape[]): number[] | undefined {
+  const fits = (place: number, i: number): boolean => wanted[i] === undefined || sameShape(shapes[place]!, wanted[i]);
+  const first = places(shapes.length, wanted.length, fits);
+  const last = places(shapes.length, wanted.length, (place, i) =>
+    fits(shapes.length - 1 - place, wanted.length - 1 - i),
+  )
+    ?.map((place) => shapes.length - 1 - place)
+    .reverse();
+  // The first places from the left and from the right are the same where there are no others.
+  return first !== undefined && first.every((place, i) => place === last?.[i]) ? first : undefined;
+}
+
+/** The first place of each wanted item after the one before. */
+function places(length: number, count: number, fits: (place: number, i: number) => boolean): number[] | undefined {
+  const found: number[] = [];
+  for (let place = 0; place < length && found.length < count; place++) if (fits(place, found.length)) found.push(place);
+  return found.length === count ? found : undefined;
 }
 
 function byKeys(model: GPTModel, names: readonly string[]): string[] {

@@ -49,8 +49,21 @@ export class Sampler {
     this.generator = seed === undefined ? undefined : new Generator(device).manualSeed(seed);
   }
 
-  /** The next token, given its logits (1, V). */
+  /**
+   * The next token, given its logits (1, V).
+   *
+   * @throws ERR_TORCHBIND_NONFINITE_LOGITS where no token can be chosen. Some logits may be -Infinity: these tokens are
+   *   never drawn.
+   */
   next(logits: Tensor): number {
+    const largest = Number(logits.max().item()); // NaN where one of them is
+    if (!Number.isFinite(largest)) {
+      throw new TorchBindError(
+        `generate: expected finite logits, but the largest is ${largest}. The model's weights hold NaN or infinite numbers, or ` +
+          'lead to them: use a checkpoint from before training went wrong.',
+        'ERR_TORCHBIND_NONFINITE_LOGITS',
+      );
+    }
     if (this.greedy) return Number(logits.argmax(-1).item());
     let scaled = logits.div(this.temperature);
     if (this.topK < logits.size(-1)) scaled = keepTopK(scaled, this.topK);

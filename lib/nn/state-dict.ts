@@ -1,5 +1,7 @@
 import { describe, TorchBindError } from '../errors';
 import { noGrad } from '../tensor/autograd';
+import { type DType, itemSize } from '../tensor/dtype';
+import { tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
 
 /** A tensor under its key in a state dict. */
@@ -76,7 +78,7 @@ function problemWith(
     return `The values of "${key}" are not those that this model computes with, so its results would differ.`;
   }
   const twin = aliasOf === undefined ? undefined : state.get(aliasOf);
-  if (twin instanceof Tensor && sameShape(twin.shape, value.shape) && !value.equal(twin)) {
+  if (twin instanceof Tensor && sameShape(twin.shape, value.shape) && !sameBits(value, twin)) {
     return `The values of "${key}" and "${aliasOf}" differ, but in this model they are one parameter.`;
   }
   return undefined;
@@ -90,6 +92,17 @@ function alignScalar(source: Tensor, target: Tensor): Tensor {
 /** Whether two shapes are equal. */
 export function sameShape(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((value, i) => value === b[i]);
+}
+
+/** Integers as wide as floating-point numbers, by bytes. */
+const integers: Readonly<Record<number, DType>> = { 1: 'uint8', 2: 'int16', 4: 'int32', 8: 'int64' };
+
+/** Whether two tensors hold equal numbers, or the same bits: NaN, which equals nothing, is the same as itself. */
+export function sameBits(a: Tensor, b: Tensor): boolean {
+  if (a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;
+  if (a.equal(b)) return true;
+  const bits = a.dtype.startsWith('float') || a.dtype === 'bfloat16' ? integers[itemSize(a.dtype)] : undefined;
+  return bits !== undefined && tidy(() => noGrad(() => a.detach().view(bits).equal(b.detach().view(bits))));
 }
 
 /** A shape as PyTorch prints it. */

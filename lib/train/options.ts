@@ -20,6 +20,9 @@ import { type GuardOptions, checkGuard } from './guard';
 import type { Precision } from './precision';
 import type { DataOrder } from './run-data';
 
+/** A function that `fit` calls, and awaits where it is async. */
+export type Callback<Event> = ((event: Event) => void) | ((event: Event) => Promise<void>);
+
 export interface FitOptions {
   /** What to train on; the model's tokenizer turns it into tokens, of which the last tenth is kept for validation. */
   text?: string;
@@ -106,9 +109,12 @@ export interface FitOptions {
   metrics?: boolean;
   /** Show progress on stderr: a bar on a terminal, else a line for each evaluation. Default false. */
   progressBar?: boolean;
-  onStep?: (event: StepEvent) => void;
-  onEval?: (event: EvalEvent) => void;
-  onSave?: (event: SaveEvent) => void;
+  /** Called after each update. Training waits for the promise that an async function returns; its rejection rejects `fit`. */
+  onStep?: Callback<StepEvent>;
+  /** The same after each evaluation. */
+  onEval?: Callback<EvalEvent>;
+  /** The same after each save, once the bundle is on the disk. */
+  onSave?: Callback<SaveEvent>;
 }
 
 export const FIT_OPTIONS = [
@@ -116,6 +122,32 @@ export const FIT_OPTIONS = [
   'decaySteps minLearningRate optimizer weightDecay betas precision activationCheckpointing gradClip evalInterval evalSteps patience guard seed signal',
   'handleSignals startStep checkpointDir saveEvery keep saveInBackground onSaveError metrics progressBar onStep onEval onSave',
 ].flatMap((names) => names.split(' '));
+
+/** Names that PyTorch programs have for these options. */
+export const FIT_SYNONYMS = {
+  lr: 'learningRate',
+  learning_rate: 'learningRate',
+  min_lr: 'minLearningRate',
+  steps: 'maxSteps',
+  iterations: 'maxSteps',
+  max_iters: 'maxSteps',
+  maxiters: 'maxSteps',
+  wd: 'weightDecay',
+  weight_decay: 'weightDecay',
+  grad_clip: 'gradClip',
+  max_grad_norm: 'gradClip',
+  maxgradnorm: 'gradClip',
+  clipgradnorm: 'gradClip',
+  accumulation: 'gradAccumulation',
+  gradient_accumulation_steps: 'gradAccumulation',
+  gradientaccumulationsteps: 'gradAccumulation',
+  dtype: 'precision',
+  out_dir: 'checkpointDir',
+  output_dir: 'checkpointDir',
+  eval_iters: 'evalSteps',
+  eval_interval: 'evalInterval',
+  dataset: 'data',
+} as const;
 
 /** Options with the defaults filled in. */
 export type Settings = Omit<FitOptions, 'text' | 'data' | 'schedule' | 'checkpointDir'> & {
@@ -133,7 +165,7 @@ export type Settings = Omit<FitOptions, 'text' | 'data' | 'schedule' | 'checkpoi
 
 /** @throws ERR_TORCHBIND_UNKNOWN_OPTION, ERR_TORCHBIND_INVALID_ARGUMENT */
 export function completeOptions(model: GPTModel, options: FitOptions): Settings {
-  checkOptions(options, FIT_OPTIONS, 'fit');
+  checkOptions(options, FIT_OPTIONS, 'fit', FIT_SYNONYMS);
   const { schedule: _, ...rest } = options;
   const settings = {
     ...rest,
@@ -156,6 +188,7 @@ export function completeOptions(model: GPTModel, options: FitOptions): Settings 
   checkRates(options);
   checkCalls(options);
   checkSaves(options);
+  checkEffects(options, settings);
   if (options.patience !== undefined) checkCount('patience', options.patience, 1);
   if (options.guard !== undefined) checkGuard(options.guard, options.checkpointDir);
   return settings;
@@ -182,6 +215,35 @@ function checkCalls({ signal, onStep, onEval, onSave, optimizer, ...options }: F
     optimizer,
     'an optimizer of torchbind.optim',
   );
+}
+
+/** Refuses options that change nothing beside the others that are given: something else was meant. */
+function checkEffects(options: FitOptions, { data, evalInterval }: Settings): void {
+  const refuse = (names: readonly (keyof FitOptions)[], reason: string): void => {
+    const given = names.find((name) => options[name] !== undefined && options[name] !== false);
+    if (given !== undefined) throw invalid(`'${given}' has no effect ${reason}`);
+  };
+  const { checkpointDir, schedule = 'constant' } = options;
+  if (checkpointDir === undefined)
+    refuse(
+      ['keep', 'saveInBackground', 'onSaveError', 'metrics', 'onSave'],
+      'without checkpointDir, the directory to save to',
+    );
+  if (evalInterval === 0) refuse(['patience', 'onEval'], 'with evalInterval: 0, which never evaluates');
+  if (data instanceof TextStream) refuse(['dataOrder'], 'on a TextStream, which is read in its order');
+  if (typeof schedule === 'function')
+    refuse(['warmupSteps', 'decaySteps', 'minLearningRate'], 'beside a schedule that is a function: let it do that');
+  if (schedule === 'constant')
+    refuse(['decaySteps', 'minLearningRate'], "with the constant schedule: give schedule: 'linear' or 'cosine'");
+}
+
+/** Refuses options of a new optimizer beside one that exists. */
+export function checkOptimizer({ optimizer, weightDecay, betas }: FitOptions): void {
+  if (optimizer === undefined) return;
+  for (const [name, value] of Object.entries({ weightDecay, betas })) {
+    if (value === undefined) continue;
+    throw invalid(`'${name}' is for the AdamW that fit makes. Beside 'optimizer', set it in optimizer.paramGroups`);
+  }
 }
 
 function checkSaves({ saveEvery, checkpointDir, onSaveError, keep }: FitOptions): void {

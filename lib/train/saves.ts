@@ -9,16 +9,20 @@ export interface SaveRequest {
   run: RunState;
   metrics: Record<string, number>;
   keep: KeepOptions | undefined;
-  /** Copy all tensors before returning, so that training can go on while they are written. */
-  copy: boolean;
+}
+
+/** What a bundle says of the run that saved it. */
+export interface RestoredRun {
+  step: number;
+  run: RunState | undefined;
 }
 
 /** How a trainer reads and writes bundles: the formats are its caller's concern. */
 export interface Bundles {
   /** Writes a bundle. What it is of is decided before the function returns; the promise tells when it is durable. */
   save(directory: string, request: SaveRequest): Promise<void>;
-  /** Puts the newest bundle of a directory into the model and the optimizer. */
-  restore(directory: string, optimizer: AnyOptimizer): Promise<{ step: number; run: RunState | undefined }>;
+  /** Puts the newest bundle of a directory into the model and the optimizer; `onRestored` is called in the same turn. */
+  restore(directory: string, optimizer: AnyOptimizer, onRestored: (run: RestoredRun) => void): Promise<void>;
   /** Called when training begins, after each update, and when it ends in whatever way. `run` gives the state of that moment. */
   publish(at: { step: number; optimizer: AnyOptimizer; run: () => RunState }): void;
   /** Keeps other processes and runs from writing to the directory, until the function that it gives is called. */

@@ -9,7 +9,7 @@ import { manualSeed } from '../tensor/random';
 import { evaluate } from './evaluate';
 import type { EvalEvent, TrainEvent } from './events';
 import { badLoss, LossGuard } from './guard';
-import { BackgroundSaves, type Bundles } from './saves';
+import { BackgroundSaves, type Bundles, type RestoredRun } from './saves';
 import { MetricsLog } from './metrics/log';
 import { completeOptions, type FitOptions, scheduleOf, type Settings } from './options';
 import { noProgress, type Progress, showProgress } from './progress';
@@ -235,41 +235,50 @@ class Trainer {
   /** Makes one update, or goes back to the last bundle; false where there is none to report. */
   private async *makeUpdate(): AsyncGenerator<TrainEvent, boolean> {
     const { gradAccumulation, batchSize } = this.settings;
+    const tokens = gradAccumulation * batchSize * this.model.config.blockSize;
     const began = performance.now();
     if ((await this.data.fill?.(gradAccumulation)) === false) {
       this.dataEnded = true;
       return false;
     }
     this.setLearningRates();
+    // Whoever saves between the batches of one update saves the weights, random numbers and position before it.
+    if (gradAccumulation > 1) this.publishState(this.state());
     const updated = await update(this.model, this.optimizer, this.data, {
       gradAccumulation,
       gradClip: this.settings.gradClip ?? (isLogged(this.settings) ? Infinity : undefined),
       precision: this.settings.precision,
       scaler: this.scaler,
       shouldStop: () => this.shouldStop(),
+      judge: (loss) => this.guard.judge(loss),
+      onUpdated: (loss) => this.countUpdate(loss, tokens),
     });
     if (updated === null) return false;
-    const problem = this.guard.judge(updated.loss);
+    const { loss, problem } = updated;
     if (problem !== undefined) {
-      yield* this.goBack(problem, updated.loss);
+      yield* this.goBack(problem, loss);
       return false;
     }
-    this.step++;
-    this.losses.push(updated.loss);
-    const tokens = gradAccumulation * batchSize * this.model.config.blockSize;
-    this.counters.tokensSeen += tokens;
-    this.publishState();
     const event = {
-      ...updated,
       step: this.step,
+      loss,
+      gradNorm: updated.gradNorm,
       learningRate: this.optimizer.paramGroups[0]!.lr,
       tokensPerSecond: (1000 * tokens) / (performance.now() - began),
       tokensSeen: this.counters.tokensSeen,
     };
     this.progress.step(event);
-    this.settings.onStep?.(event);
+    await this.settings.onStep?.(event);
     yield { type: 'step', ...event };
     return true;
+  }
+
+  /** In the same turn as the update, so that weights, step and the state of the run always belong together. */
+  private countUpdate(loss: number, tokens: number): void {
+    this.step++;
+    this.losses.push(loss);
+    this.counters.tokensSeen += tokens;
+    this.publishState();
   }
 
   /** After a loss that spoils the weights, or would: the last bundle again, and other batches than those that led here. */
@@ -279,16 +288,19 @@ class Trainer {
     await this.saves.settle();
     yield* this.reportSave();
     const step = this.step;
-    const restored = await this.bundles.restore(checkpointDir!, this.optimizer).catch((error: unknown) => {
+    const onRestored = (restored: RestoredRun): void => {
+      this.step = restored.step;
+      this.losses.length = Math.max(0, restored.step - startStep);
+      if (restored.run !== undefined) {
+        setRandomStates(restored.run.random, this.model.device);
+        const { tokensSeen, best, evaluationsSinceBest } = restored.run;
+        this.counters = { ...this.counters, tokensSeen, best, evaluationsSinceBest };
+      }
+      this.publishState();
+    };
+    await this.bundles.restore(checkpointDir!, this.optimizer, onRestored).catch((error: unknown) => {
       throw badLoss(loss, `${reason}, and there is no bundle to go back to`, step, error);
     });
-    this.step = restored.step;
-    this.losses.length = Math.max(0, restored.step - startStep);
-    if (restored.run !== undefined) {
-      setRandomStates(restored.run.random, this.model.device);
-      const { tokensSeen, best, evaluationsSinceBest } = restored.run;
-      this.counters = { ...this.counters, tokensSeen, best, evaluationsSinceBest };
-    }
     // A stream has gone on past the batches that led here.
     if (this.settings.data instanceof TokenStream) {
       const { data, dataOrder } = this.settings;
@@ -297,7 +309,7 @@ class Trainer {
     }
     this.guard.reset();
     this.publishState();
-    yield { type: 'rollback', step, backTo: restored.step, reason };
+    yield { type: 'rollback', step, backTo: this.step, reason };
   }
 
   private async *evaluate(): AsyncGenerator<TrainEvent, void> {
@@ -311,7 +323,7 @@ class Trainer {
     this.lastEvaluation = event;
     if (event.valLoss !== null && this.step % evalInterval === 0) this.countTowardsBest(event.valLoss);
     this.progress.evaluated(event);
-    onEval?.(event);
+    await onEval?.(event);
     yield { type: 'eval', ...event };
   }
 
@@ -339,7 +351,7 @@ class Trainer {
     await this.saves.settle();
     yield* this.reportSave();
     const { step, optimizer } = this;
-    const snapshot = { step, optimizer, run: this.state(), metrics: this.metrics(), keep, copy: saveInBackground };
+    const snapshot = { step, optimizer, run: this.state(), metrics: this.metrics(), keep };
     this.saves.start(step, this.bundles.save(checkpointDir, snapshot));
     this.savedStep = step;
     if (saveInBackground) return;
@@ -348,7 +360,7 @@ class Trainer {
   }
 
   /** Reports the save that has come to its end, if one has. */
-  private *reportSave(): Generator<TrainEvent, void> {
+  private async *reportSave(): AsyncGenerator<TrainEvent, void> {
     const outcome = this.saves.take();
     if (outcome === undefined) return;
     const { step, error } = outcome;
@@ -360,7 +372,7 @@ class Trainer {
     }
     const event = { step, directory: this.settings.checkpointDir! };
     this.progress.saved(event);
-    this.settings.onSave?.(event);
+    await this.settings.onSave?.(event);
     yield { type: 'save', ...event };
   }
 

@@ -15,28 +15,36 @@ export interface UpdateOptions {
   scaler: GradScaler | null;
   /** Asked between the batches of one update: true gives the update up. */
   shouldStop: () => boolean;
+  /** Says what is wrong with the loss before the update is made; undefined for a good one. */
+  judge: (loss: number) => string | undefined;
+  /** Called in the same turn as the update, so that nobody sees the new weights with the old step. */
+  onUpdated: (loss: number) => void;
 }
 
-export interface Updated {
+/** An update that was made, or the reason why not. */
+export type Outcome = Updated | { loss: number; problem: string };
+
+interface Updated {
   loss: number;
   /** Before clipping; null where gradients are not clipped. */
   gradNorm: number | null;
+  problem?: undefined;
 }
 
 /**
  * One update of the weights from the batches that come next.
  *
  * An update that is given up midway leaves everything as it was before it, random numbers and position in the data
- * included, so that a run that goes on later makes it whole. So does one whose loss is no number, but for the position.
+ * included, so that a resumed run makes it whole. So does one with a bad loss, but for the position.
  *
- * @returns null where it was given up; a loss that is no number comes without an update
+ * @returns null where it was given up
  */
 export async function update(
   model: GPTModel,
   optimizer: AnyOptimizer,
   data: RunData,
   options: UpdateOptions,
-): Promise<Updated | null> {
+): Promise<Outcome | null> {
   const { gradAccumulation, shouldStop } = options;
   const rewind = gradAccumulation > 1 ? rewinder(model, data) : undefined;
   optimizer.zeroGrad();
@@ -51,10 +59,15 @@ export async function update(
       }
     }
     const loss = tidy(() => accumulate(model, data, options));
-    if (!Number.isFinite(loss)) return { loss, gradNorm: null };
     sum += loss;
+    if (!Number.isFinite(loss)) break;
   }
-  return { loss: sum / gradAccumulation, gradNorm: applyGradients(model, optimizer, options) };
+  const loss = Number.isFinite(sum) ? sum / gradAccumulation : sum;
+  const problem = options.judge(loss);
+  if (problem !== undefined) return { loss, problem };
+  const gradNorm = applyGradients(model, optimizer, options);
+  options.onUpdated(loss);
+  return { loss, gradNorm };
 }
 
 /** Clips and makes the update; the norm before, where it is wanted. */

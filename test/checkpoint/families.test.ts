@@ -166,7 +166,7 @@ test(
       await fitted.fit({ data, maxSteps: 2, batchSize: 2, evalInterval: 0, learningRate: 1e-3 });
       const trained = fitted.optimizer as AdamW;
       await save(fitted, at('fitted'), trained, BEFORE);
-      await saveTensors(fitted.optimizerStateDict(trained), path.join(directory, name, 'fitted-optimizer.pt'));
+      await saveTensors(fitted.optimizerStateDict(trained), path.join(directory, name, 'fitted', 'fit.pt'));
       lossesAfterFit.set(
         name,
         batches.slice(BEFORE).map((batch) => update(fitted, trained, batch)),

@@ -1,5 +1,9 @@
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { GPT } from '../../lib/gpt/gpt';
 import { completeConfig, configFromJson, configToJson } from '../../lib/models';
+import { temporaryDirectory } from '../helpers/tmp';
 
 const SEED = {
   batch_size: 16,
@@ -74,4 +78,30 @@ test('misspelled options of a config are refused with a suggestion', () => {
   expect(() => completeConfig({ vocabSize: 5, nEmbed: 4 } as never)).toThrow(
     /unknown option 'nEmbed'. Did you mean 'nEmbd'\?/,
   );
+});
+
+describe('a config that asks for too much', () => {
+  test.each([
+    [{ nLayer: 1e9 }, /nLayer must be at most 4096/],
+    [{ nLayer: 2 ** 40 }, /nLayer must be at most 4096/],
+    [{ nEmbd: 2 ** 30, nHead: 1 }, /this machine has .* of memory/],
+    [{ vocabSize: 2 ** 45 }, /this machine has .* of memory/],
+    [{ nLayer: 4096, nEmbd: 2 ** 15, nHead: 1 }, /take .* GB/],
+  ])('is refused before anything is built: %j', (facts, message) => {
+    const build = (): unknown => new GPT({ vocabSize: 8, ...facts });
+    expect(build).toThrow(expect.objectContaining({ code: 'ERR_TORCHBIND_CONFIG' }) as Error);
+    expect(build).toThrow(message);
+  });
+
+  test('in a file is compared with the weights first', async () => {
+    const directory = temporaryDirectory();
+    await new GPT({ vocabSize: 8, blockSize: 4, nEmbd: 4, nHead: 2, nLayer: 1 }).save(directory);
+    const file = path.join(directory, 'config.json');
+    const config = JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
+    rmSync(path.join(directory, 'manifest.json'), { force: true });
+    writeFileSync(file, JSON.stringify({ ...config, n_layer: 1e9 }));
+    await expect(GPT.load(directory)).rejects.toThrow(/nLayer must be at most 4096/);
+    writeFileSync(file, JSON.stringify({ ...config, n_layer: 4000, n_embd: 256 }));
+    await expect(GPT.load(directory)).rejects.toThrow(/The config is of another model/);
+  });
 });

@@ -218,6 +218,40 @@ describe('Sampler', () => {
   });
 });
 
+describe('logits that are not finite', () => {
+  const broken = (value: number): GPT => {
+    const model = new GPT(gpt.config, { tokenizer: gpt.tokenizer });
+    model.tokenEmbedding.weight.detach().select(0, 3).fill_(value);
+    return model;
+  };
+
+  it.each([NaN, Infinity])('end generation with an error, drawn and greedy: weights with %d', async (value) => {
+    for (const options of [
+      { greedy: true },
+      { temperature: 0 },
+      { seed: 1 },
+      { topK: 2, seed: 1 },
+      { topP: 0.5, seed: 1 },
+    ]) {
+      const tokens = collect(broken(value).generateTokens([3], { maxNewTokens: 4, ...options }));
+      await expect(tokens).rejects.toThrow(/expected finite logits, but the largest is NaN/);
+      await expect(broken(value).generate('d', options)).rejects.toMatchObject({
+        code: 'ERR_TORCHBIND_NONFINITE_LOGITS',
+      });
+    }
+  });
+
+  it('of single tokens may be -Infinity: these are never drawn', async () => {
+    const model = new GPT(gpt.config, { tokenizer: gpt.tokenizer });
+    model.lmHead
+      .bias!.detach()
+      .narrow(0, 1, chars.length - 1)
+      .fill_(-Infinity);
+    for (const options of [{ greedy: true }, { seed: 1 }])
+      expect(await collect(model.generateTokens([3], { maxNewTokens: 3, ...options }))).toEqual([0, 0, 0]);
+  });
+});
+
 describe('StopText', () => {
   it.each([
     ['cut between pieces', ['ab', 'cENd', 'EN', 'Dx'], ['END'], 'abcENd'],

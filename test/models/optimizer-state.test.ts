@@ -1,6 +1,7 @@
 /** What of a Python optimizer's state carries over to fused parameters, and what is refused and why. */
 import { describe, expect, test } from 'vitest';
 import { GPT } from '../../lib/gpt/gpt';
+import { recogniseLayout } from '../../lib/models';
 import { layoutParameters } from '../../lib/models/layouts/layout';
 import { AdamW } from '../../lib/optim';
 import type { Parameter } from '../../lib/nn';
@@ -190,4 +191,57 @@ describe('state', () => {
     );
     expect(() => new GPT(config).optimizerStateDict(optimizer)).toThrow(/a parameter that is not this model's/);
   });
+});
+
+describe('an optimizer over some of the parameters', () => {
+  /** What Python's optimizer writes of the parameters that were not frozen: no names, and fewer numbers. */
+  function frozen(layout: string, isFrozen: (name: string) => boolean): { model: GPT; file: Map<string, unknown> } {
+    const model = new GPT({ ...config, nLayer: 2 }, { layout });
+    for (const [name, parameter] of model.namedParameters()) parameter.requiresGrad = !isFrozen(name);
+    const optimizer = model.makeOptimizer();
+    step(model, optimizer);
+    const file = model.optimizerStateDict(optimizer);
+    for (const group of groupsOf(file)) group.delete('param_names');
+    return { model, file };
+  }
+
+  test.each(['nanogpt', 'mingpt', 'hf-gpt2'])(
+    'is resumed where the shapes tell which, and the others stay frozen: %s',
+    (layout) => {
+      const { model, file } = frozen(layout, (name) => /Embedding/.test(name));
+      const fresh = new GPT(model.config, { layout });
+      fresh.loadStateDict(model.stateDict());
+      const optimizer = fresh.resumeOptimizer(file);
+      const left = fresh.namedParameters().filter(([, { requiresGrad }]) => !requiresGrad);
+      expect(left.map(([name]) => name)).toEqual(['tokenEmbedding.weight', 'positionEmbedding.weight']);
+      const again = fresh.optimizerStateDict(optimizer);
+      for (const [index, values] of stateOf(file))
+        expectSameBits(
+          stateOf(again).get(index)!.get('exp_avg') as Tensor,
+          values.get('exp_avg') as Tensor,
+          String(index),
+        );
+    },
+  );
+
+  test('is refused where they do not, and taken once the same parameters are frozen', () => {
+    const { model, file } = frozen('nanogpt', (name) => name.startsWith('blocks.0.'));
+    const fresh = new GPT(model.config, { layout: 'nanogpt' });
+    expect(() => fresh.resumeOptimizer(file)).toThrow(/If its program froze the others, freeze them here too/);
+    for (const [name, parameter] of fresh.namedParameters()) parameter.requiresGrad = !name.startsWith('blocks.0.');
+    expect(fresh.resumeOptimizer(file).paramGroups.length).toBe(2);
+  });
+});
+
+test('tied weights are told by their bits, NaN or not', () => {
+  const tied = new GPT({ ...config, nLayer: 1 }, { layout: 'nanogpt' });
+  tied.tokenEmbedding.weight.detach().select(0, 1).fill_(NaN);
+  const state = tied.stateDict();
+  const copies = new Map([...state].map(([key, value]) => [key, value.clone()]));
+  expect(recogniseLayout(state).facts.tieWeights).toBe(true);
+  expect(recogniseLayout(copies).facts.tieWeights).toBe(true);
+  tied.loadStateDict(copies);
+  copies.get('lm_head.weight')!.detach().select(0, 2).fill_(1);
+  expect(recogniseLayout(copies).facts.tieWeights).toBe(false);
+  expect(() => tied.loadStateDict(copies)).toThrow(/differ, but in this model they are one parameter/);
 });

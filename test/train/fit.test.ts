@@ -3,6 +3,8 @@ import path from 'node:path';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { TokenStream } from '../../lib/data';
 import { GPT } from '../../lib/gpt/gpt';
+import { layoutNames } from '../../lib/models';
+import { Parameter } from '../../lib/nn/parameter';
 import { AdamW, SGD } from '../../lib/optim';
 import { ones } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';
@@ -208,6 +210,17 @@ describe('fit', () => {
 
   it.each([
     [{ text, maxStep: 5 }, /Did you mean 'maxSteps'/],
+    [{ text, lr: 1e-3 }, /Did you mean 'learningRate'/],
+    [{ text, max_grad_norm: 1 }, /Did you mean 'gradClip'/],
+    [{ text, onSave: () => undefined }, /'onSave' has no effect without checkpointDir/],
+    [{ text, keep: { last: 1 } }, /'keep' has no effect without checkpointDir/],
+    [{ text, evalInterval: 0, patience: 3 }, /'patience' has no effect with evalInterval: 0/],
+    [{ text, minLearningRate: 1e-5 }, /'minLearningRate' has no effect with the constant schedule/],
+    [{ text, schedule: () => 1, warmupSteps: 5 }, /'warmupSteps' has no effect beside a schedule that is a function/],
+    [
+      { text, weightDecay: 0.1, optimizer: new SGD([new Parameter(ones([1]))], { lr: 1 }) },
+      /'weightDecay' is for the AdamW that fit makes/,
+    ],
     [{}, /either 'text' or 'data'/],
     [{ text, data: new TokenStream(new Int32Array(100)) }, /either 'text' or 'data'/],
     [{ text: 'short' }, /at least 17 tokens/],
@@ -238,6 +251,38 @@ describe('fit', () => {
     expect(lines).toHaveLength(3);
     expect(lines[0]).toMatch(/^step 0\/2: train loss \d\.\d{4}, validation loss \d\.\d{4}\n$/);
     expect(lines[2]).toMatch(/^step 2\/2: .* tokens\/s\n$/);
+  });
+});
+
+describe('the optimizer that fit makes', () => {
+  const groupsOf = ({ paramGroups }: AdamW): unknown =>
+    paramGroups.map(({ params, weightDecay, betas }) => [params.length, weightDecay, betas]);
+
+  it.each(layoutNames)('has the groups and defaults of gpt.makeOptimizer(): %s', async (layout) => {
+    manualSeed(1);
+    const tokenizer = CharTokenizer.fromText(text);
+    const config = { vocabSize: tokenizer.vocabSize, blockSize: 16, nLayer: 1, nHead: 2, nEmbd: 8, dropout: 0 };
+    const gpt = new GPT(config, { tokenizer, layout });
+    const { optimizer } = await gpt.fit({ text, ...quiet, maxSteps: 1, seed: 1 });
+    expect(groupsOf(optimizer as AdamW)).toEqual(groupsOf(gpt.makeOptimizer()));
+  });
+
+  it('has what the options say, and leaves frozen parameters out', async () => {
+    const tokenizer = CharTokenizer.fromText(text);
+    const config = { vocabSize: tokenizer.vocabSize, blockSize: 16, nLayer: 2, nHead: 2, nEmbd: 16, dropout: 0 };
+    const gpt = new GPT(config, { tokenizer, layout: 'nanogpt' });
+    gpt.tokenEmbedding.requiresGrad_(false);
+    const options = { weightDecay: 0.2, betas: [0.8, 0.9], learningRate: 1e-2 } as const;
+    const { optimizer } = await gpt.fit({ text, ...quiet, maxSteps: 1, ...options });
+    expect(groupsOf(optimizer as AdamW)).toEqual([
+      [9, 0.2, [0.8, 0.9]],
+      [5, 0, [0.8, 0.9]],
+    ]);
+  });
+
+  it('spares biases and norms from an explicit weight decay of a family with one group', async () => {
+    const { optimizer } = await makeGpt().fit({ text, ...quiet, maxSteps: 1, weightDecay: 0.2 });
+    expect(optimizer.paramGroups.map(({ weightDecay }) => weightDecay)).toEqual([0.2, 0]);
   });
 });
 

@@ -42,9 +42,9 @@ const concurrentWrites = 4;
  * else as float; `new Float(1)` is written as 1.0. Tensors that share memory share it in the file, and only the bytes
  * that they use are written. Tensors on other devices are written as CPU tensors.
  *
- * Writing goes on beside the program, straight from the tensors' memory: disposing them is safe, but values that are
- * changed before the promise is fulfilled may be written as they were or as they are. The file appears complete or not
- * at all.
+ * What is written is what the tensors hold when `save` is called: the program may change or dispose them while the file
+ * is written. Their memory is shared until then, not copied, but for memory of mapped files, of other devices, and of
+ * tensors that a typed array or another thread has too. The file appears complete or not at all.
  *
  * @throws TorchBindError ERR_TORCHBIND_UNSUPPORTED_VALUE for what a checkpoint cannot hold, with the path to it;
  *   ERR_TORCHBIND_SAVE where the file cannot be written; the signal's reason where it was aborted
@@ -59,6 +59,7 @@ export async function save(value: unknown, target: PathLike, options: SaveOption
   try {
     writePickle(value, { reduce: (object) => storages.collect(object) });
     const pickle = writePickle(value, { reduce: (object) => storages.reduce(object) });
+    storages.freeze();
     const write = (handle: FileHandle): Promise<void> =>
       new PtWriter(handle, file, options).write(pickle, storages.all);
     await writeFileAtomically(file, write, options.durable !== false);
@@ -99,7 +100,8 @@ class PtWriter {
   }
 
   private async addSmall(storage: SavedStorage): Promise<void> {
-    const span = native().viewStorage(storage.bytes, dtypeCode.uint8, storage.offset, [storage.size], [1]);
+    const { handle, start } = storage.source;
+    const span = native().viewStorage(handle, dtypeCode.uint8, start, [storage.size], [1]);
     const bytes = new Uint8Array(native().toArrayBuffer(span));
     native().dispose(span);
     await this.zip.add(`data/${storage.key}`, bytes);
@@ -108,18 +110,13 @@ class PtWriter {
 
   /** Writes a storage straight from its memory, and gives back the CRC-32 of all of it. */
   private async writeParts(storage: SavedStorage, position: number): Promise<number> {
+    const { handle, start: first } = storage.source;
     const starts = Array.from({ length: Math.ceil(storage.size / partSize) }, (_, i) => i * partSize);
     const length = (start: number): number => Math.min(partSize, storage.size - start);
     const checksums: number[] = [];
     await forEachConcurrent(starts, concurrentWrites, async (start, i) => {
       this.options.signal?.throwIfAborted();
-      checksums[i] = await native().writeStorage(
-        this.file.fd,
-        position + start,
-        storage.bytes,
-        storage.offset + start,
-        length(start),
-      );
+      checksums[i] = await native().writeStorage(this.file.fd, position + start, handle, first + start, length(start));
       this.advance(length(start));
     });
     return checksums.reduce((crc, part, i) => combineCrc32(crc, part, length(starts[i]!)));

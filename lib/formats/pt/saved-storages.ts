@@ -1,5 +1,6 @@
 import type { Handle } from '../../native/binding';
 import { native } from '../../native/native';
+import { copyStorage, type StorageCopy } from '../../tensor/copy-on-write';
 import { ops } from '../../tensor/ops';
 import { dtypeCode } from '../../tensor/dtype';
 import { Tensor, unwrap } from '../../tensor/tensor';
@@ -15,13 +16,14 @@ export class SavedStorage {
   private start = Infinity;
   private end = 0;
   private itemSize = 1;
+  private copy: StorageCopy | undefined;
 
   constructor(
     readonly key: string,
     /** What the file calls its elements; all tensors over it must agree. */
     readonly dtype: FileDType,
-    /** A uint8 tensor over the whole storage, which keeps it alive until it is written. */
-    readonly bytes: Handle,
+    /** A uint8 tensor over the whole storage. */
+    private readonly bytes: Handle,
   ) {}
 
   /** Where the written span begins in the storage: a multiple of every item size that is used. */
@@ -31,6 +33,23 @@ export class SavedStorage {
 
   get size(): number {
     return this.end === 0 ? 0 : this.end - this.offset;
+  }
+
+  /** The bytes to write, as they were when `freeze` was called: `size` of them from `start` on. */
+  get source(): { handle: Handle; start: number } {
+    if (this.copy === undefined) return { handle: this.bytes, start: this.offset };
+    return { handle: this.copy.bytes.handle, start: this.offset - this.copy.base };
+  }
+
+  /** Takes the bytes as they are now. */
+  freeze(): void {
+    if (this.size === 0) return;
+    this.copy = copyStorage(this.bytes, this.offset, this.offset + this.size);
+  }
+
+  dispose(): void {
+    this.copy?.bytes.dispose();
+    native().dispose(this.bytes);
   }
 
   include(start: number, end: number, itemSize: number): void {
@@ -99,8 +118,13 @@ export class SavedStorages {
     return new Reduction(new GlobalName('torch._utils', '_rebuild_parameter'), args);
   }
 
+  /** After everything was collected: what is written is what the tensors hold now. */
+  freeze(): void {
+    for (const storage of this.byId.values()) storage.freeze();
+  }
+
   dispose(): void {
-    for (const storage of this.byId.values()) native().dispose(storage.bytes);
+    for (const storage of this.byId.values()) storage.dispose();
     this.byId.clear();
     for (const part of this.parts) part.dispose();
   }

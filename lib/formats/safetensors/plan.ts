@@ -2,8 +2,10 @@ import { describe, TorchBindError } from '../../errors';
 import type { Handle } from '../../native/binding';
 import { native } from '../../native/native';
 import { ops } from '../../tensor/ops';
+import { lazyCopy } from '../../tensor/copy-on-write';
 import { dtypeCode, itemSize } from '../../tensor/dtype';
-import { Tensor, unwrap } from '../../tensor/tensor';
+import { tidy } from '../../tensor/scope';
+import { Tensor, unwrap, wrap } from '../../tensor/tensor';
 import { type SafetensorsDType, safetensorsDTypeOf } from './dtypes';
 import { metadataName } from './header';
 import { geometryOf } from '../pt/saved-geometry';
@@ -33,6 +35,43 @@ export function planTensors(tensors: Iterable<[unknown, unknown]>): PlannedTenso
     disposePlanned(planned);
     throw error;
   }
+}
+
+/** Makes the planned tensors keep the bytes that they hold now, whatever the program writes to them later. */
+export function freezePlanned(planned: readonly PlannedTensor[]): void {
+  const copies = new Map<number, Tensor | undefined>();
+  for (const tensor of planned) {
+    const { handle, nbytes, span } = tensor;
+    if (nbytes === 0) continue;
+    if (!copies.has(span.storage)) copies.set(span.storage, lazyCopy(handle));
+    const copy = copies.get(span.storage);
+    if (copy === undefined) packPlanned(tensor);
+    else tensor.handle = viewLike(handle, copy.handle, dtypeCode[tensor.dtype.torch!]);
+    native().dispose(handle);
+  }
+  for (const copy of copies.values()) copy?.dispose();
+}
+
+/** The same view of another storage. */
+function viewLike(handle: Handle, storage: Handle, dtype: number): Handle {
+  const [offset, shape, strides] = [
+    native().storageOffset(handle),
+    native().shape(handle),
+    native().strides(handle),
+  ] as const;
+  return native().viewStorage(storage, dtype, offset, shape, strides);
+}
+
+/** Replaces a planned tensor by a contiguous copy on the CPU. */
+function packPlanned(tensor: PlannedTensor): void {
+  const dtype = dtypeCode[tensor.dtype.torch!];
+  const shape = native().shape(tensor.handle);
+  tidy(() => {
+    const view = wrap(viewLike(tensor.handle, tensor.handle, dtype));
+    const copy = view.to('cpu').clone({ memoryFormat: 'contiguous_format' });
+    tensor.handle = native().viewStorage(copy.handle, dtype, 0, shape, contiguousStrides(shape));
+  });
+  tensor.storageOffset = 0;
 }
 
 export function disposePlanned(planned: readonly PlannedTensor[]): void {

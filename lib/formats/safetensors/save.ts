@@ -3,7 +3,7 @@ import { checkFlags, checkOptions, checkWatchers, describe, type PathLike, toPat
 import type { Tensor } from '../../tensor/tensor';
 import { stageFile, type StagedFile, syncDirectoryOf } from '../files/atomic-file';
 import { existingShards, indexPathOf, indexText, NamedTensors, parseSize, shardPath, splitShards } from './shards';
-import { disposePlanned, type PlannedTensor, planTensors, resolveTied, type TiedMode } from './plan';
+import { disposePlanned, freezePlanned, type PlannedTensor, planTensors, resolveTied, type TiedMode } from './plan';
 import { encodeHeader, inFileOrder, type Progress, writeSafetensors } from './write';
 
 export interface SaveSafetensorsOptions {
@@ -38,10 +38,10 @@ export interface SaveSafetensorsOptions {
  * Writes named tensors as a safetensors file: byte for byte that of Python's `safetensors.torch.save_file`, for the same
  * tensors and metadata (whose entries Python writes in no fixed order where there are several).
  *
- * Tensors that are not contiguous are written packed, one at a time; tensors on other devices as CPU tensors. Writing
- * goes on beside the program, straight from the tensors' memory: disposing them is safe, but values that are changed
- * before the promise is fulfilled may be written as they were or as they are. Each file appears complete or not at all,
- * and the index last; an earlier save under the same path is replaced, its shards included.
+ * Tensors that are not contiguous are written packed, one at a time; tensors on other devices as CPU tensors. What is
+ * written is what the tensors hold when `saveSafetensors` is called, as with `save`: the program may change or dispose
+ * them while the files are written. Each file appears complete or not at all, and the index last; an earlier save under
+ * the same path is replaced, its shards included.
  *
  * @returns the files that make up the checkpoint: the file; or the shards and, last, their index
  * @throws TorchBindError ERR_TORCHBIND_UNSUPPORTED_VALUE for what the format cannot hold; ERR_TORCHBIND_SAVE where
@@ -66,6 +66,7 @@ export async function saveSafetensors(
   try {
     const { kept, dropped } = resolveTied(planned, tied);
     planned = kept;
+    freezePlanned(kept);
     for (const [name, keptName] of dropped) if (!metadata.has(name)) metadata.set(name, keptName);
     return await writeFiles(path, splitShards(kept, maxShardSize), metadata, options);
   } finally {

@@ -1,5 +1,6 @@
 import { withoutUndefined } from '../../objects';
 import { TorchBindError } from '../../errors';
+import { sameBits } from '../../nn/state-dict';
 import { Tensor } from '../../tensor/tensor';
 import type { GPTConfig } from '../config';
 import type { CheckpointLayout, LayoutBuffer } from './layout';
@@ -134,5 +135,5 @@ export function sameValues(state: StateView, a: string, b: string): boolean | un
   if (x instanceof TensorFacts && y instanceof TensorFacts)
     return x.identity === null || y.identity === null ? undefined : x.identity === y.identity;
   if (!(x instanceof Tensor) || !(y instanceof Tensor)) return undefined;
-  return x.shape.length === y.shape.length && x.shape.every((n, i) => n === y.shape[i]) && x.equal(y);
+  return sameBits(x, y);
 }

@@ -310,7 +310,7 @@ def judge(out, names):
         trained = [update(model.train(), optimizer, batch) for batch in batches[BEFORE + 2 :]]
         model, _ = case.load(out / name / "fitted")
         optimizer = case.make_optimizer(model)
-        state = torch.load(out / name / "fitted-optimizer.pt", weights_only=True)
+        state = torch.load(out / name / "fitted" / "fit.pt", weights_only=True)
         groups = {"own": groups_of(optimizer.state_dict()), "fitted": groups_of(state)}
         optimizer.load_state_dict(state)
         fitted = [update(model.train(), optimizer, batch) for batch in batches[BEFORE:]]

@@ -89,7 +89,7 @@ const fitOptions = () => {
     precision: 'float32',
     activationCheckpointing: false,
     gradClip: 1,
-    evalInterval: 0,
+    evalInterval: 1,
     evalSteps: 1,
     patience: 3,
     guard: { spikeFactor: 9, maxRollbacks: 1 },
