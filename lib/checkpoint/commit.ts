@@ -1,8 +1,18 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { checkArgument, CheckpointCode, CheckpointError, TorchBindError } from '../errors';
-import { bundleFiles, exists, installFile, linkOrCopy, makeDirectory, manifestFile, syncDirectory } from './files';
+import { adoptOwner } from '../formats/files/atomic-file';
+import {
+  bundleFiles,
+  copyOf,
+  exists,
+  installFile,
+  linkOrCopy,
+  makeDirectory,
+  manifestFile,
+  syncDirectory,
+} from './files';
 import {
   firstDifference,
   listSteps,
@@ -12,9 +22,10 @@ import {
   type StepBundle,
   stepDirectory,
   stepsDirectory,
-  verifyBundle,
   writeManifest,
+  savedDirectory,
 } from './manifest';
+import { damaged, digestsFile, isOverwritten, knownDigests, nextReplaced, preserve, noteFlat } from './replaced';
 import { discard, type KeepOptions, keepRules, prune, trashPrefix } from './retention';
 import { lockWriter } from './writer-lock';
 
@@ -22,13 +33,14 @@ import { lockWriter } from './writer-lock';
  * How a bundle is replaced so that a crash at any moment leaves the old one or the new one, complete:
  *
  * 1. All files are written and synced in `.saving-<random>/`, the manifest last.
- * 2. That directory is renamed to `.saved`: from here on the new bundle is the one that counts.
- * 3. Its files are linked over those of the flat view, and `.saved` is renamed to `steps/<step>`, where it stays until
- *    retention removes it. A bundle without a step of its own is only linked, and `.saved` removed.
+ * 2. What another program left in place of the bundle before is copied to `steps/` or `replaced/`.
+ * 3. The new directory is renamed to `.saved`: from here on the new bundle is the one that counts.
+ * 4. Its files are copied over the flat ones, and `.saved` is renamed to `steps/<step>`, where it stays until retention
+ *    removes it. The files of a bundle that is not kept are linked, and `.saved` removed.
  *
- * Whoever finds `.saved` reads from there: the files beside it may be a mixture.
+ * Whoever finds `.saved` reads from there: the flat files may be a mixture. Only if another program has saved over them since,
+ * they are newer.
  */
-export const savedDirectory = '.saved';
 const stagingPrefix = '.saving-';
 
 /** A reader begins again when the bundle was replaced meanwhile; saves that follow each other closely do so repeatedly. */
@@ -105,8 +117,11 @@ async function replaceBundle(target: string, writer: BundleWriter): Promise<void
   const rules = keep === null || step === null ? null : keepRules(keep);
   await stage(target, async (staging) => {
     await writer.write(staging);
+    const names = await readdir(staging);
+    const flat = await preserve(target, { keepSteps: rules !== null });
     const sequence = rules === null ? null : await nextSequence(target);
-    await writeManifest(staging, await readdir(staging), { step, sequence, metrics, dropped: [] });
+    await writeManifest(staging, names, { step, sequence, metrics, dropped: [] });
+    await noteFlat(staging, flat);
   });
   await install(target);
   if (rules !== null) await prune(target, rules);
@@ -116,8 +131,9 @@ async function replaceBundle(target: string, writer: BundleWriter): Promise<void
 async function stage(target: string, fill: (staging: string) => Promise<void>): Promise<void> {
   const staging = path.join(target, `${stagingPrefix}${randomBytes(6).toString('hex')}`);
   try {
-    await mkdir(staging);
+    await mkdir(staging, { mode: 0o700 });
     await fill(staging);
+    await adoptOwners(target, staging);
     await syncDirectory(staging);
     await rename(staging, path.join(target, savedDirectory));
   } catch (error) {
@@ -125,6 +141,17 @@ async function stage(target: string, fill: (staging: string) => Promise<void>): 
     throw error;
   }
   await syncDirectory(target);
+}
+
+/** Gives new files the mode and owner of those that they replace: what was private stays so, under `steps/` too. */
+async function adoptOwners(target: string, staging: string): Promise<void> {
+  for (const name of await readdir(staging)) {
+    const before = await stat(path.join(target, name)).catch(() => undefined);
+    if (before === undefined) continue;
+    const handle = await open(path.join(staging, name), 'r+');
+    await adoptOwner(handle, before).finally(() => handle.close());
+  }
+  await chmod(staging, (await stat(target)).mode & 0o7777);
 }
 
 async function nextSequence(target: string): Promise<number> {
@@ -135,13 +162,15 @@ async function nextSequence(target: string): Promise<number> {
 async function install(target: string): Promise<void> {
   const saved = path.join(target, savedDirectory);
   const manifest = (await readManifest(saved))!;
+  const put = manifest.sequence === null ? linkOrCopy : copyOf;
   const names = Object.keys(manifest.files);
-  for (const name of names) await installFile(path.join(saved, name), path.join(target, name));
+  for (const name of names) await installFile(path.join(saved, name), path.join(target, name), put);
   for (const name of Object.values(bundleFiles)) {
     if (!names.includes(name)) await rm(path.join(target, name), { force: true });
   }
-  await installFile(path.join(saved, manifestFile), path.join(target, manifestFile));
+  await installFile(path.join(saved, manifestFile), path.join(target, manifestFile), put);
   await syncDirectory(target);
+  await rm(path.join(saved, digestsFile), { force: true });
   await putAway(target, saved, manifest);
 }
 
@@ -161,17 +190,34 @@ async function putAway(target: string, saved: string, { step, sequence }: Manife
  * @throws ERR_TORCHBIND_LOCKED if another process or run writes there
  */
 export async function recoverBundle(directory: string): Promise<void> {
-  if ((await leftovers(directory)).length > 0) await exclusively(directory, {}, recover);
+  if ((await leftovers(directory)).length > 0 || (await sharedFiles(directory)).length > 0)
+    await exclusively(directory, {}, recover);
 }
 
-/** Only for who holds the lock: all of this is then nobody's. */
+/** Call only while holding the writer lock: leftovers then belong to no live process. */
 async function recover(target: string): Promise<void> {
   const saved = path.join(target, savedDirectory);
   if (await exists(saved)) {
-    if (await isWhole(saved)) await install(target);
-    else await discard(target, saved);
+    if (!(await isWhole(saved))) await discard(target, saved);
+    else if (await isOverwritten(target)) await putBehind(target, saved);
+    else {
+      await preserve(target, { keepSteps: false, known: await knownDigests(target) });
+      await install(target);
+    }
   }
   for (const name of await leftovers(target)) await rm(path.join(target, name), { recursive: true, force: true });
+  // Versions before this one linked the flat files and those of a step, which programs that write in place then spoil.
+  for (const name of await sharedFiles(target))
+    await installFile(path.join(target, name), path.join(target, name), copyOf);
+}
+
+/** The flat files have become another program's newer save: the bundle that was to replace them goes behind them. */
+async function putBehind(target: string, saved: string): Promise<void> {
+  const manifest = (await readManifest(saved))!;
+  await rm(path.join(saved, digestsFile), { force: true });
+  if (manifest.step !== null && manifest.sequence !== null) return putAway(target, saved, manifest);
+  await rename(saved, await nextReplaced(target));
+  await syncDirectory(target);
 }
 
 async function leftovers(target: string): Promise<string[]> {
@@ -179,6 +225,20 @@ async function leftovers(target: string): Promise<string[]> {
   return names.filter(
     (name) => name === savedDirectory || name.startsWith(stagingPrefix) || name.startsWith(trashPrefix),
   );
+}
+
+/** Flat files that have a second name. */
+async function sharedFiles(target: string): Promise<string[]> {
+  const names = [...Object.values(bundleFiles), manifestFile];
+  const links = await Promise.all(
+    names.map((name) =>
+      stat(path.join(target, name)).then(
+        ({ nlink }) => nlink,
+        () => 0,
+      ),
+    ),
+  );
+  return names.filter((_, i) => links[i]! > 1);
 }
 
 async function isWhole(directory: string): Promise<boolean> {
@@ -194,11 +254,11 @@ export async function isSaved(target: string, names: { has(name: string): boolea
 /** The directories that may hold a bundle's files, the newest first. */
 export async function bundleDirectories(target: string): Promise<string[]> {
   const saved = path.join(target, savedDirectory);
-  const current = (await exists(path.join(saved, manifestFile))) ? saved : target;
-  const steps = await listSteps(target);
-  // With `.saved` there, the flat view is the bundle before only where its manifest says so.
-  const before = current !== target && (await isWhole(target)) ? [target] : [];
-  return [current, ...before, ...steps.map(({ directory }) => directory)];
+  const steps = (await listSteps(target)).map(({ directory }) => directory);
+  if (!(await exists(path.join(saved, manifestFile)))) return [target, ...steps];
+  if (await isOverwritten(target)) return [target, saved, ...steps];
+  // With `.saved` there, the flat files are the bundle before only if its manifest says so.
+  return [saved, ...((await isWhole(target)) ? [target] : []), ...steps];
 }
 
 /** What `read` gives, or throws, where the bundle was not replaced while it read. */
@@ -234,13 +294,17 @@ export async function rollbackBundle(directory: string, step: number): Promise<v
     await recover(target);
     const steps = await listSteps(target);
     const wanted = steps.find((bundle) => bundle.step === step) ?? refuseStep(target, step, steps);
-    await verifyBundle(wanted.directory, { immutable: true });
+    const difference = await firstDifference(wanted.directory, wanted.manifest);
+    if (difference !== undefined) throw damaged(wanted.directory, difference);
     await stage(target, async (staging) => {
       for (const name of Object.keys(wanted.manifest.files)) {
-        await linkOrCopy(path.join(wanted.directory, name), path.join(staging, name));
+        await copyOf(path.join(wanted.directory, name), path.join(staging, name));
       }
+      const names = await readdir(staging);
+      const flat = await preserve(target, { keepSteps: true });
       const sequence = await nextSequence(target);
-      await writeManifest(staging, await readdir(staging), { ...wanted.manifest, sequence });
+      await writeManifest(staging, names, { ...wanted.manifest, sequence });
+      await noteFlat(staging, flat);
     });
     await install(target);
     const later = steps.filter(({ manifest }) => manifest.sequence! > wanted.manifest.sequence!);

@@ -91,6 +91,7 @@ function weightsAt(target: string): Promise<Map<string, Tensor>> {
   return readNewest(
     target,
     () => locate(target),
+    { training: false, allowMixed: false },
     ({ weights }) => weightsIn(weights),
   );
 }

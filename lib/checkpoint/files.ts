@@ -86,17 +86,30 @@ export async function linkOrCopy(from: string, to: string): Promise<void> {
     await link(from, to);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw error;
-    await copyFile(from, to, constants.COPYFILE_EXCL);
-    const handle = await open(to, 'r+');
-    await handle.sync().finally(() => handle.close());
+    await copyOf(from, to);
   }
 }
 
-/** Puts a file that lies elsewhere under `target` too, in one step: a reader finds the old content or the new. */
-export async function installFile(from: string, target: string): Promise<void> {
+/** A copy of a file, synced. It shares blocks with the first one if the file system can, and never the inode. */
+export async function copyOf(from: string, to: string): Promise<void> {
+  await copyFile(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+  const handle = await open(to, 'r+');
+  await handle.sync().finally(() => handle.close());
+}
+
+/**
+ * Puts a file of another directory under `target` too, in one step: a reader finds the old content or the new.
+ *
+ * @param put how: by a link where the other name goes away, else by a copy, because other programs write in place
+ */
+export async function installFile(
+  from: string,
+  target: string,
+  put: (from: string, to: string) => Promise<void>,
+): Promise<void> {
   const temporary = path.join(path.dirname(target), `.${path.basename(target)}.installing`);
   await rm(temporary, { force: true });
-  await linkOrCopy(from, temporary);
+  await put(from, temporary);
   await rename(temporary, target);
   await rm(temporary, { force: true }); // Renaming between two names of one file does nothing and leaves both.
 }

@@ -14,8 +14,9 @@ import { exists, type JsonObject, readOptionalJson } from './files';
 import { type Contents, contentsOf, countParameters, familyOf } from './inspect-contents';
 import { Inspection, type InspectionIntegrity, type InspectionTotals } from './inspection';
 import { type Location, locate, stepIn } from './locate';
-import { differences, isOutOfDate, readManifest } from './manifest';
+import { differences, readManifest } from './manifest';
 import type { ModelFiles } from './programs/program';
+import { examine } from './verdict';
 
 export interface InspectOptions {
   /** Read every byte, and compare checksums: CRC-32 of zip records, SHA-256 of a bundle's manifest. Default false. */
@@ -117,7 +118,8 @@ async function compareManifest(
   if (manifest === undefined) return 'none';
   const found = await differences(directory, manifest, verify);
   if (found.length === 0) return verify ? 'match' : 'sizes';
-  if (await isOutOfDate(directory, manifest)) return 'outdated';
+  const { verdict } = (await examine(directory))!;
+  if (verdict === 'newer' || verdict === 'weights-only') return 'outdated';
   for (const { name, reason } of found) {
     const message = `${name} is not the file that was saved: ${reason}`;
     addProblem(report, new CheckpointError(message, CheckpointCode.checksum));

@@ -8,7 +8,7 @@ import { bundleFiles, exists, manifestFile, readJson, writeJson } from './files'
 
 const formatVersion = 1;
 
-interface FileRecord {
+export interface FileRecord {
   size: number;
   sha256: string;
 }
@@ -94,27 +94,6 @@ function numbersOf(value: unknown): Metrics {
   return Object.fromEntries(entries.filter((entry): entry is [string, number] => typeof entry[1] === 'number'));
 }
 
-/**
- * Checks the files of a directory against its manifest, if it has one.
- *
- * Programs that know nothing of manifests, such as the Python ones, write their files over those of a bundle and leave
- * the manifest behind. So one that is older than every file that it lists is out of date, and does not count, except
- * where nobody may write (`immutable`).
- *
- * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_CHECKSUM naming the first file that differs
- */
-export async function verifyBundle(directory: string, { immutable = false } = {}): Promise<void> {
-  const manifest = await readManifest(directory);
-  if (manifest === undefined) return;
-  const difference = await firstDifference(directory, manifest);
-  if (difference === undefined || (!immutable && (await isOutOfDate(directory, manifest)))) return;
-  throw new CheckpointError(
-    `${path.join(directory, difference.name)} is not the file that was saved: ${difference.reason}. The bundle is ` +
-      `damaged; if you replaced the file on purpose, delete ${manifestFile} beside it.`,
-    CheckpointCode.checksum,
-  );
-}
-
 /** The first file that is not what the manifest says, and how; undefined where all are. */
 export async function firstDifference(
   directory: string,
@@ -151,19 +130,8 @@ async function differenceOf(file: string, expected: FileRecord, hash = true): Pr
   return undefined;
 }
 
-/** Whether every file was written after the manifest. */
-export async function isOutOfDate(directory: string, manifest: Manifest): Promise<boolean> {
-  const modified = async (name: string): Promise<bigint> =>
-    stat(path.join(directory, name), { bigint: true }).then(
-      (info) => info.mtimeNs,
-      () => 0n,
-    );
-  const written = await modified(manifestFile);
-  const times = await Promise.all(Object.keys(manifest.files).map(modified));
-  return times.every((time) => time > written);
-}
-
-async function recordOf(file: string): Promise<FileRecord> {
+/** Size and SHA-256 of a file. */
+export async function recordOf(file: string): Promise<FileRecord> {
   const hash = createHash('sha256');
   let size = 0;
   await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), async (chunks: AsyncIterable<Buffer>) => {
@@ -181,6 +149,9 @@ function refuse(file: string, reason: string): CheckpointError {
 
 /** Holds complete bundles by their step, which are never changed once they are there. */
 export const stepsDirectory = 'steps';
+
+/** A save that counts and has not been moved to its place yet. */
+export const savedDirectory = '.saved';
 
 /** A bundle that was kept. */
 export interface StepBundle {

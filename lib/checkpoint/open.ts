@@ -4,7 +4,7 @@ import { InertObject } from '../pickle/types';
 import { ofOneBundle } from './commit';
 import { type Location, locate } from './locate';
 import { filePrograms } from './programs';
-import type { DirectoryProgram, ModelFiles } from './programs/program';
+import type { DirectoryProgram, ModelFiles, Use } from './programs/program';
 import { formatError, mapIn, type ReadOptions, type SavedModel } from './saved-model';
 
 /**
@@ -18,7 +18,8 @@ export async function openModel(
   options: ReadOptions,
   find: () => Promise<Location> = () => locate(target),
 ): Promise<SavedModel> {
-  return readNewest(target, find, (files, program) =>
+  const use = { training: options.optimizer, allowMixed: options.allowMixed ?? false };
+  return readNewest(target, find, use, (files, program) =>
     program === null ? readFile(files.weights, options) : program.read(files, options, openModel),
   );
 }
@@ -48,9 +49,13 @@ function readFile(file: string, options: ReadOptions): Promise<SavedModel> {
 export async function readNewest<T>(
   target: string,
   find: () => Promise<Location>,
+  use: Use,
   read: (files: ModelFiles, program: DirectoryProgram | null) => Promise<T>,
 ): Promise<T> {
-  const { result, problems, directory } = await ofOneBundle(target, async () => firstWhole(await find(), read));
+  const { result, problems, directory, warning } = await ofOneBundle(target, async () =>
+    firstWhole(await find(), use, read),
+  );
+  if (warning !== undefined) process.emitWarning(warning, { code: 'TORCHBIND_CHANGED' });
   if (problems.length > 0) {
     const skipped = problems.map(({ message }) => message.replace(/\.$/, '')).join('; ');
     process.emitWarning(`${skipped}. Opened ${directory} instead.`, { code: 'TORCHBIND_FALLBACK' });
@@ -60,14 +65,16 @@ export async function readNewest<T>(
 
 async function firstWhole<T>(
   { program, models }: Location,
+  use: Use,
   read: (files: ModelFiles, program: DirectoryProgram | null) => Promise<T>,
-): Promise<{ result: T; problems: CheckpointError[]; directory: string }> {
+): Promise<{ result: T; problems: CheckpointError[]; directory: string; warning: string | undefined }> {
   const problems: CheckpointError[] = [];
   for (const files of models) {
     try {
       checkComplete(files);
-      await program?.verify?.(files);
-      return { result: await read(files, program), problems, directory: files.directory };
+      const verified = await program?.verify?.(files, use);
+      const result = await read(verified?.files ?? files, program);
+      return { result, problems, directory: files.directory, warning: verified?.warning };
     } catch (error) {
       if (!(error instanceof CheckpointError)) throw error;
       problems.push(error);

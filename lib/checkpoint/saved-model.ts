@@ -110,6 +110,8 @@ export interface ReadOptions {
   tokenizer?: Tokenizer | null | undefined;
   /** Of a PEFT adapter: where the model is that it belongs to. */
   base?: string | undefined;
+  /** Combine weights with the training state of others. Default false. */
+  allowMixed?: boolean | undefined;
 }
 
 /** The tokenizer that the caller gives, else the one that `find` finds. */

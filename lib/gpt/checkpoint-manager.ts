@@ -63,6 +63,11 @@ export interface InitializeOptions {
   learningRate?: number;
   /** Name of a model beside this one to start from, where this one has no checkpoint yet. */
   initFromModel?: string;
+  /**
+   * Go on training from weights that another program replaced alone, with the optimizer and the step of the weights before.
+   * Default false: that is refused with ERR_TORCHBIND_MIXED_STATE.
+   */
+  allowMixed?: boolean;
   /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
   device?: string;
 }
@@ -142,11 +147,20 @@ export class CheckpointManager {
    *   checkpoint, no tokenizer, or a tokenizer of another kind
    */
   async initializeForTraining(options: InitializeOptions = {}): Promise<TrainingStart> {
-    const names = ['config', 'tokenization', 'tokenizer', 'text', 'learningRate', 'initFromModel', 'device'];
+    const names = [
+      'config',
+      'tokenization',
+      'tokenizer',
+      'text',
+      'learningRate',
+      'initFromModel',
+      'device',
+      'allowMixed',
+    ];
     checkOptions(options, names, 'initializeForTraining');
     checkArgument(options.config !== null, "an object for 'config'", options.config, 'initializeForTraining');
     await recoverBundle(this.checkpointDir);
-    const own = await this.find(singleFiles.resume, { optimizer: true });
+    const own = await this.find(singleFiles.resume, { optimizer: true, allowMixed: options.allowMixed });
     if (own !== undefined) return this.resume(own, options);
     const { initFromModel } = options;
     return initFromModel === undefined ? this.fresh(options) : this.initFrom(initFromModel, options);
@@ -302,9 +316,9 @@ export class CheckpointManager {
   /** The model in the directory, or in a file there; `names` are those of single files to look for, in this order. */
   private async find(
     names: readonly string[],
-    { optimizer, file }: { optimizer: boolean; file?: string | undefined },
+    { file, ...use }: { optimizer: boolean; allowMixed?: boolean | undefined; file?: string | undefined },
   ): Promise<Found | undefined> {
-    const options = { device: 'cpu', optimizer };
+    const options = { device: 'cpu', ...use };
     if (file !== undefined) {
       const source = this.path(file);
       return (await exists(source)) ? { saved: await openModel(source, options), source } : undefined;

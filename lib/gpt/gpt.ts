@@ -70,6 +70,11 @@ export interface LoadModelOptions {
   lora?: LoraFacts;
   /** Of a PEFT adapter's directory: where the model is that it belongs to. Default: the local path that it names. */
   base?: PathLike;
+  /**
+   * Go on training from weights that another program replaced alone, with the optimizer and the step of the weights before.
+   * Default false: that is refused with ERR_TORCHBIND_MIXED_STATE.
+   */
+  allowMixed?: boolean;
 }
 
 /** What `GPT.loadLegacy` gives. */
@@ -299,12 +304,19 @@ export class GPT extends GPTModel {
    *   ERR_TORCHBIND_VOCABULARY for a tokenizer with more tokens than the model; ERR_TORCHBIND_CONFIG naming the fact to give in `config` where the files do not tell
    */
   static async load(target: PathLike, options: LoadModelOptions = {}): Promise<GPT> {
-    checkOptions(options, ['device', 'config', 'tokenizer', 'optimizer', 'lora', 'base'], 'GPT.load');
+    checkOptions(options, ['device', 'config', 'tokenizer', 'optimizer', 'lora', 'base', 'allowMixed'], 'GPT.load');
     checkOptions(options.lora, ['alpha', 'dropout'], 'GPT.load lora');
     checkArgument(options.config !== null, "an object for 'config'", options.config, 'GPT.load');
-    const { device, config, tokenizer, optimizer = false, lora } = options;
+    const { device, config, tokenizer, optimizer = false, lora, allowMixed } = options;
     const base = options.base === undefined ? undefined : toPath(options.base, 'GPT.load: base');
-    const saved = await openModel(toPath(target, 'GPT.load'), { device: 'cpu', optimizer, config, tokenizer, base });
+    const saved = await openModel(toPath(target, 'GPT.load'), {
+      device: 'cpu',
+      optimizer,
+      config,
+      tokenizer,
+      base,
+      allowMixed,
+    });
     try {
       const model = GPT.fromSaved(saved, device, lora);
       if (optimizer && saved.optimizerState !== null) {

@@ -92,13 +92,14 @@ describe('a saved bundle', () => {
   });
 
   it.each(bundleFiles.filter((name) => name !== 'manifest.json'))(
-    'is refused when a byte of %s changed',
+    'is refused when a byte of %s changed, or JSON cannot be parsed',
     async (name) => {
       const directory = temporaryDirectory();
       await savedGpt(directory, 1);
       const file = path.join(directory, name);
       const bytes = readFileSync(file);
-      bytes[bytes.length >> 1]! ^= 1;
+      // In JSON a changed byte may be an edit, see changed.test.ts; a brace that is missing is damage.
+      bytes[name.endsWith('.json') ? 0 : bytes.length >> 1]! ^= 1;
       writeFileSync(file, bytes);
       const load = GPT.load(directory);
       await expect(load).rejects.toMatchObject({ code: 'ERR_TORCHBIND_CHECKPOINT_CHECKSUM' });

@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { withPath } from '../../errors';
+import { TorchBindError, withPath } from '../../errors';
 import { load, save } from '../../formats/pt';
 import { configToJson } from '../../models/config';
 import type { GPTModel } from '../../models/gpt-model';
@@ -10,9 +10,10 @@ import { dispose } from '../../tensor/scope';
 import { Tensor } from '../../tensor/tensor';
 import { type Tokenizer, loadTokenizer } from '../../tokenizers';
 import { adapterFields } from '../adapters';
-import { bundleDirectories, commitBundle, isSaved, savedDirectory } from '../commit';
-import { bundleFiles, exists, type JsonObject, linkOrCopy, readJson, readOptionalJson, writeJson } from '../files';
-import { listSteps, isStepDirectory, type Metrics, readManifest, stepsDirectory, verifyBundle } from '../manifest';
+import { bundleDirectories, commitBundle, isSaved } from '../commit';
+import { bundleFiles, copyOf, exists, type JsonObject, readJson, readOptionalJson, writeJson } from '../files';
+import { listSteps, isStepDirectory, type Metrics, readManifest, savedDirectory, stepsDirectory } from '../manifest';
+import { damaged } from '../replaced';
 import type { KeepOptions } from '../retention';
 import {
   commonDType,
@@ -29,8 +30,9 @@ import {
   type TrainingState,
   wrong,
 } from '../saved-model';
+import { examine, type FileState } from '../verdict';
 import { hfWeightsIn, isHfConfig } from './hf-gpt2';
-import { type DirectoryProgram, Listing, type ModelFiles, type WriteRequest } from './program';
+import { type DirectoryProgram, Listing, type ModelFiles, type Use, type Verified, type WriteRequest } from './program';
 
 export const bundle: DirectoryProgram = {
   name: 'bundle',
@@ -39,7 +41,7 @@ export const bundle: DirectoryProgram = {
   holdsOptimizer: false,
   locate: async (listing) =>
     (await holdsBundle(listing)) ? (await bundleDirectories(listing.directory)).map(filesIn) : [],
-  verify: ({ directory }) => verifyBundle(directory, { immutable: isStepDirectory(directory) }),
+  verify,
   read,
   write: writeWeights,
 };
@@ -77,14 +79,48 @@ function filesIn(directory: string): ModelFiles {
   };
 }
 
-async function read({ directory }: ModelFiles, options: ReadOptions): Promise<SavedModel> {
+/** The table "Changed by another program" in docs/checkpoints.md. */
+async function verify(files: ModelFiles, { training, allowMixed }: Use): Promise<Verified> {
+  const { directory } = files;
+  const found = await examine(directory);
+  if (found === undefined || found.verdict === 'whole') return { files };
+  const { verdict, reason, files: states } = found;
+  // Nobody but us writes under steps/ and .saved: what differs there is damaged.
+  if (isStepDirectory(directory) || path.basename(directory) === savedDirectory || verdict === 'broken')
+    throw damaged(directory, reason!);
+  if (verdict === 'newer') {
+    const hasRun = states[bundleFiles.randomState] === 'other';
+    return { files: { ...files, saw: 'saved over a bundle of torchbind', ...(hasRun ? {} : { stale: 'run' }) } };
+  }
+  if (allowMixed) return { files };
+  if (verdict === 'edited') {
+    const error = damaged(directory, reason!);
+    if (training) throw error;
+    return { files, warning: `${error.message} It was opened as it is.` };
+  }
+  if (training) throw mixed(directory, states);
+  return { files: { ...files, saw: 'weights that another program replaced', stale: 'state' } };
+}
+
+function mixed(directory: string, states: Readonly<Record<string, FileState>>): TorchBindError {
+  const old = [bundleFiles.optimizer, bundleFiles.trainingState].filter((name) => states[name] === 'same');
+  return new TorchBindError(
+    `${directory}: expected weights, optimizer and step of one save, got new weights in ${bundleFiles.model} with the ` +
+      `${old.join(' and ')} of the weights before. To open the weights alone, use GPT.load(path); to train them with that ` +
+      'state all the same, pass { allowMixed: true }.',
+    'ERR_TORCHBIND_MIXED_STATE',
+  );
+}
+
+async function read({ directory, saw, stale }: ModelFiles, options: ReadOptions): Promise<SavedModel> {
   const at = (name: string): string => path.join(directory, name);
   const weightsFile = at(bundleFiles.model);
   const json = await readJson(at(bundleFiles.config));
   const tokenizer = await resolveTokenizer(options, async () =>
     (await exists(at(bundleFiles.tokenizer))) ? loadTokenizer(at(bundleFiles.tokenizer)) : null,
   );
-  const training = await readTrainingState(at(bundleFiles.trainingState));
+  const state = stale === 'state' ? noTraining : await readTrainingState(at(bundleFiles.trainingState));
+  const training = stale === 'run' ? { ...state, run: null } : state;
   const { weights, kept, recognised } = await withPath(weightsFile, async () => {
     const found = weightsOf(mapIn(await load(weightsFile, { device: options.device })));
     return { ...found, recognised: recogniseAdapted(found.weights) };
@@ -96,7 +132,7 @@ async function read({ directory }: ModelFiles, options: ReadOptions): Promise<Sa
   const origin: Origin = {
     program: 'bundle',
     path: directory,
-    saw: [`${bundleFiles.config} beside ${bundleFiles.model}`, ...recognised.saw],
+    saw: [`${bundleFiles.model} with ${bundleFiles.config}`, ...(saw === undefined ? [] : [saw]), ...recognised.saw],
     dtype: commonDType(weights),
     kept,
     hasOptimizer,
@@ -243,7 +279,7 @@ async function writeWeights(directory: string, request: WriteRequest): Promise<v
       await writeModel(staging, model);
       for (const name of [bundleFiles.trainingState, bundleFiles.randomState, optimizerFile]) {
         if (name === null || !(await exists(path.join(directory, name)))) continue;
-        await linkOrCopy(path.join(directory, name), path.join(staging, name));
+        await copyOf(path.join(directory, name), path.join(staging, name));
       }
     };
     return { step, keep: null, write };

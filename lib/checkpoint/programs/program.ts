@@ -22,6 +22,8 @@ export interface ModelFiles {
   state?: string | undefined;
   /** How these files were found, for `origin.saw`. */
   saw?: string;
+  /** What the training state in them belongs to; default: all of it to these weights. */
+  stale?: 'state' | 'run';
   /** The file without which the model is not complete; undefined for one that is. */
   missing?: string | undefined;
 }
@@ -51,6 +53,21 @@ export class Listing {
   }
 }
 
+/** What a model is opened for. */
+export interface Use {
+  /** To go on training, with the optimizer and the step. */
+  training: boolean;
+  /** Combine weights with the training state of others, if that is all there is. */
+  allowMixed: boolean;
+}
+
+/** Files that may be used. */
+export interface Verified {
+  files: ModelFiles;
+  /** What the user should know of them. */
+  warning?: string;
+}
+
 /** What each program that saves models has in common. */
 interface AnyProgram {
   name: ProgramName;
@@ -73,8 +90,8 @@ export interface DirectoryProgram extends AnyProgram {
   locateRun?(listing: Listing): Promise<ModelFiles[]>;
   /** A file that stands for its directory. */
   locateFile?(file: string): ModelFiles | undefined;
-  /** Refuses files that are not what was saved. */
-  verify?(files: ModelFiles): Promise<void>;
+  /** Refuses files that are damaged, or that may not be used as asked. */
+  verify?(files: ModelFiles, use: Use): Promise<Verified>;
   /** @param open reads another model, which this one belongs to */
   read(files: ModelFiles, options: ReadOptions, open: OpenModel): Promise<SavedModel>;
 }

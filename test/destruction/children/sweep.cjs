@@ -48,6 +48,8 @@ const model = new GPT({ vocabSize: 3, blockSize: 4, nLayer: 1, nHead: 1, nEmbd: 
 const optimizer = new optim.AdamW(model.parameters());
 const marks = model.parameters();
 let step = 0;
+/** Files of bundles that are not kept are put in place by links, the others by copies. */
+let keep = {};
 
 /** Saves weights that tell the step. */
 async function save() {
@@ -55,7 +57,7 @@ async function save() {
   const mark = marks[0].detach();
   mark.fill_(step);
   mark.dispose();
-  await model.saveCheckpointBundle(directory, { step, optimizer });
+  await model.saveCheckpointBundle(directory, { step, optimizer, keep });
   return step;
 }
 
@@ -99,6 +101,7 @@ async function main() {
   await save();
   const points = {};
   for (const [kind, errors] of faults) {
+    keep = kind === 'link' ? null : {};
     for (const error of errors) {
       const name =
         error === SHORT ? 'short' : Object.keys(constants.errno).find((key) => constants.errno[key] === error);
