@@ -136,7 +136,8 @@ function sharedArray(tensor: Tensor): TypedArray {
     }
   }
   const size = itemSize(tensor.dtype);
-  const offset = buffer.byteLength === 0 ? 0 : tensor.storageOffset() * size;
+  // An empty view may begin anywhere, also where no number reaches.
+  const offset = tensor.numel() === 0 ? 0 : tensor.storageOffset() * size;
   return typedArrayOf(tensor.dtype, buffer, offset, tensor.numel() * size);
 }
 

@@ -69,6 +69,12 @@ const found = [
     () => after(ones(3), (x) => aten.set_.source_Storage(x, aten._efficientzerotensor([3]))),
   ],
 
+  [
+    'an array over no elements at an offset beyond everything',
+    '0',
+    () => aten.as_strided(ones(3), [0], [1], 2n ** 61n).toTypedArray({ copy: false }).length,
+  ],
+
   // Memory that moved under someone who used it by its address
   [
     'a resize of what an array shares',
