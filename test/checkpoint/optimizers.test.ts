@@ -2,7 +2,7 @@
  * Checkpoints whose optimizer is not AdamW. One Python process trains with each class, and goes on from what Node writes.
  */
 import { existsSync } from 'node:fs';
-import { rename, writeFile } from 'node:fs/promises';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -66,6 +66,7 @@ test(
           expectClose(weights.get(key)!, tensor, TOLERANCE, `${name} ${kind} ${key}`);
         dispose(weights);
         const place = at('node', name, kind);
+        await mkdir(place, { recursive: true });
         places[`${name}/${kind}`] = place;
         if (kind === 'nano') await model.save(path.join(place, 'ckpt.pt'), { step: 3 });
         else await model.saveCheckpointBundle(place, { step: 3, keep: null });
