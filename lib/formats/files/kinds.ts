@@ -96,8 +96,8 @@ function isOnnx(head: Buffer): boolean {
 
 /** An object or table with index 1, in binary or in text. */
 function isTorch7(head: Buffer): boolean {
-  const text = head.toString('latin1', 0, 16);
-  return /^[\x03\x04]\0\0\0\x01\0\0\0/.test(text) || /^[34]\n1\n(\d+\n|V )/.test(text);
+  const isBinary = head.length >= 8 && [3, 4].includes(head.readUInt32LE(0)) && head.readUInt32LE(4) === 1;
+  return isBinary || /^[34]\n1\n(\d+\n|V )/.test(head.toString('latin1', 0, 16));
 }
 
 const zipKinds: readonly (readonly [what: string, name: RegExp])[] = [
