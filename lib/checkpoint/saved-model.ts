@@ -182,6 +182,7 @@ export function resolveConfig(
 
 /** What a caller may answer, for messages. */
 const examples: Partial<Record<keyof GPTConfig, string>> = {
+  activation: "'gelu' (nanoGPT) or 'gelu_tanh' (minGPT)",
   attentionScale: "'head' (1/sqrt(head size)) or 'embd' (1/sqrt(n_embd), in older code)",
   nHead: '12',
   blockSize: '1024',

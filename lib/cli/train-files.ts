@@ -13,7 +13,7 @@ import { readData, type TrainingData } from './text';
 import type { TrainFlags } from './train-flags';
 import { fitOptions, follow, report, reportEnd, updatesToMake } from './train-loop';
 import { charactersOf, givenTokenizer } from './tokenizer';
-import { addLora, configOf, describeModel, noteUnused } from './train-model';
+import { addBuildLlmLora, configOf, describeModel, noteUnused } from './train-model';
 
 /** A checkpoint is saved after so many updates where nothing else is said, as the Python program does. */
 const defaultInterval = 500;
@@ -26,7 +26,7 @@ export async function trainSingleFiles(flags: TrainFlags): Promise<void> {
   const { inputFile, checkpointDir, enableCheckpoints, json } = flags;
   const data = await readData(inputFile);
   const model = await openForTraining(flags, data);
-  addLora(model, flags);
+  addBuildLlmLora(model, flags);
   const startStep = model.step ?? 0;
   const updates = updatesToMake(flags, startStep);
   note(`${startStep > 0 ? `from step ${startStep}` : 'from the beginning'}: ${describeModel(model)}`);
@@ -37,7 +37,10 @@ export async function trainSingleFiles(flags: TrainFlags): Promise<void> {
   let wanted = false;
   const onSignal = (): void => void (wanted = true);
   const saveFile = async (step: number): Promise<string> => {
-    const hyperparameters = { training_steps: startStep + updates };
+    const hyperparameters = {
+      training_steps: startStep + updates,
+      ...(model.layout.name === 'hf-gpt2' ? { gpt2_model_name: flags.gpt2ModelName } : {}),
+    };
     const file = await model.saveCheckpointFile(checkpointDir, { source, step, hyperparameters });
     savedStep = step;
     report({ type: 'save', step, directory: file }, json);
@@ -47,7 +50,11 @@ export async function trainSingleFiles(flags: TrainFlags): Promise<void> {
   const log =
     flags.logDir === undefined
       ? null
-      : MetricsLog.open(flags.logDir, startStep, `${buildLlmName(model)} on ${path.basename(source)}`);
+      : MetricsLog.open(
+          flags.logDir,
+          startStep,
+          `${buildLlmName(model, undefined, flags.gpt2ModelName)} on ${path.basename(source)}`,
+        );
   process.on('SIGUSR1', onSignal);
   try {
     const result = await follow(model, { ...fitOptions(flags, updates), ...data.fit }, json, async (event) => {

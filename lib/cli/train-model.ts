@@ -1,5 +1,7 @@
 import type { GPT } from '../gpt';
+import { gpt2Layout, loraTargets } from '../checkpoint/programs/build-llm';
 import { applyLora } from '../models';
+import { attachLora } from '../models/lora';
 import type { GPTOptions } from '../models/config';
 import { deviceForNew } from './device';
 import { note } from './output';
@@ -42,5 +44,18 @@ export function addLora(
 ): void {
   if (useLora !== true || model.lora !== null) return;
   applyLora(model, { rank, alpha, dropout });
+  model.setTraining(undefined, model.step);
+}
+
+/** The same as build_llm_karpathy does it, whose program makes the same adapters before it loads a file: one for every layer. */
+export function addBuildLlmLora(
+  model: GPT,
+  { useLora, loraRank: rank, loraAlpha: alpha, loraDropout: dropout }: TrainFlags,
+): void {
+  if (useLora !== true || model.lora !== null) return;
+  const isGpt2 = model.layout.name === 'hf-gpt2';
+  if (isGpt2) model.setLayout(gpt2Layout());
+  const common = { rsLora: false, keys: 'plain', detachBase: true } as const;
+  attachLora(model, { ...common, rank, alpha, dropout, targets: loraTargets, trainOthers: !isGpt2 });
   model.setTraining(undefined, model.step);
 }

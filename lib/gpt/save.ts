@@ -6,10 +6,11 @@ import { checkMetrics, type Metrics } from '../checkpoint/manifest';
 import { buildLlm, buildLlmName, newBuildLlm } from '../checkpoint/programs/build-llm';
 import { bundle, bundledModel, writeBundle } from '../checkpoint/programs/bundle';
 import { peft } from '../checkpoint/programs/peft';
+import type { Program } from '../checkpoint/programs/program';
 import { type KeepOptions, keepRules } from '../checkpoint/retention';
 import type { Origin, SavedRun } from '../checkpoint/saved-model';
-import { takeSnapshot } from '../checkpoint/snapshot';
-import { chooseProgram, writeAs } from '../checkpoint/write';
+import { takeSnapshot, type TensorSnapshot } from '../checkpoint/snapshot';
+import { chooseProgram, programByName, writeAs } from '../checkpoint/write';
 import { checkArgument, checkOptions, type PathLike, requireOptions, toPath, TorchBindError } from '../errors';
 import { convertModel } from '../models/convert';
 import type { GPTModel } from '../models/gpt-model';
@@ -119,9 +120,9 @@ async function writeModel(
   }: SaveModelOptions,
 ): Promise<void> {
   // Before anything is awaited: what is saved is the state at the call.
-  const snapshot = takeSnapshot(model, optimizer ?? undefined);
+  const snapshot = snapshotFor(origin && programByName(origin.program), model, optimizer ?? undefined);
   try {
-    const isAdapter = model.lora?.keys === 'peft' && !isAdapterRun(origin);
+    const isAdapter = model.lora?.keys === 'peft' && origin?.program !== 'build-llm' && !isAdapterRun(origin);
     const program = isAdapter ? peft : await chooseProgram(path, model.layout.name, origin);
     const wanted = program.holdsOptimizer ? optimizer : undefined;
     if (wanted === undefined && origin?.hasOptimizer === true && program !== bundle && program !== peft)
@@ -147,6 +148,23 @@ function keptFor(program: unknown, origin: Origin | undefined): ReadonlyMap<stri
   if (program === bundle) return wrapperOf(origin);
   if (program !== peft || origin?.program === 'peft' || isAdapterRun(origin)) return origin?.kept ?? new Map();
   return new Map(origin?.program === 'hf-gpt2' ? [['path', origin.path]] : []);
+}
+
+/** The model's tensors in the keys of a program's files. */
+function snapshotFor(
+  program: Program | undefined,
+  model: GPTModel,
+  optimizer: AnyOptimizer | undefined,
+): TensorSnapshot {
+  const { layout } = model;
+  const wanted = program?.layout?.(model);
+  if (wanted === undefined) return takeSnapshot(model, optimizer);
+  try {
+    model.setLayout(wanted);
+    return takeSnapshot(model, optimizer);
+  } finally {
+    model.setLayout(layout);
+  }
 }
 
 /** Of a model that lost its PEFT adapters to its weights: where the base model came from. */
@@ -190,14 +208,15 @@ export async function saveSingleFile(
   }
   const isOwn = ['build-llm', 'hf-gpt2'].includes(own.layout.name);
   const model = isOwn ? own : convertModel(own, 'build-llm');
+  const { origin } = training;
   const file = join(
     directory,
-    checkpointFileName({ model: options.model ?? buildLlmName(model), source, step, saved }),
+    checkpointFileName({ model: options.model ?? buildLlmName(model, origin, nameIn(more)), source, step, saved }),
   );
   const learningRate = optimizer?.paramGroups[0]?.lr;
-  const { origin } = training;
-  const kept = origin?.program === 'build-llm' ? origin.kept : newBuildLlm(model, { source, learningRate, more });
-  const snapshot = takeSnapshot(model, isOwn ? (optimizer ?? undefined) : undefined);
+  const kept =
+    origin?.program === 'build-llm' ? origin.kept : newBuildLlm(model, { source, learningRate, more, origin });
+  const snapshot = snapshotFor(buildLlm, model, isOwn ? (optimizer ?? undefined) : undefined);
   try {
     await makeDirectory(directory);
     await writeAs(buildLlm, file, { model, ...snapshot, step, kept, dtype: null });
@@ -206,6 +225,11 @@ export async function saveSingleFile(
     if (!isOwn) model.dispose();
   }
   return file;
+}
+
+/** The name of GPT-2 that the caller gives. */
+function nameIn({ gpt2_model_name: name }: Readonly<Record<string, unknown>>): string | undefined {
+  return typeof name === 'string' ? name : undefined;
 }
 
 export async function saveAdapter(

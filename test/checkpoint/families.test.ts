@@ -5,6 +5,7 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { inspect } from '../../lib/checkpoint';
 import { TokenStream } from '../../lib/data';
 import type { TorchBindError } from '../../lib/errors';
 import { load, save as saveTensors } from '../../lib/formats/pt';
@@ -304,6 +305,18 @@ describe('a file that does not tell all', () => {
       'transformer.h.0.attn.c_attn.weight of shape (24, 8): (out, in), as Linear has it',
       'lm_head.weight equal to transformer.wte.weight: tied',
     ]);
+  });
+
+  test('minGPT or a copy of nanoGPT: inspect and load say the same, and the activation is asked for', async () => {
+    const state = (await load(path.join(directory, 'mingpt', 'model.pt'))) as Map<string, Tensor>;
+    const file = path.join(temporaryDirectory(), 'model.pt');
+    await saveTensors(state.set('lm_head.weight', state.get('transformer.wte.weight')!.clone()), file);
+    expect((await inspect(file)).family!.name).toBe('mingpt');
+    await expect(GPT.load(file, { config: { nHead: 2 } })).rejects.toThrow(
+      /'mingpt' model do not tell activation.*'gelu' \(nanoGPT\) or 'gelu_tanh' \(minGPT\)/,
+    );
+    const model = await GPT.load(file, { config: { nHead: 2, activation: 'gelu_tanh' } });
+    expect([model.layout.name, model.config.tieWeights]).toEqual(['mingpt', false]);
   });
 
   test('is not saved over its optimizer by accident', async () => {

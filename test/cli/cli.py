@@ -4,6 +4,8 @@
                                 OUT/gpt2: a small GPT-2 of Hugging Face, with the vocabulary of the real one
     python cli.py read BUNDLE   step and keys of a bundle, as JSON
     python cli.py single FILE   the same of a single-file checkpoint
+    python cli.py resume FILE   what build_llm_karpathy does with one: it makes the model anew, with adapters if the file says so,
+                                loads weights and optimizer, makes an update, and saves FILE-resumed.pt
 """
 
 import json
@@ -15,6 +17,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoint"))
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoint" / "families"))
+
+import models  # noqa: E402
 import samples  # noqa: E402
 import single_files  # noqa: E402
 
@@ -61,4 +66,55 @@ def single(file):
     }))  # fmt: skip
 
 
-{"write": write, "read": read, "single": single}[sys.argv[1]](Path(sys.argv[2]))
+class Gpt2Wrapper(torch.nn.Module):
+    """build_llm_karpathy's model of type gpt2."""
+
+    def __init__(self, name):
+        super().__init__()
+        from transformers import GPT2LMHeadModel
+
+        self.model = GPT2LMHeadModel.from_pretrained(name)
+
+    def forward(self, idx, targets):
+        return models.with_loss(self.model(input_ids=idx).logits, targets)
+
+
+def resume(file):
+    checkpoint = torch.load(file, weights_only=True)
+    facts = checkpoint["hyperparameters"]
+    torch.manual_seed(0)
+    if facts["model_type"] == "gpt2":
+        model, layers = Gpt2Wrapper(facts["gpt2_model_name"]), models.GPT2_LAYERS
+    else:
+        config = models.Config(
+            checkpoint["vocab_size"], checkpoint["block_size"], facts["n_layer"], facts["n_head"], facts["n_embd"]
+        )
+        model, layers = models.Lecture(config, scale="embd", norm_in_blocks=True), models.SCRATCH_LAYERS
+    if facts["use_lora"]:
+        if facts["model_type"] == "gpt2":
+            model.requires_grad_(False)
+        models.adapt_layers(model, layers, rank=facts["lora_rank"], alpha=facts["lora_alpha"])
+    missing = model.load_state_dict(checkpoint["model_state_dict"])
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    optimizer.load_state_dict(checkpoint["optimizer_state_dict"])
+    batch = torch.randint(20, (2, 2, 8))
+    loss = model.eval()(*batch)[1]
+    loss.backward()
+    optimizer.step()
+    after = model(*batch)[1].item()
+    # Python's program notes its default here, which it does not use for GPT-2.
+    hyperparameters = {**facts, "tokenization_method": "character"}
+    resumed = {
+        **{key: value for key, value in checkpoint.items() if key != "tokenizer"},
+        "step": checkpoint["step"] + 1,
+        "model_state_dict": model.state_dict(),
+        "optimizer_state_dict": optimizer.state_dict(),
+        "hyperparameters": hyperparameters,
+    }
+    torch.save(resumed, f"{file.with_suffix('')}-resumed.pt")
+    shapes = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    print(json.dumps({"loss": loss.item(), "after": after, "missing": list(missing.missing_keys), "trained": shapes,
+                      "batch": batch.tolist()}))  # fmt: skip
+
+
+{"write": write, "read": read, "single": single, "resume": resume}[sys.argv[1]](Path(sys.argv[2]))

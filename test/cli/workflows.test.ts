@@ -2,6 +2,9 @@
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { GPT } from '../../lib/gpt';
+import { tensor } from '../../lib/tensor/creation';
+import { tidy } from '../../lib/tensor/scope';
 import { pythonJson, pythonTimeout, runPython } from '../helpers/python';
 import { sharedTemporaryDirectory, temporaryDirectory } from '../helpers/tmp';
 import { commandIn, interrupt, type Ran } from './command';
@@ -223,6 +226,49 @@ describe('single files (seed 004)', () => {
     expect(written.map((entry) => entry.text.startsWith('Dear'))).toEqual([true, true]);
     const [a, b] = readdirSync(path.join(cwd, 'numbered')).map((entry) => path.join('numbered', entry));
     expect(expectDone(run(['compare', a!, b!]))).toMatch(/42 of 42 tensors equal/);
+  });
+
+  interface Resumed {
+    loss: number;
+    after: number;
+    batch: [number[][], number[][]];
+  }
+
+  /** The loss of a batch in evaluation mode. */
+  async function lossOf(file: string, [idx, targets]: Resumed['batch']): Promise<number> {
+    const model = await GPT.load(file);
+    model.eval();
+    try {
+      return tidy(() => Number(model.forward(tensor(idx), tensor(targets)).loss!.item()));
+    } finally {
+      model.dispose();
+    }
+  }
+
+  it.each([
+    ['GPT-2', 'gpt2', 'false'],
+    ['GPT-2 with LoRA', 'gpt2', 'true'],
+    ['a model from scratch with LoRA', 'from_scratch', 'true'],
+  ])('%s: Python resumes what was trained here, and Node what Python saved', { timeout }, async (_, type, lora) => {
+    const { cwd, run } = workplace('gpt2');
+    const gpt2 = path.join(cwd, 'gpt2');
+    const facts = { MODEL_TYPE: type, GPT2_MODEL_NAME: gpt2, USE_LORA: lora, LORA_RANK: '2', LORA_DROPOUT: '0' };
+    const sizes = { N_EMBD: '12', N_HEAD: '2', N_LAYER: '2', BLOCK_SIZE: '8', DROPOUT: '0', BATCH_SIZE: '1' };
+    const env = { ...variables, ...facts, ...(type === 'gpt2' ? { BATCH_SIZE: '1' } : sizes), EVAL_INTERVAL: '0' };
+    expectDone(run(['train'], { ...env, TRAINING_STEPS: '1' }));
+    const [name] = readdirSync(path.join(cwd, 'checkpoints'));
+    const file = path.join(cwd, 'checkpoints', name!);
+    const resumed = await pythonJson<Resumed>(script, ['resume', file]);
+    // Float32: the sides sum in other orders.
+    expect(Math.abs((await lossOf(file, resumed.batch)) - resumed.loss)).toBeLessThan(1e-4);
+    const theirs = file.replace(/\.pt$/, '-resumed.pt');
+    expect(Math.abs((await lossOf(theirs, resumed.batch)) - resumed.after)).toBeLessThan(1e-4);
+    const more = { CHECKPOINT_PATH: theirs, MODE: 'resume', RESUME_TRAINING_STEPS: '1', ...env };
+    expectDone(run(['train'], more));
+    if (type === 'gpt2') {
+      const said = expectDone(run(['generate', theirs, '--prompt', 'Dear', '--max-new-tokens', '2']));
+      expect(said).toMatch(/^Dear/); // GPT-2's tokenizer, although the file says 'character'
+    }
   });
 
   it('lists by model, source and step', { timeout }, () => {

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "checkpoint/families"))
 import torch  # noqa: E402
 import torch.nn as nn  # noqa: E402
 from families import BEFORE, SMALL, adamw, differences, update  # noqa: E402
-from models import Config, Lecture, with_loss  # noqa: E402
+from models import GPT2_LAYERS, SCRATCH_LAYERS, Config, Lecture, adapt_layers, with_loss  # noqa: E402
 from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from transformers import GPT2Config, GPT2LMHeadModel  # noqa: E402
@@ -23,38 +23,13 @@ from transformers import GPT2Config, GPT2LMHeadModel  # noqa: E402
 RANK, ALPHA = 3, 6.0
 
 
-class LoraLinear(nn.Module):
-    """build_llm_karpathy's: the base computes without gradient, so that one goes back through the adapter alone."""
-
-    def __init__(self, base, transposed):
-        super().__init__()
-        self.base_layer = base.requires_grad_(False)
-        size_in, size_out = base.weight.shape if type(base).__name__ == "Conv1D" else base.weight.shape[::-1]
-        a, b = torch.randn(size_in, RANK) / 4, torch.randn(RANK, size_out) / 4
-        self.lora_A, self.lora_B = (nn.Parameter(t.T.contiguous() if transposed else t) for t in (a, b))
-        self.dropout = nn.Identity()
-        self.transposed = transposed
-
-    def forward(self, x):
-        with torch.no_grad():
-            base = self.base_layer(x)
-        a, b = (t.T if self.transposed else t for t in (self.lora_A, self.lora_B))
-        return base + x @ a @ b * (ALPHA / RANK)
-
-
-def adapt(module, transposed, names):
-    for name, child in list(module.named_children()):
-        if isinstance(child, nn.Linear) or type(child).__name__ == "Conv1D":
-            if name in names:
-                setattr(module, name, LoraLinear(child, transposed))
-        else:
-            adapt(child, transposed, names)
-    return module
+def adapt(model, transposed, names):
+    return adapt_layers(model, names, rank=RANK, alpha=ALPHA, transposed=transposed)
 
 
 def scratch(transposed=False):
     model = Lecture(Config(**SMALL), scale="embd", norm_in_blocks=True)
-    return adapt(model, transposed, {"key", "query", "value", "proj", "0", "2", "lm_head"})
+    return adapt(model, transposed, SCRATCH_LAYERS)
 
 
 def gpt2(**facts):
@@ -76,7 +51,7 @@ class Wrapper(nn.Module):
 
 def wrapper():
     model = gpt2().requires_grad_(False)
-    return Wrapper(adapt(model, False, {"c_attn", "c_proj", "c_fc", "lm_head"}))
+    return Wrapper(adapt(model, False, GPT2_LAYERS))
 
 
 def trainable(model):

@@ -206,8 +206,8 @@ describe('adapters', () => {
   });
 
   test.each([
-    ['use_dora', true, /use_dora is boolean true/],
-    ['bias', 'all', /bias is string "all"/],
+    ['use_dora', true, /expected use_dora to be not set, got boolean true/],
+    ['bias', 'all', /expected bias to be 'none'.*got string "all"/],
     ['rank_pattern', { c_attn: 4 }, /rank_pattern/],
     ['init_lora_weights', 'pissa', /init_lora_weights/],
     ['peft_type', 'IA3', /peft_type/],

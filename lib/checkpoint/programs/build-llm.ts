@@ -1,14 +1,16 @@
 import path from 'node:path';
 import { save } from '../../formats/pt';
 import type { GPTModel } from '../../models/gpt-model';
-import { type ConfigFacts, recogniseAdapted } from '../../models/layouts';
-import { Float, OrderedDict } from '../../pickle/types';
-import type { Tensor } from '../../tensor/tensor';
+import { type CheckpointLayout, type ConfigFacts, layoutByName, recogniseAdapted } from '../../models/layouts';
+import { loraLayout } from '../../models/layouts/lora';
+import { asAttribute } from '../../models/layouts/wrapped';
+import { Float } from '../../pickle/types';
 import { type Tokenizer, loadTokenizer, tokenizerForText, tokenizerFromJson } from '../../tokenizers';
 import { exists, type JsonObject } from '../files';
 import {
   factsFrom,
   numberIn,
+  type Origin,
   plain,
   plainFields,
   type ReadOptions,
@@ -33,8 +35,16 @@ const names = {
   batch_size: 'batchSize',
 } as const;
 
-/** Heads of the models that it takes from Hugging Face. */
-const gpt2Heads: Readonly<Record<string, number>> = { gpt2: 12, 'gpt2-medium': 16, 'gpt2-large': 20, 'gpt2-xl': 25 };
+/** The models of Hugging Face that it names, by blocks, heads and channels. */
+const gpt2Sizes: Readonly<Record<string, readonly [nLayer: number, nHead: number, nEmbd: number]>> = {
+  gpt2: [12, 12, 768],
+  'gpt2-medium': [24, 16, 1024],
+  'gpt2-large': [36, 20, 1280],
+  'gpt2-xl': [48, 25, 1600],
+};
+
+/** The layers that its LoRA adapts: every Linear of a block, and the head. */
+export const loraTargets = ['attn.qkv', 'attn.proj', 'mlp.up', 'mlp.down', 'lmHead'] as const;
 
 export const buildLlm: FileProgram = {
   name: 'build-llm',
@@ -42,9 +52,21 @@ export const buildLlm: FileProgram = {
   fileNames: [],
   holdsOptimizer: true,
   recognise: (dict) => dict.get('model_state_dict') instanceof Map && dict.get('hyperparameters') instanceof Map,
+  layout: (model) =>
+    model.layout.name === 'hf-gpt2' && !isWrapped(model) ? gpt2Layout(model.layout.adapters) : undefined,
   read,
   write,
 };
+
+/** The layout of its GPT-2: Hugging Face's model as the attribute `model`, with the head's own key. */
+export function gpt2Layout(adapters?: CheckpointLayout['adapters']): CheckpointLayout {
+  const layout = asAttribute(layoutByName('hf-gpt2'), 'model');
+  return adapters === undefined ? layout : loraLayout(layout, { ...adapters.spec, keys: 'plain' });
+}
+
+function isWrapped({ layout, config }: GPTModel): boolean {
+  return layout.modules(config).some(({ path }) => path.startsWith('model.transformer'));
+}
 
 async function read(file: string, dict: Map<string, unknown>, options: ReadOptions): Promise<SavedModel> {
   const weights = dict.get('model_state_dict') as Map<string, unknown>;
@@ -72,12 +94,13 @@ async function read(file: string, dict: Map<string, unknown>, options: ReadOptio
 async function findTokenizer(
   file: string,
   dict: ReadonlyMap<string, unknown>,
-  { tokenization_method: method }: JsonObject,
+  { tokenization_method: method, model_type: type }: JsonObject,
   vocabSize: number,
 ): Promise<Tokenizer | null> {
   const inside = dict.get('tokenizer');
   if (inside instanceof Map) return tokenizerFromJson(plain(inside), `${file} (tokenizer)`);
-  if (method === 'gpt2') return vocabSize < gpt2Tokens ? null : tokenizerForText('gpt2', '');
+  // A GPT-2's file may say 'character', the program's default, which it does not use for GPT-2.
+  if (method === 'gpt2' || type === 'gpt2') return vocabSize < gpt2Tokens ? null : tokenizerForText('gpt2', '');
   const beside = path.join(path.dirname(file), 'tokenizer.json');
   return (await exists(beside)) ? loadTokenizer(beside) : null;
 }
@@ -85,7 +108,7 @@ async function findTokenizer(
 const gpt2Tokens = 50257;
 
 function gpt2Facts({ gpt2_model_name: name, batch_size: batchSize }: JsonObject): ConfigFacts {
-  const nHead = typeof name === 'string' && Object.hasOwn(gpt2Heads, name) ? gpt2Heads[name]! : undefined;
+  const nHead = typeof name === 'string' && Object.hasOwn(gpt2Sizes, name) ? gpt2Sizes[name]![1] : undefined;
   return {
     ...(nHead === undefined ? {} : { nHead }),
     ...(typeof batchSize === 'number' ? { batchSize } : {}),
@@ -96,7 +119,7 @@ function gpt2Facts({ gpt2_model_name: name, batch_size: batchSize }: JsonObject)
 async function write(file: string, request: WriteRequest): Promise<void> {
   const { kept, step, optimizerState, model } = request;
   await withWeights(request, (weights) => {
-    const dict = new Map(kept).set('step', step).set('model_state_dict', keyed(weights, model));
+    const dict = new Map(kept).set('step', step).set('model_state_dict', weights);
     dict.set('hyperparameters', withAdapters(kept.get('hyperparameters'), model));
     return save(dict.set('optimizer_state_dict', optimizerState), file);
   });
@@ -116,12 +139,6 @@ function withAdapters(hyperparameters: unknown, { lora }: GPTModel): unknown {
     .set('lora_dropout', new Float(dropout));
 }
 
-/** Its program holds a model of Hugging Face as the attribute `model`. */
-function keyed(weights: Map<string, Tensor>, { layout }: GPTModel): Map<string, Tensor> {
-  const isBare = layout.name === 'hf-gpt2' && ![...weights.keys()].every((key) => key.startsWith('model.'));
-  return isBare ? new OrderedDict([...weights].map(([key, value]) => [`model.${key}`, value])) : weights;
-}
-
 /** Facts of a training run that its program notes, which a model does not tell. */
 export interface RunFacts {
   /** Of the data. */
@@ -129,10 +146,12 @@ export interface RunFacts {
   learningRate: number | undefined;
   /** Others, by the program's own names. */
   more: Readonly<Record<string, unknown>>;
+  /** Where the model came from. */
+  origin: Origin | undefined;
 }
 
 /** The dict around the weights of a model that came from elsewhere, in the program's order. */
-export function newBuildLlm(model: GPTModel, { source, learningRate, more }: RunFacts): Map<string, unknown> {
+export function newBuildLlm(model: GPTModel, { source, learningRate, more, origin }: RunFacts): Map<string, unknown> {
   const { batchSize, blockSize, vocabSize, nEmbd, nHead, nLayer, dropout, device } = model.config;
   const { tokenizer } = model;
   const isGpt2 = model.layout.name === 'hf-gpt2';
@@ -148,7 +167,7 @@ export function newBuildLlm(model: GPTModel, { source, learningRate, more }: Run
     ['n_head', nHead],
     ['n_layer', nLayer],
     ['dropout', new Float(dropout)],
-    ...(isGpt2 ? [['gpt2_model_name', gpt2Name(model)] as const] : []),
+    ...(isGpt2 ? [['gpt2_model_name', more.gpt2_model_name ?? gpt2Name(model, origin)] as const] : []),
     ['tokenization_method', methods[tokenizer?.kind ?? ''] ?? 'custom_bpe'],
     ['device', device],
     ...Object.entries(more),
@@ -166,11 +185,17 @@ export function newBuildLlm(model: GPTModel, { source, learningRate, more }: Run
 }
 
 /** What its program calls a model in the names of files. */
-export function buildLlmName(model: GPTModel): string {
-  if (model.layout.name === 'hf-gpt2') return gpt2Name(model);
+export function buildLlmName(model: GPTModel, origin?: Origin, name = gpt2Name(model, origin)): string {
+  if (model.layout.name === 'hf-gpt2') return path.basename(name);
   return model.lora === null ? 'bigram' : 'bigramlora';
 }
 
-function gpt2Name({ config: { nHead } }: GPTModel): string {
-  return Object.entries(gpt2Heads).find(([, heads]) => heads === nHead)?.[0] ?? 'gpt2';
+/** What Python's `from_pretrained` takes to make the same GPT-2: one of the four published ones, or its directory. */
+function gpt2Name({ config }: GPTModel, origin: Origin | undefined): string {
+  const { nLayer, nHead, nEmbd, vocabSize } = config;
+  const published = Object.entries(gpt2Sizes).find(
+    ([, [layers, heads, channels]]) => layers === nLayer && heads === nHead && channels === nEmbd,
+  );
+  if (published !== undefined && vocabSize === gpt2Tokens) return published[0];
+  return origin?.program === 'hf-gpt2' ? path.resolve(origin.path) : 'gpt2';
 }

@@ -44,7 +44,7 @@ export const nanogpt: FileProgram = {
 
 async function read(file: string, dict: Map<string, unknown>, options: ReadOptions): Promise<SavedModel> {
   const weights = dict.get('model') as Map<string, unknown>;
-  const recognised = recogniseAdapted(weights);
+  const recognised = recogniseAdapted(weights, 'nanogpt');
   const args = plainFields(dict.get('model_args'));
   const training = plainFields(dict.get('config'));
   // A dropout of fine-tuning may be in the config alone: model_args then keep what the model was first trained with.

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import type { GPTModel } from '../../models/gpt-model';
+import type { CheckpointLayout } from '../../models/layouts';
 import { noGrad } from '../../tensor/autograd';
 import type { DType } from '../../tensor/dtype';
 import { dispose } from '../../tensor/scope';
@@ -75,6 +76,8 @@ interface AnyProgram {
   family?: string;
   /** Whether its files hold an optimizer's state. */
   holdsOptimizer: boolean;
+  /** The layout of its files for this model, where the model has another. */
+  layout?(model: GPTModel): CheckpointLayout | undefined;
   /** Writes a model as the program does: its file, or the files of its directory. */
   write(target: string, request: WriteRequest): Promise<void>;
 }

@@ -1,5 +1,6 @@
 import { withoutUndefined } from '../../objects';
 import { TorchBindError } from '../../errors';
+import { native } from '../../native/native';
 import { sameBits } from '../../nn/state-dict';
 import { Tensor } from '../../tensor/tensor';
 import type { GPTConfig } from '../config';
@@ -17,7 +18,11 @@ function isStateTensor(value: unknown): value is StateTensor {
 export class StateView {
   private readonly shapes: ReadonlyMap<string, StateTensor | undefined>;
 
-  constructor(state: Iterable<string> | ReadonlyMap<string, unknown>) {
+  /** @param program the family whose program saved it, if the file says so */
+  constructor(
+    state: Iterable<string> | ReadonlyMap<string, unknown>,
+    readonly program?: string,
+  ) {
     const entries: Iterable<readonly [string, unknown]> =
       state instanceof Map
         ? (state as Map<string, unknown>)
@@ -56,6 +61,7 @@ export class StateView {
     const renamed = Array.from(this.shapes, ([key, tensor]) => [rename(key), tensor] as const);
     return new StateView(
       new Map(renamed.filter((entry): entry is [string, StateTensor | undefined] => entry[0] !== undefined)),
+      this.program,
     );
   }
 }
@@ -127,6 +133,16 @@ function maskDType({ dtype }: StateTensor, key: string): NonNullable<LayoutBuffe
   const found = known.find((name) => name === dtype);
   if (found !== undefined) return found;
   throw new TorchBindError(`The mask "${key}" has dtype ${dtype}, which masks do not have.`, 'ERR_TORCHBIND_LAYOUT');
+}
+
+/** Whether two keys of a state dict are one tensor in memory; undefined where only keys are known. */
+export function isOneTensor(state: StateView, a: string, b: string): boolean | undefined {
+  const [x, y] = [state.tensor(a), state.tensor(b)];
+  if (x instanceof TensorFacts && y instanceof TensorFacts)
+    return x.identity === null || y.identity === null ? undefined : x.identity === y.identity;
+  if (!(x instanceof Tensor) || !(y instanceof Tensor)) return undefined;
+  const [first, second] = [x, y].map(({ handle }) => native().storageInfo(handle).id);
+  return first === second && x.storageOffset() === y.storageOffset();
 }
 
 /** Whether two tensors of a state dict hold the same values; undefined where only keys are known. */

@@ -1,7 +1,7 @@
 import { withoutUndefined } from '../../objects';
 import { TorchBindError } from '../../errors';
 import type { FamilyFacts, GPTConfig } from '../config';
-import { classic, maskBuffer, sameValues, shapeFacts } from './family';
+import { classic, isOneTensor, maskBuffer, sameValues, shapeFacts } from './family';
 import type { Family, Recognised, StateView } from './family';
 import { decayMatrices, empty, headModule, weighted } from './layout';
 import type { Initialisation, CheckpointLayout, LayoutBuffer, LayoutModule, OptimizerGroups } from './layout';
@@ -153,7 +153,11 @@ function recogniseGpt2(state: StateView): { facts: Facts; recognised: Recognised
     .map((name) => maskBuffer(state, `${first}.attn.${name}`, name))
     .filter((buffer) => buffer !== undefined);
   const head = headForm(state, stem);
-  const facts = weights.conv1d ? hfFacts : !head.tied && buffers.length > 0 ? mingptFacts : nanogptFacts;
+  const { facts, asks } = programOf(state, stem, {
+    conv1d: weights.conv1d,
+    masked: buffers.length > 0,
+    tied: head.tied,
+  });
   const layout = gpt2Layout(facts, { stem, tiedHead: state.has('lm_head.weight'), buffers: buffers.map(anySize) });
   const saw = [
     `${stem}wte.weight and ${first}.attn.c_attn.weight, the names of GPT-2`,
@@ -161,8 +165,25 @@ function recogniseGpt2(state: StateView): { facts: Facts; recognised: Recognised
     ...buffers.slice(0, 1).map(({ name }) => `attention masks (${first}.attn.${name})`),
     head.saw,
   ];
-  const config = configFacts(state, stem, weights.conv1d, head.tied);
-  return { facts, recognised: { layout, facts: config, saw, asks: ['nHead'] } };
+  const config = configFacts(state, stem, weights.conv1d, head.tied && facts !== mingptFacts);
+  return { facts, recognised: { layout, facts: config, saw, asks: ['nHead', ...asks] } };
+}
+
+/**
+ * The program whose state dict it is. nanoGPT without flash attention and minGPT save the same keys and masks. nanoGPT's
+ * head and embedding are one tensor; minGPT's are two, whatever their values. Two equal tensors may be a copy of
+ * nanoGPT's one: then nothing tells which activation the model has.
+ */
+function programOf(
+  state: StateView,
+  stem: string,
+  { conv1d, masked, tied }: { conv1d: boolean; masked: boolean; tied: boolean },
+): { facts: Facts; asks: Recognised['asks'] } {
+  if (conv1d) return { facts: hfFacts, asks: [] };
+  const isNano = !masked || state.program === 'nanogpt' || !state.has('lm_head.weight');
+  if (isNano || isOneTensor(state, 'lm_head.weight', `${stem}wte.weight`) === true)
+    return { facts: nanogptFacts, asks: [] };
+  return { facts: mingptFacts, asks: tied ? ['activation'] : [] };
 }
 
 /** A mask's shape follows the context. */

@@ -82,19 +82,23 @@ function familyByName(name: string): Family {
  * The layout of a state dict, with what was seen in it and what that says of the model. `state` may be keys alone where
  * these suffice.
  *
+ * @param program the family whose program saved it, if the file says so: keys and values may leave it open
  * @throws ERR_TORCHBIND_LAYOUT saying what was seen, and what would have been recognised
  */
-export function recogniseLayout(state: Iterable<string> | ReadonlyMap<string, unknown>): Recognised {
+export function recogniseLayout(state: Iterable<string> | ReadonlyMap<string, unknown>, program?: string): Recognised {
   checkIterable(state, 'the keys of a state dict', 'detectLayout');
-  const found = layoutOrReason(state);
+  const found = layoutOrReason(state, program);
   if (typeof found !== 'string') return found;
   const known = FAMILIES.map(({ name, description }) => `'${name}' (${description})`).join('; ');
   throw new TorchBindError(`${found} Layouts that can be read: ${known}.`, 'ERR_TORCHBIND_LAYOUT');
 }
 
 /** As `recogniseLayout`, or why no layout was recognised, in words. */
-export function layoutOrReason(state: Iterable<string> | ReadonlyMap<string, unknown>): Recognised | string {
-  const view = new StateView(state);
+export function layoutOrReason(
+  state: Iterable<string> | ReadonlyMap<string, unknown>,
+  program?: string,
+): Recognised | string {
+  const view = new StateView(state, program);
   const found = recogniseWrapped(view, recogniseFamily);
   if (found !== undefined) return found;
   const { keys } = view;
@@ -104,11 +108,11 @@ export function layoutOrReason(state: Iterable<string> | ReadonlyMap<string, unk
 }
 
 /** As `recogniseLayout`; of a state dict with LoRA adapters, the layout of the model without, and the adapters. */
-export function recogniseAdapted(state: ReadonlyMap<string, unknown>): Recognised {
+export function recogniseAdapted(state: ReadonlyMap<string, unknown>, program?: string): Recognised {
   checkGathered(state);
   const lora = splitLora(state);
-  if (lora === undefined) return recogniseLayout(state);
-  const found = recogniseLayout(lora.base);
+  if (lora === undefined) return recogniseLayout(state, program);
+  const found = recogniseLayout(lora.base, program);
   const saw = `LoRA adapters of rank ${lora.rank} beside ${lora.paths.size} layers (${[...lora.paths][0]}.lora_A)`;
   return { ...found, saw: [...found.saw, saw], lora };
 }

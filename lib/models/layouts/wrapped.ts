@@ -1,6 +1,7 @@
 import { Tensor } from '../../tensor/tensor';
 import type { GPTConfig } from '../config';
 import type { Recognised, StateView } from './family';
+import { empty } from './layout';
 import type { CheckpointLayout, LayoutBuffer, LayoutModule } from './layout';
 
 /** Modules that PyTorch puts around a model or a part of it. Their names stay in the keys of a state dict. */
@@ -119,4 +120,17 @@ function placed(path: string, paths: ReadonlyMap<string, string[]>): string[] {
   const parent = placed(dot < 0 ? '' : path.slice(0, dot), paths).at(-1)!;
   const name = path.slice(dot + 1);
   return [parent === '' ? name : `${parent}.${name}`];
+}
+
+/** The layout of a model that is an attribute of another module. */
+export function asAttribute(layout: CheckpointLayout, name: string): CheckpointLayout {
+  return {
+    ...layout,
+    modules: (config) => [
+      empty(''),
+      ...layout
+        .modules(config)
+        .map((module) => ({ ...module, path: module.path === '' ? name : `${name}.${module.path}` })),
+    ],
+  };
 }

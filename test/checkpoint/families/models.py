@@ -383,3 +383,37 @@ def fused_optimizer(model, lr=1e-3):
     decay = [p for _, p in named if not any(p is other for other in plain)]
     groups = [{"params": decay, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95))
+
+
+class LoraLinear(nn.Module):
+    """build_llm_karpathy's: the base computes without gradient, so that one goes back through the adapter alone."""
+
+    def __init__(self, base, rank, alpha, transposed):
+        super().__init__()
+        self.base_layer = base.requires_grad_(False)
+        size_in, size_out = base.weight.shape if type(base).__name__ == "Conv1D" else base.weight.shape[::-1]
+        a, b = torch.randn(size_in, rank) / 4, torch.randn(rank, size_out) / 4
+        self.lora_A, self.lora_B = (nn.Parameter(t.T.contiguous() if transposed else t) for t in (a, b))
+        self.dropout = nn.Identity()
+        self.transposed = transposed
+        self.scaling = alpha / rank
+
+    def forward(self, x):
+        with torch.no_grad():
+            base = self.base_layer(x)
+        a, b = (t.T if self.transposed else t for t in (self.lora_A, self.lora_B))
+        return base + x @ a @ b * self.scaling
+
+
+SCRATCH_LAYERS = {"key", "query", "value", "proj", "0", "2", "lm_head"}
+GPT2_LAYERS = {"c_attn", "c_proj", "c_fc", "lm_head"}
+
+
+def adapt_layers(module, names, *, rank, alpha, transposed=False):
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Linear) or type(child).__name__ == "Conv1D":
+            if name in names:
+                setattr(module, name, LoraLinear(child, rank, alpha, transposed))
+        else:
+            adapt_layers(child, names, rank=rank, alpha=alpha, transposed=transposed)
+    return module
