@@ -24,6 +24,7 @@ const TOOLS = {
   'react-dom': '19.3.1',
 };
 const PORT = 39_417;
+const { fetch } = globalThis;
 
 main(async (args) => {
   await setup();

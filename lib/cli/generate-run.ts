@@ -1,8 +1,10 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { TorchBindError } from '../errors';
 import { GPT } from '../gpt';
 import type { GenerateOptions } from '../models/generate';
 import { deviceOption } from './device';
+import { usageError } from './errors';
 import { findModel, type ModelFlags } from './models';
 import { note } from './output';
 import { readText } from './text';
@@ -55,19 +57,32 @@ export async function runGenerate(reference: string | undefined, flags: Generate
 /** The text, prompt included; shown while it is written where JSON is not asked for. */
 async function write(model: GPT, flags: GenerateFlags, signal: AbortSignal): Promise<string> {
   const show = (text: string): void => void (flags.json !== true && process.stdout.write(text));
-  let text = flags.prompt;
-  show(text);
+  let text = '';
+  const add = (piece: string): void => {
+    text += piece;
+    show(piece);
+  };
   try {
     for await (const piece of model.stream(flags.prompt, { ...samplingOf(flags), signal })) {
-      text += piece;
-      show(piece);
+      // Not before: the model may refuse the prompt.
+      if (text === '') add(flags.prompt);
+      add(piece);
     }
   } catch (error) {
-    if (!signal.aborted) throw error;
+    if (!signal.aborted) throw promptError(error);
     process.exitCode = 130;
   }
+  if (text === '') add(flags.prompt);
   show('\n');
   return text;
+}
+
+/** An error that names the flag where the prompt is at fault. */
+function promptError(error: unknown): unknown {
+  const isOfPrompt = error instanceof TorchBindError && error.code === 'ERR_TORCHBIND_UNKNOWN_CHARACTER';
+  if (!isOfPrompt) return error;
+  // What to do in a program is no help here.
+  return usageError(`--prompt: ${error.message.replace(/, or make the tokenizer [^]*$/, '.')}`);
 }
 
 export function samplingOf(flags: Partial<GenerateFlags>): GenerateOptions {

@@ -1,9 +1,11 @@
 #!/usr/bin/env node
 /** The command `torchbind`. Data goes to stdout, progress and remarks to stderr. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { Command, CommanderError, Help, type Option } from 'commander';
-import { TorchBindError } from '../errors';
 import { compareCommand } from './compare';
 import { convertCommand } from './convert';
+import { describeError, exitStatus, usageError } from './errors';
 import { shownFlags } from './flags';
 import { generateCommand } from './generate';
 import { inspectCommand } from './inspect';
@@ -11,8 +13,12 @@ import { listCommand } from './list';
 import { trainCommand } from './train';
 
 /** Exit statuses: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C. */
-const failed = 1;
 const wrongUse = 2;
+
+function packageVersion(): string {
+  const text = readFileSync(path.join(__dirname, '../../package.json'), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
 
 async function createProgram(): Promise<Command> {
   // install and doctor explain why torchbind does not load, so that they must not need it themselves.
@@ -20,6 +26,7 @@ async function createProgram(): Promise<Command> {
   const { doctorCommand } = await import('./doctor.js');
   const program = new Command('torchbind')
     .description('Train, run and look into GPT checkpoints of PyTorch.')
+    .version(packageVersion(), '-V, --version', 'print the version')
     .helpCommand(false);
   program.commandsGroup('Models:');
   for (const command of [trainCommand(), generateCommand()]) program.addCommand(command);
@@ -51,13 +58,15 @@ function describeOption(this: Help, option: Option): string {
     .replace(/ \(\)$/, '');
 }
 
-/** With no command, MODE says which one, as in `MODE=resume CHECKPOINT_PATH=... torchbind`. */
+/** With no command, MODE says which one, as in `MODE=resume CHECKPOINT_PATH=... torchbind`; without MODE the model writes text. */
 function withCommand(argv: readonly string[]): string[] {
   const [first] = argv;
-  if (first !== undefined && (!first.startsWith('-') || ['-h', '--help'].includes(first))) return [...argv];
-  const { MODE } = process.env;
-  if (MODE === 'inference') return ['generate', ...argv];
+  const ofProgram = ['-h', '--help', '-V', '--version'];
+  if (first !== undefined && (!first.startsWith('-') || ofProgram.includes(first))) return [...argv];
+  const { MODE, CHECKPOINT_PATH } = process.env;
   if (MODE === 'resume') return ['train', ...argv];
+  if (MODE === 'inference' || (!MODE && CHECKPOINT_PATH)) return ['generate', ...argv];
+  if (MODE && CHECKPOINT_PATH) throw usageError(`Expected MODE=inference or MODE=resume, got MODE=${MODE}.`);
   return first === undefined ? ['--help'] : [...argv];
 }
 
@@ -72,15 +81,21 @@ function report(error: unknown): void {
     process.exitCode = error.exitCode === 0 ? 0 : wrongUse;
     return;
   }
-  const isOurs = error instanceof TorchBindError;
-  process.stderr.write(`torchbind: ${isOurs ? error.message : String((error as Error).stack ?? error)}\n`);
-  process.exitCode = isOurs && error.code === 'ERR_TORCHBIND_USAGE' ? wrongUse : failed;
+  process.stderr.write(`torchbind: ${describeError(error)}\n`);
+  process.exitCode = exitStatus(error);
+}
+
+/** For an error that no promise carries. */
+function endWith(error: unknown): never {
+  report(error);
+  process.exit();
 }
 
 // What reads the output may end first, as `head` does.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0);
-  throw error;
+  endWith(error);
 });
+process.on('uncaughtException', endWith);
 
 main(process.argv.slice(2)).catch(report);

@@ -1,13 +1,14 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { resolveCheckpoint } from '../checkpoint';
+import { inspect, resolveCheckpoint } from '../checkpoint';
+import { exists } from '../checkpoint/files';
 import { buildLlmName } from '../checkpoint/programs/build-llm';
 import { GPT } from '../gpt';
 import { homeDirectory } from '../home';
 import { tokenizerForText, type Tokenizer } from '../tokenizers';
 import { MetricsLog } from '../train/metrics/log';
 import { deviceOption, deviceForNew } from './device';
-import { usageError } from './errors';
+import { asWrongUse, usageError } from './errors';
 import { note } from './output';
 import { readData, type TrainingData } from './text';
 import type { TrainFlags } from './train-flags';
@@ -23,9 +24,11 @@ const defaultInterval = 500;
  * one that goes on from such a file.
  */
 export async function trainSingleFiles(flags: TrainFlags): Promise<void> {
-  const { inputFile, checkpointDir, enableCheckpoints, json } = flags;
+  const { checkpointDir, enableCheckpoints, json } = flags;
+  const file = flags.checkpointPath === undefined ? undefined : await resolveCheckpoint(flags.checkpointPath);
+  const inputFile = flags.inputFile ?? (await sourceOf(file));
   const data = await readData(inputFile);
-  const model = await openForTraining(flags, data);
+  const model = await openForTraining(flags, file, data);
   addBuildLlmLora(model, flags);
   const startStep = model.step ?? 0;
   const updates = updatesToMake(flags, startStep);
@@ -71,12 +74,27 @@ export async function trainSingleFiles(flags: TrainFlags): Promise<void> {
   }
 }
 
-async function openForTraining(flags: TrainFlags, { text, tokenizer: dataTokenizer }: TrainingData): Promise<GPT> {
-  const { checkpointPath, modelType = 'from_scratch', gpt2ModelName, device } = flags;
+/** The training data that a checkpoint names, which is relative to where it was trained. */
+async function sourceOf(file: string | undefined): Promise<string | undefined> {
+  if (file === undefined) return undefined;
+  const { config } = await inspect(file);
+  const source = config?.training_data_source;
+  if (typeof source !== 'string') return undefined;
+  if (await exists(source)) return source;
+  throw usageError(
+    `${file} was trained on ${source}, which is not here. Name the text to go on with: --input-file FILE.`,
+  );
+}
+
+async function openForTraining(
+  flags: TrainFlags,
+  file: string | undefined,
+  { text, tokenizer: dataTokenizer }: TrainingData,
+): Promise<GPT> {
+  const { modelType = 'from_scratch', gpt2ModelName, device } = flags;
   const tokenizer = (await givenTokenizer(flags)) ?? dataTokenizer;
   const given = { ...deviceOption(device), ...(tokenizer === undefined ? {} : { tokenizer }) };
-  if (checkpointPath !== undefined) {
-    const file = await resolveCheckpoint(checkpointPath);
+  if (file !== undefined) {
     const model = await GPT.load(file, { ...given, optimizer: true });
     noteUnused(flags, model);
     if (model.tokenizer === null) model.tokenizer = charactersOf(file, text, model.config.vocabSize);
@@ -93,7 +111,11 @@ async function openForTraining(flags: TrainFlags, { text, tokenizer: dataTokeniz
 function newModel(flags: TrainFlags, tokenizer: Tokenizer): GPT {
   const config = configOf(flags);
   const options = { tokenizer, layout: 'build-llm', device: deviceForNew(flags.device) };
-  return new GPT({ ...config, vocabSize: tokenizer.vocabSize }, options);
+  try {
+    return new GPT({ ...config, vocabSize: tokenizer.vocabSize }, options);
+  } catch (error) {
+    throw asWrongUse(error);
+  }
 }
 
 function newTokenizer({ tokenization = 'character' }: TrainFlags, text: string): Tokenizer {

@@ -1,7 +1,7 @@
 import { CheckpointManager, type TrainingStart } from '../gpt';
 import { manualSeed } from '../tensor/random';
 import { deviceOption } from './device';
-import { usageError } from './errors';
+import { asWrongUse, usageError } from './errors';
 import { note } from './output';
 import { readData, type TrainingData } from './text';
 import { givenTokenizer } from './tokenizer';
@@ -83,14 +83,19 @@ async function trainNamed(flags: TrainFlags): Promise<void> {
 async function startNamed(manager: CheckpointManager, flags: TrainFlags, data: TrainingData): Promise<TrainingStart> {
   const { tokenization, initFromModel } = flags;
   const tokenizer = (await givenTokenizer(flags)) ?? data.tokenizer;
-  const start = await manager.initializeForTraining({
-    config: configOf(flags),
-    text: data.text,
-    ...(tokenization === undefined ? {} : { tokenization: tokenization === 'character' ? 'char' : tokenization }),
-    ...(tokenizer === undefined ? {} : { tokenizer }),
-    ...(initFromModel === undefined ? {} : { initFromModel }),
-    ...deviceOption(flags.device),
-  });
+  const start = await manager
+    .initializeForTraining({
+      config: configOf(flags),
+      text: data.text,
+      ...(tokenization === undefined ? {} : { tokenization: tokenization === 'character' ? 'char' : tokenization }),
+      ...(tokenizer === undefined ? {} : { tokenizer }),
+      ...(initFromModel === undefined ? {} : { initFromModel }),
+      ...deviceOption(flags.device),
+    })
+    .catch(async (error: unknown) => {
+      const isNew = (await manager.list()).length === 0;
+      throw isNew ? asWrongUse(error) : error;
+    });
   const { model, mode } = start;
   if (mode === 'resume') noteUnused(flags, model);
   else if (wantsOwnOptimizer(flags)) model.setTraining(undefined, 0);

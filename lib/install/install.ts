@@ -79,7 +79,13 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<str
     reporter: options.reporter ?? silentReporter,
     downloads: path.join(libtorchCache(env), 'downloads'),
   };
-  await mkdir(context.downloads, { recursive: true });
+  await mkdir(context.downloads, { recursive: true }).catch((error: Error) => {
+    throw new TorchBindError(
+      `The cache ${libtorchCache(env)} cannot be made: ${error.message}. Set XDG_CACHE_HOME to a directory of this user.`,
+      'ERR_TORCHBIND_LIBTORCH',
+      { cause: error },
+    );
+  });
   const install = async (): Promise<string> => {
     const archive = await obtainArchive(options.fromFile, context);
     const entry = await unpackEntry(archive, context);

@@ -1,12 +1,14 @@
 /** The command's manners: what it refuses, what it suggests, where things are printed. */
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
+import { repositoryRoot } from '../helpers/python';
 import { temporaryDirectory } from '../helpers/tmp';
 import { commandIn, program } from './command';
 
 const run = commandIn('/');
+const readme = path.join(repositoryRoot, 'README.md');
 
 test('unknown flags and commands are refused with a suggestion and status 2', () => {
   const flag = run(['train', '--max_iter', '3']);
@@ -27,6 +29,7 @@ test.each([
   [['train', '--tokenization', 'custom_bpe'], /--tokenizer tokenizer\.json/],
   [['train', '--model-name', 'a', '--enable-checkpoints'], /Give one or the other/],
   [['train', '--max-iters', '9', '--resume-training-steps', '3'], /Give one of them/],
+  [['train', '--enable-checkpoints', '--input-file', readme, '--n-embd', '10', '--n-head', '3'], /--n-embd.*--n-head/],
   [['generate'], /Say which model/],
   [['generate', 'a', '--model-name', 'b'], /Two models are named/],
   [['generate', 'nobody', '--checkpoint-dir', '/none'], /no model 'nobody' in \/none\. Models there: none/],
@@ -71,4 +74,31 @@ test('a model that cannot be opened is an error of status 1 that names the file'
 test('a reader that closes the pipe ends the command without an error', () => {
   const command = `"${process.execPath}" "${program}" train --help | head -n 1`;
   expect(execFileSync('bash', ['-o', 'pipefail', '-c', command], { encoding: 'utf8' })).toContain('Usage');
+});
+
+test('--version prints the version of the package, whatever MODE says', () => {
+  const { version } = JSON.parse(readFileSync(path.join(repositoryRoot, 'package.json'), 'utf8')) as {
+    version: string;
+  };
+  for (const variables of [{}, { MODE: 'resume' }]) {
+    expect(run(['--version'], variables)).toEqual({ status: 0, stdout: `${version}\n`, stderr: '' });
+  }
+});
+
+test('CHECKPOINT_PATH alone generates, MODE=resume trains, and another MODE is wrong use', () => {
+  const checkpoint = { CHECKPOINT_PATH: '/none/model.pt' };
+  expect(run([], checkpoint).stderr).toMatch(/^torchbind: .*\/none\/model\.pt/);
+  const trained = run([], { ...checkpoint, MODE: 'resume', TRAINING_DATA_SOURCE: readme });
+  expect(trained.stderr).toMatch(/^torchbind: .*\/none\/model\.pt/);
+  const wrong = run([], { ...checkpoint, MODE: 'infer' });
+  expect([wrong.status, wrong.stdout]).toEqual([2, '']);
+  expect(wrong.stderr).toBe('torchbind: Expected MODE=inference or MODE=resume, got MODE=infer.\n');
+});
+
+test('a cache that cannot be made is one line without a stack', () => {
+  const directory = temporaryDirectory();
+  writeFileSync(path.join(directory, 'torchbind'), ''); // where the cache's directory would be
+  const ran = run(['install', '--variant', 'cpu'], { XDG_CACHE_HOME: directory, TORCHBIND_LIBTORCH: '' });
+  expect(ran.status).toBe(1);
+  expect(ran.stderr).toMatch(/^torchbind: The cache .* cannot be made: .*Set XDG_CACHE_HOME.*\n$/);
 });

@@ -1,5 +1,5 @@
 /** Every workflow that the programs of seeds 002 and 004 show, as commands; Python reads what comes out. */
-import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { GPT } from '../../lib/gpt';
@@ -188,8 +188,19 @@ describe('single files (seed 004)', () => {
     const listed = expectDone(run(['list', '--source', 'dante', '--step', '6']));
     expect(listed.trim().split('\n')).toHaveLength(2);
     const pattern = { CHECKPOINT_PATH: 'checkpoints/checkpoint_bigram_*.pt', PROMPT: 'the ', MAX_NEW_TOKENS: '5' };
-    const written = expectDone(run([], { ...pattern, MODE: 'inference' }));
+    const written = expectDone(run([], pattern)); // MODE=inference goes without saying
     expect(written).toMatch(/^the [\s\S]{5}\n$/u);
+    const refused = run([], { ...pattern, PROMPT: 'the \u{1F600}' });
+    expect([refused.status, refused.stdout]).toEqual([2, '']);
+    expect(refused.stderr).toMatch(/^torchbind: --prompt: .*U\+1F600/);
+    // The checkpoint names the text that it was trained on.
+    const resume = { MODE: 'resume', CHECKPOINT_PATH: pattern.CHECKPOINT_PATH, RESUME_TRAINING_STEPS: '1' };
+    const resumed = run(['--json', '--eval-interval', '0'], resume);
+    expect(lines(resumed).at(-1)).toMatchObject({ step: 7 });
+    rmSync(path.join(cwd, 'dante.txt'));
+    const lost = run([], resume);
+    expect([lost.status, lost.stdout]).toEqual([2, '']);
+    expect(lost.stderr).toMatch(/was trained on dante\.txt, which is not here.*--input-file FILE/);
   });
 
   it('goes on with a file of Python with other steps and another learning rate', { timeout }, async () => {
