@@ -10,8 +10,8 @@ const BUNDLE = 'torchbind.js';
 /** Modules that an import does not run. */
 const REST = 'torchbind-rest.js';
 
-/** Rooms that only part of the programs enter: what others take from them is loaded when it is first used. */
-const ROOMS = /^(checkpoint|cli|data|formats|install|pickle|tokenizers|train)\//;
+/** Folders that only some programs use: a module of theirs is loaded when it is first used. */
+const LAZY_FOLDERS = /^(checkpoint|cli|data|formats|install|pickle|tokenizers|train)\//;
 
 const DYNAMIC_IMPORT = /\bimport\((['"])(\.[^'"]*)\1\)/g;
 
@@ -73,7 +73,7 @@ function rewrite(name, text, sources) {
     .replace(DYNAMIC_IMPORT, (_, quote, specifier) => `(async () => $load("${resolve(specifier)}"))()`)
     .replace(/\b__dirname\b/g, `$directory("${name}")`)
     .replace(/\b__filename\b/g, `$file("${name}")`);
-  return operatorsByTable(roomsWhenUsed(externalsWhenUsed(local))).trim();
+  return operatorsByTable(lazyModulesWhenUsed(externalsWhenUsed(local))).trim();
 }
 
 /** `const node_fs_1 = require("node:fs")`, as TypeScript writes imports, and its uses as `node_fs_1.readFileSync`. */
@@ -92,19 +92,19 @@ function externalsWhenUsed(text) {
 }
 
 /** `const pt_1 = $load("formats/pt.js")`, and its uses as `pt_1.load`. */
-function roomsWhenUsed(text) {
-  const rooms = new Map();
+function lazyModulesWhenUsed(text) {
+  const lazyModules = new Map();
   const rest = text.replace(/^const (\w+_\d+) = \$load\("([^"]+)"\);\n/gm, (statement, variable, name) => {
-    if (!ROOMS.test(name)) return statement;
-    rooms.set(variable, name);
+    if (!LAZY_FOLDERS.test(name)) return statement;
+    lazyModules.set(variable, name);
     return '';
   });
-  const lazy = [...rooms].reduce(
+  const lazy = [...lazyModules].reduce(
     (code, [variable, name]) =>
       code.replace(new RegExp(`\\b${variable}\\b`, 'g'), `(${variable} ??= $load("${name}"))`),
     rest,
   );
-  return rooms.size === 0 ? lazy : lazy.replace(/^("use strict";\n)?/, `$1let ${[...rooms.keys()].join(', ')};\n`);
+  return lazyModules.size === 0 ? lazy : lazy.replace(/^("use strict";\n)?/, `$1let ${[...lazyModules.keys()].join(', ')};\n`);
 }
 
 /** The functions that do nothing but call an operator: nine hundred statements of their own take ten times as long. */
