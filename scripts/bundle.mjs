@@ -104,7 +104,9 @@ function lazyModulesWhenUsed(text) {
       code.replace(new RegExp(`\\b${variable}\\b`, 'g'), `(${variable} ??= $load("${name}"))`),
     rest,
   );
-  return lazyModules.size === 0 ? lazy : lazy.replace(/^("use strict";\n)?/, `$1let ${[...lazyModules.keys()].join(', ')};\n`);
+  return lazyModules.size === 0
+    ? lazy
+    : lazy.replace(/^("use strict";\n)?/, `$1let ${[...lazyModules.keys()].join(', ')};\n`);
 }
 
 /** The functions that do nothing but call an operator: nine hundred statements of their own take ten times as long. */
