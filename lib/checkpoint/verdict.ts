@@ -28,7 +28,7 @@ export type Verdict =
   | 'newer'
   /** New weights of another program, with an optimizer or a step that belongs to the weights before. */
   | 'weights-only'
-  /** Our weights, and another file that was edited, or damaged where there is no checksum. */
+  /** Our weights, and a JSON file that was edited or damaged: it has no checksum. */
   | 'edited'
   /** Not to be used. */
   | 'broken';
@@ -44,7 +44,10 @@ export function judge(files: Readonly<Record<string, FileState>>, fits: boolean)
   const states = Object.values(files);
   if (states.includes('broken')) return 'broken';
   if (states.every((state) => state === 'same')) return 'whole';
-  if (files[bundleFiles.model] === 'same') return 'edited';
+  if (files[bundleFiles.model] === 'same') {
+    const isJson = Object.entries(files).every(([name, state]) => state === 'same' || name.endsWith('.json'));
+    return isJson ? 'edited' : 'broken'; // No whole save leaves the weights and changes the optimizer.
+  }
   if (!fits) return 'broken';
   const training = [files[bundleFiles.trainingState], files[bundleFiles.optimizer]];
   return training.includes('same') ? 'weights-only' : 'newer';

@@ -53,7 +53,7 @@ describe('the verdict', () => {
     ['weights new that do not fit', { [weights!]: 'other', [optimizer!]: 'other', [state!]: 'other' }, false, 'broken'],
     ['the config edited', { [config!]: 'other' }, true, 'edited'],
     ['the step edited', { [state!]: 'other' }, true, 'edited'],
-    ['the optimizer new alone', { [optimizer!]: 'other' }, true, 'edited'],
+    ['the optimizer new alone', { [optimizer!]: 'other' }, true, 'broken'],
     ...Object.keys(ours).map((name): [string, Record<string, FileState>, boolean, Verdict] => [
       `${name} broken`,
       { [name]: 'broken' },
@@ -148,7 +148,11 @@ describe('another program that rewrote', () => {
       expect(found.isTheirs).toBe(isNew);
       // New weights with an old part are weights alone; old weights with a new part are not trained, the kept bundle is.
       if (names.length === 3) expect(found).toMatchObject({ inference: 9, training: 9 });
-      else if (isNew) expect(found).toMatchObject({ inference: null, training: 'ERR_TORCHBIND_MIXED_STATE' });
+      else if (isNew)
+        expect(found).toMatchObject({
+          inference: names.includes(state!) ? 9 : null,
+          training: 'ERR_TORCHBIND_MIXED_STATE',
+        });
       else expect(found.training).toBe(3);
     }
   });
@@ -180,7 +184,7 @@ describe('another program that rewrote', () => {
     const manager = new CheckpointManager('run', { root: path.dirname(directory) });
     const start = await manager.initializeForTraining();
     expect(start.startStep).toBe(9);
-    await start.model.fit({ text, maxSteps: 11, evalInterval: 0, batchSize: 2, checkpointDir: directory });
+    await start.model.fit({ text, maxSteps: 2, evalInterval: 0, batchSize: 2, checkpointDir: directory });
     start.model.dispose();
     expect(readdirSync(path.join(directory, 'steps'))).toEqual(['00000009', '00000011']);
     expect(existsSync(path.join(directory, 'replaced'))).toBe(false);
@@ -206,14 +210,14 @@ describe('an edited JSON file', () => {
   it('is used for inference with a warning that names it, and training takes the kept bundle', async () => {
     const directory = copied(path.join(samples, 'ours'), 'new times');
     const file = path.join(directory, config!);
-    writeFileSync(file, readFileSync(file, 'utf8').replace('"dropout": 0', '"dropout": 0.5'));
+    writeFileSync(file, readFileSync(file, 'utf8').replace(/"dropout": [\d.]+/, '"dropout": 0.5'));
     const warnings: string[] = [];
     const listen = (warning: Error): void => void warnings.push(warning.message);
     process.on('warning', listen);
     const [model, trained] = [await GPT.load(directory), await GPT.load(directory, { optimizer: true })];
     await new Promise((resolve) => setImmediate(resolve));
     process.off('warning', listen);
-    expect([model.config.dropout, trained.config.dropout]).toEqual([0.5, 0]);
+    expect([model.config.dropout, trained.config.dropout]).toEqual([0.5, 0.2]);
     expect(warnings[0]).toMatch(/config\.json is not the file that was saved.*opened as it is/s);
     expect(warnings[1]).toMatch(/config\.json.*Opened .*steps.00000003 instead/s);
   });

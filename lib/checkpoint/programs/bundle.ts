@@ -99,7 +99,13 @@ async function verify(files: ModelFiles, { training, allowMixed }: Use): Promise
     return { files, warning: `${error.message} It was opened as it is.` };
   }
   if (training) throw mixed(directory, states);
-  return { files: { ...files, saw: 'weights that another program replaced', stale: 'state' } };
+  return {
+    files: {
+      ...files,
+      saw: 'weights that another program replaced',
+      stale: states[bundleFiles.trainingState] === 'other' ? 'run' : 'state',
+    },
+  };
 }
 
 function mixed(directory: string, states: Readonly<Record<string, FileState>>): TorchBindError {
