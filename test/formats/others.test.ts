@@ -213,8 +213,6 @@ describe('files of other programs are named, by load and by inspect alike', () =
     ['plain2.pkl', /bare pickle/],
     ['script.pt', /TorchScript/],
     ['exported.pt2', /torch\.export/],
-    ['distributed/.metadata', /distributed checkpoint.*dcp_to_torch/],
-    ['distributed/__0_0.distcp', /distributed checkpoint.*dcp_to_torch/],
     ['model.onnx', /ONNX/],
     ['model.t7', /Torch7/],
     ['page.pt', /web page/],
@@ -227,6 +225,11 @@ describe('files of other programs are named, by load and by inspect alike', () =
     const { problems, globals } = await inspectFile(at(name));
     expect(problems.map(({ message }) => `${at(name)}: ${message}`)).toContain(error.message);
     expect(globals.filter(({ verdict }) => verdict === 'code' || verdict === 'attack-only')).toEqual([]);
+  });
+
+  it.each(['distributed/.metadata', 'distributed/__0_0.distcp'])('%s, with the command that joins it', async (name) => {
+    await expect(load(at(name))).rejects.toThrow(/distributed checkpoint.*dcp_to_torch/);
+    expect((await inspectFile(at(name))).problems[0]!.message).toMatch(/distributed checkpoint.*dcp_to_torch/);
   });
 
   it('where safetensors are expected too', async () => {
