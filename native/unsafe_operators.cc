@@ -58,6 +58,8 @@ const std::vector<Group>& groups() {
        {"aten::_reshape_alias_copy"}},
       {"takes gradients that may be missing, and reads them all the same",
        {"aten::_thnn_differentiable_gru_cell_backward", "aten::_thnn_differentiable_lstm_cell_backward"}},
+      {"gives a native object as the bytes of a tensor, which must not change",
+       {"profiler::_record_function_enter"}},
       {"copies lists of tensors without comparing their lengths", {"aten::_foreach_copy"}},
       {"calls a mobile library with whatever sizes come", {"aten::_nnpack_spatial_convolution"}},
       {"packs weights for kernels of quantized models, and trusts their shape and dtype",

@@ -9,6 +9,7 @@ const { ones, ops, zeros } = torch;
 const { aten } = ops;
 const binding = native();
 
+const UNSAFE = 'ERR_TORCHBIND_UNSAFE_OPERATOR';
 const INVALID = 'ERR_TORCHBIND_INVALID_ARGUMENT';
 
 /** What a call threw, and what the tensor is and holds afterwards. */
@@ -132,6 +133,8 @@ const found = [
       return [...array];
     },
   ],
+
+  ['bytes that are an object of the profiler', UNSAFE, () => ops.profiler._record_function_enter('x').zero_()],
 
   // Graphs over what has changed
   [
