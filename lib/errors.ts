@@ -62,7 +62,7 @@ export function systemReason(error: unknown): string {
 export function checkArgument(isValid: boolean, expected: string, value: unknown, where: string): void {
   if (isValid) return;
   throw new TorchBindError(
-    `${where}: expected ${expected} but received ${describe(value)}.`,
+    `${where}: expected ${expected}, got ${describe(value)}.`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }
@@ -122,7 +122,7 @@ export function checkOptions(
     if (allowed.includes(key)) continue;
     if (!isPlainObject(options)) {
       throw new TorchBindError(
-        `${where}: expected options (${allowed.join(', ')}) but received ${describe(options)}. Pass it by name: { name: value }.`,
+        `${where}: expected options (${allowed.join(', ')}), got ${describe(options)}. Pass it by name: { name: value }.`,
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
     }

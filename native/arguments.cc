@@ -16,7 +16,7 @@ constexpr uint32_t kMaxListLength = 1u << 20;
 constexpr double kMaxSafeInteger = 9007199254740991.0;
 
 [[noreturn]] void mismatch(const char* name, const char* expected, const Napi::Value& value) {
-  invalid(std::string("Expected ") + expected + " for '" + name + "' but received " + type_of(value) + ".");
+  invalid(std::string("Expected ") + expected + " for '" + name + "', got " + type_of(value) + ".");
 }
 
 bool is_integer(double value) { return std::trunc(value) == value && std::fabs(value) <= kMaxSafeInteger; }

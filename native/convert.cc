@@ -75,7 +75,7 @@ Kind list_kind(const c10::Type& element) {
 }
 
 [[noreturn]] void mismatch(const Napi::Value& value, const Parameter& parameter) {
-  invalid("Expected " + parameter.type + " for '" + parameter.name + "' but received " + type_of(value) +
+  invalid("Expected " + parameter.type + " for '" + parameter.name + "', got " + type_of(value) +
           ".");
 }
 
@@ -93,7 +93,7 @@ void check_length(uint32_t length, const Parameter& parameter) {
   const bool may_be_empty = parameter.has_default && value.isList() && value.toListRef().empty();
   if (length == size || length == 1 || (length == 0 && may_be_empty)) return;
   invalid("Expected " + std::to_string(size) + " numbers for '" + parameter.name + "' (" + parameter.type +
-          ") but received " + std::to_string(length) + ".");
+          "), got " + std::to_string(length) + ".");
 }
 
 template <typename T, typename Read>
@@ -184,7 +184,7 @@ c10::Scalar to_scalar(const Napi::Value& value, const char* name) {
       return c10::complex<double>(re.As<Napi::Number>().DoubleValue(), im.As<Napi::Number>().DoubleValue());
     }
   }
-  invalid(std::string("Expected Scalar for '") + name + "' but received " + type_of(value) + ".");
+  invalid(std::string("Expected Scalar for '") + name + "', got " + type_of(value) + ".");
 }
 
 std::string type_text(const c10::Argument& argument) {

@@ -147,7 +147,7 @@ Napi::Value add_hook(Napi::Env env, const std::shared_ptr<HookList>& list,
 }
 
 std::shared_ptr<JsCallback> to_callback(const std::shared_ptr<JsThread>& js, const Napi::Value& value) {
-  if (!value.IsFunction()) invalid("Expected a function for 'hook' but received " + type_of(value) + ".");
+  if (!value.IsFunction()) invalid("Expected a function for 'hook', got " + type_of(value) + ".");
   return std::make_shared<JsCallback>(js, value.As<Napi::Function>());
 }
 

@@ -37,11 +37,11 @@ TensorIndex to_index(const Napi::Value& value) {
                                              bound(parts.Get(uint32_t{2}))));
     }
   }
-  invalid("Expected an index but received " + type_of(value) + ".");
+  invalid("Expected an index, got " + type_of(value) + ".");
 }
 
 std::vector<TensorIndex> to_indices(const Napi::Value& value) {
-  if (!value.IsArray()) invalid("Expected an array of indices but received " + type_of(value) + ".");
+  if (!value.IsArray()) invalid("Expected an array of indices, got " + type_of(value) + ".");
   const Napi::Array array = value.As<Napi::Array>();
   const uint32_t length = array.Length();
   if (length > kMaxIndices) invalid("There are " + std::to_string(length) + " indices.");

@@ -70,7 +70,7 @@ Napi::Value generator_set_state(const Napi::CallbackInfo& info) {
 
 at::Generator to_generator(const Napi::Value& value, const char* name) {
   if (!value.IsExternal() || !value.As<Napi::External<at::Generator>>().CheckTypeTag(&kGeneratorTag)) {
-    invalid(std::string("Expected a Generator for '") + name + "' but received " + type_of(value) + ".");
+    invalid(std::string("Expected a Generator for '") + name + "', got " + type_of(value) + ".");
   }
   return *value.As<Napi::External<at::Generator>>().Data();
 }

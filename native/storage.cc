@@ -51,7 +51,7 @@ Bytes bytes_of(const Napi::Value& value) {
     const Napi::DataView view = value.As<Napi::DataView>();
     return {view.Data(), view.ByteLength()};
   }
-  invalid("Expected a typed array for 'data' but received " + type_of(value) + ".");
+  invalid("Expected a typed array for 'data', got " + type_of(value) + ".");
 }
 
 // quint4x2 and quint2x4 pack several elements into a byte, though each is counted as one.

@@ -64,5 +64,5 @@ test('other URLs are refused by name', async () => {
   });
   await expect(load(new URL('data:,x'))).rejects.toMatchObject(refused);
   expect(() => toPath(new URL('file:///a%00b'), 'f')).toThrow(/a path or a file: URL/);
-  expect(() => toPath(7, 'f')).toThrow('f: expected a path or a file: URL but received number 7.');
+  expect(() => toPath(7, 'f')).toThrow('f: expected a path or a file: URL, got number 7.');
 });

@@ -243,7 +243,7 @@ function sameBits(a: Tensor, b: Tensor): boolean {
 function checkComparable(value: unknown): void {
   if (typeof value === 'string' || value instanceof URL || value instanceof Map) return;
   throw new TorchBindError(
-    `compare: expected the path of a checkpoint or a state dict, a Map of tensors by name, but received ${describe(value)}. ` +
+    `compare: expected the path of a checkpoint or a state dict, a Map of tensors by name, got ${describe(value)}. ` +
       'Of a model, give model.stateDict().',
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );

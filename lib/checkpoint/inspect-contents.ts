@@ -2,7 +2,7 @@ import type { FileInspection, TensorInfo } from '../formats/inspect/report';
 import { type NamedNote, namedNotes, TensorNote } from '../formats/pt/tensor-notes';
 import { TorchBindError } from '../errors';
 import { layoutOrReason, recogniseAdapted, TensorFacts, ungathered } from '../models/layouts';
-import { Float, InertObject } from '../pickle/types';
+import { Float, InertObject, plainNumber } from '../pickle/types';
 import type { JsonObject } from './files';
 import { modelTypeOf } from './foreign';
 import { partKeys, stateIn } from './programs/training-dict';
@@ -210,7 +210,7 @@ function optimizerInfo(stateDict: ReadonlyMap<string, unknown>): OptimizerInfo {
 }
 
 function numberOf(value: unknown): number | null {
-  return typeof value === 'number' || value instanceof Float ? Number(value) : null;
+  return plainNumber(value) ?? null;
 }
 
 const maxDepth = 8;

@@ -10,7 +10,7 @@ import {
   isOptionalField,
 } from '../models/config';
 import type { ConfigFacts, Recognised } from '../models/layouts';
-import { Float } from '../pickle/types';
+import { plainNumber } from '../pickle/types';
 import type { DType } from '../tensor/dtype';
 import { Tensor } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers';
@@ -269,6 +269,7 @@ export function plain(value: unknown): unknown {
   if (value === undefined) return undefined;
   const json = JSON.stringify(value, (_, item: unknown) => {
     if (item instanceof Map) return Object.fromEntries(item) as JsonObject;
+    if (typeof item === 'bigint' && Number.isSafeInteger(Number(item))) return Number(item); // such as np.int64
     return typeof item === 'bigint' || item instanceof Tensor ? String(item) : item;
   });
   return JSON.parse(json) as unknown;
@@ -281,8 +282,8 @@ export function plainFields(value: unknown): JsonObject {
 
 /** A Python number; null for what is none. */
 export function numberIn(value: unknown): number | null {
-  if (typeof value === 'number' || value instanceof Float) return Number(value);
-  return value instanceof Tensor && value.numel() === 1 ? Number(value.item()) : null;
+  if (value instanceof Tensor) return value.numel() === 1 ? Number(value.item()) : null;
+  return plainNumber(value) ?? null;
 }
 
 /** Fields of a program's config as facts, by a table from its names to ours; others are left out. */

@@ -208,7 +208,7 @@ export class Module {
   loadStateDict(state: ReadonlyMap<string, unknown>, options: { strict?: boolean } = {}): IncompatibleKeys {
     if (!(state instanceof Map)) {
       throw new TorchBindError(
-        `loadStateDict: expected a Map from names to tensors but received ${describe(state)}. An object becomes one with new Map(Object.entries(object)).`,
+        `loadStateDict: expected a Map from names to tensors, got ${describe(state)}. An object becomes one with new Map(Object.entries(object)).`,
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
     }

@@ -65,7 +65,7 @@ function problemWith(
 ): string | undefined {
   const value = state.get(key);
   if (!(value instanceof Tensor)) {
-    return `While copying the parameter named "${key}", expected a Tensor from checkpoint but received ${describe(value)}.`;
+    return `While copying the parameter named "${key}", expected a Tensor from checkpoint, got ${describe(value)}.`;
   }
   const source = alignScalar(value, tensor);
   if (!sameShape(source.shape, tensor.shape)) {

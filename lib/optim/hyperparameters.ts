@@ -1,5 +1,5 @@
 import { describe, isAtLeast } from '../errors';
-import { Float, isPythonInt, Tuple } from '../pickle/types';
+import { Float, isPythonInt, plainNumber, Tuple } from '../pickle/types';
 import { Tensor } from '../tensor/tensor';
 import { stateDictError } from './state-dict';
 
@@ -52,7 +52,7 @@ export function findOutOfRange(
 ): string | undefined {
   for (const { name, range } of table) {
     if (range === undefined || range.includes(values[name])) continue;
-    return `expected ${range.expected} for '${name}' but received ${shown(values[name])}`;
+    return `expected ${range.expected} for '${name}', got ${shown(values[name])}`;
   }
   return undefined;
 }
@@ -85,7 +85,8 @@ export function unpack(value: unknown, { kind, file }: Hyperparameter, where: st
 }
 
 function numberOf(value: unknown, key: string, where: string): number {
-  if (typeof value === 'number' || value instanceof Float) return Number(value);
+  const number = plainNumber(value);
+  if (number !== undefined) return number;
   if (value instanceof Tensor && value.numel() === 1) return Number(value.item());
   throw stateDictError(`expected a number for '${key}' of ${where}, got ${describe(value)}.`);
 }

@@ -276,7 +276,7 @@ function collect(params: Parameters): { tensors: Parameter[]; names?: string[] }
   for (const [, tensor] of pairs) {
     if (!(tensor instanceof Parameter)) {
       throw new TorchBindError(
-        `An optimizer takes Parameters, but received ${describe(tensor)}. Make it one: new nn.Parameter(tensor).`,
+        `An optimizer: expected Parameters, got ${describe(tensor)}. Make it one: new nn.Parameter(tensor).`,
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
     }

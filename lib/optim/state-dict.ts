@@ -1,7 +1,7 @@
 import { describe, TorchBindError } from '../errors';
 import type { Parameter } from '../nn/parameter';
 import { sameShape, size } from '../nn/state-dict';
-import { Float } from '../pickle/types';
+import { plainNumber } from '../pickle/types';
 import type { DType } from '../tensor/dtype';
 import { Tensor } from '../tensor/tensor';
 
@@ -29,7 +29,7 @@ export function readStateDict(stateDict: ReadonlyMap<string, unknown>): {
   groups: FileGroup[];
 } {
   if (!(stateDict instanceof Map))
-    throw stateDictError(`expected a Map with 'state' and 'param_groups' but received ${describe(stateDict)}.`);
+    throw stateDictError(`expected a Map with 'state' and 'param_groups', got ${describe(stateDict)}.`);
   const state: unknown = stateDict.get('state');
   const groups: unknown = stateDict.get('param_groups');
   if (!(state instanceof Map)) throw stateDictError(`its 'state' should be a dict but is ${describe(state)}.`);
@@ -52,7 +52,8 @@ export function readStateDict(stateDict: ReadonlyMap<string, unknown>): {
 /** The step count of a state entry: a tensor with one element, or the plain number of torch before 1.12. */
 export function stepValue(step: unknown): number {
   if (step instanceof Tensor && step.numel() === 1) return Number(step.item());
-  if (typeof step === 'number' || step instanceof Float) return Number(step);
+  const number = plainNumber(step);
+  if (number !== undefined) return number;
   throw stateDictError(`a 'step' should be a number or a tensor with one element but is ${describe(step)}.`);
 }
 
@@ -89,7 +90,7 @@ export function checkState(
 
 function checkStep(step: unknown, where: string): void {
   const isTensor = step instanceof Tensor && step.numel() === 1;
-  const isNumber = typeof step === 'number' || step instanceof Float;
+  const isNumber = plainNumber(step) !== undefined;
   if ((isTensor || isNumber) && stepValue(step) >= 0 && Number.isFinite(stepValue(step))) return;
   const got = isTensor || isNumber ? String(stepValue(step)) : describe(step);
   throw stateDictError(`expected a count of steps, or a tensor with one, for 'step' of ${where}, got ${got}.`);

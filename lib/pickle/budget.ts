@@ -107,7 +107,7 @@ export function memoryLimit(limits: LoadLimits = {}): number | undefined {
   const { memory } = limits;
   if (memory === undefined || (typeof memory === 'number' && memory >= 0)) return memory;
   throw new TorchBindError(
-    `load: expected a number of bytes for the option 'limits.memory' but received ${describe(memory)}.`,
+    `load: expected a number of bytes for the option 'limits.memory', got ${describe(memory)}.`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }

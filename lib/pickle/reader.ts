@@ -7,7 +7,7 @@ import { LiteralReader, notLiteral } from './literals';
 import { Memo, recalledIndices } from './memo';
 import { Op, opName } from './opcodes';
 import { PickleStack } from './stack';
-import { DictSubclass, FrozenSet, GlobalName, InertObject, OrderedDict, Tuple } from './types';
+import { DictSubclass, FrozenSet, GlobalName, InertObject, isKnownDict, OrderedDict, Tuple } from './types';
 
 const highestProtocol = 5;
 
@@ -277,7 +277,7 @@ class PickleReader {
       type.objects++;
       type.others++;
     }
-    this.push(isAlwaysDict(object) ? this.dictOf(object) : object);
+    this.push(isKnownDict(object) ? this.dictOf(object) : object);
   }
 
   /**
@@ -304,7 +304,10 @@ class PickleReader {
   private build(): void {
     const state = this.pop();
     const target = this.stack.top();
-    if (target instanceof Unfinished) return this.finish(target, state);
+    if (target instanceof Unfinished) {
+      const value = this.guarded(target.what, () => target.build(state));
+      return this.replace(target, value);
+    }
     if (target instanceof InertObject || target instanceof DictSubclass) {
       target.state = state;
       return;
@@ -316,13 +319,6 @@ class PickleReader {
       if (typeof name !== 'string') throw this.fail('BUILD with an attribute name that is not a string');
       target.attributes.set(name, value);
     }
-  }
-
-  private finish(target: Unfinished, state: unknown): void {
-    this.replace(
-      target,
-      this.guarded(target.what, () => target.build(state)),
-    );
   }
 
   /** Puts a value in the place of the one on top of the stack, there and in the memo. */
@@ -455,11 +451,4 @@ class PickleReader {
 
   private readonly fail = (message: string, code: CheckpointCode = CheckpointCode.pickle): Error =>
     this.cursor.error(message, code, this.opStart);
-}
-
-/** Lightning's own, which may be empty too. */
-function isAlwaysDict({ module, name, args }: InertObject): boolean {
-  return (
-    name === 'AttributeDict' && /^(pytorch_lightning|lightning|lightning_fabric)\b/.test(module) && args.length === 0
-  );
 }

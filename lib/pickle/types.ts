@@ -84,6 +84,13 @@ export class DictSubclass<K = unknown, V = unknown> extends Map<K, V> {
   }
 }
 
+/** Whether an object is of a class that is known to be a dict, although it may be empty: Lightning's own. */
+export function isKnownDict({ module, name, args }: InertObject): boolean {
+  return (
+    name === 'AttributeDict' && /^(pytorch_lightning|lightning|lightning_fabric)\b/.test(module) && args.length === 0
+  );
+}
+
 /**
  * A NumPy scalar, read with `exact: true` so that `save` writes it back as one. It computes like the number that it
  * holds.
@@ -106,6 +113,13 @@ export class NumpyScalar {
   toJSON(): unknown {
     return this.value;
   }
+}
+
+/** A real number of Python or NumPy as a plain one; undefined for any other value. */
+export function plainNumber(value: unknown): number | undefined {
+  if (typeof value === 'number' || value instanceof Float) return Number(value);
+  if (!(value instanceof NumpyScalar)) return undefined;
+  return typeof value.value === 'number' || typeof value.value === 'bigint' ? Number(value.value) : undefined;
 }
 
 /** Python's tuple. Make one with `Tuple.of(1, 2)` or `Tuple.from(items)`. */

@@ -73,7 +73,7 @@ function target(value: unknown): ToOptions {
   if (typeof value === 'string') return isDType(value) ? { dtype: value } : { device: value };
   if (value !== null && typeof value === 'object' && !Array.isArray(value)) return value;
   throw new TorchBindError(
-    `to(): expected a dtype, a device, a tensor or options but received ${describe(value)}.`,
+    `to(): expected a dtype, a device, a tensor or options, got ${describe(value)}.`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }

@@ -204,7 +204,7 @@ export function wrapAll(handles: readonly (Handle | null)[]): (Tensor | null)[] 
 export function unwrap(tensor: Tensor, where: string): Handle {
   if (!(tensor instanceof Tensor)) {
     throw new TorchBindError(
-      `${where}: expected a Tensor but received ${describe(tensor)}.`,
+      `${where}: expected a Tensor, got ${describe(tensor)}.`,
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   }

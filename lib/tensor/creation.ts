@@ -46,7 +46,7 @@ function splitNumbers<Options extends object>(
   for (const value of numbers) {
     if (typeof value !== 'number' && typeof value !== 'bigint') {
       throw new TorchBindError(
-        `${where}: expected numbers but received ${describe(value)}.`,
+        `${where}: expected numbers, got ${describe(value)}.`,
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
     }

@@ -72,7 +72,7 @@ function signedRange(bits: bigint): [bigint, bigint] {
 
 function refuse(where: string, dtype: DType, expected: string, other: string): TorchBindError {
   return new TorchBindError(
-    `${where}(): expected ${expected} but received '${dtype}'. For other types there is ${other}().`,
+    `${where}(): expected ${expected}, got '${dtype}'. For other types there is ${other}().`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }

@@ -135,7 +135,7 @@ export function checkDType(value: unknown, where: string): DType {
   const near = typeof value === 'string' ? nearestName(value.replace(/^torch\./, '')) : undefined;
   const hint = near === undefined ? '' : ` Did you mean '${near}'?`;
   throw new TorchBindError(
-    `${where}: expected a dtype such as 'float32' but received ${describe(value)}.${hint}`,
+    `${where}: expected a dtype such as 'float32', got ${describe(value)}.${hint}`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }
@@ -228,5 +228,5 @@ export function dtypeOfTypedArray(array: ArrayBufferView): DType {
   if (array instanceof Int8Array) return 'int8';
   if (array instanceof Uint8Array || array instanceof Uint8ClampedArray || array instanceof DataView) return 'uint8';
   if (Object.prototype.toString.call(array) === '[object Float16Array]') return 'float16';
-  throw new TorchBindError(`Expected a typed array but received ${describe(array)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
+  throw new TorchBindError(`Expected a typed array, got ${describe(array)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
 }

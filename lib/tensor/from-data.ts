@@ -73,7 +73,7 @@ export const fromTypedArray = takes(
     const view = viewOf(data);
     if (view === undefined) {
       throw new TorchBindError(
-        `fromTypedArray(): expected a typed array or an ArrayBuffer but received ${describe(data)}.`,
+        `fromTypedArray(): expected a typed array or an ArrayBuffer, got ${describe(data)}.`,
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
     }

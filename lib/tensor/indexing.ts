@@ -61,7 +61,7 @@ export const newAxis = null;
 function checkBound(value: number | null | undefined): number | null {
   if (value === null || value === undefined) return null;
   if (Number.isSafeInteger(value)) return value;
-  throw invalidIndex(`slice(): expected integers or null but received ${describe(value)}.`);
+  throw invalidIndex(`slice(): expected integers or null, got ${describe(value)}.`);
 }
 
 function invalidIndex(message: string): TorchBindError {
@@ -174,7 +174,7 @@ function encode(index: unknown, made: Tensor[], where: string): NativeIndex {
   if (ArrayBuffer.isView(index) && !(index instanceof DataView)) return indexTensor(elementsOf(index), made, where);
   const hint = index === undefined ? ' Use null for a new dimension.' : '';
   throw invalidIndex(
-    `${where}: indices are integers, slices, null, '...', booleans, tensors or arrays of them, but received ${describe(index)}.${hint}`,
+    `${where}: indices are integers, slices, null, '...', booleans, tensors or arrays of them, got ${describe(index)}.${hint}`,
   );
 }
 
@@ -184,7 +184,7 @@ function encodeText(text: string, where: string): NativeIndex {
   if (text === '...') return '...';
   const match = SLICE.exec(text);
   if (match === null) {
-    throw invalidIndex(`${where}: expected '...' or a slice such as '1:5:2' but received ${describe(text)}.`);
+    throw invalidIndex(`${where}: expected '...' or a slice such as '1:5:2', got ${describe(text)}.`);
   }
   const [start, stop, step] = match
     .slice(1)

@@ -215,7 +215,7 @@ function lower(parameter: Parameter, value: unknown): unknown {
   if (value instanceof Tensor) {
     if (parameter.isTensor && !parameter.list) return unwrap(value, parameter.name);
     throw new TorchBindError(
-      `Expected ${parameter.base}${parameter.list ? '[]' : ''} for '${parameter.name}' but received a Tensor.`,
+      `Expected ${parameter.base}${parameter.list ? '[]' : ''} for '${parameter.name}', got a Tensor.`,
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   }

@@ -10,7 +10,7 @@ function checkSeed(seed: number | bigint, where: string): bigint {
   const valid = typeof seed === 'bigint' ? seed >= -(2n ** 63n) && seed < 2n ** 64n : Number.isSafeInteger(seed);
   if (!valid) {
     throw new TorchBindError(
-      `${where}: expected an integer seed but received ${describe(seed)}.`,
+      `${where}: expected an integer seed, got ${describe(seed)}.`,
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   }

@@ -95,7 +95,7 @@ function checkValue(value: unknown, where: string): void {
   const type = typeof value;
   if (type === 'number' || type === 'bigint' || type === 'boolean' || isComplex(value)) return;
   throw new TorchBindError(
-    `${where}: expected numbers but received ${describe(value)}.${value instanceof Tensor ? ' stack([a, b]) makes one of several tensors.' : ''}`,
+    `${where}: expected numbers, got ${describe(value)}.${value instanceof Tensor ? ' stack([a, b]) makes one of several tensors.' : ''}`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }

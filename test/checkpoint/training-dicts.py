@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "families"))
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from models import Config, Gpt2Like, nano_optimizer  # noqa: E402
 
@@ -39,6 +40,10 @@ def lightning(sd, od):
             "loops": {}, "callbacks": {}, "optimizer_states": [od], "lr_schedulers": []}  # fmt: skip
 
 
+def with_rate(od, rate):
+    return {**od, "param_groups": [{**group, "lr": rate} for group in od["param_groups"]]}
+
+
 # File: (contents, key of the weights, key of the optimizer or None, key of the step or None)
 FORMS = {
     "tutorial.pt": (lambda sd, od: {"epoch": 1, "model_state_dict": sd, "optimizer_state_dict": od, "loss": 1.5},
@@ -53,6 +58,10 @@ FORMS = {
     "foreign.pt": (lambda sd, od: {"model": sd, "optimizer": od, "iteration": BEFORE, "out_dir": pathlib.PurePosixPath("a"),
                                    "args": argparse.Namespace(lr=1e-3), "date": datetime.date(2024, 1, 1)},
                    "model", "optimizer", "iteration"),
+    # What np.interp and counters of NumPy leave in a checkpoint.
+    "numpy.pt": (lambda sd, od: {"model": sd, "optimizer": with_rate(od, np.float64(1e-3)), "step": np.int64(BEFORE),
+                                 "config": {"n_head": np.int32(2)}},
+                 "model", "optimizer", "step"),
 }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ const FORMS: Record<string, { optimizer: boolean; step: boolean }> = {
   'mp_rank_00_model_states.pt': { optimizer: false, step: true },
   'last.ckpt': { optimizer: true, step: true },
   'foreign.pt': { optimizer: true, step: true },
+  'numpy.pt': { optimizer: true, step: true },
 };
 
 interface Verdict {
@@ -71,6 +72,7 @@ describe('a dict around a state dict', () => {
     expect(report.family!.name).toBe('nanogpt');
     expect(report.optimizer !== null).toBe(FORMS[name]!.optimizer);
     expect(report.step).toBe(model.step);
+    if (name === 'numpy.pt') expect([model.optimizer!.paramGroups[0]!.lr, model.config.nHead]).toEqual([1e-3, 2]);
     expect(Math.abs(update(model, batches[0]!) - losses[0]!)).toBeLessThan(TOLERANCE);
     await model.save(at(name), model.step === null ? {} : { step: BEFORE + 1 });
     const after = (await load(at(name), { unknown: 'inert' })) as Map<string, unknown>;

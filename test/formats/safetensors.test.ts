@@ -149,7 +149,7 @@ describe('saveSafetensors', () => {
   });
 
   it.each<[string, unknown, object, RegExp]>([
-    ['what is no tensor', { a: 1 }, {}, /"a".*expected a tensor but received number 1/],
+    ['what is no tensor', { a: 1 }, {}, /"a".*expected a tensor, got number 1/],
     ['a list', [zeros([1])], {}, /Map or plain object/],
     ['the name of the metadata', { __metadata__: zeros([1]) }, {}, /keeps this name/],
     ['NUL in a name', { 'a\0b': zeros([1]) }, {}, /NUL/],

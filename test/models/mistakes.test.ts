@@ -57,7 +57,7 @@ const mistakes: Mistake[] = [
     'a plain object as a state dict',
     () => new nn.Linear(2, 2).loadStateDict(wrong({ weight: ones(2, 2) })),
     'INVALID_ARGUMENT',
-    'loadStateDict: expected a Map from names to tensors but received Object object. An object becomes one with new Map(Object.entries(object)).',
+    'loadStateDict: expected a Map from names to tensors, got Object object. An object becomes one with new Map(Object.entries(object)).',
   ],
   [
     'an optimizer without parameters',
@@ -69,13 +69,13 @@ const mistakes: Mistake[] = [
     'an optimizer over a plain tensor',
     () => new optim.AdamW(wrong([ones(2)])),
     'INVALID_ARGUMENT',
-    'An optimizer takes Parameters, but received Tensor object. Make it one: new nn.Parameter(tensor).',
+    'An optimizer: expected Parameters, got Tensor object. Make it one: new nn.Parameter(tensor).',
   ],
   [
     'a negative learning rate',
     () => new optim.AdamW(new nn.Linear(2, 2).parameters(), { lr: -1 }),
     'INVALID_ARGUMENT',
-    "AdamW: expected 0 or more for 'lr' but received -1.",
+    "AdamW: expected 0 or more for 'lr', got -1.",
   ],
   [
     'an option that an optimizer does not have',

@@ -151,7 +151,7 @@ describe('state dicts', () => {
         'Missing key(s) in state_dict: "mask".',
         'Unexpected key(s) in state_dict: "stranger".',
         'size mismatch for first.weight: copying a param with shape torch.Size([3, 4]) from checkpoint, the shape in current model is torch.Size([3, 2]).',
-        'While copying the parameter named "first.bias", expected a Tensor from checkpoint but received number 5.',
+        'While copying the parameter named "first.bias", expected a Tensor from checkpoint, got number 5.',
       ].join('\n\t'),
     );
     expect(net.scale.equal(before)).toBe(true);
@@ -173,7 +173,7 @@ describe('state dicts', () => {
   test('are Maps, and nothing else is taken for one', () => {
     expect(new Net().stateDict()).toBeInstanceOf(OrderedDict);
     expect(() => new Net().loadStateDict({} as Map<string, unknown>)).toThrow(
-      /expected a Map from names to tensors but received Object object/,
+      /expected a Map from names to tensors, got Object object/,
     );
   });
 });

@@ -301,15 +301,15 @@ test('recogniseOptimizer names every class of torch.optim, before and after its 
 describe('an optimizer', () => {
   test('refuses hyperparameters out of range, misspelled options and doubled parameters', () => {
     const parameter = new Parameter(zeros(1));
-    expect(() => new AdamW([parameter], { lr: -1 })).toThrow(/AdamW: expected 0 or more for 'lr' but received -1/);
+    expect(() => new AdamW([parameter], { lr: -1 })).toThrow(/AdamW: expected 0 or more for 'lr', got -1/);
     expect(() => new AdamW([parameter], { betas: [0.9, 1] })).toThrow(
-      /expected two numbers from 0 to below 1 for 'betas' but received \[0.9, 1\]/,
+      /expected two numbers from 0 to below 1 for 'betas', got \[0.9, 1\]/,
     );
     expect(() => new AdamW([parameter], { weightdecay: 0 } as object)).toThrow(/Did you mean 'weightDecay'/);
     expect(() => new AdamW([parameter, parameter])).toThrow(/more than once/);
     expect(() => new AdamW([{ params: [parameter] }, { params: [parameter] }])).toThrow(/more than once/);
     expect(() => new AdamW([])).toThrow(/empty list of parameters/);
-    expect(() => new AdamW([zeros(1) as Parameter])).toThrow(/takes Parameters, but received Tensor object/);
+    expect(() => new AdamW([zeros(1) as Parameter])).toThrow(/expected Parameters, got Tensor object/);
     expect(() => new SGD([parameter], { nesterov: true })).toThrow(/nesterov needs a momentum/);
   });
 
@@ -321,7 +321,7 @@ describe('an optimizer', () => {
     optimizer.step();
     expect(parameter.tolist()).toEqual([-0.5]);
     optimizer.paramGroups[0]!.lr = NaN;
-    expect(() => optimizer.step()).toThrow(/expected 0 or more for 'lr' but received NaN/);
+    expect(() => optimizer.step()).toThrow(/expected 0 or more for 'lr', got NaN/);
   });
 
   test('starts the momentum of a parameter with its first gradient', () => {

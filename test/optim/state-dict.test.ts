@@ -80,7 +80,7 @@ describe('loading refuses, and names parameter and part:', () => {
       'a rate out of range',
       'SGD',
       () => stateDict([], [['lr', -1]]),
-      "parameter group 0: expected 0 or more for 'lr' but received -1",
+      "parameter group 0: expected 0 or more for 'lr', got -1",
     ],
     ['a flag that is none', 'Adam', () => stateDict([], [['amsgrad', 'yes']]), "expected true or false for 'amsgrad'"],
   ];

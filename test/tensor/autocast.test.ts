@@ -143,7 +143,7 @@ test('wrong options are refused by name', () => {
   const run = (options: unknown) => () => autocast(options as never, () => 1);
   expect(run({ device: 'cpu', dtype: 'float32' })).toThrow("'dtype' must be 'bfloat16' or 'float16'");
   expect(run({ device: 'cpu', cacheEnable: true })).toThrow("Did you mean 'cacheEnabled'?");
-  expect(run({})).toThrow("expected a type of device, 'cpu' or 'cuda', but received undefined");
+  expect(run({})).toThrow("expected a type of device, 'cpu' or 'cuda', got undefined");
   expect(run({ device: 'toaster' })).toThrow('toaster');
   expect(run({ device: 'cpu', enabled: 1 })).toThrow('enabled');
   expect(isAutocastEnabled('cpu')).toBe(false);

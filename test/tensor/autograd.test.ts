@@ -192,7 +192,7 @@ describe.each([
     expect(errorOf(() => x.registerHook((async () => Promise.resolve()) as never))).toMatchObject({
       code: 'ERR_TORCHBIND_ASYNC_MODE',
     });
-    expect(messageOf(() => x.registerHook(3 as never))).toContain('expected a function but received number 3');
+    expect(messageOf(() => x.registerHook(3 as never))).toContain('expected a function, got number 3');
     expect(messageOf(() => ones(2).registerHook(() => undefined))).toContain("doesn't require gradient");
     expect(messageOf(() => x.mul(1).registerPostAccumulateGradHook(() => undefined)).toLowerCase()).toContain(
       python.errors.notLeaf,
@@ -493,7 +493,7 @@ test('modes refuse code that runs later, before it starts where that can be seen
     for (const fn of [() => run(), () => generate(), () => generateAsync()]) {
       expect(errorOf(() => mode(fn))).toMatchObject({ code: 'ERR_TORCHBIND_ASYNC_MODE' });
     }
-    expect(messageOf(() => mode(3 as never))).toContain('expected a function but received number 3');
+    expect(messageOf(() => mode(3 as never))).toContain('expected a function, got number 3');
     started = false;
   }
   expect([autograd.isGradEnabled(), autograd.isInferenceModeEnabled(), autograd.isAutocastEnabled('cpu')]).toEqual([

@@ -94,7 +94,7 @@ test('shapes that do not broadcast, and other wrong arguments, are named', () =>
     'shapes [2,3] and [4] do not broadcast: 3 and 4 in dimension 1',
   );
   expect(() => torch.broadcastShapes([-1])).toThrow('expected shapes');
-  expect(() => torch.unravelIndex(tensor([0.5]), [2])).toThrow('a tensor of integers but received string "float32"');
+  expect(() => torch.unravelIndex(tensor([0.5]), [2])).toThrow('a tensor of integers, got string "float32"');
   expect(() => torch.norm(tensor([1.5]), { dimension: 0 } as never)).toThrow("unknown option 'dimension'");
   expect(() => torch.tensordot(tensor([1.5]), tensor([1.5]), -1)).toThrow('how many dimensions');
   expect(() => torch.cdist(tensor([[1.5]]), tensor([[1.5]]), { computeMode: 'fast' })).toThrow('computeMode');

@@ -49,7 +49,7 @@ test('linspace takes tensors of one value for its bounds', () => {
 
 test('a tensor in the place of a number is refused and never read as NaN', () => {
   expect(() => full([2], tensor(3) as unknown as number)).toThrow(refused);
-  expect(() => full([2], tensor(3) as unknown as number)).toThrow("'fill_value' but received a Tensor");
+  expect(() => full([2], tensor(3) as unknown as number)).toThrow("'fill_value', got a Tensor");
 });
 
 test('conversions to one dtype take a memory format', () => {

@@ -8,7 +8,7 @@ const mistakes: Mistake[] = [
     'a bigint beyond int64 as an argument',
     () => ones(1).add(wrong(2n ** 70n)),
     'INVALID_ARGUMENT',
-    "Expected an integer of 64 bits for 'other' but received a bigint.",
+    "Expected an integer of 64 bits for 'other', got a bigint.",
   ],
   [
     'a misspelled option of a creation function',
@@ -52,19 +52,19 @@ const mistakes: Mistake[] = [
     'tensors as the values of a tensor',
     () => tensor(wrong([ones(2), ones(2)])),
     'INVALID_ARGUMENT',
-    'tensor(): expected numbers but received Tensor object. stack([a, b]) makes one of several tensors.',
+    'tensor(): expected numbers, got Tensor object. stack([a, b]) makes one of several tensors.',
   ],
   [
     'a dtype as Python writes it',
     () => zeros(2, { dtype: wrong('torch.float32') }),
     'INVALID_ARGUMENT',
-    "zeros(): expected a dtype such as 'float32' but received string \"torch.float32\". Did you mean 'float32'?",
+    "zeros(): expected a dtype such as 'float32', got string \"torch.float32\". Did you mean 'float32'?",
   ],
   [
     'one size where an array of them is wanted',
     () => full(wrong(2), 3),
     'INVALID_ARGUMENT',
-    'full(): expected an array of sizes but received number 2.',
+    'full(): expected an array of sizes, got number 2.',
   ],
   [
     'a misspelled operator',
@@ -171,7 +171,7 @@ const mistakes: Mistake[] = [
     'a property of what is no tensor',
     () => Reflect.get(Tensor.prototype, 'shape', {}),
     'INVALID_ARGUMENT',
-    'shape: expected a Tensor but received Object object.',
+    'shape: expected a Tensor, got Object object.',
   ],
   [
     'the constructor called by hand',
@@ -213,13 +213,13 @@ const mistakes: Mistake[] = [
     'tidy without a function',
     () => tidy(wrong(5)),
     'INVALID_ARGUMENT',
-    'tidy(): expected a function, as in tidy(() => ...) but received number 5.',
+    'tidy(): expected a function, as in tidy(() => ...), got number 5.',
   ],
   [
     'a seed that is no integer',
     () => manualSeed(1.5),
     'INVALID_ARGUMENT',
-    'manualSeed(): expected an integer seed but received number 1.5.',
+    'manualSeed(): expected an integer seed, got number 1.5.',
   ],
   [
     'a random state of the wrong kind',

@@ -100,13 +100,13 @@ const mistakes: Mistake[] = [
     'strings as values',
     () => tensor(wrong(['a'])),
     'INVALID_ARGUMENT',
-    'tensor(): expected numbers but received string "a".',
+    'tensor(): expected numbers, got string "a".',
   ],
   [
     'no values',
     () => tensor(wrong(undefined)),
     'INVALID_ARGUMENT',
-    'tensor(): expected numbers but received undefined.',
+    'tensor(): expected numbers, got undefined.',
   ],
   [
     'a bigint beyond int64',
@@ -118,13 +118,13 @@ const mistakes: Mistake[] = [
     'a misspelled dtype',
     () => zeros([2], wrong({ dtype: 'flaot32' })),
     'INVALID_ARGUMENT',
-    "zeros(): expected a dtype such as 'float32' but received string \"flaot32\". Did you mean 'float32'?",
+    "zeros(): expected a dtype such as 'float32', got string \"flaot32\". Did you mean 'float32'?",
   ],
   [
     'a second name of Python for a dtype',
     () => ones(2).to(wrong({ dtype: 'double' })),
     'INVALID_ARGUMENT',
-    "to(): expected a dtype such as 'float32' but received string \"double\". Did you mean 'float64'?",
+    "to(): expected a dtype such as 'float32', got string \"double\". Did you mean 'float64'?",
   ],
   [
     'a word that is neither dtype nor device',
@@ -160,7 +160,7 @@ const mistakes: Mistake[] = [
     'a fraction as a size',
     () => zeros(1.5),
     'INVALID_ARGUMENT',
-    "Expected an integer for 'size' but received number 1.5.",
+    "Expected an integer for 'size', got number 1.5.",
   ],
   [
     'an in-place result of another dtype',

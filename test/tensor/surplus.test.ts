@@ -84,7 +84,7 @@ test.each<[string, () => unknown, string]>([
   [
     'crossEntropy with weights by position',
     () => call(nn.functional.crossEntropy, x, target, ones(3)),
-    'crossEntropy: expected options (weight, ignoreIndex, reduction, labelSmoothing) but received Tensor object.',
+    'crossEntropy: expected options (weight, ignoreIndex, reduction, labelSmoothing), got Tensor object.',
   ],
 ])('%s says what is wrong', (_, make, message) => {
   expect(make).toThrow(message);

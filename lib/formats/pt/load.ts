@@ -107,7 +107,7 @@ export async function openArchive(
 function isInert(unknown: LoadOptions['unknown']): boolean {
   if (unknown === undefined || unknown === 'refuse' || unknown === 'inert') return unknown === 'inert';
   throw new TorchBindError(
-    `load: expected 'refuse' or 'inert' for the option 'unknown' but received ${describe(unknown)}.`,
+    `load: expected 'refuse' or 'inert' for the option 'unknown', got ${describe(unknown)}.`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }

@@ -82,7 +82,7 @@ function planTensor(name: string, value: unknown): PlannedTensor {
   if (!(value instanceof Tensor)) {
     throw unwritable(
       name,
-      `expected a tensor but received ${describe(value)}; safetensors files hold named tensors and no other values`,
+      `expected a tensor, got ${describe(value)}; safetensors files hold named tensors and no other values`,
     );
   }
   const handle = unwrap(value, 'saveSafetensors');

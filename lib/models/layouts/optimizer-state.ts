@@ -2,7 +2,7 @@ import { readStateDict, stateDictError, stepValue } from '../../optim/state-dict
 import type { FileGroup, ParameterState } from '../../optim/state-dict';
 import { describe } from '../../errors';
 import { sameShape, size } from '../../nn/state-dict';
-import { Float } from '../../pickle/types';
+import { plainNumber } from '../../pickle/types';
 import { cat } from '../../tensor/generated/functions';
 import { Tensor } from '../../tensor/tensor';
 import { isPart, partOf } from './layout';
@@ -215,7 +215,7 @@ function checkParts(values: ParameterState, { key }: KeyedParameter, required: r
 }
 
 function checkStep(step: unknown, key: string): void {
-  const isNumber = typeof step === 'number' || step instanceof Float;
+  const isNumber = plainNumber(step) !== undefined;
   const value = isNumber || (step instanceof Tensor && step.numel() === 1) ? stepValue(step) : NaN;
   if (value >= 0 && Number.isFinite(value)) return;
   const got = Number.isNaN(value) ? describe(step) : String(value);

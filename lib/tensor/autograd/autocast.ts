@@ -54,7 +54,7 @@ export const getAutocastDtype = takes(1, function getAutocastDtype(device: strin
 function deviceType(device: unknown, where: string): string {
   if (typeof device !== 'string') {
     throw new TorchBindError(
-      `${where}: expected a type of device, 'cpu' or 'cuda', but received ${describe(device)}.`,
+      `${where}: expected a type of device, 'cpu' or 'cuda', got ${describe(device)}.`,
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   }

@@ -24,7 +24,7 @@ function refuse(name: string, what: string): never {
 export function refuseAsyncFunction(fn: unknown, name: string): void {
   if (typeof fn !== 'function') {
     throw new TorchBindError(
-      `${name}: expected a function but received ${describe(fn)}.`,
+      `${name}: expected a function, got ${describe(fn)}.`,
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   }
