@@ -61,10 +61,7 @@ export function systemReason(error: unknown): string {
 /** Refuses an argument that is not what was expected. */
 export function checkArgument(isValid: boolean, expected: string, value: unknown, where: string): void {
   if (isValid) return;
-  throw new TorchBindError(
-    `${where}: expected ${expected}, got ${describe(value)}.`,
-    'ERR_TORCHBIND_INVALID_ARGUMENT',
-  );
+  throw new TorchBindError(`${where}: expected ${expected}, got ${describe(value)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
 }
 
 /** How many arguments a function without rest parameter can take. */

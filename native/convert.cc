@@ -75,8 +75,7 @@ Kind list_kind(const c10::Type& element) {
 }
 
 [[noreturn]] void mismatch(const Napi::Value& value, const Parameter& parameter) {
-  invalid("Expected " + parameter.type + " for '" + parameter.name + "', got " + type_of(value) +
-          ".");
+  invalid("Expected " + parameter.type + " for '" + parameter.name + "', got " + type_of(value) + ".");
 }
 
 double to_double(const Napi::Value& value, const Parameter& parameter) {

@@ -9,7 +9,7 @@ import { storageKey } from './snapshot';
 import { NamedTensors, restoreTied } from '../formats/safetensors';
 import { locate } from './locate';
 import { readNewest } from './open';
-import { partKeys } from './programs/training-dict';
+import { partKeys } from './part-keys';
 import { formatError, loadDict } from './saved-model';
 
 /** How far a tensor of one checkpoint is from that of the same name in another, computed in float64. */

@@ -5,7 +5,7 @@ import { layoutOrReason, recogniseAdapted, TensorFacts, ungathered } from '../mo
 import { Float, InertObject, plainNumber } from '../pickle/types';
 import type { JsonObject } from './files';
 import { modelTypeOf } from './foreign';
-import { partKeys, stateIn } from './programs/training-dict';
+import { partKeys, optimizerStateIn } from './part-keys';
 
 /** What a file's tensors are for, found by the names that programs give to the parts of a checkpoint. */
 
@@ -51,7 +51,7 @@ export function contentsOf({ value, tensors, metadata }: FileInspection): Conten
   if (value instanceof InertObject) return { ...nothing, weights: noteFacts(namedNotes(value)) };
   if (!(value instanceof Map)) return { ...nothing, weights: withTied(infoFacts(tensors), metadata) };
   const root = value as Map<unknown, unknown>;
-  const optimizer = [root, ...partKeys.optimizer.map((key) => stateIn(root.get(key)))].find(isOptimizer);
+  const optimizer = [root, ...partKeys.optimizer.map((key) => optimizerStateIn(root.get(key)))].find(isOptimizer);
   const config = partKeys.config.map((key) => root.get(key)).find((part) => part instanceof Map);
   const step = partKeys.step.map((key) => numberOf(root.get(key))).find((number) => number !== null);
   return {

@@ -203,10 +203,7 @@ export function wrapAll(handles: readonly (Handle | null)[]): (Tensor | null)[] 
 /** @internal The handle of a live tensor, or an error that names `where`. */
 export function unwrap(tensor: Tensor, where: string): Handle {
   if (!(tensor instanceof Tensor)) {
-    throw new TorchBindError(
-      `${where}: expected a Tensor, got ${describe(tensor)}.`,
-      'ERR_TORCHBIND_INVALID_ARGUMENT',
-    );
+    throw new TorchBindError(`${where}: expected a Tensor, got ${describe(tensor)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
   }
   if (tensor.handle === 0) {
     throw new TorchBindError(

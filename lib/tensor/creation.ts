@@ -45,10 +45,7 @@ function splitNumbers<Options extends object>(
   const numbers = rest.length === 1 && Array.isArray(rest[0]) ? (rest[0] as unknown[]) : rest;
   for (const value of numbers) {
     if (typeof value !== 'number' && typeof value !== 'bigint') {
-      throw new TorchBindError(
-        `${where}: expected numbers, got ${describe(value)}.`,
-        'ERR_TORCHBIND_INVALID_ARGUMENT',
-      );
+      throw new TorchBindError(`${where}: expected numbers, got ${describe(value)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
     }
   }
   return { numbers: numbers as number[], options: (hasOptions ? (last ?? {}) : {}) as Options };

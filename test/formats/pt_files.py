@@ -116,7 +116,6 @@ def make(directory):
     write("small", {"w": torch.arange(3.0)})
     for protocol in range(1, 6):
         write(f"protocol{protocol}", {"module": model.state_dict(), "nested": nested()}, pickle_protocol=protocol)
-    write("storage", torch.ones(2).untyped_storage())
     write("module_object", model)
     torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), os.path.join(directory, "script.pt"))
     torch.serialization.set_crc32_options(False)

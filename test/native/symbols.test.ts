@@ -6,8 +6,8 @@ import { repositoryRoot } from '../helpers/python';
 import { temporaryDirectory } from '../helpers/tmp';
 
 interface SymbolVersions {
-  checkSymbolVersions(files: readonly string[]): void;
-  neededSymbols(bytes: Buffer, file: string): { symbol: string; version: string }[];
+  checkSymbolVersions: (files: readonly string[]) => void;
+  neededSymbols: (bytes: Buffer, file: string) => { symbol: string; version: string }[];
 }
 
 const load = async (): Promise<SymbolVersions> =>

@@ -96,18 +96,8 @@ const mistakes: Mistake[] = [
     'INVALID_ARGUMENT',
     'tensor(): rows at depth 1 differ in length: row 0 has 1 elements, row 1 has 2. Pad them, or make one tensor each.',
   ],
-  [
-    'strings as values',
-    () => tensor(wrong(['a'])),
-    'INVALID_ARGUMENT',
-    'tensor(): expected numbers, got string "a".',
-  ],
-  [
-    'no values',
-    () => tensor(wrong(undefined)),
-    'INVALID_ARGUMENT',
-    'tensor(): expected numbers, got undefined.',
-  ],
+  ['strings as values', () => tensor(wrong(['a'])), 'INVALID_ARGUMENT', 'tensor(): expected numbers, got string "a".'],
+  ['no values', () => tensor(wrong(undefined)), 'INVALID_ARGUMENT', 'tensor(): expected numbers, got undefined.'],
   [
     'a bigint beyond int64',
     () => tensor(2n ** 70n),
@@ -156,12 +146,7 @@ const mistakes: Mistake[] = [
     'TORCH',
     'zeros: Dimension size must be non-negative. Sizes are numbers of elements, 0 or more.',
   ],
-  [
-    'a fraction as a size',
-    () => zeros(1.5),
-    'INVALID_ARGUMENT',
-    "Expected an integer for 'size', got number 1.5.",
-  ],
+  ['a fraction as a size', () => zeros(1.5), 'INVALID_ARGUMENT', "Expected an integer for 'size', got number 1.5."],
   [
     'an in-place result of another dtype',
     () => tensor([1, 2]).add_(1.5),

@@ -233,7 +233,8 @@ describe('the directory of a run', () => {
           manager.saveState({ model: other, optimizer: other.makeOptimizer(), step: 1 }),
           manager.rollback(3),
         ];
-        refused.push(...(await Promise.allSettled(attempts)).map((one) => one.status === 'rejected' && one.reason));
+        const settled = await Promise.allSettled<unknown>(attempts);
+        refused.push(...settled.map((one): unknown => one.status === 'rejected' && one.reason));
       },
     });
     expect(refused.map((error) => (error as { code?: string }).code)).toEqual(Array(4).fill('ERR_TORCHBIND_LOCKED'));

@@ -4,6 +4,7 @@ import type { GPTConfig } from '../../models/config';
 import { recogniseAdapted } from '../../models/layouts';
 import { Tensor } from '../../tensor/tensor';
 import { loadTokenizer } from '../../tokenizers';
+import { optimizerStateIn, partKeys } from '../part-keys';
 import { factsFrom, plainFields, type ReadOptions, savedDict, type SavedModel } from '../saved-model';
 import { type FileProgram, withWeights, type WriteRequest } from './program';
 import { configBeside } from './state-dict';
@@ -22,14 +23,6 @@ export const trainingDict: FileProgram = {
   read,
   write,
 };
-
-/** Under which keys programs keep the parts of a checkpoint, in the order in which they are looked for. */
-export const partKeys = {
-  weights: ['model_state_dict', 'state_dict', 'model', 'module', 'net', 'weights'],
-  optimizer: ['optimizer_state_dict', 'optimizer', 'optimizer_states', 'optim', 'optim_state_dict'],
-  step: ['step', 'iter_num', 'global_step', 'iteration', 'global_steps'],
-  config: ['model_args', 'config', 'model_config', 'hyperparameters', 'hyper_parameters', 'hparams', 'args'],
-} as const;
 
 /** How such programs call what a model is made with. */
 const configNames: Readonly<Record<string, keyof GPTConfig>> = {
@@ -62,7 +55,7 @@ async function read(file: string, dict: Map<string, unknown>, options: ReadOptio
   const { config, hasConfig } = await configBeside(file, recognised, said, options);
   const tokenizer =
     options.tokenizer === undefined ? (hasConfig ? await loadTokenizer(file) : null) : options.tokenizer;
-  const opened = optimizer === undefined ? dict : new Map(dict).set(optimizer, stateIn(dict.get(optimizer)));
+  const opened = optimizer === undefined ? dict : new Map(dict).set(optimizer, optimizerStateIn(dict.get(optimizer)));
   const saved = savedDict(
     { program: 'training-dict', saw: `a dict with a state dict under '${weights}'`, file },
     { dict: opened, weights, optimizer: optimizer ?? '', step: step ?? '' },
@@ -78,11 +71,6 @@ async function read(file: string, dict: Map<string, unknown>, options: ReadOptio
     );
   }
   return { ...saved, origin: { ...saved.origin, hasOptimizer: true } }; // Saving over the file would lose it.
-}
-
-/** The optimizer's state. Lightning keeps a list of states, one for each optimizer; a GPT has one. */
-export function stateIn(value: unknown): unknown {
-  return Array.isArray(value) && value.length === 1 ? (value as unknown[])[0] : value;
 }
 
 async function write(file: string, request: WriteRequest): Promise<void> {

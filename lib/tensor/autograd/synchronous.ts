@@ -23,10 +23,7 @@ function refuse(name: string, what: string): never {
 /** Refuses what is no function, and functions that cannot end before they return. */
 export function refuseAsyncFunction(fn: unknown, name: string): void {
   if (typeof fn !== 'function') {
-    throw new TorchBindError(
-      `${name}: expected a function, got ${describe(fn)}.`,
-      'ERR_TORCHBIND_INVALID_ARGUMENT',
-    );
+    throw new TorchBindError(`${name}: expected a function, got ${describe(fn)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
   }
   const tag = tagOf(fn);
   if (LATER.has(tag)) refuse(name, tag === 'AsyncFunction' ? 'an async function' : 'a generator');
