@@ -2,7 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { inspect, resolveCheckpoint } from '../checkpoint';
 import { exists } from '../checkpoint/files';
-import { buildLlmName } from '../checkpoint/programs/build-llm';
+import { buildLlmName, gpt2Layout } from '../checkpoint/programs/build-llm';
 import { GPT } from '../gpt';
 import { homeDirectory } from '../home';
 import { tokenizerForText, type Tokenizer } from '../tokenizers';
@@ -103,6 +103,7 @@ async function openForTraining(
   if (modelType === 'gpt2') {
     const model = await GPT.load(await findGpt2(gpt2ModelName), { device: deviceForNew(device), ...given });
     model.tokenizer ??= tokenizerForText('gpt2', '');
+    model.setLayout(gpt2Layout()); // its keys and its one group of parameters, from the first update on
     return model;
   }
   return newModel(flags, tokenizer ?? newTokenizer(flags, text));

@@ -1,3 +1,4 @@
+import path from 'node:path';
 import type { GPT } from '../gpt';
 import type { FitOptions, FitResult, TrainEvent } from '../train';
 import { canDrawStatus } from '../train/status-line';
@@ -83,8 +84,14 @@ export function report(event: TrainEvent, json: boolean | undefined): void {
   }
   if (event.type === 'resume' && event.missing.length > 0) note(`not in the files: ${event.missing.join(', ')}`);
   if (event.type === 'eval') printLine(`step ${event.step}: ${losses(event.trainLoss, event.valLoss)}`);
-  if (event.type === 'save') printLine(`step ${event.step}: saved ${event.directory}`);
+  if (event.type === 'save') printLine(`step ${event.step}: saved ${shownPath(event.directory)}`);
   if (event.type === 'rollback') printLine(`step ${event.step}: ${event.reason}; back to step ${event.backTo}`);
+}
+
+/** A path below the working directory as people type it. */
+function shownPath(file: string): string {
+  const relative = path.relative(process.cwd(), file);
+  return relative.startsWith('..') || path.isAbsolute(relative) ? file : relative;
 }
 
 export function losses(train: number, validation: number | null): string {

@@ -1,5 +1,5 @@
 import type { GPT } from '../gpt';
-import { gpt2Layout, loraTargets } from '../checkpoint/programs/build-llm';
+import { loraTargets } from '../checkpoint/programs/build-llm';
 import { applyLora } from '../models';
 import { attachLora } from '../models/lora';
 import type { GPTOptions } from '../models/config';
@@ -54,7 +54,6 @@ export function addBuildLlmLora(
 ): void {
   if (useLora !== true || model.lora !== null) return;
   const isGpt2 = model.layout.name === 'hf-gpt2';
-  if (isGpt2) model.setLayout(gpt2Layout());
   const common = { rsLora: false, keys: 'plain', detachBase: true } as const;
   attachLora(model, { ...common, rank, alpha, dropout, targets: loraTargets, trainOthers: !isGpt2 });
   model.setTraining(undefined, model.step);

@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { withPath } from '../../errors';
 import { save } from '../../formats/pt';
 import type { GPTModel } from '../../models/gpt-model';
 import { type CheckpointLayout, type ConfigFacts, layoutByName, recogniseAdapted } from '../../models/layouts';
@@ -6,7 +7,7 @@ import { loraLayout } from '../../models/layouts/lora';
 import { asAttribute } from '../../models/layouts/wrapped';
 import { Float } from '../../pickle/types';
 import { type Tokenizer, loadTokenizer, tokenizerForText, tokenizerFromJson } from '../../tokenizers';
-import { exists, type JsonObject } from '../files';
+import { exists, type JsonObject, readOptionalJson } from '../files';
 import {
   factsFrom,
   numberIn,
@@ -19,6 +20,7 @@ import {
   savedDict,
   type SavedModel,
 } from '../saved-model';
+import { hfFacts, isHfConfig } from './hf-gpt2';
 import { type FileProgram, withWeights, type WriteRequest } from './program';
 
 /**
@@ -60,8 +62,13 @@ export const buildLlm: FileProgram = {
 
 /** The layout of its GPT-2: Hugging Face's model as the attribute `model`, with the head's own key. */
 export function gpt2Layout(adapters?: CheckpointLayout['adapters']): CheckpointLayout {
-  const layout = asAttribute(layoutByName('hf-gpt2'), 'model');
+  const layout = withOneGroup(asAttribute(layoutByName('hf-gpt2'), 'model'));
   return adapters === undefined ? layout : loraLayout(layout, { ...adapters.spec, keys: 'plain' });
+}
+
+/** Its optimizer has all parameters in one group; Trainer's has two. */
+function withOneGroup(layout: CheckpointLayout): CheckpointLayout {
+  return { ...layout, optimizerGroups: undefined };
 }
 
 function isWrapped({ layout, config }: GPTModel): boolean {
@@ -70,9 +77,10 @@ function isWrapped({ layout, config }: GPTModel): boolean {
 
 async function read(file: string, dict: Map<string, unknown>, options: ReadOptions): Promise<SavedModel> {
   const weights = dict.get('model_state_dict') as Map<string, unknown>;
-  const recognised = recogniseAdapted(weights);
+  const found = recogniseAdapted(weights);
+  const recognised = { ...found, layout: withOneGroup(found.layout) };
   const fields = plainFields(dict.get('hyperparameters'));
-  const said = recognised.layout.name === 'hf-gpt2' ? gpt2Facts(fields) : factsFrom(fields, names);
+  const said = recognised.layout.name === 'hf-gpt2' ? await gpt2Facts(fields) : factsFrom(fields, names);
   const config = resolveConfig(recognised, said, options);
   const tokenizer = await resolveTokenizer(options, () => findTokenizer(file, dict, fields, config.vocabSize));
   const lora = { alpha: numberIn(fields.lora_alpha) ?? undefined, dropout: numberIn(fields.lora_dropout) ?? undefined };
@@ -107,13 +115,14 @@ async function findTokenizer(
 
 const gpt2Tokens = 50257;
 
-function gpt2Facts({ gpt2_model_name: name, batch_size: batchSize }: JsonObject): ConfigFacts {
-  const nHead = typeof name === 'string' && Object.hasOwn(gpt2Sizes, name) ? gpt2Sizes[name]![1] : undefined;
-  return {
-    ...(nHead === undefined ? {} : { nHead }),
-    ...(typeof batchSize === 'number' ? { batchSize } : {}),
-    dropout: 0.1,
-  };
+/** What the name of its GPT-2 tells, which its program gives to `from_pretrained`: a published model, or a directory. */
+async function gpt2Facts({ gpt2_model_name: name, batch_size: batchSize }: JsonObject): Promise<ConfigFacts> {
+  const common = { dropout: 0.1, ...(typeof batchSize === 'number' ? { batchSize } : {}) };
+  if (typeof name !== 'string') return common;
+  if (Object.hasOwn(gpt2Sizes, name)) return { ...common, nHead: gpt2Sizes[name]![1] };
+  const config = path.join(name, 'config.json');
+  const json = await readOptionalJson(config);
+  return json !== undefined && isHfConfig(json) ? { ...common, ...withPath(config, () => hfFacts(json)) } : common;
 }
 
 async function write(file: string, request: WriteRequest): Promise<void> {
