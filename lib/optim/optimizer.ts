@@ -60,6 +60,12 @@ export abstract class Optimizer<
   readonly #hyperparameters: readonly Hyperparameter[];
 
   protected constructor(rule: OptimizerRule, params: Parameters | readonly Options[], options: object) {
+    if (!Array.isArray((rule as Partial<OptimizerRule> | undefined)?.hyperparameters)) {
+      throw new TorchBindError(
+        'Optimizer is what all optimizers share: make an AdamW, Adam, SGD or Adagrad.',
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
+    }
     checkOptions(options, optionNames(rule.hyperparameters), rule.name);
     const given = options as Readonly<Record<string, unknown>>;
     this.#name = rule.name;
@@ -96,7 +102,7 @@ export abstract class Optimizer<
       }
       known.add(parameter);
     }
-    const values = this.#hyperparameters.map(({ name, default: value }) => [name, given[name] ?? value]);
+    const values = this.#hyperparameters.map(({ name, default: value }) => [name, ownCopy(given[name] ?? value)]);
     const made = { params: tensors, extra: new Map(), ...Object.fromEntries(values) } as Group;
     if (names !== undefined) made.paramNames = names;
     this.#check(made);
@@ -289,4 +295,9 @@ function collect(params: Parameters): { tensors: Parameter[]; names?: string[] }
     'Either all parameters of an optimizer have names or none.',
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
+}
+
+/** Betas as an array of the group's own: changing one group's changes no other's, nor the defaults. */
+function ownCopy(value: unknown): unknown {
+  return Array.isArray(value) ? Array.from(value as unknown[]) : value;
 }

@@ -1,7 +1,7 @@
 // A valid call of every function, class and method of the package that is written by hand. `Class#method` is called on the
 // first of its arguments. A call may end what it made through `use`, and finds a few files in the working directory.
 const torch = require('../../../dist/index.js');
-const { AdamW, SGD } = torch.optim;
+const { Adagrad, Adam, AdamW, SGD } = torch.optim;
 const { nn, tensor, ones, randn } = torch;
 const functionals = require('./functionals.cjs');
 
@@ -301,6 +301,9 @@ const calls = [
   ['GlobalName', () => ['a', 'b']],
   ['GlobalName#toString', () => [new torch.GlobalName('a', 'b')]],
   ['InertObject', () => ['a', 'b', torch.Tuple.of(1), true]],
+  ['DictSubclass', () => ['a', 'b']],
+  ['TorchConstant', () => ['layout', 'strided']],
+  ['TorchConstant#toString', () => [new torch.TorchConstant('layout', 'strided')]],
   ['NumpyScalar', () => ['f8', 1, new Uint8Array(8), 'numpy']],
   ['NumpyScalar#valueOf', () => [new torch.NumpyScalar('f8', 1, new Uint8Array(8), 'numpy')]],
   ['NumpyScalar#toJSON', () => [new torch.NumpyScalar('f8', 1, new Uint8Array(8), 'numpy')]],
@@ -372,6 +375,21 @@ const calls = [
       { lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weightDecay: 0.1, amsgrad: false, maximize: false },
     ],
   ],
+  [
+    'optim.Adam',
+    () => [linear().parameters(), { lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weightDecay: 0.1, amsgrad: true }],
+  ],
+  ['optim.Adagrad', () => [linear().parameters(), { lr: 0.1, lrDecay: 0.1, weightDecay: 0.1, eps: 1e-8 }]],
+  [
+    'optim.Adagrad#addParamGroup',
+    () => [new Adagrad(linear().parameters()), { params: linear().parameters(), lr: 0.2 }],
+  ],
+  [
+    'optim.Optimizer#addParamGroup',
+    () => [new Adam(linear().parameters()), { params: linear().parameters(), lr: 0.2 }],
+  ],
+  ['optim.AdamW#loadStateDict', () => [adamw(), stepped().stateDict()]],
+  ['optim.recogniseOptimizer', () => [stepped().stateDict()]],
   ['optim.AdamW#addParamGroup', () => [adamw(), { params: linear().parameters(), lr: 0.2 }]],
   ['optim.AdamW#stateDict', () => [stepped()]],
   [
