@@ -13,7 +13,7 @@ export function readRecipes() {
   const sections = readFileSync(inRoot('docs/bundlers.md'), 'utf8').split(/^## /m).slice(1);
   return sections.map((section) => ({
     name: section.slice(0, section.indexOf('\n')),
-    files: [...section.matchAll(/^```js\n\/\/ (\S+)\n([\s\S]*?)^```$/gm)].map(([, file, text]) => [file, text]),
+    files: [...section.matchAll(/^```m?js\n\/\/ (\S+)\n([\s\S]*?)^```$/gm)].map(([, file, text]) => [file, text]),
     command: /^```sh\n(.*)\n```$/m.exec(section)[1],
   }));
 }
