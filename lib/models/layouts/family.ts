@@ -148,8 +148,5 @@ export function isOneTensor(state: StateView, a: string, b: string): boolean | u
 /** Whether two tensors of a state dict hold the same values; undefined where only keys are known. */
 export function sameValues(state: StateView, a: string, b: string): boolean | undefined {
   const [x, y] = [state.tensor(a), state.tensor(b)];
-  if (x instanceof TensorFacts && y instanceof TensorFacts)
-    return x.identity === null || y.identity === null ? undefined : x.identity === y.identity;
-  if (!(x instanceof Tensor) || !(y instanceof Tensor)) return undefined;
-  return sameBits(x, y);
+  return x instanceof Tensor && y instanceof Tensor ? sameBits(x, y) : isOneTensor(state, a, b);
 }
