@@ -1,15 +1,11 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { checkIterable, checkOptions, checkWatchers, describe, TorchBindError } from '../errors';
-import { inferenceMode } from '../tensor/autograd';
-import { tensor } from '../tensor/creation';
-import { tidy } from '../tensor/scope';
-import type { Tensor } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers/tokenizer';
+import type { DecodeRequest } from './decoder';
 import type { GPTModel } from './gpt-model';
-import type { KVCache } from './kv-cache';
-import { evaluation } from './mode';
 import { Sampler, samplingOptionNames, type SamplingOptions } from './sampler';
 import { StopText } from './stop-text';
+import { TokenQueue } from './token-queue';
+import { decoderOf } from './turn-decoder';
 
 /** Options of generating token ids. */
 export interface GenerateTokensOptions extends SamplingOptions {
@@ -26,15 +22,18 @@ export interface GenerateOptions extends GenerateTokensOptions {
 }
 
 /**
- * Generates token ids, one a step, from the last blockSize tokens so far. The model is in evaluation mode during a
- * step; between steps the event loop turns.
+ * Generates token ids, one a step, from the last blockSize tokens so far, together with what else is generated from the
+ * model at the same time. The model is in evaluation mode during a step; between steps the event loop turns.
  *
  * Options are checked at once; memory is taken when the first token is asked for, and freed at the end, early or not.
+ *
+ * @param all generates without waiting for each token to be asked for
  */
 export function streamTokens(
   model: GPTModel,
   prompt: ArrayLike<number>,
   options: GenerateTokensOptions = {},
+  all = false,
 ): AsyncGenerator<number, void, undefined> {
   checkOptions(options, ['maxNewTokens', 'signal', ...samplingOptionNames], 'generate');
   const { maxNewTokens = 100, signal, ...sampling } = options;
@@ -45,40 +44,33 @@ export function streamTokens(
   checkIterable(prompt, 'an array of token ids', 'generate');
   const tokens = Array.from(prompt);
   checkPrompt(tokens, model.config.vocabSize);
-  return run(model, tokens, maxNewTokens, new Sampler(sampling, model.device), signal);
+  new Sampler(sampling, model.device); // Checks the options.
+  return run(model, { prompt: tokens, maxNewTokens, sampling }, signal, all);
 }
 
+/** The tokens of a sequence of the model's decoder: each generated when it is asked for, or all without waiting to be asked. */
 async function* run(
   model: GPTModel,
-  tokens: number[],
-  count: number,
-  sampler: Sampler,
+  request: DecodeRequest,
   signal: AbortSignal | undefined,
+  all: boolean,
 ): AsyncGenerator<number, void, undefined> {
-  const cache = model.makeCache();
-  const evaluating = evaluation(model);
+  const { maxNewTokens } = request;
+  if (maxNewTokens === 0) return;
+  const queue = new TokenQueue();
+  const sequence = decoderOf(model).add(request, queue);
   try {
-    for (let i = 0; i < count; i++) {
-      if (i > 0) await nextTurn();
+    for (let i = 0; i < maxNewTokens; i++) {
       signal?.throwIfAborted();
-      const token = evaluating(() => inferenceMode(() => tidy(() => sampler.next(nextLogits(model, tokens, cache)))));
-      tokens.push(token);
+      if (!all) sequence.grant(1);
+      else if (i === 0) sequence.grant(maxNewTokens);
+      const token = await queue.next(signal);
+      if (token === undefined) return;
       yield token;
     }
   } finally {
-    cache.dispose();
+    sequence.remove();
   }
-}
-
-/**
- * Logits (1, V) of the token after `tokens`. Beyond the context the last blockSize tokens count, each at a new position
- * in every step, so that nothing in the cache can be used again.
- */
-function nextLogits(model: GPTModel, tokens: readonly number[], cache: KVCache): Tensor {
-  const { blockSize } = model.config;
-  if (tokens.length > blockSize) cache.reset();
-  const fresh = tokens.slice(Math.max(cache.length, tokens.length - blockSize));
-  return model.forwardCached(tensor([fresh], { dtype: 'int64', device: model.device }), cache);
 }
 
 /** Generates text after a prompt, in pieces that never end within a character. Without a prompt a new text begins. */
@@ -86,6 +78,7 @@ export function streamText(
   model: GPTModel,
   prompt: string,
   options: GenerateOptions = {},
+  all = false,
 ): AsyncGenerator<string, void, undefined> {
   checkOptions(options, ['maxNewTokens', 'signal', 'stop', ...samplingOptionNames], 'generate');
   if (typeof prompt !== 'string') throw invalid(`the prompt must be a string, got ${describe(prompt)}`);
@@ -97,7 +90,7 @@ export function streamText(
   }
   const tokenizer = tokenizerOf(model);
   const ids = prompt === '' ? [tokenizer.startId] : tokenizer.encode(prompt);
-  return decodeStream(streamTokens(model, ids, rest), tokenizer, new StopText(stops));
+  return decodeStream(streamTokens(model, ids, rest, all), tokenizer, new StopText(stops));
 }
 
 async function* decodeStream(
@@ -118,7 +111,7 @@ async function* decodeStream(
 /** The prompt and the text generated after it. */
 export async function generateText(model: GPTModel, prompt: string, options?: GenerateOptions): Promise<string> {
   let text = prompt;
-  for await (const piece of streamText(model, prompt, options)) text += piece;
+  for await (const piece of streamText(model, prompt, options, true)) text += piece;
   return text;
 }
 

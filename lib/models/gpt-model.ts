@@ -10,7 +10,7 @@ import { ModuleList } from '../nn/module-list';
 import { RMSNorm } from '../nn/rms-norm';
 import type { StateEntry } from '../nn/state-dict';
 import { noGrad } from '../tensor/autograd';
-import { arange, ones } from '../tensor/creation';
+import { arange, ones, tensor } from '../tensor/creation';
 import type { DType } from '../tensor/dtype';
 import { cat, crossEntropyLoss, gelu, pow, relu, scaledDotProductAttention, silu } from '../tensor/generated/functions';
 import { tidy } from '../tensor/scope';
@@ -49,6 +49,17 @@ export interface GPTOutput {
   loss?: Tensor;
 }
 
+/**
+ * Tokens that follow those of a cache. Several sequences are computed in one pass by packing: a batch of one row, with the
+ * tokens of each sequence after those of the one before. T is then the tokens of all, and only attention and positions
+ * know the segments.
+ */
+export interface Segment {
+  readonly cache: KVCache;
+  /** Tokens of this sequence. */
+  readonly count: number;
+}
+
 type Norm = LayerNorm | RMSNorm;
 
 function makeNorm({ nEmbd, normType, normBias: bias, normEps: eps }: GPTConfig, device: string): Norm {
@@ -77,7 +88,7 @@ function rotate(x: Tensor, [cos, sin]: Rotation): Tensor {
   return cat([a.mul(cos).sub(b.mul(sin)), b.mul(cos).add(a.mul(sin))], -1); // (B, nh, T, hs)
 }
 
-class CausalSelfAttention extends Module {
+export class CausalSelfAttention extends Module {
   readonly qkv: Linear;
   readonly proj: Linear;
   readonly dropout: Dropout;
@@ -96,7 +107,7 @@ class CausalSelfAttention extends Module {
     this.scale = attentionScale(config, layer);
   }
 
-  forward(x: Tensor, rotation: Rotation | undefined, cache?: KVCache): Tensor {
+  forward(x: Tensor, rotation: Rotation | undefined, segments?: readonly Segment[]): Tensor {
     const { nHead, nEmbd } = this.config;
     const [B, T] = x.shape as [number, number]; // (B, T, C)
     const heads = this.qkv
@@ -105,10 +116,22 @@ class CausalSelfAttention extends Module {
       .permute([2, 0, 3, 1, 4]); // (3, B, nh, T, hs)
     const [query, key, v] = heads.unbind(0) as [Tensor, Tensor, Tensor]; // (B, nh, T, hs) each
     const [q, k] = rotation === undefined ? [query, key] : [rotate(query, rotation), rotate(key, rotation)];
-    const y =
-      cache === undefined ? this.attend(q, k, v, 0) : this.attend(q, ...cache.append(this.layer, k, v), cache.length);
+    const y = segments === undefined ? this.attend(q, k, v, 0) : this.attendCached(q, k, v, segments);
     const joined = y.transpose(1, 2).reshape([B, T, nEmbd]); // (B, nh, T, hs) -> (B, T, C)
     return this.dropout.forward(this.proj.forward(joined));
+  }
+
+  /** Attention of new positions, (B, nh, T, hs) each: those of each segment see those of its own sequence. */
+  private attendCached(q: Tensor, k: Tensor, v: Tensor, segments: readonly Segment[]): Tensor {
+    const attend = ({ cache }: Segment, query: Tensor, key: Tensor, value: Tensor): Tensor =>
+      this.attend(query, ...cache.append(this.layer, key, value), cache.length);
+    if (segments.length === 1) return attend(segments[0]!, q, k, v);
+    const counts = segments.map(({ count }) => count);
+    const [queries, keys, values] = [q.split(counts, 2), k.split(counts, 2), v.split(counts, 2)];
+    return cat(
+      segments.map((segment, i) => attend(segment, queries[i]!, keys[i]!, values[i]!)), // (1, nh, count, hs) each
+      2,
+    );
   }
 
   /**
@@ -128,13 +151,28 @@ class CausalSelfAttention extends Module {
   }
 }
 
+/** Positions of the tokens of the segments, each counted from the beginning of its own sequence: (T). */
+function positionsOf(segments: readonly Segment[], idx: Tensor): Tensor {
+  const ranges = segments.map(({ cache, count }) => [cache.length, cache.length + count] as const);
+  if (ranges.length === 1) return arange(...ranges[0]!, { device: idx.device });
+  return int64(
+    ranges.flatMap(([from, to]) => Array.from({ length: to - from }, (_, i) => from + i)),
+    idx,
+  );
+}
+
+/** Integers as a tensor on the device of another. */
+function int64(values: readonly number[], { device }: Tensor): Tensor {
+  return tensor(values, { dtype: 'int64', device });
+}
+
 /** The factor of the attention scores. */
 function attentionScale({ attentionScale: kind, nEmbd, nHead, scaleByLayer }: GPTConfig, layer: number): number {
   const channels = { head: nEmbd / nHead, embd: nEmbd, none: 1 }[kind];
   return 1 / Math.sqrt(channels) / (scaleByLayer ? layer + 1 : 1);
 }
 
-class MLP extends Module {
+export class MLP extends Module {
   readonly gate: Linear | null;
   readonly up: Linear;
   readonly down: Linear;
@@ -165,7 +203,7 @@ class MLP extends Module {
 }
 
 /** One layer of a GPT: attention and MLP, each with a residual connection. */
-class Block extends Module {
+export class Block extends Module {
   readonly ln1: Norm;
   readonly attn: CausalSelfAttention;
   readonly ln2: Norm;
@@ -184,12 +222,12 @@ class Block extends Module {
   }
 
   /** (B, T, C) -> (B, T, C) */
-  forward(x: Tensor, rotation: Rotation | undefined, cache?: KVCache): Tensor {
+  forward(x: Tensor, rotation: Rotation | undefined, segments?: readonly Segment[]): Tensor {
     if (this.config.normPosition === 'post') {
-      x = this.ln1.forward(x.add(this.attn.forward(x, rotation, cache)));
+      x = this.ln1.forward(x.add(this.attn.forward(x, rotation, segments)));
       return this.ln2.forward(x.add(this.mlp.forward(x)));
     }
-    x = x.add(this.attn.forward(this.ln1.forward(x), rotation, cache));
+    x = x.add(this.attn.forward(this.ln1.forward(x), rotation, segments));
     return x.add(this.mlp.forward(this.ln2.forward(x)));
   }
 }
@@ -247,6 +285,7 @@ export class GPTModel extends Module {
    * @param targets the ids that follow, int64 (B, T); -100 counts for nothing
    */
   forward(idx: Tensor, targets?: Tensor): GPTOutput {
+    this.checkTokens(idx);
     const logits = this.lmHead.forward(this.hidden(idx)); // (B, T, C) -> (B, T, V)
     if (targets === undefined) return { logits };
     unwrap(targets, 'GPT: targets');
@@ -255,17 +294,15 @@ export class GPTModel extends Module {
   }
 
   /** What the head reads: token ids (B, T) -> (B, T, C). */
-  private hidden(idx: Tensor, cache?: KVCache): Tensor {
-    const [, T] = this.checkTokens(idx);
-    const past = cache?.length ?? 0;
-    const positions = arange(past, past + T, { device: idx.device }); // (T)
+  private hidden(idx: Tensor, segments?: readonly Segment[]): Tensor {
+    const positions = segments === undefined ? arange(idx.size(1), { device: idx.device }) : positionsOf(segments, idx); // (T)
     let x = this.tokenEmbedding.forward(idx); // (B, T, C)
     if (this.positionEmbedding !== null) x = x.add(this.positionEmbedding.forward(positions)); // + (T, C)
     x = this.dropout.forward(x);
     const rotation = this.positionEmbedding === null ? rotationOf(positions, this.config, x.dtype) : undefined;
     for (const block of this.blocks) {
-      const run = (input: Tensor): Tensor => block.forward(input, rotation, cache);
-      x = this.activationCheckpointing && cache === undefined ? checkpoint(run, x) : run(x);
+      const run = (input: Tensor): Tensor => block.forward(input, rotation, segments);
+      x = this.activationCheckpointing && segments === undefined ? checkpoint(run, x) : run(x);
     }
     return this.lnF.forward(x);
   }
@@ -284,9 +321,29 @@ export class GPTModel extends Module {
         checkArgument(cache instanceof KVCache, 'a KVCache', cache, 'forwardCached()');
         cache.check(B, T);
         // The head's product is the largest of a step, and only the last position's logits are needed.
-        const last = this.hidden(idx, cache).select(1, T - 1); // (B, T, C) -> (B, C)
+        const last = this.hidden(idx, [{ cache, count: T }]).select(1, T - 1); // (B, T, C) -> (B, C)
         const logits = this.lmHead.forward(last); // (B, V)
         cache.advance(T);
+        return logits;
+      }),
+    );
+  }
+
+  /**
+   * @internal As `forwardCached`, for several sequences in one pass.
+   *
+   * @param idx the tokens of the segments, packed, int64 (1, T)
+   * @returns (S, V): the logits after the last token of each segment
+   */
+  forwardPacked(idx: Tensor, segments: readonly Segment[]): Tensor {
+    return tidy(() =>
+      noGrad(() => {
+        for (const { cache, count } of segments) cache.check(1, count);
+        let end = 0;
+        const ends = segments.map(({ count }) => (end += count) - 1);
+        const last = this.hidden(idx, segments).select(0, 0).indexSelect(0, int64(ends, idx)); // (T, C) -> (S, C)
+        const logits = this.lmHead.forward(last); // (S, V)
+        for (const { cache, count } of segments) cache.advance(count);
         return logits;
       }),
     );

@@ -1,0 +1,43 @@
+import { BatchDecoder } from './batch-decoder';
+import type { DecodedSequence, DecodeRequest, Decoder, TokenSink } from './decoder';
+import type { GPTModel } from './gpt-model';
+
+/** Decodes on the thread that it is made on: a step, a turn of the event loop, the next step. */
+class TurnDecoder implements Decoder {
+  private readonly decoder: BatchDecoder;
+  private scheduled = false;
+
+  constructor(model: GPTModel) {
+    this.decoder = new BatchDecoder(model);
+  }
+
+  add(request: DecodeRequest, sink: TokenSink): DecodedSequence {
+    const sequence = this.decoder.add(request, sink);
+    return {
+      grant: (count) => {
+        sequence.grant(count);
+        this.schedule();
+      },
+      remove: () => sequence.remove(),
+    };
+  }
+
+  private schedule(): void {
+    if (this.scheduled || !this.decoder.ready) return;
+    this.scheduled = true;
+    setImmediate(() => {
+      this.scheduled = false;
+      this.decoder.step();
+      this.schedule();
+    });
+  }
+}
+
+const decoders = new WeakMap<GPTModel, Decoder>();
+
+/** The decoder of a model: all that is generated from the model at the same time goes through it, and is decoded together. */
+export function decoderOf(model: GPTModel): Decoder {
+  let decoder = decoders.get(model);
+  if (decoder === undefined) decoders.set(model, (decoder = new TurnDecoder(model)));
+  return decoder;
+}
