@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { checkArgument, CheckpointCode, CheckpointError, TorchBindError } from '../errors';
-import { adoptOwner } from '../formats/files/atomic-file';
 import {
+  adoptOwners,
   bundleFiles,
   copyOf,
   exists,
@@ -11,6 +11,7 @@ import {
   linkOrCopy,
   makeDirectory,
   manifestFile,
+  specialFileAt,
   syncDirectory,
 } from './files';
 import {
@@ -104,12 +105,25 @@ export async function commitBundle(
 ): Promise<void> {
   try {
     await exclusively(directory, owner, async (target) => {
-      await recover(target);
+      await begin(target);
       await replaceBundle(target, typeof writer === 'function' ? await writer() : writer);
     });
   } catch (error) {
     throw asSaveError(directory, error);
   }
+}
+
+/** @throws CheckpointError where something else than a file has the name of one: what is no file is never replaced */
+async function begin(target: string): Promise<void> {
+  for (const name of [...Object.values(bundleFiles), manifestFile]) {
+    const special = await specialFileAt(path.join(target, name));
+    if (special === undefined) continue;
+    throw new CheckpointError(
+      `expected a file or nothing at ${path.join(target, name)}, got ${special}. Remove it, or save to another directory.`,
+      CheckpointCode.open,
+    );
+  }
+  await recover(target);
 }
 
 async function replaceBundle(target: string, writer: BundleWriter): Promise<void> {
@@ -133,7 +147,7 @@ async function stage(target: string, fill: (staging: string) => Promise<void>): 
   try {
     await mkdir(staging, { mode: 0o700 });
     await fill(staging);
-    await adoptOwners(target, staging);
+    await adoptOwners(staging, target);
     await syncDirectory(staging);
     await rename(staging, path.join(target, savedDirectory));
   } catch (error) {
@@ -141,17 +155,6 @@ async function stage(target: string, fill: (staging: string) => Promise<void>): 
     throw error;
   }
   await syncDirectory(target);
-}
-
-/** Gives new files the mode and owner of those that they replace: what was private stays so, under `steps/` too. */
-async function adoptOwners(target: string, staging: string): Promise<void> {
-  for (const name of await readdir(staging)) {
-    const before = await stat(path.join(target, name)).catch(() => undefined);
-    if (before === undefined) continue;
-    const handle = await open(path.join(staging, name), 'r+');
-    await adoptOwner(handle, before).finally(() => handle.close());
-  }
-  await chmod(staging, (await stat(target)).mode & 0o7777);
 }
 
 async function nextSequence(target: string): Promise<number> {
@@ -291,7 +294,7 @@ async function identity(target: string): Promise<string> {
 export async function rollbackBundle(directory: string, step: number): Promise<void> {
   if (!(await exists(directory))) refuseStep(directory, step, []); // locking would make it
   await exclusively(directory, {}, async (target) => {
-    await recover(target);
+    await begin(target);
     const steps = await listSteps(target);
     const wanted = steps.find((bundle) => bundle.step === step) ?? refuseStep(target, step, steps);
     const difference = await firstDifference(wanted.directory, wanted.manifest);

@@ -1,8 +1,8 @@
-import { constants } from 'node:fs';
-import { access, copyFile, link, open, rename, rm } from 'node:fs/promises';
+import { constants, type Stats } from 'node:fs';
+import { access, copyFile, type FileHandle, link, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { CheckpointCode, CheckpointError, describe, withPath } from '../errors';
-import { writeFileAtomically } from '../formats/files/atomic-file';
+import { adoptOwner, followLinks, writeFileAtomically } from '../formats/files/atomic-file';
 import { parseSettings, pythonJson } from '../formats/files/python-json';
 import { readSmallFile } from '../formats/files/small-file';
 
@@ -28,6 +28,14 @@ export async function exists(file: string): Promise<boolean> {
     () => true,
     () => false,
   );
+}
+
+/** What is at a path that is no regular file: `a FIFO`, which would be waited for, `a directory`; undefined for a file or nothing. */
+export async function specialFileAt(file: string): Promise<string | undefined> {
+  const info = await stat(file).catch(() => undefined);
+  if (info === undefined || info.isFile()) return undefined;
+  if (info.isDirectory()) return 'a directory';
+  return info.isFIFO() ? 'a FIFO' : info.isSocket() ? 'a socket' : 'a device';
 }
 
 /** The object in a JSON file, as Python reads it. */
@@ -93,12 +101,37 @@ export async function linkOrCopy(from: string, to: string): Promise<void> {
 /** A copy of a file, synced. It shares blocks with the first one if the file system can, and never the inode. */
 export async function copyOf(from: string, to: string): Promise<void> {
   await copyFile(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
-  const handle = await open(to, 'r+');
-  await handle.sync().finally(() => handle.close());
+  const before = await stat(from);
+  await changed(to, async (handle) => {
+    await adoptOwner(handle, before);
+    await handle.sync();
+  });
+}
+
+/** Gives the files of a new directory, and the directory, the mode and owner of those that they replace: what was private stays so. */
+export async function adoptOwners(directory: string, replaced: string): Promise<void> {
+  for (const name of ['.', ...(await readdir(directory))]) {
+    const before = await stat(path.join(replaced, name)).catch(() => undefined);
+    if (before !== undefined) await adoptOwnerOf(path.join(directory, name), before);
+  }
+}
+
+/** Gives a new file or directory the mode and owner of the one that it replaces. */
+export async function adoptOwnerOf(file: string, before: Stats): Promise<void> {
+  // Windows opens no directories.
+  if (process.platform === 'win32' && before.isDirectory()) return;
+  await changed(file, (handle) => adoptOwner(handle, before));
+}
+
+/** Opens a file to sync it or to change its mode. It may be one that only root may write, which Windows needs all the same. */
+async function changed(file: string, change: (handle: FileHandle) => Promise<void>): Promise<void> {
+  const handle = await open(file, process.platform === 'win32' ? 'r+' : 'r');
+  await change(handle).finally(() => handle.close());
 }
 
 /**
- * Puts a file of another directory under `target` too, in one step: a reader finds the old content or the new.
+ * Puts a file of another directory under `target` too, in one step: a reader finds the old content or the new. Symbolic links
+ * at `target` stay, and what they lead to is replaced.
  *
  * @param put how: by a link where the other name goes away, else by a copy, because other programs write in place
  */
@@ -107,9 +140,12 @@ export async function installFile(
   target: string,
   put: (from: string, to: string) => Promise<void>,
 ): Promise<void> {
-  const temporary = path.join(path.dirname(target), `.${path.basename(target)}.installing`);
+  const place = await followLinks(target);
+  const directory = path.dirname(place);
+  const temporary = path.join(directory, `.${path.basename(place)}.installing`);
   await rm(temporary, { force: true });
   await put(from, temporary);
-  await rename(temporary, target);
+  await rename(temporary, place);
   await rm(temporary, { force: true }); // Renaming between two names of one file does nothing and leaves both.
+  if (directory !== path.dirname(target)) await syncDirectory(directory);
 }

@@ -4,7 +4,7 @@ import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { checkArgument, CheckpointCode, CheckpointError, describe } from '../errors';
-import { bundleFiles, exists, manifestFile, readJson, writeJson } from './files';
+import { bundleFiles, exists, manifestFile, readJson, specialFileAt, writeJson } from './files';
 
 const formatVersion = 1;
 
@@ -123,6 +123,8 @@ export async function differences(
 async function differenceOf(file: string, expected: FileRecord, hash = true): Promise<string | undefined> {
   const info = await stat(file).catch(() => undefined);
   if (info === undefined) return 'it is missing';
+  const special = await specialFileAt(file);
+  if (special !== undefined) return `it is ${special}`;
   if (info.size !== expected.size) return `it has ${info.size} bytes, ${manifestFile} says ${expected.size}`;
   if (!hash) return undefined;
   const { sha256 } = await recordOf(file);
@@ -130,8 +132,15 @@ async function differenceOf(file: string, expected: FileRecord, hash = true): Pr
   return undefined;
 }
 
-/** Size and SHA-256 of a file. */
+/**
+ * Size and SHA-256 of a file.
+ *
+ * @throws CheckpointError for what is no regular file
+ */
 export async function recordOf(file: string): Promise<FileRecord> {
+  const special = await specialFileAt(file);
+  if (special !== undefined)
+    throw new CheckpointError(`${file}: expected a regular file, got ${special}`, CheckpointCode.open);
   const hash = createHash('sha256');
   let size = 0;
   await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), async (chunks: AsyncIterable<Buffer>) => {

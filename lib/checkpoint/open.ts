@@ -27,7 +27,7 @@ export async function openModel(
 function readFile(file: string, options: ReadOptions): Promise<SavedModel> {
   return withPath(file, async () => {
     // Weights, optimizer and step need no foreign class: an object of one next to them is kept as data, and written back.
-    const value = await load(file, { device: options.device, exact: true, unknown: 'inert' });
+    const value = await load(file, { device: options.device, exact: true, unknown: options.unknown ?? 'inert' });
     if (value instanceof InertObject) {
       throw formatError(
         `expected a dict, got a pickled ${value.module}.${value.name}, which only its program can open. ` +

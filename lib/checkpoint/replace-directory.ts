@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, realpath, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { exists, makeDirectory, syncDirectory } from './files';
+import { adoptOwners, exists, makeDirectory, syncDirectory } from './files';
 
 /**
  * Puts a directory in place of the one that is there, if any. It is filled aside and renamed: a crash leaves the old one or
@@ -22,8 +22,9 @@ export async function replaceDirectory(
   await makeDirectory(parent);
   await settle(place, aside, isOurs);
   try {
-    await mkdir(staging);
+    await mkdir(staging, { mode: (await exists(place)) ? 0o700 : 0o777 });
     await fill(staging);
+    await adoptOwners(staging, place);
     await syncDirectory(staging);
     if (await exists(place)) await rename(place, aside);
     await rename(staging, place);

@@ -1,8 +1,18 @@
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { CheckpointCode, CheckpointError } from '../errors';
-import { bundleFiles, copyOf, exists, makeDirectory, manifestFile, readJson, syncDirectory } from './files';
+import {
+  adoptOwners,
+  bundleFiles,
+  copyOf,
+  exists,
+  makeDirectory,
+  manifestFile,
+  readJson,
+  syncDirectory,
+  writeJson,
+} from './files';
 import { listSteps, readManifest, savedDirectory, stepDirectory, writeManifest } from './manifest';
 import { digests, examine } from './verdict';
 
@@ -75,9 +85,10 @@ async function copyAll(
 ): Promise<void> {
   const staging = path.join(target, `.saving-${randomBytes(6).toString('hex')}`);
   try {
-    await mkdir(staging);
+    await mkdir(staging, { mode: 0o700 });
     for (const name of names) await copyOf(path.join(target, name), path.join(staging, name));
     await finish(staging, names);
+    await adoptOwners(staging, target);
     await syncDirectory(staging);
     await makeDirectory(path.dirname(place));
     await rename(staging, place);
@@ -117,7 +128,7 @@ function placeOf(target: string, number: number): string {
 
 /** Notes in a directory that is to become `.saved` what the flat files are. */
 export async function noteFlat(staging: string, flat: readonly string[]): Promise<void> {
-  if (flat.length > 0) await writeFile(path.join(staging, digestsFile), JSON.stringify(flat));
+  if (flat.length > 0) await writeJson(path.join(staging, digestsFile), flat);
 }
 
 /** The contents that flat files have while a save is put in place: those before, and those of the save. */

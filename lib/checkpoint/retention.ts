@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { rename, rm } from 'node:fs/promises';
+import { rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { checkOptions, describe, TorchBindError } from '../errors';
-import { bundleFiles, manifestFile, syncDirectory, writeJson } from './files';
+import { adoptOwnerOf, bundleFiles, manifestFile, syncDirectory, writeJson } from './files';
 import { firstDifference, listSteps, type StepBundle } from './manifest';
 
 /** Which bundles stay under `steps/`: those that any of the rules names. The newest always stays. */
@@ -98,7 +98,9 @@ async function dropOptimizer({ directory, manifest }: StepBundle): Promise<void>
   const temporary = path.join(directory, `.${manifestFile}.${randomBytes(6).toString('hex')}`);
   try {
     await writeJson(temporary, { ...manifest, files, dropped: [...manifest.dropped, bundleFiles.optimizer] });
-    await rename(temporary, path.join(directory, manifestFile));
+    const file = path.join(directory, manifestFile);
+    await adoptOwnerOf(temporary, await stat(file));
+    await rename(temporary, file);
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => undefined);
     throw error;

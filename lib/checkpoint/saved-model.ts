@@ -112,6 +112,8 @@ export interface ReadOptions {
   base?: string | undefined;
   /** Combine weights with the training state of others. Default false. */
   allowMixed?: boolean | undefined;
+  /** Of a single file: objects of foreign classes next to the weights. Default `inert`. */
+  unknown?: 'refuse' | 'inert' | undefined;
 }
 
 /** The tokenizer that the caller gives, else the one that `find` finds. */

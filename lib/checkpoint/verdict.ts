@@ -1,11 +1,9 @@
-import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { TorchBindError } from '../errors';
 import { inspectFile } from '../formats/inspect/file';
 import type { GPTConfig } from '../models/config';
 import { recogniseAdapted } from '../models/layouts';
-import { bundleFiles, exists, readJson } from './files';
+import { bundleFiles, exists, readJson, specialFileAt } from './files';
 import { contentsOf } from './inspect-contents';
 import { type FileRecord, type Manifest, readManifest, recordOf } from './manifest';
 import { resolveJsonConfig } from './saved-model';
@@ -92,6 +90,8 @@ function weightOf(state: FileState): number {
 
 async function stateOf(file: string, expected: FileRecord | undefined): Promise<{ state: FileState; reason?: string }> {
   if (!(await exists(file))) return { state: 'broken', reason: 'it is missing' };
+  const special = await specialFileAt(file);
+  if (special !== undefined) return { state: 'broken', reason: `it is ${special}` };
   const found = await recordOf(file);
   if (expected !== undefined && found.size === expected.size && found.sha256 === expected.sha256)
     return { state: 'same' };
@@ -144,15 +144,7 @@ export async function digests(directory: string, names: readonly string[]): Prom
   for (const name of names) {
     const file = path.join(directory, name);
     if (!(await exists(file))) continue;
-    const small = name.endsWith('.json');
-    found.set(
-      name,
-      small
-        ? createHash('sha256')
-            .update(await readFile(file))
-            .digest('hex')
-        : (await recordOf(file)).sha256,
-    );
+    found.set(name, (await recordOf(file)).sha256);
   }
   return found;
 }

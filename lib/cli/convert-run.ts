@@ -15,6 +15,7 @@ export interface ConvertFlags {
   layout?: string;
   dtype?: 'float32' | 'float16' | 'bfloat16';
   force?: boolean;
+  allowMixed?: boolean;
   json?: boolean;
 }
 
@@ -65,13 +66,13 @@ function describe({ file, directory, action, written, reason, holds }: LegacyCon
 }
 
 async function convertTo(source: string, target: string, flags: ConvertFlags): Promise<void> {
-  const { layout, dtype, force = false, dryRun, overwrite, json } = flags;
+  const { layout, dtype, force = false, allowMixed = false, dryRun, overwrite, json } = flags;
   if (dryRun === true) throw usageError('--dry-run is for single-file checkpoints that become bundles.');
   if (overwrite !== true && (await stat(target).catch(() => undefined)) !== undefined) {
     throw usageError(`${target} is there already. --overwrite replaces it.`);
   }
   await mkdir(path.dirname(target), { recursive: true });
-  const model = await GPT.load(source, { device: 'cpu', optimizer: true });
+  const model = await GPT.load(source, { device: 'cpu', optimizer: true, allowMixed });
   try {
     await model.save(target, { force, ...(layout && { layout }), ...(dtype && { dtype }) });
     const done = { source, target, layout: layout ?? model.layout.name };

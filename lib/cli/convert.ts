@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { checkpointDirectory, flag, jsonFlag } from './flags';
+import { allowMixed, checkpointDirectory, flag, jsonFlag } from './flags';
 import type { ConvertFlags } from './convert-run';
 
 /** `torchbind convert`. */
@@ -23,6 +23,7 @@ export function convertCommand(): Command {
     .addOption(flag('--layout <family>', 'mypt, ng-lecture, build-llm, nanogpt, mingpt, hf-gpt2, ...'))
     .addOption(flag('--dtype <dtype>', 'dtype of the weights', { choices: ['float32', 'float16', 'bfloat16'] }))
     .addOption(flag('--force', 'also where the family cannot hold all of the model'))
+    .addOption(allowMixed())
     .addOption(jsonFlag())
     .addHelpText('after', examples)
     .action(async (source: string | undefined, target: string | undefined, flags: ConvertFlags) => {

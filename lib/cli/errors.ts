@@ -52,8 +52,12 @@ const flags: Readonly<Record<string, string>> = {
   topK: '--top-k',
   topP: '--top-p',
   loraRank: '--lora-rank',
+  allowMixed: '--allow-mixed',
 };
 
 function inFlags(message: string): string {
-  return message.replace(/'?\b([a-z]+[A-Z]\w*)\b'?/g, (text, name: string) => flags[name] ?? text);
+  const named = message.replace(/pass \{ (\w+): true \}/g, (text, name: string) =>
+    flags[name] === undefined ? text : `give ${flags[name]}`,
+  );
+  return named.replace(/'?\b([a-z]+[A-Z]\w*)\b'?/g, (text, name: string) => flags[name] ?? text);
 }

@@ -64,6 +64,13 @@ export function device(): Option {
   return flag('--device <device>', 'auto, cpu, cuda, cuda:1', { env: 'DEVICE' });
 }
 
+export function allowMixed(): Option {
+  return flag(
+    '--allow-mixed',
+    'take weights that another program replaced with the optimizer and step of the old ones',
+  );
+}
+
 export function jsonFlag(): Option {
   return flag('--json', 'print JSON');
 }

@@ -91,11 +91,11 @@ async function openForTraining(
   file: string | undefined,
   { text, tokenizer: dataTokenizer }: TrainingData,
 ): Promise<GPT> {
-  const { modelType = 'from_scratch', gpt2ModelName, device } = flags;
+  const { modelType = 'from_scratch', gpt2ModelName, device, allowMixed = false } = flags;
   const tokenizer = (await givenTokenizer(flags)) ?? dataTokenizer;
   const given = { ...deviceOption(device), ...(tokenizer === undefined ? {} : { tokenizer }) };
   if (file !== undefined) {
-    const model = await GPT.load(file, { ...given, optimizer: true });
+    const model = await GPT.load(file, { ...given, optimizer: true, allowMixed });
     noteUnused(flags, model);
     if (model.tokenizer === null) model.tokenizer = charactersOf(file, text, model.config.vocabSize);
     return model;

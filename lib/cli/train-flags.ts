@@ -1,5 +1,5 @@
 import type { Option } from 'commander';
-import { checkpointDirectory, count, device, flag, jsonFlag, number, toggle } from './flags';
+import { allowMixed, checkpointDirectory, count, device, flag, jsonFlag, number, toggle } from './flags';
 
 /** The values of the flags of `torchbind train`. */
 export interface TrainFlags {
@@ -44,6 +44,7 @@ export interface TrainFlags {
   logDir?: string;
   resumeTrainingSteps?: number;
   resumeSteps?: number;
+  allowMixed?: boolean;
   resumeLearningRate?: number | 'keep' | 'restart';
   checkpointPath?: string;
   modelType?: 'from_scratch' | 'gpt2';
@@ -133,6 +134,7 @@ export const trainFlagGroups: Record<string, Option[]> = {
         parse: (text) => (text === 'keep' || text === 'restart' ? text : number(0)(text)),
       },
     ),
+    allowMixed(),
   ],
   'Single-file checkpoints, in place of a named model': [
     toggle('--enable-checkpoints', 'save checkpoint_{model}_{source}_step{N}_{time}.pt', 'ENABLE_CHECKPOINTS'),

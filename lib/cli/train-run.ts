@@ -81,12 +81,13 @@ async function trainNamed(flags: TrainFlags): Promise<void> {
 }
 
 async function startNamed(manager: CheckpointManager, flags: TrainFlags, data: TrainingData): Promise<TrainingStart> {
-  const { tokenization, initFromModel } = flags;
+  const { tokenization, initFromModel, allowMixed = false } = flags;
   const tokenizer = (await givenTokenizer(flags)) ?? data.tokenizer;
   const start = await manager
     .initializeForTraining({
       config: configOf(flags),
       text: data.text,
+      allowMixed,
       ...(tokenization === undefined ? {} : { tokenization: tokenization === 'character' ? 'char' : tokenization }),
       ...(tokenizer === undefined ? {} : { tokenizer }),
       ...(initFromModel === undefined ? {} : { initFromModel }),

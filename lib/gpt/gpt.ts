@@ -51,6 +51,8 @@ import {
   type TrainEvent,
 } from '../train';
 
+const loadOptions = ['device', 'config', 'tokenizer', 'optimizer', 'lora', 'base', 'allowMixed', 'unknown'];
+
 export interface LoadModelOptions {
   /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
   device?: string;
@@ -75,6 +77,11 @@ export interface LoadModelOptions {
    * Default false: that is refused with ERR_TORCHBIND_MIXED_STATE.
    */
   allowMixed?: boolean;
+  /**
+   * Of a single file: what to do with objects of foreign classes next to the weights. Default `inert`: they are kept as data,
+   * and written back; `refuse` refuses the file.
+   */
+  unknown?: 'refuse' | 'inert';
 }
 
 /** What `GPT.loadLegacy` gives. */
@@ -304,10 +311,10 @@ export class GPT extends GPTModel {
    *   ERR_TORCHBIND_VOCABULARY for a tokenizer with more tokens than the model; ERR_TORCHBIND_CONFIG naming the fact to give in `config` where the files do not tell
    */
   static async load(target: PathLike, options: LoadModelOptions = {}): Promise<GPT> {
-    checkOptions(options, ['device', 'config', 'tokenizer', 'optimizer', 'lora', 'base', 'allowMixed'], 'GPT.load');
+    checkOptions(options, loadOptions, 'GPT.load');
     checkOptions(options.lora, ['alpha', 'dropout'], 'GPT.load lora');
     checkArgument(options.config !== null, "an object for 'config'", options.config, 'GPT.load');
-    const { device, config, tokenizer, optimizer = false, lora, allowMixed } = options;
+    const { device, config, tokenizer, optimizer = false, lora, allowMixed, unknown } = options;
     const base = options.base === undefined ? undefined : toPath(options.base, 'GPT.load: base');
     const saved = await openModel(toPath(target, 'GPT.load'), {
       device: 'cpu',
@@ -316,6 +323,7 @@ export class GPT extends GPTModel {
       tokenizer,
       base,
       allowMixed,
+      unknown,
     });
     try {
       const model = GPT.fromSaved(saved, device, lora);

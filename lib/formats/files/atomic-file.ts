@@ -74,7 +74,7 @@ export async function stageFile(
 const maxLinks = 40;
 
 /** The path behind symbolic links; the last one may lead to a file that is not there yet. */
-async function followLinks(file: string): Promise<string> {
+export async function followLinks(file: string): Promise<string> {
   let at = file;
   for (let links = 0; links < maxLinks; links++) {
     const found = await realpath(at).catch(() => undefined);
@@ -86,6 +86,7 @@ async function followLinks(file: string): Promise<string> {
     }
     at = path.resolve(path.dirname(at), link);
   }
+  await stat(file); // throws: the links lead in a circle
   return file;
 }
 
@@ -115,7 +116,7 @@ async function stageStream(
   return { commit, discard };
 }
 
-/** Gives a new file the owner and the mode of the one that it replaces. */
+/** Gives a new file or directory the owner and the mode of the one that it replaces. */
 export async function adoptOwner(handle: FileHandle, { uid, gid, mode }: Stats): Promise<void> {
   const own = await handle.stat();
   if (own.uid !== uid || own.gid !== gid) {

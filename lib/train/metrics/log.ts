@@ -1,5 +1,6 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync, appendFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { appendTo, isSpecial, replaceContent } from '../../formats/files/write-sync';
 import type { TrainEvent } from '../events';
 import { lineOf, type MetricsLine } from './line';
 import { writePage } from './page';
@@ -17,20 +18,23 @@ const FLUSH_MS = 1000;
  * A log that cannot be written is given up with a warning; training goes on.
  */
 export class MetricsLog {
+  private readonly directory: string;
   private readonly lines: MetricsLine[];
   private readonly events: EventFile;
   private waiting: MetricsLine[] = [];
   private lastFlush = performance.now();
 
   private constructor(
-    private readonly directory: string,
+    directory: string,
     step: number,
     private readonly name: string,
   ) {
-    mkdirSync(directory, { recursive: true });
-    this.lines = readLines(path.join(directory, linesFile)).filter((line) => line.step <= step);
-    rewrite(path.join(directory, linesFile), this.lines);
-    this.events = new EventFile(directory, step);
+    this.directory = path.resolve(directory);
+    mkdirSync(this.directory, { recursive: true });
+    const file = path.join(this.directory, linesFile);
+    this.lines = readLines(file).filter((line) => line.step <= step);
+    if (!isSpecial(file)) replaceContent(file, textOf(this.lines));
+    this.events = new EventFile(this.directory, step);
   }
 
   /**
@@ -60,7 +64,7 @@ export class MetricsLog {
     this.waiting = [];
     this.lastFlush = performance.now();
     const written = attempt(this.directory, () => {
-      if (waiting.length > 0) appendFileSync(path.join(this.directory, linesFile), textOf(waiting));
+      if (waiting.length > 0) appendTo(path.join(this.directory, linesFile), textOf(waiting));
       for (const line of waiting) this.events.add(line);
       this.events.flush();
       return true;
@@ -78,7 +82,7 @@ export class MetricsLog {
 
 /** Lines of an earlier part of the run; what a crash cut off is left out. */
 function readLines(file: string): MetricsLine[] {
-  if (!existsSync(file)) return [];
+  if (!existsSync(file) || isSpecial(file)) return [];
   return readFileSync(file, 'utf8')
     .split('\n')
     .flatMap((text) => {
@@ -89,12 +93,6 @@ function readLines(file: string): MetricsLine[] {
         return [];
       }
     });
-}
-
-function rewrite(file: string, lines: readonly MetricsLine[]): void {
-  const temporary = `${file}.${process.pid}`;
-  writeFileSync(temporary, textOf(lines));
-  renameSync(temporary, file);
 }
 
 function textOf(lines: readonly MetricsLine[]): string {

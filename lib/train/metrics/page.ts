@@ -1,5 +1,6 @@
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { replaceContent } from '../../formats/files/write-sync';
 import type { MetricsLine } from './line';
 import { pageScript, pageStyle } from './page-script';
 
@@ -40,9 +41,7 @@ export function writePage(file: string, name: string, lines: readonly MetricsLin
       data: columns(chart, lines),
     }))
     .filter(({ data: [steps] }) => steps!.length > 0);
-  const temporary = `${file}.${process.pid}`;
-  writeFileSync(temporary, page(name, summary(lines), JSON.stringify(drawn)));
-  renameSync(temporary, file);
+  replaceContent(file, page(name, summary(lines), JSON.stringify(drawn)));
   return true;
 }
 
