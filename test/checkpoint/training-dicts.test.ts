@@ -112,6 +112,10 @@ describe('a dict around a state dict', () => {
     }
   });
 
+  it("is refused by { unknown: 'refuse' } with an object of a foreign class", async () => {
+    await expect(GPT.load(at('foreign.pt'), { unknown: 'refuse' })).rejects.toThrow(/pathlib\.PurePosixPath/);
+  });
+
   it('names the class of a module that was pickled whole', async () => {
     await expect(GPT.load(at('module.pt'))).rejects.toThrow(
       /module\.pt: expected a dict, got a pickled torch\.nn\.modules\.linear\.Linear.*state_dict\(\)/,

@@ -2,9 +2,11 @@
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { load, save } from '../../lib/formats/pt';
 import { GPT } from '../../lib/gpt';
 import { tensor } from '../../lib/tensor/creation';
 import { tidy } from '../../lib/tensor/scope';
+import type { Tensor } from '../../lib/tensor/tensor';
 import { pythonJson, pythonTimeout, runPython } from '../helpers/python';
 import { sharedTemporaryDirectory, temporaryDirectory } from '../helpers/tmp';
 import { commandIn, interrupt, type Ran } from './command';
@@ -62,6 +64,29 @@ describe('models with a name (seed 002)', () => {
     const again = run([...train, ...small, '--max_iters', '14']);
     expect(again.stderr).toContain('Step 14 is reached already');
     expect([again.status, again.stdout]).toEqual([0, '']);
+  });
+
+  it('goes on from weights that another program replaced only where it is told to', { timeout }, async () => {
+    const { cwd, run } = workplace();
+    const train = ['train', '--model-name', 'dante', '--input-file', 'dante.txt', '--tokenization', 'char'];
+    expectDone(run([...train, ...small, '--max-iters', '2']));
+    const file = path.join(cwd, 'checkpoints/dante/model.pt');
+    await save(
+      new Map(
+        [...((await load(file)) as Map<string, Tensor>)].map(([name, values]) => [
+          name,
+          name.endsWith('tril') ? values : values.neg(),
+        ]),
+      ),
+      file,
+    );
+    const refused = run([...train, '--max-iters', '3', ...quick]);
+    expect(refused.status).toBe(1);
+    expect(refused.stderr).toMatch(/expected weights, optimizer and step of one save.* give --allow-mixed\.$/m);
+    expect(run(['convert', 'checkpoints/dante', 'copy']).stderr).toMatch(/give --allow-mixed/);
+    const mixed = run([...train, '--max-iters', '3', ...quick, '--allow-mixed']);
+    expectDone(mixed);
+    expect(mixed.stderr).toMatch(/goes on from step 2/);
   });
 
   it('starts from another model, whose tokenizer it takes', { timeout }, () => {
