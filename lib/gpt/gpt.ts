@@ -235,12 +235,15 @@ export class GPT extends GPTModel {
   }
 
   /**
-   * The prompt and the text that the model writes after it. An empty prompt begins a new text.
+   * The prompt and the text that the model writes after it. An empty prompt begins a new text. Several prompts give
+   * several texts, in their order, each as a call of its own would give it; they are generated together.
    *
    * @throws ERR_TORCHBIND_NO_TOKENIZER, ERR_TORCHBIND_INVALID_ARGUMENT; the signal's reason when it is aborted
    */
-  generate(prompt: string, options?: GenerateOptions): Promise<string> {
-    return generateText(this, prompt, options);
+  generate(prompt: string, options?: GenerateOptions): Promise<string>;
+  generate(prompts: readonly string[], options?: GenerateOptions): Promise<string[]>;
+  generate(prompt: string | readonly string[], options?: GenerateOptions): Promise<string | string[]> {
+    return generateText(this, prompt as string, options);
   }
 
   /** The text after the prompt, in pieces as it is written. Leaving the loop ends the generation. */

@@ -108,10 +108,30 @@ async function* decodeStream(
   if (rest !== '') yield rest;
 }
 
-/** The prompt and the text generated after it. */
-export async function generateText(model: GPTModel, prompt: string, options?: GenerateOptions): Promise<string> {
+/** The prompt and the text generated after it; of several prompts those of each, in their order. */
+export async function generateText(model: GPTModel, prompt: string, options?: GenerateOptions): Promise<string>;
+export async function generateText(
+  model: GPTModel,
+  prompts: readonly string[],
+  options?: GenerateOptions,
+): Promise<string[]>;
+export async function generateText(
+  model: GPTModel,
+  prompts: string | readonly string[],
+  options?: GenerateOptions,
+): Promise<string | string[]> {
+  if (!Array.isArray(prompts)) return collect(prompts as string, streamText(model, prompts as string, options, true));
+  const streams = [...(prompts as string[])].map((prompt) => streamText(model, prompt, options, true));
+  try {
+    return await Promise.all(streams.map((stream, i) => collect(prompts[i] as string, stream)));
+  } finally {
+    await Promise.all(streams.map((stream) => stream.return())); // Where one has failed, the others end here.
+  }
+}
+
+async function collect(prompt: string, pieces: AsyncIterable<string>): Promise<string> {
   let text = prompt;
-  for await (const piece of streamText(model, prompt, options, true)) text += piece;
+  for await (const piece of pieces) text += piece;
   return text;
 }
 
