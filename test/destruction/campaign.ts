@@ -18,11 +18,13 @@ export interface CampaignResult {
   violations: string[];
 }
 
-interface Line {
+export interface Line {
   type: 'start' | 'step' | 'save' | 'end' | 'error';
   step: number;
   loss: number;
   message: string;
+  /** Of `error`. */
+  code?: string;
   warnings: string[];
   /** Of `start`: what was in the directory. */
   files: string[];
@@ -68,7 +70,7 @@ export async function killAgainAndAgain(options: CampaignOptions): Promise<Campa
   let damaged = 0;
   for (let kill = 1; kill <= kills; kill++) {
     writeFileSync(phaseFile, ' ');
-    const life = await live(root, env, Math.floor(random() * 12), random() * 20);
+    const life = await live(root, { env, event: Math.floor(random() * 12), delay: random() * 20 });
     for (const { type, message } of life.lines) if (type === 'error') violations.push(`kill ${kill}: ${message}`);
     const start = life.lines.find(({ type }) => type === 'start');
     if (start === undefined) violations.push(`kill ${kill}: the process did not start: ${life.stderr}`);
@@ -91,7 +93,8 @@ export async function killAgainAndAgain(options: CampaignOptions): Promise<Campa
     if (random() < 0.15 && existsSync(directory)) {
       if (damage(directory, random)) {
         damaged++;
-        // The newest one is spoilt, so the one before counts; where that is the flat view, it is the same files.
+        // A flat file is spoilt, and the newest bundle under steps/ counts, which shares no file with it. The flat manifest may
+        // have been spoilt before a second one: the bundle before is what is sure to be there.
         acknowledged = oldestKept(directory);
       }
     }
@@ -101,15 +104,21 @@ export async function killAgainAndAgain(options: CampaignOptions): Promise<Campa
 }
 
 /** One life of the process, until it is killed, `delay` ms after it told of its `event`-th update or save. */
-async function live(
+export async function live(
   root: string,
-  preload: NodeJS.ProcessEnv,
-  event: number,
-  delay: number,
+  {
+    event,
+    delay,
+    env: more = {},
+    args = [],
+  }: { event: number; delay: number; env?: NodeJS.ProcessEnv; args?: string[] },
 ): Promise<{ lines: Line[]; stderr: string }> {
   const lines: Line[] = [];
-  const env = { ...process.env, ...preload, OMP_NUM_THREADS: '1', NODE_NO_WARNINGS: '', UV_USE_IO_URING: '0' };
-  const running = spawn(process.execPath, [child, root, String(endless)], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const env = { ...process.env, ...more, OMP_NUM_THREADS: '1', NODE_NO_WARNINGS: '', UV_USE_IO_URING: '0' };
+  const running = spawn(process.execPath, [child, root, String(endless), ...args], {
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let stderr = '';
   running.stderr.on('data', (text: Buffer) => (stderr += text.toString()));
   const exited = new Promise((resolve) => running.once('close', resolve));

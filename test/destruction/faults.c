@@ -7,11 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -155,7 +158,54 @@ int close(int fd) {
   return -1;
 }
 
-// libuv closes files by the bare system call.
+// How a file is copied: its blocks are shared if the file system can (a failure of that is none: the bytes are copied then),
+// else copied within the kernel.
+int ioctl(int fd, unsigned long request, ...) {
+  va_list arguments;
+  va_start(arguments, request);
+  void* argument = va_arg(arguments, void*);
+  va_end(arguments);
+  if (request == FICLONE && is_ours(fd) && strikes("clone") == FAIL) return -1;
+  return ((int (*)(int, unsigned long, void*))next("ioctl"))(fd, request, argument);
+}
+
+static ssize_t limited_copy(int to, size_t count, int* result) {
+  if (!is_ours(to)) return *result = PASS, (ssize_t)count;
+  *result = strikes("copy");
+  if (*result == FAIL) return -1;
+  if (*result == SHORT && count > 1) return (ssize_t)(count / 2);
+  // The caller asks for more than the file holds: what is copied is charged when it is known.
+  pthread_mutex_lock(&lock);
+  long room = budget;
+  pthread_mutex_unlock(&lock);
+  if (room == 0 && count > 0) return errno = ENOSPC, *result = FAIL, -1;
+  return room < 0 || (size_t)room > count ? (ssize_t)count : room;
+}
+
+static ssize_t charged(int to, ssize_t copied) {
+  if (copied > 0 && is_ours(to)) room_for(copied);
+  return copied;
+}
+
+ssize_t copy_file_range(int from, off64_t* from_offset, int to, off64_t* to_offset, size_t count, unsigned flags) {
+  int result;
+  ssize_t granted = limited_copy(to, count, &result);
+  if (result == FAIL) return -1;
+  long (*call)(long, ...) = (long (*)(long, ...))next("syscall");
+  return charged(to, call(SYS_copy_file_range, from, from_offset, to, to_offset, (size_t)granted, flags));
+}
+
+#define SENDFILE(name, type)                                                                        \
+  ssize_t name(int to, int from, type* offset, size_t count) {                                      \
+    int result;                                                                                     \
+    ssize_t granted = limited_copy(to, count, &result);                                             \
+    if (result == FAIL) return -1;                                                                  \
+    return charged(to, ((ssize_t(*)(int, int, type*, size_t))next(#name))(to, from, offset, (size_t)granted)); \
+  }
+SENDFILE(sendfile, off_t)
+SENDFILE(sendfile64, off64_t)
+
+// libuv closes files, and copies them, by bare system calls.
 long syscall(long number, ...) {
   long a[6];
   va_list arguments;
@@ -163,6 +213,8 @@ long syscall(long number, ...) {
   for (int i = 0; i < 6; ++i) a[i] = va_arg(arguments, long);
   va_end(arguments);
   if (number == SYS_close) return close((int)a[0]);
+  if (number == SYS_copy_file_range)
+    return copy_file_range((int)a[0], (off64_t*)a[1], (int)a[2], (off64_t*)a[3], (size_t)a[4], (unsigned)a[5]);
   return ((long (*)(long, ...))next("syscall"))(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
@@ -186,6 +238,11 @@ int unlinkat(int fd, const char* path, int flags) {
   }
 ON_PATHS(rename, "rename")
 ON_PATHS(link, "link")
+
+int fchmod(int fd, mode_t mode) {
+  if (is_ours(fd) && strikes("chmod") == FAIL) return -1;
+  return ((int (*)(int, mode_t))next("fchmod"))(fd, mode);
+}
 
 int mkdir(const char* path, mode_t mode) {
   if (is_below(path) && strikes("mkdir") == FAIL) return -1;

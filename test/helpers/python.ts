@@ -4,7 +4,7 @@
  * A Python process spends seconds on `import torch`: a test file should do all its Python work in one script,
  * started in `beforeAll`, that writes its files and prints one JSON document.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 
@@ -37,6 +37,12 @@ export async function pythonJson<T>(script: string, args: string[] = [], input?:
 /** Runs a few lines of Python code; `args` are its `sys.argv[1:]`. */
 export function pythonCode(code: string, args: string[] = [], options: PythonOptions = {}): Promise<string> {
   return spawnPython(['-c', code, ...args], options);
+}
+
+/** Starts a .py file that a test talks with, and ends itself. */
+export async function startPython(script: string, args: string[] = []): Promise<ChildProcess> {
+  const { command, env } = await interpreter();
+  return spawn(command, [script, ...args], { cwd: repositoryRoot, env, stdio: ['pipe', 'pipe', 'inherit'] });
 }
 
 async function spawnPython(args: string[], options: PythonOptions): Promise<string> {

@@ -21,6 +21,9 @@ const faults = process.argv.includes('--all')
       ['rename', [ENOSPC, EIO, EDQUOT, EACCES]],
       ['link', [ENOSPC, EIO, EDQUOT, EACCES]],
       ['unlink', [EIO, EDQUOT, EACCES]],
+      ['copy', [ENOSPC, EIO, EDQUOT, EINTR, SHORT]],
+      ['clone', [EIO, EINTR]],
+      ['chmod', [EIO, EACCES]],
     ]
   : [
       ['open', [ENOSPC]],
@@ -31,6 +34,9 @@ const faults = process.argv.includes('--all')
       ['rename', [EDQUOT]],
       ['link', [EIO]],
       ['unlink', [EACCES]],
+      ['copy', [ENOSPC, EINTR, SHORT]],
+      ['clone', [EIO]],
+      ['chmod', [EIO]],
     ];
 
 function control(command) {

@@ -6,6 +6,7 @@ const { CheckpointManager, manualSeed, setNumThreads } = require('../../../dist/
 
 const root = process.argv[2];
 const maxSteps = Number(process.argv[3]);
+const allowMixed = process.argv[4] === 'mixed';
 const text = 'the quick brown fox jumps over the lazy dog.\n'.repeat(30);
 const say = (line) => writeSync(1, `${JSON.stringify(line)}\n`);
 
@@ -20,6 +21,7 @@ async function main() {
     tokenization: 'char',
     text,
     learningRate: 1e-2,
+    allowMixed,
   });
   await new Promise((resolve) => setImmediate(resolve));
   const { checkpointDir } = manager;
@@ -48,6 +50,6 @@ async function main() {
 }
 
 main().catch((error) => {
-  say({ type: 'error', message: error.stack });
+  say({ type: 'error', message: error.stack, code: error.code });
   process.exitCode = 1;
 });
