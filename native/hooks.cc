@@ -34,6 +34,7 @@ class HookList {
         std::remove_if(hooks_.begin(), hooks_.end(), [id](const Hook& hook) { return hook.first == id; }),
         hooks_.end());
   }
+  bool empty() const { return hooks_.empty(); }
   // A copy: hooks may add and remove hooks.
   std::vector<Hook> snapshot() const { return hooks_; }
 
@@ -106,11 +107,16 @@ void check_not_evaluating(const JsThread& js, const at::Tensor& tensor, const ch
           "(): the tensor takes part in the backward pass that is running. Call it before backward().");
 }
 
+// The list of the hooks that are registered already; null if there is none.
+std::shared_ptr<HookList> existing_tensor_hooks(const at::Tensor& tensor) {
+  const auto* meta = torch::autograd::impl::get_autograd_meta(tensor);
+  if (meta == nullptr || meta->cpp_hooks_list_ == nullptr || meta->cpp_hooks_list_->empty()) return nullptr;
+  const TensorHook* ours = meta->cpp_hooks_list_->back().target<TensorHook>();
+  return ours == nullptr ? nullptr : ours->list;
+}
+
 std::shared_ptr<HookList> tensor_hooks(const std::shared_ptr<JsThread>& js, const at::Tensor& tensor) {
-  const auto& hooks = torch::autograd::impl::get_autograd_meta(tensor)->cpp_hooks_list_;
-  if (hooks != nullptr && !hooks->empty()) {
-    if (const TensorHook* ours = hooks->back().target<TensorHook>()) return ours->list;
-  }
+  if (auto list = existing_tensor_hooks(tensor)) return list;
   check_not_evaluating(*js, tensor, "registerHook");
   auto list = std::make_shared<HookList>(js);
   static_cast<const at::TensorBase&>(tensor).register_hook(TensorHook{list});
@@ -177,6 +183,17 @@ Napi::Value remove_hook(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value has_hooks(const Napi::CallbackInfo& info) {
+  const at::Tensor& tensor = to_tensor(info[0], "tensor");
+  const auto list = existing_tensor_hooks(tensor);
+  bool found = list != nullptr && !list->empty();
+  if (const auto* meta = torch::autograd::impl::get_autograd_meta(tensor); meta != nullptr && !found) {
+    const auto* ours = dynamic_cast<PostAccumulateHook*>(meta->post_acc_grad_hooks_.get());
+    found = ours != nullptr && !ours->list->empty();
+  }
+  return Napi::Boolean::New(info.Env(), found);
+}
+
 Napi::Value retain_grad(const Napi::CallbackInfo& info) {
   const at::Tensor tensor = to_tensor(info[0], "tensor");
   check_not_evaluating(*Addon::of(info.Env()).js, tensor, "retainGrad");
@@ -194,6 +211,7 @@ void init_hooks(Napi::Env, Napi::Object& exports) {
   expose<register_hook>(exports, "registerHook");
   expose<register_post_accumulate_grad_hook>(exports, "registerPostAccumulateGradHook");
   expose<remove_hook>(exports, "removeHook");
+  expose<has_hooks>(exports, "hasHooks");
   expose<retain_grad>(exports, "retainGrad");
   expose<retains_grad>(exports, "retainsGrad");
 }

@@ -3,15 +3,18 @@
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
+#include <deque>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "addon.h"
 #include "arguments.h"
 #include "errors.h"
+#include "external.h"
 #include "fixed_storage.h"
 
 namespace torchbind {
@@ -78,21 +81,57 @@ Registry& registry() {
   return *instance;
 }
 
-Napi::Value share_tensor(const Napi::CallbackInfo& info) {
-  const at::Tensor& tensor = to_tensor(info[0], "tensor");
-  const int64_t thread = to_int64(info[1], "thread");
+void check_has_no_graph(const at::Tensor& tensor) {
   if (tensor.requires_grad() && !tensor.is_leaf()) {
     throw Error(kTicket,
                 "A tensor that requires a gradient and was computed from others cannot go to another thread: "
                 "the graph "
                 "behind it stays here. Share tensor.detach().");
   }
+}
+
+// A ticket for another tensor over the same storage, with a version of its own: a change that one thread
+// makes in place does not invalidate the graphs of the other.
+int64_t issue_ticket(const at::Tensor& tensor, int64_t thread) {
+  return registry().add(tensor.variable_data(), tensor.requires_grad(), thread);
+}
+
+Napi::Value share_tensor(const Napi::CallbackInfo& info) {
+  const at::Tensor& tensor = to_tensor(info[0], "tensor");
+  const int64_t thread = to_int64(info[1], "thread");
+  check_has_no_graph(tensor);
   // Two threads will use this memory: neither may move it under the other.
   if (tensor.has_storage()) fix_for_good(tensor.storage());
-  // Another tensor over the same storage, with a version of its own: a change that one thread makes in place
-  // does not invalidate the graphs of the other.
-  const int64_t ticket = registry().add(tensor.variable_data(), tensor.requires_grad(), thread);
-  return from_int64(info.Env(), ticket);
+  return from_int64(info.Env(), issue_ticket(tensor, thread));
+}
+
+// Storages that stay where they are until JavaScript ends the loan.
+using Loan = std::deque<FixedStorage>;
+constexpr napi_type_tag kLoanTag = {0x6b1f8c52d07e4a39, 0x94e3a7105cd86f2b};
+
+// As share_tensor for many tensors, which may move again when the loan ends.
+Napi::Value lend_tensors(const Napi::CallbackInfo& info) {
+  const std::vector<at::Tensor> tensors = to_tensors(info[0], "tensors");
+  const int64_t thread = to_int64(info[1], "thread");
+  auto loan = std::make_unique<Loan>();
+  for (const at::Tensor& tensor : tensors) check_has_no_graph(tensor);
+  Napi::Array tickets = Napi::Array::New(info.Env(), tensors.size());
+  for (uint32_t i = 0; i < tensors.size(); i++) {
+    if (tensors[i].has_storage()) loan->emplace_back(tensors[i].storage());
+    tickets.Set(i, from_int64(info.Env(), issue_ticket(tensors[i], thread)));
+  }
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("tickets", tickets);
+  result.Set("loan", make_external(info.Env(), std::move(loan), kLoanTag));
+  return result;
+}
+
+Napi::Value end_loan(const Napi::CallbackInfo& info) {
+  if (!info[0].IsExternal() || !info[0].As<Napi::External<Loan>>().CheckTypeTag(&kLoanTag)) {
+    throw Error(kTicket, "Expected a loan as lendTensors() gives it.");
+  }
+  info[0].As<Napi::External<Loan>>().Data()->clear();
+  return info.Env().Undefined();
 }
 
 Napi::Value receive_tensor(const Napi::CallbackInfo& info) {
@@ -137,6 +176,8 @@ Workers::~Workers() {
 
 void init_tickets(Napi::Env, Napi::Object& exports) {
   expose<share_tensor>(exports, "shareTensor");
+  expose<lend_tensors>(exports, "lendTensors");
+  expose<end_loan>(exports, "endLoan");
   expose<receive_tensor>(exports, "receiveTensor");
   expose<discard_tensor>(exports, "discardTensor");
   expose<worker_started>(exports, "workerStarted");

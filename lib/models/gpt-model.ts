@@ -17,6 +17,7 @@ import { tidy } from '../tensor/scope';
 import { type Tensor, unwrap } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers/tokenizer';
 import { completeConfig, countWeights, type GPTConfig, type GPTOptions } from './config';
+import { settle } from './in-use';
 import { initialise } from './initialise';
 import { KVCache } from './kv-cache';
 import { type CheckpointLayout, resolveLayout } from './layouts';
@@ -286,6 +287,7 @@ export class GPTModel extends Module {
    */
   forward(idx: Tensor, targets?: Tensor): GPTOutput {
     this.checkTokens(idx);
+    settle(this);
     const logits = this.lmHead.forward(this.hidden(idx)); // (B, T, C) -> (B, T, V)
     if (targets === undefined) return { logits };
     unwrap(targets, 'GPT: targets');
@@ -315,6 +317,7 @@ export class GPTModel extends Module {
    * @throws ERR_TORCHBIND_CONTEXT_FULL when the cache has no room for T more positions
    */
   forwardCached(idx: Tensor, cache: KVCache): Tensor {
+    settle(this);
     return tidy(() =>
       noGrad(() => {
         const [B, T] = this.checkTokens(idx);
@@ -398,6 +401,7 @@ export class GPTModel extends Module {
 
   /** @internal The tensors of the layout's files. Parts of fused parameters are views of them. */
   override stateEntries(prefix: string): StateEntry[] {
+    settle(this);
     return stateEntriesOf(this, prefix);
   }
 

@@ -20,6 +20,9 @@ export type NativeGenerator = object & { readonly __generator: unique symbol };
 /** What crosses as a number of any kind. */
 type Scalar = number | bigint | boolean | { re: number; im: number };
 
+/** Keeps storages where they are while another thread uses them (type-tagged external). */
+export type NativeLoan = object & { readonly __loan: unique symbol };
+
 /** What takes a hook away again (type-tagged external). */
 export type NativeHook = object & { readonly __hook: unique symbol };
 
@@ -124,6 +127,9 @@ export interface Binding {
   // tickets.cc: tensors on their way to other threads
   /** A ticket, process-wide, for another tensor over the same storage; `thread` is the sender's threadId. */
   shareTensor(handle: Handle, thread: number): number;
+  /** As `shareTensor` for many tensors, whose memory may move again once `endLoan` is called. */
+  lendTensors(handles: readonly Handle[], thread: number): { tickets: number[]; loan: NativeLoan };
+  endLoan(loan: NativeLoan): void;
   receiveTensor(ticket: number): Handle;
   /** Whether there was something to free. */
   discardTensor(ticket: number): boolean;
@@ -242,6 +248,8 @@ export interface Binding {
   registerHook(handle: Handle, hook: (gradient: Handle) => Handle | null): NativeHook;
   registerPostAccumulateGradHook(handle: Handle, hook: (tensor: Handle) => Handle | null): NativeHook;
   removeHook(hook: NativeHook): void;
+  /** Whether any hook is registered on the tensor. */
+  hasHooks(handle: Handle): boolean;
   retainGrad(handle: Handle): void;
   retainsGrad(handle: Handle): boolean;
 

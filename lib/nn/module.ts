@@ -239,6 +239,11 @@ export class Module {
     return [prefix, ...this.namedChildren().flatMap(([name, child]) => child.statePaths(join(prefix, name)))];
   }
 
+  /** @internal Names of own buffers, and whether each is written to state dicts. */
+  bufferNames(): ReadonlyMap<string, boolean> {
+    return this.#buffers;
+  }
+
   private ownParameters(): [string, Parameter][] {
     return Object.entries(this).filter((entry): entry is [string, Parameter] => entry[1] instanceof Parameter);
   }

@@ -1,11 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { TrainingEngine } from '../compute';
 import { RandomWindows, type Tokens } from '../data';
 import type { GPTModel } from '../models/gpt-model';
-import { evaluation } from '../models/mode';
-import { inferenceMode } from '../tensor/autograd';
+import type { Precision } from '../models/precision';
 import { Generator } from '../tensor/random';
-import { tidy } from '../tensor/scope';
-import { lossOf, type Precision } from './precision';
 
 export interface EvaluationOptions {
   /** Batches of each part. */
@@ -23,14 +21,16 @@ export interface EvaluationOptions {
  * given up. Training's numbers are not drawn from.
  */
 export async function evaluate(
+  engine: TrainingEngine,
   model: GPTModel,
   tokens: Tokens,
   options: EvaluationOptions,
 ): Promise<number | null | undefined> {
-  return tokens.length > model.config.blockSize ? meanLoss(model, tokens, options) : null;
+  return tokens.length > model.config.blockSize ? meanLoss(engine, model, tokens, options) : null;
 }
 
 async function meanLoss(
+  engine: TrainingEngine,
   model: GPTModel,
   tokens: Tokens,
   { steps, batchSize, seed, precision, shouldStop }: EvaluationOptions,
@@ -38,10 +38,10 @@ async function meanLoss(
   const generator = new Generator().manualSeed(seed);
   const { blockSize, vocabSize } = model.config;
   const windows = new RandomWindows(tokens, { batchSize, blockSize, generator, device: model.device, vocabSize });
-  const evaluating = evaluation(model);
+  await engine.beginEvaluation();
   let sum = 0;
   for (let i = 0; i < steps; i++) {
-    sum += evaluating(() => inferenceMode(() => tidy(() => Number(lossOf(model, windows.next(), precision).item()))));
+    sum += await engine.loss(windows.next(), precision);
     await nextTurn();
     if (shouldStop()) return undefined;
   }

@@ -10,6 +10,7 @@ import {
   toPath,
   TorchBindError,
 } from '../errors';
+import type { ThreadOption } from '../compute';
 import { TextStream, TokenFile, TokenStream, type Tokens } from '../data';
 import type { GPTModel } from '../models/gpt-model';
 import { type AnyOptimizer, Optimizer } from '../optim';
@@ -17,7 +18,7 @@ import { constant, cosine, linear, type Schedule } from '../optim/schedulers';
 import { type KeepOptions, keepRules } from '../checkpoint/retention';
 import type { EvalEvent, SaveEvent, StepEvent } from './events';
 import { type GuardOptions, checkGuard } from './guard';
-import type { Precision } from './precision';
+import type { Precision } from '../models/precision';
 import type { DataOrder } from './run-data';
 
 /** A function that `fit` calls, and awaits where it is async. */
@@ -107,6 +108,11 @@ export interface FitOptions {
    * Default true.
    */
   metrics?: boolean;
+  /**
+   * Where updates and evaluations are computed: by default on a worker thread, so that the event loop stays free. `main` computes
+   * on the thread that called, as always happens for models with hooks, replaced functions or classes of the program's own.
+   */
+  thread?: ThreadOption;
   /** Show progress on stderr: a bar on a terminal, else a line for each evaluation. Default false. */
   progressBar?: boolean;
   /** Called after each update. Training waits for the promise that an async function returns; its rejection rejects `fit`. */
@@ -120,7 +126,7 @@ export interface FitOptions {
 export const FIT_OPTIONS = [
   'text data dataOrder maxSteps batchSize gradAccumulation learningRate resumeLearningRate schedule warmupSteps',
   'decaySteps minLearningRate optimizer weightDecay betas precision activationCheckpointing gradClip evalInterval evalSteps patience guard seed signal',
-  'handleSignals startStep checkpointDir saveEvery keep saveInBackground onSaveError metrics progressBar onStep onEval onSave',
+  'handleSignals startStep checkpointDir saveEvery keep saveInBackground onSaveError metrics thread progressBar onStep onEval onSave',
 ].flatMap((names) => names.split(' '));
 
 /** Names that PyTorch programs have for these options. */
@@ -185,6 +191,7 @@ export function completeOptions(model: GPTModel, options: FitOptions): Settings 
   for (const name of ['batchSize', 'evalSteps', 'gradAccumulation'] as const) checkCount(name, settings[name], 1);
   checkOneOf('precision', settings.precision, ['float32', 'bfloat16', 'float16']);
   checkOneOf('dataOrder', settings.dataOrder, ['random', 'epochs']);
+  if (options.thread !== undefined) checkOneOf('thread', options.thread, ['main', 'worker']);
   checkRates(options);
   checkCalls(options);
   checkSaves(options);

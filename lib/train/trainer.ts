@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { TrainingEngine } from '../compute';
 import { TorchBindError } from '../errors';
 import type { GPTModel } from '../models/gpt-model';
 import { TokenStream } from '../data';
@@ -108,6 +109,7 @@ function isLogged({ checkpointDir, metrics = true }: Settings): boolean {
 
 class Trainer {
   private readonly optimizer: AnyOptimizer;
+  private readonly engine: TrainingEngine;
   private readonly schedule: Schedule | null;
   private readonly data: RunData;
   private readonly progress: Progress;
@@ -144,6 +146,7 @@ class Trainer {
     else if (settings.seed !== undefined) manualSeed(settings.seed);
     if (before === undefined && startStep > 0) this.missing.push('random numbers', 'position in the data');
     this.optimizer = optimizerFor(model, settings);
+    this.engine = new TrainingEngine(model, this.optimizer, settings.thread ?? 'worker');
     this.setRates(before !== undefined || startStep > 0);
     const rate = baseLearningRate(this.optimizer.paramGroups[0]!);
     this.schedule = scheduleOf(options, rate, startStep + maxSteps - this.counters.scheduleStart);
@@ -242,9 +245,9 @@ class Trainer {
       return false;
     }
     this.setLearningRates();
-    // Whoever saves between the batches of one update saves the weights, random numbers and position before it.
-    if (gradAccumulation > 1) this.publishState(this.state());
-    const updated = await update(this.model, this.optimizer, this.data, {
+    // Whoever saves while the update is made saves the weights, random numbers and position before it.
+    this.publishState(this.state());
+    const updated = await update(this.engine, this.model, this.data, {
       gradAccumulation,
       gradClip: this.settings.gradClip ?? (isLogged(this.settings) ? Infinity : undefined),
       precision: this.settings.precision,
@@ -315,8 +318,9 @@ class Trainer {
   private async *evaluate(): AsyncGenerator<TrainEvent, void> {
     const { data, evalSteps: steps, batchSize, precision, onEval, evalInterval } = this.settings;
     const options = { steps, batchSize, precision, seed: this.counters.seed, shouldStop: () => this.shouldStop() };
-    const trainLoss = data instanceof TokenStream ? await evaluate(this.model, data.train, options) : this.recentLoss();
-    const valLoss = await evaluate(this.model, data.validation, options);
+    const trainLoss =
+      data instanceof TokenStream ? await evaluate(this.engine, this.model, data.train, options) : this.recentLoss();
+    const valLoss = await evaluate(this.engine, this.model, data.validation, options);
     // A signal does not wait for an evaluation; a run that goes on makes it.
     if (trainLoss === undefined || valLoss === undefined) return;
     const event = { step: this.step, trainLoss: trainLoss!, valLoss };
@@ -406,6 +410,7 @@ class Trainer {
   /** Ends what goes on beside training. A save that is under way is waited for; its failure was reported or is lost. */
   async close(): Promise<void> {
     this.publishState(this.state());
+    await this.engine.close();
     this.data.close?.();
     this.progress.stop();
     this.signals.release();

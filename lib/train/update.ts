@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { TrainingEngine } from '../compute';
 import type { GPTModel } from '../models/gpt-model';
-import { type AnyOptimizer, clipGradNorm_, type GradScaler } from '../optim';
-import { tidy } from '../tensor/scope';
-import { lossOf, type Precision } from './precision';
+import type { Precision } from '../models/precision';
+import type { GradScaler } from '../optim';
 import { getRandomStates, type RunData, setRandomStates } from './run-data';
 
 export interface UpdateOptions {
@@ -17,7 +17,7 @@ export interface UpdateOptions {
   shouldStop: () => boolean;
   /** Says what is wrong with the loss before the update is made; undefined for a good one. */
   judge: (loss: number) => string | undefined;
-  /** Called in the same turn as the update, so that nobody sees the new weights with the old step. */
+  /** Called before anything else of this thread runs, so that nobody sees the new weights with the old step. */
   onUpdated: (loss: number) => void;
 }
 
@@ -40,57 +40,33 @@ interface Updated {
  * @returns null where it was given up
  */
 export async function update(
+  engine: TrainingEngine,
   model: GPTModel,
-  optimizer: AnyOptimizer,
   data: RunData,
   options: UpdateOptions,
 ): Promise<Outcome | null> {
-  const { gradAccumulation, shouldStop } = options;
-  const rewind = gradAccumulation > 1 ? rewinder(model, data) : undefined;
-  optimizer.zeroGrad();
+  const { gradAccumulation: parts, precision, scaler, gradClip, shouldStop } = options;
+  const rewind = parts > 1 ? rewinder(model, data) : undefined;
+  await engine.beginUpdate();
   let sum = 0;
-  for (let i = 0; i < gradAccumulation; i++) {
+  for (let i = 0; i < parts; i++) {
     if (i > 0) {
       await nextTurn();
       if (shouldStop()) {
         rewind!();
-        optimizer.zeroGrad();
+        await engine.dropGradients();
         return null;
       }
     }
-    const loss = tidy(() => accumulate(model, data, options));
+    const loss = await engine.accumulate(data.next(), { parts, precision, scaler });
     sum += loss;
     if (!Number.isFinite(loss)) break;
   }
-  const loss = Number.isFinite(sum) ? sum / gradAccumulation : sum;
+  const loss = Number.isFinite(sum) ? sum / parts : sum;
   const problem = options.judge(loss);
   if (problem !== undefined) return { loss, problem };
-  const gradNorm = applyGradients(model, optimizer, options);
-  options.onUpdated(loss);
+  const gradNorm = await engine.apply({ gradClip, scaler }, () => options.onUpdated(loss));
   return { loss, gradNorm };
-}
-
-/** Clips and makes the update; the norm before, where it is wanted. */
-function applyGradients(model: GPTModel, optimizer: AnyOptimizer, { gradClip, scaler }: UpdateOptions): number | null {
-  scaler?.unscale_(optimizer);
-  const gradNorm =
-    gradClip === undefined ? null : tidy(() => Number(clipGradNorm_(model.parameters(), gradClip).item()));
-  if (scaler === null) optimizer.step();
-  else {
-    scaler.step(optimizer);
-    scaler.update();
-  }
-  return gradNorm;
-}
-
-/** Adds the gradients of the next batch, and gives its loss; a loss that is no number adds none. */
-function accumulate(model: GPTModel, data: RunData, { gradAccumulation, precision, scaler }: UpdateOptions): number {
-  const loss = lossOf(model, data.next(), precision);
-  const value = Number(loss.item());
-  if (!Number.isFinite(value)) return value;
-  const part = gradAccumulation === 1 ? loss : loss.div(gradAccumulation);
-  (scaler === null ? part : scaler.scale(part)).backward();
-  return value;
 }
 
 function rewinder(model: GPTModel, data: RunData): () => void {

@@ -1,4 +1,4 @@
-import type { GPTModel } from '../models/gpt-model';
+import type { GPTModel } from './gpt-model';
 import { autocast } from '../tensor/autograd';
 import type { Tensor } from '../tensor/tensor';
 

@@ -1,0 +1,186 @@
+import type { Batch } from '../data';
+import type { GPTModel } from '../models/gpt-model';
+import type { Precision } from '../models/precision';
+import type { Parameter } from '../nn/parameter';
+import type { AnyOptimizer } from '../optim';
+import { dispose } from '../tensor/scope';
+import { Tensor } from '../tensor/tensor';
+import { transfer } from '../tensor/transfer';
+import { acquireReplica, releaseReplica } from './models';
+import { receiveLent } from './posted-module';
+import type { Applied, PostedBatch, PostedState } from './protocol';
+import type { Replica } from './replica';
+import { optimizerClass } from './replicable';
+import { accumulate, type AccumulateOptions, applyGradients, type ApplyOptions, evaluationLoss } from './update';
+
+/** Where a call computes: `main` is the thread that makes it. */
+export type ThreadOption = 'main' | 'worker';
+
+/**
+ * Computes the updates of a training run, on a compute thread where that gives the same. Model, optimizer and scaler belong to
+ * the caller: their tensors are shared, all else is brought up to date with each answer.
+ */
+export class TrainingEngine {
+  private replica: Replica | undefined;
+  /** The optimizer's state as the compute thread has it: the parts of each parameter. */
+  private sent = new Map<Parameter, Map<string, unknown>>();
+  private sentGroups = '';
+  /** Whether the next batch is the first of its update. */
+  private isFirst = true;
+
+  constructor(
+    private readonly model: GPTModel,
+    private readonly optimizer: AnyOptimizer,
+    private readonly thread: ThreadOption,
+  ) {}
+
+  /**
+   * Looks where the next update can be computed. Programs may change the model, its hooks and the optimizer between any two.
+   */
+  async beginUpdate(): Promise<void> {
+    await this.prepare();
+    if (this.replica === undefined) return this.optimizer.zeroGrad();
+    if (!this.hasSentState()) await this.sendOptimizer(this.replica);
+    this.isFirst = true;
+  }
+
+  private async prepare(): Promise<void> {
+    const { model, replica } = this;
+    if (replica?.isLike(model) === true && this.canSendOptimizer(replica)) return;
+    await this.close();
+    if (this.thread === 'main' || optimizerClass(this.optimizer) === undefined) return;
+    const opened = await acquireReplica(model);
+    if (opened === undefined) return;
+    if (this.canSendOptimizer(opened)) this.replica = opened;
+    else await releaseReplica(model, opened);
+  }
+
+  /** Gives an update up. */
+  async dropGradients(): Promise<void> {
+    if (this.replica === undefined) this.optimizer.zeroGrad();
+    else await this.replica.call({ type: 'zeroGrad' });
+  }
+
+  /** Adds the gradients of a batch, which is freed, and gives its loss; a loss that is not finite adds none. */
+  async accumulate(batch: Batch, options: AccumulateOptions): Promise<number> {
+    const { replica } = this;
+    if (replica === undefined) return using(batch, () => accumulate(this.model, batch, options));
+    const { parts, precision, scaler } = options;
+    const call = { batch: post(batch), isFirst: this.isFirst, parts, precision, scaler: scaler?.getState() ?? null };
+    this.isFirst = false;
+    return replica.call<number>({ type: 'accumulate', ...call });
+  }
+
+  /**
+   * Clips the gradients and makes the update; gives the norm before.
+   *
+   * @param onApplied is called in the turn in which this thread learns of the update, before anything else of it runs
+   */
+  async apply(options: ApplyOptions, onApplied: () => void): Promise<number | null> {
+    const { replica, model, optimizer } = this;
+    if (replica === undefined) {
+      const gradNorm = applyGradients(model, optimizer, options);
+      onApplied();
+      return gradNorm;
+    }
+    const { gradClip, scaler } = options;
+    const groups = optimizer.paramGroups.map(hyperparametersOf);
+    const take = (applied: Applied): void => {
+      if (applied.scaler !== null) scaler?.setState(applied.scaler);
+      for (const part of applied.state) this.takeState(replica, part);
+      onApplied();
+    };
+    const call = { type: 'apply', gradClip, scaler: scaler?.getState() ?? null, groups } as const;
+    return (await replica.call<Applied>(call, take)).gradNorm;
+  }
+
+  /** The loss of a batch, which is freed, in evaluation mode. */
+  async loss(batch: Batch, precision: Precision): Promise<number> {
+    const { replica } = this;
+    if (replica === undefined) return using(batch, () => evaluationLoss(this.model, batch, precision));
+    return replica.call<number>({ type: 'loss', batch: post(batch), precision });
+  }
+
+  /** Makes `loss` compute what the model computes now. */
+  async beginEvaluation(): Promise<void> {
+    if (this.replica?.isLike(this.model) !== true) await this.prepare();
+  }
+
+  async close(): Promise<void> {
+    const { replica } = this;
+    this.replica = undefined;
+    this.sent.clear();
+    if (replica !== undefined) await releaseReplica(this.model, replica);
+  }
+
+  private canSendOptimizer(replica: Replica): boolean {
+    return this.optimizer.paramGroups.every(({ params }) =>
+      params.every((parameter) => replica.numberOf(parameter) !== undefined),
+    );
+  }
+
+  /** Whether the compute thread has the optimizer's state as it is: `loadStateDict` and the program may replace it. */
+  private hasSentState(): boolean {
+    const { state, paramGroups } = this.optimizer;
+    if (state.size !== this.sent.size || this.sentGroups !== describeGroups(paramGroups)) return false;
+    for (const [parameter, parts] of state) {
+      const sent = this.sent.get(parameter);
+      if (sent?.size !== parts.size) return false;
+      for (const [key, value] of parts) if (!Object.is(sent.get(key), value)) return false;
+    }
+    return true;
+  }
+
+  private async sendOptimizer(replica: Replica): Promise<void> {
+    const { optimizer } = this;
+    const parts = [...optimizer.state].flatMap(([owner, entries]) => {
+      const parameter = replica.numberOf(owner);
+      return parameter === undefined ? [] : Array.from(entries, ([key, value]) => ({ parameter, key, value }));
+    });
+    const tensors = parts.flatMap(({ value }) => (value instanceof Tensor ? [value] : []));
+    const tickets = replica.lend(tensors);
+    let next = 0;
+    const state = parts.map(({ parameter, key, value }): PostedState =>
+      value instanceof Tensor ? { parameter, key, ticket: tickets[next++]! } : { parameter, key, value },
+    );
+    const groups = optimizer.paramGroups.map(({ params }) => params.map((parameter) => replica.numberOf(parameter)!));
+    this.sent = new Map([...optimizer.state].map(([parameter, entries]) => [parameter, new Map(entries)]));
+    this.sentGroups = describeGroups(optimizer.paramGroups);
+    await replica.call({
+      type: 'optimizer',
+      optimizer: { className: optimizerClass(optimizer)!, groups, state },
+    });
+  }
+
+  private takeState(replica: Replica, { parameter: number, key, ticket, value }: PostedState): void {
+    const parameter = replica.held[number]!.tensor as Parameter;
+    const own = ticket === undefined ? value : receiveLent(ticket);
+    for (const state of [this.optimizer.state, this.sent]) {
+      const parts = state.get(parameter) ?? new Map<string, unknown>();
+      state.set(parameter, parts.set(key, own));
+    }
+  }
+}
+
+/** The sizes of an optimizer's groups: it may be given further ones. */
+function describeGroups(groups: readonly { params: readonly Parameter[] }[]): string {
+  return groups.map(({ params }) => params.length).join(' ');
+}
+
+function hyperparametersOf(group: object): Record<string, unknown> {
+  const { params, extra, paramNames, ...rest } = group as Record<string, unknown>;
+  void [params, extra, paramNames]; // of no use to a step
+  return rest;
+}
+
+function using<T>(batch: Batch, compute: () => T): T {
+  try {
+    return compute();
+  } finally {
+    dispose(batch);
+  }
+}
+
+function post({ x, y }: Batch): PostedBatch {
+  return { x: transfer(x).torchbindTicket, y: transfer(y).torchbindTicket };
+}

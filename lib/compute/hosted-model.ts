@@ -1,0 +1,131 @@
+import type { NativeLoan } from '../native/binding';
+import { native } from '../native/native';
+import type { Batch } from '../data';
+import { GPTModel } from '../models/gpt-model';
+import type { Precision } from '../models/precision';
+import type { Parameter } from '../nn/parameter';
+import { type AnyOptimizer, GradScaler, type GradScalerState } from '../optim';
+import { dispose, tidy } from '../tensor/scope';
+import { Tensor } from '../tensor/tensor';
+import { lend, receiveLent } from './posted-module';
+import { type PostedModel, receiveModel } from './posted-model';
+import type { Applied, Call, PostedBatch, PostedOptimizer, PostedState } from './protocol';
+import { newOptimizer } from './replicable';
+import { accumulate, applyGradients, evaluationLoss } from './update';
+
+/** A model of another thread, as this thread computes it. */
+export class HostedModel {
+  private readonly model: GPTModel;
+  /** Parameters and buffers, by the numbers that the other thread knows them by. */
+  private readonly tensors: Tensor[];
+  private optimizer: AnyOptimizer | undefined;
+  private readonly scaler = new GradScaler();
+  private readonly loans: NativeLoan[] = [];
+  /** Parts of the optimizer's state that the other thread has. */
+  private known = new Set<unknown>();
+
+  constructor(posted: PostedModel) {
+    const { model, tensors } = receiveModel(posted, (config, options) => new GPTModel(config, options));
+    this.model = model;
+    this.tensors = tensors;
+  }
+
+  run(call: Exclude<Call, { type: 'open' | 'close' }>): unknown {
+    switch (call.type) {
+      case 'optimizer':
+        return this.takeOptimizer(call.optimizer);
+      case 'zeroGrad':
+        return this.optimizer!.zeroGrad();
+      case 'accumulate': {
+        const { batch, isFirst, parts, precision, scaler } = call;
+        if (isFirst) this.optimizer!.zeroGrad();
+        return this.withBatch(batch, (own) =>
+          accumulate(this.model, own, { parts, precision, scaler: this.scalerAt(scaler) }),
+        );
+      }
+      case 'apply':
+        return this.apply(call);
+      case 'loss':
+        return this.withBatch(call.batch, (own) => this.loss(own, call.precision));
+    }
+  }
+
+  /** Gives up what the other thread has lent. */
+  close(): void {
+    this.model.zeroGrad();
+    this.model.dispose();
+    this.dropOptimizer();
+    for (const loan of this.loans) native().endLoan(loan);
+  }
+
+  private withBatch<T>({ x, y }: PostedBatch, use: (batch: Batch) => T): T {
+    return tidy(() => {
+      const batch = { x: receiveLent(x), y: receiveLent(y) };
+      try {
+        return use(batch);
+      } finally {
+        dispose(batch);
+      }
+    });
+  }
+
+  private loss(batch: Batch, precision: Precision): number {
+    return evaluationLoss(this.model, batch, precision);
+  }
+
+  private scalerAt(state: GradScalerState | null): GradScaler | null {
+    if (state === null) return null;
+    this.scaler.setState(state);
+    return this.scaler;
+  }
+
+  private takeOptimizer({ className, groups, state }: PostedOptimizer): void {
+    this.dropOptimizer();
+    const optimizer = newOptimizer(
+      className,
+      groups.map((numbers) => ({ params: numbers.map((number) => this.tensors[number] as Parameter) })),
+    );
+    for (const { parameter, key, ticket, value } of state) {
+      const own = ticket === undefined ? value : receiveLent(ticket);
+      this.known.add(own);
+      const owner = this.tensors[parameter] as Parameter;
+      const parts = optimizer.state.get(owner) ?? new Map<string, unknown>();
+      optimizer.state.set(owner, parts.set(key, own));
+    }
+    this.optimizer = optimizer;
+  }
+
+  private dropOptimizer(): void {
+    if (this.optimizer !== undefined) dispose([...this.optimizer.state.values()]);
+    this.optimizer = undefined;
+    this.known.clear();
+  }
+
+  private apply({ gradClip, scaler: scalerState, groups }: Extract<Call, { type: 'apply' }>): Applied {
+    const optimizer = this.optimizer!;
+    groups.forEach((group, i) => Object.assign(optimizer.paramGroups[i]!, group));
+    const scaler = this.scalerAt(scalerState);
+    const gradNorm = applyGradients(this.model, optimizer, { gradClip, scaler });
+    return { gradNorm, scaler: scaler?.getState() ?? null, state: this.newState(optimizer) };
+  }
+
+  /** What the optimizer has made in its last step, lent to the other thread. */
+  private newState(optimizer: AnyOptimizer): PostedState[] {
+    const made: { posted: PostedState; tensor?: Tensor }[] = [];
+    for (const [parameter, parts] of optimizer.state) {
+      for (const [key, value] of parts) {
+        if (value instanceof Tensor && this.known.has(value)) continue;
+        const posted = { parameter: this.tensors.indexOf(parameter), key };
+        if (value instanceof Tensor) made.push({ posted, tensor: value });
+        else made.push({ posted: { ...posted, value } });
+        this.known.add(value);
+      }
+    }
+    const tensors = made.flatMap(({ tensor }) => tensor ?? []);
+    if (tensors.length === 0) return made.map(({ posted }) => posted);
+    const { tickets, loan } = lend(tensors);
+    this.loans.push(loan);
+    let next = 0;
+    return made.map(({ posted, tensor }) => (tensor === undefined ? posted : { ...posted, ticket: tickets[next++]! }));
+  }
+}

@@ -1,0 +1,2 @@
+export { type ThreadOption, TrainingEngine } from './engine';
+export { whenIdle } from './models';

@@ -1,0 +1,66 @@
+import type { Precision } from '../models/precision';
+import type { GradScalerState } from '../optim';
+import type { PostedError } from '../workers/errors';
+import type { PostedModel } from './posted-model';
+import type { OptimizerClass } from './replicable';
+
+/** What the thread of a program and a compute thread say to each other. */
+
+/** A call that is answered. Calls of one thread are made in their order. */
+export type Call =
+  | { type: 'open'; model: PostedModel }
+  | { type: 'close' }
+  | { type: 'optimizer'; optimizer: PostedOptimizer }
+  | { type: 'zeroGrad' }
+  | ({ type: 'accumulate' } & AccumulateCall)
+  | ({ type: 'apply' } & ApplyCall)
+  | { type: 'loss'; batch: PostedBatch; precision: Precision };
+
+/** Tickets of inputs and targets, (B, T) int64 each. */
+export interface PostedBatch {
+  x: number;
+  y: number;
+}
+
+export interface AccumulateCall {
+  batch: PostedBatch;
+  /** Of an update: the gradients of the one before are dropped. */
+  isFirst: boolean;
+  /** Batches of the update. */
+  parts: number;
+  precision: Precision;
+  scaler: GradScalerState | null;
+}
+
+export interface ApplyCall {
+  gradClip: number | undefined;
+  scaler: GradScalerState | null;
+  /** The hyperparameters of each group. */
+  groups: Record<string, unknown>[];
+}
+
+export interface Applied {
+  gradNorm: number | null;
+  scaler: GradScalerState | null;
+  /** What the optimizer has made for its parameters. */
+  state: PostedState[];
+}
+
+export interface PostedOptimizer {
+  className: OptimizerClass;
+  /** Numbers of the model's tensors, for each group. */
+  groups: number[][];
+  state: PostedState[];
+}
+
+/** A part of an optimizer's state for a parameter, as `exp_avg`: a tensor's ticket, or another value. */
+export interface PostedState {
+  parameter: number;
+  key: string;
+  ticket?: number;
+  value?: unknown;
+}
+
+export type Request = { id: number; replica: number } & Call;
+
+export type Reply = { id: number; value?: unknown; error?: PostedError };

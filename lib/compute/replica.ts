@@ -1,0 +1,93 @@
+import type { NativeLoan } from '../native/binding';
+import { native } from '../native/native';
+import type { GPTModel } from '../models/gpt-model';
+import type { Tensor } from '../tensor/tensor';
+import { type ComputeThread, leastUsedThread } from './compute-thread';
+import { heldTensors, lend, type HeldTensor } from './posted-module';
+import { postModel } from './posted-model';
+import type { Call } from './protocol';
+import { sameSignature, signatureOf, whyNotReplicable } from './replicable';
+
+let lastNumber = 0;
+
+/**
+ * A model's likeness on a compute thread: the same network over the same memory. It is there while somebody uses it.
+ */
+export class Replica {
+  private readonly number = ++lastNumber;
+  private readonly loans: NativeLoan[] = [];
+  private readonly numbers: Map<Tensor, number>;
+
+  private constructor(
+    readonly thread: ComputeThread,
+    readonly held: readonly HeldTensor[],
+    private readonly signature: readonly unknown[],
+  ) {
+    this.numbers = new Map(held.map(({ tensor }, i) => [tensor, i]));
+    thread.replicas++;
+  }
+
+  /** Makes one; undefined where the model must be computed by its own thread. */
+  static async open(model: GPTModel, preferred?: ComputeThread): Promise<Replica | undefined> {
+    const held = heldTensors(model);
+    if (whyNotReplicable(model, held) !== undefined) return undefined;
+    const thread = preferred?.hasEnded === false ? preferred : leastUsedThread();
+    if (thread === undefined) return undefined;
+    const replica = new Replica(thread, held, signatureOf(model, held));
+    try {
+      const tickets = replica.lend(held.map(({ tensor }) => tensor));
+      await replica.call({ type: 'open', model: postModel(model, held, tickets) });
+      return replica;
+    } catch (error) {
+      await replica.close();
+      throw error;
+    }
+  }
+
+  /** Whether it still computes what the model computes: a program may change modules, hooks and parameters at any time. */
+  isLike(model: GPTModel): boolean {
+    const held = heldTensors(model);
+    return (
+      !this.thread.hasEnded &&
+      sameSignature(this.signature, signatureOf(model, held)) &&
+      whyNotReplicable(model, held) === undefined
+    );
+  }
+
+  /** Tickets with which the thread receives tensors, whose memory stays where it is until the replica is closed. */
+  lend(tensors: readonly Tensor[]): number[] {
+    const { tickets, loan } = lend(tensors);
+    this.loans.push(loan);
+    return tickets;
+  }
+
+  call<T>(call: Call, onValue?: (value: T) => void): Promise<T> {
+    return this.thread.call(this.number, call, onValue);
+  }
+
+  /** The number of one of the model's tensors. */
+  numberOf(tensor: Tensor): number | undefined {
+    return this.numbers.get(tensor);
+  }
+
+  get isBusy(): boolean {
+    return this.thread.isBusy(this.number);
+  }
+
+  /** Waits for the calls that are under way, without turning the event loop. */
+  settle(): void {
+    this.thread.settle(this.number);
+  }
+
+  /** Resolves when one of the calls that are under way has been answered. */
+  idle(): Promise<void> {
+    return this.thread.answered(this.number);
+  }
+
+  /** Ends it. The memory may move again afterwards. */
+  async close(): Promise<void> {
+    this.thread.replicas--;
+    await this.call({ type: 'close' }).catch(() => undefined); // of a thread that has ended there is nothing to close
+    for (const loan of this.loans) native().endLoan(loan);
+  }
+}

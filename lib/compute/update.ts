@@ -1,0 +1,57 @@
+import type { Batch } from '../data';
+import type { GPTModel } from '../models/gpt-model';
+import { evaluation } from '../models/mode';
+import { lossOf, type Precision } from '../models/precision';
+import { type AnyOptimizer, clipGradNorm_, type GradScaler } from '../optim';
+import { inferenceMode } from '../tensor/autograd';
+import { tidy } from '../tensor/scope';
+
+/** The parts of an update of the weights, on whichever thread. */
+
+export interface AccumulateOptions {
+  /** Batches whose gradients are averaged. */
+  parts: number;
+  precision: Precision;
+  /** For float16. */
+  scaler: GradScaler | null;
+}
+
+/** Adds the gradients of a batch, and gives its loss; a loss that is not finite adds none. */
+export function accumulate(model: GPTModel, batch: Batch, { parts, precision, scaler }: AccumulateOptions): number {
+  return tidy(() => {
+    const loss = lossOf(model, batch, precision);
+    const value = Number(loss.item());
+    if (!Number.isFinite(value)) return value;
+    const part = parts === 1 ? loss : loss.div(parts);
+    (scaler === null ? part : scaler.scale(part)).backward();
+    return value;
+  });
+}
+
+export interface ApplyOptions {
+  /** Infinity to compute the norm only. */
+  gradClip: number | undefined;
+  scaler: GradScaler | null;
+}
+
+/** Clips the gradients and makes the update; the norm before, where it is wanted. */
+export function applyGradients(
+  model: GPTModel,
+  optimizer: AnyOptimizer,
+  { gradClip, scaler }: ApplyOptions,
+): number | null {
+  scaler?.unscale_(optimizer);
+  const gradNorm =
+    gradClip === undefined ? null : tidy(() => Number(clipGradNorm_(model.parameters(), gradClip).item()));
+  if (scaler === null) optimizer.step();
+  else {
+    scaler.step(optimizer);
+    scaler.update();
+  }
+  return gradNorm;
+}
+
+/** The loss of a batch in evaluation mode, without gradients. */
+export function evaluationLoss(model: GPTModel, batch: Batch, precision: Precision): number {
+  return evaluation(model)(() => inferenceMode(() => tidy(() => Number(lossOf(model, batch, precision).item()))));
+}
