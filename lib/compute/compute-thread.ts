@@ -1,8 +1,9 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, type Worker } from 'node:worker_threads';
 import { TorchBindError } from '../errors';
+import { getNumThreads } from '../tensor/device';
 import { postError, receiveError } from '../workers/errors';
 import { startWorker } from '../workers/start';
-import type { Call, Reply, Request } from './protocol';
+import type { Answer, Call, Notice, Reply, Request, SequenceEvent } from './protocol';
 
 /** A call that waits for its answer. */
 interface Pending {
@@ -15,6 +16,11 @@ interface Pending {
   stack: string | undefined;
 }
 
+/** What takes the events of a sequence. */
+export interface SequenceListener {
+  take(event: SequenceEvent): void;
+}
+
 /** How long `settle` sleeps before it looks whether the thread is still there, in milliseconds. */
 const LOOK = 1000;
 
@@ -24,6 +30,8 @@ export class ComputeThread {
   private readonly port: MessagePort;
   /** [messages that the thread has sent, 1 once it has ended] */
   private readonly state: Int32Array;
+  private readonly listeners = new Map<number, WeakRef<SequenceListener>>();
+  private readonly waiting = new Set<SequenceListener>();
   private lastId = 0;
   private failure: Error | undefined;
   /** Replicas that are open on it. */
@@ -40,7 +48,7 @@ export class ComputeThread {
   private constructor(worker: Worker, port: MessagePort, state: Int32Array) {
     this.port = port;
     this.state = state;
-    port.on('message', (reply: Reply) => this.take(reply));
+    port.on('message', (reply: Reply) => this.receive(reply));
     port.unref();
     worker.on('error', (error) => this.fail(error));
     worker.on('exit', (code) => this.fail(new Error(`it exited with code ${code}`)));
@@ -58,13 +66,37 @@ export class ComputeThread {
     const entry = { replica, onValue, stack } as Pending;
     const promise = new Promise<unknown>((resolve, reject) => Object.assign(entry, { resolve, reject }));
     this.pending.set(id, Object.assign(entry, { promise }));
-    this.port.ref();
+    this.keepAlive();
     try {
-      this.port.postMessage({ id, replica, ...call } satisfies Request);
+      this.port.postMessage({ id, replica, numThreads: getNumThreads(), ...call } satisfies Request);
     } catch (error) {
       this.take({ id, error: postError(error) }); // it holds what cannot be posted
     }
     return promise as Promise<T>;
+  }
+
+  /** Tells the thread something that it does not answer. */
+  post(replica: number, notice: Notice): void {
+    if (this.failure === undefined)
+      this.port.postMessage({ replica, numThreads: getNumThreads(), ...notice } satisfies Request);
+  }
+
+  /** Gives the events of a sequence to a listener, or to none any more. The thread alone does not keep it from being collected. */
+  listen(sequence: number, listener: SequenceListener | undefined): void {
+    if (listener === undefined) this.listeners.delete(sequence);
+    else this.listeners.set(sequence, new WeakRef(listener));
+  }
+
+  /** Says whether somebody waits for a listener's next event: it is kept then, and so is the process. */
+  setWaiting(listener: SequenceListener, waits: boolean): void {
+    if (waits) this.waiting.add(listener);
+    else this.waiting.delete(listener);
+    this.keepAlive();
+  }
+
+  private keepAlive(): void {
+    if (this.pending.size + this.waiting.size > 0) this.port.ref();
+    else this.port.unref();
   }
 
   /** Resolves when a call that is under way for a replica has been answered. */
@@ -84,17 +116,22 @@ export class ComputeThread {
     while (this.isBusy(replica) && this.failure === undefined) {
       const sent = Atomics.load(this.state, 0);
       const received = receiveMessageOnPort(this.port);
-      if (received !== undefined) this.take(received.message as Reply);
+      if (received !== undefined) this.receive(received.message as Reply);
       else if (Atomics.load(this.state, 1) === 1) this.fail(new Error('it ended'));
       else Atomics.wait(this.state, 0, sent, LOOK);
     }
   }
 
-  private take({ id, value, error }: Reply): void {
+  private receive(reply: Reply): void {
+    if (reply.id !== undefined) return this.take(reply);
+    for (const event of reply.events) this.listeners.get(event.sequence)?.deref()?.take(event);
+  }
+
+  private take({ id, value, error }: Answer): void {
     const entry = this.pending.get(id);
     if (entry === undefined) return;
     this.pending.delete(id);
-    if (this.pending.size === 0) this.port.unref();
+    this.keepAlive();
     if (error !== undefined) return entry.reject(receiveError(error, entry.stack));
     try {
       entry.onValue?.(value);
@@ -109,6 +146,8 @@ export class ComputeThread {
     this.failure = error;
     for (const entry of this.pending.values()) entry.reject(ended(error));
     this.pending.clear();
+    const posted = postError(ended(error));
+    for (const [sequence, listener] of [...this.listeners]) listener.deref()?.take({ sequence, error: posted });
     this.port.unref();
   }
 }

@@ -1,4 +1,5 @@
 import type { Batch } from '../data';
+import type { ThreadOption } from '../models/generate';
 import type { GPTModel } from '../models/gpt-model';
 import type { Precision } from '../models/precision';
 import type { Parameter } from '../nn/parameter';
@@ -12,9 +13,6 @@ import type { Applied, PostedBatch, PostedState } from './protocol';
 import type { Replica } from './replica';
 import { optimizerClass } from './replicable';
 import { accumulate, type AccumulateOptions, applyGradients, type ApplyOptions, evaluationLoss } from './update';
-
-/** Where a call computes: `main` is the thread that makes it. */
-export type ThreadOption = 'main' | 'worker';
 
 /**
  * Computes the updates of a training run, on a compute thread where that gives the same. Model, optimizer and scaler belong to

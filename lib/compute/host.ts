@@ -1,35 +1,91 @@
 import { type MessagePort, workerData } from 'node:worker_threads';
 import { TorchBindError } from '../errors';
+import { getNumThreads, setNumThreads } from '../tensor/device';
 import { postError } from '../workers/errors';
-import type { Reply, Request } from './protocol';
 import { HostedModel } from './hosted-model';
+import type { Answer, Call, Notice, Reply, Request, SequenceEvent } from './protocol';
 
 /**
- * What a compute thread runs: it keeps models over the memory of another thread's, and makes the calls that come for them, each
- * to its end, in their order.
+ * What a compute thread runs. It keeps models over the memory of another thread's, makes the calls that come for them in their
+ * order, and generates in between.
  */
 const { port, state } = workerData as { port: MessagePort; state: Int32Array };
 const models = new Map<number, HostedModel>();
+const calls: ({ id: number; replica: number } & Call)[] = [];
+/** Tokens of the step that is being made. */
+let events: SequenceEvent[] = [];
+let isScheduled = false;
+/** Milliseconds that generation may compute before the next call: as many as the calls before it took. */
+let owed = 0;
 
-port.on('message', (request: Request) => send(answer(request)));
+port.on('message', (request: Request) => {
+  if (request.numThreads !== getNumThreads()) setNumThreads(request.numThreads);
+  if (request.id === undefined) notice(request);
+  else calls.push(request);
+  schedule();
+});
 process.on('exit', () => Atomics.store(state, 1, 1));
 
-function answer(request: Request): Reply {
-  const { id, replica } = request;
+/** One call, or one step of generation, and the event loop turns: messages are looked at in between. */
+function schedule(): void {
+  if (isScheduled || (calls.length === 0 && !isGenerating())) return;
+  isScheduled = true;
+  setImmediate(() => {
+    isScheduled = false;
+    turn();
+    schedule();
+  });
+}
+
+function isGenerating(): boolean {
+  for (const model of models.values()) if (model.isGenerating) return true;
+  return false;
+}
+
+/** Calls and generation share the time by halves, so that neither waits long for the other. */
+function turn(): void {
+  const began = performance.now();
+  const generates = isGenerating();
+  if (calls.length > 0 && !(generates && owed > 0)) {
+    send(answer(calls.shift()!));
+    owed = isGenerating() ? performance.now() - began : 0;
+  } else if (generates) {
+    for (const model of models.values()) if (model.isGenerating) model.generate();
+    if (events.length > 0) send({ events });
+    events = [];
+    owed -= performance.now() - began;
+  }
+}
+
+function answer(call: { id: number; replica: number } & Call): Answer {
+  const { id } = call;
   try {
-    return { id, value: run(replica, request) };
+    return { id, value: make(call) };
   } catch (error) {
     return { id, error: postError(error) };
   }
 }
 
-function run(replica: number, request: Request): unknown {
-  if (request.type === 'open') return void models.set(replica, new HostedModel(request.model));
-  const model = models.get(replica);
-  if (model === undefined) throw new TorchBindError('There is no such model.', 'ERR_TORCHBIND_COMPUTE_THREAD');
-  if (request.type !== 'close') return model.run(request);
+function make(call: { replica: number } & Call): unknown {
+  const { replica } = call;
+  if (call.type === 'open') {
+    models.set(replica, new HostedModel(call.model, (event) => events.push(event)));
+    return undefined;
+  }
+  const model = modelOf(replica);
+  if (call.type !== 'close') return model.run(call);
   models.delete(replica);
   return model.close();
+}
+
+function notice(request: { replica: number } & Notice): void {
+  models.get(request.replica)?.notice(request);
+}
+
+function modelOf(replica: number): HostedModel {
+  const model = models.get(replica);
+  if (model !== undefined) return model;
+  throw new TorchBindError('The model is not on this thread.', 'ERR_TORCHBIND_COMPUTE_THREAD');
 }
 
 function send(reply: Reply): void {

@@ -9,7 +9,8 @@ import { dispose, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
 import { lend, receiveLent } from './posted-module';
 import { type PostedModel, receiveModel } from './posted-model';
-import type { Applied, Call, PostedBatch, PostedOptimizer, PostedState } from './protocol';
+import { HostedSequences } from './hosted-sequences';
+import type { Applied, Call, Notice, PostedBatch, PostedOptimizer, PostedState, SequenceEvent } from './protocol';
 import { newOptimizer } from './replicable';
 import { accumulate, applyGradients, evaluationLoss } from './update';
 
@@ -24,10 +25,27 @@ export class HostedModel {
   /** Parts of the optimizer's state that the other thread has. */
   private known = new Set<unknown>();
 
-  constructor(posted: PostedModel) {
+  private readonly sequences: HostedSequences;
+
+  /** @param emit is called with each token as it is generated */
+  constructor(posted: PostedModel, emit: (event: SequenceEvent) => void) {
     const { model, tensors } = receiveModel(posted, (config, options) => new GPTModel(config, options));
     this.model = model;
     this.tensors = tensors;
+    this.sequences = new HostedSequences(model, emit);
+  }
+
+  get isGenerating(): boolean {
+    return this.sequences.isActive;
+  }
+
+  /** One step of generation. */
+  generate(): void {
+    this.sequences.step();
+  }
+
+  notice(notice: Notice): void {
+    this.sequences.notice(notice);
   }
 
   run(call: Exclude<Call, { type: 'open' | 'close' }>): unknown {
@@ -45,6 +63,8 @@ export class HostedModel {
       }
       case 'apply':
         return this.apply(call);
+      case 'hold':
+        return this.sequences.hold();
       case 'loss':
         return this.withBatch(call.batch, (own) => this.loss(own, call.precision));
     }
@@ -52,6 +72,7 @@ export class HostedModel {
 
   /** Gives up what the other thread has lent. */
   close(): void {
+    this.sequences.close();
     this.model.zeroGrad();
     this.model.dispose();
     this.dropOptimizer();

@@ -1,2 +1,3 @@
-export { type ThreadOption, TrainingEngine } from './engine';
+export { decoderFor } from './decoder';
+export { TrainingEngine } from './engine';
 export { whenIdle } from './models';

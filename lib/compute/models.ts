@@ -33,7 +33,7 @@ async function open(model: GPTModel, before: Replica | undefined): Promise<Repli
     if (replica === undefined) return undefined;
     current.set(model, replica);
     users.set(replica, 1);
-    setUser(model, () => replica.settle());
+    setUser(model, replica);
     return replica;
   } finally {
     openings.delete(model);

@@ -1,3 +1,4 @@
+import type { DecodeRequest } from '../models/decoder';
 import type { Precision } from '../models/precision';
 import type { GradScalerState } from '../optim';
 import type { PostedError } from '../workers/errors';
@@ -14,7 +15,9 @@ export type Call =
   | { type: 'zeroGrad' }
   | ({ type: 'accumulate' } & AccumulateCall)
   | ({ type: 'apply' } & ApplyCall)
-  | { type: 'loss'; batch: PostedBatch; precision: Precision };
+  | { type: 'loss'; batch: PostedBatch; precision: Precision }
+  /** Nothing is generated until `release`: the weights are being replaced. */
+  | { type: 'hold' };
 
 /** Tickets of inputs and targets, (B, T) int64 each. */
 export interface PostedBatch {
@@ -61,6 +64,33 @@ export interface PostedState {
   value?: unknown;
 }
 
-export type Request = { id: number; replica: number } & Call;
+/** What is not answered: sequences to generate, under numbers that the caller gives them. */
+export type Notice =
+  | { type: 'add'; sequence: number; request: DecodeRequest }
+  | { type: 'grant'; sequence: number; count: number }
+  | { type: 'remove'; sequence: number }
+  | { type: 'release' };
 
-export type Reply = { id: number; value?: unknown; error?: PostedError };
+/** To a compute thread; `id` is that of a call. Kernels use as many threads as they would on the caller's: their bits depend on it. */
+export type Request = { replica: number; numThreads: number } & (
+  ({ id: number } & Call) | ({ id?: undefined } & Notice)
+);
+
+export interface Answer {
+  id: number;
+  value?: unknown;
+  error?: PostedError;
+}
+
+/** What the sequences have come to since the message before, in order. */
+export interface Generated {
+  id?: undefined;
+  events: SequenceEvent[];
+}
+
+export type SequenceEvent = { sequence: number } & (
+  { token: number } | { token?: undefined; isEnd: true } | { token?: undefined; error: PostedError }
+);
+
+/** From a compute thread. */
+export type Reply = Answer | Generated;

@@ -5,7 +5,7 @@ import type { Tensor } from '../tensor/tensor';
 import { type ComputeThread, leastUsedThread } from './compute-thread';
 import { heldTensors, lend, type HeldTensor } from './posted-module';
 import { postModel } from './posted-model';
-import type { Call } from './protocol';
+import type { Call, Notice } from './protocol';
 import { sameSignature, signatureOf, whyNotReplicable } from './replicable';
 
 let lastNumber = 0;
@@ -63,6 +63,23 @@ export class Replica {
 
   call<T>(call: Call, onValue?: (value: T) => void): Promise<T> {
     return this.thread.call(this.number, call, onValue);
+  }
+
+  post(notice: Notice): void {
+    this.thread.post(this.number, notice);
+  }
+
+  /**
+   * Runs a function that changes weights, while nothing is generated from them. The event loop does not turn.
+   */
+  exclusively<T>(fn: () => T): T {
+    this.call({ type: 'hold' }).catch(() => undefined); // an ended thread generates nothing
+    this.settle();
+    try {
+      return fn();
+    } finally {
+      this.post({ type: 'release' });
+    }
   }
 
   /** The number of one of the model's tensors. */

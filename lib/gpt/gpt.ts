@@ -5,6 +5,7 @@ import { lockDirectory } from '../checkpoint/commit';
 import { readLegacy } from '../checkpoint/programs/legacy';
 import { attachPeft, attachSaved } from '../checkpoint/adapters';
 import { openModel } from '../checkpoint/open';
+import { decoderFor } from '../compute';
 import {
   checkVocabulary,
   checkWeightCount,
@@ -18,7 +19,9 @@ import {
   type GenerateTokensOptions,
   streamText,
   streamTokens,
+  type ThreadOption,
 } from '../models/generate';
+import type { Decoder } from '../models/decoder';
 import { type GPTConfig, type GPTOptions } from '../models/config';
 import { GPTModel, type GPTModelOptions } from '../models/gpt-model';
 import { loadOptimizerStateDict, makeOptimizer, optimizerStateDict, resumeOptimizer } from '../models/optimizers';
@@ -106,6 +109,7 @@ export class GPT extends GPTModel {
   #extra: JsonObject = {};
   #run: (() => RunState) | undefined;
   #origin: Origin | undefined;
+  readonly #decoderOn = (thread: ThreadOption): Decoder => decoderFor(this, thread);
 
   constructor(config: GPTOptions, options?: GPTModelOptions) {
     super(config, options);
@@ -243,17 +247,17 @@ export class GPT extends GPTModel {
   generate(prompt: string, options?: GenerateOptions): Promise<string>;
   generate(prompts: readonly string[], options?: GenerateOptions): Promise<string[]>;
   generate(prompt: string | readonly string[], options?: GenerateOptions): Promise<string | string[]> {
-    return generateText(this, prompt as string, options);
+    return generateText(this, prompt as string, options, this.#decoderOn);
   }
 
   /** The text after the prompt, in pieces as it is written. Leaving the loop ends the generation. */
   stream(prompt: string, options?: GenerateOptions): AsyncGenerator<string, void, undefined> {
-    return streamText(this, prompt, options);
+    return streamText(this, prompt, options, { decoderOn: this.#decoderOn });
   }
 
   /** Token ids that the model writes after those of the prompt, one at a time. Needs no tokenizer. */
   generateTokens(prompt: ArrayLike<number>, options?: GenerateTokensOptions): AsyncGenerator<number, void, undefined> {
-    return streamTokens(this, prompt, options);
+    return streamTokens(this, prompt, options, { decoderOn: this.#decoderOn });
   }
 
   /**

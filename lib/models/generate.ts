@@ -1,6 +1,6 @@
 import { checkIterable, checkOptions, checkWatchers, describe, TorchBindError } from '../errors';
 import type { Tokenizer } from '../tokenizers/tokenizer';
-import type { DecodeRequest } from './decoder';
+import type { DecodeRequest, Decoder } from './decoder';
 import type { GPTModel } from './gpt-model';
 import { Sampler, samplingOptionNames, type SamplingOptions } from './sampler';
 import { StopText } from './stop-text';
@@ -13,7 +13,17 @@ export interface GenerateTokensOptions extends SamplingOptions {
   maxNewTokens?: number;
   /** Ends the generation at the next token: what waits for it is rejected with the signal's reason. */
   signal?: AbortSignal;
+  /**
+   * Where tokens are computed: by default on a worker thread, so that the event loop stays free. `main` computes on the thread that
+   * called, as always happens for models with hooks, replaced functions or classes of the program's own.
+   */
+  thread?: ThreadOption;
 }
+
+/** Where what returns a promise computes: `main` is the thread that called. */
+export type ThreadOption = 'main' | 'worker';
+
+const TOKEN_OPTIONS = ['maxNewTokens', 'signal', 'thread', ...samplingOptionNames] as const;
 
 /** Options of generating text. */
 export interface GenerateOptions extends GenerateTokensOptions {
@@ -21,36 +31,45 @@ export interface GenerateOptions extends GenerateTokensOptions {
   stop?: string | readonly string[];
 }
 
+/** How a sequence is generated and read. */
+export interface Reading {
+  /** Generate without waiting for each token to be asked for. Default false. */
+  all?: boolean;
+  /** What generates where the option `thread` says. Default: the model's decoder on this thread. */
+  decoderOn?: (thread: ThreadOption) => Decoder;
+}
+
 /**
  * Generates token ids, one a step, from the last blockSize tokens so far, together with what else is generated from the
  * model at the same time. The model is in evaluation mode during a step; between steps the event loop turns.
  *
  * Options are checked at once; memory is taken when the first token is asked for, and freed at the end, early or not.
- *
- * @param all generates without waiting for each token to be asked for
  */
 export function streamTokens(
   model: GPTModel,
   prompt: ArrayLike<number>,
   options: GenerateTokensOptions = {},
-  all = false,
+  { all = false, decoderOn = () => decoderOf(model) }: Reading = {},
 ): AsyncGenerator<number, void, undefined> {
-  checkOptions(options, ['maxNewTokens', 'signal', ...samplingOptionNames], 'generate');
-  const { maxNewTokens = 100, signal, ...sampling } = options;
+  checkOptions(options, TOKEN_OPTIONS, 'generate');
+  const { maxNewTokens = 100, signal, thread = 'worker', ...sampling } = options;
   if (!Number.isSafeInteger(maxNewTokens) || maxNewTokens < 0) {
     throw invalid(`maxNewTokens must be an integer of at least 0, got ${describe(maxNewTokens)}`);
+  }
+  if (thread !== 'main' && thread !== 'worker') {
+    throw invalid(`thread must be 'main' or 'worker', got ${describe(thread)}`);
   }
   checkWatchers({ signal }, 'generate');
   checkIterable(prompt, 'an array of token ids', 'generate');
   const tokens = Array.from(prompt);
   checkPrompt(tokens, model.config.vocabSize);
   new Sampler(sampling, model.device); // Checks the options.
-  return run(model, { prompt: tokens, maxNewTokens, sampling }, signal, all);
+  return run(decoderOn(thread), { prompt: tokens, maxNewTokens, sampling }, signal, all);
 }
 
 /** The tokens of a sequence of the model's decoder: each generated when it is asked for, or all without waiting to be asked. */
 async function* run(
-  model: GPTModel,
+  decoder: Decoder,
   request: DecodeRequest,
   signal: AbortSignal | undefined,
   all: boolean,
@@ -58,7 +77,7 @@ async function* run(
   const { maxNewTokens } = request;
   if (maxNewTokens === 0) return;
   const queue = new TokenQueue();
-  const sequence = decoderOf(model).add(request, queue);
+  const sequence = decoder.add(request, queue);
   try {
     for (let i = 0; i < maxNewTokens; i++) {
       signal?.throwIfAborted();
@@ -78,9 +97,9 @@ export function streamText(
   model: GPTModel,
   prompt: string,
   options: GenerateOptions = {},
-  all = false,
+  { all = false, decoderOn }: Reading = {},
 ): AsyncGenerator<string, void, undefined> {
-  checkOptions(options, ['maxNewTokens', 'signal', 'stop', ...samplingOptionNames], 'generate');
+  checkOptions(options, [...TOKEN_OPTIONS, 'stop'], 'generate');
   if (typeof prompt !== 'string') throw invalid(`the prompt must be a string, got ${describe(prompt)}`);
   const { stop = [], ...rest } = options;
   if (typeof stop !== 'string') checkIterable(stop, 'a text or a list of texts for stop', 'generate');
@@ -90,7 +109,9 @@ export function streamText(
   }
   const tokenizer = tokenizerOf(model);
   const ids = prompt === '' ? [tokenizer.startId] : tokenizer.encode(prompt);
-  return decodeStream(streamTokens(model, ids, rest, all), tokenizer, new StopText(stops));
+  // Tokens after a stop are not drawn either: the random numbers that follow are those that PyTorch's loop leaves.
+  const reading = { all: all && stops.length === 0, decoderOn };
+  return decodeStream(streamTokens(model, ids, rest, reading), tokenizer, new StopText(stops));
 }
 
 async function* decodeStream(
@@ -109,19 +130,28 @@ async function* decodeStream(
 }
 
 /** The prompt and the text generated after it; of several prompts those of each, in their order. */
-export async function generateText(model: GPTModel, prompt: string, options?: GenerateOptions): Promise<string>;
+export async function generateText(
+  model: GPTModel,
+  prompt: string,
+  options?: GenerateOptions,
+  decoderOn?: Reading['decoderOn'],
+): Promise<string>;
 export async function generateText(
   model: GPTModel,
   prompts: readonly string[],
   options?: GenerateOptions,
+  decoderOn?: Reading['decoderOn'],
 ): Promise<string[]>;
 export async function generateText(
   model: GPTModel,
   prompts: string | readonly string[],
   options?: GenerateOptions,
+  decoderOn?: Reading['decoderOn'],
 ): Promise<string | string[]> {
-  if (!Array.isArray(prompts)) return collect(prompts as string, streamText(model, prompts as string, options, true));
-  const streams = [...(prompts as string[])].map((prompt) => streamText(model, prompt, options, true));
+  const open = (prompt: string): AsyncGenerator<string, void, undefined> =>
+    streamText(model, prompt, options, { all: true, decoderOn });
+  if (!Array.isArray(prompts)) return collect(prompts as string, open(prompts as string));
+  const streams = [...(prompts as string[])].map(open);
   try {
     return await Promise.all(streams.map((stream, i) => collect(prompts[i] as string, stream)));
   } finally {

@@ -8,7 +8,7 @@ import { Linear } from '../nn/linear';
 import { Module } from '../nn/module';
 import { ModuleList } from '../nn/module-list';
 import { RMSNorm } from '../nn/rms-norm';
-import type { StateEntry } from '../nn/state-dict';
+import type { IncompatibleKeys, StateEntry } from '../nn/state-dict';
 import { noGrad } from '../tensor/autograd';
 import { arange, ones, tensor } from '../tensor/creation';
 import type { DType } from '../tensor/dtype';
@@ -17,7 +17,7 @@ import { tidy } from '../tensor/scope';
 import { type Tensor, unwrap } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers/tokenizer';
 import { completeConfig, countWeights, type GPTConfig, type GPTOptions } from './config';
-import { settle } from './in-use';
+import { exclusively, settle } from './in-use';
 import { initialise } from './initialise';
 import { KVCache } from './kv-cache';
 import { type CheckpointLayout, resolveLayout } from './layouts';
@@ -397,6 +397,10 @@ export class GPTModel extends Module {
   setLayout(layout: CheckpointLayout): void {
     this.#layout = layout;
     checkLayout(this);
+  }
+
+  override loadStateDict(state: ReadonlyMap<string, unknown>, options: { strict?: boolean } = {}): IncompatibleKeys {
+    return exclusively(this, () => super.loadStateDict(state, options));
   }
 
   /** @internal The tensors of the layout's files. Parts of fused parameters are views of them. */

@@ -1,18 +1,28 @@
 import type { GPTModel } from './gpt-model';
 
-/** Models that another thread computes with at the moment, and how to wait until it does not. */
-const users = new WeakMap<GPTModel, () => void>();
-
-/** @internal Says how to wait for the calls that another thread makes on a model. */
-export function setUser(model: GPTModel, settle: (() => void) | undefined): void {
-  if (settle === undefined) users.delete(model);
-  else users.set(model, settle);
+/** Another thread that computes with a model's weights. */
+export interface ModelUser {
+  /** Waits, without turning the event loop, until the update that it makes is whole. */
+  settle(): void;
+  /** Runs a function that changes weights while it computes nothing. */
+  exclusively<T>(fn: () => T): T;
 }
 
-/**
- * Waits, without turning the event loop, until the update that another thread makes is whole: what reads the weights now must
- * not see half of it.
- */
+const users = new WeakMap<GPTModel, ModelUser>();
+
+/** @internal Says which other thread computes with a model; undefined for none. */
+export function setUser(model: GPTModel, user: ModelUser | undefined): void {
+  if (user === undefined) users.delete(model);
+  else users.set(model, user);
+}
+
+/** Waits until no other thread is in the middle of an update: what is read of the weights then is of one whole update. */
 export function settle(model: GPTModel): void {
-  users.get(model)?.();
+  users.get(model)?.settle();
+}
+
+/** Runs a function that changes weights, while no other thread reads them. */
+export function exclusively<T>(model: GPTModel, fn: () => T): T {
+  const user = users.get(model);
+  return user === undefined ? fn() : user.exclusively(fn);
 }

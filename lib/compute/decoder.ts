@@ -1,0 +1,132 @@
+import type { DecodedSequence, DecodeRequest, Decoder, TokenSink } from '../models/decoder';
+import type { ThreadOption } from '../models/generate';
+import type { GPTModel } from '../models/gpt-model';
+import { decoderOf } from '../models/turn-decoder';
+import { receiveError } from '../workers/errors';
+import type { SequenceListener } from './compute-thread';
+import { acquireReplica, releaseReplica } from './models';
+import type { SequenceEvent } from './protocol';
+import type { Replica } from './replica';
+
+/**
+ * Tokens that a sequence with random numbers of its own, or none, generates before its reader asks for them. Others draw from the
+ * default generator, of which nobody may see more drawn than was asked for.
+ */
+const AHEAD = 16;
+
+let lastNumber = 0;
+
+/** What generates from a model: its compute thread, or this thread where that must be. */
+export function decoderFor(model: GPTModel, thread: ThreadOption): Decoder {
+  if (thread === 'main') return decoderOf(model);
+  return { add: (request, sink) => new RemoteSequence(model, request, sink) };
+}
+
+/** Ends sequences whose readers have left without a word. */
+const forgotten = new FinalizationRegistry<{ model: GPTModel; replica: Replica; number: number }>(
+  ({ model, replica, number }) => {
+    replica.post({ type: 'remove', sequence: number });
+    replica.thread.listen(number, undefined);
+    void releaseReplica(model, replica);
+  },
+);
+
+/** A sequence that a compute thread generates; it begins with the first token that is asked for. */
+class RemoteSequence implements DecodedSequence, SequenceListener {
+  private readonly number = ++lastNumber;
+  private readonly ahead: number;
+  private readonly stack = new Error().stack;
+  private replica: Replica | undefined;
+  /** On this thread, where no other can compute the model. */
+  private local: DecodedSequence | undefined;
+  private hasBegun = false;
+  private isOver = false;
+  private asked = 0;
+  private granted = 0;
+  private received = 0;
+  private isWaiting = false;
+
+  constructor(
+    private readonly model: GPTModel,
+    private readonly request: DecodeRequest,
+    private readonly sink: TokenSink,
+  ) {
+    const { seed, greedy, temperature } = request.sampling;
+    this.ahead = seed !== undefined || greedy === true || temperature === 0 ? AHEAD : 0;
+  }
+
+  grant(count: number): void {
+    this.asked += count;
+    if (this.isOver) return;
+    if (!this.hasBegun) void this.begin();
+    else this.passOn();
+  }
+
+  private async begin(): Promise<void> {
+    this.hasBegun = true;
+    try {
+      const replica = await acquireReplica(this.model);
+      if (this.isOver) return void (replica && (await releaseReplica(this.model, replica)));
+      if (replica === undefined) this.local = decoderOf(this.model).add(this.request, this.sink);
+      else this.listen(replica);
+      this.passOn();
+    } catch (error) {
+      if (!this.isOver) this.sink.fail(error);
+      this.remove();
+    }
+  }
+
+  private listen(replica: Replica): void {
+    this.replica = replica;
+    replica.thread.listen(this.number, this);
+    forgotten.register(this, { model: this.model, replica, number: this.number }, this);
+    replica.post({ type: 'add', sequence: this.number, request: this.request });
+  }
+
+  private passOn(): void {
+    const target = Math.min(this.request.maxNewTokens, this.asked + (this.local === undefined ? this.ahead : 0));
+    const count = target - this.granted;
+    this.granted = target;
+    this.countReader();
+    if (count <= 0) return;
+    if (this.local !== undefined) this.local.grant(count);
+    else this.replica?.post({ type: 'grant', sequence: this.number, count });
+  }
+
+  /** The process lives while a reader waits for a token, and no longer. */
+  private countReader(): void {
+    const waits = !this.isOver && this.replica !== undefined && this.received < this.asked;
+    if (waits === this.isWaiting) return;
+    this.isWaiting = waits;
+    this.replica?.thread.setWaiting(this, waits);
+  }
+
+  take(event: SequenceEvent): void {
+    if (this.isOver) return;
+    if (event.token !== undefined) {
+      this.received++;
+      this.countReader();
+      this.sink.token(event.token);
+      return;
+    }
+    this.end();
+    if ('error' in event) this.sink.fail(receiveError(event.error, this.stack));
+    else this.sink.end();
+  }
+
+  remove(): void {
+    if (this.isOver) return;
+    this.replica?.post({ type: 'remove', sequence: this.number });
+    this.local?.remove();
+    this.end();
+  }
+
+  private end(): void {
+    this.isOver = true;
+    this.countReader();
+    if (this.replica === undefined) return;
+    forgotten.unregister(this);
+    this.replica.thread.listen(this.number, undefined);
+    void releaseReplica(this.model, this.replica);
+  }
+}

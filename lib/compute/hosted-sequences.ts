@@ -1,0 +1,111 @@
+import { BatchDecoder } from '../models/batch-decoder';
+import type { DecodedSequence } from '../models/decoder';
+import type { GPTModel } from '../models/gpt-model';
+import { postError } from '../workers/errors';
+import type { Notice, SequenceEvent } from './protocol';
+
+/** The longest wait for readers, in milliseconds. */
+const LONGEST_WAIT = 2;
+
+/** The sequences that a compute thread generates from one model. */
+export class HostedSequences {
+  private readonly decoder: BatchDecoder;
+  private readonly sequences = new Map<number, DecodedSequence>();
+  /** Tokens that each sequence may still generate. */
+  private readonly credits = new Map<number, number>();
+  /** Sequences whose reader has a token and has not asked for the next one yet, and until when they are waited for. */
+  private readonly reading = new Set<number>();
+  private waitEnds = 0;
+  private isHeld = false;
+
+  constructor(
+    model: GPTModel,
+    private readonly emit: (event: SequenceEvent) => void,
+  ) {
+    this.decoder = new BatchDecoder(model);
+  }
+
+  /** Whether there is something to compute, or to wait for. */
+  get isActive(): boolean {
+    return !this.isHeld && this.decoder.ready;
+  }
+
+  /** Nothing is generated until `release`. */
+  hold(): void {
+    this.isHeld = true;
+  }
+
+  notice(notice: Notice): void {
+    switch (notice.type) {
+      case 'add':
+        return this.add(notice.sequence, notice.request);
+      case 'grant':
+        return this.grant(notice.sequence, notice.count);
+      case 'remove':
+        return this.remove(notice.sequence);
+      case 'release':
+        this.isHeld = false;
+    }
+  }
+
+  /**
+   * One step. Readers that take a token at a time ask for the next one a moment later, and then all are generated in one step
+   * again: for these it waits a little.
+   */
+  step(): void {
+    if (this.reading.size > 0 && performance.now() < this.waitEnds) return;
+    this.reading.clear();
+    const began = performance.now();
+    this.decoder.step();
+    const now = performance.now();
+    this.waitEnds = now + Math.min(LONGEST_WAIT, (now - began) / 4);
+  }
+
+  private add(number: number, request: Extract<Notice, { type: 'add' }>['request']): void {
+    const sink = {
+      token: (token: number): void => {
+        const left = this.credits.get(number)! - 1;
+        this.credits.set(number, left);
+        if (left === 0) this.reading.add(number);
+        this.emit({ sequence: number, token });
+      },
+      end: (): void => {
+        this.forget(number);
+        this.emit({ sequence: number, isEnd: true });
+      },
+      fail: (error: unknown): void => {
+        this.forget(number);
+        this.emit({ sequence: number, error: postError(error) });
+      },
+    };
+    this.credits.set(number, 0);
+    try {
+      this.sequences.set(number, this.decoder.add(request, sink));
+    } catch (error) {
+      sink.fail(error);
+    }
+  }
+
+  private grant(number: number, count: number): void {
+    const credit = this.credits.get(number);
+    if (credit === undefined) return; // it ended meanwhile
+    this.credits.set(number, credit + count);
+    this.reading.delete(number);
+    this.sequences.get(number)!.grant(count);
+  }
+
+  private remove(number: number): void {
+    this.sequences.get(number)?.remove();
+    this.forget(number);
+  }
+
+  private forget(number: number): void {
+    this.sequences.delete(number);
+    this.credits.delete(number);
+    this.reading.delete(number);
+  }
+
+  close(): void {
+    for (const sequence of this.sequences.values()) sequence.remove();
+  }
+}
