@@ -1,5 +1,3 @@
-import type { GPTModel } from './gpt-model';
-
 /** Another thread that computes with a model's weights. */
 export interface ModelUser {
   /** Waits, without turning the event loop, until the update that it makes is whole. */
@@ -8,21 +6,21 @@ export interface ModelUser {
   exclusively<T>(fn: () => T): T;
 }
 
-const users = new WeakMap<GPTModel, ModelUser>();
+const users = new WeakMap<object, ModelUser>();
 
 /** @internal Says which other thread computes with a model; undefined for none. */
-export function setUser(model: GPTModel, user: ModelUser | undefined): void {
+export function setUser(model: object, user: ModelUser | undefined): void {
   if (user === undefined) users.delete(model);
   else users.set(model, user);
 }
 
 /** Waits until no other thread is in the middle of an update: what is read of the weights then is of one whole update. */
-export function settle(model: GPTModel): void {
+export function settle(model: object): void {
   users.get(model)?.settle();
 }
 
 /** Runs a function that changes weights, while no other thread reads them. */
-export function exclusively<T>(model: GPTModel, fn: () => T): T {
+export function exclusively<T>(model: object, fn: () => T): T {
   const user = users.get(model);
   return user === undefined ? fn() : user.exclusively(fn);
 }
