@@ -240,10 +240,10 @@ describe('concurrent calls', () => {
 
   it('end alone where their memory does not fit the model any more', async () => {
     const model = make();
-    const old = model.generateTokens(ids(3), { greedy: true });
+    const old = model.generateTokens(ids(3), { greedy: true, thread: 'main' });
     await old.next();
     model.to('bfloat16');
-    const fresh = { prompt: ids(5), options: { maxNewTokens: 2, greedy: true } };
+    const fresh = { prompt: ids(5), options: { maxNewTokens: 2, greedy: true, thread: 'main' as const } };
     const alone = await run(model, fresh);
     const [failed, text] = await Promise.allSettled([old.next(), run(model, fresh)]);
     expect(failed.status).toBe('rejected');
