@@ -1,3 +1,6 @@
+// The types speak of AbortSignal, URL and Symbol.dispose, which @types/node declares. A project without it is told so.
+/// <reference types="node" preserve="true" />
+
 /** The public surface of torchbind, and nothing else. */
 
 export { CheckpointCode, CheckpointError, TorchBindError } from './errors';
@@ -59,7 +62,7 @@ export {
 export type { RandomOptions, TensorOptions } from './tensor/creation';
 export type { TensorData } from './tensor/values';
 export { ops } from './tensor/ops';
-export type { OperatorNamespace, RawOperator, RawOverload } from './tensor/ops';
+export type { AtenOperators, OperatorNamespace, RawOperator, RawOverload } from './tensor/ops';
 export { dispose, keep, memory, tidy } from './tensor/scope';
 export { discard, receive, share, transfer } from './tensor/transfer';
 export type { TensorTicket } from './tensor/transfer';

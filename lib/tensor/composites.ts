@@ -134,7 +134,7 @@ export function norm(input: Tensor, ...rest: unknown[]): Tensor {
   if (input.layout !== 'strided') return overloadSet('aten::norm').call([input, ...rest]) as Tensor;
   const dims = typeof dim === 'number' ? [dim] : (dim as number[] | null);
   const isFrobenius = p === 'fro' && (!Array.isArray(dim) || dim.length <= 2);
-  const linalg = ops.aten!;
+  const linalg = ops.aten;
   if (typeof p !== 'string' || isFrobenius)
     return linalg.linalg_vector_norm!(input, isFrobenius ? 2 : (p ?? 2), dims, keepdim, { dtype });
   return linalg.linalg_matrix_norm!(input, p, dims ?? input.shape.map((_, i) => i), keepdim, { dtype });
@@ -213,7 +213,7 @@ export function stft(
   options?: Omit<StftOptions, 'hopLength' | 'winLength' | 'window'>,
 ): Tensor;
 export function stft(input: Tensor, nFft: number, ...rest: unknown[]): Tensor {
-  return ops.aten!.stft!.center!(input, nFft, byName(rest, STFT, 'stft'));
+  return ops.aten.stft.center(input, nFft, byName(rest, STFT, 'stft'));
 }
 
 /** A shape; one number is that of one dimension. */

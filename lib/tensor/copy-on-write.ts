@@ -45,7 +45,7 @@ export function lazyCopy(handle: Handle): Tensor | undefined {
     tidy(() => {
       const bytes = wrap(native().viewStorage(handle, dtypeCode.uint8, 0, [nbytes], [1]));
       try {
-        return keep(ops.aten!._lazy_clone!(bytes) as Tensor);
+        return keep(ops.aten._lazy_clone(bytes) as Tensor);
       } catch {
         return undefined; // memory that must not move, or is not PyTorch's own
       }

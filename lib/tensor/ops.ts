@@ -2,6 +2,7 @@ import { type PathLike, toPath, TorchBindError } from '../errors';
 import { native } from '../native/native';
 import type { Tensor } from './core';
 import { overloadSet } from './dispatch';
+import type { AtenOverloads } from './generated/overloads';
 import { describeArgument } from './mismatch';
 import { bindArguments, Operator } from './operator';
 import { forgetOverloadNames, overloadNames } from './overload-names';
@@ -14,6 +15,11 @@ export type RawOperator = RawOverload & Readonly<Record<string, RawOverload>>;
 
 /** Operators of one namespace by PyTorch's own names. */
 export type OperatorNamespace = Readonly<Record<string, RawOperator>>;
+
+/** The operators of `aten`, each with its overloads. Names that libtorch does not have are errors of the compiler. */
+export type AtenOperators = {
+  readonly [Name in keyof AtenOverloads]: RawOverload & Readonly<Record<AtenOverloads[Name], RawOverload>>;
+};
 
 function rawOverload(name: string, overload: string): RawOverload {
   const known = overloadNames(name) ?? [];
@@ -63,13 +69,15 @@ function namespace(space: string): OperatorNamespace {
 }
 
 interface OperatorTools {
+  readonly aten: AtenOperators;
   loadLibrary(path: PathLike): void;
   allowUnsafe(name: string): void;
 }
 
 /**
  * Every operator that libtorch has registered, under PyTorch's own names: `ops.aten.add.Tensor(a, b)`,
- * `ops.aten.add(a, b)`. The overload without a name is `default`. PyTorch's `torch.ops`.
+ * `ops.aten.add(a, b)`. The overload without a name is `default`. PyTorch's `torch.ops`. Names in other namespaces than
+ * `aten` are not known to TypeScript: with `noUncheckedIndexedAccess` write `ops.quantized!.add!(...)`.
  */
 export const ops = lazy(
   {

@@ -41,7 +41,7 @@ const TENSORS: Readonly<Record<string, () => Tensor>> = {
   sparse: () => ones(2, 2).toSparse(),
   quantized: () => quantizePerTensor(ones(4), 0.1, 0, 'quint8'),
   'packed and quantized': () => quantizePerTensor(ones(4), 0.1, 0, 'quint4x2'),
-  nested: () => ops.aten!._nested_tensor_from_tensor_list!.default!([ones(2), ones(3)]) as Tensor,
+  nested: () => ops.aten._nested_tensor_from_tensor_list.default([ones(2), ones(3)]) as Tensor,
 };
 
 const call = (x: Tensor, name: string): unknown => (x as unknown as Record<string, () => unknown>)[name]!();

@@ -1,7 +1,23 @@
 /** Mistakes in calls: names, options, arguments, tensors that are gone. */
-import { full, manualSeed, ones, ops, receive, setRngState, stack, tensor, Tensor, tidy, zeros } from '../../lib/index';
+import {
+  full,
+  manualSeed,
+  ones,
+  type OperatorNamespace,
+  ops,
+  receive,
+  setRngState,
+  stack,
+  tensor,
+  Tensor,
+  tidy,
+  zeros,
+} from '../../lib/index';
 import { describeMistakes, wrong } from '../helpers/mistakes';
 import type { Mistake } from '../helpers/mistakes';
+
+/** The operators as JavaScript sees them, without the list of names. */
+const untyped: Readonly<Record<string, OperatorNamespace>> = ops;
 
 const mistakes: Mistake[] = [
   [
@@ -68,13 +84,13 @@ const mistakes: Mistake[] = [
   ],
   [
     'a misspelled operator',
-    () => ops.aten!.sofmax,
+    () => untyped.aten!.sofmax,
     'UNKNOWN_OPERATOR',
     'libtorch has no operator aten::sofmax. Did you mean aten::softmax?',
   ],
   [
     'a misspelled overload',
-    () => ops.aten!.add!.Tensr,
+    () => untyped.aten!.add!.Tensr,
     'UNKNOWN_OPERATOR',
     "aten::add has no overload 'Tensr'. It has: Scalar, Scalar_out, Tensor, out.",
   ],

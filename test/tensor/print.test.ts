@@ -5,7 +5,7 @@ import { arange, eye, memory, ones, ops, setDefaultDtype, tensor, tidy, viewAsCo
 import type { Tensor } from '../../lib/index';
 import { pythonJson, pythonTimeout } from '../helpers/python';
 
-const aten = ops.aten!;
+const aten = ops.aten;
 const matrix = (): Tensor =>
   tensor([
     [0, 1.5],
@@ -23,7 +23,7 @@ test.each<[string, () => Tensor, string]>([
   ],
   [
     'sparse coordinates that come twice',
-    () => aten.sparse_coo_tensor!(tensor([[1, 1]]), ones(2), [3]) as Tensor,
+    () => aten.sparse_coo_tensor(tensor([[1, 1]]), ones(2), [3]) as Tensor,
     `tensor(indices=tensor([[1, 1]]),
        values=tensor([1., 1.]),
        size=[3], nnz=2, layout=sparse_coo)`,
@@ -47,24 +47,24 @@ test.each<[string, () => Tensor, string]>([
   ['no values', () => zeros(2, 2, { device: 'meta' }), "tensor(..., size=[2, 2], device='meta')"],
   [
     'quantized',
-    () => aten.quantize_per_tensor!(tensor([1, 2.5, -3]), 0.1, 3, 'quint8') as Tensor,
+    () => aten.quantize_per_tensor(tensor([1, 2.5, -3]), 0.1, 3, 'quint8') as Tensor,
     'tensor([ 1.0000,  2.5000, -0.3000], size=[3], scale=0.1, zeroPoint=3, dtype=quint8)',
   ],
   [
     'quantized by channels',
-    () => aten.quantize_per_channel!(eye(2), tensor([0.5, 1]), zeros(2, { dtype: 'int64' }), 0, 'qint8') as Tensor,
+    () => aten.quantize_per_channel(eye(2), tensor([0.5, 1]), zeros(2, { dtype: 'int64' }), 0, 'qint8') as Tensor,
     `tensor([[1., 0.],
         [0., 1.]], size=[2, 2], scale=tensor([0.5000, 1.0000], dtype=float64), zeroPoint=tensor([0, 0]), axis=0, dtype=qint8)`,
   ],
   [
     'quantized, two elements to a byte',
-    () => aten.quantize_per_channel!(eye(2), tensor([0.5, 1]), zeros(2), 0, 'quint4x2') as Tensor,
+    () => aten.quantize_per_channel(eye(2), tensor([0.5, 1]), zeros(2), 0, 'quint4x2') as Tensor,
     `tensor([[1., 0.],
         [0., 1.]], size=[2, 2], scale=tensor([0.5000, 1.0000]), zeroPoint=tensor([0., 0.]), axis=0, dtype=quint4x2)`,
   ],
   [
     'nested',
-    () => aten._nested_tensor_from_tensor_list!([ones(1, 2), eye(2)]) as Tensor,
+    () => aten._nested_tensor_from_tensor_list([ones(1, 2), eye(2)]) as Tensor,
     `nested_tensor([
   tensor([[1., 1.]]),
   tensor([[1., 0.],

@@ -32,8 +32,8 @@ export class NativeTensors implements TensorBuilder {
   tensor({ storage, dtype, offset, shape, strides, requiresGrad, conj, neg }: TensorSpec): Tensor {
     const base = this.device === 'cpu' ? this.loaded.get(storage) : unwrap(this.onDevice(storage), 'load');
     let tensor = wrap(native().viewStorage(base, dtypeCode[dtype.name], offset, shape, strides));
-    if (conj) tensor = ops.aten!._conj!(tensor) as Tensor;
-    if (neg) tensor = ops.aten!._neg_view!(tensor) as Tensor;
+    if (conj) tensor = ops.aten._conj(tensor) as Tensor;
+    if (neg) tensor = ops.aten._neg_view(tensor) as Tensor;
     if (requiresGrad) tensor.requiresGrad = true;
     return this.noted(tensor);
   }
@@ -54,8 +54,8 @@ export class NativeTensors implements TensorBuilder {
     const view = wrap(native().viewStorage(this.loaded.get(storage), code, offset, shape, strides));
     const made = this.checked(() =>
       'axis' in quantizer
-        ? ops.aten!._make_per_channel_quantized_tensor!(view, quantizer.scales, quantizer.zeroPoints, quantizer.axis)
-        : ops.aten!._make_per_tensor_quantized_tensor!(view, quantizer.scale, quantizer.zeroPoint),
+        ? ops.aten._make_per_channel_quantized_tensor(view, quantizer.scales, quantizer.zeroPoints, quantizer.axis)
+        : ops.aten._make_per_tensor_quantized_tensor(view, quantizer.scale, quantizer.zeroPoint),
     );
     view.dispose();
     return this.noted(this.placed(made));
@@ -66,18 +66,18 @@ export class NativeTensors implements TensorBuilder {
     const options = { dtype, layout, device: this.device };
     const made = this.checked(() => {
       if (layout === 'sparse_coo') {
-        ops.aten!._validate_sparse_coo_tensor_args!(indices[0], values, shape, coalesced ?? null);
-        return ops.aten!._sparse_coo_tensor_unsafe!(indices[0], values, shape, { ...options, isCoalesced: coalesced });
+        ops.aten._validate_sparse_coo_tensor_args(indices[0], values, shape, coalesced ?? null);
+        return ops.aten._sparse_coo_tensor_unsafe(indices[0], values, shape, { ...options, isCoalesced: coalesced });
       }
-      ops.aten!._validate_sparse_compressed_tensor_args!(indices[0], indices[1], values, shape, layout);
-      return ops.aten!._sparse_compressed_tensor_unsafe!(indices[0], indices[1], values, shape, options);
+      ops.aten._validate_sparse_compressed_tensor_args(indices[0], indices[1], values, shape, layout);
+      return ops.aten._sparse_compressed_tensor_unsafe(indices[0], indices[1], values, shape, options);
     });
     return this.noted(made);
   }
 
   meta({ dtype, shape, strides, requiresGrad }: MetaSpec): Tensor {
     const options = { dtype: dtype.name, device: 'meta' };
-    const tensor = ops.aten!.empty_strided!(shape, strides, options) as Tensor;
+    const tensor = ops.aten.empty_strided(shape, strides, options) as Tensor;
     if (requiresGrad) tensor.requiresGrad = true;
     return this.noted(tensor);
   }

@@ -245,5 +245,5 @@ function lazyFlags(tensor: Tensor): Map<string, boolean> {
 }
 
 function isSet(flag: 'is_conj' | 'is_neg', tensor: Tensor): boolean {
-  return (ops.aten![flag]!(tensor) as unknown) === true;
+  return (ops.aten[flag](tensor) as unknown) === true;
 }

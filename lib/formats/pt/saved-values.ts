@@ -1,7 +1,7 @@
 import { type Reduced, Reduction, Unwritable } from '../../pickle/writer';
 import { Device, DTypeValue, Float, GlobalName, NumpyScalar, Size, TorchConstant, Tuple } from '../../pickle/types';
 import { native } from '../../native/native';
-import { ops } from '../../tensor/ops';
+import { type AtenOperators, ops } from '../../tensor/ops';
 import { noGrad } from '../../tensor/autograd';
 import { Tensor, unwrap } from '../../tensor/tensor';
 import { fileDTypes, quantizedDTypes } from './dtypes';
@@ -56,12 +56,12 @@ export function reduceCompound(tensor: Tensor, keep: Keep): Reduced | undefined 
 }
 
 function reduceSparse(tensor: Tensor, keep: Keep): Reduction {
-  const part = (name: string): Tensor => keep(noGrad(() => ops.aten![name]!(tensor)) as Tensor);
+  const part = (name: keyof AtenOperators): Tensor => keep(noGrad(() => ops.aten[name](tensor)) as Tensor);
   const size = Size.from(tensor.shape);
   const parts = ((): Tuple => {
     switch (tensor.layout) {
       case 'sparse_coo':
-        return Tuple.of<unknown>(part('_indices'), part('_values'), size, ops.aten!.is_coalesced!(tensor));
+        return Tuple.of<unknown>(part('_indices'), part('_values'), size, ops.aten.is_coalesced(tensor));
       case 'sparse_csr':
       case 'sparse_bsr':
         return Tuple.of<unknown>(part('crow_indices'), part('col_indices'), part('values'), size);
@@ -102,12 +102,12 @@ const schemes = ['per_tensor_affine', 'per_channel_affine', 'per_tensor_symmetri
 
 /** What goes with the integers of a quantized tensor: (scheme, scale, zero point) or (scheme, scales, zero points, axis). */
 export function quantizerOf(tensor: Tensor, keep: Keep): Tuple {
-  const ask = (name: string): unknown => ops.aten![name]!(tensor);
+  const ask = (name: keyof AtenOperators): unknown => ops.aten[name](tensor);
   const scheme = schemes[ask('qscheme') as number]!;
   const name = new GlobalName('torch', scheme);
   if (scheme.startsWith('per_tensor'))
     return Tuple.of<unknown>(name, new Float(ask('q_scale') as number), ask('q_zero_point'));
-  const [scales, zeroPoints] = ['q_per_channel_scales', 'q_per_channel_zero_points'].map((part) =>
+  const [scales, zeroPoints] = (['q_per_channel_scales', 'q_per_channel_zero_points'] as const).map((part) =>
     keep(ask(part) as Tensor),
   );
   return Tuple.of<unknown>(name, scales, zeroPoints, ask('q_per_channel_axis'));

@@ -135,7 +135,7 @@ function isContiguous(shape: number[], strides: number[]): boolean {
 
 /** Whether the elements are conjugates or negatives that were not computed yet. */
 function isLazy(tensor: Tensor): boolean {
-  const isSet = (flag: 'is_conj' | 'is_neg'): boolean => (ops.aten![flag]!(tensor) as unknown) === true;
+  const isSet = (flag: 'is_conj' | 'is_neg'): boolean => (ops.aten[flag](tensor) as unknown) === true;
   return isSet('is_neg') || (tensor.dtype.startsWith('complex') && isSet('is_conj'));
 }
 

@@ -1,5 +1,5 @@
 import { checkArgument, checkOptions, describe, requireOptions, takes, TorchBindError } from '../../errors';
-import { ops } from '../../tensor/ops';
+import { type OperatorNamespace, ops } from '../../tensor/ops';
 import * as aten from '../../tensor/generated/functions';
 import { isTensor } from '../../tensor/creation';
 import type { Tensor } from '../../tensor/tensor';
@@ -54,11 +54,12 @@ export const interpolate = takes(2, function interpolate(input: Tensor, options:
     throw invalid(`a tensor of ${input.ndim} dimensions takes the modes ${modes.join(', ')}, not ${describe(mode)}`);
   }
   const { size, factors } = spatial(input, options, dims);
-  if (mode === 'area') return ops.aten![operator]!(input, size);
-  if (!isLine) return ops.aten![operator]!.vec!(input, size, factors);
-  if (!antialias) return ops.aten![operator]!.vec!(input, size, alignCorners ?? false, factors);
+  const { aten: operators }: Readonly<Record<string, OperatorNamespace>> = ops; // the name is computed
+  if (mode === 'area') return operators![operator]!(input, size);
+  if (!isLine) return operators![operator]!.vec!(input, size, factors);
+  if (!antialias) return operators![operator]!.vec!(input, size, alignCorners ?? false, factors);
   if (dims !== 2) throw invalid('antialias is for bilinear and bicubic');
-  return ops.aten![`_${operator}_aa`]!.vec!(input, size, alignCorners ?? false, factors);
+  return operators![`_${operator}_aa`]!.vec!(input, size, alignCorners ?? false, factors);
 });
 
 /** Either the sizes or the factors, for each spatial dimension. */
