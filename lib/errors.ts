@@ -72,18 +72,22 @@ type ParameterCount<F> = F extends (...args: infer Args) => unknown ? Required<A
  * the caller meant. `count` is checked by its type.
  */
 export function takes<F extends (...args: never[]) => unknown>(count: ParameterCount<F>, fn: F, name = fn.name): F {
-  const most: number = count;
   const checked = (...args: never[]): unknown => {
-    if (args.length > most) {
-      throw new TorchBindError(
-        `${name}(): ${args.length} arguments given, at most ${most} expected. Arguments with a default can be passed in the trailing options object.`,
-        'ERR_TORCHBIND_INVALID_ARGUMENT',
-      );
-    }
+    refuseSurplus(name, args.length, count);
     return fn(...args);
   };
   Object.defineProperty(checked, 'name', { value: name });
   return checked as F;
+}
+
+/** Refuses a call with more arguments than there are parameters. */
+export function refuseSurplus(name: string, given: number, most: number): void {
+  if (given <= most) return;
+  const next = most === 0 ? '' : ' Arguments with a default can be passed in the trailing options object.';
+  throw new TorchBindError(
+    `${name}(): ${given} arguments given, at most ${most} expected.${next}`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
 }
 
 /** As `checkOptions`, where the options cannot be left out. */

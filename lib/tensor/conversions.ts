@@ -78,18 +78,18 @@ function target(value: unknown): ToOptions {
   );
 }
 
-function to(this: Tensor, first: string | Tensor | ToOptions, ...rest: (DType | ToOptions | undefined)[]): Tensor {
-  const second = rest[0];
+function to(this: Tensor, first: string | Tensor | ToOptions, second?: DType | ToOptions, third?: ToOptions): Tensor {
   const dtype = typeof second === 'string' ? { dtype: second } : {};
-  const options = typeof second === 'string' ? rest[1] : second;
-  const merged: ToOptions = { ...(options as ToOptions | undefined), ...dtype, ...target(first) };
+  const options = typeof second === 'object' ? second : third;
+  checkArgument(options === third || third === undefined, 'nothing after the options', third, 'to()');
+  const merged: ToOptions = { ...options, ...dtype, ...target(first) };
   checkOptions(merged, OPTIONS, 'to()');
   if (merged.dtype !== undefined) checkDType(merged.dtype, 'to()');
   return convert(this, merged);
 }
 
 const cast = (dtype: DType) =>
-  function (this: Tensor, options: CastOptions = {}): Tensor {
+  function (this: Tensor, options?: CastOptions): Tensor {
     checkOptions(options, ['memoryFormat'], dtype);
     return convert(this, { ...options, dtype });
   };

@@ -120,8 +120,8 @@ export class Tensor {
   }
 
   /** Sets `requiresGrad` and returns the tensor (PyTorch's `requires_grad_`). */
-  requiresGrad_(value = true): this {
-    native().setRequiresGrad(unwrap(this, 'requiresGrad_'), value);
+  requiresGrad_(value?: boolean): this {
+    native().setRequiresGrad(unwrap(this, 'requiresGrad_'), value === undefined || value);
     return this;
   }
 
@@ -156,7 +156,6 @@ export class Tensor {
 
   /** Frees the memory now. Doing so twice does nothing; any other use afterwards is an error. */
   dispose(): void {
-    if (!(this instanceof Tensor)) unwrap(this, 'dispose');
     if (this.handle === 0) return;
     native().dispose(this.handle, this.token);
     this.handle = 0;

@@ -91,10 +91,10 @@ export const interop: TensorInterop & ThisType<Tensor> = {
     return this.tolist();
   },
 
-  toTypedArray(options = {}) {
+  toTypedArray(options) {
     checkOptions(options, ['copy'], 'toTypedArray()');
     const handle = unwrap(this, 'toTypedArray');
-    return options.copy === false ? sharedArray(this) : typedArrayOf(this.dtype, native().toArrayBuffer(handle));
+    return options?.copy === false ? sharedArray(this) : typedArrayOf(this.dtype, native().toArrayBuffer(handle));
   },
 
   async itemAsync<T extends Item>() {

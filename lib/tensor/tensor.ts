@@ -1,3 +1,4 @@
+import { refuseSurplus } from '../errors';
 import { autograd } from './autograd/methods';
 import type { TensorAutograd } from './autograd/methods';
 import { composites } from './composite-methods';
@@ -20,12 +21,28 @@ import type { TensorProperties } from './properties';
 
 type Member = (this: Tensor, ...args: unknown[]) => unknown;
 
-/** The member, refusing a `this` that is no tensor. */
+/** Those with a rest parameter: they count for themselves. JSON.stringify gives `toJSON` a key. */
+const OWN_COUNT = new Set(['at', 'norm', 'stft', 'toJSON']);
+
+/**
+ * The member, refusing a `this` that is no tensor, and surplus arguments. JavaScript does not count parameters with a default
+ * value in `length`, so these members have none.
+ */
 function onTensors(key: string, member: Member): Member {
+  const most = OWN_COUNT.has(key) ? Infinity : member.length;
   return function (this: Tensor, ...args: unknown[]): unknown {
     if (!(this instanceof Tensor)) unwrap(this, key);
+    refuseSurplus(key, args.length, most);
     return member.apply(this, args);
   };
+}
+
+/** The methods that the class declares itself, refusing the same. */
+function guardOwnMethods(): void {
+  for (const key of Object.getOwnPropertyNames(Tensor.prototype)) {
+    const { value, ...descriptor } = Object.getOwnPropertyDescriptor(Tensor.prototype, key)! as { value?: Member };
+    if (value !== undefined && key !== 'constructor') define(key, { ...descriptor, value: onTensors(key, value) });
+  }
 }
 
 /** Puts methods and getters on every tensor, hidden from enumeration as a class's own are. */
@@ -55,6 +72,7 @@ function attachOperators(): void {
   }
 }
 
+guardOwnMethods();
 attachOperators();
 for (const members of [autograd, composites, conversions, indexing, interop, properties]) attach(members, onTensors);
 attach(printing, (_, member) => member);

@@ -13,6 +13,7 @@ import * as indexing from '../../lib/tensor/indexing';
 import * as random from '../../lib/tensor/random';
 import * as scope from '../../lib/tensor/scope';
 import * as transfer from '../../lib/tensor/transfer';
+import { Tensor } from '../../lib/tensor/tensor';
 import * as unique from '../../lib/tensor/unique';
 
 type AnyFunction = (...args: unknown[]) => unknown;
@@ -69,6 +70,24 @@ test.each(Object.entries(namespaces))('%s', (_, namespace) => {
   expect(silent.map(([name, call]) => `${name}: ${refusal(call)}`)).toEqual([]);
 });
 
+/** Called by JavaScript with arguments of its own, and with any number of indices. */
+const OPEN_METHODS = new Set(['constructor', 'toString', 'toJSON', 'at']);
+
+test('methods of tensors', () => {
+  const methods = Object.getOwnPropertyNames(Tensor.prototype).filter((name) => {
+    const value: unknown = Object.getOwnPropertyDescriptor(Tensor.prototype, name)!.value;
+    return typeof value === 'function' && !OPEN_METHODS.has(name);
+  });
+  expect(methods.length).toBeGreaterThan(500);
+  const y = ones(2, 2);
+  const silent = methods.filter((name) => !REFUSED.test(refusal((...args) => call(methodOf(y, name), ...args))));
+  expect(silent).toEqual([]);
+});
+
+function methodOf(on: Tensor, name: string): AnyFunction {
+  return (on as unknown as Record<string, AnyFunction>)[name]!.bind(on);
+}
+
 const x = ones(2, 3);
 const target = tensor([0, 1]);
 
@@ -81,6 +100,12 @@ test.each<[string, () => unknown, string]>([
   ['crossEntropy', () => call(nn.functional.crossEntropy, x, target, undefined, 'sum'), '4 arguments given, at most 3'],
   ['eye', () => call(creation.eye, 2, 3, 4), 'eye(): expected (n) or (n, m).'],
   ['randint', () => call(creation.randint, 0, 9, [2], {}, 5), 'randint(): expected (high, size) or (low, high, size).'],
+  ['item', () => call(methodOf(ones(1), 'item'), 0), 'item(): 1 arguments given, at most 0 expected.'],
+  [
+    'to',
+    () => call(methodOf(x, 'to'), 'int32', {}, { copy: true }),
+    'to(): expected nothing after the options, got Object',
+  ],
   [
     'crossEntropy with weights by position',
     () => call(nn.functional.crossEntropy, x, target, ones(3)),
