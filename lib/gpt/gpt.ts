@@ -22,6 +22,7 @@ import {
   type ThreadOption,
 } from '../models/generate';
 import type { Decoder } from '../models/decoder';
+import { settle } from '../models/in-use';
 import { type GPTConfig, type GPTOptions } from '../models/config';
 import { GPTModel, type GPTModelOptions } from '../models/gpt-model';
 import { loadOptimizerStateDict, makeOptimizer, optimizerStateDict, resumeOptimizer } from '../models/optimizers';
@@ -129,6 +130,7 @@ export class GPT extends GPTModel {
 
   /** Optimizer updates made; null for a model that was never trained here and whose files do not say. */
   get step(): number | null {
+    settle(this); // The step belongs to the weights that are read next.
     return this.#step;
   }
 
