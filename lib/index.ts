@@ -64,7 +64,9 @@ export type { TensorData } from './tensor/values';
 export { ops } from './tensor/ops';
 export type { AtenOperators, OperatorNamespace, RawOperator, RawOverload } from './tensor/ops';
 export { dispose, keep, memory, tidy } from './tensor/scope';
-export { discard, receive, share, transfer } from './tensor/transfer';
+export { discard, receive, share } from './gpt/share';
+export type { ModuleTicket } from './gpt/share';
+export { transfer } from './tensor/transfer';
 export type { TensorTicket } from './tensor/transfer';
 export * as autograd from './tensor/autograd';
 export {

@@ -1,7 +1,18 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { applyLora, CharTokenizer, GPT, manualSeed, optim, setNumThreads, type Tensor, tidy } from '../../lib';
+import {
+  applyLora,
+  CharTokenizer,
+  GPT,
+  manualSeed,
+  optim,
+  setNumThreads,
+  type Tensor,
+  tidy,
+  TorchBindError,
+} from '../../lib';
 import type { FitOptions } from '../../lib';
+import { LayerNorm } from '../../lib/nn/layer-norm';
 import { heldTensors } from '../../lib/compute/posted-module';
 import { whyNotReplicable } from '../../lib/compute/replicable';
 import { getRngState } from '../../lib/tensor/random';
@@ -200,10 +211,10 @@ describe('what only this thread can compute stays on it', () => {
     const mine = new Mine(config, { tokenizer });
     await mine.fit({ ...options, maxSteps: 1 });
     const gpt = make();
-    const { forward } = gpt.lnF;
-    gpt.lnF.forward = (input: Tensor) => {
+    const norm = gpt.lnF;
+    norm.forward = (input: Tensor) => {
       calls.push('replaced');
-      return forward.call(gpt.lnF, input);
+      return LayerNorm.prototype.forward.call(norm, input);
     };
     await gpt.fit({ ...options, maxSteps: 1 });
     expect(calls).toEqual(['subclass', 'replaced']);
@@ -242,10 +253,7 @@ describe('afterwards', () => {
     const gpt = make();
     gpt.config.attentionDropout = 2 as never; // not among what is looked at before
     const training = gpt.fit({ text, batchSize: 2, maxSteps: 1, evalInterval: 0 });
-    await expect(training).rejects.toMatchObject({
-      name: 'TorchBindError',
-      code: expect.stringMatching(/^ERR_TORCHBIND/),
-    });
+    await expect(training).rejects.toThrow(TorchBindError);
     await expect(training).rejects.toThrow(/dropout/i);
     gpt.dispose();
   });

@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { CharTokenizer, GPT, manualSeed, noGrad, setNumThreads, type Tensor, tidy } from '../../lib';
+import { LayerNorm } from '../../lib/nn/layer-norm';
 import { heldTensors } from '../../lib/compute/posted-module';
 import { whyNotReplicable } from '../../lib/compute/replicable';
 import type { GenerateOptions } from '../../lib/models/generate';
@@ -153,10 +154,10 @@ describe('a stream on a compute thread', () => {
   it('is computed here where the program has changed the model', async () => {
     const gpt = make();
     let calls = 0;
-    const { forward } = gpt.lnF;
-    gpt.lnF.forward = (input: Tensor) => {
+    const norm = gpt.lnF;
+    norm.forward = (input: Tensor) => {
       calls++;
-      return forward.call(gpt.lnF, input);
+      return LayerNorm.prototype.forward.call(norm, input);
     };
     await gpt.generate('the', { maxNewTokens: 3 });
     expect(calls).toBe(3);
