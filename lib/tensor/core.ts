@@ -7,6 +7,9 @@ import { place, takeOwnFlag } from './ownership';
 import type { Scope } from './ownership';
 import type { Layout } from './schema-types';
 
+/** Structured clone refuses symbols, and its error quotes them. Without one it would copy the fields, and leave the memory behind. */
+const NOT_CLONED = Symbol('a tensor is not copied to workers: post share(tensor) and receive() it there. This');
+
 /**
  * PyTorch's `torch.Tensor`. Every tensor method of PyTorch is here under its name in camelCase, in-place ones with
  * their trailing underscore; arguments with defaults may come in a trailing options object.
@@ -18,6 +21,8 @@ import type { Layout } from './schema-types';
  * the modules that compute with tensors.
  */
 export class Tensor {
+  /** @internal The first field, so that `structuredClone` and `postMessage` come to it first. */
+  readonly notCloned = NOT_CLONED;
   /** @internal Slot and generation in the native table; 0 when disposed. */
   handle: Handle;
   /** @internal Keeps the native tensor alive outside scopes. */

@@ -1,6 +1,7 @@
+import { MessageChannel } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { discard, memory, nn, ones, receive, share, tensor, tidy, transfer, TorchBindError } from '../../lib/index';
-import type { TensorTicket } from '../../lib/index';
+import type { Tensor, TensorTicket } from '../../lib/index';
 import { native } from '../../lib/native/native';
 
 const refused = (call: () => unknown, code: string): string => {
@@ -22,6 +23,18 @@ test('a ticket is plain data, and its tensor shares memory with the one that was
   expect(other.strides()).toEqual(column.strides());
   base.fill_(9);
   expect(other.tolist()).toEqual([9, 9]);
+});
+
+test('a tensor or a module that is posted without a ticket is refused with what to post', () => {
+  const expected = /a tensor is not copied to workers: post share\(tensor\) and receive\(\) it there/;
+  const { port1, port2 } = new MessageChannel();
+  const inScope = (call: (x: Tensor) => unknown) => () => tidy(() => void call(ones(2)));
+  expect(inScope(structuredClone)).toThrow(expected);
+  expect(inScope((x) => port1.postMessage({ batch: [x] }))).toThrow(expected);
+  expect(() => structuredClone(ones(2))).toThrow(expected);
+  expect(() => port1.postMessage(new nn.Linear(2, 2))).toThrow(expected);
+  port1.close();
+  port2.close();
 });
 
 test('a received tensor outlives the one that was shared', () => {
