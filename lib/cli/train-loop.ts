@@ -1,7 +1,7 @@
 import path from 'node:path';
 import type { GPT } from '../gpt';
 import type { FitOptions, FitResult, TrainEvent } from '../train';
-import { canDrawStatus } from '../train/status-line';
+import { canDrawStatus } from '../status-line';
 import { note, printLine } from './output';
 import type { TrainFlags } from './train-flags';
 

@@ -1,4 +1,6 @@
-/** Tells a person at a terminal what set-up does; in CI and in pipes, one line a step. */
+import { canDrawStatus, StatusLine } from '../status-line';
+
+/** Tells a person at a terminal what set-up does; on build servers and in pipes, one line a step. */
 export interface Reporter {
   /** A step begins. */
   step(text: string): void;
@@ -10,28 +12,20 @@ export interface Reporter {
 export const silentReporter: Reporter = { step: () => undefined, progress: () => undefined };
 
 /** Writes to stderr, so that stdout stays free for results. */
-export function terminalReporter(stream: NodeJS.WriteStream = process.stderr): Reporter {
-  const isLive = stream.isTTY && process.env.CI !== 'true';
-  let drawn = 0; // characters of the progress line on screen
-  let nextDraw = 0;
-  const clear = (): void => {
-    if (drawn > 0) stream.write(`\r${' '.repeat(drawn)}\r`);
-    drawn = 0;
-  };
-  process.once('exit', clear);
+export function terminalReporter(): Reporter {
+  let text = '';
+  let line: StatusLine | undefined;
   return {
-    step(text) {
-      clear();
-      stream.write(`torchbind: ${text}\n`);
+    step(name) {
+      line?.end();
+      line = undefined;
+      process.stderr.write(`torchbind: ${name}\n`);
     },
     progress(done, total, unit) {
-      const now = Date.now();
-      if (!isLive || (now < nextDraw && done !== total)) return;
-      nextDraw = now + 100;
-      clear();
-      const line = `  ${progressText(done, total, unit)}`;
-      stream.write(line);
-      drawn = line.length;
+      text = `  ${progressText(done, total, unit)}`;
+      if (line === undefined && !canDrawStatus()) return;
+      line ??= new StatusLine(() => text, false);
+      line.draw();
     },
   };
 }

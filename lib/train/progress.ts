@@ -1,11 +1,13 @@
 import type { EvalEvent, SaveEvent, StepEvent } from './events';
-import { canDrawStatus, StatusLine } from './status-line';
+import { canDrawStatus, StatusLine } from '../status-line';
 
 /** Shows the progress of training. */
 export interface Progress {
   step(event: StepEvent): void;
   evaluated(event: EvalEvent): void;
   saved(event: SaveEvent): void;
+  /** A signal asks to stop. */
+  stopping(signal: string): void;
   stop(): void;
 }
 
@@ -18,6 +20,7 @@ export const noProgress: Progress = {
   step: () => undefined,
   evaluated: () => undefined,
   saved: () => undefined,
+  stopping: () => undefined,
   stop: () => undefined,
 };
 
@@ -59,6 +62,10 @@ class ProgressBar implements Progress {
   }
 
   saved(): void {}
+
+  stopping(signal: string): void {
+    announceStop(signal);
+  }
 
   stop(): void {
     this.isOver = true;
@@ -117,7 +124,16 @@ class ProgressLines implements Progress {
     process.stderr.write(`step ${step}/${this.lastStep}: saved ${directory}\n`);
   }
 
+  stopping(signal: string): void {
+    announceStop(signal);
+  }
+
   stop(): void {}
+}
+
+/** An update and a save may take a while, in which it must not look as if the signal was lost. */
+function announceStop(signal: string): void {
+  process.stderr.write(`${signal}: stopping after this update, with a save. Send it again to stop at once, without.\n`);
 }
 
 function format(tokensPerSecond: number): string {

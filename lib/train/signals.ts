@@ -14,13 +14,18 @@ export interface TrainingSignals {
 
 export const noSignals: TrainingSignals = { stop: undefined, takeSaveRequest: () => false, release: () => undefined };
 
-/** Takes SIGINT, SIGTERM and SIGUSR1 until they are released. */
-export function listenForSignals(): TrainingSignals {
+/**
+ * Takes SIGINT, SIGTERM and SIGUSR1 until they are released.
+ *
+ * @param onStopping told at once of the signal that asks to stop
+ */
+export function listenForSignals(onStopping: (signal: string) => void): TrainingSignals {
   let stop: TrainingSignals['stop'];
   let save = false;
   const onStop = (signal: (typeof stopping)[number]): void => {
     if (stop !== undefined) process.exit(128 + constants.signals[signal]);
     stop = signal;
+    onStopping(signal);
   };
   const onSave = (): void => void (save = true);
   for (const signal of stopping) process.on(signal, onStop);

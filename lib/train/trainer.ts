@@ -151,7 +151,8 @@ class Trainer {
     const rate = baseLearningRate(this.optimizer.paramGroups[0]!);
     this.schedule = scheduleOf(options, rate, startStep + maxSteps - this.counters.scheduleStart);
     this.guard = new LossGuard(settings.guard?.spikeFactor);
-    this.signals = settings.handleSignals === true ? listenForSignals() : noSignals;
+    this.signals =
+      settings.handleSignals === true ? listenForSignals((signal) => this.progress.stopping(signal)) : noSignals;
     this.progress = settings.progressBar === true ? showProgress(startStep, maxSteps) : noProgress;
   }
 

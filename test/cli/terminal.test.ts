@@ -56,7 +56,7 @@ function train(flags: string, job: Job = {}): Promise<Shown> {
 
 /** Runs code on a terminal that has `line`, a status line, which shows `text` and dots as far as they fit. */
 function withStatusLine(code: string, job: Job = {}): Promise<Shown> {
-  const module = JSON.stringify(path.join(repositoryRoot, 'dist/train/status-line.js'));
+  const module = JSON.stringify(path.join(repositoryRoot, 'dist/status-line.js'));
   const script = `
     const { StatusLine } = require(${module});
     let text = 'status';
@@ -97,6 +97,7 @@ describe('training on a terminal', () => {
     const step = /(\d+)\//.exec(bar!)![1];
     expect([stopped, after, end]).toEqual([`stopped (SIGINT) at step ${step}`, 'after 130', '']);
     expect(lines).toContain(`step ${step}: saved checkpoints/dante`);
+    expect(lines.filter((line) => line.includes('SIGINT: stopping after this update, with a save.')).length).toBe(1);
     expect(cursor).toEqual([lines.length - 1, 0]);
   });
 
@@ -140,6 +141,7 @@ describe('a status line', () => {
   it.each([
     ['the process ends', 'line.draw(); process.exit();'],
     ['an error ends the process', "line.draw(); throw new RangeError('out of range');"],
+    ['a signal that nobody takes ends it', "line.draw(); process.kill(process.pid, 'SIGTERM'); await sleep(60_000);"],
     ['the program wrote part of a line', "line.draw(); process.stdout.write('part'); process.exit();"],
   ])('leaves the cursor on a line of its own when %s', async (_, code) => {
     const { lines, cursor } = await withStatusLine(code);
@@ -147,6 +149,31 @@ describe('a status line', () => {
     expect(lines.filter((shown) => shown.includes('status') && shown !== status)).toEqual([]);
     expect(cursor).toEqual([lines.length - 1, 0]);
     expect(lines.at(-1)).toBe('');
+  });
+
+  it('leaves a signal to the program where that takes it', async () => {
+    const { lines, status: exit } = await withStatusLine(`
+      process.on('SIGTERM', () => { console.log('taken'); setTimeout(() => process.exit(3), 150); });
+      line.draw();
+      process.kill(process.pid, 'SIGTERM');
+      await sleep(60_000);`);
+    expect([lines, exit]).toEqual([['taken', status, ''], 3]);
+  });
+
+  it('is erased at the end where it is no result, as the progress of set-up', async () => {
+    const report = JSON.stringify(path.join(repositoryRoot, 'dist/install/report.js'));
+    const { lines } = await withStatusLine(`
+      line.end();
+      const { terminalReporter } = require(${report});
+      const { step, progress } = terminalReporter();
+      step('fetching');
+      progress(1, 2, 'files');
+      await sleep(150);
+      console.log('between');
+      await sleep(150);
+      step('done');
+      progress(2, 2, 'files');`);
+    expect(lines).toEqual([status, 'torchbind: fetching', 'between', 'torchbind: done', '']);
   });
 
   it('leaves nothing of itself above when the terminal becomes narrower', async () => {

@@ -10,6 +10,9 @@ const WRAP = '\u001b[?7h';
 
 type Write = typeof process.stderr.write;
 
+/** Those that end a process which does not take them. */
+const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 let isInUse = false;
 
 /** Whether stderr is a terminal that understands escape sequences, not a build server's log, and without a status line. */
@@ -24,7 +27,7 @@ export function canDrawStatus(): boolean {
  * it: the line gives way to each write to stdout or stderr.
  *
  * Between two writes the cursor is at the start of the line and all modes of the terminal are as they were. So a process
- * that is killed leaves nothing to restore, and a terminal that becomes narrower and wraps the line leaves no rest of it
+ * that is killed by SIGKILL leaves nothing to restore but the line, and a terminal that becomes narrower and wraps the line leaves no rest of it
  * above the cursor. Nor does one that has become narrower and has not said so yet, as the line is written without wrapping.
  */
 export class StatusLine {
@@ -37,16 +40,29 @@ export class StatusLine {
   private timer: NodeJS.Timeout | undefined;
   private lastDraw = -Infinity;
 
-  /** @param render gives the text, without control characters, of at most so many columns */
-  constructor(private readonly render: (columns: number) => string) {
+  /**
+   * @param render gives the text, without control characters, of at most so many columns
+   * @param stays whether the line is left on the screen at the end
+   */
+  constructor(
+    private readonly render: (columns: number) => string,
+    private readonly stays = true,
+  ) {
     isInUse = true;
     const redraw = (): void => this.redraw();
     const end = (): void => this.end();
+    const endWith = (signal: NodeJS.Signals): void => {
+      if (process.listenerCount(signal) > 1) return; // the program's own listener decides
+      this.end();
+      process.kill(process.pid, signal);
+    };
     process.stderr.on('resize', redraw);
     process.on('exit', end);
+    for (const signal of ENDING) process.on(signal, endWith);
     this.releases = [
       () => process.stderr.off('resize', redraw),
       () => process.off('exit', end),
+      ...ENDING.map((signal) => () => process.off(signal, endWith)),
       // Not of a file, which does not lead to the terminal.
       ...[process.stdout, process.stderr].flatMap((stream) => (stream instanceof Socket ? [this.watch(stream)] : [])),
     ];
@@ -60,14 +76,15 @@ export class StatusLine {
     else this.timer = setTimeout(() => this.redraw(), wait).unref();
   }
 
-  /** Draws the line for the last time, and leaves the cursor on the next one. */
+  /** Draws the line for the last time, and leaves the cursor on the next one; or erases it. */
   end(): void {
     if (this.isEnded) return;
     this.isEnded = true;
     clearTimeout(this.timer);
     for (const release of this.releases) release();
     isInUse = false;
-    this.write(`${this.isMidLine ? '\n' : '\r'}${this.text()}${ERASE_BELOW}\n`);
+    if (this.stays) this.write(`${this.isMidLine ? '\n' : '\r'}${this.text()}${ERASE_BELOW}\n`);
+    else if (this.isShown) this.write(`\r${ERASE_BELOW}`);
   }
 
   private redraw(): void {
