@@ -322,7 +322,7 @@ export class GPTModel extends Module {
       noGrad(() => {
         const [B, T] = this.checkTokens(idx);
         checkArgument(cache instanceof KVCache, 'a KVCache', cache, 'forwardCached()');
-        cache.check(B, T);
+        cache.reserve(B, T);
         // The head's product is the largest of a step, and only the last position's logits are needed.
         const last = this.hidden(idx, [{ cache, count: T }]).select(1, T - 1); // (B, T, C) -> (B, C)
         const logits = this.lmHead.forward(last); // (B, V)
@@ -341,7 +341,7 @@ export class GPTModel extends Module {
   forwardPacked(idx: Tensor, segments: readonly Segment[]): Tensor {
     return tidy(() =>
       noGrad(() => {
-        for (const { cache, count } of segments) cache.check(1, count);
+        for (const { cache, count } of segments) cache.reserve(1, count);
         let end = 0;
         const ends = segments.map(({ count }) => (end += count) - 1);
         const last = this.hidden(idx, segments).select(0, 0).indexSelect(0, int64(ends, idx)); // (T, C) -> (S, C)

@@ -1,7 +1,8 @@
 import { checkArgument, checkOptions, TorchBindError } from '../errors';
+import { withoutInferenceMode } from '../tensor/autograd';
 import { empty } from '../tensor/creation';
 import type { DType } from '../tensor/dtype';
-import { dispose, keep } from '../tensor/scope';
+import { dispose, keep, tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
 
 export interface KVCacheSize {
@@ -9,12 +10,15 @@ export interface KVCacheSize {
   /** Sequences that are generated side by side. */
   batchSize: number;
   nHead: number;
-  /** Positions that there is room for. */
+  /** Positions that there may be at most. Memory grows with those that are filled. */
   blockSize: number;
   headSize: number;
   dtype?: DType;
   device?: string;
 }
+
+/** Positions that memory is taken for at first. It doubles when they are filled. */
+const FIRST_POSITIONS = 64;
 
 const SIZE_NAMES = ['nLayer', 'batchSize', 'nHead', 'blockSize', 'headSize', 'dtype', 'device'];
 
@@ -27,17 +31,25 @@ export class KVCache {
   private readonly keys: Tensor[];
   private readonly values: Tensor[];
   private used = 0;
+  /** Positions that every layer has memory for. */
+  private capacity: number;
 
   constructor(readonly size: KVCacheSize) {
     checkOptions(size ?? null, SIZE_NAMES, 'KVCache');
-    const { nLayer, batchSize, nHead, blockSize, headSize, dtype, device } = size;
+    const { nLayer, batchSize, nHead, blockSize, headSize } = size;
     const sizes = { nLayer, batchSize, nHead, blockSize, headSize };
     for (const [name, value] of Object.entries(sizes))
       checkArgument(Number.isSafeInteger(value) && value > 0, `a whole number above 0 for '${name}'`, value, 'KVCache');
     checkArgument(nLayer < 2 ** 20, "fewer than 2^20 for 'nLayer'", nLayer, 'KVCache');
-    const make = (): Tensor => keep(empty([batchSize, nHead, blockSize, headSize], { dtype, device }));
+    this.capacity = Math.min(blockSize, FIRST_POSITIONS);
+    const make = (): Tensor => this.allocate(this.capacity);
     this.keys = Array.from({ length: nLayer }, make);
     this.values = Array.from({ length: nLayer }, make);
+  }
+
+  private allocate(positions: number): Tensor {
+    const { batchSize, nHead, headSize, dtype, device } = this.size;
+    return keep(empty([batchSize, nHead, positions, headSize], { dtype, device }));
   }
 
   /** Positions that are filled. */
@@ -74,8 +86,8 @@ export class KVCache {
     this.used += count;
   }
 
-  /** @internal Refuses tokens (B, T) that do not fit. */
-  check(batchSize: number, count: number): void {
+  /** @internal Takes memory for tokens (B, T). Refuses those that do not fit. */
+  reserve(batchSize: number, count: number): void {
     if (batchSize !== this.size.batchSize) {
       throw new TorchBindError(
         `The cache is for ${this.size.batchSize} sequence(s), but ${batchSize} came.`,
@@ -89,6 +101,26 @@ export class KVCache {
         'ERR_TORCHBIND_CONTEXT_FULL',
       );
     }
+    const needed = this.used + count;
+    if (needed > this.capacity) this.grow(Math.min(this.size.blockSize, Math.max(needed, 2 * this.capacity)));
+  }
+
+  private grow(positions: number): void {
+    for (const caches of [this.keys, this.values])
+      for (const [layer, old] of caches.entries()) caches[layer] = this.enlarged(old, positions);
+    this.capacity = positions;
+  }
+
+  /** A copy with memory for more positions; frees the old one. It may be filled outside inference mode, wherever it was made. */
+  private enlarged(old: Tensor, positions: number): Tensor {
+    return withoutInferenceMode(() =>
+      tidy(() => {
+        const larger = this.allocate(positions);
+        larger.narrow(2, 0, this.used).copy_(old.narrow(2, 0, this.used));
+        old.dispose();
+        return larger;
+      }),
+    );
   }
 
   /** Frees the memory. */

@@ -45,6 +45,14 @@ export const inferenceMode = takes(1, function inferenceMode<T>(fn: () => T): T 
   });
 });
 
+/** @internal Runs `fn` with inference mode off (PyTorch's `torch.inference_mode(False)`): the tensors made are ordinary ones. */
+export function withoutInferenceMode<T>(fn: () => T): T {
+  return within('withoutInferenceMode', fn, () => {
+    native().enterInferenceMode(false);
+    return () => native().exitInferenceMode();
+  });
+}
+
 /**
  * Switches the recording of operations on or off: for all that follows on this thread, or, with a function, while it
  * runs (PyTorch's `torch.set_grad_enabled`).
