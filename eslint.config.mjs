@@ -31,6 +31,7 @@ export default tseslint.config(
           'setImmediate',
           'clearTimeout',
           'performance',
+          'fetch',
           'AbortController',
           'AbortSignal',
           'WeakRef',
