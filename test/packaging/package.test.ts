@@ -1,7 +1,8 @@
 /** The package as npm packs it, unpacked into another project's node_modules. */
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { beforeAll, expect, test } from 'vitest';
 import { libtorchDirectory } from '../../lib/native/native';
 import { repositoryRoot } from '../helpers/python';
@@ -55,6 +56,15 @@ test('the package carries what a program needs, and no sources, tests or maps', 
   expect(files.filter((file) => /^(lib|native|test|scripts|node_modules)\b|\.map$|tsbuildinfo/.test(file))).toEqual([]);
 });
 
+test.runIf(process.platform === 'linux')('the packed addon loads wherever libtorch does', async () => {
+  const script = pathToFileURL(path.join(repositoryRoot, 'scripts/symbol-versions.mjs')).href;
+  const { checkSymbolVersions } = (await import(script)) as { checkSymbolVersions: (files: readonly string[]) => void };
+  const prebuilds = path.join(installed, 'prebuilds', `${process.platform}-${process.arch}`);
+  const files = readdirSync(prebuilds).map((name) => path.join(prebuilds, name));
+  expect(files.length).toBe(2);
+  checkSymbolVersions(files);
+});
+
 test('import and require both work, and give one instance', () => {
   expect(
     runModule(
@@ -93,36 +103,45 @@ test('the addon is loaded from prebuilds/, and the command runs', () => {
   expect(path.relative(path.join(installed, 'prebuilds'), probe.addon)).toMatch(/^[\w-]+[\\/]torchbind\.node$/);
 });
 
-test.each(['consumer.mts', 'consumer.cts'])(
-  'types resolve from %s',
-  (name) => {
-    const source = `
-    import { ones, type Tensor, TorchBindError } from 'torchbind';
+/** What the compiler says of a program under flags that are stricter than `strict`. */
+function compile(compiler: string, options: object): string {
+  const source = `
+    import { ones, ops, type Tensor, TorchBindError } from 'torchbind';
     const x: Tensor = ones([2, 3]);
     const shape: readonly number[] = x.shape;
+    const sum: Tensor = ops.aten.add.Tensor(x, ops.aten.relu(x));
     // @ts-expect-error a shape is no string
     ones('2');
-    export { shape, TorchBindError };
+    // @ts-expect-error an operator that libtorch does not have
+    ops.aten.adds(x);
+    export { shape, sum, TorchBindError };
   `;
-    writeFileSync(path.join(project, name), source);
-    const tsc = path.join(repositoryRoot, 'node_modules/typescript/bin/tsc');
-    expect(existsSync(tsc)).toBe(true);
-    run(process.execPath, [
-      tsc,
-      '--noEmit',
-      '--strict',
-      '--module',
-      'node16',
-      '--target',
-      'es2022',
-      '--lib',
-      'es2022,esnext.disposable',
-      '--typeRoots',
-      path.join(repositoryRoot, 'node_modules/@types'),
-      '--types',
-      'node',
-      name,
-    ]);
+  for (const name of ['consumer.mts', 'consumer.cts']) writeFileSync(path.join(project, name), source);
+  const compilerOptions = {
+    ...{ strict: true, noUncheckedIndexedAccess: true, noPropertyAccessFromIndexSignature: true },
+    ...{ exactOptionalPropertyTypes: true, noEmit: true, module: 'node16', target: 'es2022', lib: ['es2022'] },
+    ...options,
+  };
+  const files = ['consumer.mts', 'consumer.cts'];
+  writeFileSync(path.join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }));
+  const tsc = path.join(repositoryRoot, 'node_modules', compiler, 'bin/tsc');
+  const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', project], { encoding: 'utf8' });
+  return status === 0 ? 'compiles' : stdout;
+}
+
+const withNode = { types: ['node'], typeRoots: [path.join(repositoryRoot, 'node_modules/@types')] };
+const withoutNode = { types: [], typeRoots: [] };
+
+// docs/tensors.md names the oldest compiler.
+test.each(['typescript', 'typescript-5.0'])(
+  'a strict program compiles with %s',
+  (compiler) => {
+    expect(compile(compiler, withNode)).toBe('compiles');
   },
-  60_000,
+  600_000,
 );
+
+test('without @types/node a program compiles if it skips the check of libraries, and else is told what is missing', () => {
+  expect(compile('typescript', { ...withoutNode, skipLibCheck: true })).toBe('compiles');
+  expect(compile('typescript', withoutNode)).toMatch(/Cannot find type definition file for 'node'/);
+}, 600_000);
