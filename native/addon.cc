@@ -19,6 +19,7 @@
 #include "small_blocks.h"
 #include "storage.h"
 #include "tensor_info.h"
+#include "tensor_jobs.h"
 
 namespace torchbind {
 namespace {
@@ -92,6 +93,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_tensor_info(env, exports);
   init_storage(env, exports);
   init_file_io(env, exports);
+  init_tensor_jobs(env, exports);
   init_indexing(env, exports);
   init_autograd(env, exports);
   init_hooks(env, exports);

@@ -20,6 +20,7 @@
 #include "errors.h"
 #include "fixed_storage.h"
 #include "off_loop.h"
+#include "steady.h"
 #include "storage.h"
 
 namespace torchbind {
@@ -86,13 +87,13 @@ at::Tensor allocate(size_t nbytes) {
 
 class ReadBytes final : public OffLoopWork {
  public:
-  ReadBytes(Napi::Env env, int fd, size_t offset, at::Tensor target, bool checksum)
-      : OffLoopWork(env), fd_(fd), offset_(offset), target_(std::move(target)), checksum_(checksum) {}
+  ReadBytes(Napi::Env env, int fd, size_t offset, size_t nbytes, bool checksum)
+      : OffLoopWork(env), fd_(fd), offset_(offset), nbytes_(nbytes), checksum_(checksum) {}
 
  private:
   void run() override {
-    crc_ = read_and_check(fd_, static_cast<char*>(target_.mutable_data_ptr()), target_.nbytes(), offset_,
-                          checksum_);
+    target_ = allocate(nbytes_);
+    crc_ = read_and_check(fd_, static_cast<char*>(target_.mutable_data_ptr()), nbytes_, offset_, checksum_);
   }
 
   Napi::Value result(Napi::Env env) override {
@@ -104,6 +105,7 @@ class ReadBytes final : public OffLoopWork {
 
   int fd_;
   size_t offset_;
+  size_t nbytes_;
   at::Tensor target_;
   bool checksum_;
   uint32_t crc_ = 0;
@@ -142,29 +144,28 @@ class ReadInto final : public OffLoopWork {
 
 class WriteStorage final : public OffLoopWork {
  public:
-  WriteStorage(Napi::Env env, int fd, size_t position, c10::Storage source, size_t offset, size_t nbytes,
-               bool checksum)
+  WriteStorage(Napi::Env env, int fd, size_t position, const c10::Storage& source, size_t offset,
+               size_t nbytes, bool checksum)
       : OffLoopWork(env),
         fd_(fd),
         position_(position),
-        source_(std::move(source)),
-        fixed_(source_),
+        source_(source),
         offset_(offset),
         nbytes_(nbytes),
         checksum_(checksum) {}
 
  private:
   void run() override {
-    const bool here = source_.device().is_cpu();
+    const bool here = source_.storage().device().is_cpu();
     const at::Tensor copy = here ? at::Tensor() : copy_from_device();
-    const char* data = here ? static_cast<const char*>(source_.data()) + offset_
+    const char* data = here ? static_cast<const char*>(source_.storage().data()) + offset_
                             : static_cast<const char*>(copy.const_data_ptr());
     if (!checksum_) {
       write_fully(fd_, data, nbytes_, position_);
       return;
     }
-    // From a copy, so that the checksum is of the bytes that are written even if the tensor changes
-    // meanwhile.
+    // From a copy, so that the checksum is of the bytes that are written even where the memory changes
+    // meanwhile, because it must not move.
     std::vector<char> chunk(std::min(kChunk, nbytes_));
     for (size_t done = 0; done < nbytes_; done += kChunk) {
       const size_t part = std::min(kChunk, nbytes_ - done);
@@ -176,8 +177,9 @@ class WriteStorage final : public OffLoopWork {
 
   at::Tensor copy_from_device() const {
     const at::NoGradGuard no_grad;
-    at::Tensor bytes = at::empty({0}, at::TensorOptions().dtype(at::kByte).device(source_.device()));
-    bytes.set_(source_, static_cast<int64_t>(offset_), {static_cast<int64_t>(nbytes_)}, {1});
+    at::Tensor bytes =
+        at::empty({0}, at::TensorOptions().dtype(at::kByte).device(source_.storage().device()));
+    bytes.set_(source_.storage(), static_cast<int64_t>(offset_), {static_cast<int64_t>(nbytes_)}, {1});
     return bytes.cpu();
   }
 
@@ -187,8 +189,7 @@ class WriteStorage final : public OffLoopWork {
 
   int fd_;
   size_t position_;
-  c10::Storage source_;
-  FixedStorage fixed_;
+  SteadyStorage source_;
   size_t offset_;
   size_t nbytes_;
   bool checksum_;
@@ -258,9 +259,8 @@ Napi::Value read_bytes(const Napi::CallbackInfo& info) {
   const size_t offset = to_size(info[1], "offset");
   const size_t nbytes = to_size(info[2], "nbytes");
   check_range(fd, offset, nbytes);  // before anything of that size is allocated
-  at::Tensor target = allocate(nbytes);
   return OffLoopWork::start(
-      std::make_unique<ReadBytes>(info.Env(), fd, offset, std::move(target), wants_checksum(info[3])));
+      std::make_unique<ReadBytes>(info.Env(), fd, offset, nbytes, wants_checksum(info[3])));
 }
 
 void check_storage_range(const at::Tensor& tensor, size_t offset, size_t nbytes) {

@@ -180,11 +180,6 @@ class CopyToCpu final : public OffLoopWork {
   at::Tensor tensor_;
 };
 
-bool is_plain(const at::Tensor& tensor) {
-  return tensor.layout() == at::kStrided && !tensor.is_meta() && !tensor.is_quantized() &&
-         !tensor.is_nested();
-}
-
 // The values are those of now: the copy on the device is queued before whatever changes the tensor later.
 Napi::Value copy_to_cpu(const Napi::CallbackInfo& info) {
   const at::Tensor& tensor = to_tensor(info[0], "tensor");
@@ -251,6 +246,11 @@ Napi::Value item_size(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+bool is_plain(const at::Tensor& tensor) {
+  return tensor.layout() == at::kStrided && !tensor.is_meta() && !tensor.is_quantized() &&
+         !tensor.is_nested();
+}
 
 const c10::Storage& storage_with_bytes(const at::Tensor& tensor) {
   const c10::Storage& storage = tensor.storage();

@@ -10,6 +10,9 @@ namespace torchbind {
 // The storage of a tensor whose bytes can be read, or an error where it has none.
 const c10::Storage& storage_with_bytes(const at::Tensor& tensor);
 
+// Whether a tensor is a dense view of bytes.
+bool is_plain(const at::Tensor& tensor);
+
 // Deleter of the storages that sliceBytes() makes: it frees the storage that they are cut from.
 void release_slice(void* context);
 

@@ -121,6 +121,7 @@ void ExternalMemory::release(Napi::BasicEnv env, const void* storage) {
 // collecting is quick, and late where a large JavaScript heap makes it slow, so that it never takes more than
 // a tenth of the time.
 void ExternalMemory::collect_if_due(Napi::BasicEnv env) {
+  if (deferrals_ > 0) return;
   constexpr int64_t kEarly = int64_t{16} << 20;
   constexpr int64_t kLate = int64_t{40} << 20;
   constexpr int64_t kBeyondAnyLimit = int64_t{1} << 46;
@@ -139,6 +140,11 @@ void ExternalMemory::collect_if_due(Napi::BasicEnv env) {
 #endif
   const auto end = Clock::now();
   next_collection_ = end + 10 * (end - start);
+}
+
+void ExternalMemory::defer_collections(Napi::BasicEnv env, bool on) {
+  deferrals_ = std::max(0, deferrals_ + (on ? 1 : -1));
+  collect_if_due(env);
 }
 
 namespace {
@@ -253,6 +259,11 @@ Napi::Value memory(const Napi::CallbackInfo& info) {
   return result;
 }
 
+Napi::Value defer_collections(const Napi::CallbackInfo& info) {
+  Addon::of(info.Env()).store->external.defer_collections(info.Env(), to_bool(info[0], "on"));
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void init_tensor_table(Napi::Env, Napi::Object& exports) {
@@ -264,6 +275,7 @@ void init_tensor_table(Napi::Env, Napi::Object& exports) {
   expose<alias>(exports, "alias");
   expose<is_alive>(exports, "isAlive");
   expose<memory>(exports, "memory");
+  expose<defer_collections>(exports, "deferCollections");
 }
 
 }  // namespace torchbind

@@ -53,6 +53,9 @@ class ExternalMemory {
  public:
   void retain(Napi::BasicEnv env, const at::Tensor& tensor);
   void release(Napi::BasicEnv env, const void* storage);
+  // While it is on, no collection is forced: for code that makes many tensors of which none is garbage. Then one
+  // is, where it is due.
+  void defer_collections(Napi::BasicEnv env, bool on);
   // Bytes that V8 knows of.
   int64_t reported() const { return total_; }
 
@@ -65,6 +68,7 @@ class ExternalMemory {
   int64_t after_last_collection_ = 0;
   Clock::time_point next_collection_;
   int collections_ = 0;
+  int deferrals_ = 0;
   struct Entry {
     int64_t bytes;
     uint32_t holders;

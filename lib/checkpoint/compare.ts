@@ -1,9 +1,9 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { checkOptions, checkWatchers, describe, type PathLike, toPath, TorchBindError, withPath } from '../errors';
+import { native } from '../native/native';
 import { noGrad } from '../tensor/autograd';
 import type { DType } from '../tensor/dtype';
-import { viewAsReal } from '../tensor/generated/functions';
-import { dispose, tidy } from '../tensor/scope';
+import { isDense, packTensors } from '../tensor/off-loop';
+import { dispose, keep, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
 import { storageKey } from './snapshot';
 import { NamedTensors, restoreTied } from '../formats/safetensors';
@@ -193,51 +193,38 @@ function distances({ aa, bb, ab, dd, maxAbs, equal }: Sums): Omit<TensorComparis
 
 async function compareTensors(a: Tensor, b: Tensor, signal: AbortSignal | undefined): Promise<Sums> {
   const sums = noSums();
-  const [x, y] = [flat(a), flat(b)]; // (N)
+  const made: Tensor[] = [];
   try {
+    const [x, y] = [await contiguous(a, made), await contiguous(b, made)];
     const count = a.numel();
     for (let start = 0; start < count; start += chunkSize) {
-      const length = Math.min(chunkSize, count - start);
-      noGrad(() => tidy(() => add(sums, comparePiece(x.narrow(0, start, length), y.narrow(0, start, length)))));
-      await nextTurn();
+      const elements = Math.min(chunkSize, count - start);
+      add(sums, { elements, ...(await native().measureDistance(x.handle, y.handle, start, elements)) });
       signal?.throwIfAborted();
     }
     sums.equal &&= a.dtype === b.dtype;
   } finally {
-    dispose([x, y]);
+    dispose(made);
   }
   return sums;
 }
 
-/** The elements one after the other, in the tensor's own memory where they lie so. */
-function flat(tensor: Tensor): Tensor {
-  return noGrad(() =>
-    tidy(() => {
-      const dense = tensor.layout === 'strided' ? tensor : tensor.toDense();
-      return (dense.isQuantized ? dense.dequantize() : dense).detach().reshape([-1]);
-    }),
+/** The tensor, or a dense copy of which the elements lie one after the other. */
+async function contiguous(tensor: Tensor, made: Tensor[]): Promise<Tensor> {
+  if (isDense(tensor) && tensor.isContiguous()) return tensor;
+  const dense = keep(
+    noGrad(() =>
+      tidy(() => {
+        const strided = tensor.layout === 'strided' ? tensor : tensor.toDense();
+        return (strided.isQuantized ? strided.dequantize() : strided).detach();
+      }),
+    ),
   );
-}
-
-function comparePiece(a: Tensor, b: Tensor): Sums {
-  const [x, y] = [wide(a), wide(b)];
-  const product = (u: Tensor, v: Tensor): number => Number(u.dot(v).item());
-  const sums = { elements: a.numel(), aa: product(x, x), bb: product(y, y), ab: product(x, y) };
-  // Two equal infinities, or NaNs, would be far apart.
-  if (sameBits(a, b)) return { ...sums, dd: 0, maxAbs: 0, equal: true };
-  const difference = x.sub(y);
-  const maxAbs = Number(difference.abs().max().item());
-  return { ...sums, dd: product(difference, difference), maxAbs, equal: false };
-}
-
-/** In float64; complex numbers as two. */
-function wide(tensor: Tensor): Tensor {
-  const real = tensor.dtype.startsWith('complex') ? viewAsReal(tensor.resolveConj()).reshape([-1]) : tensor;
-  return real.to({ dtype: 'float64', device: 'cpu' });
-}
-
-function sameBits(a: Tensor, b: Tensor): boolean {
-  return a.dtype === b.dtype && a.view('uint8').equal(b.to({ device: a.device }).view('uint8'));
+  made.push(dense);
+  if (dense.isContiguous()) return dense;
+  const [packed] = await packTensors([dense]);
+  made.push(packed!);
+  return packed!;
 }
 
 function checkComparable(value: unknown): void {

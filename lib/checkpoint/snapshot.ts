@@ -4,16 +4,18 @@ import { native } from '../native/native';
 import type { AnyOptimizer } from '../optim';
 import { OrderedDict } from '../pickle/types';
 import { noGrad } from '../tensor/autograd';
-import { lazyCopy } from '../tensor/copy-on-write';
 import { dtypeCode } from '../tensor/dtype';
 import { clone } from '../tensor/generated/functions';
-import { dispose, keep, tidy } from '../tensor/scope';
-import { Tensor, wrap } from '../tensor/tensor';
+import { packTensors, wrapUnowned } from '../tensor/off-loop';
+import { dispose, tidy } from '../tensor/scope';
+import { Tensor } from '../tensor/tensor';
 
 /** A model's tensors as they are to be written. */
 export interface TensorSnapshot {
   weights: Map<string, unknown>;
   optimizerState: Map<string, unknown> | null;
+  /** Puts parts that are not contiguous in order. Await it before the snapshot is used. */
+  pack(): Promise<void>;
   /** Frees the copies. */
   release(): void;
 }
@@ -29,72 +31,117 @@ export function takeSnapshot(
   optimizer: AnyOptimizer | ReadonlyMap<string, unknown> | undefined,
 ): TensorSnapshot {
   const copies = new TensorCopies();
-  try {
-    return noGrad(() =>
-      tidy(() => ({
-        weights: copies.of(model.stateDict()),
-        optimizerState:
-          optimizer === undefined
-            ? null
-            : copies.of(
-                optimizer instanceof Map
-                  ? (optimizer as Map<string, unknown>)
-                  : optimizerStateDict(model, optimizer as AnyOptimizer),
-              ),
+  return noGrad(() =>
+    tidy(() => {
+      const weights = model.stateOf('', ({ tensor, part }) => (part === true ? copies.part(tensor) : tensor));
+      const optimizerState =
+        optimizer === undefined || optimizer instanceof Map
+          ? ((optimizer as Map<string, unknown> | undefined) ?? null)
+          : optimizerStateDict(model, optimizer as AnyOptimizer, (part) => copies.part(part));
+      const [weightCopies, stateCopies] = copies.of([weights, optimizerState]);
+      return {
+        weights: weightCopies as Map<string, unknown>,
+        optimizerState: stateCopies as Map<string, unknown> | null,
+        pack: () => copies.pack(),
         release: () => copies.dispose(),
-      })),
-    );
-  } catch (error) {
-    copies.dispose();
-    throw error;
-  }
+      };
+    }),
+  );
 }
 
-/** Copies of tensors on the CPU. What shares memory, such as tied weights, shares it in the copies too. */
+/** Copies of tensors on the CPU. What shares memory, such as tied weights, shares it in the copies too, but for parts. */
 class TensorCopies {
-  private readonly storages = new Map<number, Tensor | undefined>();
-  private readonly tensors = new Map<string, Tensor>();
+  private readonly parts = new Set<Tensor>();
+  /** Copies by their originals. */
+  private readonly made = new Map<Tensor, Tensor>();
+  /** Parts in the trees that are to be packed. */
+  private readonly unpacked: { map: Map<unknown, unknown>; key: unknown; copy: Tensor }[] = [];
 
-  /** A tree of maps and lists with copies of its tensors. */
-  of<T>(tree: T): T {
-    return this.copyOf(tree) as T;
+  /** Notes a view as a part of a tensor, which files hold as a tensor of its own. */
+  part(view: Tensor): Tensor {
+    this.parts.add(view);
+    return view;
+  }
+
+  /** Trees of maps and lists with copies of their tensors. */
+  of(trees: readonly unknown[]): unknown[] {
+    const tensors = new Set<Tensor>();
+    for (const tree of trees) collectTensors(tree, tensors);
+    this.copy([...tensors]);
+    return trees.map((tree) => this.copyOf(tree));
+  }
+
+  async pack(): Promise<void> {
+    const waiting = this.unpacked.splice(0);
+    const packed = await packTensors(waiting.map(({ copy }) => copy));
+    waiting.forEach(({ map, key, copy }, i) => {
+      map.set(key, packed[i]!);
+      this.made.set(copy, packed[i]!);
+      copy.dispose();
+    });
   }
 
   dispose(): void {
-    dispose([...this.tensors.values(), ...this.storages.values()]);
+    dispose([...this.made.values()]);
+  }
+
+  private copy(tensors: readonly Tensor[]): void {
+    // A part gets a lazy copy of the storage for itself, of which its span is then written.
+    const keys = tensors.map((tensor) => (this.parts.has(tensor) ? tensor : storageId(tensor)));
+    const sources = new Map(keys.map((key, i) => [key, tensors[i]!]));
+    const handles = native().lazyCopies(Array.from(sources.values(), ({ handle }) => handle));
+    const storages = new Map(Array.from(sources.keys(), (key, i) => [key, handles[i]!]));
+    const views = new Map<string, Tensor>();
+    try {
+      tensors.forEach((tensor, i) => {
+        const id = this.parts.has(tensor) ? `part ${i}` : storageKey(tensor);
+        const copy = views.get(id) ?? viewOf(tensor, storages.get(keys[i]!)!);
+        views.set(id, copy);
+        this.made.set(tensor, copy);
+      });
+    } catch (error) {
+      dispose([...views.values()]);
+      throw error;
+    } finally {
+      for (const handle of handles) native().dispose(handle);
+    }
   }
 
   private copyOf(value: unknown): unknown {
-    if (value instanceof Tensor) return this.tensor(value);
+    if (value instanceof Tensor) return this.made.get(value)!;
     if (Array.isArray(value)) return value.map((item) => this.copyOf(item));
     if (!(value instanceof Map)) return value;
-    const entries = Array.from(value, ([key, item]) => [key, this.copyOf(item)] as const);
-    if (!(value instanceof OrderedDict)) return new Map(entries);
-    const copy = new OrderedDict(entries);
-    for (const [name, attribute] of value.attributes) copy.attributes.set(name, attribute);
+    const copy = value instanceof OrderedDict ? new OrderedDict() : new Map<unknown, unknown>();
+    for (const [key, item] of value) {
+      const copied = this.copyOf(item);
+      copy.set(key, copied);
+      if (this.parts.has(item as Tensor) && !(copied as Tensor).isContiguous())
+        this.unpacked.push({ map: copy, key, copy: copied as Tensor });
+    }
+    if (value instanceof OrderedDict)
+      for (const [name, attribute] of value.attributes) (copy as OrderedDict).attributes.set(name, attribute);
     return copy;
   }
+}
 
-  private tensor(tensor: Tensor): Tensor {
-    const key = storageKey(tensor);
-    const copy = this.tensors.get(key) ?? keep(this.lazily(tensor) ?? copyToCpu(tensor));
-    this.tensors.set(key, copy);
-    return copy;
-  }
+function collectTensors(value: unknown, found: Set<Tensor>): void {
+  if (value instanceof Tensor) found.add(value);
+  else if (Array.isArray(value) || value instanceof Map) for (const item of value.values()) collectTensors(item, found);
+}
 
-  private lazily(tensor: Tensor): Tensor | undefined {
-    const { id } = native().storageInfo(tensor.handle);
-    if (!this.storages.has(id)) this.storages.set(id, lazyCopy(tensor.handle));
-    const storage = this.storages.get(id);
-    if (storage === undefined) return undefined;
-    const { dtype, shape } = tensor;
-    const [offset, strides] = [tensor.storageOffset(), tensor.strides()];
-    return wrap(native().viewStorage(storage.handle, dtypeCode[dtype], offset, shape, strides));
-  }
+/** The same view of the lazy copy of a tensor's storage, or a copy made at once where there is none. */
+function viewOf(tensor: Tensor, storage: number): Tensor {
+  if (storage === 0) return wrapUnowned(native().alias(copyToCpu(tensor).handle));
+  const [offset, strides] = [tensor.storageOffset(), tensor.strides()];
+  return wrapUnowned(native().viewStorage(storage, dtypeCode[tensor.dtype], offset, tensor.shape, strides));
 }
 
 function copyToCpu(tensor: Tensor): Tensor {
   return tensor.device === 'cpu' ? clone(tensor) : tensor.to('cpu');
+}
+
+function storageId(tensor: Tensor): number {
+  return native().storageInfo(tensor.handle).id;
 }
 
 /** The same for tensors that are the same view of one storage, such as tied weights. */

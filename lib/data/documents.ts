@@ -1,5 +1,5 @@
 import { checkArgument, checkIterable, checkText, describe, TorchBindError } from '../errors';
-import type { Tokenizer } from '../tokenizers';
+import { encodeText, type Tokenizer } from '../tokenizers';
 
 /** What stands between texts: a token's id, or text that is encoded. */
 export type Separator = number | string;
@@ -32,14 +32,37 @@ export function checkTokenizer(value: unknown, where: string): void {
  * from (`startId`), which is GPT-2's `<|endoftext|>`, and of a character tokenizer the first character.
  */
 export function encodeDocuments(documents: Iterable<string>, tokenizer: Tokenizer, separator?: Separator): Int32Array {
-  checkTokenizer(tokenizer, 'encodeDocuments');
-  checkIterable(documents, 'texts', 'encodeDocuments');
-  const end = separatorIds(tokenizer, separator ?? tokenizer.startId);
+  const end = endOfDocuments(documents, tokenizer, separator);
   const parts: Int32Array[] = [];
   for (const text of documents) {
     checkText(text, 'encodeDocuments');
     parts.push(tokenizer.encode(text), end);
   }
+  return joined(parts);
+}
+
+/** The same without holding the event loop: long texts are encoded on a worker thread. */
+export async function encodeDocumentsAsync(
+  documents: Iterable<string>,
+  tokenizer: Tokenizer,
+  separator?: Separator,
+): Promise<Int32Array> {
+  const end = endOfDocuments(documents, tokenizer, separator);
+  const parts: Int32Array[] = [];
+  for (const text of documents) {
+    checkText(text, 'encodeDocuments');
+    parts.push(await encodeText(tokenizer, text), end);
+  }
+  return joined(parts);
+}
+
+function endOfDocuments(documents: unknown, tokenizer: Tokenizer, separator: Separator | undefined): Int32Array {
+  checkTokenizer(tokenizer, 'encodeDocuments');
+  checkIterable(documents, 'texts', 'encodeDocuments');
+  return separatorIds(tokenizer, separator ?? tokenizer.startId);
+}
+
+function joined(parts: readonly Int32Array[]): Int32Array {
   const all = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
   let place = 0;
   for (const part of parts) {

@@ -2,7 +2,7 @@ import { checkOptions, describe, TorchBindError } from '../errors';
 import { randperm } from '../tensor/creation';
 import { Generator } from '../tensor/random';
 import { tidy } from '../tensor/scope';
-import type { Tokenizer } from '../tokenizers';
+import { encodeText, type Tokenizer } from '../tokenizers';
 import { type Separator, separatorIds } from './documents';
 import { wrongData } from './token-file';
 import type { Tokens } from './token-stream';
@@ -206,7 +206,7 @@ export class StreamWindows {
   private async readPiece(): Promise<boolean> {
     const next = await this.pieces!.next();
     if (next.done === true) return false;
-    const ids = this.encode(this.textOf(next.value));
+    const ids = await this.encode(this.textOf(next.value));
     if (ids.length > 0) this.waiting.push({ piece: this.piece, offset: 0, ids });
     this.piece++;
     return true;
@@ -222,8 +222,8 @@ export class StreamWindows {
     );
   }
 
-  private encode(text: string): Int32Array {
-    const ids = this.tokenizer.encode(text);
+  private async encode(text: string): Promise<Int32Array> {
+    const ids = await encodeText(this.tokenizer, text);
     if (this.separator.length === 0) return ids;
     const all = new Int32Array(ids.length + this.separator.length);
     all.set(ids);

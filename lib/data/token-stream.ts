@@ -9,8 +9,8 @@ import {
   toPath,
   TorchBindError,
 } from '../errors';
-import type { Tokenizer } from '../tokenizers';
-import { encodeDocuments, type Separator } from './documents';
+import { encodeText, type Tokenizer } from '../tokenizers';
+import { encodeDocuments, encodeDocumentsAsync, type Separator } from './documents';
 import { TokenFile, type TokenFileOptions } from './token-file';
 
 /** Token ids one after the other, in memory or in a file. */
@@ -89,10 +89,32 @@ export class TokenStream {
     return new TokenStream(encodeDocuments(documents, tokenizer, separator), division);
   }
 
+  /** The same without holding the event loop: long texts are encoded on a worker thread. */
+  static async fromDocumentsAsync(
+    documents: Iterable<string>,
+    tokenizer: Tokenizer,
+    options: TokenStreamOptions & { separator?: Separator } = {},
+  ): Promise<TokenStream> {
+    checkOptions(options, ['separator', 'validationFraction'], 'TokenStream.fromDocumentsAsync');
+    const { separator, ...division } = options;
+    return new TokenStream(await encodeDocumentsAsync(documents, tokenizer, separator), division);
+  }
+
+  /** The tokens of a text. It is encoded at once: a megabyte takes GPT-2's tokenizer the better part of a second. */
   static fromText(text: string, tokenizer: Tokenizer, options?: TokenStreamOptions): TokenStream {
-    checkText(text, 'TokenStream.fromText()');
-    const canEncode = typeof (tokenizer as Partial<Tokenizer> | null | undefined)?.encode === 'function';
-    checkArgument(canEncode, 'a tokenizer', tokenizer, 'TokenStream.fromText()');
+    checkEncoding(text, tokenizer, 'TokenStream.fromText()');
     return new TokenStream(tokenizer.encode(text), options);
   }
+
+  /** The same without holding the event loop: a long text is encoded on a worker thread. */
+  static async fromTextAsync(text: string, tokenizer: Tokenizer, options?: TokenStreamOptions): Promise<TokenStream> {
+    checkEncoding(text, tokenizer, 'TokenStream.fromTextAsync()');
+    return new TokenStream(await encodeText(tokenizer, text), options);
+  }
+}
+
+function checkEncoding(text: unknown, tokenizer: unknown, where: string): void {
+  checkText(text, where);
+  const canEncode = typeof (tokenizer as Partial<Tokenizer> | null | undefined)?.encode === 'function';
+  checkArgument(canEncode, 'a tokenizer', tokenizer, where);
 }

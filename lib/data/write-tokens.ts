@@ -10,7 +10,8 @@ import {
   TorchBindError,
 } from '../errors';
 import { makeDirectory, writeFileAtomically } from '../formats/files/atomic-file';
-import { CharTokenizer, charToMetaPickle, type Tokenizer } from '../tokenizers';
+import { CharTokenizer, charToMetaPickle, encodeText, type Tokenizer } from '../tokenizers';
+import { runInSlices } from '../workers/slices';
 import { checkTokenizer, type Separator, separatorIds } from './documents';
 import { sizeOf, type TokenDType, wrongData } from './token-file';
 
@@ -79,7 +80,7 @@ async function* idsOf(
   }
   if (tokenizer === undefined) throw invalid('a text needs the option tokenizer');
   if (typeof source === 'string') {
-    yield tokenizer.encode(source);
+    yield await encodeText(tokenizer, source);
     return;
   }
   const pieces: unknown = source;
@@ -88,7 +89,7 @@ async function* idsOf(
   const end = separatorIds(tokenizer, separator);
   for await (const text of source) {
     if (typeof text !== 'string') throw invalid(`expected texts, got ${describe(text)}`);
-    yield tokenizer.encode(text);
+    yield await encodeText(tokenizer, text);
     if (end.length > 0) yield end;
   }
 }
@@ -132,9 +133,8 @@ export async function prepareTokens(
   if (!(isAbove(validationFraction, 0) && validationFraction < 1))
     throw invalid(`validationFraction must be above 0 and below 1, got ${describe(validationFraction)}`);
   if (dtype !== undefined) sizeOf(dtype, 'prepareTokens');
-  const characters = Array.from(text); // as Python counts them
-  const cut = Math.floor((1 - validationFraction) * characters.length); // Python: int(0.9 * len(text))
-  const parts = [characters.slice(0, cut), characters.slice(cut)].map((part) => tokenizer.encode(part.join('')));
+  const cut = await runInSlices(placeOfPart(text, 1 - validationFraction));
+  const parts = [await encodeText(tokenizer, text.slice(0, cut)), await encodeText(tokenizer, text.slice(cut))];
   if (parts.some(({ length }) => length === 0))
     throw wrongData('the text is too short: one of its parts would have no tokens');
   await makeDirectory(directory);
@@ -148,6 +148,23 @@ export async function prepareTokens(
     );
   }
   return { train, validation };
+}
+
+/** Where in a text so much of its characters ends. Characters are code points, as Python counts them. */
+function* placeOfPart(text: string, fraction: number): Generator<void, number, void> {
+  let characters = 0;
+  for (let i = 0; i < text.length; i += unitsAt(text, i)) if (++characters % sliceSize === 0) yield;
+  const wanted = Math.floor(fraction * characters); // Python: int(0.9 * len(text))
+  let place = 0;
+  for (let i = 0; i < wanted; place += unitsAt(text, place)) if (++i % sliceSize === 0) yield;
+  return place;
+}
+
+/** Characters that are counted in a slice. */
+const sliceSize = 2 ** 18;
+
+function unitsAt(text: string, place: number): number {
+  return text.codePointAt(place)! > 0xffff ? 2 : 1;
 }
 
 function invalid(reason: string): TorchBindError {

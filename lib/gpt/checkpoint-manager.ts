@@ -166,8 +166,11 @@ export class CheckpointManager {
     return initFromModel === undefined ? this.fresh(options) : this.initFrom(initFromModel, options);
   }
 
-  private resume({ saved, source }: Found, { learningRate = 3e-4, device }: InitializeOptions): TrainingStart {
-    const model = GPT.fromSaved(saved, device);
+  private async resume(
+    { saved, source }: Found,
+    { learningRate = 3e-4, device }: InitializeOptions,
+  ): Promise<TrainingStart> {
+    const model = await GPT.fromSaved(saved, device);
     const { optimizerState } = saved;
     const optimizer =
       optimizerState === null ? model.makeOptimizer({ lr: learningRate }) : model.resumeOptimizer(optimizerState);
@@ -187,7 +190,7 @@ export class CheckpointManager {
     if (tokenization !== undefined && tokenizer.kind !== tokenization) {
       throw refuseBase(base, `its tokenizer is '${tokenizer.kind}', but tokenization is ${describe(tokenization)}`);
     }
-    const model = GPT.fromSaved({ ...saved, tokenizer, training: noTraining }, device);
+    const model = await GPT.fromSaved({ ...saved, tokenizer, training: noTraining }, device);
     return start(model, model.makeOptimizer({ lr: learningRate }), 0, 'init', source);
   }
 

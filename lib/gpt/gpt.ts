@@ -39,6 +39,7 @@ import {
   type Training,
 } from './save';
 import { cuda } from '../tensor/device';
+import { withoutCollections } from '../tensor/off-loop';
 import { dispose } from '../tensor/scope';
 import type { Tokenizer } from '../tokenizers';
 import {
@@ -335,7 +336,7 @@ export class GPT extends GPTModel {
       unknown,
     });
     try {
-      const model = GPT.fromSaved(saved, device, lora);
+      const model = await GPT.fromSaved(saved, device, lora);
       if (optimizer && saved.optimizerState !== null) {
         const { step, run } = saved.training;
         model.setTraining(model.resumeOptimizer(saved.optimizerState), step, run === null ? undefined : readRun(run));
@@ -350,24 +351,25 @@ export class GPT extends GPTModel {
   static async loadLegacy(target: PathLike, options: LoadModelOptions = {}): Promise<LegacyCheckpoint> {
     checkOptions(options, ['device'], 'GPT.loadLegacy');
     const saved = await readLegacy(toPath(target, 'GPT.loadLegacy'), { device: 'cpu', optimizer: true });
-    const model = GPT.fromSaved(saved, options.device);
+    const model = await GPT.fromSaved(saved, options.device);
     const { tokenizer, step, config } = model;
     return { model, tokenizer, step, optimizerState: saved.optimizerState, config };
   }
 
-  /** @internal The model that was saved; frees the weights that were read, which it has copied. */
-  static fromSaved(saved: SavedModel, device?: string, lora?: LoraFacts): GPT {
+  /** @internal The model that was saved; takes the weights that were read, or frees them. */
+  static async fromSaved(saved: SavedModel, device?: string, lora?: LoraFacts): Promise<GPT> {
     try {
       checkVocabulary(saved);
       checkWeightCount(saved);
-      const model = new GPT(saved.config, {
+      const options = {
         tokenizer: saved.tokenizer,
         layout: saved.recognised.layout,
         device: resolveDevice(device, saved.config.device),
         init: false,
-      });
+      };
+      const model = withoutCollections(() => new GPT(saved.config, options));
       withPath(saved.origin.path, () => attachSaved(model, saved, lora));
-      model.loadStateDict(saved.weights);
+      await model.adoptStateDict(saved.weights);
       if (saved.adapter !== undefined) withPath(saved.origin.path, () => attachPeft(model, saved.adapter!));
       if (saved.opensInEval === true) model.eval();
       model.#step = saved.training.step;

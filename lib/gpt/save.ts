@@ -122,6 +122,7 @@ async function writeModel(
   // Before anything is awaited: what is saved is the state at the call.
   const snapshot = snapshotFor(origin && programByName(origin.program), model, optimizer ?? undefined);
   try {
+    await snapshot.pack();
     const isAdapter = model.lora?.keys === 'peft' && origin?.program !== 'build-llm' && !isAdapterRun(origin);
     const program = isAdapter ? peft : await chooseProgram(path, model.layout.name, origin);
     const wanted = program.holdsOptimizer ? optimizer : undefined;
@@ -218,6 +219,7 @@ export async function saveSingleFile(
     origin?.program === 'build-llm' ? origin.kept : newBuildLlm(model, { source, learningRate, more, origin });
   const snapshot = snapshotFor(buildLlm, model, isOwn ? (optimizer ?? undefined) : undefined);
   try {
+    await snapshot.pack();
     await makeDirectory(directory);
     await writeAs(buildLlm, file, { model, ...snapshot, step, kept, dtype: null });
   } finally {
@@ -241,7 +243,12 @@ export async function saveAdapter(
   const directory = toPath(target, 'saveAdapter');
   const snapshot = takeSnapshot(model, undefined);
   const kept = keptFor(peft, origin);
-  await writeAs(peft, directory, { model, ...snapshot, step, kept, dtype }).finally(() => snapshot.release());
+  try {
+    await snapshot.pack();
+    await writeAs(peft, directory, { model, ...snapshot, step, kept, dtype });
+  } finally {
+    snapshot.release();
+  }
 }
 
 export async function saveBundle(
@@ -297,6 +304,7 @@ export async function replaceBundle(
     const { weights, optimizerState } = snapshot;
     const files = bundledModel(model, weights, wrapperOf(origin));
     await check?.();
+    await snapshot.pack();
     await writeBundle(directory, { ...facts, ...files, optimizerState, extra });
   } finally {
     snapshot.release();

@@ -1,5 +1,5 @@
 import { checkIterable, checkOptions, checkWatchers, describe, TorchBindError } from '../errors';
-import type { Tokenizer } from '../tokenizers/tokenizer';
+import { encodeText, takesLong, type Tokenizer } from '../tokenizers';
 import type { DecodeRequest, Decoder } from './decoder';
 import type { GPTModel } from './gpt-model';
 import { Sampler, samplingOptionNames, type SamplingOptions } from './sampler';
@@ -51,6 +51,16 @@ export function streamTokens(
   options: GenerateTokensOptions = {},
   { all = false, decoderOn = () => decoderOf(model) }: Reading = {},
 ): AsyncGenerator<number, void, undefined> {
+  const { thread, signal, ...request } = readRequest(model, prompt, options);
+  return run(decoderOn(thread), request, signal, all);
+}
+
+/** @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_UNKNOWN_OPTION */
+function readRequest(
+  model: GPTModel,
+  prompt: ArrayLike<number>,
+  options: GenerateTokensOptions,
+): DecodeRequest & { thread: ThreadOption; signal: AbortSignal | undefined } {
   checkOptions(options, TOKEN_OPTIONS, 'generate');
   const { maxNewTokens = 100, signal, thread = 'worker', ...sampling } = options;
   if (!Number.isSafeInteger(maxNewTokens) || maxNewTokens < 0) {
@@ -64,7 +74,7 @@ export function streamTokens(
   const tokens = Array.from(prompt);
   checkPrompt(tokens, model.config.vocabSize);
   new Sampler(sampling, model.device); // Checks the options.
-  return run(decoderOn(thread), { prompt: tokens, maxNewTokens, sampling }, signal, all);
+  return { prompt: tokens, maxNewTokens, sampling, thread, signal };
 }
 
 /** The tokens of a sequence of the model's decoder: each generated when it is asked for, or all without waiting to be asked. */
@@ -108,17 +118,30 @@ export function streamText(
     throw invalid(`stop must be a text or a list of texts, none empty, got ${describe(stop)}`);
   }
   const tokenizer = tokenizerOf(model);
-  const ids = prompt === '' ? [tokenizer.startId] : tokenizer.encode(prompt);
   // Tokens after a stop are not drawn either: the random numbers that follow are those that PyTorch's loop leaves.
   const reading = { all: all && stops.length === 0, decoderOn };
-  return decodeStream(streamTokens(model, ids, rest, reading), tokenizer, new StopText(stops));
+  const textStart = [tokenizer.startId];
+  if (!takesLong(tokenizer, prompt)) {
+    const ids = prompt === '' ? textStart : tokenizer.encode(prompt);
+    const tokens = streamTokens(model, ids, rest, reading);
+    return decodeStream(() => tokens, tokenizer, new StopText(stops));
+  }
+  readRequest(model, textStart, rest); // What is wrong with the options is told now.
+  const encodeAndStart = async (): Promise<TokenGenerator> => {
+    const ids = await encodeText(tokenizer, prompt);
+    return streamTokens(model, prompt === '' ? textStart : ids, rest, reading);
+  };
+  return decodeStream(encodeAndStart, tokenizer, new StopText(stops));
 }
 
+type TokenGenerator = AsyncGenerator<number, void, undefined>;
+
 async function* decodeStream(
-  tokens: AsyncGenerator<number, void, undefined>,
+  start: () => TokenGenerator | Promise<TokenGenerator>,
   tokenizer: Tokenizer,
   stop: StopText,
 ): AsyncGenerator<string, void, undefined> {
+  const tokens = await start();
   const decoder = tokenizer.decoder();
   for await (const token of tokens) {
     const text = stop.push(decoder.push(token));

@@ -26,13 +26,20 @@ function checkOptimizer(optimizer: unknown): void {
 /**
  * The state dict of an optimizer over a model's parameters, as the optimizer of the layout's Python program writes it.
  * See `GPT.optimizerStateDict`.
+ *
+ * @param takePart what stands for a part of a parameter's state, which is a view of it. Default: a copy
  */
-export function optimizerStateDict(model: GPTModel, optimizer: Optimizer): Map<string, unknown> {
+export function optimizerStateDict(
+  model: GPTModel,
+  optimizer: Optimizer,
+  takePart?: (part: Tensor) => Tensor,
+): Map<string, unknown> {
   checkOptimizer(optimizer);
   return tidy(() =>
     noGrad(() =>
       optimizerToFile(optimizer.stateDict(), groupNames(model, optimizer), table(model), {
         named: !unnamed.has(optimizer),
+        takePart,
       }),
     ),
   );

@@ -85,6 +85,17 @@ export interface ReadResult {
   crc32: number;
 }
 
+/** Sums of products and squared differences of two vectors a and b; the last two are 0 where they are equal. */
+export interface DistanceSums {
+  aa: number;
+  bb: number;
+  ab: number;
+  /** Whether both have the same dtype and bits. */
+  equal: boolean;
+  dd: number;
+  maxAbs: number;
+}
+
 export interface Binding {
   setup(hooks: NativeHooks): void;
   /** The libtorch version that the addon was compiled for. */
@@ -123,6 +134,8 @@ export interface Binding {
   /** Puts the first `count` handles under `token`: they are released when the token is collected. */
   fillToken(token: Token, handles: Float64Array, count: number): void;
   memory(): MemoryCounts;
+  /** Between a call with true and one with false, no garbage collection is forced because tensors were made. */
+  deferCollections(on: boolean): void;
 
   // tickets.cc: tensors on their way to other threads
   /** A ticket, process-wide, for another tensor over the same storage; `thread` is the sender's threadId. */
@@ -212,6 +225,20 @@ export interface Binding {
   shareStorage(handle: Handle): ArrayBuffer;
   /** A tensor of no dimensions that is promoted as a plain number is. */
   wrappedNumber(value: Scalar): Handle;
+
+  // tensor_jobs.cc: copies and comparisons of dense tensors as they are at the call, off the main thread
+  /** Contiguous copies on the CPU, of another dtype where one is given. */
+  packTensors(tensors: readonly Handle[], dtype: number | null): Promise<Handle[]>;
+  /** Copies values into tensors, whose memory nobody else may use meanwhile. */
+  copyTensors(targets: readonly Handle[], sources: readonly Handle[]): Promise<void>;
+  /** Whether each pair has one dtype and shape, and equal numbers or equal bits. */
+  equalTensors(first: readonly Handle[], second: readonly Handle[]): Promise<boolean[]>;
+  /** Sums over the elements from `start` on of two contiguous tensors of the same size, computed in float64. */
+  measureDistance(a: Handle, b: Handle, start: number, length: number): Promise<DistanceSums>;
+  /** A uint8 tensor over a copy on write of each tensor's storage; 0 where the storage can have none. */
+  lazyCopies(tensors: readonly Handle[]): Handle[];
+  /** Whether no other handle or view has the tensor or its storage. */
+  isSoleOwner(handle: Handle): boolean;
 
   // indexing.cc: Python's x[...]
   getIndex(handle: Handle, indices: NativeIndex[]): Handle;

@@ -14,6 +14,7 @@ import { checkDType, isDType } from '../tensor/dtype';
 import { noGrad } from '../tensor/autograd';
 import { keep, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
+import { adoptEntries } from './adopt-state';
 import { Parameter } from './parameter';
 import { loadEntries } from './state-dict';
 import type { IncompatibleKeys, StateEntry } from './state-dict';
@@ -190,8 +191,13 @@ export class Module {
    */
   stateDict(prefix = ''): OrderedDict<string, Tensor> {
     checkPrefix(prefix, 'stateDict()');
-    const valueOf = ({ tensor, part }: StateEntry): Tensor =>
-      part === true ? tensor.clone({ memoryFormat: 'contiguous_format' }) : tensor;
+    return this.stateOf(prefix, ({ tensor, part }) =>
+      part === true ? tensor.clone({ memoryFormat: 'contiguous_format' }) : tensor,
+    );
+  }
+
+  /** @internal A state dict with what `valueOf` gives for each entry. */
+  stateOf(prefix: string, valueOf: (entry: StateEntry) => Tensor): OrderedDict<string, Tensor> {
     const state = tidy(() => new OrderedDict(this.stateEntries(prefix).map((entry) => [entry.key, valueOf(entry)])));
     const metadata = new OrderedDict<string, Map<string, number>>();
     for (const path of this.statePaths(prefix)) metadata.set(path, new Map([['version', 1]]));
@@ -217,6 +223,14 @@ export class Module {
     return tidy(() => loadEntries(this.constructor.name, this.stateEntries(''), state, options.strict ?? true));
   }
 
+  /**
+   * @internal As `loadStateDict`, off the event loop, for a module and a state dict that nobody else holds: its values become
+   * the module's own where they can.
+   */
+  adoptStateDict(state: ReadonlyMap<string, unknown>): Promise<void> {
+    return tidy(() => adoptEntries(this.constructor.name, this.stateEntries(''), state));
+  }
+
   /** Frees all parameters and buffers now. */
   dispose(): void {
     for (const tensor of [...this.parameters(), ...this.buffers()]) tensor.dispose();
@@ -230,7 +244,11 @@ export class Module {
   /** @internal The tensors that a state dict of this module holds, in order; shared ones under each of their names. */
   stateEntries(prefix: string): StateEntry[] {
     const own = [...this.ownParameters(), ...this.ownBuffers().filter(([name]) => this.#buffers.get(name))];
-    const entries = own.map(([name, tensor]) => ({ key: join(prefix, name), tensor: tensor.detach() }));
+    const entries: StateEntry[] = own.map(([name, tensor]) => ({
+      key: join(prefix, name),
+      tensor: tensor.detach(),
+      whole: tensor,
+    }));
     return entries.concat(this.namedChildren().flatMap(([name, child]) => child.stateEntries(join(prefix, name))));
   }
 

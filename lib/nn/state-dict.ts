@@ -9,6 +9,8 @@ export interface StateEntry {
   key: string;
   /** Shares memory with the module: loading copies into it. */
   tensor: Tensor;
+  /** The parameter or buffer of the module, where the entry is all of it. */
+  whole?: Tensor | undefined;
   /** The tensor follows from the module's shape, as an attention mask does: what is loaded must equal it. */
   constant?: boolean;
   /** The tensor is a part of a larger one: state dicts get a copy, so that files hold it as a tensor of its own. */
@@ -36,56 +38,84 @@ export function loadEntries(
   state: ReadonlyMap<string, unknown>,
   strict: boolean,
 ): IncompatibleKeys {
-  const expected = new Set(entries.map(({ key }) => key));
-  const missingKeys = [...expected].filter((key) => !state.has(key));
-  const unexpectedKeys = [...state.keys()].filter((key) => !expected.has(key));
-  const present = entries.filter(({ key }) => state.has(key));
-  const problems = present.flatMap((entry) => problemWith(entry, state) ?? []);
-  if (strict) {
-    if (unexpectedKeys.length > 0) problems.unshift(`Unexpected key(s) in state_dict: ${quote(unexpectedKeys)}.`);
-    if (missingKeys.length > 0) problems.unshift(`Missing key(s) in state_dict: ${quote(missingKeys)}.`);
-  }
-  if (problems.length > 0) {
-    throw new TorchBindError(
-      `Error(s) in loading state_dict for ${moduleName}:\n\t${problems.join('\n\t')}`,
-      'ERR_TORCHBIND_STATE_DICT',
-    );
-  }
+  const { present, keys } = matchKeys(entries, state);
+  const problems = present.flatMap((entry) => problemOfForm(entry, state) ?? problemOfValues(entry, state) ?? []);
+  throwProblems(moduleName, problems, strict ? keys : undefined);
   noGrad(() => {
     for (const { key, tensor, constant } of present) {
       if (constant !== true) tensor.copy_(alignScalar(state.get(key) as Tensor, tensor));
     }
   });
-  return { missingKeys, unexpectedKeys };
+  return keys;
 }
 
-function problemWith(
-  { key, tensor, constant, aliasOf }: StateEntry,
+/** The entries that a state dict has, and the keys in which it differs from them. */
+export function matchKeys(
+  entries: readonly StateEntry[],
   state: ReadonlyMap<string, unknown>,
-): string | undefined {
+): { present: StateEntry[]; keys: IncompatibleKeys } {
+  const expected = new Set(entries.map(({ key }) => key));
+  const missingKeys = [...expected].filter((key) => !state.has(key));
+  const unexpectedKeys = [...state.keys()].filter((key) => !expected.has(key));
+  return { present: entries.filter(({ key }) => state.has(key)), keys: { missingKeys, unexpectedKeys } };
+}
+
+/** @throws ERR_TORCHBIND_STATE_DICT where there is a problem, or a key that only one side has */
+export function throwProblems(
+  moduleName: string,
+  problems: readonly string[],
+  keys: IncompatibleKeys | undefined,
+): void {
+  const all = [...problems];
+  const { missingKeys = [], unexpectedKeys = [] } = keys ?? {};
+  if (unexpectedKeys.length > 0) all.unshift(`Unexpected key(s) in state_dict: ${quote(unexpectedKeys)}.`);
+  if (missingKeys.length > 0) all.unshift(`Missing key(s) in state_dict: ${quote(missingKeys)}.`);
+  if (all.length === 0) return;
+  throw new TorchBindError(
+    `Error(s) in loading state_dict for ${moduleName}:\n\t${all.join('\n\t')}`,
+    'ERR_TORCHBIND_STATE_DICT',
+  );
+}
+
+/** What is wrong with a value before its elements are looked at. */
+export function problemOfForm({ key, tensor }: StateEntry, state: ReadonlyMap<string, unknown>): string | undefined {
   const value = state.get(key);
   if (!(value instanceof Tensor)) {
     return `While copying the parameter named "${key}", expected a Tensor from checkpoint, got ${describe(value)}.`;
   }
-  const source = alignScalar(value, tensor);
-  if (!sameShape(source.shape, tensor.shape)) {
-    return (
-      `size mismatch for ${key}: copying a param with shape ${size(value.shape)} from checkpoint, ` +
-      `the shape in current model is ${size(tensor.shape)}.`
-    );
-  }
-  if (constant === true && !source.to({ dtype: tensor.dtype, device: tensor.device }).equal(tensor)) {
-    return `The values of "${key}" are not those that this model computes with, so its results would differ.`;
-  }
+  if (sameShape(alignScalar(value, tensor).shape, tensor.shape)) return undefined;
+  return (
+    `size mismatch for ${key}: copying a param with shape ${size(value.shape)} from checkpoint, ` +
+    `the shape in current model is ${size(tensor.shape)}.`
+  );
+}
+
+function problemOfValues(entry: StateEntry, state: ReadonlyMap<string, unknown>): string | undefined {
+  return requiredEqual(entry, state).find(({ pair: [a, b] }) => !sameBits(a, b))?.problem;
+}
+
+/** Tensors that must have equal elements, and what is wrong where they have not. */
+export function requiredEqual(
+  { key, tensor, constant, aliasOf }: StateEntry,
+  state: ReadonlyMap<string, unknown>,
+): { pair: readonly [Tensor, Tensor]; problem: string }[] {
+  const value = state.get(key) as Tensor;
   const twin = aliasOf === undefined ? undefined : state.get(aliasOf);
-  if (twin instanceof Tensor && sameShape(twin.shape, value.shape) && !sameBits(value, twin)) {
-    return `The values of "${key}" and "${aliasOf}" differ, but in this model they are one parameter.`;
+  const required: { pair: readonly [Tensor, Tensor]; problem: string }[] = [];
+  if (constant === true) {
+    const converted = alignScalar(value, tensor).to({ dtype: tensor.dtype, device: tensor.device });
+    const problem = `The values of "${key}" are not those that this model computes with, so its results would differ.`;
+    required.push({ pair: [converted, tensor], problem });
   }
-  return undefined;
+  if (twin instanceof Tensor && sameShape(twin.shape, value.shape)) {
+    const problem = `The values of "${key}" and "${aliasOf}" differ, but in this model they are one parameter.`;
+    required.push({ pair: [value, twin], problem });
+  }
+  return required;
 }
 
 /** Files of torch 0.3 hold scalars with shape (1). */
-function alignScalar(source: Tensor, target: Tensor): Tensor {
+export function alignScalar(source: Tensor, target: Tensor): Tensor {
   return target.ndim === 0 && source.ndim === 1 && source.shape[0] === 1 ? source.detach().select(0, 0) : source;
 }
 

@@ -19,13 +19,18 @@ export class MemoIndices {
   }
 }
 
+/** Opcodes that are read in a slice: they take a few milliseconds. */
+export const sliceOfOpcodes = 8192;
+
 /**
  * The indices of the memo that a pickle refers to again, as far as it can be followed: writers remember nearly everything, and
- * need little of it.
+ * need little of it. Yields between slices of the work.
  */
-export function recalledIndices(bytes: Buffer): MemoIndices {
+export function* recalledIndices(bytes: Buffer): Generator<void, MemoIndices, void> {
   const indices = new MemoIndices(bytes.length);
+  let opcodes = 0;
   for (let at: number | undefined = 0; at !== undefined && at < bytes.length; at = nextOpcode(bytes, at)) {
+    if (++opcodes % sliceOfOpcodes === 0) yield;
     const op = bytes[at];
     if (op === Op.STOP) break;
     if (op === Op.BINGET && at + 1 < bytes.length) indices.add(bytes[at + 1]!);

@@ -4,7 +4,8 @@ import { CheckpointCode } from '../errors';
 import { GlobalError, type NameOptions, lookUp, PickleGlobal, RefusedName, Unfinished } from './globals';
 import { PythonKeys } from './keys';
 import { LiteralReader, notLiteral } from './literals';
-import { Memo, recalledIndices } from './memo';
+import { runAtOnce } from '../workers/slices';
+import { Memo, recalledIndices, sliceOfOpcodes } from './memo';
 import { Op, opName } from './opcodes';
 import { PickleStack } from './stack';
 import { DictSubclass, FrozenSet, GlobalName, InertObject, isKnownDict, OrderedDict, Tuple } from './types';
@@ -41,6 +42,11 @@ export interface PickleResult {
  * @throws CheckpointError for anything but a well-formed pickle of known things
  */
 export function readPickle(bytes: Uint8Array, options: PickleReaderOptions): PickleResult {
+  return runAtOnce(readPickleSteps(bytes, options));
+}
+
+/** The same, which yields between slices of the work. */
+export function readPickleSteps(bytes: Uint8Array, options: PickleReaderOptions): Generator<void, PickleResult, void> {
   return new PickleReader(bytes, options).read();
 }
 
@@ -49,7 +55,7 @@ class PickleReader {
   private readonly literals: LiteralReader;
   private readonly budget: MemoryBudget;
   private readonly stack: PickleStack;
-  private readonly memo: Memo;
+  private memo!: Memo;
   private readonly keys: PythonKeys;
   /** Tuples and dicts that the memo keeps. */
   private readonly shared = new Set<unknown>();
@@ -67,16 +73,16 @@ class PickleReader {
     private readonly options: PickleReaderOptions,
   ) {
     this.cursor = new Cursor(bytes, options.record);
-    this.memo = new Memo(recalledIndices(this.cursor.bytes));
     this.budget = options.budget ?? new MemoryBudget();
     this.stack = new PickleStack(this.spend, this.fail);
     this.keys = new PythonKeys(this.spend);
     this.literals = new LiteralReader(this.cursor, options.exact === true, this.fail, this.spend);
   }
 
-  read(): PickleResult {
+  *read(): Generator<void, PickleResult, void> {
+    this.memo = new Memo(yield* recalledIndices(this.cursor.bytes));
     try {
-      const value = this.readValue();
+      const value = yield* this.readValue();
       for (const name of this.refused.values()) if (name.objects === 0 || name.others > 0) throw name.refusal;
       return { value, end: this.cursor.position, dictSubclasses: [...this.dictSubclasses] };
     } catch (error) {
@@ -86,9 +92,10 @@ class PickleReader {
     }
   }
 
-  private readValue(): unknown {
+  private *readValue(): Generator<void, unknown, void> {
     if (this.cursor.bytes.length === 0) throw this.cursor.error('the pickle is empty', CheckpointCode.truncated);
-    for (;;) {
+    for (let opcodes = 1; ; opcodes++) {
+      if (opcodes % sliceOfOpcodes === 0) yield;
       this.opStart = this.cursor.position;
       if (this.opStart === this.cursor.bytes.length)
         throw this.fail('the pickle ends without STOP', CheckpointCode.truncated);

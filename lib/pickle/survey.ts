@@ -1,6 +1,7 @@
 import { Cost, MemoryBudget } from './budget';
 import { Cursor } from './cursor';
 import { CheckpointCode, CheckpointError } from '../errors';
+import { runAtOnce } from '../workers/slices';
 import { Memo, recalledIndices } from './memo';
 import { Op } from './opcodes';
 import { type Item, nameIndex, nameItem, other, SurveyStack, textItem, textOffset } from './survey-stack';
@@ -76,7 +77,7 @@ class Surveyor {
 
   constructor(bytes: Uint8Array) {
     this.cursor = new Cursor(bytes, undefined);
-    this.memo = new Memo(recalledIndices(this.cursor.bytes));
+    this.memo = new Memo(runAtOnce(recalledIndices(this.cursor.bytes)));
     this.stack = new SurveyStack(bytes.length);
   }
 

@@ -2,10 +2,8 @@ import type { Handle } from '../native/binding';
 import { native } from '../native/native';
 import { noGrad } from './autograd/modes';
 import { wrap } from './core';
-import type { Tensor } from './core';
 import { dtypeCode } from './dtype';
-import { ops } from './ops';
-import { keep, tidy } from './scope';
+import { tidy } from './scope';
 
 /**
  * Copies of storages that are made when one side is written to (PyTorch's copy on write, `_lazy_clone`): a snapshot of a
@@ -17,38 +15,34 @@ import { keep, tidy } from './scope';
 
 /** Bytes of a storage, apart from it: byte `base` of the storage is the first of `bytes`. */
 export interface StorageCopy {
-  /** uint8, one dimension, on the CPU; in no scope. */
-  bytes: Tensor;
+  /** A uint8 tensor of one dimension on the CPU, which the caller frees. */
+  bytes: Handle;
   base: number;
 }
 
+/** Bytes `start` to `end` of a tensor's storage. */
+export interface StorageSpan {
+  handle: Handle;
+  start: number;
+  end: number;
+}
+
 /**
- * The bytes from `start` to `end` of a tensor's storage as they are now, whatever is written to the storage later. Up to
- * all of the storage is in the copy where that costs nothing.
+ * The bytes of storages as they are now, whatever is written to them later. Up to all of a storage is in the copy where that
+ * costs nothing.
  */
-export function copyStorage(handle: Handle, start: number, end: number): StorageCopy {
-  const whole = lazyCopy(handle);
-  if (whole !== undefined) return { bytes: whole, base: 0 };
-  return noGrad(() =>
-    tidy(() => {
-      const span = wrap(native().viewStorage(handle, dtypeCode.uint8, start, [end - start], [1]));
-      return { bytes: keep(span.device === 'cpu' ? span.clone() : span.to('cpu')), base: start };
-    }),
+export function copyStorages(spans: readonly StorageSpan[]): StorageCopy[] {
+  const lazy = native().lazyCopies(spans.map(({ handle }) => handle));
+  return spans.map((span, i) =>
+    lazy[i] === 0 ? { bytes: copySpan(span), base: span.start } : { bytes: lazy[i]!, base: 0 },
   );
 }
 
-/** A uint8 tensor, in no scope, over a lazy copy of a tensor's whole storage; undefined where it must be copied at once. */
-export function lazyCopy(handle: Handle): Tensor | undefined {
-  if (native().device(handle) !== 'cpu') return undefined;
-  const { nbytes } = native().storageInfo(handle);
+function copySpan({ handle, start, end }: StorageSpan): Handle {
   return noGrad(() =>
     tidy(() => {
-      const bytes = wrap(native().viewStorage(handle, dtypeCode.uint8, 0, [nbytes], [1]));
-      try {
-        return keep(ops.aten._lazy_clone(bytes) as Tensor);
-      } catch {
-        return undefined; // memory that must not move, or is not PyTorch's own
-      }
+      const span = wrap(native().viewStorage(handle, dtypeCode.uint8, start, [end - start], [1]));
+      return native().alias((span.device === 'cpu' ? span.clone() : span.to('cpu')).handle);
     }),
   );
 }

@@ -1,5 +1,6 @@
 import { checkArgument, checkOptions, checkText, describe, TorchBindError } from '../errors';
 import { checkId, decodeAll } from './decode';
+import { encodeLong } from './encode-async';
 import { isObject } from './hugging-face-json';
 import type { StreamDecoder, Tokenizer, TokenizerFields, TokenizerJson } from './tokenizer';
 
@@ -68,6 +69,12 @@ export class CharTokenizer implements Tokenizer {
       position++;
     }
     return ids.slice(0, count);
+  }
+
+  async encodeAsync(text: string): Promise<Int32Array> {
+    checkText(text, 'encodeAsync()');
+    const source = { kind: 'char', chars: this.chars, unknown: this.unknown } as const;
+    return (await encodeLong(this, CharTokenizer.prototype.encode, () => source, text)) ?? this.encode(text);
   }
 
   decode(ids: ArrayLike<number>): string {

@@ -3,15 +3,15 @@ import type { StreamDecoder } from './tokenizer';
 
 const replacementCharacter = new TextEncoder().encode('\u{fffd}');
 
-/** Decodes ids through the bytes of each. `bytes[id]` is undefined past the vocabulary. */
+/** Decodes ids through the bytes of each, which are undefined past the vocabulary. */
 export class ByteDecoder implements StreamDecoder {
   private readonly utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
-  constructor(private readonly bytes: readonly Uint8Array[]) {}
+  constructor(private readonly bytesOf: (id: number) => Uint8Array | undefined) {}
 
   push(id: number): string {
     checkId(id);
-    return this.utf8.decode(this.bytes[id] ?? replacementCharacter, { stream: true });
+    return this.utf8.decode(this.bytesOf(id) ?? replacementCharacter, { stream: true });
   }
 
   end(): string {

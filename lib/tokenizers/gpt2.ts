@@ -1,12 +1,16 @@
 import { checkArgument, checkOptions, checkText } from '../errors';
 import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { bytePairEncode } from './bpe';
+import { runAtOnce, runInSlices } from '../workers/slices';
 import { ByteDecoder, decodeAll } from './decode';
+import { encodeLong } from './encode-async';
 import { isObject } from './hugging-face-json';
 import { SpecialTokens } from './special-tokens';
 import type { StreamDecoder, Tokenizer, TokenizerFields, TokenizerJson } from './tokenizer';
 import { exactWhiteSpace } from './regex';
+import type { TokenizerSource } from './worker-client';
 
 /** The tokens of GPT-2 itself. */
 const gpt2Tokens = 50257;
@@ -49,6 +53,23 @@ export class Gpt2Tokenizer implements Tokenizer {
     return Int32Array.from(this.special.encode(text, encodeOrdinary));
   }
 
+  get isReady(): boolean {
+    return loaded !== undefined;
+  }
+
+  async encodeAsync(text: string): Promise<Int32Array> {
+    checkText(text, 'encodeAsync()');
+    const long = encodeLong(this, Gpt2Tokenizer.prototype.encode, () => this.source(), text);
+    if (long !== undefined) return long;
+    await prepareVocabulary();
+    return this.encode(text);
+  }
+
+  private source(): TokenizerSource {
+    const specialTokens = Object.fromEntries(Array.from(this.special.texts, ([id, text]) => [text, id]));
+    return { kind: 'gpt2', specialTokens };
+  }
+
   decode(ids: ArrayLike<number>): string {
     return decodeAll(this.decoder(), ids);
   }
@@ -56,10 +77,10 @@ export class Gpt2Tokenizer implements Tokenizer {
   decoder(): StreamDecoder {
     const { bytes } = vocabulary();
     const { texts } = this.special;
-    if (texts.size === 0) return new ByteDecoder(bytes);
+    if (texts.size === 0) return new ByteDecoder((id) => bytes[id]);
     const all = [...bytes];
     for (const [id, text] of texts) all[id] = Buffer.from(text);
-    return new ByteDecoder(all);
+    return new ByteDecoder((id) => all[id]);
   }
 
   toJson(): TokenizerJson {
@@ -94,20 +115,40 @@ interface PackedRanks {
 let loaded: Vocabulary | undefined;
 
 function vocabulary(): Vocabulary {
-  loaded ??= unpack(JSON.parse(readFileSync(RANKS, 'utf8')) as PackedRanks);
+  loaded ??= runAtOnce(unpack(readFileSync(RANKS, 'utf8')));
   return loaded;
 }
 
-function unpack(packed: PackedRanks): Vocabulary {
+let preparing: Promise<void> | undefined;
+
+/** The same off the event loop: after it, `vocabulary` takes no time. */
+function prepareVocabulary(): Promise<void> {
+  if (loaded !== undefined) return Promise.resolve();
+  const prepare = async (): Promise<void> => {
+    const unpacked = await runInSlices(unpack(await readFile(RANKS, 'utf8')));
+    loaded ??= unpacked;
+  };
+  preparing ??= prepare().finally(() => (preparing = undefined));
+  return preparing;
+}
+
+/** Tokens that are unpacked in a slice. */
+const sliceSize = 2000;
+
+function* unpack(text: string): Generator<void, Vocabulary, void> {
+  const packed = JSON.parse(text) as PackedRanks;
+  yield;
   const ranks = new Map<string, number>();
   const bytes: Uint8Array[] = [];
   for (const line of packed.bpe_ranks.split('\n')) {
     const [, first, ...tokens] = line.split(' ');
-    tokens.forEach((token, i) => {
+    for (const [i, token] of tokens.entries()) {
       const rank = Number(first) + i;
-      bytes[rank] = Buffer.from(token, 'base64');
-      ranks.set(Buffer.from(token, 'base64').toString('latin1'), rank);
-    });
+      const content = Buffer.from(token, 'base64');
+      bytes[rank] = content;
+      ranks.set(content.toString('latin1'), rank);
+      if (i % sliceSize === sliceSize - 1) yield;
+    }
   }
   for (const [text, id] of Object.entries(packed.special_tokens)) bytes[id] = Buffer.from(text);
   return { pattern: exactWhiteSpace(packed.pat_str), ranks, bytes };

@@ -1,11 +1,14 @@
 import { createRequire } from 'node:module';
-import { checkOptions, CheckpointCode, CheckpointError, checkText, describe, TorchBindError } from '../errors';
+import { checkOptions, CheckpointCode, CheckpointError, checkText, describe, TorchBindError, withPath } from '../errors';
 
+import { parseSettings } from '../formats/files/python-json';
 import { ByteDecoder, decodeAll, tokenBytes } from './decode';
-import { checkHuggingFaceJson, type CheckedTokenizer, type Json } from './hugging-face-json';
+import { encodeLong } from './encode-async';
+import { checkHuggingFaceJson, type CheckedTokenizer, isHuggingFaceJson, type Json } from './hugging-face-json';
 import { escapePattern } from './special-tokens';
 import type { HuggingFaceJson, StreamDecoder, Tokenizer } from './tokenizer';
 import { exactWhiteSpace, runWithin } from './regex';
+import { encodeInWorker, type OpenedJson, openInWorker, type TokenizerSource } from './worker-client';
 
 export interface HuggingFaceTokenizerOptions {
   /** The token that begins a text. Default: an added token of a known name for it, as `<|endoftext|>`, or else id 0. */
@@ -26,10 +29,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly kind = 'hugging-face';
   readonly vocabSize: number;
   readonly startId: number;
-  private readonly json: HuggingFaceJson;
-  private readonly engine: Engine;
-  private readonly bytes: Uint8Array[];
-  private readonly isTimed: boolean;
+  private readonly state: State;
 
   /**
    * @param json the contents of `tokenizer.json`
@@ -40,6 +40,82 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const { startToken, where = 'tokenizer.json' } = options;
     checkText(where, 'HuggingFaceTokenizer: where');
     if (startToken !== undefined) checkText(startToken, 'HuggingFaceTokenizer: startToken');
+    this.state = json instanceof OpenedFile ? json : new ParsedJson(json, where, startToken);
+    this.vocabSize = this.state.vocabSize;
+    this.startId = this.state.startId;
+  }
+
+  /** @throws ERR_TORCHBIND_TOKENIZER_TIME where the regular expressions of the file take beyond all measure */
+  encode(text: string): Int32Array {
+    checkText(text, 'encode()');
+    const wellFormed = Buffer.from(text).toString();
+    const { engine, isTimed } = this.state.parsed;
+    const run = (): readonly number[] => engine.encode(wellFormed, { add_special_tokens: false }).ids;
+    return Int32Array.from(isTimed ? runWithin(timeFor(text.length), run) : run());
+  }
+
+  get isReady(): boolean {
+    return this.state.isReady;
+  }
+
+  async encodeAsync(text: string): Promise<Int32Array> {
+    checkText(text, 'encodeAsync()');
+    const { encode } = HuggingFaceTokenizer.prototype;
+    const { state } = this;
+    // What only the worker has ready is encoded there, however short.
+    const isThere = this.encode === encode && !state.isReady;
+    if (isThere && text === '') return new Int32Array(0);
+    const ids = isThere
+      ? encodeInWorker(state, () => state.source(), text)
+      : encodeLong(this, encode, () => state.source(), text, state);
+    return ids ?? this.encode(text);
+  }
+
+  decode(ids: ArrayLike<number>): string {
+    return decodeAll(this.decoder(), ids);
+  }
+
+  decoder(): StreamDecoder {
+    return new ByteDecoder((id) => this.state.bytesOf(id));
+  }
+
+  toJson(): HuggingFaceJson {
+    return this.state.parsed.json;
+  }
+
+  /** @internal What decoding needs, for another thread. */
+  opened(): OpenedJson {
+    return this.state.parsed.pack();
+  }
+}
+
+/** What a tokenizer is made of. */
+interface State {
+  readonly vocabSize: number;
+  readonly startId: number;
+  /** Whether `parsed` is there already. */
+  readonly isReady: boolean;
+  readonly parsed: ParsedJson;
+  bytesOf(id: number): Uint8Array | undefined;
+  source(): TokenizerSource;
+}
+
+/** A tokenizer.json, parsed and checked. */
+class ParsedJson implements State {
+  readonly json: HuggingFaceJson;
+  readonly vocabSize: number;
+  readonly startId: number;
+  readonly engine: Engine;
+  readonly isTimed: boolean;
+  readonly isReady = true;
+  readonly parsed = this;
+  private readonly bytes: Uint8Array[];
+
+  constructor(
+    json: unknown,
+    private readonly where: string,
+    private readonly startToken: string | undefined,
+  ) {
     const checked = checkHuggingFaceJson(json, where);
     this.json = checked.json;
     this.isTimed = checked.hasPatterns;
@@ -49,25 +125,90 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.engine = makeEngine(checked, where);
   }
 
-  /** @throws ERR_TORCHBIND_TOKENIZER_TIME where the regular expressions of the file take beyond all measure */
-  encode(text: string): Int32Array {
-    checkText(text, 'encode()');
-    const wellFormed = Buffer.from(text).toString();
-    const run = (): readonly number[] => this.engine.encode(wellFormed, { add_special_tokens: false }).ids;
-    return Int32Array.from(this.isTimed ? runWithin(timeFor(text.length), run) : run());
+  bytesOf(id: number): Uint8Array | undefined {
+    return this.bytes[id];
   }
 
-  decode(ids: ArrayLike<number>): string {
-    return decodeAll(this.decoder(), ids);
+  source(): TokenizerSource {
+    const { where, startToken } = this;
+    return { kind: 'hugging-face', json: Buffer.from(JSON.stringify(this.json)), where, startToken };
   }
 
-  decoder(): StreamDecoder {
-    return new ByteDecoder(this.bytes);
+  pack(): OpenedJson {
+    const { vocabSize, startId, bytes } = this;
+    const starts = new Uint32Array(vocabSize + 1);
+    for (let id = 0; id < vocabSize; id++) starts[id + 1] = starts[id]! + (bytes[id]?.length ?? 0);
+    const all = new Uint8Array(starts[vocabSize]!);
+    for (let id = 0; id < vocabSize; id++) if (bytes[id] !== undefined) all.set(bytes[id]!, starts[id]);
+    const missing = Uint32Array.from(starts.keys()).filter((id) => id < vocabSize && bytes[id] === undefined);
+    return { vocabSize, startId, bytes: all, starts, missing };
+  }
+}
+
+/** A tokenizer.json that a worker thread has parsed and checked. This thread parses it when it must. */
+class OpenedFile implements State {
+  private made: ParsedJson | undefined;
+  private packed: OpenedJson | undefined;
+  private missing: ReadonlySet<number> = new Set();
+
+  constructor(private readonly file: FileSource) {}
+
+  /** @returns false for a file of another kind; undefined where there can be no worker */
+  async open(): Promise<boolean | undefined> {
+    const opened = await openInWorker(this, this.file);
+    if (opened === undefined || opened === null) return opened === null ? false : undefined;
+    this.packed = opened;
+    this.missing = new Set(opened.missing);
+    return true;
   }
 
-  toJson(): HuggingFaceJson {
-    return this.json;
+  get vocabSize(): number {
+    return this.packed!.vocabSize;
   }
+
+  get startId(): number {
+    return this.packed!.startId;
+  }
+
+  get isReady(): boolean {
+    return this.made !== undefined;
+  }
+
+  get parsed(): ParsedJson {
+    const { where, startToken } = this.file;
+    this.made ??= new ParsedJson(parseJson(this.file), where, startToken);
+    return this.made;
+  }
+
+  bytesOf(id: number): Uint8Array | undefined {
+    const { vocabSize, bytes, starts } = this.packed!;
+    return id >= vocabSize || this.missing.has(id) ? undefined : bytes.subarray(starts[id], starts[id + 1]);
+  }
+
+  source(): TokenizerSource {
+    return this.file;
+  }
+}
+
+function parseJson({ json, where }: FileSource): unknown {
+  return withPath(where, () => parseSettings(Buffer.from(json.buffer, json.byteOffset, json.byteLength).toString()));
+}
+
+type FileSource = Extract<TokenizerSource, { kind: 'hugging-face' }>;
+
+/** The tokenizer of a file's bytes, opened at once; null where the file is of another kind. */
+export function openHuggingFace(file: FileSource): HuggingFaceTokenizer | null {
+  const { where, startToken } = file;
+  const parsed = parseJson(file);
+  return isHuggingFaceJson(parsed) ? new HuggingFaceTokenizer(parsed, { where, startToken }) : null;
+}
+
+/** The same, opened by a worker thread; undefined where there can be none. */
+export async function openHuggingFaceAsync(source: FileSource): Promise<HuggingFaceTokenizer | null | undefined> {
+  const file = new OpenedFile(source);
+  const isOpen = await file.open();
+  if (isOpen === undefined) return undefined;
+  return isOpen ? new HuggingFaceTokenizer(file) : null;
 }
 
 /** Milliseconds that no honest regular expression needs for a text, on a slow and busy machine. */

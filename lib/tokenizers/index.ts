@@ -1,3 +1,4 @@
+export { encodeText, takesLong } from './encode-async';
 export { CharTokenizer, type UnknownCharacters } from './char';
 export { tokenizerForText, tokenizerFromJson } from './from-json';
 export { Gpt2Tokenizer, type Gpt2TokenizerOptions } from './gpt2';

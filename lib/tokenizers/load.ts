@@ -5,7 +5,7 @@ import { parseSettings } from '../formats/files/python-json';
 import { readSmallFile } from '../formats/files/small-file';
 import { tokenizerFromJson } from './from-json';
 import { Gpt2Tokenizer } from './gpt2';
-import { HuggingFaceTokenizer } from './hugging-face';
+import { HuggingFaceTokenizer, openHuggingFaceAsync } from './hugging-face';
 import { isHuggingFaceJson, isObject, type Json } from './hugging-face-json';
 import { charFromMetaPickle } from './meta-pickle';
 import type { Tokenizer } from './tokenizer';
@@ -49,11 +49,29 @@ async function fromDirectory(directory: string): Promise<Tokenizer | null> {
   return null;
 }
 
+/** Larger files are parsed and checked on a worker thread. */
+const largeFile = 256 * 1024;
+
 async function fromJsonFile(file: string): Promise<Tokenizer> {
-  const json = await readJson(file);
+  const bytes = await readSmallFile(file);
+  if (bytes.length > largeFile) {
+    const opened = await openLarge(file, bytes);
+    if (opened !== undefined) return opened;
+  }
+  const json = withPath(file, () => parseSettings(bytes.toString('utf8')));
   if (!isHuggingFaceJson(json)) return tokenizerFromJson(json, file);
   const { startToken } = await settingsBeside(file);
   return new HuggingFaceTokenizer(json, { where: file, startToken });
+}
+
+/** Hugging Face's tokenizer in a file, opened by a worker thread; undefined for another file, and where there is no worker. */
+async function openLarge(file: string, json: Buffer): Promise<Tokenizer | undefined> {
+  // What is wrong beside it is told after what is wrong in it.
+  const settings = await settingsBeside(file).catch((error: Error) => error);
+  const startToken = settings instanceof Error ? undefined : settings.startToken;
+  const opened = await openHuggingFaceAsync({ kind: 'hugging-face', json, where: file, startToken });
+  if (opened && settings instanceof Error) throw settings;
+  return opened ?? undefined;
 }
 
 async function fromPair(directory: string): Promise<Tokenizer> {

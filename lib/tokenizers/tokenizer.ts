@@ -16,6 +16,15 @@ export interface Tokenizer {
   encode(text: string): Int32Array;
 
   /**
+   * The same without holding the event loop: a text of more than 64 kB is encoded on a worker thread. Where it is missing,
+   * as it may be in a tokenizer of your own, `encode` is called.
+   */
+  encodeAsync?(text: string): Promise<Int32Array>;
+
+  /** False where the first `encode` of this thread must read or make the vocabulary before. `encodeAsync` does that too. */
+  readonly isReady?: boolean;
+
+  /**
    * The text of ids. Ids past the vocabulary, which a padded model can sample, and bytes that are not UTF-8 become
    * U+FFFD. Throws `ERR_TORCHBIND_INVALID_ARGUMENT` for what is no id at all.
    */

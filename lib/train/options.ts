@@ -279,6 +279,14 @@ export function scheduleOf(options: FitOptions, learningRate: number, length: nu
   return (schedule === 'linear' ? linear : cosine)({ warmup: warmupSteps, steps, min });
 }
 
+/** The options with the tokens of `text` in place of it, encoded off the event loop. What is wrong stays as it is. */
+export async function withEncodedText(model: GPTModel, options: FitOptions): Promise<FitOptions> {
+  const { text, data } = options;
+  const { tokenizer } = model;
+  if (typeof text !== 'string' || data !== undefined || tokenizer === null) return options;
+  return { ...options, text: undefined, data: await TokenStream.fromTextAsync(text, tokenizer) };
+}
+
 function dataOf(model: GPTModel, { text, data }: FitOptions): TokenStream | TextStream {
   if ((text === undefined) === (data === undefined)) throw invalid("give either 'text' or 'data' to train on");
   if (data instanceof TextStream) {

@@ -12,7 +12,7 @@ import type { EvalEvent, TrainEvent } from './events';
 import { badLoss, LossGuard } from './guard';
 import { BackgroundSaves, type Bundles, type RestoredRun } from './saves';
 import { MetricsLog } from './metrics/log';
-import { completeOptions, type FitOptions, scheduleOf, type Settings } from './options';
+import { completeOptions, withEncodedText, type FitOptions, scheduleOf, type Settings } from './options';
 import { noProgress, type Progress, showProgress } from './progress';
 import { drawSeed, getRandomStates, isPositionOf, makeRunData, type RunData, setRandomStates } from './run-data';
 import type { RunState } from './run-state';
@@ -58,7 +58,7 @@ export async function* train(
   bundles: Bundles,
   before: RunState | undefined,
 ): AsyncGenerator<TrainEvent, FitResult> {
-  const settings = completeOptions(model, options);
+  const settings = completeOptions(model, await withEncodedText(model, options));
   if (training.has(model)) {
     throw new TorchBindError('fit: the model is already being trained. Await the first fit().', 'ERR_TORCHBIND_BUSY');
   }

@@ -1,10 +1,10 @@
 import path from 'node:path';
 import type { GPTModel } from '../../models/gpt-model';
 import type { CheckpointLayout } from '../../models/layouts';
-import { noGrad } from '../../tensor/autograd';
 import type { DType } from '../../tensor/dtype';
+import { packTensors } from '../../tensor/off-loop';
 import { dispose } from '../../tensor/scope';
-import { Tensor } from '../../tensor/tensor';
+import type { Tensor } from '../../tensor/tensor';
 import type { ProgramName, ReadOptions, SavedModel } from '../saved-model';
 import { storageKey } from '../snapshot';
 
@@ -136,20 +136,15 @@ export async function withWeights<T>(
 ): Promise<T> {
   const own = weights as Map<string, Tensor>;
   if (dtype === null) return write(own);
-  const casts = new Map<string, Tensor>();
+  const others = [...own].filter(([, value]) => value.dtype.includes('float') && value.dtype !== dtype);
+  // What is one tensor under several keys, tied weights and masks, stays one.
+  const sources = new Map(others.map(([, value]) => [storageKey(value), value]));
+  const packed = await packTensors([...sources.values()], dtype);
+  const casts = new Map(Array.from(sources.keys(), (id, i) => [id, packed[i]!]));
   try {
-    for (const [key, value] of own) own.set(key, castOnce(value, dtype, casts));
+    for (const [key, value] of others) own.set(key, casts.get(storageKey(value))!);
     return await write(own);
   } finally {
-    dispose([...casts.values()]);
+    dispose(packed);
   }
-}
-
-/** What is one tensor under several keys, tied weights and masks, stays one. */
-function castOnce(value: Tensor, dtype: DType, casts: Map<string, Tensor>): Tensor {
-  if (!value.dtype.includes('float') || value.dtype === dtype) return value;
-  const id = storageKey(value);
-  const cast = casts.get(id) ?? noGrad(() => value.to(dtype));
-  casts.set(id, cast);
-  return cast;
 }

@@ -136,13 +136,13 @@ export class TensorChecker implements TensorBuilder {
  *
  * @throws CheckpointError for what the pickle left unfinished
  */
-export function resolveReferences(
+export function* resolveReferences(
   root: unknown,
   builder: TensorBuilder,
   record: string,
   { inert = false }: ValueOptions,
   budget: MemoryBudget,
-): unknown {
+): Generator<void, unknown, void> {
   const resolved = new Map<unknown, unknown>();
   const resolve = (value: unknown): unknown => {
     if (value instanceof StorageRef) return storage(new StorageView(value, 0, value.nbytes));
@@ -160,7 +160,7 @@ export function resolveReferences(
     return builder.storage(view);
   };
   try {
-    return changeValues(root, (value) => {
+    return yield* changeValues(root, (value) => {
       if (typeof value !== 'object' || value === null) return value;
       const known = resolved.get(value);
       if (known !== undefined) return known;

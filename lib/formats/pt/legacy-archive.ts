@@ -1,6 +1,6 @@
 import { GlobalError, nameOf, PickleGlobal } from '../../pickle/globals';
 import { MemoryBudget } from '../../pickle/budget';
-import { readPickle } from '../../pickle/reader';
+import { readPickleSteps } from '../../pickle/reader';
 import { GlobalName, Tuple } from '../../pickle/types';
 import {
   type MakeBuilder,
@@ -14,6 +14,7 @@ import type { ByteSource } from '../files/byte-source';
 import { CheckpointCode, CheckpointError, containerError } from '../../errors';
 import { nonNegative, StorageRef, StorageView, type TensorBuilder } from './tensor-spec';
 import { readPickleAt, readPlain } from './pickles';
+import { runInSlices } from '../../workers/slices';
 import { claimedBytes, parseStorageId, torchGlobals } from './torch-globals';
 
 /** What such a file begins with, as a pickled int. */
@@ -35,27 +36,22 @@ export class LegacyArchive implements TensorArchive {
   readonly bigEndian = false;
   readonly pickleName = record;
   readonly notes: string[] = [];
-  readonly value: unknown;
+  value: unknown = undefined;
   private readonly offsets = new Map<string, number>();
   /** Views by their own key, which must say the same each time. */
   private readonly views = new Map<string, StorageView>();
 
   private constructor(
     readonly source: ByteSource,
-    pickle: Buffer,
     private readonly budget: MemoryBudget,
-    makeBuilder: MakeBuilder,
-    options: ValueOptions,
-  ) {
-    const builder = makeBuilder(false);
-    this.value = resolveReferences(this.read(pickle, builder, options), builder, record, options, budget);
-  }
+  ) {}
 
   static async open(source: ByteSource, makeBuilder: MakeBuilder, options: ValueOptions): Promise<LegacyArchive> {
     const header = await readHeader(source);
     const budget = options.budget ?? MemoryBudget.ofFile(source.size, options.memory);
     const object = await readPickleAt(source, header, source.size, record);
-    const archive = new LegacyArchive(source, object.bytes, budget, makeBuilder, options);
+    const archive = new LegacyArchive(source, budget);
+    archive.value = await runInSlices(archive.read(object.bytes, makeBuilder(false), options));
     const keys = await readPickleAt(source, object.end, source.size, 'storage keys');
     await archive.locate(readPlain(keys.bytes, 'storage keys', undefined, archive.budget), keys.end);
     return archive;
@@ -72,12 +68,14 @@ export class LegacyArchive implements TensorArchive {
     };
   }
 
-  private read(pickle: Buffer, builder: TensorBuilder, { exact, inert }: ValueOptions): unknown {
+  private *read(pickle: Buffer, builder: TensorBuilder, options: ValueOptions): Generator<void, unknown, void> {
+    const { exact, inert } = options;
     const globals = torchGlobals(builder, { exact, inert });
-    const options = { globals, exact, inert, record, budget: this.budget };
-    const { value, dictSubclasses } = readPickle(pickle, { ...options, persistentLoad: (id) => this.referred(id) });
+    const persistentLoad = (id: unknown): unknown => this.referred(id);
+    const settings = { globals, exact, inert, record, budget: this.budget, persistentLoad };
+    const { value, dictSubclasses } = yield* readPickleSteps(pickle, settings);
     this.notes.push(...dictSubclasses.map(noteOfDict));
-    return value;
+    return yield* resolveReferences(value, builder, record, options, this.budget);
   }
 
   private referred(id: unknown): unknown {

@@ -10,6 +10,8 @@ import { PtArchive } from './zip-archive';
 import { readSafetensors } from '../safetensors/load';
 import { existing, isShardIndex, loadShards } from '../safetensors/shards';
 import { containerOf, isSafetensorsFile } from './sniff';
+import { withoutCollections } from '../../tensor/off-loop';
+import { runInSlices } from '../../workers/slices';
 import { LoadedStorages, mapStorages, readStorages } from './storage-reader';
 import { TarArchive } from './tar-archive';
 
@@ -77,7 +79,7 @@ async function loadFile(source: ByteSource, { device, mmap }: LoadOptions, value
     await (mmap === true ? mapStorages(archive, loaded) : readStorages(archive, loaded));
     const tensors = new NativeTensors(loaded, device ?? 'cpu');
     try {
-      return makePlanned(archive.value, tensors, archive.pickleName);
+      return await runInSlices(makePlanned(archive.value, tensors, archive.pickleName), withoutCollections);
     } catch (error) {
       tensors.disposeAll();
       throw error;

@@ -114,9 +114,9 @@ export class TensorPlanner extends TensorChecker {
  *
  * @throws CheckpointError where libtorch refuses one for what its bytes are
  */
-export function makePlanned(root: unknown, tensors: NativeTensors, record: string): unknown {
+export function* makePlanned(root: unknown, tensors: NativeTensors, record: string): Generator<void, unknown, void> {
   try {
-    return changeValues(root, (value) => (value instanceof PlannedTensor ? value.make(tensors) : value));
+    return yield* changeValues(root, (value) => (value instanceof PlannedTensor ? value.make(tensors) : value));
   } catch (error) {
     if (!(error instanceof GlobalError)) throw error;
     throw new CheckpointError(error.message, CheckpointCode.pickle, { record, cause: error });

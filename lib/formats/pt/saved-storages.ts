@@ -1,6 +1,6 @@
 import type { Handle } from '../../native/binding';
 import { native } from '../../native/native';
-import { copyStorage, type StorageCopy } from '../../tensor/copy-on-write';
+import { copyStorages, type StorageCopy } from '../../tensor/copy-on-write';
 import { ops } from '../../tensor/ops';
 import { dtypeCode } from '../../tensor/dtype';
 import { Tensor, unwrap } from '../../tensor/tensor';
@@ -35,20 +35,21 @@ export class SavedStorage {
     return this.end === 0 ? 0 : this.end - this.offset;
   }
 
-  /** The bytes to write, as they were when `freeze` was called: `size` of them from `start` on. */
+  /** The bytes to write, as they were at `freeze`: `size` of them from `start` on. */
   get source(): { handle: Handle; start: number } {
     if (this.copy === undefined) return { handle: this.bytes, start: this.offset };
-    return { handle: this.copy.bytes.handle, start: this.offset - this.copy.base };
+    return { handle: this.copy.bytes, start: this.offset - this.copy.base };
   }
 
-  /** Takes the bytes as they are now. */
-  freeze(): void {
-    if (this.size === 0) return;
-    this.copy = copyStorage(this.bytes, this.offset, this.offset + this.size);
+  /** Takes the bytes of each as they are now. */
+  static freeze(storages: readonly SavedStorage[]): void {
+    const used = storages.filter(({ size }) => size > 0);
+    const spans = used.map(({ bytes, offset, size }) => ({ handle: bytes, start: offset, end: offset + size }));
+    copyStorages(spans).forEach((copy, i) => (used[i]!.copy = copy));
   }
 
   dispose(): void {
-    this.copy?.bytes.dispose();
+    if (this.copy !== undefined) native().dispose(this.copy.bytes);
     native().dispose(this.bytes);
   }
 
@@ -120,7 +121,7 @@ export class SavedStorages {
 
   /** After everything was collected: what is written is what the tensors hold now. */
   freeze(): void {
-    for (const storage of this.byId.values()) storage.freeze();
+    SavedStorage.freeze(this.all);
   }
 
   dispose(): void {

@@ -1,5 +1,5 @@
 import { type GlobalEntry, GlobalError, type GlobalTable, PickleGlobal } from '../../pickle/globals';
-import { readPickle } from '../../pickle/reader';
+import { readPickleSteps } from '../../pickle/reader';
 import { MemoryBudget } from '../../pickle/budget';
 import { Tuple } from '../../pickle/types';
 import {
@@ -13,6 +13,7 @@ import {
 } from './archive';
 import type { ByteSource } from '../files/byte-source';
 import { CheckpointCode, CheckpointError, containerError } from '../../errors';
+import { runInSlices } from '../../workers/slices';
 import { classOfModule } from './legacy-archive';
 import { readPickleAt, readPlain } from './pickles';
 import { readTar, type TarMember } from './tar-reader';
@@ -67,7 +68,7 @@ export class TarArchive implements TensorArchive {
     const tensors = members.get('tensors');
     if (tensors !== undefined) await archive.readTensors(tensors);
     const builder = makeBuilder(false);
-    archive.value = resolveReferences(archive.read(bytes, builder, options), builder, record, options, budget);
+    archive.value = await runInSlices(archive.read(bytes, builder, options));
     return archive;
   }
 
@@ -82,7 +83,8 @@ export class TarArchive implements TensorArchive {
     };
   }
 
-  private read(pickle: Buffer, builder: TensorBuilder, { exact, inert }: ValueOptions): unknown {
+  private *read(pickle: Buffer, builder: TensorBuilder, options: ValueOptions): Generator<void, unknown, void> {
+    const { exact, inert } = options;
     const made = new Map<string, unknown>();
     const persistentLoad = (id: unknown): unknown => {
       const type = classOfModule(id);
@@ -94,10 +96,10 @@ export class TarArchive implements TensorArchive {
       return made.get(key);
     };
     const globals = this.withStorageTuples(torchGlobals(builder, { exact, inert }));
-    const options = { globals, persistentLoad, exact, inert, record, budget: this.budget };
-    const { value, dictSubclasses } = readPickle(pickle, options);
+    const settings = { globals, persistentLoad, exact, inert, record, budget: this.budget };
+    const { value, dictSubclasses } = yield* readPickleSteps(pickle, settings);
     this.notes.push(...dictSubclasses.map(noteOfDict));
-    return value;
+    return yield* resolveReferences(value, builder, record, options, this.budget);
   }
 
   /** Takes ('storage', class, key, location, size) itself for the storage that it would refer to. */

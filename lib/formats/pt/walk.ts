@@ -5,12 +5,17 @@ import { DictSubclass, InertObject, OrderedDict } from '../../pickle/types';
  * tree shares is entered once, and its depth is bounded by memory alone. Keys and the members of sets stay: they can be no more
  * than numbers, text and tuples of those.
  *
+ * Yields between slices of the work.
+ *
  * @returns what `change` gives for the root
  */
-export function changeValues(root: unknown, change: (value: unknown) => unknown): unknown {
+export function* changeValues(root: unknown, change: (value: unknown) => unknown): Generator<void, unknown, void> {
   const entered = new Set<object>();
   const todo: object[] = [];
+  let visited = 0;
+  const isSliceEnd = (): boolean => visited >= sliceSize && (visited = 0) === 0;
   const visit = (value: unknown): unknown => {
+    visited++;
     const changed = change(value);
     if (holdsValues(changed) && !entered.has(changed)) {
       entered.add(changed);
@@ -19,9 +24,14 @@ export function changeValues(root: unknown, change: (value: unknown) => unknown)
     return changed;
   };
   const result = visit(root);
-  for (let node = todo.pop(); node !== undefined; node = todo.pop()) changeWithin(node, visit);
+  for (let node = todo.pop(); node !== undefined; node = todo.pop()) yield* changeWithin(node, visit, isSliceEnd);
   return result;
 }
+
+type Visit = (value: unknown) => unknown;
+
+/** Values that are changed in a slice: making tensors of them takes a few milliseconds. */
+const sliceSize = 1024;
 
 /** Whether a value has others in it that may be tensors: no member of a set can be one. */
 export function holdsValues(value: unknown): value is object {
@@ -31,16 +41,17 @@ export function holdsValues(value: unknown): value is object {
   return (value instanceof Map && value.size > 0) || value instanceof InertObject;
 }
 
-function changeWithin(node: object, visit: (value: unknown) => unknown): void {
+function* changeWithin(node: object, visit: Visit, isSliceEnd: () => boolean): Generator<void, void, void> {
   if (Array.isArray(node)) {
     for (let i = 0; i < node.length; i++) {
+      if (isSliceEnd()) yield;
       const item: unknown = node[i];
       const changed = visit(item);
       if (changed !== item) node[i] = changed;
     }
   } else if (node instanceof Map) {
-    changeMap(node, visit);
-    if (node instanceof OrderedDict) changeMap(node.attributes, visit);
+    yield* changeMap(node, visit, isSliceEnd);
+    if (node instanceof OrderedDict) yield* changeMap(node.attributes, visit, isSliceEnd);
     if (node instanceof DictSubclass) node.state = visit(node.state);
   } else if (node instanceof InertObject) {
     node.state = visit(node.state);
@@ -48,8 +59,9 @@ function changeWithin(node: object, visit: (value: unknown) => unknown): void {
   }
 }
 
-function changeMap(map: Map<unknown, unknown>, visit: (value: unknown) => unknown): void {
+function* changeMap(map: Map<unknown, unknown>, visit: Visit, isSliceEnd: () => boolean): Generator<void, void, void> {
   for (const [key, value] of map) {
+    if (isSliceEnd()) yield;
     const changed = visit(value);
     if (changed !== value) map.set(key, changed);
   }

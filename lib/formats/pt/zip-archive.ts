@@ -1,6 +1,6 @@
 import { GlobalError } from '../../pickle/globals';
 import { MemoryBudget } from '../../pickle/budget';
-import { readPickle } from '../../pickle/reader';
+import { readPickleSteps } from '../../pickle/reader';
 import {
   type MakeBuilder,
   noteOfDict,
@@ -14,6 +14,7 @@ import type { ByteSource } from '../files/byte-source';
 import { CheckpointCode, CheckpointError } from '../../errors';
 import { checkHoldsTensors } from './sniff';
 import type { StorageRef, TensorBuilder } from './tensor-spec';
+import { runInSlices } from '../../workers/slices';
 import { storageFromId, torchGlobals } from './torch-globals';
 import { isStored, ZipReader } from '../zip/reader';
 
@@ -28,20 +29,14 @@ export class PtArchive implements TensorArchive {
   readonly storages = new Map<string, StorageRef>();
   readonly pickleName = pickleRecord;
   readonly notes: string[] = [];
-  readonly value: unknown;
+  value: unknown = undefined;
 
   private constructor(
     readonly source: ByteSource,
     private readonly zip: ZipReader,
     readonly bigEndian: boolean,
-    pickle: Buffer,
-    makeBuilder: MakeBuilder,
-    options: ValueOptions,
   ) {
     if (zip.trailing > 0) this.notes.push(`${zip.trailing} bytes follow the end of the zip, and are ignored`);
-    const builder = makeBuilder(bigEndian);
-    const value = this.read(pickle, builder, options);
-    this.value = resolveReferences(value, builder, pickleRecord, options, zip.budget);
   }
 
   static async open(source: ByteSource, makeBuilder: MakeBuilder, options: ValueOptions = {}): Promise<PtArchive> {
@@ -60,7 +55,10 @@ export class PtArchive implements TensorArchive {
     checkHoldsTensors(zip);
     await checkVersion(zip);
     const bigEndian = await isBigEndian(zip);
-    return new PtArchive(source, zip, bigEndian, pickle ?? (await readPickleRecord(zip)), makeBuilder, options);
+    const archive = new PtArchive(source, zip, bigEndian);
+    const bytes = pickle ?? (await readPickleRecord(zip));
+    archive.value = await runInSlices(archive.read(bytes, makeBuilder(bigEndian), options));
+    return archive;
   }
 
   bytesOf({ key }: StorageRef): StoredBytes {
@@ -74,8 +72,9 @@ export class PtArchive implements TensorArchive {
     };
   }
 
-  private read(pickle: Buffer, builder: TensorBuilder, { exact, inert }: ValueOptions): unknown {
-    const { value, end, dictSubclasses } = readPickle(pickle, {
+  private *read(pickle: Buffer, builder: TensorBuilder, options: ValueOptions): Generator<void, unknown, void> {
+    const { exact, inert } = options;
+    const { value, end, dictSubclasses } = yield* readPickleSteps(pickle, {
       globals: torchGlobals(builder, { exact, inert }),
       persistentLoad: (id) => this.storage(id),
       exact,
@@ -92,7 +91,7 @@ export class PtArchive implements TensorArchive {
       );
     }
     this.notes.push(...dictSubclasses.map(noteOfDict));
-    return value;
+    return yield* resolveReferences(value, builder, pickleRecord, options, this.zip.budget);
   }
 
   /** One StorageRef a key, so that what shares a key shares bytes. */

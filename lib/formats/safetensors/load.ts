@@ -2,6 +2,7 @@ import { checkOptions, CheckpointCode, CheckpointError, checkWatchers, type Path
 import type { Handle } from '../../native/binding';
 import { native } from '../../native/native';
 import { dtypeCode } from '../../tensor/dtype';
+import { withoutCollections } from '../../tensor/off-loop';
 import { type Tensor, wrap } from '../../tensor/tensor';
 import { type ByteSource, withSource } from '../files/byte-source';
 import { forEachConcurrent } from '../files/concurrent';
@@ -71,7 +72,7 @@ export async function readSafetensors(
   const handles = new Map<SafetensorsEntry, Handle>();
   try {
     await (mmap ? mapEntries(source, header, handles) : readEntries(source, header, header.entries, handles, signal));
-    return toTensors(header, handles, device);
+    return withoutCollections(() => toTensors(header, handles, device));
   } finally {
     for (const handle of handles.values()) native().dispose(handle);
   }

@@ -2,7 +2,6 @@ import { describe, TorchBindError } from '../../errors';
 import type { Handle } from '../../native/binding';
 import { native } from '../../native/native';
 import { ops } from '../../tensor/ops';
-import { lazyCopy } from '../../tensor/copy-on-write';
 import { dtypeCode, itemSize } from '../../tensor/dtype';
 import { tidy } from '../../tensor/scope';
 import { Tensor, unwrap, wrap } from '../../tensor/tensor';
@@ -39,17 +38,18 @@ export function planTensors(tensors: Iterable<[unknown, unknown]>): PlannedTenso
 
 /** Makes the planned tensors keep the bytes that they hold now, whatever the program writes to them later. */
 export function freezePlanned(planned: readonly PlannedTensor[]): void {
-  const copies = new Map<number, Tensor | undefined>();
-  for (const tensor of planned) {
-    const { handle, nbytes, span } = tensor;
-    if (nbytes === 0) continue;
-    if (!copies.has(span.storage)) copies.set(span.storage, lazyCopy(handle));
-    const copy = copies.get(span.storage);
-    if (copy === undefined) packPlanned(tensor);
-    else tensor.handle = viewLike(handle, copy.handle, dtypeCode[tensor.dtype.torch!]);
+  const used = planned.filter(({ nbytes }) => nbytes > 0);
+  const owners = new Map(used.map(({ span, handle }) => [span.storage, handle]));
+  const made = native().lazyCopies([...owners.values()]);
+  const copies = new Map(Array.from(owners.keys(), (storage, i) => [storage, made[i]!]));
+  for (const tensor of used) {
+    const { handle, span } = tensor;
+    const copy = copies.get(span.storage)!;
+    if (copy === 0) packPlanned(tensor);
+    else tensor.handle = viewLike(handle, copy, dtypeCode[tensor.dtype.torch!]);
     native().dispose(handle);
   }
-  for (const copy of copies.values()) copy?.dispose();
+  for (const copy of made) native().dispose(copy);
 }
 
 /** The same view of another storage. */

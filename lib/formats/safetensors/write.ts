@@ -3,7 +3,6 @@ import { TorchBindError } from '../../errors';
 import type { Handle } from '../../native/binding';
 import { native } from '../../native/native';
 import { dtypeCode } from '../../tensor/dtype';
-import { type Tensor, unwrap, wrap } from '../../tensor/tensor';
 import { forEachConcurrent } from '../files/concurrent';
 import { geometryOf } from '../pt/saved-geometry';
 import { maxHeaderSize, metadataName } from './header';
@@ -110,8 +109,8 @@ async function writeTensor(
   { handle, nbytes, storageOffset, dtype }: PlannedTensor,
   { onWritten, signal }: WriteOptions,
 ): Promise<void> {
-  const packed = storageOffset === undefined ? pack(handle, dtypeCode[dtype.torch!]) : undefined;
-  const source = packed === undefined ? handle : unwrap(packed, 'saveSafetensors');
+  const packed = storageOffset === undefined ? await pack(handle, dtypeCode[dtype.torch!]) : undefined;
+  const source = packed ?? handle;
   try {
     const starts = Array.from({ length: Math.ceil(nbytes / partSize) }, (_, i) => i * partSize);
     await forEachConcurrent(starts, concurrentWrites, async (start) => {
@@ -122,18 +121,18 @@ async function writeTensor(
       onWritten(size);
     });
   } finally {
-    packed?.dispose();
+    if (packed !== undefined) native().dispose(packed);
   }
 }
 
 /** A contiguous copy. */
-function pack(handle: Handle, dtype: number): Tensor {
+async function pack(handle: Handle, dtype: number): Promise<Handle> {
   const { offset, shape, strides } = geometryOf(handle);
-  const source = wrap(native().viewStorage(handle, dtype, offset, shape, strides));
+  const source = native().viewStorage(handle, dtype, offset, shape, strides);
   try {
-    return source.clone({ memoryFormat: 'contiguous_format' });
+    return (await native().packTensors([source], null))[0]!;
   } finally {
-    source.dispose();
+    native().dispose(source);
   }
 }
 

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type CheckpointError, containerError } from '../../errors';
 import { type CentralEntry, flagDescriptor, methodStored, zip64Values, type ZipDirectory } from './directory';
 import { Signature } from './format';
@@ -121,6 +122,9 @@ export class ZipRecords {
   }
 }
 
+/** Records that are looked at before the event loop turns. */
+const sliceSize = 2048;
+
 /**
  * Finds the bytes of all records behind their local headers.
  *
@@ -131,6 +135,7 @@ export async function locateRecords(source: ByteSource, directory: ZipDirectory)
   await source.prefetch(headerRanges(directory));
   let free = 0;
   for (let i = 0; i < directory.size; i++) {
+    if (i % sliceSize === sliceSize - 1) await nextTurn();
     const entry = directory.entry(i);
     const { name, headerOffset } = entry;
     if (records.has(name)) throw containerError(`two records are named '${name}'`, headerOffset);

@@ -18,13 +18,15 @@ export type GroupNames = readonly (readonly string[])[];
 
 /**
  * The state dict that the family's own optimizer would have, numbered in the order of the family's parameters within
- * each group. Moments of fused parameters are taken apart; the parts are copies.
+ * each group. Moments of fused parameters are taken apart.
+ *
+ * @param options.takePart what stands for a part, which is a view of its own of a moment or a step. Default: a copy of it
  */
 export function optimizerToFile(
   stateDict: ReadonlyMap<string, unknown>,
   groupNames: GroupNames,
   table: readonly KeyedParameter[],
-  { named }: { named: boolean },
+  { named, takePart = packed }: { named: boolean; takePart?: ((part: Tensor) => Tensor) | undefined },
 ): Map<string, unknown> {
   const { state, groups } = readStateDict(stateDict);
   const byName = new Map(
@@ -34,7 +36,7 @@ export function optimizerToFile(
   const fileState = new Map<number, ParameterState>();
   lines.flat().forEach((line, index) => {
     const values = byName.get(line.parameter);
-    if (values !== undefined) fileState.set(index, takePart(values, line));
+    if (values !== undefined) fileState.set(index, partOfState(values, line, takePart));
   });
   let next = 0;
   const fileGroups = groups.map(({ values }, i) => {
@@ -123,12 +125,16 @@ function linesOf(names: readonly string[], table: readonly KeyedParameter[]): Ke
   return table.filter((line) => wanted.has(line.parameter));
 }
 
-function takePart(values: ParameterState, line: KeyedParameter): ParameterState {
+function packed(part: Tensor): Tensor {
+  return part.clone({ memoryFormat: 'contiguous_format' });
+}
+
+function partOfState(values: ParameterState, line: KeyedParameter, takePart: (part: Tensor) => Tensor): ParameterState {
   if (!isPart(line)) return values;
   return new Map(
     Array.from(values, ([key, value]) => {
       if (!(value instanceof Tensor)) return [key, value];
-      return [key, (value.ndim === 0 ? value : partOf(value, line)).clone({ memoryFormat: 'contiguous_format' })];
+      return [key, takePart(value.ndim === 0 ? value.detach() : partOf(value, line))];
     }),
   );
 }

@@ -45,9 +45,10 @@ export function stateEntriesOf(model: KeyedModel, prefix: string): StateEntry[] 
       const key = prefix === '' ? keyOf(module, line) : `${prefix}.${keyOf(module, line)}`;
       if (!isParameterLine(line)) return { key, tensor: makeBuffer(model, line, buffers), constant: true };
       if (line.alias !== true) firstKeys.set(line.parameter, key);
-      const tensor = partOf(parameters.get(line.parameter)!.detach(), line);
+      const parameter = parameters.get(line.parameter)!;
+      const tensor = partOf(parameter.detach(), line);
       const aliasOf = line.alias === true ? firstKeys.get(line.parameter) : undefined;
-      return { key, tensor, part: isPart(line), aliasOf };
+      return { key, tensor, whole: isPart(line) ? undefined : parameter, part: isPart(line), aliasOf };
     }),
   );
 }

@@ -1,0 +1,80 @@
+import { noGrad } from '../tensor/autograd';
+import { bindFunction } from '../tensor/dispatch';
+import { itemSize } from '../tensor/dtype';
+import { native } from '../native/native';
+import { copyTensors, equalTensors, isDense, type TensorPair, withoutCollections } from '../tensor/off-loop';
+import { ownToken } from '../tensor/ownership';
+import { Tensor } from '../tensor/tensor';
+import {
+  alignScalar,
+  loadEntries,
+  matchKeys,
+  problemOfForm,
+  requiredEqual,
+  type StateEntry,
+  throwProblems,
+} from './state-dict';
+
+/**
+ * Loads a state dict that nobody else holds into a module that nobody else holds, off the event loop. Values of the right
+ * dtype and form become the module's own, without a copy; the caller disposes the state dict all the same.
+ *
+ * @throws as `loadEntries` does, before anything is changed
+ */
+export async function adoptEntries(
+  moduleName: string,
+  entries: StateEntry[],
+  state: ReadonlyMap<string, unknown>,
+): Promise<void> {
+  if (![...state.values()].every((value) => !(value instanceof Tensor) || isDense(value))) {
+    loadEntries(moduleName, entries, state, true);
+    return;
+  }
+  const { present, keys } = matchKeys(entries, state);
+  const problems = present.map((entry) => problemOfForm(entry, state));
+  const required = present.map((entry, i) => (problems[i] === undefined ? requiredEqual(entry, state) : []));
+  const equal = await equalTensors(required.flat().map(({ pair }) => pair));
+  let next = 0;
+  required.forEach((pairs, i) => {
+    for (const { problem } of pairs) if (!equal[next++]!) problems[i] ??= problem;
+  });
+  throwProblems(
+    moduleName,
+    problems.filter((problem) => problem !== undefined),
+    keys,
+  );
+  const copies = noGrad(() => withoutCollections(() => adopt(present, state)));
+  await copyTensors(copies);
+}
+
+/** Gives the module the values that it can have as they are. The others must be copied. */
+function adopt(entries: readonly StateEntry[], state: ReadonlyMap<string, unknown>): TensorPair[] {
+  const used = new Set(entries.filter(({ aliasOf }) => aliasOf === undefined).map(({ key }) => state.get(key)));
+  const copies: TensorPair[] = [];
+  // What is there under a second name must not count as another holder.
+  for (const { key, aliasOf } of entries) {
+    const value = state.get(key) as Tensor;
+    if (aliasOf !== undefined && !used.has(value)) value.dispose();
+  }
+  for (const { key, tensor, whole, constant, aliasOf } of entries) {
+    if (constant === true || aliasOf !== undefined) continue;
+    const value = state.get(key) as Tensor;
+    if (whole !== undefined && canAdopt(tensor, value)) {
+      setData(whole, value.detach());
+      value.dispose();
+      ownToken(whole);
+    } else copies.push([tensor, alignScalar(value, tensor)]);
+  }
+  return copies;
+}
+
+/** Assignment to `Tensor.data`. */
+const setData = bindFunction<(tensor: Tensor, data: Tensor) => void>('set_data');
+
+/** Whether a value has the place of a tensor, and is all that its storage holds. */
+function canAdopt(tensor: Tensor, value: Tensor): boolean {
+  const { dtype, device, shape } = tensor;
+  if (value.dtype !== dtype || value.device !== device || value.ndim !== shape.length) return false;
+  const { nbytes } = native().storageInfo(value.handle);
+  return value.isContiguous() && nbytes === value.numel() * itemSize(dtype) && native().isSoleOwner(value.handle);
+}

@@ -1,0 +1,33 @@
+import type { Tokenizer } from './tokenizer';
+import { encodeInWorker, type TokenizerSource } from './worker-client';
+
+/** Longer texts are encoded on a worker thread: it takes less than a turn of the event loop to post them. */
+const longText = 64 * 1024;
+
+/** The ids of a text, off the event loop where the tokenizer can. An empty text makes it ready for others. */
+export async function encodeText(tokenizer: Tokenizer, text: string): Promise<Int32Array> {
+  return tokenizer.encodeAsync === undefined ? tokenizer.encode(text) : tokenizer.encodeAsync(text);
+}
+
+/** Whether encoding a text at once would hold the event loop. */
+export function takesLong(tokenizer: Tokenizer, text: string): boolean {
+  return tokenizer.encodeAsync !== undefined && (text.length > longText || tokenizer.isReady === false);
+}
+
+/**
+ * The ids of a long text from the worker thread.
+ *
+ * @param encode the method of the tokenizer's class: one of a subclass stays on the caller's thread
+ * @param owner stands for the tokenizer, which the worker keeps
+ * @returns undefined for a text that is short, and where there can be no worker
+ */
+export function encodeLong(
+  tokenizer: Tokenizer,
+  encode: Tokenizer['encode'],
+  source: () => TokenizerSource,
+  text: string,
+  owner: object = tokenizer,
+): Promise<Int32Array> | undefined {
+  if (tokenizer.encode !== encode || text.length <= longText) return undefined;
+  return encodeInWorker(owner, source, text);
+}

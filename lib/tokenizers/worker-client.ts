@@ -1,0 +1,150 @@
+import type { Worker } from 'node:worker_threads';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { type PostedError, receiveError } from '../workers/errors';
+import { startWorker } from '../workers/start';
+
+/** One worker thread for all tokenizers of this thread, which encodes long texts and opens large files. */
+
+/** What the worker makes a tokenizer of. */
+export type TokenizerSource =
+  | { kind: 'char'; chars: readonly string[]; unknown: 'error' | 'skip' }
+  | { kind: 'gpt2'; specialTokens: Readonly<Record<string, number>> }
+  | { kind: 'hugging-face'; json: Uint8Array; where: string; startToken: string | undefined };
+
+/** What a large tokenizer.json holds, as decoding needs it. */
+export interface OpenedJson {
+  vocabSize: number;
+  startId: number;
+  /** Bytes of the tokens, one after the other, and where each id's begin: an id without a token has none. */
+  bytes: Uint8Array;
+  starts: Uint32Array;
+  /** Ids of the gaps in the vocabulary, which decode to U+FFFD. */
+  missing: Uint32Array;
+}
+
+/** A piece of a text comes before the request that it is for. */
+export type Request =
+  | { id: number; piece: string }
+  | { id: number; key: number; source: TokenizerSource | undefined; wants: 'ids' | 'opened' };
+
+export type Reply = { id: number } & ({ ids: Int32Array } | { opened: OpenedJson | null } | { error: PostedError });
+
+/** Characters that are posted in one go. */
+const pieceLength = 2 ** 20;
+
+/** The worker ends when it had nothing to do for so long. */
+const idleMilliseconds = 10_000;
+
+interface Job {
+  resolve: (reply: Reply) => void;
+  reject: (error: Error) => void;
+  callerStack: string | undefined;
+}
+
+class TokenizerWorker {
+  private readonly jobs = new Map<number, Job>();
+  private readonly known = new Set<number>();
+  private nextJob = 0;
+  private idle: NodeJS.Timeout | undefined;
+
+  constructor(private readonly worker: Worker) {
+    worker.on('message', (reply: Reply) => this.receive(reply));
+    worker.on('error', (error: Error) => this.end(error));
+    worker.on('exit', (code) => this.end(new Error(`the worker thread of tokenizers ended with code ${code}`)));
+  }
+
+  async ask(owner: object, makeSource: () => TokenizerSource, text: string, wants: 'ids' | 'opened'): Promise<Reply> {
+    const callerStack = new Error().stack;
+    const id = this.nextJob++;
+    clearTimeout(this.idle);
+    // Work that is under way keeps the process alive, as reading a file does; a worker that waits does not.
+    this.worker.ref();
+    const reply = new Promise<Reply>((resolve, reject) => this.jobs.set(id, { resolve, reject, callerStack }));
+    reply.catch(() => undefined); // until it is awaited below
+    for (let start = 0; start < text.length; start += pieceLength) {
+      this.post({ id, piece: text.slice(start, start + pieceLength) });
+      if (start + pieceLength < text.length) await nextTurn();
+    }
+    const key = keyOf(owner);
+    this.post({ id, key, source: this.known.has(key) ? undefined : makeSource(), wants });
+    const answer = await reply;
+    this.known.add(key);
+    return answer;
+  }
+
+  private post(request: Request): void {
+    this.worker.postMessage(request);
+  }
+
+  private receive(reply: Reply): void {
+    const job = this.jobs.get(reply.id);
+    if (job === undefined) return;
+    this.jobs.delete(reply.id);
+    if ('error' in reply) job.reject(receiveError(reply.error, job.callerStack));
+    else job.resolve(reply);
+    if (this.jobs.size > 0) return;
+    this.worker.unref();
+    this.idle = setTimeout(() => this.stop(), idleMilliseconds).unref();
+  }
+
+  private stop(): void {
+    forget(this);
+    void this.worker.terminate();
+  }
+
+  private end(error: Error): void {
+    forget(this);
+    clearTimeout(this.idle);
+    for (const job of this.jobs.values()) job.reject(error);
+    this.jobs.clear();
+  }
+}
+
+let current: TokenizerWorker | undefined;
+
+function forget(worker: TokenizerWorker): void {
+  if (current === worker) current = undefined;
+}
+
+function running(): TokenizerWorker | undefined {
+  if (current !== undefined) return current;
+  const worker = startWorker('tokenizers/worker');
+  if (worker !== undefined) current = new TokenizerWorker(worker);
+  return current;
+}
+
+const keys = new WeakMap<object, number>();
+let nextKey = 0;
+
+/** The worker knows a tokenizer by a number. */
+function keyOf(owner: object): number {
+  const key = keys.get(owner) ?? nextKey++;
+  keys.set(owner, key);
+  return key;
+}
+
+/**
+ * The ids of a text by the tokenizer that `makeSource` describes, from the worker thread.
+ *
+ * @param owner stands for the tokenizer, which the worker keeps for the next text
+ * @returns undefined where there can be no worker
+ */
+export function encodeInWorker(
+  owner: object,
+  makeSource: () => TokenizerSource,
+  text: string,
+): Promise<Int32Array> | undefined {
+  const reply = running()?.ask(owner, makeSource, text, 'ids');
+  return reply?.then((answer) => (answer as { ids: Int32Array }).ids);
+}
+
+/**
+ * Opens Hugging Face's tokenizer.json on the worker thread.
+ *
+ * @param owner stands for the tokenizer from then on
+ * @returns null where the file is of another kind; undefined where there can be no worker
+ */
+export function openInWorker(owner: object, source: TokenizerSource): Promise<OpenedJson | null> | undefined {
+  const reply = running()?.ask(owner, () => source, '', 'opened');
+  return reply?.then((answer) => (answer as { opened: OpenedJson | null }).opened);
+}
