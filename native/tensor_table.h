@@ -53,8 +53,8 @@ class ExternalMemory {
  public:
   void retain(Napi::BasicEnv env, const at::Tensor& tensor);
   void release(Napi::BasicEnv env, const void* storage);
-  // While it is on, no collection is forced: for code that makes many tensors of which none is garbage. Then one
-  // is, where it is due.
+  // While it is on, no collection is forced: for code that makes many tensors of which none is garbage. Then
+  // one is, where it is due.
   void defer_collections(Napi::BasicEnv env, bool on);
   // Bytes that V8 knows of.
   int64_t reported() const { return total_; }

@@ -74,7 +74,7 @@ export class CharTokenizer implements Tokenizer {
   async encodeAsync(text: string): Promise<Int32Array> {
     checkText(text, 'encodeAsync()');
     const source = { kind: 'char', chars: this.chars, unknown: this.unknown } as const;
-    return (await encodeLong(this, CharTokenizer.prototype.encode, () => source, text)) ?? this.encode(text);
+    return (await encodeLong(this, CharTokenizer.prototype, () => source, text)) ?? this.encode(text);
   }
 
   decode(ids: ArrayLike<number>): string {

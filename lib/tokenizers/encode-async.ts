@@ -17,17 +17,22 @@ export function takesLong(tokenizer: Tokenizer, text: string): boolean {
 /**
  * The ids of a long text from the worker thread.
  *
- * @param encode the method of the tokenizer's class: one of a subclass stays on the caller's thread
+ * @param own the prototype of torchbind's class: a subclass with an `encode` of its own stays on the caller's thread
  * @param owner stands for the tokenizer, which the worker keeps
  * @returns undefined for a text that is short, and where there can be no worker
  */
 export function encodeLong(
   tokenizer: Tokenizer,
-  encode: Tokenizer['encode'],
+  own: Tokenizer,
   source: () => TokenizerSource,
   text: string,
   owner: object = tokenizer,
 ): Promise<Int32Array> | undefined {
-  if (tokenizer.encode !== encode || text.length <= longText) return undefined;
+  if (text.length <= longText || !encodesAs(tokenizer, own)) return undefined;
   return encodeInWorker(owner, source, text);
+}
+
+/** Whether two objects have the same method `encode`. */
+export function encodesAs(tokenizer: Tokenizer, own: Tokenizer): boolean {
+  return Reflect.get(tokenizer, 'encode') === Reflect.get(own, 'encode');
 }

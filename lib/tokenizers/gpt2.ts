@@ -59,7 +59,7 @@ export class Gpt2Tokenizer implements Tokenizer {
 
   async encodeAsync(text: string): Promise<Int32Array> {
     checkText(text, 'encodeAsync()');
-    const long = encodeLong(this, Gpt2Tokenizer.prototype.encode, () => this.source(), text);
+    const long = encodeLong(this, Gpt2Tokenizer.prototype, () => this.source(), text);
     if (long !== undefined) return long;
     await prepareVocabulary();
     return this.encode(text);

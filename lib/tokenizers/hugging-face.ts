@@ -1,9 +1,17 @@
 import { createRequire } from 'node:module';
-import { checkOptions, CheckpointCode, CheckpointError, checkText, describe, TorchBindError, withPath } from '../errors';
+import {
+  checkOptions,
+  CheckpointCode,
+  CheckpointError,
+  checkText,
+  describe,
+  TorchBindError,
+  withPath,
+} from '../errors';
 
 import { parseSettings } from '../formats/files/python-json';
 import { ByteDecoder, decodeAll, tokenBytes } from './decode';
-import { encodeLong } from './encode-async';
+import { encodeLong, encodesAs } from './encode-async';
 import { checkHuggingFaceJson, type CheckedTokenizer, isHuggingFaceJson, type Json } from './hugging-face-json';
 import { escapePattern } from './special-tokens';
 import type { HuggingFaceJson, StreamDecoder, Tokenizer } from './tokenizer';
@@ -60,14 +68,13 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   async encodeAsync(text: string): Promise<Int32Array> {
     checkText(text, 'encodeAsync()');
-    const { encode } = HuggingFaceTokenizer.prototype;
     const { state } = this;
     // What only the worker has ready is encoded there, however short.
-    const isThere = this.encode === encode && !state.isReady;
+    const isThere = encodesAs(this, HuggingFaceTokenizer.prototype) && !state.isReady;
     if (isThere && text === '') return new Int32Array(0);
     const ids = isThere
       ? encodeInWorker(state, () => state.source(), text)
-      : encodeLong(this, encode, () => state.source(), text, state);
+      : encodeLong(this, HuggingFaceTokenizer.prototype, () => state.source(), text, state);
     return ids ?? this.encode(text);
   }
 
