@@ -1,4 +1,5 @@
 import type { GPTModel } from '../models/gpt-model';
+import { NO_COPIES, type StorageCopies } from '../compute';
 import { optimizerStateDict } from '../models/optimizers';
 import { native } from '../native/native';
 import type { AnyOptimizer } from '../optim';
@@ -25,12 +26,14 @@ export interface TensorSnapshot {
  * while the snapshot is written.
  *
  * @param optimizer or its state dict in the layout's form; undefined for none
+ * @param copied copies of storages whose memory must not move, of this moment
  */
 export function takeSnapshot(
   model: GPTModel,
   optimizer: AnyOptimizer | ReadonlyMap<string, unknown> | undefined,
+  copied: StorageCopies = NO_COPIES,
 ): TensorSnapshot {
-  const copies = new TensorCopies();
+  const copies = new TensorCopies(copied);
   return noGrad(() =>
     tidy(() => {
       const weights = model.stateOf('', ({ tensor, part }) => (part === true ? copies.part(tensor) : tensor));
@@ -51,6 +54,8 @@ export function takeSnapshot(
 
 /** Copies of tensors on the CPU. What shares memory, such as tied weights, shares it in the copies too, but for parts. */
 class TensorCopies {
+  constructor(private readonly copied: StorageCopies) {}
+
   private readonly parts = new Set<Tensor>();
   /** Copies by their originals. */
   private readonly made = new Map<Tensor, Tensor>();
@@ -89,7 +94,7 @@ class TensorCopies {
     // A part gets a lazy copy of the storage for itself, of which its span is then written.
     const keys = tensors.map((tensor) => (this.parts.has(tensor) ? tensor : storageId(tensor)));
     const sources = new Map(keys.map((key, i) => [key, tensors[i]!]));
-    const handles = native().lazyCopies(Array.from(sources.values(), ({ handle }) => handle));
+    const handles = this.lazyCopies([...sources.values()]);
     const storages = new Map(Array.from(sources.keys(), (key, i) => [key, handles[i]!]));
     const views = new Map<string, Tensor>();
     try {
@@ -105,6 +110,19 @@ class TensorCopies {
     } finally {
       for (const handle of handles) native().dispose(handle);
     }
+  }
+
+  /** Lazy copies of the storages of tensors; 0 for those that must be copied at once. */
+  private lazyCopies(tensors: readonly Tensor[]): number[] {
+    const handles = native().lazyCopies(tensors.map(({ handle }) => handle));
+    // Memory that must not move has a lazy copy only where somebody has copied it already.
+    const missing = tensors.flatMap((tensor, i) => {
+      const copy = handles[i] === 0 ? this.copied.get(storageId(tensor)) : undefined;
+      return copy === undefined ? [] : [{ i, copy }];
+    });
+    const copies = native().lazyCopies(missing.map(({ copy }) => copy.handle));
+    missing.forEach(({ i }, j) => (handles[i] = copies[j]!));
+    return handles;
   }
 
   private copyOf(value: unknown): unknown {

@@ -8,7 +8,6 @@ import type { Answer, Call, Notice, Reply, Request, SequenceEvent } from './prot
 /** A call that waits for its answer. */
 interface Pending {
   replica: number;
-  promise: Promise<unknown>;
   /** Called in the turn in which the answer comes, before whoever awaits it. */
   onValue: ((value: unknown) => void) | undefined;
   resolve(value: unknown): void;
@@ -65,7 +64,7 @@ export class ComputeThread {
     if (this.failure !== undefined) return Promise.reject(ended(this.failure));
     const entry = { replica, onValue, stack } as Pending;
     const promise = new Promise<unknown>((resolve, reject) => Object.assign(entry, { resolve, reject }));
-    this.pending.set(id, Object.assign(entry, { promise }));
+    this.pending.set(id, entry);
     this.keepAlive();
     try {
       this.port.postMessage({ id, replica, numThreads: getNumThreads(), ...call } satisfies Request);
@@ -97,12 +96,6 @@ export class ComputeThread {
   private keepAlive(): void {
     if (this.pending.size + this.waiting.size > 0) this.port.ref();
     else this.port.unref();
-  }
-
-  /** Resolves when a call that is under way for a replica has been answered. */
-  async answered(replica: number): Promise<void> {
-    const [first] = [...this.pending.values()].filter((entry) => entry.replica === replica);
-    await first?.promise.catch(() => undefined);
   }
 
   /** Whether a call for a replica is under way. */

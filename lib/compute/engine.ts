@@ -49,8 +49,10 @@ export class TrainingEngine {
     if (this.thread === 'main' || optimizerClass(this.optimizer) === undefined) return;
     const opened = await acquireReplica(model);
     if (opened === undefined) return;
-    if (this.canSendOptimizer(opened)) this.replica = opened;
-    else await releaseReplica(model, opened);
+    if (this.canSendOptimizer(opened)) {
+      this.replica = opened;
+      opened.trains = true;
+    } else await releaseReplica(model, opened);
   }
 
   /** Gives an update up. */
@@ -108,7 +110,9 @@ export class TrainingEngine {
     const { replica } = this;
     this.replica = undefined;
     this.sent.clear();
-    if (replica !== undefined) await releaseReplica(this.model, replica);
+    if (replica === undefined) return;
+    replica.trains = false;
+    await releaseReplica(this.model, replica);
   }
 
   private canSendOptimizer(replica: Replica): boolean {

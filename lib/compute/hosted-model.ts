@@ -5,12 +5,22 @@ import { GPTModel } from '../models/gpt-model';
 import type { Precision } from '../models/precision';
 import type { Parameter } from '../nn/parameter';
 import { type AnyOptimizer, GradScaler, type GradScalerState } from '../optim';
+import { dtypeCode } from '../tensor/dtype';
 import { dispose, tidy } from '../tensor/scope';
-import { Tensor } from '../tensor/tensor';
+import { Tensor, wrap } from '../tensor/tensor';
 import { lend, receiveLent } from './posted-module';
 import { type PostedModel, receiveModel } from './posted-model';
 import { HostedSequences } from './hosted-sequences';
-import type { Applied, Call, Notice, PostedBatch, PostedOptimizer, PostedState, SequenceEvent } from './protocol';
+import type {
+  CopiedStorage,
+  Applied,
+  Call,
+  Notice,
+  PostedBatch,
+  PostedOptimizer,
+  PostedState,
+  SequenceEvent,
+} from './protocol';
 import { newOptimizer } from './replicable';
 import { accumulate, applyGradients, evaluationLoss } from './update';
 
@@ -63,6 +73,8 @@ export class HostedModel {
       }
       case 'apply':
         return this.apply(call);
+      case 'copy':
+        return this.copyStorages();
       case 'hold':
         return this.sequences.hold();
       case 'loss':
@@ -130,6 +142,18 @@ export class HostedModel {
     return { gradNorm, scaler: scaler?.getState() ?? null, state: this.newState(optimizer) };
   }
 
+  private copyStorages(): CopiedStorage[] {
+    const state = [...(this.optimizer?.state.values() ?? [])].flatMap((parts) => [...parts.values()]);
+    const tensors = [...this.tensors, ...state].filter((value): value is Tensor => value instanceof Tensor);
+    const storages = new Map(tensors.map((tensor) => [native().storageInfo(tensor.handle).id, tensor]));
+    return tidy(() => {
+      const copies = Array.from(storages.values(), copyBytes);
+      const { tickets, loan } = lend(copies);
+      native().endLoan(loan); // they are the other thread's alone
+      return Array.from(storages.keys(), (id, i) => ({ id, ticket: tickets[i]! }));
+    });
+  }
+
   /** What the optimizer has made in its last step, lent to the other thread. */
   private newState(optimizer: AnyOptimizer): PostedState[] {
     const made: { posted: PostedState; tensor?: Tensor }[] = [];
@@ -149,4 +173,11 @@ export class HostedModel {
     let next = 0;
     return made.map(({ posted, tensor }) => (tensor === undefined ? posted : { ...posted, ticket: tickets[next++]! }));
   }
+}
+
+/** The bytes of a tensor's storage, uint8 (nbytes), in memory of their own on the CPU. */
+function copyBytes(tensor: Tensor): Tensor {
+  const { nbytes } = native().storageInfo(tensor.handle);
+  const bytes = wrap(native().viewStorage(tensor.handle, dtypeCode.uint8, 0, [nbytes], [1]));
+  return bytes.device === 'cpu' ? bytes.clone() : bytes.to('cpu');
 }

@@ -1,3 +1,4 @@
 export { decoderFor } from './decoder';
 export { TrainingEngine } from './engine';
-export { whenIdle } from './models';
+export { atWholeUpdate, NO_COPIES } from './models';
+export type { StorageCopies } from './replica';

@@ -1,6 +1,6 @@
 import type { GPTModel } from '../models/gpt-model';
 import { setUser } from '../models/in-use';
-import { Replica } from './replica';
+import { Replica, type StorageCopies } from './replica';
 
 /** The replicas of models that are in use. */
 const current = new WeakMap<GPTModel, Replica>();
@@ -53,7 +53,18 @@ export async function releaseReplica(model: GPTModel, replica: Replica): Promise
   await replica.close();
 }
 
-/** Waits until no call on the model is under way: what is read of it then is of one whole update. */
-export async function whenIdle(model: GPTModel): Promise<void> {
-  for (let replica = current.get(model); replica?.isBusy === true; replica = current.get(model)) await replica.idle();
+export const NO_COPIES: StorageCopies = new Map();
+
+/**
+ * Takes something of a model and its training at one moment: at once, or while another thread trains the model, after the update
+ * under way. Then the memory cannot be copied on write, and that thread copies it.
+ *
+ * @param take reads before it first awaits; what it returns is awaited
+ */
+export async function atWholeUpdate<T>(model: GPTModel, take: (copies: StorageCopies) => Promise<T>): Promise<T> {
+  const replica = current.get(model);
+  if (replica?.trains !== true) return take(NO_COPIES);
+  let taken: Promise<T> | undefined;
+  await replica.copyStorages((copies) => (taken = take(copies)));
+  return taken!;
 }

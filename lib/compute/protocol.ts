@@ -16,6 +16,8 @@ export type Call =
   | ({ type: 'accumulate' } & AccumulateCall)
   | ({ type: 'apply' } & ApplyCall)
   | { type: 'loss'; batch: PostedBatch; precision: Precision }
+  /** Copies of all storages of the model and of the optimizer's state: see `CopiedStorage`. */
+  | { type: 'copy' }
   /** Nothing is generated until `release`: the weights are being replaced. */
   | { type: 'hold' };
 
@@ -47,6 +49,12 @@ export interface Applied {
   scaler: GradScalerState | null;
   /** What the optimizer has made for its parameters. */
   state: PostedState[];
+}
+
+/** A storage, by the number that it has in this process, and the ticket of a copy of its bytes on the CPU. */
+export interface CopiedStorage {
+  id: number;
+  ticket: number;
 }
 
 export interface PostedOptimizer {

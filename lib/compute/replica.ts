@@ -1,12 +1,16 @@
 import type { NativeLoan } from '../native/binding';
 import { native } from '../native/native';
 import type { GPTModel } from '../models/gpt-model';
+import { dispose } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
 import { type ComputeThread, leastUsedThread } from './compute-thread';
-import { heldTensors, lend, type HeldTensor } from './posted-module';
+import { heldTensors, lend, receiveLent, type HeldTensor } from './posted-module';
 import { postModel } from './posted-model';
-import type { Call, Notice } from './protocol';
+import type { Call, CopiedStorage, Notice } from './protocol';
 import { sameSignature, signatureOf, whyNotReplicable } from './replicable';
+
+/** Copies of storages, uint8 on the CPU, by the numbers of the storages that they are of. */
+export type StorageCopies = ReadonlyMap<number, Tensor>;
 
 let lastNumber = 0;
 
@@ -17,6 +21,8 @@ export class Replica {
   private readonly number = ++lastNumber;
   private readonly loans: NativeLoan[] = [];
   private readonly numbers: Map<Tensor, number>;
+  /** Whether updates are made on it. */
+  trains = false;
 
   private constructor(
     readonly thread: ComputeThread,
@@ -82,23 +88,30 @@ export class Replica {
     }
   }
 
+  /**
+   * Copies of all storages that it shares, made between two updates.
+   *
+   * @param onCopied is called in the turn in which they are there, when this thread knows of all updates before and of none after
+   */
+  async copyStorages(onCopied: (copies: StorageCopies) => void): Promise<void> {
+    await this.call<CopiedStorage[]>({ type: 'copy' }, (storages) => {
+      const copies = new Map(storages.map(({ id, ticket }) => [id, receiveLent(ticket)]));
+      try {
+        onCopied(copies);
+      } finally {
+        dispose([...copies.values()]);
+      }
+    });
+  }
+
   /** The number of one of the model's tensors. */
   numberOf(tensor: Tensor): number | undefined {
     return this.numbers.get(tensor);
   }
 
-  get isBusy(): boolean {
-    return this.thread.isBusy(this.number);
-  }
-
   /** Waits for the calls that are under way, without turning the event loop. */
   settle(): void {
     this.thread.settle(this.number);
-  }
-
-  /** Resolves when one of the calls that are under way has been answered. */
-  idle(): Promise<void> {
-    return this.thread.answered(this.number);
   }
 
   /** Ends it. The memory may move again afterwards. */

@@ -5,7 +5,7 @@ import { lockDirectory } from '../checkpoint/commit';
 import { readLegacy } from '../checkpoint/programs/legacy';
 import { attachPeft, attachSaved } from '../checkpoint/adapters';
 import { openModel } from '../checkpoint/open';
-import { decoderFor } from '../compute';
+import { atWholeUpdate, decoderFor } from '../compute';
 import {
   checkVocabulary,
   checkWeightCount,
@@ -217,14 +217,10 @@ export class GPT extends GPTModel {
   /** What the trainer does with files. */
   #bundles(): Bundles {
     return {
-      save: (directory, { step, optimizer, run, metrics, keep = {} }) =>
-        replaceBundle(this, this.#training(), directory, {
-          step,
-          optimizer,
-          run: saveRun(run),
-          metrics,
-          keep,
-        }),
+      save: (directory, { step, optimizer, run, metrics, keep = {} }, copies) => {
+        const contents = { step, optimizer, run: saveRun(run), metrics, keep };
+        return replaceBundle(this, this.#training(), directory, contents, copies);
+      },
       restore: async (directory, optimizer, onRestored) => {
         const saved = await openModel(directory, { device: 'cpu', optimizer: true });
         try {
@@ -273,7 +269,7 @@ export class GPT extends GPTModel {
    *   optimizer that is in the file would be lost, or where it cannot be written
    */
   async save(path: PathLike, options: SaveModelOptions = {}): Promise<void> {
-    return saveModel(this, this.#training(), path, options);
+    return atWholeUpdate(this, (copies) => saveModel(this, this.#training(), path, options, copies));
   }
 
   /**
@@ -286,7 +282,7 @@ export class GPT extends GPTModel {
    * @throws ERR_TORCHBIND_CONVERT naming what the family has no place for; ERR_TORCHBIND_SAVE where it cannot be written
    */
   saveCheckpointFile(directory: PathLike, options: SaveCheckpointFileOptions): Promise<string> {
-    return saveSingleFile(this, this.#training(), directory, options);
+    return atWholeUpdate(this, (copies) => saveSingleFile(this, this.#training(), directory, options, copies));
   }
 
   /**
@@ -296,7 +292,7 @@ export class GPT extends GPTModel {
    * @throws ERR_TORCHBIND_INVALID_ARGUMENT where the model is not of layout `hf-gpt2` or has no adapters
    */
   async saveAdapter(directory: PathLike): Promise<void> {
-    return saveAdapter(this, this.#training(), directory);
+    return atWholeUpdate(this, (copies) => saveAdapter(this, this.#training(), directory, copies));
   }
 
   /**
@@ -308,7 +304,7 @@ export class GPT extends GPTModel {
    *   the model has none; the old bundle then stands
    */
   async saveCheckpointBundle(directory: PathLike, options: SaveBundleOptions = {}): Promise<void> {
-    return saveBundle(this, this.#training(), directory, options);
+    return atWholeUpdate(this, (copies) => saveBundle(this, this.#training(), directory, options, copies));
   }
 
   /**

@@ -11,6 +11,7 @@ import { type KeepOptions, keepRules } from '../checkpoint/retention';
 import type { Origin, SavedRun } from '../checkpoint/saved-model';
 import { takeSnapshot, type TensorSnapshot } from '../checkpoint/snapshot';
 import { chooseProgram, programByName, writeAs } from '../checkpoint/write';
+import { NO_COPIES, type StorageCopies } from '../compute';
 import { checkArgument, checkOptions, type PathLike, requireOptions, toPath, TorchBindError } from '../errors';
 import { convertModel } from '../models/convert';
 import type { GPTModel } from '../models/gpt-model';
@@ -93,17 +94,18 @@ export async function saveModel(
   training: Training,
   target: PathLike,
   options: SaveModelOptions,
+  copies: StorageCopies,
 ): Promise<void> {
   const path = toPath(target, 'save');
   checkOptions(options, ['layout', 'optimizer', 'step', 'dtype', 'force'], 'save');
   const { layout = model.layout.name, force } = options;
   if (layout === model.layout.name)
-    return writeModel(path, model, { ...training, origin: unfolded(model, training.origin) }, options);
+    return writeModel(path, model, { ...training, origin: unfolded(model, training.origin) }, options, copies);
   // Neither the optimizer's state nor what the program kept fits in another family.
   const elsewhere = { ...training, optimizer: undefined, origin: undefined };
   const converted = convertModel(model, layout, { force });
   try {
-    await writeModel(path, converted, elsewhere, { ...options, optimizer: undefined });
+    await writeModel(path, converted, elsewhere, { ...options, optimizer: undefined }, NO_COPIES);
   } finally {
     converted.dispose();
   }
@@ -118,9 +120,10 @@ async function writeModel(
     step = training.step ?? undefined,
     dtype = origin?.dtype ?? undefined,
   }: SaveModelOptions,
+  copies: StorageCopies,
 ): Promise<void> {
   // Before anything is awaited: what is saved is the state at the call.
-  const snapshot = snapshotFor(origin && programByName(origin.program), model, optimizer ?? undefined);
+  const snapshot = snapshotFor(origin && programByName(origin.program), model, optimizer ?? undefined, copies);
   try {
     await snapshot.pack();
     const isAdapter = model.lora?.keys === 'peft' && origin?.program !== 'build-llm' && !isAdapterRun(origin);
@@ -156,13 +159,14 @@ function snapshotFor(
   program: Program | undefined,
   model: GPTModel,
   optimizer: AnyOptimizer | undefined,
+  copies: StorageCopies,
 ): TensorSnapshot {
   const { layout } = model;
   const wanted = program?.layout?.(model);
-  if (wanted === undefined) return takeSnapshot(model, optimizer);
+  if (wanted === undefined) return takeSnapshot(model, optimizer, copies);
   try {
     model.setLayout(wanted);
-    return takeSnapshot(model, optimizer);
+    return takeSnapshot(model, optimizer, copies);
   } finally {
     model.setLayout(layout);
   }
@@ -195,6 +199,7 @@ export async function saveSingleFile(
   training: Training,
   target: PathLike,
   options: SaveCheckpointFileOptions,
+  copies: StorageCopies,
 ): Promise<string> {
   const names = ['source', 'model', 'step', 'optimizer', 'hyperparameters', 'saved'];
   const directory = toPath(target, 'saveCheckpointFile');
@@ -217,7 +222,7 @@ export async function saveSingleFile(
   const learningRate = optimizer?.paramGroups[0]?.lr;
   const kept =
     origin?.program === 'build-llm' ? origin.kept : newBuildLlm(model, { source, learningRate, more, origin });
-  const snapshot = snapshotFor(buildLlm, model, isOwn ? (optimizer ?? undefined) : undefined);
+  const snapshot = snapshotFor(buildLlm, model, isOwn ? (optimizer ?? undefined) : undefined, copies);
   try {
     await snapshot.pack();
     await makeDirectory(directory);
@@ -238,10 +243,11 @@ export async function saveAdapter(
   model: GPTModel,
   { origin, step }: Pick<Training, 'origin' | 'step'>,
   target: PathLike,
+  copies: StorageCopies,
   dtype: DType | null = origin?.program === 'peft' || isAdapterRun(origin) ? origin!.dtype : null,
 ): Promise<void> {
   const directory = toPath(target, 'saveAdapter');
-  const snapshot = takeSnapshot(model, undefined);
+  const snapshot = takeSnapshot(model, undefined, copies);
   const kept = keptFor(peft, origin);
   try {
     await snapshot.pack();
@@ -256,6 +262,7 @@ export async function saveBundle(
   training: Training,
   target: PathLike,
   options: SaveBundleOptions,
+  copies: StorageCopies,
 ): Promise<void> {
   const directory = toPath(target, 'saveCheckpointBundle');
   checkOptions(options, ['step', 'optimizer', 'optimizerState', 'keep', 'metrics'], 'saveCheckpointBundle');
@@ -270,7 +277,7 @@ export async function saveBundle(
   const isOwn = state === undefined && optimizer === training.optimizer && step === training.step;
   const run = isOwn && training.run !== undefined ? saveRun(training.run()) : null;
   const contents = { step, optimizer, optimizerState: state, run, metrics, keep };
-  await replaceBundle(model, training, directory, contents, async () => {
+  await replaceBundle(model, training, directory, contents, copies, async () => {
     if (state === undefined && optimizer === undefined) await refuseToDropOptimizer(directory);
   });
 }
@@ -297,9 +304,10 @@ export async function replaceBundle(
   { origin, extra }: Pick<Training, 'origin' | 'extra'>,
   directory: string,
   { optimizer, optimizerState: given, ...facts }: BundleContents,
+  copies: StorageCopies,
   check?: () => Promise<void>,
 ): Promise<void> {
-  const snapshot = takeSnapshot(model, given === undefined ? optimizer : (given ?? undefined));
+  const snapshot = takeSnapshot(model, given === undefined ? optimizer : (given ?? undefined), copies);
   try {
     const { weights, optimizerState } = snapshot;
     const files = bundledModel(model, weights, wrapperOf(origin));

@@ -1,3 +1,4 @@
+import type { StorageCopies } from '../compute';
 import type { AnyOptimizer } from '../optim';
 import type { KeepOptions } from '../checkpoint/retention';
 import type { RunState } from './run-state';
@@ -20,7 +21,7 @@ export interface RestoredRun {
 /** How a trainer reads and writes bundles: the formats are its caller's concern. */
 export interface Bundles {
   /** Writes a bundle. What it is of is decided before the function returns; the promise tells when it is durable. */
-  save(directory: string, request: SaveRequest): Promise<void>;
+  save(directory: string, request: SaveRequest, copies: StorageCopies): Promise<void>;
   /** Puts the newest bundle of a directory into the model and the optimizer; `onRestored` is called in the same turn. */
   restore(directory: string, optimizer: AnyOptimizer, onRestored: (run: RestoredRun) => void): Promise<void>;
   /** Called when training begins, after each update, and when it ends in whatever way. `run` gives the state of that moment. */

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { TrainingEngine } from '../compute';
+import { atWholeUpdate, TrainingEngine } from '../compute';
 import { TorchBindError } from '../errors';
 import type { GPTModel } from '../models/gpt-model';
 import { TokenStream } from '../data';
@@ -357,7 +357,15 @@ class Trainer {
     yield* this.reportSave();
     const { step, optimizer } = this;
     const snapshot = { step, optimizer, run: this.state(), metrics: this.metrics(), keep };
-    this.saves.start(step, this.bundles.save(checkpointDir, snapshot));
+    // The next update waits until its copy is made, on the thread that makes the updates.
+    await new Promise<void>((resolve) => {
+      const save = atWholeUpdate(this.model, (copies) => {
+        resolve();
+        return this.bundles.save(checkpointDir, snapshot, copies);
+      });
+      save.catch(() => resolve());
+      this.saves.start(step, save);
+    });
     this.savedStep = step;
     if (saveInBackground) return;
     await this.saves.settle();

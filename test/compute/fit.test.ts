@@ -1,3 +1,6 @@
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -46,6 +49,8 @@ function numbersOf(gpt: GPT): string[] {
     return [...tensors, getRngState()].map((tensor) => bytesOf(tensor.contiguous()).toString('base64'));
   });
 }
+
+const sha256 = (file: string): string => createHash('sha256').update(readFileSync(file)).digest('hex');
 
 type Change = (gpt: GPT) => void;
 
@@ -184,6 +189,37 @@ describe('while an update is computed', () => {
       saved.dispose();
     }
     gpt.dispose();
+  });
+});
+
+describe('a save while a compute thread trains', () => {
+  it.each(['mypt', 'nanogpt', 'hf-gpt2'])('writes what one on this thread writes: %s', async (layout) => {
+    const filesOf = async (thread: 'main' | 'worker'): Promise<unknown> => {
+      const gpt = make({ layout });
+      const directory = temporaryDirectory();
+      const saved = path.join(directory, 'saved');
+      const onStep = async ({ step }: { step: number }): Promise<void> => {
+        if (step === 2) await gpt.saveCheckpointBundle(saved);
+      };
+      const options = {
+        text,
+        batchSize: 4,
+        maxSteps: 4,
+        evalInterval: 0,
+        seed: 7,
+        saveEvery: 3,
+        onStep,
+        metrics: false,
+      };
+      await gpt.fit({ ...options, checkpointDir: path.join(directory, 'run'), thread });
+      gpt.dispose();
+      const found = readdirSync(directory, { recursive: true, encoding: 'utf8' }).filter((name) =>
+        /\.(pt|json)$/.test(name),
+      );
+      return found.sort().map((name) => [name, sha256(path.join(directory, name))]);
+    };
+    const [main, worker] = [await filesOf('main'), await filesOf('worker')];
+    expect(worker).toEqual(main);
   });
 });
 
