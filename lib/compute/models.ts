@@ -65,6 +65,8 @@ export async function atWholeUpdate<T>(model: GPTModel, take: (copies: StorageCo
   const replica = current.get(model);
   if (replica?.trains !== true) return take(NO_COPIES);
   let taken: Promise<T> | undefined;
-  await replica.copyStorages((copies) => (taken = take(copies)));
+  await replica.copyStorages((copies) => {
+    taken = take(copies);
+  });
   return taken!;
 }
