@@ -110,7 +110,44 @@ function manyTensors() {
 
 const { load, save, loadSafetensors, saveSafetensors } = torch;
 
+/** A character model, as it is trained and generated from. */
+function characterModel(text, sizes) {
+  const tokenizer = torch.CharTokenizer.fromText(text);
+  return new GPT({ vocabSize: tokenizer.vocabSize, dropout: 0, ...sizes }, { tokenizer });
+}
+
+const SMALL = { nLayer: 4, nEmbd: 128, nHead: 4, blockSize: 64 };
+const MIDDLE = { nLayer: 6, nEmbd: 384, nHead: 6, blockSize: 256 };
+
+function training(sizes, options) {
+  return {
+    prepare({ text }) {
+      const content = readFileSync(text, 'utf8');
+      return { model: characterModel(content, sizes), content: content.slice(0, 200_000) };
+    },
+    run: async ({ model, content }) => void (await model.fit({ text: content, evalSteps: 2, ...options })),
+  };
+}
+
+function streaming(sizes, prompt, maxNewTokens, streams = 1) {
+  return {
+    prepare: ({ text }) => characterModel(readFileSync(text, 'utf8'), sizes),
+    async run(model) {
+      const read = async () => {
+        for await (const piece of model.stream(prompt, { maxNewTokens })) if (piece === '') break;
+      };
+      await Promise.all(Array.from({ length: streams }, read));
+    },
+  };
+}
+
 export const operations = [
+  { name: 'fit-example', ...training(SMALL, { batchSize: 12, maxSteps: 40, evalInterval: 20 }) },
+  { name: 'fit-384', ...training(MIDDLE, { batchSize: 4, maxSteps: 6, evalInterval: 3 }) },
+  { name: 'stream', ...streaming(MIDDLE, 'The', 150) },
+  { name: 'stream-beyond', ...streaming(MIDDLE, 'The '.repeat(64), 20) },
+  { name: 'stream-8', ...streaming(MIDDLE, 'The', 60, 8) },
+
   { name: 'load-pt', ...loading('values.pt', save, load) },
   { name: 'save-pt', ...saving('values.pt', save) },
   { name: 'load-safetensors', ...loading('values.safetensors', saveSafetensors, loadSafetensors) },
