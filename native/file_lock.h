@@ -67,12 +67,21 @@ inline void unlock_file(LockedFile file) {
 
 using LockedFile = int;
 
+// Opens a file; a signal may interrupt that on NFS.
+inline int open_file(const char* path, int flags) {
+  int file = -1;
+  do {
+    file = open(path, flags | O_CLOEXEC, 0666);
+  } while (file < 0 && errno == EINTR);
+  return file;
+}
+
 inline int open_to_lock(const char* path) {
   // For writing, because NFS locks no other files.
-  const int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  const int file = open_file(path, O_RDWR | O_CREAT);
   if (file >= 0 || errno != EACCES) return file;
   // Another user's file can be locked all the same.
-  const int readable = open(path, O_RDONLY | O_CLOEXEC);
+  const int readable = open_file(path, O_RDONLY);
   if (readable < 0) errno = EACCES;
   return readable;
 }

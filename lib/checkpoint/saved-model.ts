@@ -167,8 +167,9 @@ export function resolveConfig(
   said: ConfigFacts,
   { config: given = {} }: Pick<ReadOptions, 'config'>,
 ): GPTConfig {
-  // Weights do not tell dropout, and without it a model computes in training what it computes after.
-  const known = { dropout: 0, ...facts, ...said, ...withoutUndefined(given) } as Partial<GPTOptions>;
+  const told = { ...facts, ...said, ...withoutUndefined(given) } as Partial<GPTOptions>;
+  // Weights do not tell dropout, and generation does not need it: without it a model trains with what it computes after.
+  const known = { dropout: 0, ...told };
   const missing = [...new Set([...asks, 'vocabSize' as const, 'nEmbd' as const, 'blockSize' as const])].filter(
     (name) => known[name] === undefined,
   );
@@ -179,7 +180,17 @@ export function resolveConfig(
       'ERR_TORCHBIND_CONFIG',
     );
   }
-  return completeConfig(known as GPTOptions, layout.facts);
+  const config = completeConfig(known as GPTOptions, layout.facts);
+  if (told.dropout === undefined) withoutDropout.add(config);
+  return config;
+}
+
+/** Configs whose dropout neither the files nor the caller said. */
+const withoutDropout = new WeakSet<GPTConfig>();
+
+/** Whether the dropout of a config is what the files or the caller said, and not taken to be 0. */
+export function saysDropout(config: GPTConfig): boolean {
+  return !withoutDropout.has(config);
 }
 
 /** What a caller may answer, for messages. */
@@ -266,15 +277,16 @@ export function formatError(reason: string): CheckpointError {
   return new CheckpointError(reason, CheckpointCode.format);
 }
 
-/** Python's plain data as JSON would hold it: dicts become objects, and floats numbers. */
+/** Python's plain data as Python's JSON would hold it, NaN and infinities too: dicts become objects, and floats numbers. */
 export function plain(value: unknown): unknown {
-  if (value === undefined) return undefined;
-  const json = JSON.stringify(value, (_, item: unknown) => {
-    if (item instanceof Map) return Object.fromEntries(item) as JsonObject;
-    if (typeof item === 'bigint' && Number.isSafeInteger(Number(item))) return Number(item); // such as np.int64
-    return typeof item === 'bigint' || item instanceof Tensor ? String(item) : item;
-  });
-  return JSON.parse(json) as unknown;
+  const number = plainNumber(value);
+  if (number !== undefined) return number;
+  if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : String(value);
+  if (value instanceof Tensor) return String(value);
+  if (Array.isArray(value)) return Array.from(value, plain);
+  if (typeof value !== 'object' || value === null) return value;
+  const entries: Iterable<readonly [unknown, unknown]> = value instanceof Map ? value : Object.entries(value);
+  return Object.fromEntries(Array.from(entries, ([key, item]) => [String(key), plain(item)]));
 }
 
 /** The fields of a dict as plain data; none where it is no dict. */

@@ -17,10 +17,19 @@ export function programByName(name: ProgramName): Program {
  * that is a file's never gets a bundle, nor a directory a state dict.
  */
 export async function chooseProgram(target: string, layout: string, origin: Origin | undefined): Promise<Program> {
-  const own = programs.find(({ name, family }) => (origin === undefined ? family === layout : name === origin.program));
+  const own = ownProgram(layout, origin);
   if (await isFilePath(target, origin)) return own === undefined || own === bundle ? stateDict : own;
   const bare: readonly ProgramName[] = ['state-dict', 'training-dict', 'single-file'];
   return own === undefined || bare.includes(own.name) ? bundle : own;
+}
+
+/** Whether saving may write an optimizer's state: programs for other targets than their own hold none. */
+export function mayHoldOptimizer(layout: string, origin: Origin | undefined): boolean {
+  return ownProgram(layout, origin)?.holdsOptimizer === true;
+}
+
+function ownProgram(layout: string, origin: Origin | undefined): Program | undefined {
+  return programs.find(({ name, family }) => (origin === undefined ? family === layout : name === origin.program));
 }
 
 /** A file's by its suffix, or the file that the model came from, whose name may have none. */

@@ -12,6 +12,7 @@ import {
   type LoraFacts,
   type Origin,
   type SavedModel,
+  saysDropout,
 } from '../checkpoint/saved-model';
 import {
   type GenerateOptions,
@@ -111,6 +112,8 @@ export class GPT extends GPTModel {
   #extra: JsonObject = {};
   #run: (() => RunState) | undefined;
   #origin: Origin | undefined;
+  /** Whether dropout is 0 because nothing said what it is. */
+  #takesNoDropout = false;
   readonly #decoderOn = (thread: ThreadOption): Decoder => decoderFor(this, thread);
 
   constructor(config: GPTOptions, options?: GPTModelOptions) {
@@ -153,6 +156,7 @@ export class GPT extends GPTModel {
   fitEvents(options: FitOptions): AsyncGenerator<TrainEvent, FitResult> {
     requireOptions(options, FIT_OPTIONS, 'fit', FIT_SYNONYMS);
     checkOptimizer(options);
+    this.#warnOfDropout();
     const optimizer = options.optimizer ?? this.#optimizer;
     const continued = optimizer !== undefined && optimizer === this.#optimizer;
     const startStep = options.startStep ?? (continued ? (this.#step ?? 0) : 0);
@@ -160,6 +164,17 @@ export class GPT extends GPTModel {
     // Now, as the program may change its working directory while it trains.
     if (typeof options.checkpointDir === 'string') settings.checkpointDir = path.resolve(options.checkpointDir);
     return train(this, settings, this.#bundles(), continued ? this.#run?.() : undefined);
+  }
+
+  /** Once: generation does not need dropout, and training does. */
+  #warnOfDropout(): void {
+    if (!this.#takesNoDropout) return;
+    this.#takesNoDropout = false;
+    process.emitWarning(
+      `${this.#origin!.path} does not say which dropout its model is trained with: it is trained without. Say it: ` +
+        'GPT.load(path, { config: { dropout: 0.2 } }), or 0.',
+      { code: 'TORCHBIND_DROPOUT' },
+    );
   }
 
   /** Makes this optimizer the one that `fit` goes on with and that bundles are saved with. */
@@ -371,6 +386,10 @@ export class GPT extends GPTModel {
       model.#step = saved.training.step;
       model.#extra = saved.training.extra;
       model.#origin = saved.origin;
+      if (!saysDropout(saved.config)) {
+        model.#takesNoDropout = true;
+        model.#origin = { ...saved.origin, saw: [...saved.origin.saw, 'no dropout: it is taken to be 0'] };
+      }
       return model;
     } finally {
       dispose([saved.weights, saved.adapter?.weights]);

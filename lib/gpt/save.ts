@@ -5,17 +5,20 @@ import { type JsonObject, makeDirectory } from '../checkpoint/files';
 import { checkMetrics, type Metrics } from '../checkpoint/manifest';
 import { buildLlm, buildLlmName, newBuildLlm } from '../checkpoint/programs/build-llm';
 import { bundle, bundledModel, writeBundle } from '../checkpoint/programs/bundle';
+import { hfTrainer } from '../checkpoint/programs/hf-trainer';
 import { peft } from '../checkpoint/programs/peft';
 import type { Program } from '../checkpoint/programs/program';
 import { type KeepOptions, keepRules } from '../checkpoint/retention';
 import type { Origin, SavedRun } from '../checkpoint/saved-model';
 import { takeSnapshot, type TensorSnapshot } from '../checkpoint/snapshot';
-import { chooseProgram, programByName, writeAs } from '../checkpoint/write';
+import { chooseProgram, mayHoldOptimizer, programByName, writeAs } from '../checkpoint/write';
 import { NO_COPIES, type StorageCopies } from '../compute';
 import { checkArgument, checkOptions, type PathLike, requireOptions, toPath, TorchBindError } from '../errors';
 import { convertModel } from '../models/convert';
 import type { GPTModel } from '../models/gpt-model';
+import type { Parameter } from '../nn/parameter';
 import type { AnyOptimizer } from '../optim';
+import type { ParameterGroup } from '../optim/optimizer';
 import type { DType } from '../tensor/dtype';
 import { isPlainObject } from '../objects';
 import { type RunState, saveRun } from '../train';
@@ -123,11 +126,13 @@ async function writeModel(
   copies: StorageCopies,
 ): Promise<void> {
   // Before anything is awaited: what is saved is the state at the call.
-  const snapshot = snapshotFor(origin && programByName(origin.program), model, optimizer ?? undefined, copies);
+  const held = mayHoldOptimizer(model.layout.name, origin) ? (optimizer ?? undefined) : undefined;
+  const snapshot = snapshotFor(origin && programByName(origin.program), model, held, copies);
   try {
     await snapshot.pack();
     const isAdapter = model.lora?.keys === 'peft' && origin?.program !== 'build-llm' && !isAdapterRun(origin);
     const program = isAdapter ? peft : await chooseProgram(path, model.layout.name, origin);
+    if (program !== hfTrainer) await refuseOldMoments(path);
     const wanted = program.holdsOptimizer ? optimizer : undefined;
     if (wanted === undefined && origin?.hasOptimizer === true && program !== bundle && program !== peft)
       await refuseToLoseOptimizer(path, origin);
@@ -194,6 +199,19 @@ async function refuseToLoseOptimizer(path: string, origin: Origin): Promise<void
   );
 }
 
+/** The weights of another model next to the state of Trainer's optimizer would be trained with it. */
+async function refuseOldMoments(directory: string): Promise<void> {
+  const there = ['trainer_state.json', 'optimizer.pt'].map((name) =>
+    stat(join(directory, name)).catch(() => undefined),
+  );
+  if ((await Promise.all(there)).includes(undefined)) return;
+  throw new TorchBindError(
+    `save: ${directory} is a checkpoint of Trainer, whose optimizer.pt belongs to other weights than these. Save to another ` +
+      'directory, or remove the checkpoint.',
+    'ERR_TORCHBIND_SAVE',
+  );
+}
+
 export async function saveSingleFile(
   own: GPTModel,
   training: Training,
@@ -222,7 +240,8 @@ export async function saveSingleFile(
   const learningRate = optimizer?.paramGroups[0]?.lr;
   const kept =
     origin?.program === 'build-llm' ? origin.kept : newBuildLlm(model, { source, learningRate, more, origin });
-  const snapshot = snapshotFor(buildLlm, model, isOwn ? (optimizer ?? undefined) : undefined, copies);
+  const held = isOwn && optimizer != null ? inOneGroup(model, optimizer) : undefined;
+  const snapshot = snapshotFor(buildLlm, model, held, copies);
   try {
     await snapshot.pack();
     await makeDirectory(directory);
@@ -232,6 +251,30 @@ export async function saveSingleFile(
     if (!isOwn) model.dispose();
   }
   return file;
+}
+
+/**
+ * An optimizer as build_llm_karpathy's program makes it, with all parameters in one group.
+ *
+ * @throws ERR_TORCHBIND_SAVE where the groups are trained in different ways
+ */
+function inOneGroup(model: GPTModel, optimizer: AnyOptimizer): AnyOptimizer {
+  const [first, ...others] = optimizer.paramGroups;
+  if (others.length === 0) return optimizer;
+  const valuesOf = ({ params: _, paramNames: __, ...values }: ParameterGroup): string => JSON.stringify(values);
+  if (others.some((group) => valuesOf(group) !== valuesOf(first!))) {
+    throw new TorchBindError(
+      'saveCheckpointFile: the program of such files trains all parameters in one group, and the groups of this optimizer differ. ' +
+        'Make them alike (weightDecay, lr), or pass { optimizer: null }.',
+      'ERR_TORCHBIND_SAVE',
+    );
+  }
+  const trained = new Set(optimizer.paramGroups.flatMap(({ params }) => params));
+  const params = model.parameters().filter((parameter) => trained.has(parameter));
+  const one = new (optimizer.constructor as new (params: Parameter[]) => AnyOptimizer)(params);
+  Object.assign(one.paramGroups[0]!, { ...first!, params, paramNames: undefined });
+  for (const [parameter, values] of optimizer.state) one.state.set(parameter, values);
+  return one;
 }
 
 /** The name of GPT-2 that the caller gives. */
@@ -248,10 +291,10 @@ export async function saveAdapter(
 ): Promise<void> {
   const directory = toPath(target, 'saveAdapter');
   const snapshot = takeSnapshot(model, undefined, copies);
-  const kept = keptFor(peft, origin);
   try {
     await snapshot.pack();
-    await writeAs(peft, directory, { model, ...snapshot, step, kept, dtype });
+    await refuseOldMoments(directory);
+    await writeAs(peft, directory, { model, ...snapshot, step, kept: keptFor(peft, origin), dtype });
   } finally {
     snapshot.release();
   }

@@ -55,9 +55,31 @@ const STEPS: readonly (readonly [message: RegExp, step: string])[] = [
   [/is not positive-definite/, 'Add a small multiple of the identity where rounding is the cause.'],
 ];
 
+/** Hints in libtorch's messages that name Python's way or one of C++, and what there is here. */
+const HINTS: readonly (readonly [hint: RegExp, here: string])[] = [
+  [/ Specify retain_graph=True if [^.]*\./, ''], // the step says how
+  [/ Set allow_unused=True if this is the desired behavior\./, ''],
+  [/\s*Hint: enable anomaly detection [^]*?check_nan=False\)\./, ''],
+  [/`torch\.no_grad\(\)` instead of `torch\.inference_mode\(\)`/, 'noGrad() instead of inferenceMode()'],
+  [/in C\+\+, add `c10::InferenceMode mode;` before [^]*? \(see [^)]*\)/, 'use inferenceMode(() => ...)'],
+  [/`tensor\.item\(\)` in Python or `tensor\.item<T>\(\)` in C\+\+/, 'item()'],
+  [/use var_no_grad = var\.detach\(\)/, 'use detach()'],
+  [/`with torch\.no_grad\(\):` block/, 'noGrad(() => ...)'],
+  [
+    /torch\.nn\.functional\.binary_cross_entropy_with_logits\s+or torch\.nn\.BCEWithLogitsLoss\.[^]*?safe to autocast/,
+    'nn.functional.binaryCrossEntropyWithLogits, which is safe to autocast',
+  ],
+  [/torch\.sgn instead/, 'sgn() instead'],
+  [/call `x = torch\.sparse_coo_tensor\(size\)`/, 'give the size alone'],
+  [/ You can (also )?(ask on the forum|file an issue at) https?:[^]*?(change|operation)\./, ''],
+  [/ ?If you're using torch\.compile\/export\/fx, [^]*?custom_ops_landing_page\.html/, ''],
+];
+
 /** The message with what to do next, where that is known. */
 export function withNextStep(text: string): string {
-  const message = text.replace(/^\[enforce fail at [^\]]*\] [^.]*\. /, ''); // a line of libtorch's source, and its condition
+  // A line of libtorch's source, and its condition.
+  const plain = text.replace(/^\[enforce fail at [^\]]*\] [^.]*\. /, '');
+  const message = HINTS.reduce((changed, [hint, here]) => changed.replace(hint, here), plain);
   const step = STEPS.find(([pattern]) => pattern.test(message))?.[1];
   if (step === undefined || message.includes(step)) return message;
   return `${message}${/[.!?]$/.test(message) ? '' : '.'} ${step}`;

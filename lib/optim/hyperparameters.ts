@@ -74,6 +74,11 @@ function pythonFloat(value: number): number | Float {
   return isPythonInt(value) ? new Float(value) : value;
 }
 
+/** The keys of a group in a state dict whose values are floats in Python, and integral. */
+export function floatsIn(values: ReadonlyMap<string, unknown>): ReadonlySet<string> {
+  return new Set([...values].filter(([, value]) => value instanceof Float).map(([key]) => key));
+}
+
 /** A value from a state dict as it is held here. */
 export function unpack(value: unknown, { kind, file }: Hyperparameter, where: string): unknown {
   if (kind === 'plain') return value;

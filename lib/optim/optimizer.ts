@@ -5,7 +5,7 @@ import { full } from '../tensor/creation';
 import { emptyLike } from '../tensor/generated/functions';
 import { keep, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
-import { findOutOfRange, optionNames, pack, unpack } from './hyperparameters';
+import { findOutOfRange, floatsIn, optionNames, pack, unpack } from './hyperparameters';
 import type { Hyperparameter } from './hyperparameters';
 import { checkState, readStateDict, stateDictError, stepValue } from './state-dict';
 import type { FileGroup, ParameterState, StatePart } from './state-dict';
@@ -58,6 +58,8 @@ export abstract class Optimizer<
   readonly state = new Map<Parameter, ParameterState>();
   readonly #name: string;
   readonly #hyperparameters: readonly Hyperparameter[];
+  /** Keys whose number was a float in the state dict that was loaded, to be written back as one. */
+  readonly #floats = new WeakMap<Group, ReadonlySet<string>>();
 
   protected constructor(rule: OptimizerRule, params: Parameters | readonly Options[], options: object) {
     if (!Array.isArray((rule as Partial<OptimizerRule> | undefined)?.hyperparameters)) {
@@ -171,7 +173,13 @@ export abstract class Optimizer<
 
   #packGroup(group: Group, indices: ReadonlyMap<Parameter, number>): Map<string, unknown> {
     const values = group as unknown as Readonly<Record<string, unknown>>;
-    const packed = new Map(this.#hyperparameters.map(({ file, name, kind }) => [file, pack(values[name], kind)]));
+    const floats = this.#floats.get(group);
+    const packed = new Map(
+      this.#hyperparameters.map(({ file, name, kind }) => [
+        file,
+        pack(values[name], kind === 'number' && floats?.has(file) === true ? 'float' : kind),
+      ]),
+    );
     for (const [key, value] of group.extra) packed.set(key, value);
     if (group.paramNames !== undefined) packed.set('param_names', [...group.paramNames]);
     return packed.set(
@@ -206,7 +214,10 @@ export abstract class Optimizer<
     );
     this.state.clear();
     for (const [parameter, values] of copies) this.state.set(parameter, keep(values));
-    this.paramGroups.forEach((group, i) => Object.assign(group, loadedGroups[i]));
+    this.paramGroups.forEach((group, i) => {
+      Object.assign(group, loadedGroups[i]);
+      this.#floats.set(group, floatsIn(groups[i]!.values));
+    });
   }
 
   #checkSizes(groups: readonly FileGroup[]): void {

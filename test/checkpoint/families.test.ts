@@ -307,6 +307,31 @@ describe('a file that does not tell all', () => {
     ]);
   });
 
+  test.each(['mingpt', 'ng-lecture', 'nanogpt state dict', 'build-llm state dict'])(
+    'says that dropout is taken to be 0, and warns when it is trained without being told: %s',
+    async (name) => {
+      const warnings: unknown[] = [];
+      const listen = (warning: Error): void => void warnings.push((warning as NodeJS.ErrnoException).code);
+      process.on('warning', listen);
+      const { config, ...options } = optionsOf(caseOf(name));
+      const { dropout: _, ...facts } = config ?? {};
+      const train = async (more: object): Promise<GPT> => {
+        const file = path.join(directory, name, caseOf(name).target);
+        const model = await GPT.load(file, { ...options, config: { ...facts, ...more } });
+        const data = new TokenStream(Int32Array.from({ length: 90 }, (__, i) => i % 7));
+        for (let times = 0; times < 2; times++) await model.fit({ data, maxSteps: 1, evalInterval: 0, seed: 1 });
+        await new Promise((resolve) => setImmediate(resolve));
+        return model;
+      };
+      const told = await train({ dropout: 0 });
+      expect([warnings, told.origin!.saw.filter((text) => text.includes('dropout'))]).toEqual([[], []]);
+      const untold = await train({});
+      expect(untold.origin!.saw.at(-1)).toBe('no dropout: it is taken to be 0');
+      process.off('warning', listen);
+      expect([untold.config.dropout, warnings]).toEqual([0, ['TORCHBIND_DROPOUT']]);
+    },
+  );
+
   test('minGPT or a copy of nanoGPT: inspect and load say the same, and the activation is asked for', async () => {
     const state = (await load(path.join(directory, 'mingpt', 'model.pt'))) as Map<string, Tensor>;
     const file = path.join(temporaryDirectory(), 'model.pt');

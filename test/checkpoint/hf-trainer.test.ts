@@ -9,7 +9,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { inspect } from '../../lib/checkpoint';
 import { load } from '../../lib/formats/pt';
 import { GPT } from '../../lib/gpt/gpt';
-import { type AdamW, clipGradNorm_ } from '../../lib/optim';
+import { applyLora } from '../../lib/models';
+import { type AnyOptimizer, clipGradNorm_ } from '../../lib/optim';
 import { linear } from '../../lib/optim/schedulers';
 import { noGrad } from '../../lib/tensor/autograd';
 import { dispose, tidy } from '../../lib/tensor/scope';
@@ -28,7 +29,8 @@ const at = (...names: string[]): string => path.join(directory, ...names);
 const first = at('python', 'checkpoint-2');
 
 let python: Promise<string>;
-let reference: { batches: Tensor; losses: number[]; logits: Tensor; loraBatches: Tensor; loraLosses: number[] };
+let reference: Record<'batches' | 'loraBatches' | 'logits', Tensor> &
+  Record<'losses' | 'loraLosses' | 'sgdLosses' | 'adagradLosses', number[]>;
 
 beforeAll(async () => {
   python = runPython(path.join(__dirname, 'families/trainer.py'), [directory]);
@@ -47,7 +49,7 @@ afterAll(async () => {
 
 /** An update as Trainer makes it: labels shifted, gradients clipped, the rate falling to zero. */
 function update(model: GPT, index: number, batches = reference.batches): number {
-  const optimizer = model.optimizer as AdamW;
+  const optimizer = model.optimizer!;
   return tidy(() => {
     const batch = batches.select(0, index); // (B, T)
     const { loss } = model.forward(batch.narrow(1, 0, 7), batch.narrow(1, 1, 7));
@@ -61,7 +63,7 @@ function update(model: GPT, index: number, batches = reference.batches): number 
 }
 
 /** Trainer saves the rate of the next update. */
-function setRate(optimizer: AdamW, step: number): void {
+function setRate(optimizer: AnyOptimizer, step: number): void {
   for (const group of optimizer.paramGroups) group.lr = LEARNING_RATE * linear({ steps: LAST })(step);
 }
 
@@ -85,6 +87,18 @@ const runs = {
     options: { base: at('base') },
     batches: () => reference.loraBatches,
     losses: () => reference.loraLosses,
+  },
+  sgd: {
+    first: at('sgd', 'checkpoint-2'),
+    options: {},
+    batches: () => reference.batches,
+    losses: () => reference.sgdLosses,
+  },
+  adagrad: {
+    first: at('adagrad', 'checkpoint-2'),
+    options: {},
+    batches: () => reference.batches,
+    losses: () => reference.adagradLosses,
   },
 };
 
@@ -122,18 +136,26 @@ test('a checkpoint opens with step and optimizer', async () => {
 });
 
 test(
-  'training goes on as in Python, and Trainer resumes what is written back: a model, and an adapter of PEFT',
+  'training goes on as in Python, and Trainer resumes what is written back: a model, an adapter of PEFT, SGD and Adagrad',
   async () => {
-    const [plain, lora] = [await goOn('plain'), await goOn('lora')];
-    const places = { ...plain, loraSame: lora.same, loraTrained: lora.trained };
+    const { same, trained } = await goOn('plain');
+    const places: Record<string, string> = { same, trained };
+    for (const kind of ['lora', 'sgd', 'adagrad'] as const) {
+      const other = await goOn(kind);
+      places[`${kind}Same`] = other.same;
+      places[`${kind}Trained`] = other.trained;
+    }
     await writeFile(at('node.tmp'), JSON.stringify(places));
     await rename(at('node.tmp'), at('node.json'));
-    const verdicts = JSON.parse(await python) as Record<keyof typeof places, Verdict>;
-    for (const same of [verdicts.same, verdicts.loraSame]) {
-      expect(same).toMatchObject({ optimizer: 0, scheduler: 0, weights: 0, moments: 0, step: LAST });
+    const verdicts = JSON.parse(await python) as Record<string, Verdict>;
+    expect(Object.keys(verdicts).sort()).toEqual(Object.keys(places).sort());
+    for (const [name, same] of Object.entries(verdicts).filter(([kind]) => /same/i.test(kind))) {
+      expect(same, name).toMatchObject({ optimizer: 0, scheduler: 0, weights: 0, moments: 0, step: LAST });
       expect(same.losses).toEqual(same.expected);
     }
-    for (const trained of [verdicts.trained, verdicts.loraTrained]) {
+    for (const trained of Object.entries(verdicts).flatMap(([kind, verdict]) =>
+      /trained/i.test(kind) ? [verdict] : [],
+    )) {
       expect(trained.losses).toHaveLength(2);
       trained.losses.forEach((loss, i) => expect(Math.abs(loss - trained.expected[i]!)).toBeLessThan(TOLERANCE));
       for (const part of ['optimizer', 'scheduler', 'weights', 'moments'] as const)
@@ -169,6 +191,38 @@ test('a PEFT run of Trainer: its output directory opens, and nothing stale stays
   await bare.save(place, { optimizer: null });
   expect((await readdir(place)).sort()).toEqual(['README.md', 'adapter_config.json', 'adapter_model.safetensors']);
   dispose([model, bare]);
+});
+
+test("an optimizer that is not of torch.optim is refused by Trainer's name, and the model opens without it", async () => {
+  const place = at('adafactor', 'checkpoint-2');
+  const refusal = {
+    code: 'ERR_TORCHBIND_OPTIMIZER_STATE',
+    message: expect.stringContaining("optim='adafactor'") as string,
+  };
+  await expect(GPT.load(place, { optimizer: true })).rejects.toMatchObject(refusal);
+  const model = await GPT.load(place);
+  expect(model.step).toBe(2);
+  // What the state looks like does not matter: other optimizers write the keys of AdamW, too.
+  const mixed = path.join(temporaryDirectory(), 'checkpoint-2');
+  await cp(first, mixed, { recursive: true });
+  await cp(path.join(place, 'training_args.bin'), path.join(mixed, 'training_args.bin'));
+  await expect(GPT.load(mixed, { optimizer: true })).rejects.toMatchObject(refusal);
+  model.dispose();
+});
+
+test('a model of another origin is not saved next to the moments of a checkpoint', async () => {
+  const place = path.join(temporaryDirectory(), 'checkpoint-2');
+  await cp(first, place, { recursive: true });
+  const before = await Promise.all((await readdir(place)).map((name) => readFile(path.join(place, name))));
+  const model = await GPT.load(at('base'));
+  await expect(model.save(place)).rejects.toThrow(/optimizer\.pt belongs to other weights/);
+  applyLora(model, { rank: 2, alpha: 4 });
+  for (const save of [() => model.saveAdapter(place), () => model.save(place)])
+    await expect(save()).rejects.toMatchObject({ code: 'ERR_TORCHBIND_SAVE' });
+  expect(await Promise.all((await readdir(place)).map((name) => readFile(path.join(place, name))))).toEqual(before);
+  await rm(path.join(place, 'optimizer.pt'));
+  await model.saveAdapter(place);
+  model.dispose();
 });
 
 test('inspect finds nothing wrong with a checkpoint of Trainer', async () => {

@@ -10,6 +10,7 @@ import { tensor } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';
 import { manualSeed } from '../../lib/tensor/random';
 import { dispose, tidy } from '../../lib/tensor/scope';
+import type { Tensor } from '../../lib/tensor/tensor';
 import { CharTokenizer } from '../../lib/tokenizers';
 import { memoryInUse } from '../helpers/garbage';
 import { pythonJson, pythonTimeout } from '../helpers/python';
@@ -201,6 +202,35 @@ describe('a checkpoint by number', () => {
     expect([...after!.keys()]).toEqual([...before!.keys()]);
     expect(after!.get('hyperparameters')).toEqual(before!.get('hyperparameters'));
     dispose([before, after]);
+  });
+
+  it('GPT-2 that fit trained has one group for its optimizer there, with the moments of each parameter', async () => {
+    const text = 'abcd'.repeat(30);
+    const config = { vocabSize: 4, blockSize: 4, nLayer: 1, nHead: 1, nEmbd: 4, dropout: 0 };
+    const gpt2 = new GPT(config, { layout: 'hf-gpt2', tokenizer: CharTokenizer.fromText(text) });
+    await gpt2.fit({ text, maxSteps: 2, batchSize: 2, evalInterval: 0, seed: 1 });
+    expect(gpt2.optimizer!.paramGroups).toHaveLength(2);
+    const options = { source: 's', model: 'gpt2' };
+    const file = await gpt2.saveCheckpointFile(temporaryDirectory(), options);
+    const saved = (await load(file)) as Map<string, Map<string, Map<string, unknown[]>[]>>;
+    const groups = saved.get('optimizer_state_dict')!.get('param_groups')!;
+    expect(groups.map((group) => group.get('params')!.length)).toEqual([gpt2.parameters().length]);
+    const again = await GPT.load(file, { optimizer: true, config: { nHead: 1 } });
+    const own = new Map(again.namedParameters());
+    for (const [name, parameter] of gpt2.namedParameters()) {
+      const [moments, came] = [gpt2, again].map(({ optimizer }, i) =>
+        optimizer!.state.get(i === 0 ? parameter : own.get(name)!)!,
+      );
+      for (const part of ['exp_avg', 'exp_avg_sq'])
+        expect((came!.get(part) as Tensor).tolist()).toEqual((moments!.get(part) as Tensor).tolist());
+    }
+    gpt2.optimizer!.paramGroups[0]!.lr = 0.5;
+    await expect(gpt2.saveCheckpointFile(temporaryDirectory(), options)).rejects.toThrow(
+      /groups of this optimizer differ/,
+    );
+    dispose([gpt2.optimizer!.state, again.optimizer!.state]);
+    gpt2.dispose();
+    again.dispose();
   });
 
   it('has the keys of a GPT-2 as its program holds one, and converts other models where that is exact', async () => {

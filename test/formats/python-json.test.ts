@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest';
+import { plain } from '../../lib/checkpoint/saved-model';
 import { parseSettings, parsePythonJson, pythonJson } from '../../lib/formats/files/python-json';
+import { Float, Tuple } from '../../lib/pickle/types';
 
 test('the bare words that Python writes are numbers, and text that looks like them stays text', () => {
   const text = '{"a": NaN, "b": [Infinity, -Infinity, 1.5], "NaN": "NaN, Infinity", "q": "\\" NaN \\\\", "c": null}';
@@ -46,4 +48,21 @@ test('large vocabularies, merges and logs are honest', () => {
   expect(parseSettings(merges)).toHaveLength(300_000);
   const log = JSON.stringify(words.map((_, step) => ({ step, loss: 1 / (step + 1), learning_rate: 3e-4 })));
   expect(parseSettings(log)).toHaveLength(300_000);
+});
+
+test('pickled values that JSON of Python holds stay what they are', () => {
+  const nested = new Map<string, unknown>([['low', -Infinity], ['list', Tuple.of<unknown>(NaN, new Float(2), 2n ** 60n)]]); // prettier-ignore
+  expect(
+    plain(
+      new Map<string, unknown>([
+        ['high', Infinity],
+        ['none', null],
+        ['nested', nested],
+      ]),
+    ),
+  ).toEqual({
+    high: Infinity,
+    none: null,
+    nested: { low: -Infinity, list: [NaN, 2, String(2n ** 60n)] },
+  });
 });

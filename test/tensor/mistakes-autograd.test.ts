@@ -41,7 +41,7 @@ const mistakes: Mistake[] = [
       y.backward();
     },
     'TORCH',
-    'Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors after calling backward. Here: backward(null, { retainGraph: true }).',
+    'Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Here: backward(null, { retainGraph: true }).',
   ],
   [
     'a leaf changed in place',
@@ -68,7 +68,7 @@ const mistakes: Mistake[] = [
       w.mul(x);
     },
     'TORCH',
-    'Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` instead of `torch.inference_mode()`. Here: clone() it outside inferenceMode(), or use noGrad().',
+    'Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use noGrad() instead of inferenceMode(). Here: clone() it outside inferenceMode(), or use noGrad().',
   ],
   [
     'a gradient for integers',
@@ -93,7 +93,7 @@ const mistakes: Mistake[] = [
       return grad(x.mul(2).sum(), z);
     },
     'TORCH',
-    'element 0of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior. Here: { allowUnused: true }, which gives null for it.',
+    'element 0of the differentiated Tensors appears to not have been used in the graph. Here: { allowUnused: true }, which gives null for it.',
   ],
   [
     'a grad of another shape',

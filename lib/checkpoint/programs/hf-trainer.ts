@@ -16,6 +16,7 @@ import { commonDType, formatError, loadDict, numberIn, type ReadOptions, type Sa
 import { hfCompanions, hfFiles, hfGpt2, isHfWeightsName, trainingFiles } from './hf-gpt2';
 import { isAdapterName, peft } from './peft';
 import { type DirectoryProgram, Listing, type ModelFiles, type OpenModel, type WriteRequest } from './program';
+import { argumentsFile, checkTrainerOptimizer } from './trainer-arguments';
 
 /**
  * `checkpoint-N` of Hugging Face's Trainer: a directory of the model, or of its PEFT adapter, and next to it what resuming
@@ -29,7 +30,7 @@ const checkpointName = /^checkpoint-(\d+)$/;
 
 /** Files that are kept byte for byte, never read: arguments as an object of Trainer's, the gradient scaler, random numbers. */
 const isKept = (name: string): boolean =>
-  name === 'training_args.bin' || name === 'scaler.pt' || /^rng_state(_\d+)?\.pth$/.test(name);
+  name === argumentsFile || name === 'scaler.pt' || /^rng_state(_\d+)?\.pth$/.test(name);
 
 /** Whether a file is one that Trainer writes into a checkpoint, and that another checkpoint replaces. */
 const isTrainers = (name: string): boolean =>
@@ -110,6 +111,7 @@ async function read(files: ModelFiles, options: ReadOptions, open: OpenModel): P
   const at = (name: string): string => path.join(directory, name);
   const state = await withPath(at(stateFile), async () => parseTrainerState(await readText(at(stateFile))));
   const hasOptimizer = await exists(at(optimizerFile));
+  if (options.optimizer && hasOptimizer) await checkTrainerOptimizer(directory);
   const program = isAdapterName(path.basename(files.weights)) ? peft : hfGpt2;
   const model = await program.read(files, options, open);
   try {

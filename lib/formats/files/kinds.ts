@@ -5,10 +5,6 @@ interface FileKind {
   test: (head: Buffer, size: number) => boolean;
 }
 
-/** The command that makes one file of a distributed checkpoint. */
-export const joinDistributed =
-  'join its directory into one file: python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIRECTORY model.pt';
-
 const kinds: readonly FileKind[] = [
   { what: 'a Git LFS pointer, not the file itself; run git lfs pull', test: startsWith('version https://git-lfs') },
   { what: 'a safetensors file; read it with loadSafetensors()', test: isSafetensors },
@@ -32,10 +28,6 @@ const kinds: readonly FileKind[] = [
   {
     what: 'a web page, as a download that failed leaves it; download the file again',
     test: (head) => /^\s*<(!doctype|html|head)\b/i.test(head.toString('latin1')),
-  },
-  {
-    what: `the metadata of a distributed checkpoint of PyTorch (DCP); ${joinDistributed}`,
-    test: isDistributedMetadata,
   },
   { what: 'a bare pickle, which is not what torch.save writes; write it with torch.save', test: isBarePickle },
   {
@@ -81,10 +73,6 @@ function isTextPickle(head: Buffer): boolean {
   return /^(\(?[dl]p\d+\n|\([dl]q|[\]})]q|c[A-Za-z_][\w.]*\n\w+\n|\(i[A-Za-z_][\w.]*\n\w+\n|[ILFSV][^\n]*\n(p\d+\n)?[.(aslI])/.test(
     head.toString('latin1'),
   );
-}
-
-function isDistributedMetadata(head: Buffer): boolean {
-  return isBarePickle(head) && head.includes('torch.distributed.checkpoint.metadata');
 }
 
 /** A ModelProto: its version, then the name of its producer. */

@@ -1,5 +1,6 @@
-import path from 'node:path';
 import { CheckpointCode, CheckpointError } from '../../errors';
+import { isPickle } from '../files/kinds';
+import { isZip } from '../zip/format';
 
 /** Checkpoints of torch.distributed.checkpoint: a directory of `.metadata`, a pickle, and `__0_0.distcp` with the tensors. */
 
@@ -14,18 +15,17 @@ function isPart(name: string): boolean {
   return name.endsWith('.distcp');
 }
 
-export function distributedError(directory: string, cause?: unknown): CheckpointError {
+/** Whether a file is of a distributed checkpoint: its metadata, or a part, whose tensors are zips of torch.save in a row. */
+export function isOfDistributed(file: string, head: Buffer): boolean {
+  const isMetadata = isPickle(head) && head.includes('torch.distributed.checkpoint.metadata');
+  return isMetadata || (isPart(file) && isZip(head));
+}
+
+/** The error for a distributed checkpoint, with the command that makes one file of it. */
+export function distributedError(directory: string): CheckpointError {
   return new CheckpointError(
     `${directory} is a distributed checkpoint (torch.distributed.checkpoint), whose tensors are spread over .distcp files. ` +
       `Convert it to one file with Python: python -m torch.distributed.checkpoint.format_utils dcp_to_torch ${directory} model.pt`,
     CheckpointCode.unsupported,
-    { cause },
   );
-}
-
-/** The error for a file that could not be read: for one of a distributed checkpoint, one that says so. */
-export function nameDistributed(file: string, error: unknown): unknown {
-  const name = path.basename(file);
-  const isOne = error instanceof CheckpointError && (isPart(name) || name === metadataName);
-  return isOne ? distributedError(path.dirname(file), error) : error;
 }

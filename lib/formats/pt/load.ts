@@ -1,7 +1,6 @@
 import { checkOptions, describe, type PathLike, toPath, TorchBindError } from '../../errors';
 import type { MakeBuilder, TensorArchive, ValueOptions } from './archive';
 import { type ByteSource, withSource } from '../files/byte-source';
-import { nameDistributed } from './distributed';
 import { LegacyArchive } from './legacy-archive';
 import { type LoadLimits, memoryLimit } from '../../pickle/budget';
 import { NativeTensors } from './native-tensors';
@@ -65,9 +64,7 @@ export async function load(target: PathLike, options: LoadOptions = {}): Promise
     (await isShardIndex(source))
       ? loadShards(source, (file) => withSource(file, (shard) => loadFile(shard, options, values)))
       : loadFile(source, options, values),
-  ).catch((error: unknown) => {
-    throw nameDistributed(path, error);
-  });
+  );
 }
 
 async function loadFile(source: ByteSource, { device, mmap }: LoadOptions, values: ValueOptions): Promise<unknown> {

@@ -1,8 +1,10 @@
+import path from 'node:path';
 import { CheckpointCode, CheckpointError } from '../../errors';
 import type { ByteSource } from '../files/byte-source';
-import { headSize, isSafetensors, joinDistributed, kindOf } from '../files/kinds';
-import { Signature } from '../zip/format';
+import { headSize, isSafetensors, kindOf } from '../files/kinds';
+import { isZip } from '../zip/format';
 import type { ZipReader } from '../zip/reader';
+import { distributedError, isOfDistributed } from './distributed';
 import { legacyMagic } from './legacy-archive';
 import { readPlain } from './pickles';
 
@@ -20,10 +22,8 @@ export function headOf(source: ByteSource): Promise<Buffer> {
  */
 export async function containerOf(source: ByteSource): Promise<Container> {
   const head = await headOf(source);
-  if (head.length >= 4 && head.readUInt32LE(0) === Signature.local) {
-    if (!source.path.endsWith('.distcp')) return 'zip';
-    throw notTorchSave(`a part of a distributed checkpoint of PyTorch (DCP); ${joinDistributed}`);
-  }
+  if (isOfDistributed(source.path, head)) throw distributedError(path.dirname(source.path));
+  if (isZip(head)) return 'zip';
   if (head.toString('latin1', 257, 262) === 'ustar') return 'tar';
   if (beginsWithMagic(head)) return 'legacy';
   throw notTorchSave(kindOf(head, source.size) ?? 'a file of a kind that torchbind does not know', 0);

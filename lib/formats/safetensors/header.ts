@@ -3,7 +3,7 @@ import { Cost, MemoryBudget } from '../../pickle/budget';
 import { CheckpointCode, CheckpointError } from '../../errors';
 import { JsonReader } from '../files/json-reader';
 import { headSize, isSafetensors, kindOf } from '../files/kinds';
-import { Signature } from '../zip/format';
+import { isZip } from '../zip/format';
 import { type SafetensorsDType, safetensorsDTypes } from './dtypes';
 
 /** The format's own limit. */
@@ -82,8 +82,7 @@ export async function readHeader(
 
 /** What a file is that begins as no safetensors file does, and perhaps as one of another kind. */
 function otherKind(head: Buffer, size: number): string | undefined {
-  if (head.length > 3 && head.readUInt32LE(0) === Signature.local)
-    return 'a zip; read what torch.save wrote with load()';
+  if (isZip(head)) return 'a zip; read what torch.save wrote with load()';
   return kindOf(head, size);
 }
 

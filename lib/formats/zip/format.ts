@@ -13,3 +13,8 @@ export const uint32Max = 0xffffffff;
 
 /** Id of the extra field with the 64-bit sizes and offset. */
 export const zip64ExtraId = 0x0001;
+
+/** Whether a file that begins so is a zip with something in it. */
+export function isZip(head: Buffer): boolean {
+  return head.length >= 4 && head.readUInt32LE(0) === Signature.local;
+}

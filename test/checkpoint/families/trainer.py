@@ -1,7 +1,8 @@
 """Hugging Face's Trainer on a tiny GPT-2, for test/checkpoint/hf-trainer.test.ts.
 
     python trainer.py OUT    trains to OUT/python/checkpoint-2, -4 and -6 and writes OUT/reference.pt; the same with a LoRA
-                             adapter of PEFT over OUT/base to OUT/lora, and in bfloat16 to OUT/half; when OUT/node.json is
+                             adapter of PEFT over OUT/base to OUT/lora, in bfloat16 to OUT/half, and with other optimizers
+                             to OUT/sgd, OUT/adagrad and OUT/adafactor; when OUT/node.json is
                              there, resumes from the checkpoints that it names, to step 6, and prints what came of it
 """
 
@@ -17,6 +18,7 @@ from peft import LoraConfig, get_peft_model  # noqa: E402
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments, set_seed  # noqa: E402
 
 LAST = 6
+OTHERS = {"sgd": {"optim": "sgd", "optim_args": "momentum=0.9"}, "adagrad": {"optim": "adagrad"}}
 
 
 def build():
@@ -44,12 +46,12 @@ def adapted(out):
     return get_peft_model(base, config)
 
 
-def trainer(out, model=None):
+def trainer(out, model=None, **arguments):
     model = model or build()
     data = torch.randint(19, (4 * LAST, 8), generator=torch.Generator().manual_seed(3))
     args = TrainingArguments(
         output_dir=str(out), max_steps=LAST, save_steps=2, logging_steps=1, per_device_train_batch_size=4, weight_decay=0.1,
-        learning_rate=1e-3, use_cpu=True, report_to="none", disable_tqdm=True, seed=7,
+        learning_rate=1e-3, use_cpu=True, report_to="none", disable_tqdm=True, seed=7, **arguments,
     )  # fmt: skip
     # Trainer divides the loss by the number of labels, counting the first of a row too, which nothing predicts.
     labels = torch.cat([torch.full((len(data), 1), -100), data[:, 1:]], dim=1)
@@ -81,10 +83,17 @@ def main(out):
     half = trainer(out / "half", build().to(torch.bfloat16))
     half.args.max_steps = 2
     quietly(half.train)
+    others = {name: trainer(out / name, **arguments) for name, arguments in OTHERS.items()}
+    for other in others.values():
+        quietly(other.train)
+    refused = trainer(out / "adafactor", optim="adafactor")
+    refused.args.max_steps = 2
+    quietly(refused.train)
     torch.save(
         {
             "batches": torch.stack(whole.batches), "losses": whole.losses, "logits": logits, "rates": rates,
             "loraBatches": torch.stack(lora.batches), "loraLosses": lora.losses,
+            "sgdLosses": others["sgd"].losses, "adagradLosses": others["adagrad"].losses,
         },  # fmt: skip
         out / "reference.pt",
     )
@@ -96,13 +105,15 @@ def main(out):
             sys.exit("no checkpoints came")
         time.sleep(0.05)
     runs = {"same": whole, "trained": whole, "loraSame": lora, "loraTrained": lora}
+    runs |= {f"{name}{kind}": run for name, run in others.items() for kind in ("Same", "Trained")}
     places = json.loads(request.read_text())
     print(json.dumps({name: resume(out, name, place, runs[name]) for name, place in places.items()}))
 
 
 def resume(out, name, place, whole):
     start = json.loads((Path(place) / "trainer_state.json").read_text())
-    run = trainer(out / "resumed" / name, adapted(out) if name.startswith("lora") else None)
+    other = next((arguments for kind, arguments in OTHERS.items() if name.startswith(kind)), {})
+    run = trainer(out / "resumed" / name, adapted(out) if name.startswith("lora") else None, **other)
     quietly(lambda: run.train(resume_from_checkpoint=place))
     same = Path(whole.args.output_dir) / f"checkpoint-{start['global_step']}"
     return {
