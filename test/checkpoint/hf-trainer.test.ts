@@ -153,13 +153,13 @@ test(
       expect(same, name).toMatchObject({ optimizer: 0, scheduler: 0, weights: 0, moments: 0, step: LAST });
       expect(same.losses).toEqual(same.expected);
     }
-    for (const trained of Object.entries(verdicts).flatMap(([kind, verdict]) =>
-      /trained/i.test(kind) ? [verdict] : [],
-    )) {
+    for (const [kind, trained] of Object.entries(verdicts).filter(([name]) => /trained/i.test(name))) {
       expect(trained.losses).toHaveLength(2);
       trained.losses.forEach((loss, i) => expect(Math.abs(loss - trained.expected[i]!)).toBeLessThan(TOLERANCE));
+      // Adagrad divides the smallest gradients, which are rounding errors, by their own size: far less than one update (1e-3).
+      const tolerance = kind.startsWith('adagrad') ? 10 * TOLERANCE : TOLERANCE;
       for (const part of ['optimizer', 'scheduler', 'weights', 'moments'] as const)
-        expect(trained[part], part).toBeLessThan(TOLERANCE);
+        expect(trained[part], `${part} of ${kind}`).toBeLessThan(tolerance);
       expect(trained).toMatchObject({ step: LAST, epochs: [4 / 6, 4 / 6], logged: [1, 2, 5, 6] });
     }
   },

@@ -58,7 +58,7 @@ const mistakes: Mistake[] = [
       y.sum().backward();
     },
     'TORCH',
-    'one of the variables needed for gradient computation has been modified by an inplace operation: [CPUFloatType [2]], which is output 0 of Exp, is at version 1; expected version 0 instead. Hint: enable anomaly detection to find the operation that failed to compute its gradient, with torch.autograd.set_detect_anomaly(True, check_nan=False). Use the operator without the trailing underscore, or change a clone().',
+    'one of the variables needed for gradient computation has been modified by an inplace operation: [CPUFloatType [2]], which is output 0 of Exp, is at version 1; expected version 0 instead. Use the operator without the trailing underscore, or change a clone().',
   ],
   [
     'an inference tensor in autograd',
