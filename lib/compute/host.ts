@@ -15,6 +15,8 @@ const calls: ({ id: number; replica: number } & Call)[] = [];
 /** Tokens of the step that is being made. */
 let events: SequenceEvent[] = [];
 let isScheduled = false;
+/** Calls of `hold` that were not released yet: nothing is generated meanwhile. */
+let holds = 0;
 /** Milliseconds that generation may compute before the next call: as many as the calls before it took. */
 let owed = 0;
 
@@ -38,6 +40,7 @@ function schedule(): void {
 }
 
 function isGenerating(): boolean {
+  if (holds > 0) return false;
   for (const model of models.values()) if (model.isGenerating) return true;
   return false;
 }
@@ -72,6 +75,7 @@ function make(call: { replica: number } & Call): unknown {
     models.set(replica, new HostedModel(call.model, (event) => events.push(event)));
     return undefined;
   }
+  if (call.type === 'hold') return void holds++;
   const model = modelOf(replica);
   if (call.type !== 'close') return model.run(call);
   models.delete(replica);
@@ -79,7 +83,8 @@ function make(call: { replica: number } & Call): unknown {
 }
 
 function notice(request: { replica: number } & Notice): void {
-  models.get(request.replica)?.notice(request);
+  if (request.type === 'release') holds--;
+  else models.get(request.replica)?.notice(request);
 }
 
 function modelOf(replica: number): HostedModel {

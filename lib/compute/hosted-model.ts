@@ -54,11 +54,11 @@ export class HostedModel {
     this.sequences.step();
   }
 
-  notice(notice: Notice): void {
+  notice(notice: Exclude<Notice, { type: 'release' }>): void {
     this.sequences.notice(notice);
   }
 
-  run(call: Exclude<Call, { type: 'open' | 'close' }>): unknown {
+  run(call: Exclude<Call, { type: 'open' | 'close' | 'hold' }>): unknown {
     switch (call.type) {
       case 'optimizer':
         return this.takeOptimizer(call.optimizer);
@@ -75,8 +75,6 @@ export class HostedModel {
         return this.apply(call);
       case 'copy':
         return this.copyStorages();
-      case 'hold':
-        return this.sequences.hold();
       case 'loss':
         return this.withBatch(call.batch, (own) => this.loss(own, call.precision));
     }

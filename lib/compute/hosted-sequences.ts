@@ -16,7 +16,6 @@ export class HostedSequences {
   /** Sequences whose reader has a token and has not asked for the next one yet, and until when they are waited for. */
   private readonly reading = new Set<number>();
   private waitEnds = 0;
-  private isHeld = false;
 
   constructor(
     model: GPTModel,
@@ -27,15 +26,10 @@ export class HostedSequences {
 
   /** Whether there is something to compute, or to wait for. */
   get isActive(): boolean {
-    return !this.isHeld && this.decoder.ready;
+    return this.decoder.ready;
   }
 
-  /** Nothing is generated until `release`. */
-  hold(): void {
-    this.isHeld = true;
-  }
-
-  notice(notice: Notice): void {
+  notice(notice: Exclude<Notice, { type: 'release' }>): void {
     switch (notice.type) {
       case 'add':
         return this.add(notice.sequence, notice.request);
@@ -43,8 +37,6 @@ export class HostedSequences {
         return this.grant(notice.sequence, notice.count);
       case 'remove':
         return this.remove(notice.sequence);
-      case 'release':
-        this.isHeld = false;
     }
   }
 

@@ -2,8 +2,11 @@ import type { GPTModel } from '../models/gpt-model';
 import { setUser } from '../models/in-use';
 import { Replica, type StorageCopies } from './replica';
 
-/** The replicas of models that are in use. */
+/** The newest replica of each model that has any. */
 const current = new WeakMap<GPTModel, Replica>();
+/** All replicas of a model: sequences that began before it was changed are generated from the replica that they began with. */
+const replicas = new WeakMap<GPTModel, Set<Replica>>();
+/** How many use each replica. */
 const users = new Map<Replica, number>();
 const openings = new WeakMap<GPTModel, Promise<Replica | undefined>>();
 
@@ -33,7 +36,9 @@ async function open(model: GPTModel, before: Replica | undefined): Promise<Repli
     if (replica === undefined) return undefined;
     current.set(model, replica);
     users.set(replica, 1);
-    setUser(model, replica);
+    const all = replicas.get(model) ?? new Set();
+    replicas.set(model, all.add(replica));
+    setUser(model, { settle: () => settleAll(all), exclusively: (fn) => exclusively(all, fn) });
     return replica;
   } finally {
     openings.delete(model);
@@ -46,11 +51,19 @@ export async function releaseReplica(model: GPTModel, replica: Replica): Promise
   users.set(replica, left);
   if (left > 0) return;
   users.delete(replica);
-  if (current.get(model) === replica) {
-    current.delete(model);
-    setUser(model, undefined);
-  }
+  if (current.get(model) === replica) current.delete(model);
+  const all = replicas.get(model)!;
+  all.delete(replica);
+  if (all.size === 0) setUser(model, undefined);
   await replica.close();
+}
+
+function settleAll(all: ReadonlySet<Replica>): void {
+  for (const replica of all) replica.settle();
+}
+
+function exclusively<T>(all: ReadonlySet<Replica>, fn: () => T): T {
+  return [...all].reduce((run, replica) => () => replica.exclusively(run), fn)();
 }
 
 export const NO_COPIES: StorageCopies = new Map();

@@ -18,7 +18,7 @@ export type Call =
   | { type: 'loss'; batch: PostedBatch; precision: Precision }
   /** Copies of all storages of the model and of the optimizer's state: see `CopiedStorage`. */
   | { type: 'copy' }
-  /** Nothing is generated until `release`: the weights are being replaced. */
+  /** Nothing is generated on the thread until `release`: weights are being replaced. */
   | { type: 'hold' };
 
 /** Tickets of inputs and targets, (B, T) int64 each. */

@@ -40,13 +40,16 @@ export class Replica {
     const thread = preferred?.hasEnded === false ? preferred : leastUsedThread();
     if (thread === undefined) return undefined;
     const replica = new Replica(thread, held, signatureOf(model, held));
+    let tickets: number[] = [];
     try {
-      const tickets = replica.lend(held.map(({ tensor }) => tensor));
+      tickets = replica.lend(held.map(({ tensor }) => tensor));
       await replica.call({ type: 'open', model: postModel(model, held, tickets) });
       return replica;
-    } catch (error) {
+    } catch {
+      // A program may have put modules of torchbind together as no config does. What cannot be made there is computed here.
+      for (const ticket of tickets) native().discardTensor(ticket);
       await replica.close();
-      throw error;
+      return undefined;
     }
   }
 

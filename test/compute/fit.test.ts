@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Worker } from 'node:worker_threads';
 import { beforeAll, describe, expect, it } from 'vitest';
 import {
   applyLora,
@@ -15,7 +16,9 @@ import {
   TorchBindError,
 } from '../../lib';
 import type { FitOptions } from '../../lib';
+import { native } from '../../lib/native/native';
 import { LayerNorm } from '../../lib/nn/layer-norm';
+import { Linear } from '../../lib/nn/linear';
 import { heldTensors } from '../../lib/compute/posted-module';
 import { whyNotReplicable } from '../../lib/compute/replicable';
 import { getRngState } from '../../lib/tensor/random';
@@ -25,7 +28,17 @@ import { temporaryDirectory } from '../helpers/tmp';
 
 const text = 'the quick brown fox jumps over the lazy dog.\n'.repeat(30);
 
-beforeAll(() => setNumThreads(1)); // Bits depend on the number of threads.
+/** Those that were started and not ended by a test. */
+const workers: Worker[] = [];
+
+beforeAll(() => {
+  setNumThreads(1); // Bits depend on the number of threads.
+  process.on('worker', (worker) => workers.push(worker));
+});
+
+async function drain(pieces: AsyncIterable<unknown>): Promise<void> {
+  for await (const _ of pieces);
+}
 
 interface Shape {
   nEmbd?: number;
@@ -259,6 +272,19 @@ describe('what only this thread can compute stays on it', () => {
     gpt.dispose();
   });
 
+  it('modules of torchbind, put together as no config does', async () => {
+    const gpt = make();
+    const block = gpt.blocks.at(0)!;
+    const { mlp } = block;
+    Reflect.set(block, 'mlp', new Linear(16, 16));
+    const tickets = native().waitingTickets();
+    const { losses } = await gpt.fit(options);
+    expect(losses.every(Number.isFinite)).toBe(true);
+    expect(native().waitingTickets()).toBe(tickets);
+    mlp.dispose();
+    gpt.dispose();
+  });
+
   it('optimizers of the program', async () => {
     let steps = 0;
     class Counting extends optim.SGD {
@@ -283,6 +309,23 @@ describe('afterwards', () => {
     expect(await memoryInUse()).toEqual(before);
     const weight = gpt.lnF.weight!.detach();
     weight.resize_([64]); // refused for memory that another thread uses
+    gpt.dispose();
+  });
+
+  it('a thread that has ended is an error, and another one is started', async () => {
+    const gpt = make();
+    for (let i = 0; i < 2; i++) {
+      let steps = 0;
+      const training = gpt.fit({ text, batchSize: 2, maxSteps: 1e6, evalInterval: 0, onStep: () => void steps++ });
+      training.catch(() => undefined);
+      const stream = gpt.stream('the', { maxNewTokens: 1e6, seed: 1 });
+      await stream.next();
+      while (steps < 2) await nextTurn();
+      await Promise.all(workers.splice(0).map((worker) => worker.terminate()));
+      await expect(training).rejects.toMatchObject({ code: 'ERR_TORCHBIND_COMPUTE_THREAD' });
+      await expect(drain(stream)).rejects.toMatchObject({ code: 'ERR_TORCHBIND_COMPUTE_THREAD' });
+    }
+    expect((await gpt.fit({ text, batchSize: 2, maxSteps: 1, evalInterval: 0 })).losses).toHaveLength(1);
     gpt.dispose();
   });
 
