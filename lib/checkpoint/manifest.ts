@@ -1,8 +1,6 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { readdir, stat } from 'node:fs/promises';
+import { open, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { checkArgument, CheckpointCode, CheckpointError, describe } from '../errors';
 import { bundleFiles, exists, manifestFile, readJson, specialFileAt, writeJson } from './files';
 
@@ -142,14 +140,20 @@ export async function recordOf(file: string): Promise<FileRecord> {
   if (special !== undefined)
     throw new CheckpointError(`${file}: expected a regular file, got ${special}`, CheckpointCode.open);
   const hash = createHash('sha256');
+  // One buffer for all: a stream's chunks of a large file are garbage to collect.
+  const buffer = Buffer.allocUnsafe(1 << 20);
   let size = 0;
-  await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), async (chunks: AsyncIterable<Buffer>) => {
-    for await (const chunk of chunks) {
-      hash.update(chunk);
-      size += chunk.length;
+  const handle = await open(file);
+  try {
+    for (;;) {
+      const { bytesRead } = await handle.read(buffer);
+      if (bytesRead === 0) return { size, sha256: hash.digest('hex') };
+      hash.update(buffer.subarray(0, bytesRead));
+      size += bytesRead;
     }
-  });
-  return { size, sha256: hash.digest('hex') };
+  } finally {
+    await handle.close();
+  }
 }
 
 function refuse(file: string, reason: string): CheckpointError {
