@@ -52,6 +52,9 @@ export function takeSnapshot(
   );
 }
 
+/** Ends with the packing that was begun last. */
+let lastPacking: Promise<unknown> = Promise.resolve();
+
 /** Copies of tensors on the CPU. What shares memory, such as tied weights, shares it in the copies too, but for parts. */
 class TensorCopies {
   constructor(private readonly copied: StorageCopies) {}
@@ -78,7 +81,10 @@ class TensorCopies {
 
   async pack(): Promise<void> {
     const waiting = this.unpacked.splice(0);
-    const packed = await packTensors(waiting.map(({ copy }) => copy));
+    // One after the other: what was saved later must not be written before.
+    const packing = lastPacking.then(() => packTensors(waiting.map(({ copy }) => copy)));
+    lastPacking = packing.catch(() => undefined);
+    const packed = await packing;
     waiting.forEach(({ map, key, copy }, i) => {
       map.set(key, packed[i]!);
       this.made.set(copy, packed[i]!);

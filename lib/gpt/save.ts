@@ -340,7 +340,7 @@ async function refuseToDropOptimizer(directory: string): Promise<void> {
 /**
  * Takes what to write from the model before it returns: the model may change while that is written.
  *
- * @param check is awaited before anything is written
+ * @param check is awaited before anything is written, when the save's turn has come
  */
 export async function replaceBundle(
   model: GPTModel,
@@ -354,9 +354,10 @@ export async function replaceBundle(
   try {
     const { weights, optimizerState } = snapshot;
     const files = bundledModel(model, weights, wrapperOf(origin));
-    await check?.();
-    await snapshot.pack();
-    await writeBundle(directory, { ...facts, ...files, optimizerState, extra });
+    await writeBundle(directory, { ...facts, ...files, optimizerState, extra }, async () => {
+      await check?.();
+      await snapshot.pack();
+    });
   } finally {
     snapshot.release();
   }

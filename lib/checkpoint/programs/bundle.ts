@@ -236,20 +236,27 @@ export interface BundleToWrite extends BundledModel {
   metrics: Metrics;
 }
 
-/** Replaces the bundle in a directory. */
-export function writeBundle(directory: string, contents: BundleToWrite): Promise<void> {
+/**
+ * Replaces the bundle in a directory. Calls for one directory take effect in their order.
+ *
+ * @param prepare is awaited when the call's turn has come, before anything is written
+ */
+export function writeBundle(
+  directory: string,
+  contents: BundleToWrite,
+  prepare: () => Promise<void> = () => Promise.resolve(),
+): Promise<void> {
   const { owner, step, keep, metrics, optimizerState, run } = contents;
-  return commitBundle(directory, owner, {
-    step,
-    keep,
-    metrics,
-    write: async (staging) => {
-      await writeModel(staging, contents);
-      if (optimizerState !== null) await save(optimizerState, path.join(staging, bundleFiles.optimizer));
-      if (run !== null) await writeRandomStates(path.join(staging, bundleFiles.randomState), run.random);
-      const state = trainingJson(contents);
-      if (state !== undefined) await writeJson(path.join(staging, bundleFiles.trainingState), state);
-    },
+  const write = async (staging: string): Promise<void> => {
+    await writeModel(staging, contents);
+    if (optimizerState !== null) await save(optimizerState, path.join(staging, bundleFiles.optimizer));
+    if (run !== null) await writeRandomStates(path.join(staging, bundleFiles.randomState), run.random);
+    const state = trainingJson(contents);
+    if (state !== undefined) await writeJson(path.join(staging, bundleFiles.trainingState), state);
+  };
+  return commitBundle(directory, owner, async () => {
+    await prepare();
+    return { step, keep, metrics, write };
   });
 }
 
