@@ -40,23 +40,31 @@ function schedule(): void {
 }
 
 function isGenerating(): boolean {
-  if (holds > 0) return false;
-  for (const model of models.values()) if (model.isGenerating) return true;
+  return holds === 0 && some((model) => model.isGenerating);
+}
+
+/** Whether readers of sequences are about to ask for their next tokens. */
+function awaitsReaders(): boolean {
+  return holds === 0 && some((model) => model.awaitsReaders);
+}
+
+function some(is: (model: HostedModel) => boolean): boolean {
+  for (const model of models.values()) if (is(model)) return true;
   return false;
 }
 
 /** Calls and generation share the time by halves, so that neither waits long for the other. */
 function turn(): void {
   const began = performance.now();
-  const generates = isGenerating();
-  if (calls.length > 0 && !(generates && owed > 0)) {
-    send(answer(calls.shift()!));
-    owed = isGenerating() ? performance.now() - began : 0;
-  } else if (generates) {
+  const isOwed = owed > 0;
+  if (isGenerating() && (isOwed || calls.length === 0)) {
     for (const model of models.values()) if (model.isGenerating) model.generate();
     if (events.length > 0) send({ events });
     events = [];
     owed -= performance.now() - began;
+  } else if (calls.length > 0 && !(isOwed && awaitsReaders())) {
+    send(answer(calls.shift()!));
+    owed = some((model) => model.hasSequences) ? performance.now() - began : 0;
   }
 }
 

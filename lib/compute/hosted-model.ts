@@ -49,6 +49,14 @@ export class HostedModel {
     return this.sequences.isActive;
   }
 
+  get hasSequences(): boolean {
+    return this.sequences.size > 0;
+  }
+
+  get awaitsReaders(): boolean {
+    return this.sequences.awaitsReaders;
+  }
+
   /** One step of generation. */
   generate(): void {
     this.sequences.step();

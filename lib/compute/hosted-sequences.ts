@@ -13,9 +13,11 @@ export class HostedSequences {
   private readonly sequences = new Map<number, DecodedSequence>();
   /** Tokens that each sequence may still generate. */
   private readonly credits = new Map<number, number>();
-  /** Sequences whose reader has a token and has not asked for the next one yet, and until when they are waited for. */
+  /** Sequences whose reader has a token and has not asked for the next one yet. */
   private readonly reading = new Set<number>();
-  private waitEnds = 0;
+  /** When the last step began and ended. */
+  private began = 0;
+  private ended = 0;
 
   constructor(
     model: GPTModel,
@@ -24,9 +26,18 @@ export class HostedSequences {
     this.decoder = new BatchDecoder(model);
   }
 
-  /** Whether there is something to compute, or to wait for. */
+  /** Whether there is something to compute. */
   get isActive(): boolean {
     return this.decoder.ready;
+  }
+
+  get size(): number {
+    return this.sequences.size;
+  }
+
+  /** Whether the readers of the last step's tokens may still be expected to ask for the next ones. */
+  get awaitsReaders(): boolean {
+    return this.reading.size > 0 && performance.now() - this.ended < LONGEST_WAIT;
   }
 
   notice(notice: Exclude<Notice, { type: 'release' }>): void {
@@ -45,12 +56,12 @@ export class HostedSequences {
    * again: for these it waits a little.
    */
   step(): void {
-    if (this.reading.size > 0 && performance.now() < this.waitEnds) return;
+    const wait = Math.min(LONGEST_WAIT, (this.ended - this.began) / 4);
+    if (this.reading.size > 0 && performance.now() - this.ended < wait) return;
     this.reading.clear();
-    const began = performance.now();
+    this.began = performance.now();
     this.decoder.step();
-    const now = performance.now();
-    this.waitEnds = now + Math.min(LONGEST_WAIT, (now - began) / 4);
+    this.ended = performance.now();
   }
 
   private add(number: number, request: Extract<Notice, { type: 'add' }>['request']): void {

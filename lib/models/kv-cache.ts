@@ -1,5 +1,5 @@
 import { checkArgument, checkOptions, TorchBindError } from '../errors';
-import { withoutInferenceMode } from '../tensor/autograd';
+import { withoutInferenceMode } from '../tensor/autograd/modes';
 import { empty } from '../tensor/creation';
 import type { DType } from '../tensor/dtype';
 import { dispose, keep, tidy } from '../tensor/scope';

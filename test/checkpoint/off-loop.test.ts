@@ -31,8 +31,8 @@ function trained(layout: string): GPT {
 /** Every number of a tree of maps and lists. */
 function numbers(tree: unknown): unknown {
   if (tree instanceof Tensor) return [tree.dtype, tree.shape, tree.tolist() as unknown];
-  if (tree instanceof Map) return Array.from(tree, ([key, value]) => [key, numbers(value)]);
-  return Array.isArray(tree) ? tree.map(numbers) : tree;
+  if (tree instanceof Map) return Array.from(tree as Map<unknown, unknown>, ([key, value]) => [key, numbers(value)]);
+  return Array.isArray(tree) ? (tree as unknown[]).map((item) => numbers(item)) : tree;
 }
 
 function spoil(model: GPT): void {

@@ -185,6 +185,7 @@ const FORWARD = (fuzz) => () =>
   fuzz.rng.chance(0.1) ? junk(fuzz) : [HANDLE_LIST(fuzz), HANDLE_LIST(fuzz), [], [], FLAG(fuzz)];
 const TICKET = (fuzz) => fuzz.rng.int(50);
 const HANDLE_LIST = (fuzz) => fuzz.rng.times(fuzz.rng.int(3), () => fuzz.tensor().handle);
+const LOAN = (fuzz) => fuzz.binding.lendTensors(HANDLE_LIST(fuzz), 1).loan;
 const INDICES = (fuzz) =>
   fuzz.rng.times(fuzz.rng.int(4), () =>
     fuzz.rng.pick([fuzz.int(), null, true, '...', [fuzz.handle()], [fuzz.int(), fuzz.int(), fuzz.int()], junk(fuzz)]),
@@ -229,6 +230,13 @@ const SIGNATURES = {
   writeStorage: [(fuzz) => fuzz.rng.pick([fuzz.scratch, -1, 999]), (fuzz) => fuzz.rng.int(100), T, COUNT, COUNT],
   viewStorage: [T, DTYPE, N, SHAPE, SHAPE],
   itemSize: [DTYPE],
+  deferCollections: [FLAG],
+  packTensors: [HANDLE_LIST, (fuzz) => (fuzz.rng.chance(0.5) ? null : DTYPE(fuzz))],
+  copyTensors: [HANDLE_LIST, HANDLE_LIST],
+  equalTensors: [HANDLE_LIST, HANDLE_LIST],
+  measureDistance: [T, T, COUNT, COUNT],
+  lazyCopies: [HANDLE_LIST],
+  isSoleOwner: [T],
   backward: [TS, GRADS, FLAG, FLAG, TS],
   grad: [TS, TS, GRADS, FLAG, FLAG, FLAG],
   getGrad: [T],
@@ -261,6 +269,7 @@ const SIGNATURES = {
   registerHook: [LEAF, CALLBACK],
   registerPostAccumulateGradHook: [LEAF, CALLBACK],
   removeHook: [(fuzz) => junk(fuzz)],
+  hasHooks: [T],
   retainGrad: [T],
   retainsGrad: [T],
   applyFunction: [(fuzz) => fuzz.ofType('str'), TS, FORWARD, CALLBACK],
@@ -276,6 +285,8 @@ const SIGNATURES = {
   defaultDtype: [],
   setDefaultDtype: [DTYPE],
   shareTensor: [T, (fuzz) => fuzz.rng.int(3)],
+  lendTensors: [HANDLE_LIST, (fuzz) => fuzz.rng.int(3)],
+  endLoan: [LOAN],
   receiveTensor: [TICKET],
   discardTensor: [TICKET],
   workerStarted: [() => 1e6],

@@ -41,12 +41,12 @@ describe('the example of a server', () => {
   }
 
   it('streams to several clients while it trains, and some of them leave', async () => {
-    const before = await health();
+    const steps = new Set([(await health()).step]);
     const staying = Promise.all(['The', 'And', 'O', ''].map((prompt) => stream(prompt, 40)));
     const leaving = Promise.allSettled(['The', 'And'].map((prompt) => stream(prompt, 1e5, 3)));
     for (const events of await staying) expect(events.length).toBeGreaterThan(20);
     await leaving;
-    while ((await health()).step < before.step + 3) await new Promise(setImmediate);
+    while (steps.size < 4) steps.add((await health()).step);
   });
 
   it('says what is wrong with a request, and goes on', async () => {

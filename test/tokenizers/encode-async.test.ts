@@ -15,7 +15,8 @@ const long = `${part}   \u{1f600}é \ud800 x<user>`.repeat(1 + Math.ceil(150_000
 
 /** Byte-level, with more entries than a small file has. */
 function largeJson(): object {
-  const printable = (byte: number): boolean => (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+  const printable = (byte: number): boolean =>
+    (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
   let other = 256;
   const tokens = Array.from({ length: 256 }, (_, byte) => String.fromCharCode(printable(byte) ? byte : other++));
   const letters = [...'etaoinshrdlucmfwygpbvk'];
@@ -76,7 +77,7 @@ describe('encodeAsync', () => {
 });
 
 describe('a large tokenizer.json', () => {
-  const file = path.join(sharedTemporaryDirectory(), "tokenizer.json");
+  const file = path.join(sharedTemporaryDirectory(), 'tokenizer.json');
   writeFileSync(file, JSON.stringify(largeJson()));
 
   it('is opened on another thread, which encodes with it too', async () => {
@@ -100,7 +101,11 @@ describe('a large tokenizer.json', () => {
 
   it.each([
     ['is no JSON', (text: string) => `${text},`, /tokenizer\.json: not valid JSON/],
-    ['names a merge that is not there', (text: string) => text.replace('["e","e"]', '["e","zzz"]'), /merges\[0\] needs/],
+    [
+      'names a merge that is not there',
+      (text: string) => text.replace('["e","e"]', '["e","zzz"]'),
+      /merges\[0\] needs/,
+    ],
   ])('is refused where it %s', async (_, change, message) => {
     const wrong = path.join(temporaryDirectory(), 'tokenizer.json');
     writeFileSync(wrong, change(JSON.stringify(largeJson())));

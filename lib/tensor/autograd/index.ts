@@ -9,12 +9,4 @@ export { gradcheck, gradgradcheck } from './gradcheck';
 export type { GradcheckOptions } from './gradcheck';
 export { RemovableHandle } from './hooks';
 export type { GradientHook } from './hooks';
-export {
-  enableGrad,
-  inferenceMode,
-  isGradEnabled,
-  isInferenceModeEnabled,
-  noGrad,
-  setGradEnabled,
-  withoutInferenceMode,
-} from './modes';
+export { enableGrad, inferenceMode, isGradEnabled, isInferenceModeEnabled, noGrad, setGradEnabled } from './modes';

@@ -488,6 +488,7 @@ const calls = [
     HuggingFaceTokenizer: () => new torch.HuggingFaceTokenizer(hfJson()),
   }).flatMap(([name, make]) => [
     [`${name}#encode`, () => [make(), 'ab']],
+    [`${name}#encodeAsync`, () => [make(), 'ab']],
     [`${name}#decode`, () => [make(), [0, 1]]],
     [`${name}#decoder`, () => [make()]],
     [`${name}#decoder.push`, () => [make().decoder(), 1]],
@@ -495,6 +496,8 @@ const calls = [
     [`${name}#toJson`, () => [make()]],
   ]),
   ['CharTokenizer#vocabSize', () => [tokenizer()]],
+  ['Gpt2Tokenizer#isReady', () => [new torch.Gpt2Tokenizer()]],
+  ['HuggingFaceTokenizer#isReady', () => [new torch.HuggingFaceTokenizer(hfJson())]],
   ['charFromMetaPickle', () => [torch.charToMetaPickle(tokenizer()), 'meta.pkl']],
   ['charToMetaPickle', () => [tokenizer()]],
   ['loadTokenizer', () => ['bundle']],
@@ -502,10 +505,15 @@ const calls = [
   ['tokenizerFromJson', () => [tokenizer().toJson(), 'tokenizer.json']],
   ['TokenStream', () => [tokens(), { validationFraction: 0.1 }]],
   ['TokenStream.fromText', () => [torch.TokenStream, text, tokenizer(), { validationFraction: 0.1 }]],
+  ['TokenStream.fromTextAsync', () => [torch.TokenStream, text, tokenizer(), { validationFraction: 0.1 }]],
   ['TokenStream.of', () => [torch.TokenStream, tokens(), tokens()]],
   ['TokenStream.open', () => [torch.TokenStream, 'data', { dtype: 'uint16' }]],
   [
     'TokenStream.fromDocuments',
+    () => [torch.TokenStream, ['ab', 'cd'], tokenizer(), { separator: 'a', validationFraction: 0.5 }],
+  ],
+  [
+    'TokenStream.fromDocumentsAsync',
     () => [torch.TokenStream, ['ab', 'cd'], tokenizer(), { separator: 'a', validationFraction: 0.5 }],
   ],
   ['TokenFile', () => [], 'internal'],
