@@ -27,7 +27,7 @@ const forgotten = new FinalizationRegistry<{ model: GPTModel; replica: Replica; 
   ({ model, replica, number }) => {
     replica.post({ type: 'remove', sequence: number });
     replica.thread.listen(number, undefined);
-    void releaseReplica(model, replica);
+    releaseReplica(model, replica, { keep: true });
   },
 );
 
@@ -66,7 +66,7 @@ class RemoteSequence implements DecodedSequence, SequenceListener {
     this.hasBegun = true;
     try {
       const replica = await acquireReplica(this.model);
-      if (this.isOver) return void (replica && (await releaseReplica(this.model, replica)));
+      if (this.isOver) return void (replica && releaseReplica(this.model, replica, { keep: true }));
       if (replica === undefined) this.local = decoderOf(this.model).add(this.request, this.sink);
       else this.listen(replica);
       this.passOn();
@@ -127,6 +127,6 @@ class RemoteSequence implements DecodedSequence, SequenceListener {
     if (this.replica === undefined) return;
     forgotten.unregister(this);
     this.replica.thread.listen(this.number, undefined);
-    void releaseReplica(this.model, this.replica);
+    releaseReplica(this.model, this.replica, { keep: true });
   }
 }

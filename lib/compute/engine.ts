@@ -45,14 +45,14 @@ export class TrainingEngine {
   private async prepare(): Promise<void> {
     const { model, replica } = this;
     if (replica?.isLike(model) === true && this.canSendOptimizer(replica)) return;
-    await this.close();
+    this.close();
     if (this.thread === 'main' || optimizerClass(this.optimizer) === undefined) return;
     const opened = await acquireReplica(model);
     if (opened === undefined) return;
     if (this.canSendOptimizer(opened)) {
       this.replica = opened;
       opened.trains = true;
-    } else await releaseReplica(model, opened);
+    } else releaseReplica(model, opened, { keep: true });
   }
 
   /** Gives an update up. */
@@ -106,13 +106,13 @@ export class TrainingEngine {
     if (this.replica?.isLike(this.model) !== true) await this.prepare();
   }
 
-  async close(): Promise<void> {
+  close(): void {
     const { replica } = this;
     this.replica = undefined;
     this.sent.clear();
     if (replica === undefined) return;
     replica.trains = false;
-    await releaseReplica(this.model, replica);
+    releaseReplica(this.model, replica, { keep: false });
   }
 
   private canSendOptimizer(replica: Replica): boolean {

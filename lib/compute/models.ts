@@ -1,69 +1,97 @@
 import type { GPTModel } from '../models/gpt-model';
-import { setUser } from '../models/in-use';
+import { type ModelUser, setUser } from '../models/in-use';
 import { Replica, type StorageCopies } from './replica';
 
-/** The newest replica of each model that has any. */
-const current = new WeakMap<GPTModel, Replica>();
-/** All replicas of a model: sequences that began before it was changed are generated from the replica that they began with. */
-const replicas = new WeakMap<GPTModel, Set<Replica>>();
-/** How many use each replica. */
-const users = new Map<Replica, number>();
-const openings = new WeakMap<GPTModel, Promise<Replica | undefined>>();
+/** How long a replica is kept for the next call after it was used last, in milliseconds: making one takes several. */
+const KEPT = 1000;
+
+/** The replicas of a model. Sequences that began before the model was changed are generated from the one they began with. */
+class ModelReplicas implements ModelUser {
+  newest: Replica | undefined;
+  opening: Promise<Replica | undefined> | undefined;
+  /** How many use each replica. */
+  private readonly users = new Map<Replica, number>();
+  private timer: NodeJS.Timeout | undefined;
+
+  /** Counts a user of a replica. */
+  take(replica: Replica): Replica {
+    clearTimeout(this.timer);
+    this.users.set(replica, (this.users.get(replica) ?? 0) + 1);
+    return replica;
+  }
+
+  /** @param keep the replica for the next call where nobody else uses it */
+  giveBack(replica: Replica, keep: boolean): void {
+    const left = this.users.get(replica)! - 1;
+    this.users.set(replica, left);
+    if (left > 0) return;
+    if (!keep || replica !== this.newest) this.close(replica);
+    else this.timer = setTimeout(() => this.closeUnused(), KEPT).unref();
+  }
+
+  closeUnused(): void {
+    for (const [replica, count] of this.users) if (count === 0) this.close(replica);
+  }
+
+  private close(replica: Replica): void {
+    this.users.delete(replica);
+    if (replica === this.newest) this.newest = undefined;
+    replica.close();
+  }
+
+  settle(): void {
+    for (const replica of this.users.keys()) replica.settle();
+  }
+
+  exclusively<T>(fn: () => T): T {
+    return [...this.users.keys()].reduce((run, replica) => () => replica.exclusively(run), fn)();
+  }
+}
+
+const models = new WeakMap<GPTModel, ModelReplicas>();
+
+function replicasOf(model: GPTModel): ModelReplicas {
+  let found = models.get(model);
+  if (found === undefined) {
+    models.set(model, (found = new ModelReplicas()));
+    setUser(model, found);
+  }
+  return found;
+}
 
 /**
  * A replica that computes what the model computes now, to be given back by `releaseReplica`; undefined where the model must be
  * computed by its own thread.
  */
 export async function acquireReplica(model: GPTModel): Promise<Replica | undefined> {
+  const replicas = replicasOf(model);
   for (;;) {
-    const replica = current.get(model);
-    if (replica?.isLike(model) === true) {
-      users.set(replica, users.get(replica)! + 1);
-      return replica;
-    }
-    const opening = openings.get(model);
-    if (opening === undefined) return open(model, replica);
-    await opening.catch(() => undefined);
+    const { newest } = replicas;
+    if (newest?.isLike(model) === true) return replicas.take(newest);
+    if (replicas.opening === undefined) break;
+    await replicas.opening;
   }
-}
-
-/** A changed model goes to the thread that its replica before is on: one thread computes a model. */
-async function open(model: GPTModel, before: Replica | undefined): Promise<Replica | undefined> {
-  const opening = Replica.open(model, before?.thread);
-  openings.set(model, opening);
+  const before = replicas.newest;
+  // A changed model goes to the thread that its replica before is on: one thread computes a model.
+  replicas.opening = Replica.open(model, before?.thread);
   try {
-    const replica = await opening;
-    if (replica === undefined) return undefined;
-    current.set(model, replica);
-    users.set(replica, 1);
-    const all = replicas.get(model) ?? new Set();
-    replicas.set(model, all.add(replica));
-    setUser(model, { settle: () => settleAll(all), exclusively: (fn) => exclusively(all, fn) });
-    return replica;
+    const opened = await replicas.opening;
+    if (opened === undefined) return undefined;
+    replicas.newest = opened;
+    replicas.closeUnused();
+    return replicas.take(opened);
   } finally {
-    openings.delete(model);
+    replicas.opening = undefined;
   }
 }
 
-/** Gives a replica back: with its last user it is closed. */
-export async function releaseReplica(model: GPTModel, replica: Replica): Promise<void> {
-  const left = users.get(replica)! - 1;
-  users.set(replica, left);
-  if (left > 0) return;
-  users.delete(replica);
-  if (current.get(model) === replica) current.delete(model);
-  const all = replicas.get(model)!;
-  all.delete(replica);
-  if (all.size === 0) setUser(model, undefined);
-  await replica.close();
-}
-
-function settleAll(all: ReadonlySet<Replica>): void {
-  for (const replica of all) replica.settle();
-}
-
-function exclusively<T>(all: ReadonlySet<Replica>, fn: () => T): T {
-  return [...all].reduce((run, replica) => () => replica.exclusively(run), fn)();
+/**
+ * Gives a replica back.
+ *
+ * @param keep it for a moment, for the next call
+ */
+export function releaseReplica(model: GPTModel, replica: Replica, { keep }: { keep: boolean }): void {
+  models.get(model)!.giveBack(replica, keep);
 }
 
 export const NO_COPIES: StorageCopies = new Map();
@@ -75,10 +103,12 @@ export const NO_COPIES: StorageCopies = new Map();
  * @param take reads before it first awaits; what it returns is awaited
  */
 export async function atWholeUpdate<T>(model: GPTModel, take: (copies: StorageCopies) => Promise<T>): Promise<T> {
-  const replica = current.get(model);
-  if (replica?.trains !== true) return take(NO_COPIES);
+  const replicas = models.get(model);
+  replicas?.closeUnused(); // its memory can be copied on write then
+  const newest = replicas?.newest;
+  if (newest?.trains !== true) return take(NO_COPIES);
   let taken: Promise<T> | undefined;
-  await replica.copyStorages((copies) => {
+  await newest.copyStorages((copies) => {
     taken = take(copies);
   });
   return taken!;

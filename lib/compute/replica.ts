@@ -48,7 +48,7 @@ export class Replica {
     } catch {
       // A program may have put modules of torchbind together as no config does. What cannot be made there is computed here.
       for (const ticket of tickets) native().discardTensor(ticket);
-      await replica.close();
+      replica.close();
       return undefined;
     }
   }
@@ -117,10 +117,10 @@ export class Replica {
     this.thread.settle(this.number);
   }
 
-  /** Ends it. The memory may move again afterwards. */
-  async close(): Promise<void> {
+  /** Ends it, when no call is under way. The memory may move again: the thread only lets go of it. */
+  close(): void {
     this.thread.replicas--;
-    await this.call({ type: 'close' }).catch(() => undefined); // of a thread that has ended there is nothing to close
+    this.call({ type: 'close' }).catch(() => undefined); // of a thread that has ended there is nothing to close
     for (const loan of this.loans) native().endLoan(loan);
   }
 }

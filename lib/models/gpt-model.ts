@@ -17,7 +17,7 @@ import { tidy } from '../tensor/scope';
 import { type Tensor, unwrap } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers/tokenizer';
 import { completeConfig, countWeights, type GPTConfig, type GPTOptions } from './config';
-import { exclusively, settle } from './in-use';
+import { exclusively, release, settle } from './in-use';
 import { initialise } from './initialise';
 import { KVCache } from './kv-cache';
 import { type CheckpointLayout, resolveLayout } from './layouts';
@@ -401,6 +401,11 @@ export class GPTModel extends Module {
 
   override loadStateDict(state: ReadonlyMap<string, unknown>, options: { strict?: boolean } = {}): IncompatibleKeys {
     return exclusively(this, () => super.loadStateDict(state, options));
+  }
+
+  override dispose(): void {
+    release(this);
+    super.dispose();
   }
 
   /** @internal The tensors of the layout's files. Parts of fused parameters are views of them. */

@@ -4,6 +4,8 @@ export interface ModelUser {
   settle(): void;
   /** Runs a function that changes weights while it computes nothing. */
   exclusively<T>(fn: () => T): T;
+  /** Lets go of what is only kept for the next call. */
+  closeUnused(): void;
 }
 
 const users = new WeakMap<object, ModelUser>();
@@ -23,4 +25,9 @@ export function settle(model: object): void {
 export function exclusively<T>(model: object, fn: () => T): T {
   const user = users.get(model);
   return user === undefined ? fn() : user.exclusively(fn);
+}
+
+/** Lets other threads let go of a model that ends. */
+export function release(model: object): void {
+  users.get(model)?.closeUnused();
 }

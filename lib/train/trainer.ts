@@ -419,7 +419,7 @@ class Trainer {
   /** Ends what goes on beside training. A save that is under way is waited for; its failure was reported or is lost. */
   async close(): Promise<void> {
     this.publishState(this.state());
-    await this.engine.close();
+    this.engine.close();
     this.data.close?.();
     this.progress.stop();
     this.signals.release();
