@@ -107,7 +107,7 @@ void check_not_evaluating(const JsThread& js, const at::Tensor& tensor, const ch
           "(): the tensor takes part in the backward pass that is running. Call it before backward().");
 }
 
-// The list of the hooks that are registered already; null if there is none.
+// The list of hooks registered so far, or null.
 std::shared_ptr<HookList> existing_tensor_hooks(const at::Tensor& tensor) {
   const auto* meta = torch::autograd::impl::get_autograd_meta(tensor);
   if (meta == nullptr || meta->cpp_hooks_list_ == nullptr || meta->cpp_hooks_list_->empty()) return nullptr;

@@ -1,4 +1,4 @@
-// Tensors and storages that another thread reads while JavaScript goes on.
+// Tensors and storages that another thread reads while JavaScript continues.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -153,7 +153,7 @@ function collectTensors(value: unknown, found: Set<Tensor>): void {
   else if (Array.isArray(value) || value instanceof Map) for (const item of value.values()) collectTensors(item, found);
 }
 
-/** The same view of the lazy copy of a tensor's storage, or a copy made at once where there is none. */
+/** The tensor as a view of the lazy copy of its storage; without a lazy copy, the tensor is copied now. */
 function viewOf(tensor: Tensor, storage: number): Tensor {
   if (storage === 0) return wrapUnowned(native().alias(copyToCpu(tensor).handle));
   const [offset, strides] = [tensor.storageOffset(), tensor.strides()];

@@ -5,11 +5,10 @@ import type { Precision } from '../models/precision';
 import type { Parameter } from '../nn/parameter';
 import type { AnyOptimizer } from '../optim';
 import { dispose } from '../tensor/scope';
-import { Tensor } from '../tensor/tensor';
 import { transfer } from '../tensor/transfer';
 import { acquireReplica, releaseReplica } from './models';
-import { receiveLent } from './posted-module';
-import type { Applied, PostedBatch, PostedState } from './protocol';
+import { type PostedState, postState, putState, receiveState } from './posted-state';
+import type { Applied, PostedBatch } from './protocol';
 import type { Replica } from './replica';
 import { optimizerClass } from './replicable';
 import { accumulate, type AccumulateOptions, applyGradients, type ApplyOptions, evaluationLoss } from './update';
@@ -42,7 +41,8 @@ export class TrainingEngine {
     this.isFirst = true;
   }
 
-  private async prepare(): Promise<void> {
+  /** Finds the thread that computes what the model computes now. */
+  async prepare(): Promise<void> {
     const { model, replica } = this;
     if (replica?.isLike(model) === true && this.canSendOptimizer(replica)) return;
     this.close();
@@ -101,11 +101,6 @@ export class TrainingEngine {
     return replica.call<number>({ type: 'loss', batch: post(batch), precision });
   }
 
-  /** Makes `loss` compute what the model computes now. */
-  async beginEvaluation(): Promise<void> {
-    if (this.replica?.isLike(this.model) !== true) await this.prepare();
-  }
-
   close(): void {
     const { replica } = this;
     this.replica = undefined;
@@ -139,12 +134,7 @@ export class TrainingEngine {
       const parameter = replica.numberOf(owner);
       return parameter === undefined ? [] : Array.from(entries, ([key, value]) => ({ parameter, key, value }));
     });
-    const tensors = parts.flatMap(({ value }) => (value instanceof Tensor ? [value] : []));
-    const tickets = replica.lend(tensors);
-    let next = 0;
-    const state = parts.map(({ parameter, key, value }): PostedState =>
-      value instanceof Tensor ? { parameter, key, ticket: tickets[next++]! } : { parameter, key, value },
-    );
+    const state = postState(parts, (tensors) => replica.lend(tensors));
     const groups = optimizer.paramGroups.map(({ params }) => params.map((parameter) => replica.numberOf(parameter)!));
     this.sent = new Map([...optimizer.state].map(([parameter, entries]) => [parameter, new Map(entries)]));
     this.sentGroups = describeGroups(optimizer.paramGroups);
@@ -154,13 +144,10 @@ export class TrainingEngine {
     });
   }
 
-  private takeState(replica: Replica, { parameter: number, key, ticket, value }: PostedState): void {
-    const parameter = replica.held[number]!.tensor as Parameter;
-    const own = ticket === undefined ? value : receiveLent(ticket);
-    for (const state of [this.optimizer.state, this.sent]) {
-      const parts = state.get(parameter) ?? new Map<string, unknown>();
-      state.set(parameter, parts.set(key, own));
-    }
+  private takeState(replica: Replica, posted: PostedState): void {
+    const parameter = replica.held[posted.parameter]!.tensor as Parameter;
+    const value = receiveState(posted);
+    for (const state of [this.optimizer.state, this.sent]) putState(state, parameter, posted.key, value);
   }
 }
 

@@ -2,25 +2,16 @@ import type { NativeLoan } from '../native/binding';
 import { native } from '../native/native';
 import type { Batch } from '../data';
 import { GPTModel } from '../models/gpt-model';
-import type { Precision } from '../models/precision';
 import type { Parameter } from '../nn/parameter';
 import { type AnyOptimizer, GradScaler, type GradScalerState } from '../optim';
 import { dtypeCode } from '../tensor/dtype';
 import { dispose, tidy } from '../tensor/scope';
 import { Tensor, wrap } from '../tensor/tensor';
-import { lend, receiveLent } from './posted-module';
-import { type PostedModel, receiveModel } from './posted-model';
 import { HostedSequences } from './hosted-sequences';
-import type {
-  CopiedStorage,
-  Applied,
-  Call,
-  Notice,
-  PostedBatch,
-  PostedOptimizer,
-  PostedState,
-  SequenceEvent,
-} from './protocol';
+import { type PostedModel, receiveModel } from './posted-model';
+import { lend, receiveLent } from './posted-module';
+import { type PostedState, postState, putState, receiveState, type StatePart } from './posted-state';
+import type { Applied, Call, CopiedStorage, Notice, PostedBatch, PostedOptimizer, SequenceEvent } from './protocol';
 import { newOptimizer } from './replicable';
 import { accumulate, applyGradients, evaluationLoss } from './update';
 
@@ -33,8 +24,7 @@ export class HostedModel {
   private readonly scaler = new GradScaler();
   private readonly loans: NativeLoan[] = [];
   /** Parts of the optimizer's state that the other thread has. */
-  private known = new Set<unknown>();
-
+  private readonly known = new Set<unknown>();
   private readonly sequences: HostedSequences;
 
   /** @param emit is called with each token as it is generated */
@@ -84,7 +74,7 @@ export class HostedModel {
       case 'copy':
         return this.copyStorages();
       case 'loss':
-        return this.withBatch(call.batch, (own) => this.loss(own, call.precision));
+        return this.withBatch(call.batch, (own) => evaluationLoss(this.model, own, call.precision));
     }
   }
 
@@ -108,10 +98,6 @@ export class HostedModel {
     });
   }
 
-  private loss(batch: Batch, precision: Precision): number {
-    return evaluationLoss(this.model, batch, precision);
-  }
-
   private scalerAt(state: GradScalerState | null): GradScaler | null {
     if (state === null) return null;
     this.scaler.setState(state);
@@ -124,12 +110,10 @@ export class HostedModel {
       className,
       groups.map((numbers) => ({ params: numbers.map((number) => this.tensors[number] as Parameter) })),
     );
-    for (const { parameter, key, ticket, value } of state) {
-      const own = ticket === undefined ? value : receiveLent(ticket);
-      this.known.add(own);
-      const owner = this.tensors[parameter] as Parameter;
-      const parts = optimizer.state.get(owner) ?? new Map<string, unknown>();
-      optimizer.state.set(owner, parts.set(key, own));
+    for (const posted of state) {
+      const value = receiveState(posted);
+      this.known.add(value);
+      putState(optimizer.state, this.tensors[posted.parameter] as Parameter, posted.key, value);
     }
     this.optimizer = optimizer;
   }
@@ -162,22 +146,22 @@ export class HostedModel {
 
   /** What the optimizer has made in its last step, lent to the other thread. */
   private newState(optimizer: AnyOptimizer): PostedState[] {
-    const made: { posted: PostedState; tensor?: Tensor }[] = [];
-    for (const [parameter, parts] of optimizer.state) {
+    const made: StatePart[] = [];
+    for (const [owner, parts] of optimizer.state) {
       for (const [key, value] of parts) {
         if (value instanceof Tensor && this.known.has(value)) continue;
-        const posted = { parameter: this.tensors.indexOf(parameter), key };
-        if (value instanceof Tensor) made.push({ posted, tensor: value });
-        else made.push({ posted: { ...posted, value } });
+        made.push({ parameter: this.tensors.indexOf(owner), key, value });
         this.known.add(value);
       }
     }
-    const tensors = made.flatMap(({ tensor }) => tensor ?? []);
-    if (tensors.length === 0) return made.map(({ posted }) => posted);
+    return postState(made, (tensors) => this.lend(tensors));
+  }
+
+  private lend(tensors: readonly Tensor[]): number[] {
+    if (tensors.length === 0) return [];
     const { tickets, loan } = lend(tensors);
     this.loans.push(loan);
-    let next = 0;
-    return made.map(({ posted, tensor }) => (tensor === undefined ? posted : { ...posted, ticket: tickets[next++]! }));
+    return tickets;
   }
 }
 

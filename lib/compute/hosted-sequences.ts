@@ -1,5 +1,5 @@
 import { BatchDecoder } from '../models/batch-decoder';
-import type { DecodedSequence } from '../models/decoder';
+import type { DecodedSequence, DecodeRequest } from '../models/decoder';
 import type { GPTModel } from '../models/gpt-model';
 import { postError } from '../workers/errors';
 import type { Notice, SequenceEvent } from './protocol';
@@ -7,12 +7,16 @@ import type { Notice, SequenceEvent } from './protocol';
 /** The longest wait for readers, in milliseconds. */
 const LONGEST_WAIT = 2;
 
+interface HostedSequence {
+  decoded: DecodedSequence;
+  /** Tokens that it may still generate. */
+  credit: number;
+}
+
 /** The sequences that a compute thread generates from one model. */
 export class HostedSequences {
   private readonly decoder: BatchDecoder;
-  private readonly sequences = new Map<number, DecodedSequence>();
-  /** Tokens that each sequence may still generate. */
-  private readonly credits = new Map<number, number>();
+  private readonly sequences = new Map<number, HostedSequence>();
   /** Sequences whose reader has a token and has not asked for the next one yet. */
   private readonly reading = new Set<number>();
   /** When the last step began and ended. */
@@ -64,12 +68,10 @@ export class HostedSequences {
     this.ended = performance.now();
   }
 
-  private add(number: number, request: Extract<Notice, { type: 'add' }>['request']): void {
+  private add(number: number, request: DecodeRequest): void {
     const sink = {
       token: (token: number): void => {
-        const left = this.credits.get(number)! - 1;
-        this.credits.set(number, left);
-        if (left === 0) this.reading.add(number);
+        if (--this.sequences.get(number)!.credit === 0) this.reading.add(number);
         this.emit({ sequence: number, token });
       },
       end: (): void => {
@@ -81,34 +83,32 @@ export class HostedSequences {
         this.emit({ sequence: number, error: postError(error) });
       },
     };
-    this.credits.set(number, 0);
     try {
-      this.sequences.set(number, this.decoder.add(request, sink));
+      this.sequences.set(number, { decoded: this.decoder.add(request, sink), credit: 0 });
     } catch (error) {
       sink.fail(error);
     }
   }
 
   private grant(number: number, count: number): void {
-    const credit = this.credits.get(number);
-    if (credit === undefined) return; // it ended meanwhile
-    this.credits.set(number, credit + count);
+    const sequence = this.sequences.get(number);
+    if (sequence === undefined) return; // it ended meanwhile
+    sequence.credit += count;
     this.reading.delete(number);
-    this.sequences.get(number)!.grant(count);
+    sequence.decoded.grant(count);
   }
 
   private remove(number: number): void {
-    this.sequences.get(number)?.remove();
+    this.sequences.get(number)?.decoded.remove();
     this.forget(number);
   }
 
   private forget(number: number): void {
     this.sequences.delete(number);
-    this.credits.delete(number);
     this.reading.delete(number);
   }
 
   close(): void {
-    for (const sequence of this.sequences.values()) sequence.remove();
+    for (const { decoded } of this.sequences.values()) decoded.remove();
   }
 }

@@ -3,6 +3,7 @@ import type { Precision } from '../models/precision';
 import type { GradScalerState } from '../optim';
 import type { PostedError } from '../workers/errors';
 import type { PostedModel } from './posted-model';
+import type { PostedState } from './posted-state';
 import type { OptimizerClass } from './replicable';
 
 /** What the thread of a program and a compute thread say to each other. */
@@ -62,14 +63,6 @@ export interface PostedOptimizer {
   /** Numbers of the model's tensors, for each group. */
   groups: number[][];
   state: PostedState[];
-}
-
-/** A part of an optimizer's state for a parameter, as `exp_avg`: a tensor's ticket, or another value. */
-export interface PostedState {
-  parameter: number;
-  key: string;
-  ticket?: number;
-  value?: unknown;
 }
 
 /** What is not answered: sequences to generate, under numbers that the caller gives them. */

@@ -60,7 +60,7 @@ export function matchKeys(
   return { present: entries.filter(({ key }) => state.has(key)), keys: { missingKeys, unexpectedKeys } };
 }
 
-/** @throws ERR_TORCHBIND_STATE_DICT where there is a problem, or a key that only one side has */
+/** @throws ERR_TORCHBIND_STATE_DICT if there are problems, or keys that only one side has */
 export function throwProblems(
   moduleName: string,
   problems: readonly string[],

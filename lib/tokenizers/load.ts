@@ -64,9 +64,9 @@ async function fromJsonFile(file: string): Promise<Tokenizer> {
   return new HuggingFaceTokenizer(json, { where: file, startToken });
 }
 
-/** Hugging Face's tokenizer in a file, opened by a worker thread; undefined for another file, and where there is no worker. */
+/** Opens Hugging Face's tokenizer.json on a worker thread. Returns undefined for other files, and without a worker. */
 async function openLarge(file: string, json: Buffer): Promise<Tokenizer | undefined> {
-  // What is wrong beside it is told after what is wrong in it.
+  // Errors in the file itself are reported before errors in the files next to it.
   const settings = await settingsBeside(file).catch((error: Error) => error);
   const startToken = settings instanceof Error ? undefined : settings.startToken;
   const opened = await openHuggingFaceAsync({ kind: 'hugging-face', json, where: file, startToken });

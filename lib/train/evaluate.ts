@@ -38,7 +38,7 @@ async function meanLoss(
   const generator = new Generator().manualSeed(seed);
   const { blockSize, vocabSize } = model.config;
   const windows = new RandomWindows(tokens, { batchSize, blockSize, generator, device: model.device, vocabSize });
-  await engine.beginEvaluation();
+  await engine.prepare();
   let sum = 0;
   for (let i = 0; i < steps; i++) {
     sum += await engine.loss(windows.next(), precision);
