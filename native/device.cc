@@ -10,6 +10,11 @@
 #include "arguments.h"
 #include "errors.h"
 
+// Of OpenMP 5.0, in the runtime that libtorch brings; null where it brings none.
+#if defined(__GNUC__)
+extern "C" __attribute__((weak)) int omp_pause_resource_all(int kind);
+#endif
+
 namespace torchbind {
 namespace {
 
@@ -107,6 +112,16 @@ Napi::Value set_num_threads(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// Each thread that has computed keeps a pool of OpenMP threads. GCC's runtime lets idle threads of a pool spin only while
+// all pools together are no larger than the machine, so a pool that nobody uses slows down the one in use.
+Napi::Value end_thread_pool(const Napi::CallbackInfo& info) {
+#if defined(__GNUC__)
+  constexpr int kPauseSoft = 1;  // omp_pause_soft: the next parallel region starts a pool again
+  if (omp_pause_resource_all != nullptr) omp_pause_resource_all(kPauseSoft);
+#endif
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void init_device(Napi::Env, Napi::Object& exports) {
@@ -123,6 +138,7 @@ void init_device(Napi::Env, Napi::Object& exports) {
   expose<set_default_dtype>(exports, "setDefaultDtype");
   expose<get_num_threads>(exports, "getNumThreads");
   expose<set_num_threads>(exports, "setNumThreads");
+  expose<end_thread_pool>(exports, "endThreadPool");
 }
 
 }  // namespace torchbind

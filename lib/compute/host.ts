@@ -1,5 +1,6 @@
 import { type MessagePort, workerData } from 'node:worker_threads';
 import { TorchBindError } from '../errors';
+import { native } from '../native/native';
 import { getNumThreads, setNumThreads } from '../tensor/device';
 import { postError } from '../workers/errors';
 import { HostedModel } from './hosted-model';
@@ -87,7 +88,9 @@ function make(call: { replica: number } & Call): unknown {
   const model = modelOf(replica);
   if (call.type !== 'close') return model.run(call);
   models.delete(replica);
-  return model.close();
+  model.close();
+  if (models.size === 0) native().endThreadPool(); // the caller's thread may compute now
+  return undefined;
 }
 
 function notice(request: { replica: number } & Notice): void {

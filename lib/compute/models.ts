@@ -1,5 +1,6 @@
 import type { GPTModel } from '../models/gpt-model';
 import { type ModelUser, setUser } from '../models/in-use';
+import { native } from '../native/native';
 import { Replica, type StorageCopies } from './replica';
 
 /** How long a replica is kept for the next call after it was used last, in milliseconds: making one takes several. */
@@ -16,6 +17,7 @@ class ModelReplicas implements ModelUser {
   /** Counts a user of a replica. */
   take(replica: Replica): Replica {
     clearTimeout(this.timer);
+    native().endThreadPool(); // the compute thread's is in use from here
     this.users.set(replica, (this.users.get(replica) ?? 0) + 1);
     return replica;
   }

@@ -12,6 +12,7 @@ import {
 } from '../errors';
 import { resolveDevice, GPT } from './gpt';
 import type { GPTOptions } from '../models/config';
+import { adoptOptimizer } from '../models/optimizers';
 import type { AnyOptimizer } from '../optim';
 import { dispose } from '../tensor/scope';
 import { type Tokenizer, tokenizerForText } from '../tokenizers';
@@ -173,7 +174,7 @@ export class CheckpointManager {
     const model = await GPT.fromSaved(saved, device);
     const { optimizerState } = saved;
     const optimizer =
-      optimizerState === null ? model.makeOptimizer({ lr: learningRate }) : model.resumeOptimizer(optimizerState);
+      optimizerState === null ? model.makeOptimizer({ lr: learningRate }) : await adoptOptimizer(model, optimizerState);
     dispose(optimizerState);
     const { step, run } = saved.training;
     return start(model, optimizer, step ?? 0, 'resume', source, run === null ? undefined : readRun(run));

@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { checkArgument, checkOptions, type PathLike, requireOptions, toPath, withPath } from '../errors';
 import type { JsonObject } from '../checkpoint/files';
 import { lockDirectory } from '../checkpoint/commit';
@@ -26,7 +27,14 @@ import type { Decoder } from '../models/decoder';
 import { settle } from '../models/in-use';
 import { type GPTConfig, type GPTOptions } from '../models/config';
 import { GPTModel, type GPTModelOptions } from '../models/gpt-model';
-import { loadOptimizerStateDict, makeOptimizer, optimizerStateDict, resumeOptimizer } from '../models/optimizers';
+import {
+  adoptOptimizer,
+  loadOptimizerStateDict,
+  makeOptimizer,
+  optimizerStateDict,
+  prepareOptimizerState,
+  resumeOptimizer,
+} from '../models/optimizers';
 import type { AdamW, AdamWOptions, AnyOptimizer, Optimizer } from '../optim';
 import {
   replaceBundle,
@@ -239,8 +247,11 @@ export class GPT extends GPTModel {
       restore: async (directory, optimizer, onRestored) => {
         const saved = await openModel(directory, { device: 'cpu', optimizer: true });
         try {
+          const { optimizerState } = saved;
+          const restoreOptimizer =
+            optimizerState === null ? undefined : await prepareOptimizerState(this, optimizer, optimizerState);
           this.loadStateDict(saved.weights);
-          if (saved.optimizerState !== null) this.loadOptimizerStateDict(optimizer, saved.optimizerState);
+          restoreOptimizer?.();
           const { step, run } = saved.training;
           onRestored({ step: step ?? 0, run: run === null ? undefined : readRun(run) });
         } finally {
@@ -350,7 +361,8 @@ export class GPT extends GPTModel {
       const model = await GPT.fromSaved(saved, device, lora);
       if (optimizer && saved.optimizerState !== null) {
         const { step, run } = saved.training;
-        model.setTraining(model.resumeOptimizer(saved.optimizerState), step, run === null ? undefined : readRun(run));
+        const resumed = await adoptOptimizer(model, saved.optimizerState);
+        model.setTraining(resumed, step, run === null ? undefined : readRun(run));
       }
       return model;
     } finally {
@@ -378,8 +390,11 @@ export class GPT extends GPTModel {
         device: resolveDevice(device, saved.config.device),
         init: false,
       };
+      // The event loop turns before and after what cannot be divided.
+      await nextTurn();
       const model = withoutCollections(() => new GPT(saved.config, options));
       withPath(saved.origin.path, () => attachSaved(model, saved, lora));
+      await nextTurn();
       await model.adoptStateDict(saved.weights);
       if (saved.adapter !== undefined) withPath(saved.origin.path, () => attachPeft(model, saved.adapter!));
       if (saved.opensInEval === true) model.eval();

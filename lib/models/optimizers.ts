@@ -6,7 +6,9 @@ import { readStateDict, stateDictError } from '../optim/state-dict';
 import type { FileGroup, ParameterState } from '../optim/state-dict';
 import { sameShape } from '../nn/state-dict';
 import { noGrad } from '../tensor/autograd';
-import { tidy } from '../tensor/scope';
+import { cat } from '../tensor/generated/functions';
+import { copyTensors, isDense, type TensorPair } from '../tensor/off-loop';
+import { dispose, keep, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
 import type { GPTModel } from './gpt-model';
 import { layoutParameters } from './layouts/layout';
@@ -57,17 +59,66 @@ export function loadOptimizerStateDict(
   checkOptimizer(optimizer);
   tidy(() =>
     noGrad(() => {
-      const shapes = new Map(model.namedParameters().map(([name, { shape }]) => [name, shape]));
-      const own = optimizerFromFile(stateDict, groupNames(model, optimizer), table(model), {
-        shapes,
-        required: partsOf(optimizer),
-      });
-      optimizer.loadStateDict(own);
-      const { groups } = readStateDict(stateDict);
-      if (groups.every((group) => namesOf(group) === undefined)) unnamed.add(optimizer);
-      else unnamed.delete(optimizer);
+      optimizer.loadStateDict(fromFile(model, optimizer, stateDict));
+      noteNames(optimizer, stateDict);
     }),
   );
+}
+
+/**
+ * As `loadOptimizerStateDict`, in two parts: the first works off the event loop, from a state dict that nobody else holds.
+ *
+ * @returns the second part, which puts the state into the optimizer
+ */
+export async function prepareOptimizerState(
+  model: GPTModel,
+  optimizer: Optimizer,
+  stateDict: ReadonlyMap<string, unknown>,
+): Promise<() => void> {
+  const joined: Tensor[] = [];
+  const pairs: TensorPair[] = [];
+  const joinParts = (parts: Tensor[]): Tensor => {
+    if (!parts.every((part) => isDense(part) && part.dtype === parts[0]!.dtype)) return cat(parts);
+    const rows = parts.reduce((sum, part) => sum + part.size(0), 0);
+    const whole = parts[0]!.newEmpty([rows, ...parts[0]!.shape.slice(1)]);
+    const places = whole.split(
+      parts.map((part) => part.size(0)),
+      0,
+    );
+    parts.forEach((part, i) => pairs.push([keep(places[i]!), keep(part.detach())]));
+    joined.push(keep(whole));
+    return whole;
+  };
+  try {
+    const own = tidy(() => noGrad(() => fromFile(model, optimizer, stateDict, joinParts)));
+    await copyTensors(pairs);
+    dispose(pairs); // what refers to a joined tensor beside it would keep it from being adopted
+    const commit = await optimizer.prepareStateDict(own);
+    return () => {
+      commit();
+      noteNames(optimizer, stateDict);
+    };
+  } finally {
+    dispose([pairs, joined]);
+  }
+}
+
+function fromFile(
+  model: GPTModel,
+  optimizer: Optimizer,
+  stateDict: ReadonlyMap<string, unknown>,
+  joinParts?: (parts: Tensor[]) => Tensor,
+): Map<string, unknown> {
+  const shapes = new Map(model.namedParameters().map(([name, { shape }]) => [name, shape]));
+  const required = partsOf(optimizer);
+  return optimizerFromFile(stateDict, groupNames(model, optimizer), table(model), { shapes, required, joinParts });
+}
+
+/** Remembers whether a state came with names. */
+function noteNames(optimizer: Optimizer, stateDict: ReadonlyMap<string, unknown>): void {
+  const { groups } = readStateDict(stateDict);
+  if (groups.every((group) => namesOf(group) === undefined)) unnamed.add(optimizer);
+  else unnamed.delete(optimizer);
 }
 
 /**
@@ -104,13 +155,30 @@ const requiredParts: Readonly<Record<keyof typeof classes, readonly string[]>> =
  * @throws ERR_TORCHBIND_OPTIMIZER_STATE naming a class that is not here
  */
 export function resumeOptimizer(model: GPTModel, stateDict: ReadonlyMap<string, unknown>): AnyOptimizer {
-  const groups = parameterGroups(model, stateDict);
-  const optimizer = new classes[classOf(stateDict)](groups);
+  const optimizer = optimizerOf(model, stateDict);
   loadOptimizerStateDict(model, optimizer, stateDict);
-  // What the program did not train stays as it is here too, and does not count towards the norm of the gradients.
-  const trained = new Set(groups.flatMap(({ params }) => params));
-  for (const parameter of model.parameters()) if (!trained.has(parameter)) parameter.requiresGrad = false;
+  freezeOthers(model, optimizer);
   return optimizer;
+}
+
+/** As `resumeOptimizer`, off the event loop, from a state dict that nobody else holds; the caller disposes it all the same. */
+export async function adoptOptimizer(model: GPTModel, stateDict: ReadonlyMap<string, unknown>): Promise<AnyOptimizer> {
+  const optimizer = optimizerOf(model, stateDict);
+  const commit = await prepareOptimizerState(model, optimizer, stateDict);
+  commit();
+  freezeOthers(model, optimizer);
+  return optimizer;
+}
+
+/** A new optimizer of the class that wrote a state dict, over its groups. */
+function optimizerOf(model: GPTModel, stateDict: ReadonlyMap<string, unknown>): AnyOptimizer {
+  return new classes[classOf(stateDict)](parameterGroups(model, stateDict));
+}
+
+/** What the program did not train stays as it is here too, and does not count towards the norm of the gradients. */
+function freezeOthers(model: GPTModel, { paramGroups }: AnyOptimizer): void {
+  const trained = new Set(paramGroups.flatMap(({ params }) => params));
+  for (const parameter of model.parameters()) if (!trained.has(parameter)) parameter.requiresGrad = false;
 }
 
 function classOf(stateDict: ReadonlyMap<string, unknown>): keyof typeof classes {

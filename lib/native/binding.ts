@@ -329,4 +329,6 @@ export interface Binding {
   setDefaultDtype(dtype: number): void;
   getNumThreads(): number;
   setNumThreads(count: number): void;
+  /** Ends the calling thread's pool of OpenMP threads. Its next parallel kernel starts one again. */
+  endThreadPool(): void;
 }

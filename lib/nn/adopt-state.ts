@@ -72,7 +72,7 @@ function adopt(entries: readonly StateEntry[], state: ReadonlyMap<string, unknow
 const setData = bindFunction<(tensor: Tensor, data: Tensor) => void>('set_data');
 
 /** Whether a value has the place of a tensor, and is all that its storage holds. */
-function canAdopt(tensor: Tensor, value: Tensor): boolean {
+export function canAdopt(tensor: Tensor, value: Tensor): boolean {
   const { dtype, device, shape } = tensor;
   if (value.dtype !== dtype || value.device !== device || value.ndim !== shape.length) return false;
   const { nbytes } = native().storageInfo(value.handle);

@@ -1,8 +1,10 @@
 import { checkIterable, checkOptions, describe, requireOptions, TorchBindError } from '../errors';
+import { canAdopt } from '../nn/adopt-state';
 import { Parameter } from '../nn/parameter';
 import { noGrad } from '../tensor/autograd';
 import { full } from '../tensor/creation';
 import { emptyLike } from '../tensor/generated/functions';
+import { copyTensors, isDense, type TensorPair } from '../tensor/off-loop';
 import { keep, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
 import { findOutOfRange, floatsIn, optionNames, pack, unpack } from './hyperparameters';
@@ -34,6 +36,9 @@ export interface OptimizerRule {
   /** In the order in which PyTorch writes them. */
   hyperparameters: readonly Hyperparameter[];
 }
+
+/** A parameter, and its state. */
+type OwnedState = readonly [Parameter, ParameterState];
 
 /** A parameter of a loaded state dict. */
 interface Match<Group> {
@@ -196,28 +201,56 @@ export abstract class Optimizer<
    * has one of another shape or kind of number; the message names the parameter and the part
    */
   loadStateDict(stateDict: ReadonlyMap<string, unknown>): void {
+    const { state, commit } = this.#checkState(stateDict);
+    const copies = tidy(() =>
+      noGrad(() => state.map(([parameter, values]) => [parameter, copyState(parameter, values)] as const)),
+    );
+    commit(copies);
+  }
+
+  /**
+   * @internal As `loadStateDict`, in two parts. The first works off the event loop, from a state dict that nobody else holds:
+   * tensors that are as the optimizer needs them become its own, without a copy. The caller disposes the state dict all the same.
+   *
+   * @returns the second part, which puts the state into the optimizer
+   */
+  async prepareStateDict(stateDict: ReadonlyMap<string, unknown>): Promise<() => void> {
+    const { state, commit } = this.#checkState(stateDict);
+    const adoption = new Adoption(state.flatMap(([, values]) => [...values.values()]));
+    const taken = tidy(() =>
+      noGrad(() => state.map(([parameter, values]) => [parameter, adoptState(parameter, values, adoption)] as const)),
+    );
+    await copyTensors(adoption.copies);
+    return () => commit(taken);
+  }
+
+  /** The state of each parameter in a state dict that fits, and what puts it into the optimizer. */
+  #checkState(stateDict: ReadonlyMap<string, unknown>): {
+    state: OwnedState[];
+    commit: (state: readonly OwnedState[]) => void;
+  } {
     const { state, groups } = readStateDict(stateDict);
     this.#checkSizes(groups);
     const loadedGroups = groups.map((group, i) => this.#unpackGroup(group, i));
     const matches = this.#match(groups, loadedGroups);
-    const loaded = [...state]
+    const checked = [...state]
       .filter(([, values]) => values.size > 0)
-      .map(([index, values]) => {
+      .map(([index, values]): OwnedState => {
         const match = matches.get(index);
         if (match === undefined)
           throw stateDictError(`it holds state for parameter ${String(index)}, which is in none of its groups.`);
         checkState(values, match.parameter, this.stateParts(match.group), match.where);
-        return [match.parameter, values] as const;
+        return [match.parameter, values];
       });
-    const copies = tidy(() =>
-      noGrad(() => loaded.map(([parameter, values]) => [parameter, copyState(parameter, values)] as const)),
-    );
-    this.state.clear();
-    for (const [parameter, values] of copies) this.state.set(parameter, keep(values));
-    this.paramGroups.forEach((group, i) => {
-      Object.assign(group, loadedGroups[i]);
-      this.#floats.set(group, floatsIn(groups[i]!.values));
-    });
+    const commit = (loaded: readonly OwnedState[]): void => {
+      this.state.clear();
+      for (const [parameter, values] of loaded) this.state.set(parameter, keep(values));
+      this.paramGroups.forEach((group, i) => {
+        Object.assign(group, loadedGroups[i]);
+        this.#floats.set(group, floatsIn(groups[i]!.values));
+      });
+    };
+    return { state: checked, commit };
   }
 
   #checkSizes(groups: readonly FileGroup[]): void {
@@ -261,6 +294,38 @@ export abstract class Optimizer<
     });
     return matches;
   }
+}
+
+/** What tensors of a state dict that nobody else holds become. */
+class Adoption {
+  /** Tensors that are copied off the event loop, and what into. */
+  readonly copies: TensorPair[] = [];
+  private readonly seen = new Set<unknown>();
+  /** Tensors that several parameters have. */
+  private readonly shared = new Set<unknown>();
+
+  constructor(values: readonly unknown[]) {
+    for (const value of values) (this.seen.has(value) ? this.shared : this.seen).add(value);
+  }
+
+  /** The tensor itself in a handle of its own, or one that it will be copied into. */
+  take(value: Tensor, parameter: Parameter): Tensor {
+    if (!this.shared.has(value) && parameter.isContiguous() && canAdopt(parameter, value)) {
+      const own = value.detach();
+      value.dispose();
+      return own;
+    }
+    const copy = emptyLike(parameter);
+    if (isDense(value)) this.copies.push([copy, value]);
+    else copy.copy_(value);
+    return copy;
+  }
+}
+
+function adoptState(parameter: Parameter, values: ParameterState, adoption: Adoption): ParameterState {
+  const take = (key: string, value: unknown): unknown =>
+    key !== 'step' && value instanceof Tensor ? adoption.take(value, parameter) : copyValue(parameter, key, value);
+  return new Map(Array.from(values, ([key, value]) => [key, take(key, value)]));
 }
 
 function copyState(parameter: Parameter, values: ParameterState): ParameterState {

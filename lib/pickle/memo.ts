@@ -20,7 +20,7 @@ export class MemoIndices {
 }
 
 /** Opcodes that are read in a slice: they take a few milliseconds. */
-export const sliceOfOpcodes = 8192;
+export const sliceOfOpcodes = 4096;
 
 /**
  * The indices of the memo that a pickle refers to again, as far as it can be followed: writers remember nearly everything, and

@@ -1,8 +1,7 @@
 import { Cost, MemoryBudget } from './budget';
 import { Cursor } from './cursor';
 import { CheckpointCode, CheckpointError } from '../errors';
-import { runAtOnce } from '../workers/slices';
-import { Memo, recalledIndices } from './memo';
+import { Memo, recalledIndices, sliceOfOpcodes } from './memo';
 import { Op } from './opcodes';
 import { type Item, nameIndex, nameItem, other, SurveyStack, textItem, textOffset } from './survey-stack';
 import { decodeQuotedString, decodeRawUnicodeEscape } from './text';
@@ -38,13 +37,13 @@ const maxName = 1000;
 /**
  * Names all that a pickle names, whatever it means to do with it: it is followed opcode by opcode, with the places of
  * strings and names alone on the stack. So what no reader would accept, and what comes before the place at which one stops,
- * is named too. Nothing is made and nothing is called; memory is bounded.
+ * is named too. Nothing is made and nothing is called; memory is bounded. Yields between slices of the work.
  */
-export function surveyPickle(bytes: Uint8Array): PickleSurvey {
+export function* surveyPickle(bytes: Uint8Array): Generator<void, PickleSurvey, void> {
   const surveyor = new Surveyor(bytes);
   let problem: CheckpointError | undefined;
   try {
-    surveyor.run();
+    yield* surveyor.run();
   } catch (error) {
     if (!(error instanceof CheckpointError)) throw error;
     problem = error;
@@ -71,18 +70,19 @@ class Surveyor {
   private readonly indices = new Map<string, number>();
   private readonly lines = new Map<string, Item>();
   private readonly stack: SurveyStack;
-  private readonly memo: Memo<Item>;
+  private memo!: Memo<Item>;
   private readonly budget = new MemoryBudget(memoryLimit);
   private opStart = 0;
 
   constructor(bytes: Uint8Array) {
     this.cursor = new Cursor(bytes, undefined);
-    this.memo = new Memo(runAtOnce(recalledIndices(this.cursor.bytes)));
     this.stack = new SurveyStack(bytes.length);
   }
 
-  run(): void {
-    for (;;) {
+  *run(): Generator<void, void, void> {
+    this.memo = new Memo(yield* recalledIndices(this.cursor.bytes));
+    for (let opcodes = 1; ; opcodes++) {
+      if (opcodes % sliceOfOpcodes === 0) yield;
       this.opStart = this.cursor.position;
       const op = this.cursor.uint8();
       if (op === Op.STOP) return;

@@ -6,6 +6,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { type Inspection, inspect } from '../../lib/checkpoint';
 import { CheckpointError } from '../../lib/errors';
 import { surveyPickle } from '../../lib/pickle/survey';
+import { runAtOnce } from '../../lib/workers/slices';
 import { memory } from '../../lib/tensor/scope';
 import { pythonTimeout, runPython } from '../helpers/python';
 import { sharedTemporaryDirectory } from '../helpers/tmp';
@@ -149,12 +150,12 @@ describe('what a hostile file names is told, and nothing of it runs', () => {
     ['a memo index beyond the pickle', 'Nr\xff\xff\xff\xff0cos\nsystem\n)R.'],
     ['a call of what stands in the memo', 'cos\nsystem\nq\x000h\x00)R.'],
   ])('by %s', (_, pickle) => {
-    const { globals } = surveyPickle(Buffer.from(pickle, 'latin1'));
+    const { globals } = runAtOnce(surveyPickle(Buffer.from(pickle, 'latin1')));
     expect(globals).toMatchObject([{ module: 'os', name: 'system', called: true }]);
   });
 
   it('also where the name is computed, or a number in a registry', () => {
-    const survey = surveyPickle(Buffer.from('cm\nf\n)R\x8c\x06system\x93\x82\x05.', 'latin1'));
+    const survey = runAtOnce(surveyPickle(Buffer.from('cm\nf\n)R\x8c\x06system\x93\x82\x05.', 'latin1')));
     expect(survey.globals.map(({ module, name }) => `${module}.${name}`)).toEqual([
       'm.f',
       '?.system',

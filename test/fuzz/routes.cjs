@@ -293,6 +293,7 @@ const SIGNATURES = {
   workerEnded: [() => 1e6, FLAG],
   waitingTickets: [],
   getNumThreads: [],
+  endThreadPool: [],
   setNumThreads: [(fuzz) => fuzz.rng.pick([0, 1, 2, -1, 1e9])],
 };
 

@@ -2,7 +2,7 @@ import { createInflateRaw, crc32 } from 'node:zlib';
 import { Readable } from 'node:stream';
 import { GlobalError } from '../../pickle/globals';
 import { defaultMemory, MemoryBudget } from '../../pickle/budget';
-import { readPickle } from '../../pickle/reader';
+import { readPickleSteps } from '../../pickle/reader';
 import { Tuple } from '../../pickle/types';
 import type { MakeBuilder, TensorArchive, ValueOptions } from '../pt/archive';
 import type { ByteSource } from '../files/byte-source';
@@ -17,6 +17,7 @@ import { TarArchive } from '../pt/tar-archive';
 import { readTar } from '../pt/tar-reader';
 import { TensorNotes } from '../pt/tensor-notes';
 import { claimedBytes, parseStorageId, torchGlobals } from '../pt/torch-globals';
+import { runInSlices } from '../../workers/slices';
 import { Signature } from '../zip/format';
 import { isStored, ZipReader, type ZipRecord } from '../zip/reader';
 
@@ -80,7 +81,7 @@ async function noteRecords(report: FileInspection, zip: ZipReader): Promise<Buff
     if (!name.endsWith('.pkl')) continue;
     const bytes = await noting(report, () => readPickleRecord(zip, zip.records.get(name)!));
     if (bytes === undefined) continue;
-    noteGlobals(report, bytes, name);
+    await noteGlobals(report, bytes, name);
     if (name === pickleRecord) pickle = bytes;
   }
   return pickle;
@@ -190,7 +191,7 @@ export async function inspectStream(source: ByteSource): Promise<FileInspection>
     let position = 0;
     for (const name of names) {
       const { bytes, end } = await readPickleAt(source, position, source.size, name);
-      noteGlobals(report, bytes, name);
+      await noteGlobals(report, bytes, name);
       if (name === 'object') object = bytes;
       position = end;
     }
@@ -217,7 +218,7 @@ export async function inspectTar(source: ByteSource): Promise<FileInspection> {
     const pickle = members.get('pickle');
     if (pickle === undefined) return;
     const { bytes } = await readPickleAt(source, pickle.offset, pickle.offset + pickle.size, 'pickle');
-    noteGlobals(report, bytes, 'pickle');
+    await noteGlobals(report, bytes, 'pickle');
   });
   const open = (options: ValueOptions): Promise<TensorArchive> => TarArchive.open(source, notes, options);
   await noteArchive(
@@ -233,7 +234,7 @@ export async function inspectTar(source: ByteSource): Promise<FileInspection> {
 export async function inspectPickle(source: ByteSource, certain: boolean): Promise<FileInspection | undefined> {
   const report = newInspection(source.path, source.size, 'pickle');
   const bytes = await source.read(0, Math.min(source.size, certain ? maxPickle : maxGuess));
-  const isWhole = noteGlobals(report, bytes, 'pickle');
+  const isWhole = await noteGlobals(report, bytes, 'pickle');
   // What is no pickle may look like one that computes a name.
   const names = report.globals.filter(
     ({ name, verdict }) => isWhole || (verdict === 'attack-only' && !name.includes('?')),
@@ -250,7 +251,7 @@ async function salvageZip(source: ByteSource, report: FileInspection): Promise<v
   if (at === undefined) return;
   await noting(report, async () => {
     const { bytes } = await readPickleAt(source, at, Math.min(source.size, at + maxPickle), pickleRecord);
-    noteGlobals(report, bytes, pickleRecord);
+    await noteGlobals(report, bytes, pickleRecord);
     await salvagePickle(report, bytes, pickleRecord);
   });
 }
@@ -276,11 +277,12 @@ async function salvagePickle(
   memory = defaultMemory,
 ): Promise<void> {
   const storages = new Map<string, StorageRef>();
-  await noting(report, () => {
+  await noting(report, async () => {
     const globals = torchGlobals(new TensorNotes(false));
     const persistentLoad = (id: unknown): unknown => claimedStorage(id, storages);
     const budget = new MemoryBudget(memory);
-    const { value } = readPickle(bytes, { globals, persistentLoad, inert: 'all', record, budget });
+    const steps = readPickleSteps(bytes, { globals, persistentLoad, inert: 'all', record, budget });
+    const { value } = await runInSlices(steps);
     noteValue(report, value, (key) => `data/${key}`);
     if (report.tensors.length > 0) report.container.notes.push('the tensors are those that the pickle claims');
   });

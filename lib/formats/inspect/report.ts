@@ -2,6 +2,7 @@ import type { DType } from '../../tensor/dtype';
 import { hiddenName, judgeName, type Verdict } from '../../pickle/verdicts';
 import { attackText, type GlobalTable } from '../../pickle/globals';
 import { type SurveyedGlobal, surveyPickle } from '../../pickle/survey';
+import { runInSlices } from '../../workers/slices';
 import { TensorChecker } from '../pt/archive';
 import { CheckpointCode, CheckpointError } from '../../errors';
 import { namedNotes, type NamedNote, type TensorKind } from '../pt/tensor-notes';
@@ -154,8 +155,8 @@ export function addProblem(report: FileInspection, { code, message }: Checkpoint
 const known: GlobalTable = torchGlobals(new TensorChecker(false));
 
 /** Notes what a pickle names. Gives whether it can be followed to its end. */
-export function noteGlobals(report: FileInspection, bytes: Uint8Array, record: string): boolean {
-  const { globals, problem } = surveyPickle(bytes);
+export async function noteGlobals(report: FileInspection, bytes: Uint8Array, record: string): Promise<boolean> {
+  const { globals, problem } = await runInSlices(surveyPickle(bytes));
   const byName = new Map(report.globals.map((info) => [info.name, info]));
   for (const global of globals) {
     const { called, offset } = global;

@@ -63,14 +63,23 @@ export function optimizerToFile(
  * The state dict for an optimizer over the parameters here, from one of the family's optimizer. Parameters are matched
  * by `param_names` where a group has them, else by the order of the family's parameters within the group.
  *
- * @param options shapes: of the parameters here, by name; required: what the state of each must hold
+ * @param options shapes: of the parameters here, by name; required: what the state of each must hold; joinParts: what stands
+ *   for parts that are one tensor here, one after the other along the first dimension. Default: a copy of them
  * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, for what cannot be carried over exactly
  */
 export function optimizerFromFile(
   stateDict: ReadonlyMap<string, unknown>,
   groupNames: GroupNames,
   table: readonly KeyedParameter[],
-  { shapes, required }: { shapes: ReadonlyMap<string, readonly number[]>; required: readonly string[] },
+  {
+    shapes,
+    required,
+    joinParts = cat,
+  }: {
+    shapes: ReadonlyMap<string, readonly number[]>;
+    required: readonly string[];
+    joinParts?: ((parts: Tensor[]) => Tensor) | undefined;
+  },
 ): Map<string, unknown> {
   const { state, groups } = readStateDict(stateDict);
   const lines = matchLines(groups, groupNames, table);
@@ -89,7 +98,7 @@ export function optimizerFromFile(
   }
   const ownState = new Map<number, ParameterState>();
   groupNames.flat().forEach((name, index) => {
-    const values = join(parts.get(name)!);
+    const values = join(parts.get(name)!, joinParts);
     if (values !== undefined) ownState.set(index, values);
   });
   let next = 0;
@@ -241,7 +250,7 @@ function checkShapes(values: ParameterState, { key, rows, transpose }: KeyedPara
 }
 
 /** The state of a parameter from that of its parts, which must have been updated together. */
-function join(parts: readonly Part[]): ParameterState | undefined {
+function join(parts: readonly Part[], joinParts: (parts: Tensor[]) => Tensor): ParameterState | undefined {
   const present = parts.filter((part) => part.values !== undefined);
   if (present.length === 0) return undefined;
   const first = present[0]!;
@@ -258,7 +267,7 @@ function join(parts: readonly Part[]): ParameterState | undefined {
   return new Map(
     Array.from(first.values!, ([name, value]) => {
       if (name === 'step' || !(value instanceof Tensor)) return [name, value];
-      return [name, cat(inOrder.map((part) => tensorOf(part, name)))];
+      return [name, joinParts(inOrder.map((part) => tensorOf(part, name)))];
     }),
   );
 }
