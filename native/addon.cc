@@ -55,6 +55,7 @@ Napi::Value setup(const Napi::CallbackInfo& info) {
 Napi::Value versions(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("torch", TORCH_VERSION);
+  result.Set("cpuCapability", at::get_cpu_capability());
   return result;
 }
 

@@ -56,7 +56,8 @@ Kind element_kind(const c10::Type& type) {
 Kind list_kind(const c10::Type& element) {
   if (element.kind() == TypeKind::OptionalType) {
     const auto& inner = element.expectRef<c10::OptionalType>().getElementType();
-    return inner->kind() == TypeKind::TensorType ? Kind::kOptionalTensorList : Kind::kUnsupported;
+    if (inner->kind() == TypeKind::TensorType) return Kind::kOptionalTensorList;
+    return inner->kind() == TypeKind::NumberType ? Kind::kOptionalScalarList : Kind::kUnsupported;
   }
   switch (element_kind(element)) {
     case Kind::kTensor:
@@ -129,6 +130,22 @@ IValue to_scalar_list(const Napi::Value& value, const Parameter& parameter) {
   for (uint32_t i = 0; i < length; ++i)
     list.push_back(IValue(to_scalar(array.Get(i), parameter.name.c_str())));
   return list;
+}
+
+IValue to_optional_scalar_list(const Napi::Value& value, const Parameter& parameter) {
+  if (!value.IsArray()) mismatch(value, parameter);
+  const Napi::Array array = value.As<Napi::Array>();
+  const uint32_t length = array.Length();
+  c10::List<std::optional<at::Scalar>> items;
+  for (uint32_t i = 0; i < length; ++i) {
+    const Napi::Value item = array.Get(i);
+    if (item.IsNull()) {
+      items.push_back(std::nullopt);
+    } else {
+      items.push_back(to_scalar(item, parameter.name.c_str()));
+    }
+  }
+  return items;
 }
 
 IValue to_tensor_list(const Napi::Value& value, const Parameter& parameter) {
@@ -249,6 +266,8 @@ IValue to_ivalue(const Napi::Value& value, const Parameter& parameter) {
       return IValue(to_scalar(value, name));
     case Kind::kScalarList:
       return to_scalar_list(value, parameter);
+    case Kind::kOptionalScalarList:
+      return to_optional_scalar_list(value, parameter);
     case Kind::kString:
       return IValue(to_string(value, name));
     case Kind::kScalarType:

@@ -24,6 +24,7 @@ enum class Kind : uint8_t {
   kBoolList,
   kScalar,
   kScalarList,
+  kOptionalScalarList,
   kString,
   kScalarType,
   kLayout,

@@ -8,6 +8,11 @@
 #include <dlfcn.h>
 #endif
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#endif
+
+#include <mutex>
 #include <string>
 
 #include "file_lock.h"
@@ -38,8 +43,68 @@ void preload(const Napi::CallbackInfo& info) {
   }
 }
 
+// The processor's vendor and vector instructions that the system lets programs use, from CPUID alone; empty
+// and false on machines that are no x86-64 with Linux.
+Napi::Value processor(const Napi::CallbackInfo& info) {
+  std::string vendor;
+  bool avx2 = false;
+  bool avx512 = false;
+#if defined(__x86_64__) && defined(__linux__)
+  unsigned int most = 0;
+  unsigned int text[3] = {0, 0, 0};
+  if (__get_cpuid(0, &most, &text[0], &text[2], &text[1]) != 0)
+    vendor.assign(reinterpret_cast<const char*>(text), sizeof(text));
+  __builtin_cpu_init();
+  avx2 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+  avx512 = __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+           __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
+#endif
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("vendor", vendor);
+  result.Set("avx2", avx2);
+  result.Set("avx512", avx512);
+  return result;
+}
+
+// What the first thread of the process chose.
+struct Kernels {
+  std::mutex mutex;
+  bool chosen = false;
+  std::string setting;
+  std::string library;
+  std::string problem;
+};
+
+Kernels& kernels() {
+  static auto* const instance = new Kernels;
+  return *instance;
+}
+
+// chooseKernels(setting, library): the first call decides for the process, and opens the library if it is not
+// empty. Every call gives what was decided.
+Napi::Value choose_kernels(const Napi::CallbackInfo& info) {
+  if (!info[0].IsString() || !info[1].IsString())
+    throw Napi::TypeError::New(info.Env(), "chooseKernels() expects a setting and a path.");
+  Kernels& chosen = kernels();
+  const std::lock_guard<std::mutex> lock(chosen.mutex);
+  if (!chosen.chosen) {
+    chosen.chosen = true;
+    chosen.setting = info[0].As<Napi::String>().Utf8Value();
+    chosen.library = info[1].As<Napi::String>().Utf8Value();
+    if (!chosen.library.empty()) chosen.problem = load_library(chosen.library);
+  }
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("setting", chosen.setting);
+  result.Set("fastMkl", !chosen.library.empty() && chosen.problem.empty());
+  result.Set("problem",
+             chosen.problem.empty() ? info.Env().Null() : Napi::String::New(info.Env(), chosen.problem));
+  return result;
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("preload", Napi::Function::New<preload>(env, "preload"));
+  exports.Set("processor", Napi::Function::New<processor>(env, "processor"));
+  exports.Set("chooseKernels", Napi::Function::New<choose_kernels>(env, "chooseKernels"));
   torchbind::FileLocks::expose(env, exports);
   return exports;
 }

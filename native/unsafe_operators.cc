@@ -92,8 +92,11 @@ const std::vector<Group>& groups() {
         "quantized::linear_prepack_fp16_legacy"}},
       {"hands its tensors to oneDNN, and trusts their shapes and dtypes",
        {"aten::mkldnn_rnn_layer", "aten::mkldnn_rnn_layer_backward", "mkl::_mkl_reorder_linear_weight",
-        "mkldnn::_reorder_convolution_weight", "mkldnn::_reorder_convolution_transpose_weight",
-        "mkldnn::_reorder_linear_weight", "mkldnn::_reorder_mkldnn_rnn_layer_weight"}},
+        "mkldnn::_convolution_pointwise", "mkldnn::_convolution_pointwise_",
+        "mkldnn::_convolution_transpose_pointwise", "mkldnn::_reorder_convolution_weight",
+        "mkldnn::_reorder_convolution_transpose_weight", "mkldnn::_reorder_linear_weight",
+        "mkldnn::_reorder_mkldnn_rnn_layer_weight", "onednn::qconv1d_pointwise", "onednn::qconv2d_pointwise",
+        "onednn::qconv3d_pointwise", "onednn::qconv_pointwise", "onednn::qlinear_pointwise"}},
   };
   return table;
 }
@@ -247,6 +250,24 @@ void not_fixed(const Stack& arguments) {
         "another tensor uses it by its address. Take a clone().");
 }
 
+// oneDNN reads as many elements as the shapes say, of the dtype of the first tensor.
+void product_with_rows(const Stack& arguments) {
+  const at::Tensor& input = tensor_at(arguments, 0);
+  const at::Tensor& weight = tensor_at(arguments, 1);
+  const auto is_plain = [&](const at::Tensor& tensor) {
+    return tensor.layout() == at::kStrided && tensor.is_cpu() && tensor.scalar_type() == input.scalar_type();
+  };
+  if (!at::isFloatingType(input.scalar_type()) || !is_plain(input) || !is_plain(weight))
+    invalid("The input and the weight must be dense CPU tensors of one floating-point dtype.");
+  if (input.dim() < 2 || weight.dim() != 2 || input.size(-1) != weight.size(1) || weight.numel() == 0 ||
+      input.numel() == 0)
+    invalid("Expected an input of shape (..., in) and a weight of shape (out, in), none of them empty.");
+  if (!arguments.at(2).isTensor() || !arguments.at(2).toTensor().defined()) return;
+  const at::Tensor& bias = tensor_at(arguments, 2);
+  if (!is_plain(bias) || bias.dim() != 1 || bias.size(0) != weight.size(0))
+    invalid("The bias must have the weight's dtype and one element for each of its rows.");
+}
+
 template <size_t kGroups>
 void some_groups(const Stack& arguments) {
   if (arguments.at(kGroups).toInt() < 1) invalid("The number of groups must be at least 1.");
@@ -331,6 +352,7 @@ const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
       {"aten::set_.source_Tensor_storage_offset", small_enough<3, 4, 2>},
       {"aten::smooth_l1_loss", beta_of_one<2>},
       {"aten::smooth_l1_loss_backward", beta_of_one<3>},
+      {"mkldnn::_linear_pointwise", product_with_rows},
       {"aten::view.dtype", not_quantized},
       {"aten::view_copy.dtype", not_quantized},
       {"aten::view_copy.dtype_out", not_quantized},

@@ -8,7 +8,7 @@ import { setup } from './setup.mjs';
 import { inRoot, main, say, SetupError } from './steps.mjs';
 import { checkSymbolVersions } from './symbol-versions.mjs';
 
-const ADDON = /^(torchbind\.node|torchbind_core\.(so|dylib|dll))$/;
+const ADDON = /^(torchbind\.node|torchbind_core\.(so|dylib|dll)|torchbind_mkl\.so)$/;
 
 /** Compiles what is not current, and writes the addon of this platform. Those of other platforms stay. */
 export async function prebuild() {
@@ -18,8 +18,9 @@ export async function prebuild() {
   rmSync(directory, { recursive: true, force: true });
   mkdirSync(directory, { recursive: true });
   const built = readdirSync(inRoot('build/Release')).filter((file) => ADDON.test(file));
-  if (built.length !== 2)
-    throw new SetupError(`build/Release should hold the loader and the core, and holds: ${built}`);
+  const expected = name === 'linux-x64' ? 3 : 2;
+  if (built.length !== expected)
+    throw new SetupError(`build/Release should hold ${expected} libraries of torchbind, and holds: ${built}`);
   const files = built.map((file) => path.join(directory, file));
   for (const file of files) copyFileSync(inRoot('build/Release', path.basename(file)), file);
   if (process.platform !== 'win32') strip(files);

@@ -27,6 +27,9 @@ interface Probe {
   torch?: string;
   accelerator?: string | null;
   cudaProblem?: string | null;
+  kernels?: { setting: string; fastMkl: boolean; problem: string | null; processor: { vendor: string } };
+  /** The instructions that MKL says it computes with; absent where it does not say. */
+  mkl?: string;
   error?: string;
 }
 
@@ -36,6 +39,7 @@ const VARIABLES = [
   'TORCHBIND_USE_PYTORCH',
   'TORCHBIND_MIRROR',
   'TORCHBIND_BYPASS_VERSION_CHECK',
+  'TORCHBIND_CPU_KERNELS',
   'XDG_CACHE_HOME',
   'LD_LIBRARY_PATH',
   'HTTPS_PROXY',
@@ -72,10 +76,25 @@ export function describeDiagnosis(diagnosis: Diagnosis): string {
     lines.push(`libtorch ${libtorch.found.version} (${libtorch.found.source}): ${libtorch.found.root}`);
   }
   if (probe.addon !== undefined) lines.push(`addon: ${probe.addon}`);
+  if (probe.kernels !== undefined) lines.push(describeKernels(probe.kernels, probe.mkl));
   if (probe.cudaProblem) lines.push(`CUDA is not used: ${probe.cudaProblem}`);
   if (probe.accelerator) lines.push(`accelerator: ${probe.accelerator}`);
   lines.push(probe.ok ? 'torchbind loads and computes.' : `torchbind does not work here: ${probe.error}`);
   return lines.join('\n');
+}
+
+function describeKernels(
+  { setting, fastMkl, problem, processor }: NonNullable<Probe['kernels']>,
+  mkl = 'unknown',
+): string {
+  const bits =
+    setting === 'stock'
+      ? 'results are those of Python on this machine, bit for bit'
+      : fastMkl
+        ? "faster on this processor; results differ from Python's by rounding (TORCHBIND_CPU_KERNELS=stock gives Python's bits)"
+        : "training is Python's bit for bit; generation may use other products on this processor";
+  const failed = problem === null ? '' : `; MKL stays on its slow path: ${problem}`;
+  return `CPU kernels: ${setting}: ${bits}${failed}. Processor: ${processor.vendor || 'unknown'}; MKL computes with: ${mkl}`;
 }
 
 function probeAddon(env: NodeJS.ProcessEnv): Probe {
@@ -84,19 +103,26 @@ function probeAddon(env: NodeJS.ProcessEnv): Probe {
     const { native, loadedAddon } = require(${module});
     try {
       const torch = native().versions().torch;
-      const { addon, cudaProblem } = loadedAddon();
-      console.log(JSON.stringify({ ok: true, addon, torch, accelerator: native().accelerator(), cudaProblem }));
+      const { addon, cudaProblem, kernels } = loadedAddon();
+      // A product, at which MKL says on its standard output what it computes with.
+      const ones = native().fromTypedArray(new Float32Array(256).fill(1), [16, 16], 6);
+      native().call(native().findOperator('aten::mm', ''), ones, ones);
+      console.log(JSON.stringify({ ok: true, addon, torch, accelerator: native().accelerator(), cudaProblem, kernels }));
     } catch (error) {
       console.error(error.message);
       process.exitCode = 1;
     }`;
   const child = spawnSync(process.execPath, ['-e', code], {
-    env,
+    env: { ...env, MKL_VERBOSE: '1' },
     encoding: 'utf8',
     timeout: 120_000,
     windowsHide: true,
   });
-  if (child.status === 0) return JSON.parse(child.stdout) as Probe;
+  if (child.status === 0) {
+    const probe = JSON.parse(child.stdout.split('\n').find((line) => line.startsWith('{'))!) as Probe;
+    const mkl = /^MKL_VERBOSE .*?for (.*?)(?:, Lnx|, Win|, OSX|$)/m.exec(child.stdout)?.[1];
+    return mkl === undefined ? probe : { ...probe, mkl };
+  }
   return {
     ok: false,
     error: child.stderr.trim() || `the process ended with ${child.signal ?? `status ${child.status}`}`,

@@ -98,8 +98,8 @@ export interface DistanceSums {
 
 export interface Binding {
   setup(hooks: NativeHooks): void;
-  /** The libtorch version that the addon was compiled for. */
-  versions(): { torch: string };
+  /** The libtorch version that the addon was compiled for, and the vector instructions that its own kernels use. */
+  versions(): { torch: string; cpuCapability: string };
 
   // dispatch.cc: every operator, boxed
   findOperator(name: string, overload: string): OperatorId;

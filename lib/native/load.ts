@@ -6,6 +6,7 @@ import { discoverLibtorch, type Discovery, type FoundLibtorch } from '../install
 import { libraryPath, PINNED_VERSION } from '../install/libtorch';
 import { hasNvidiaDriver, isMusl } from '../install/platform';
 import type { Binding } from './binding';
+import { type KernelChoice, useKernels } from './cpu-kernels';
 import { loader, loadFailure, type Loader, packageRoot, resolveAddon } from './loader';
 import { noteCopy, refuseSecondCopy } from './only-copy';
 
@@ -16,6 +17,7 @@ export interface LoadedAddon {
   libtorch: FoundLibtorch;
   /** Why this libtorch's CUDA part was not loaded: null where it was, or where it has none. */
   cudaProblem: string | null;
+  kernels: KernelChoice;
 }
 
 /** Loads the addon against the libtorch that discovery finds. Nothing is ever downloaded here. */
@@ -29,12 +31,13 @@ export function loadAddon(env: NodeJS.ProcessEnv = process.env): LoadedAddon {
   const addon = resolveAddon();
   const libtorch = requireLibtorch(discoverLibtorch(env));
   const libraries = loader();
+  const kernels = useKernels(libraries, addon, env); // before libtorch: its symbols are found first
   try {
     libraries.preload([libraryPath(libtorch.root, 'c10'), libraryPath(libtorch.root, 'torch_cpu')]);
     const cudaProblem = preloadCuda(libraries, libtorch.root);
     const binding = openCore(addon);
     noteCopy(packageRoot);
-    return { binding, addon, libtorch, cudaProblem };
+    return { binding, addon, libtorch, cudaProblem, kernels };
   } catch (error) {
     throw loadFailure(
       [

@@ -4,9 +4,22 @@ import nodeGypBuild from 'node-gyp-build';
 import { TorchBindError } from '../errors';
 import { platformName } from '../install/platform';
 
+export interface Processor {
+  /** `AuthenticAMD`, `GenuineIntel`, ... */
+  vendor: string;
+  /** AVX2 with FMA. */
+  avx2: boolean;
+  /** AVX-512 with its parts F, BW, DQ and VL. */
+  avx512: boolean;
+}
+
 export interface Loader {
   /** Opens shared libraries for the rest of the process's life; throws the linker's reason. */
   preload(paths: string[]): void;
+  /** The processor by CPUID alone. No vendor where that is not known: on other systems than Linux on x86-64. */
+  processor(): Processor;
+  /** Decides on the kernels of this process; see `useKernels`. The first call counts, and all give what it decided. */
+  chooseKernels(setting: string, library: string): { setting: string; fastMkl: boolean; problem: string | null };
   /**
    * Locks a file, which is made if it is not there, and returns the lock's number; null if somebody else holds it. Throws the
    * system's reason with `errno`, which is positive, and `syscall`: `open` or `lock`.

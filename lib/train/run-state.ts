@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto';
 import { CheckpointCode, CheckpointError, describe } from '../errors';
 import type { SavedRun } from '../checkpoint/saved-model';
 import type { StreamPosition, Tokens } from '../data';
+import type { CpuKernels } from '../native/cpu-kernels';
+import { loadedAddon } from '../native/native';
 
 /**
  * Where a run stands, beside weights, optimizer and step: what it takes to go on as if it had never stopped. Held as
@@ -22,6 +24,14 @@ export interface RunState {
   evaluationsSinceBest: number;
   /** Of the gradient scaler; null where there is none. */
   scaler: { scale: number; growthTracker: number } | null;
+  /** What the updates were computed with; null on other devices than the CPU, and in bundles that do not say. */
+  cpuKernels: CpuKernels | null;
+}
+
+/** Which kernels updates on a device are computed with. Where `auto` chooses no others for training, these are the stock ones. */
+export function kernelsOn(device: string): CpuKernels | null {
+  if (device !== 'cpu') return null;
+  return loadedAddon().kernels.fastMkl ? 'auto' : 'stock';
 }
 
 export type DataPosition =
@@ -58,6 +68,7 @@ export function saveRun(state: RunState): SavedRun {
       best: best === null ? null : { val_loss: best.valLoss, step: best.step },
       evaluations_since_best: state.evaluationsSinceBest,
       scaler: scaler === null ? null : { scale: scaler.scale, growth_tracker: scaler.growthTracker },
+      cpu_kernels: state.cpuKernels,
     },
     random,
   };
@@ -76,7 +87,13 @@ export function readRun({ json, random }: SavedRun): RunState {
     best: json.best === null ? null : bestOf(object(json, 'best')),
     evaluationsSinceBest: count(json, 'evaluations_since_best'),
     scaler: json.scaler === null ? null : scalerOf(object(json, 'scaler')),
+    cpuKernels: kernelsOf(json.cpu_kernels ?? null),
   };
+}
+
+function kernelsOf(value: unknown): CpuKernels | null {
+  if (value === null || value === 'auto' || value === 'stock') return value;
+  throw wrong('cpu_kernels', value, "'auto' or 'stock'");
 }
 
 function positionOf(data: Record<string, unknown>, generator: Uint8Array | undefined): DataPosition {

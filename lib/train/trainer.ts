@@ -15,7 +15,7 @@ import { MetricsLog } from './metrics/log';
 import { completeOptions, withEncodedText, type FitOptions, scheduleOf, type Settings } from './options';
 import { noProgress, type Progress, showProgress } from './progress';
 import { drawSeed, getRandomStates, isPositionOf, makeRunData, type RunData, setRandomStates } from './run-data';
-import type { RunState } from './run-state';
+import { kernelsOn, type RunState } from './run-state';
 import { optimizerFor } from './optimizer';
 import { listenForSignals, noSignals, type TrainingSignals } from './signals';
 import { update } from './update';
@@ -119,7 +119,7 @@ class Trainer {
   private readonly saves = new BackgroundSaves();
   private readonly losses: number[] = [];
   private readonly missing: string[] = [];
-  private counters: Omit<RunState, 'data' | 'random' | 'scaler'>;
+  private counters: Omit<RunState, 'data' | 'random' | 'scaler' | 'cpuKernels'>;
   private lastEvaluation: EvalEvent | undefined;
   private savedStep: number | undefined;
   private dataEnded = false;
@@ -171,6 +171,11 @@ class Trainer {
     if (before.scaler !== null) this.scaler?.setState(before.scaler);
     if (isPositionOf(this.data, before.data)) this.data.setPosition(before.data);
     else this.missing.push('position in the data, which is not the data of the run before');
+    const [then, now] = [before.cpuKernels, kernelsOn(this.model.device)];
+    if (then === null || now === null || then === now) return;
+    this.missing.push(
+      `CPU kernels of the run before: they were '${then}' (TORCHBIND_CPU_KERNELS), now they are '${now}'`,
+    );
   }
 
   private setRates(isResumed: boolean): void {
@@ -401,7 +406,14 @@ class Trainer {
 
   private state(): RunState {
     const random = getRandomStates(this.model.device);
-    return { ...this.counters, data: this.data.getPosition(), random, scaler: this.scaler?.getState() ?? null };
+    const scaler = this.scaler?.getState() ?? null;
+    return {
+      ...this.counters,
+      data: this.data.getPosition(),
+      random,
+      scaler,
+      cpuKernels: kernelsOn(this.model.device),
+    };
   }
 
   private result(stopped: FitResult['stopped']): FitResult {

@@ -166,6 +166,37 @@ test('raw operators are reached by PyTorch names, with and without the overload'
   expect((ops.aten.sum(ones(3)) as Tensor).item()).toBe(3);
 });
 
+describe('a list of numbers that may be null (Scalar?[])', () => {
+  const multiply = (...args: unknown[]): Tensor => ops.mkldnn!._linear_pointwise!(...args);
+  const float = (values: number[] | number[][]): Tensor => tensor(values, { dtype: 'float32' });
+  const operands = (): [Tensor, Tensor, Tensor] => [float([[1, -2]]), float([[3, 4], [5, 1]]), float([0.5, -4])]; // prettier-ignore
+
+  test('is taken empty, with numbers and with null', () => {
+    const [x, weight, bias] = operands();
+    expect(multiply(x, weight, bias, 'none', [], '').tolist()).toEqual([[-4.5, -1]]);
+    expect(multiply(x, weight, null, 'none', [null, 1], '').tolist()).toEqual([[-5, 3]]);
+    expect(multiply(x, weight, null, 'leaky_relu', [0.5], '').tolist()).toEqual([[-2.5, 3]]);
+    expect(multiply(x, weight, null, 'hardtanh', [-1, 2], null).tolist()).toEqual([[-1, 2]]);
+  });
+
+  test('is refused where it is none, and the operator refuses what it would read beyond', () => {
+    const [x, weight, bias] = operands();
+    expect(() => multiply(x, weight, null, 'none', 1, '')).toThrow(/Scalar\?\[\]|arguments/);
+    expect(() => multiply(x, weight, null, 'none', ['a'], '')).toThrow(/scalars|arguments/);
+    for (const [input, matrix, vector] of [
+      [float([[1, 2, 3]]), weight, null],
+      [float([1, -2]), weight, null],
+      [x, float([1, 2]), null],
+      [x, weight, float([1])],
+      [x, weight.to('float64'), null],
+      [x, weight, bias.to('bfloat16')],
+      [x.to('int64'), weight.to('int64'), null],
+    ]) {
+      expect(() => multiply(input, matrix, vector, 'none', [], '')).toThrow(/weight|bias/);
+    }
+  });
+});
+
 test('complex numbers come and go', () => {
   const c = tensor([
     { re: 1, im: 2 },

@@ -5,6 +5,7 @@ import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { CheckpointManager, GPT } from '../../lib/gpt';
 import { layoutNames } from '../../lib/models';
 import type { FitOptions } from '../../lib';
+import { loadedAddon } from '../../lib/native/native';
 import { rand } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';
 import { manualSeed } from '../../lib/tensor/random';
@@ -180,6 +181,29 @@ describe('what a resumed run says', () => {
     expect(await missing({ text: text.slice(5) })).toEqual([expect.stringContaining('position in the data')]);
     await model.saveCheckpointBundle(checkpointDir, { step: 1 });
     expect(await missing({})).toEqual(['random numbers', 'position in the data']);
+  });
+
+  it('is that the CPU kernels are others than those of the run before', async () => {
+    const root = temporaryDirectory();
+    const model = makeGpt('mypt');
+    disposeAfterwards(model);
+    await model.fit({ ...options, checkpointDir: path.join(root, 'run'), maxSteps: 2 });
+    const { kernels } = loadedAddon();
+    const found: string[] = [];
+    const { fastMkl } = kernels;
+    kernels.fastMkl = !fastMkl; // A process cannot change its kernels: this one only says so.
+    try {
+      const { model: resumed } = await new CheckpointManager('run', { root }).initializeForTraining();
+      disposeAfterwards(resumed);
+      for await (const event of resumed.fitEvents({ ...options, maxSteps: 1 }))
+        if (event.type === 'resume') found.push(...event.missing);
+    } finally {
+      kernels.fastMkl = fastMkl;
+    }
+    const [then, now] = fastMkl ? ['auto', 'stock'] : ['stock', 'auto'];
+    expect(found).toEqual([
+      `CPU kernels of the run before: they were '${then}' (TORCHBIND_CPU_KERNELS), now they are '${now}'`,
+    ]);
   });
 
   it('follows the rule for the learning rate', async () => {
