@@ -7,7 +7,14 @@ export interface DecodeRequest {
   /** Tokens to generate at most: 1 or more. */
   readonly maxNewTokens: number;
   readonly sampling: SamplingOptions;
+  readonly contextShift: ContextShift;
 }
+
+/**
+ * What the model sees of a text that is longer than its context. `exact`: the last blockSize tokens, as in PyTorch's programs.
+ * `half`: when the context is full, its last half is kept, and filled up again.
+ */
+export type ContextShift = 'exact' | 'half';
 
 /** Where a decoder puts the tokens of one sequence. Its functions return at once and never throw. */
 export interface TokenSink {

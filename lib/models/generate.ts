@@ -1,6 +1,6 @@
 import { checkIterable, checkOptions, checkWatchers, describe, TorchBindError } from '../errors';
 import { encodeText, takesLong, type Tokenizer } from '../tokenizers';
-import type { DecodeRequest, Decoder } from './decoder';
+import type { ContextShift, DecodeRequest, Decoder } from './decoder';
 import type { GPTModel } from './gpt-model';
 import { Sampler, samplingOptionNames, type SamplingOptions } from './sampler';
 import { StopText } from './stop-text';
@@ -18,12 +18,18 @@ export interface GenerateTokensOptions extends SamplingOptions {
    * called, as always happens for models with hooks, replaced functions or classes of the program's own.
    */
   thread?: ThreadOption;
+  /**
+   * What the model sees of a text that is longer than its context. `exact`, the default: the last blockSize tokens, as in PyTorch's
+   * programs, which costs a whole context for each token. `half`: a full context keeps its last half, and is filled up again; the
+   * half is computed anew once, and with rotary positions not at all.
+   */
+  contextShift?: ContextShift;
 }
 
 /** Where what returns a promise computes: `main` is the thread that called. */
 export type ThreadOption = 'main' | 'worker';
 
-const TOKEN_OPTIONS = ['maxNewTokens', 'signal', 'thread', ...samplingOptionNames] as const;
+const TOKEN_OPTIONS = ['maxNewTokens', 'signal', 'thread', 'contextShift', ...samplingOptionNames] as const;
 
 /** Options of generating text. */
 export interface GenerateOptions extends GenerateTokensOptions {
@@ -62,19 +68,22 @@ function readRequest(
   options: GenerateTokensOptions,
 ): DecodeRequest & { thread: ThreadOption; signal: AbortSignal | undefined } {
   checkOptions(options, TOKEN_OPTIONS, 'generate');
-  const { maxNewTokens = 100, signal, thread = 'worker', ...sampling } = options;
+  const { maxNewTokens = 100, signal, thread = 'worker', contextShift = 'exact', ...sampling } = options;
   if (!Number.isSafeInteger(maxNewTokens) || maxNewTokens < 0) {
     throw invalid(`maxNewTokens must be an integer of at least 0, got ${describe(maxNewTokens)}`);
   }
   if (thread !== 'main' && thread !== 'worker') {
     throw invalid(`thread must be 'main' or 'worker', got ${describe(thread)}`);
   }
+  if (contextShift !== 'exact' && contextShift !== 'half') {
+    throw invalid(`contextShift must be 'exact' or 'half', got ${describe(contextShift)}`);
+  }
   checkWatchers({ signal }, 'generate');
   checkIterable(prompt, 'an array of token ids', 'generate');
   const tokens = Array.from(prompt);
   checkPrompt(tokens, model.config.vocabSize);
   new Sampler(sampling, model.device); // Checks the options.
-  return { prompt: tokens, maxNewTokens, sampling, thread, signal };
+  return { prompt: tokens, maxNewTokens, sampling, contextShift, thread, signal };
 }
 
 /** The tokens of a sequence of the model's decoder: each generated when it is asked for, or all without waiting to be asked. */

@@ -1,5 +1,5 @@
 import { checkArgument, checkOptions, TorchBindError } from '../errors';
-import { withoutInferenceMode } from '../tensor/autograd/modes';
+import { noGrad, withoutInferenceMode } from '../tensor/autograd/modes';
 import { empty } from '../tensor/creation';
 import type { DType } from '../tensor/dtype';
 import { dispose, keep, tidy } from '../tensor/scope';
@@ -31,6 +31,7 @@ export class KVCache {
   private readonly keys: Tensor[];
   private readonly values: Tensor[];
   private used = 0;
+  private dropped = 0;
   /** Positions that every layer has memory for. */
   private capacity: number;
 
@@ -62,9 +63,39 @@ export class KVCache {
     return this.size.blockSize - this.used;
   }
 
+  /** Positions that were dropped from the front since the last reset; of the next token, this plus `length` is the position. */
+  get start(): number {
+    return this.dropped;
+  }
+
   /** Forgets all positions. */
   reset(): void {
     this.used = 0;
+    this.dropped = 0;
+  }
+
+  /**
+   * Forgets the first positions and moves the rest to the front. The others keep the rotation of the place where they were seen:
+   * RoPE's scores depend on distances alone.
+   */
+  drop(count: number): void {
+    checkArgument(
+      Number.isSafeInteger(count) && count >= 0 && count <= this.used,
+      `a number of positions from 0 to ${this.used}`,
+      count,
+      'KVCache.drop()',
+    );
+    const rest = this.used - count;
+    if (count > 0 && rest > 0) noGrad(() => tidy(() => this.move(count, rest)));
+    this.used = rest;
+    this.dropped += count;
+  }
+
+  private move(from: number, count: number): void {
+    for (const cache of [...this.keys, ...this.values]) {
+      const source = cache.narrow(2, from, count);
+      cache.narrow(2, 0, count).copy_(count <= from ? source : source.clone()); // they may overlap
+    }
   }
 
   /**

@@ -29,6 +29,7 @@ export class Sampler {
   private readonly topK: number;
   private readonly topP: number;
   private readonly generator: Generator | undefined;
+  private readonly onCpu: boolean;
 
   constructor(options: SamplingOptions, device: string) {
     checkOptions(options, samplingOptionNames, 'sampling');
@@ -42,6 +43,7 @@ export class Sampler {
     check(topK === Infinity || (Number.isInteger(topK) && topK >= 1), 'topK', topK, 'an integer of at least 1');
     check(isAbove(topP, 0) && topP <= 1, 'topP', topP, 'a number above 0 and at most 1');
     check(typeof greedy === 'boolean', 'greedy', greedy, 'true or false');
+    this.onCpu = device === 'cpu';
     this.temperature = temperature;
     this.greedy = greedy || temperature === 0;
     this.topK = topK;
@@ -56,20 +58,37 @@ export class Sampler {
    *   never drawn.
    */
   next(logits: Tensor): number {
-    const largest = Number(logits.max().item()); // NaN where one of them is
-    if (!Number.isFinite(largest)) {
-      throw new TorchBindError(
-        `generate: expected finite logits, but the largest is ${largest}. The model's weights hold NaN or infinite numbers, or ` +
-          'lead to them: use a checkpoint from before training went wrong.',
-        'ERR_TORCHBIND_NONFINITE_LOGITS',
-      );
+    if (this.greedy) {
+      const [largest, token] = logits.max(-1); // (1) each; NaN where one of the logits is
+      checkFinite(largest);
+      return Number(token.item());
     }
-    if (this.greedy) return Number(logits.argmax(-1).item());
-    let scaled = logits.div(this.temperature);
+    // On other devices a draw from probabilities that are none ends the process; the CPU's says so itself.
+    if (!this.onCpu) checkFinite(logits.max());
+    try {
+      return this.draw(logits);
+    } catch (error) {
+      checkFinite(logits.max());
+      throw error;
+    }
+  }
+
+  private draw(logits: Tensor): number {
+    let scaled = this.temperature === 1 ? logits : logits.div(this.temperature);
     if (this.topK < logits.size(-1)) scaled = keepTopK(scaled, this.topK);
     if (this.topP < 1) scaled = keepTopP(scaled, this.topP);
     return Number(scaled.softmax(-1).multinomial(1, { generator: this.generator }).item());
   }
+}
+
+function checkFinite(value: Tensor): void {
+  const largest = Number(value.item());
+  if (Number.isFinite(largest)) return;
+  throw new TorchBindError(
+    `generate: expected finite logits, but the largest is ${largest}. The model's weights hold NaN or infinite numbers, or ` +
+      'lead to them: use a checkpoint from before training went wrong.',
+    'ERR_TORCHBIND_NONFINITE_LOGITS',
+  );
 }
 
 /** -Infinity for all but the k largest of the logits (1, V). */

@@ -1,8 +1,8 @@
 import { checkOptions } from '../errors';
 import { empty } from '../tensor/creation';
 import type { DType } from '../tensor/dtype';
-import { linear } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
+import { multiply } from './decoding';
 import { calculateFans, kaimingUniform_, uniform_ } from './init';
 import { Module } from './module';
 import { makeParameter } from './parameter';
@@ -46,7 +46,7 @@ export class Linear extends Module {
   }
 
   forward(input: Tensor): Tensor {
-    return linear(input, this.weight, this.bias);
+    return multiply(input, this.weight, this.bias);
   }
 }
 

@@ -85,7 +85,7 @@ function add(
   sampling: SamplingOptions = { greedy: true },
 ): Record & { sequence: DecodedSequence } {
   const record = new Record();
-  const sequence = decoder.add({ prompt, maxNewTokens, sampling }, record);
+  const sequence = decoder.add({ prompt, maxNewTokens, sampling, contextShift: 'exact' }, record);
   sequence.grant(maxNewTokens);
   return Object.assign(record, { sequence });
 }
@@ -357,7 +357,10 @@ describe('BatchDecoder', () => {
     const before = await memoryInUse();
     const decoder = new BatchDecoder(wide);
     const record = new Record();
-    const sequence = decoder.add({ prompt: ids(3), maxNewTokens: 4, sampling: { greedy: true } }, record);
+    const sequence = decoder.add(
+      { prompt: ids(3), maxNewTokens: 4, sampling: { greedy: true }, contextShift: 'exact' },
+      record,
+    );
     expect([decoder.ready, await memoryInUse()]).toEqual([false, before]);
     sequence.grant(2);
     while (decoder.ready) decoder.step();
