@@ -91,6 +91,8 @@ export type {
   RemovableHandle,
 } from './tensor/autograd';
 export { Generator, getRngState, manualSeed, setRngState } from './tensor/random';
+export { backends } from './tensor/backends';
+export type { CpuKernels } from './native/cpu-kernels';
 export { cuda, getNumThreads, setNumThreads } from './tensor/device';
 export type { DeviceMemory } from './tensor/device';
 export type * from './tensor/generated/tuples';
@@ -153,6 +155,7 @@ export type {
   GPTOutput,
   LoraOptions,
   LoraSpec,
+  QuantizeOptions,
 } from './models';
 export type { GenerateOptions, GenerateTokensOptions } from './models/generate';
 
@@ -208,6 +211,7 @@ export type {
   EvalEvent,
   FitOptions,
   FitResult,
+  PerplexityOptions,
   GuardOptions,
   ResumeEvent,
   RollbackEvent,

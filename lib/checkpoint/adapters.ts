@@ -2,19 +2,21 @@ import { TorchBindError } from '../errors';
 import type { GPTModel } from '../models/gpt-model';
 import { layoutByName } from '../models/layouts';
 import { attachLora } from '../models/lora';
+import { attachQuantized } from '../models/quantize';
 import { adaptedLayers } from '../models/layouts/lora';
 import { type LoraFacts, type PeftAdapter, type SavedModel, formatError } from './saved-model';
 
 /** LoRA adapters in files: how a model gets them before its weights are loaded, or after. */
 
 /**
- * Gives a model the adapters that its state dict has.
+ * Gives a model the adapters that its state dict has, or the quantized layers.
  *
  * @param given what the caller says of them, which goes before what the files say
  * @throws ERR_TORCHBIND_CONFIG where neither says alpha
  */
 export function attachSaved(model: GPTModel, saved: SavedModel, given: LoraFacts = {}): void {
   const { origin, recognised, config } = saved;
+  if (recognised.quantized !== undefined) attachQuantized(model, recognised.quantized);
   const found = recognised.lora;
   if (found === undefined) return;
   const said = saved.lora ?? {};

@@ -170,6 +170,6 @@ function using<T>(batch: Batch, compute: () => T): T {
   }
 }
 
-function post({ x, y }: Batch): PostedBatch {
+export function post({ x, y }: Batch): PostedBatch {
   return { x: transfer(x).torchbindTicket, y: transfer(y).torchbindTicket };
 }

@@ -1,4 +1,5 @@
 export { decoderFor } from './decoder';
 export { TrainingEngine } from './engine';
+export { batchLosses } from './losses';
 export { atWholeUpdate, NO_COPIES } from './models';
 export type { StorageCopies } from './replica';

@@ -3,6 +3,8 @@ import type { GPTConfig } from '../models/config';
 import { layoutByName } from '../models/layouts';
 import type { CheckpointLayout, LayoutModule, LoraSpec } from '../models/layouts/layout';
 import { attachLora } from '../models/lora';
+import { attachQuantized } from '../models/quantize';
+import type { Quantization } from '../nn/quantized-linear';
 import type { Tensor } from '../tensor/tensor';
 import { adoptPosted, type HeldTensor, type PostedModule, postModule } from './posted-module';
 
@@ -11,6 +13,7 @@ export interface PostedModel {
   config: GPTConfig;
   layout: PostedLayout;
   lora: LoraSpec | null;
+  quantization: Quantization | null;
   module: PostedModule;
 }
 
@@ -24,20 +27,21 @@ interface PostedLayout {
 
 /** A model as it is to be posted, given the tickets of its tensors. */
 export function postModel(model: GPTModel, held: readonly HeldTensor[], tickets: readonly number[]): PostedModel {
-  const { config, lora } = model;
-  const inner = model.layout.adapters?.without ?? model.layout;
+  const { config, lora, quantization, layout } = model;
+  const inner = layout.adapters?.without ?? layout.quantized?.without ?? layout;
   const { name, description, initialisation } = inner;
   return {
     config,
     layout: { name, description, initialisation, modules: inner.modules(config) },
     lora,
+    quantization,
     module: postModule(model, held, tickets),
   };
 }
 
 /** The model that was posted, made by `make` with its weights unset. */
 export function receiveModel<M extends GPTModel>(
-  { config, layout, lora, module }: PostedModel,
+  { config, layout, lora, quantization, module }: PostedModel,
   make: (config: GPTConfig, options: { layout: CheckpointLayout; device: string; init: false }) => M,
 ): { model: M; tensors: Tensor[] } {
   const { modules, ...facts } = layout;
@@ -45,5 +49,6 @@ export function receiveModel<M extends GPTModel>(
   // Without memory of its own: the tensors that were posted take the place of its parameters.
   const model = make(config, { layout: received, device: 'meta', init: false });
   if (lora !== null) attachLora(model, lora);
+  if (quantization !== null) attachQuantized(model, quantization);
   return { model, tensors: adoptPosted(model, module) };
 }

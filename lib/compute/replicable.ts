@@ -7,6 +7,7 @@ import { LayerNorm } from '../nn/layer-norm';
 import { Linear } from '../nn/linear';
 import { Module } from '../nn/module';
 import { ModuleList } from '../nn/module-list';
+import { QuantizedLinear } from '../nn/quantized-linear';
 import { RMSNorm } from '../nn/rms-norm';
 import { Adagrad, Adam, AdamW, type AnyOptimizer, Optimizer, SGD } from '../optim';
 import { type HeldTensor, settingsOf } from './posted-module';
@@ -31,6 +32,7 @@ const METHODS = new Map<object, ReadonlyMap<string, unknown>>(
     LayerNorm,
     Linear,
     ModuleList,
+    QuantizedLinear,
     RMSNorm,
     ...Object.values(OPTIMIZERS),
   ].map(({ prototype }) => [prototype, methodsOf(prototype)]),

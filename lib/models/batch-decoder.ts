@@ -5,11 +5,12 @@ import { Linear } from '../nn/linear';
 import type { Module } from '../nn/module';
 import { ModuleList } from '../nn/module-list';
 import { RMSNorm } from '../nn/rms-norm';
+import { QuantizedLinear } from '../nn/quantized-linear';
 import { inferenceMode } from '../tensor/autograd';
 import { tensor } from '../tensor/creation';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
-import type { DecodedSequence, DecodeRequest, Decoder, TokenSink } from './decoder';
+import type { ContextShift, DecodedSequence, DecodeRequest, Decoder, TokenSink } from './decoder';
 import { Block, CausalSelfAttention, GPTModel, MLP } from './gpt-model';
 import type { KVCache } from './kv-cache';
 import { LoraLinear } from './lora';
@@ -47,11 +48,11 @@ export class BatchDecoder implements Decoder {
 
   constructor(private readonly model: GPTModel) {}
 
-  add({ prompt, maxNewTokens, sampling }: DecodeRequest, sink: TokenSink): DecodedSequence {
+  add(request: DecodeRequest, sink: TokenSink): DecodedSequence {
     const { model } = this;
     this.evaluating = undefined; // Modules may have been replaced since the last sequence came.
-    const sampler = new Sampler(sampling, model.device);
-    return new Sequence(model, this.added++, [...prompt], maxNewTokens, sampler, sink, this.waiting);
+    const sampler = new Sampler(request.sampling, model.device);
+    return new Sequence(model, this.added++, request, sampler, sink, this.waiting);
   }
 
   /** Whether a sequence has work that it may do. */
@@ -136,19 +137,26 @@ class Sequence implements DecodedSequence {
   private credit = 0;
   private memory: KVCache | undefined;
   private over = false;
-  /** Index of the first token that the model sees: beyond the context it moves with every token. */
+  private readonly tokens: number[];
+  private remaining: number;
+  private readonly contextShift: ContextShift;
+  /** Index of the first token that the model sees: beyond the context it moves, with every token or by half a context. */
   private start: number;
+  /** Positions that the next pass drops from the cache before it begins. */
+  private toDrop = 0;
 
   constructor(
     private readonly model: GPTModel,
     readonly number: number,
-    private readonly tokens: number[],
-    private remaining: number,
+    { prompt, maxNewTokens, contextShift }: DecodeRequest,
     readonly sampler: Sampler,
     private readonly sink: TokenSink,
     private readonly waiting: Set<Sequence>,
   ) {
-    this.start = Math.max(0, tokens.length - model.config.blockSize);
+    this.tokens = [...prompt];
+    this.remaining = maxNewTokens;
+    this.contextShift = contextShift;
+    this.start = Math.max(0, prompt.length - model.config.blockSize);
   }
 
   grant(count: number): void {
@@ -166,7 +174,7 @@ class Sequence implements DecodedSequence {
 
   /** Tokens that the model must see before it can give the next one. */
   get pending(): number {
-    return this.tokens.length - this.start - (this.memory?.length ?? 0);
+    return this.tokens.length - this.start - ((this.memory?.length ?? 0) - this.toDrop);
   }
 
   /** The first of the pending tokens. */
@@ -176,7 +184,18 @@ class Sequence implements DecodedSequence {
   }
 
   cache(): KVCache {
-    return (this.memory ??= this.model.makeCache());
+    const memory = (this.memory ??= this.makeCache());
+    memory.drop(this.toDrop);
+    this.toDrop = 0;
+    return memory;
+  }
+
+  /** On the CPU with room for all tokens, so that nothing is moved later: memory takes no space until it is written to. */
+  private makeCache(): KVCache {
+    const { model, tokens, start, remaining } = this;
+    const cache = model.makeCache();
+    if (model.device === 'cpu') cache.reserve(1, Math.min(cache.free, tokens.length - start + remaining));
+    return cache;
   }
 
   generated(token: number): void {
@@ -199,13 +218,21 @@ class Sequence implements DecodedSequence {
 
   /**
    * Beyond the context the last blockSize tokens count, each at a new position for every token, so that nothing in the
-   * cache can be used again.
+   * cache can be used again. By halves that happens once in half a context; with rotary positions the cache serves on.
    */
   private moveWindow(): void {
-    const start = this.tokens.length - this.model.config.blockSize;
-    if (start <= 0) return;
-    this.start = start;
-    this.memory?.reset();
+    const { blockSize, positionEncoding } = this.model.config;
+    const first = this.tokens.length - blockSize; // the first token that the model may see
+    if (this.contextShift === 'exact') {
+      if (first <= 0) return;
+      this.start = first;
+      this.memory?.reset();
+    } else if (this.start < first) {
+      const start = this.tokens.length - Math.ceil(blockSize / 2);
+      if (positionEncoding === 'rope') this.toDrop = start - this.start;
+      else this.memory?.reset();
+      this.start = start;
+    }
   }
 }
 
@@ -220,6 +247,7 @@ const PACKABLE = new Set<unknown>([
   LoraLinear,
   MLP,
   ModuleList,
+  QuantizedLinear,
   RMSNorm,
 ]);
 

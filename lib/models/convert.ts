@@ -38,6 +38,13 @@ export function convertModel(model: GPTModel, layoutName: string, options: { for
       'ERR_TORCHBIND_CONVERT',
     );
   }
+  if (model.quantization !== null) {
+    throw new TorchBindError(
+      `A model with weights of ${model.quantization.bits} bits is written as it is only, not as '${layoutName}': no family's program ` +
+        'reads them. Convert the model that it was made from.',
+      'ERR_TORCHBIND_CONVERT',
+    );
+  }
   const target = conformConfig(layoutName, model.config);
   const problems = problemsBetween(model, target);
   const fatal = problems.filter(({ fatal }) => fatal);

@@ -1,11 +1,12 @@
-import { totalmem } from 'node:os';
 import { checkArgument, checkOptions, TorchBindError } from '../errors';
 import { checkpoint } from '../nn/checkpoint';
+import { decoding } from '../nn/decoding';
 import { Dropout } from '../nn/dropout';
 import { Embedding } from '../nn/embedding';
 import { LayerNorm } from '../nn/layer-norm';
 import { Linear } from '../nn/linear';
 import { Module } from '../nn/module';
+import { packWeights, type Quantization } from '../nn/quantized-linear';
 import { ModuleList } from '../nn/module-list';
 import { RMSNorm } from '../nn/rms-norm';
 import type { IncompatibleKeys, StateEntry } from '../nn/state-dict';
@@ -16,12 +17,13 @@ import { cat, crossEntropyLoss, gelu, pow, relu, scaledDotProductAttention, silu
 import { tidy } from '../tensor/scope';
 import { type Tensor, unwrap } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers/tokenizer';
-import { completeConfig, countWeights, type GPTConfig, type GPTOptions } from './config';
+import { completeConfig, type GPTConfig, type GPTOptions } from './config';
 import { exclusively, release, settle } from './in-use';
 import { initialise } from './initialise';
 import { KVCache } from './kv-cache';
 import { type CheckpointLayout, resolveLayout } from './layouts';
 import type { LoraSpec } from './layouts/layout';
+import { checkSize } from './size';
 import { checkLayout, stateEntriesOf, statePathsOf } from './layouts/state-dict';
 
 /*
@@ -154,7 +156,9 @@ export class CausalSelfAttention extends Module {
 
 /** Positions of the tokens of the segments, each counted from the beginning of its own sequence: (T). */
 function positionsOf(segments: readonly Segment[], idx: Tensor): Tensor {
-  const ranges = segments.map(({ cache, count }) => [cache.length, cache.length + count] as const);
+  const ranges = segments.map(
+    ({ cache: { start, length }, count }) => [start + length, start + length + count] as const,
+  );
   if (ranges.length === 1) return arange(...ranges[0]!, { device: idx.device });
   return int64(
     ranges.flatMap(([from, to]) => Array.from({ length: to - from }, (_, i) => from + i)),
@@ -323,9 +327,11 @@ export class GPTModel extends Module {
         const [B, T] = this.checkTokens(idx);
         checkArgument(cache instanceof KVCache, 'a KVCache', cache, 'forwardCached()');
         cache.reserve(B, T);
+        const weight = this.tokenEmbedding.weight;
+        const hidden = decoding(B * T, weight, () => this.hidden(idx, [{ cache, count: T }])); // (B, T, C)
         // The head's product is the largest of a step, and only the last position's logits are needed.
-        const last = this.hidden(idx, [{ cache, count: T }]).select(1, T - 1); // (B, T, C) -> (B, C)
-        const logits = this.lmHead.forward(last); // (B, V)
+        const last = hidden.select(1, T - 1); // (B, C)
+        const logits = decoding(B, weight, () => this.lmHead.forward(last)); // (B, V)
         cache.advance(T);
         return logits;
       }),
@@ -344,8 +350,10 @@ export class GPTModel extends Module {
         for (const { cache, count } of segments) cache.reserve(1, count);
         let end = 0;
         const ends = segments.map(({ count }) => (end += count) - 1);
-        const last = this.hidden(idx, segments).select(0, 0).indexSelect(0, int64(ends, idx)); // (T, C) -> (S, C)
-        const logits = this.lmHead.forward(last); // (S, V)
+        const weight = this.tokenEmbedding.weight;
+        const hidden = decoding(end, weight, () => this.hidden(idx, segments)).select(0, 0); // (T, C)
+        const last = hidden.indexSelect(0, int64(ends, idx)); // (S, C)
+        const logits = decoding(ends.length, weight, () => this.lmHead.forward(last)); // (S, V)
         for (const { cache, count } of segments) cache.advance(count);
         return logits;
       }),
@@ -393,6 +401,11 @@ export class GPTModel extends Module {
     return this.#layout.adapters?.spec ?? null;
   }
 
+  /** How the Linears' weights are rounded to integers, by `quantize` or in the files; null where they are not. */
+  get quantization(): Quantization | null {
+    return this.#layout.quantized?.spec ?? null;
+  }
+
   /** @internal After layers were replaced by ones with adapters, or by ones without. */
   setLayout(layout: CheckpointLayout): void {
     this.#layout = layout;
@@ -400,7 +413,14 @@ export class GPTModel extends Module {
   }
 
   override loadStateDict(state: ReadonlyMap<string, unknown>, options: { strict?: boolean } = {}): IncompatibleKeys {
-    return exclusively(this, () => super.loadStateDict(state, options));
+    const keys = exclusively(this, () => super.loadStateDict(state, options));
+    packWeights(this);
+    return keys;
+  }
+
+  override async adoptStateDict(state: ReadonlyMap<string, unknown>): Promise<void> {
+    await super.adoptStateDict(state);
+    packWeights(this);
   }
 
   override dispose(): void {
@@ -418,17 +438,4 @@ export class GPTModel extends Module {
   override statePaths(prefix: string): string[] {
     return statePathsOf(this, prefix);
   }
-}
-
-/** Refuses a model that is larger than the memory: the system would end the process somewhere while it is made. */
-function checkSize(config: GPTConfig, device: string): void {
-  const bytes = 4 * countWeights(config); // float32
-  if (device !== 'cpu' || bytes <= totalmem()) return;
-  const inGigabytes = (count: number): string => `${Number((count / 1e9).toPrecision(3))} GB`;
-  throw new TorchBindError(
-    `GPT config: the weights of a model of this size take ${inGigabytes(bytes)}, and this machine has ` +
-      `${inGigabytes(totalmem())} of memory. Check nLayer (${config.nLayer}), nEmbd (${config.nEmbd}), vocabSize ` +
-      `(${config.vocabSize}) and blockSize (${config.blockSize}).`,
-    'ERR_TORCHBIND_CONFIG',
-  );
 }

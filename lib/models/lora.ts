@@ -1,4 +1,5 @@
 import { checkArgument, checkIterable, describe, requireOptions, TorchBindError } from '../errors';
+import { multiply } from '../nn/decoding';
 import { Dropout } from '../nn/dropout';
 import { kaimingUniform_, zeros_ } from '../nn/init';
 import { Linear } from '../nn/linear';
@@ -12,6 +13,7 @@ import type { Tensor } from '../tensor/tensor';
 import { GPTModel } from './gpt-model';
 import { layoutByName } from './layouts';
 import type { LoraOptions, LoraSpec } from './layouts/layout';
+import { refuseQuantized } from './quantize';
 import { adapterSlots, loraLayout, matchTargets } from './layouts/lora';
 
 type LayerSpec = Pick<LoraSpec, 'rank' | 'alpha' | 'dropout' | 'rsLora' | 'detachBase'>;
@@ -71,8 +73,8 @@ export class LoraLinear extends Module implements Linear {
 
   forward(input: Tensor): Tensor {
     if (this.training) this.unmerge();
-    if (this.merged !== null) return linear(input, this.merged, this.bias);
-    const compute = (): Tensor => linear(input, this.weight, this.bias);
+    if (this.merged !== null) return multiply(input, this.merged, this.bias);
+    const compute = (): Tensor => multiply(input, this.weight, this.bias);
     const base = this.detachBase ? noGrad(compute) : compute();
     return base.add(this.adapt(this.dropout.forward(input)).mul(this.scaling));
   }
@@ -138,6 +140,7 @@ export function attachLora(model: GPTModel, spec: LoraSpec): void {
   checkIterable(spec.targets, "an array of names for 'targets'", 'LoRA');
   const wanted = [...spec.targets];
   for (const target of wanted) check(typeof target === 'string', 'targets', target, 'names of layers');
+  refuseQuantized(model, 'LoRA');
   check(model.lora === null, 'model', model.lora, 'one without adapters');
   const layers = new Map(linears(model));
   const targets = matchTargets([...layers.keys()], wanted);

@@ -5,6 +5,8 @@ export type { IncompatibleKeys } from './state-dict';
 export { Parameter } from './parameter';
 export { Linear } from './linear';
 export type { FactoryOptions, LinearOptions } from './linear';
+export { QuantizedLinear } from './quantized-linear';
+export type { Quantization } from './quantized-linear';
 export { Embedding } from './embedding';
 export { LayerNorm } from './layer-norm';
 export type { LayerNormOptions } from './layer-norm';

@@ -2,5 +2,6 @@ export type * from './events';
 export type { GuardOptions } from './guard';
 export type { Bundles } from './saves';
 export { checkOptimizer, FIT_OPTIONS, FIT_SYNONYMS, type FitOptions } from './options';
+export { perplexity, type PerplexityOptions } from './perplexity';
 export { readRun, type RunState, saveRun } from './run-state';
 export { type FitResult, train } from './trainer';

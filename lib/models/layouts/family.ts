@@ -4,6 +4,7 @@ import { native } from '../../native/native';
 import { sameBits } from '../../nn/state-dict';
 import { Tensor } from '../../tensor/tensor';
 import type { GPTConfig } from '../config';
+import type { Quantization } from '../../nn/quantized-linear';
 import type { CheckpointLayout, LayoutBuffer } from './layout';
 import type { LoraState } from './lora';
 import { TensorFacts } from './tensor-facts';
@@ -80,6 +81,8 @@ export interface Recognised {
   asks: (keyof GPTConfig)[];
   /** Of a state dict with LoRA adapters: these. The layout is that of the model without. */
   lora?: LoraState;
+  /** Of a state dict with weights of 8 or 4 bits. The layout is that of a model before its weights are rounded. */
+  quantized?: Quantization;
 }
 
 /** A family of checkpoints. */

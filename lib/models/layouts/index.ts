@@ -6,6 +6,7 @@ import { hfGpt2, mingpt, nanogpt } from './gpt2';
 import type { CheckpointLayout } from './layout';
 import { buildLlm, mypt, ngLecture } from './lecture';
 import { splitLora } from './lora';
+import { quantized } from './quantized';
 import { myptFused } from './mypt-fused';
 import { checkGathered } from './ungathered';
 import { recogniseWrapped } from './wrapped';
@@ -70,7 +71,7 @@ export function conformConfig(name: string, config: GPTConfig): GPTConfig {
 }
 
 function familyByName(name: string): Family {
-  const family = FAMILIES.find((candidate) => candidate.name === name);
+  const family = [...FAMILIES, quantized].find((candidate) => candidate.name === name);
   if (family !== undefined) return family;
   checkArgument(typeof name === 'string', 'the name of a layout', name, 'GPT');
   const near = closest(name, layoutNames);
@@ -118,7 +119,7 @@ export function recogniseAdapted(state: ReadonlyMap<string, unknown>, program?: 
 }
 
 function recogniseFamily(view: StateView): Recognised | undefined {
-  for (const family of FAMILIES) {
+  for (const family of [...FAMILIES, quantized]) {
     const found = family.recognise(view);
     if (found !== undefined) return found;
   }

@@ -1,3 +1,4 @@
+import type { Quantization } from '../../nn/quantized-linear';
 import type { Tensor } from '../../tensor/tensor';
 import type { FamilyFacts, GPTConfig } from '../config';
 
@@ -22,6 +23,8 @@ export interface CheckpointLayout {
   readonly optimizerGroups?: OptimizerGroups;
   /** The LoRA adapters among the keys, and the layout without them. */
   readonly adapters?: { readonly spec: LoraSpec; readonly without: CheckpointLayout };
+  /** How the Linears' weights are rounded, and the layout that a model is made with before they are. */
+  readonly quantized?: { readonly spec: Quantization; readonly without: CheckpointLayout };
 }
 
 /** LoRA adapters to give a model: what `applyLora` takes. */

@@ -29,6 +29,7 @@ function endAll() {
 
 const gpt = (options) => use(new torch.GPT({ ...config(), vocabSize: 9 }, { tokenizer: tokenizer(), ...options }));
 const linear = () => use(new nn.Linear(3, 2));
+const quantizedLinear = () => use(nn.QuantizedLinear.from(linear(), { bits: 8, groupSize: null }));
 const adamw = (layer = linear()) => new AdamW(layer.parameters(), { lr: 0.1 });
 const withGrads = (layer = linear()) => {
   layer.forward(ones(1, 3)).sum().backward();
@@ -191,6 +192,8 @@ const calls = [
   ['manualSeed', () => [1]],
   ['getNumThreads', () => []],
   ['setNumThreads', () => [1]],
+  ['backends.cpu.getCpuCapability', () => []],
+  ['backends.cpu.getKernels', () => []],
   ...['isAvailable', 'deviceCount', 'emptyCache'].map((name) => [`cuda.${name}`, () => []]),
   ...['currentDevice'].map((name) => [`cuda.${name}`, () => [], 'needs a device']),
   ...['setDevice', 'synchronize', 'memoryAllocated', 'maxMemoryAllocated', 'memoryReserved', 'maxMemoryReserved']
@@ -335,6 +338,10 @@ const calls = [
   ['nn.Linear', () => [3, 2, { bias: true, init: true, ...place() }]],
   ['nn.Embedding', () => [3, 2, { init: true, ...place() }]],
   ['nn.LayerNorm', () => [[3], { eps: 1e-5, elementwiseAffine: true, bias: true, ...place() }]],
+  ['nn.QuantizedLinear', () => [32, 2, { bits: 4, groupSize: 32, bias: true, device: 'cpu' }]],
+  ['nn.QuantizedLinear.from', () => [nn.QuantizedLinear, linear(), { bits: 8, groupSize: null }]],
+  ['nn.QuantizedLinear#forward', () => [quantizedLinear(), ones(1, 3)]],
+  ['nn.QuantizedLinear#pack', () => [quantizedLinear()]],
   ['nn.RMSNorm', () => [[3], { eps: 1e-5, elementwiseAffine: true, ...place() }]],
   ['nn.Dropout', () => [0.5]],
   ['nn.GELU', () => [{ approximate: 'tanh' }]],
@@ -431,6 +438,9 @@ const calls = [
   ['GPT#optimizer', () => [gpt()]],
   ['GPT#origin', () => [gpt()]],
   ['GPT#step', () => [gpt()]],
+  ['GPT#quantization', () => [gpt()]],
+  ['GPT#quantize', () => [gpt(), { bits: 8, groupSize: undefined }]],
+  ['GPT#perplexity', () => [gpt(), [1, 2, 3], { batchSize: 1, thread: 'main' }]],
   ['GPT#forward', () => [gpt(), ids(), ids()]],
   ['GPT#forwardCached', cachedCall],
   ['GPT#makeCache', () => [gpt(), 1]],
@@ -473,6 +483,8 @@ const calls = [
   ['detectLayout', () => [gpt().stateDict()]],
   ['KVCache', () => [cacheSize()]],
   ['KVCache#length', () => [use(new torch.KVCache(cacheSize()))]],
+  ['KVCache#start', () => [use(new torch.KVCache(cacheSize()))]],
+  ['KVCache#drop', () => [use(new torch.KVCache(cacheSize())), 0]],
   ['KVCache#free', () => [use(new torch.KVCache(cacheSize()))]],
   ['KVCache#reset', () => [use(new torch.KVCache(cacheSize()))]],
   ['KVCache#dispose', () => [use(new torch.KVCache(cacheSize()))]],
