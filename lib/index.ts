@@ -91,10 +91,20 @@ export type {
   RemovableHandle,
 } from './tensor/autograd';
 export { Generator, getRngState, manualSeed, setRngState } from './tensor/random';
-export { backends } from './tensor/backends';
 export type { CpuKernels } from './native/cpu-kernels';
 export { cuda, getNumThreads, setNumThreads } from './tensor/device';
-export type { DeviceMemory } from './tensor/device';
+export type { CaptureMode, CaptureOptions, CUDAGraph } from './tensor/cuda-graph';
+export type { DeviceMemory } from './tensor/cuda-memory';
+export type { Event as CudaEvent, EventOptions, Stream as CudaStream, StreamOptions } from './tensor/cuda-streams';
+export type { DeviceProperties } from './native/binding';
+export {
+  areDeterministicAlgorithmsEnabled,
+  backends,
+  getFloat32MatmulPrecision,
+  setFloat32MatmulPrecision,
+  useDeterministicAlgorithms,
+} from './tensor/backends';
+export type { Float32MatmulPrecision } from './tensor/backends';
 export type * from './tensor/generated/tuples';
 
 // Files

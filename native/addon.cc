@@ -7,7 +7,9 @@
 
 #include "autocast.h"
 #include "autograd.h"
+#include "backends.h"
 #include "checked_kernels.h"
+#include "cuda_driver.h"
 #include "custom_function.h"
 #include "device.h"
 #include "errors.h"
@@ -18,6 +20,7 @@
 #include "random.h"
 #include "small_blocks.h"
 #include "storage.h"
+#include "streams.h"
 #include "tensor_info.h"
 #include "tensor_jobs.h"
 
@@ -102,6 +105,9 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_autocast(env, exports);
   init_random(env, exports);
   init_device(env, exports);
+  init_streams(env, exports);
+  init_backends(env, exports);
+  init_cuda_driver(env, exports);
   return exports;
 }
 

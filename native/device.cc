@@ -27,12 +27,7 @@ void require_accelerator() {
   }
 }
 
-c10::DeviceIndex accelerator_index(const Napi::Value& value) {
-  const c10::Device device = to_device(value, "device");
-  if (device.is_cpu())
-    throw Error("ERR_TORCHBIND_DEVICE", "The CPU is no accelerator: give a device such as 'cuda:0'.");
-  return device.has_index() ? device.index() : at::accelerator::getDeviceIndex();
-}
+c10::DeviceIndex accelerator_index(const Napi::Value& value) { return to_accelerator(value).index(); }
 
 Napi::Value accelerator(const Napi::CallbackInfo& info) {
   const auto type = at::getAccelerator();
@@ -74,6 +69,36 @@ Napi::Value device_memory(const Napi::CallbackInfo& info) {
   result.Set("reserved", static_cast<double>(stats.reserved_bytes[kAll].current));
   result.Set("peakAllocated", static_cast<double>(stats.allocated_bytes[kAll].peak));
   result.Set("peakReserved", static_cast<double>(stats.reserved_bytes[kAll].peak));
+  return result;
+}
+
+using StatArray = c10::CachingAllocator::StatArray;
+
+// As `[current, peak, allocated, freed]`, over pools of all sizes.
+Napi::Value statistic(Napi::Env env, const StatArray& pools) {
+  const auto& all = pools[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
+  Napi::Array result = Napi::Array::New(env, 4);
+  uint32_t at = 0;
+  for (const int64_t value : {all.current, all.peak, all.allocated, all.freed})
+    result.Set(at++, static_cast<double>(value));
+  return result;
+}
+
+Napi::Value device_statistics(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const auto stats = at::accelerator::getDeviceStats(accelerator_index(info[0]));
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("allocated_bytes", statistic(env, stats.allocated_bytes));
+  result.Set("active_bytes", statistic(env, stats.active_bytes));
+  result.Set("requested_bytes", statistic(env, stats.requested_bytes));
+  result.Set("reserved_bytes", statistic(env, stats.reserved_bytes));
+  result.Set("inactive_split_bytes", statistic(env, stats.inactive_split_bytes));
+  result.Set("allocation", statistic(env, stats.allocation));
+  result.Set("active", statistic(env, stats.active));
+  result.Set("segment", statistic(env, stats.segment));
+  result.Set("inactive_split", statistic(env, stats.inactive_split));
+  result.Set("num_alloc_retries", static_cast<double>(stats.num_alloc_retries));
+  result.Set("num_ooms", static_cast<double>(stats.num_ooms));
   return result;
 }
 
@@ -124,12 +149,29 @@ Napi::Value end_thread_pool(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
+c10::Device to_accelerator(const Napi::Value& value) {
+  require_accelerator();
+  const c10::Device device = to_device(value, "device");
+  if (device.type() != *at::getAccelerator()) {
+    throw Error("ERR_TORCHBIND_DEVICE",
+                "'" + device.str() + "' is no accelerator: give a device such as 'cuda:0'.");
+  }
+  at::globalContext().lazyInitDevice(device.type());
+  return device.has_index() ? device : c10::Device(device.type(), at::accelerator::getDeviceIndex());
+}
+
+std::string accelerator_name() {
+  require_accelerator();
+  return c10::DeviceTypeName(*at::getAccelerator(), /*lower_case=*/true);
+}
+
 void init_device(Napi::Env, Napi::Object& exports) {
   expose<accelerator>(exports, "accelerator");
   expose<device_count>(exports, "deviceCount");
   expose<synchronize>(exports, "synchronize");
   expose<empty_cache>(exports, "emptyCache");
   expose<device_memory>(exports, "deviceMemory");
+  expose<device_statistics>(exports, "deviceStatistics");
   expose<current_device>(exports, "currentDevice");
   expose<set_device>(exports, "setDevice");
   expose<reset_peak_memory>(exports, "resetPeakMemory");

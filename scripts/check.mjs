@@ -8,7 +8,7 @@ import { pathToFileURL } from 'node:url';
 const CLANG_FORMAT = 'clang-format==21.1.8';
 const bin = (file) => inRoot('node_modules', file);
 const cxxFiles = () =>
-  readdirSync(inRoot('native'))
+  readdirSync(inRoot('native'), { recursive: true, encoding: 'utf8' })
     .filter((name) => /\.(cc|h)$/.test(name))
     .map((name) => inRoot('native', name));
 

@@ -16,14 +16,24 @@ export interface AccumulateOptions {
   scaler: GradScaler | null;
 }
 
-/** Adds the gradients of a batch, and gives its loss; a loss that is not finite adds none. */
+/**
+ * Adds the gradients of a batch, and gives its loss. On the CPU a loss that is not finite adds none; elsewhere the gradients are
+ * then of no use.
+ */
 export function accumulate(model: GPTModel, batch: Batch, { parts, precision, scaler }: AccumulateOptions): number {
   return tidy(() => {
     const loss = lossOf(model, batch, precision);
+    const backward = (): void => {
+      const part = parts === 1 ? loss : loss.div(parts);
+      (scaler === null ? part : scaler.scale(part)).backward();
+    };
+    if (loss.device !== 'cpu') {
+      // Reading waits for the device: it gets the backward pass to do first.
+      backward();
+      return Number(loss.item());
+    }
     const value = Number(loss.item());
-    if (!Number.isFinite(value)) return value;
-    const part = parts === 1 ? loss : loss.div(parts);
-    (scaler === null ? part : scaler.scale(part)).backward();
+    if (Number.isFinite(value)) backward();
     return value;
   });
 }

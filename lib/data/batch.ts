@@ -48,7 +48,11 @@ export function batchOf(windows: readonly ArrayLike<number>[], { blockSize, devi
     }
   });
   const batch = (ids: Int32Array): Tensor =>
-    tidy(() => fromTypedArray(ids, [windows.length, blockSize]).to({ dtype: 'int64', device })); // (B, T)
+    tidy(() => {
+      const there = fromTypedArray(ids, [windows.length, blockSize]).to('int64'); // (B, T)
+      // From pinned memory the copy runs beside this thread, which goes on at once.
+      return device.startsWith('cuda') ? there.pinMemory().to({ device, nonBlocking: true }) : there.to(device);
+    });
   return { x: batch(x), y: batch(y) };
 }
 

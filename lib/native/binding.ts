@@ -26,6 +26,27 @@ export type NativeLoan = object & { readonly __loan: unique symbol };
 /** What takes a hook away again (type-tagged external). */
 export type NativeHook = object & { readonly __hook: unique symbol };
 
+/** A stream of a device (type-tagged external). */
+export type NativeStream = object & { readonly __stream: unique symbol };
+
+/** An event of a device (type-tagged external). */
+export type NativeEvent = object & { readonly __event: unique symbol };
+
+/** Names as in native/backends.cc. */
+export type BackendSwitch =
+  | 'cuda.matmul.allowTf32'
+  | 'cudnn.allowTf32'
+  | 'cudnn.enabled'
+  | 'cudnn.benchmark'
+  | 'cudnn.deterministic'
+  | 'cuda.flashSdp'
+  | 'cuda.memEfficientSdp'
+  | 'cuda.mathSdp'
+  | 'cuda.cudnnSdp';
+
+/** Of one figure of an allocator. */
+export type NativeStatistic = [current: number, peak: number, allocated: number, freed: number];
+
 export interface ArgumentSchema {
   name: string;
   /** The type as the schema prints it: `Tensor`, `Tensor?`, `int[]`, `SymInt[2]`, `ScalarType?`, `Scalar`, ... */
@@ -94,6 +115,31 @@ export interface DistanceSums {
   equal: boolean;
   dd: number;
   maxAbs: number;
+}
+
+/** What the NVIDIA driver says of a device. Sizes in bytes, rates in kHz. */
+export interface DeviceProperties {
+  name: string;
+  /** Compute capability `major.minor`: 9 and 0 for an H100. */
+  major: number;
+  minor: number;
+  totalMemory: number;
+  multiProcessorCount: number;
+  warpSize: number;
+  maxThreadsPerBlock: number;
+  maxThreadsPerMultiProcessor: number;
+  regsPerMultiprocessor: number;
+  sharedMemoryPerBlock: number;
+  sharedMemoryPerBlockOptin: number;
+  sharedMemoryPerMultiprocessor: number;
+  l2CacheSize: number;
+  clockRate: number;
+  memoryClockRate: number;
+  /** Bits. */
+  memoryBusWidth: number;
+  /** 1 where the GPU shares the memory of the CPU. */
+  isIntegrated: number;
+  uuid: string;
 }
 
 export interface Binding {
@@ -322,6 +368,8 @@ export interface Binding {
   resetPeakMemory(device: string): void;
   /** Bytes of the device itself. */
   freeMemory(device: string): { free: number; total: number };
+  /** Figures of the allocator, with the names of Python's `memory_stats`. */
+  deviceStatistics(device: string): Record<string, NativeStatistic | number>;
   currentDevice(): number;
   setDevice(device: string): void;
   /** c10::ScalarType of tensors made without a dtype. */
@@ -331,4 +379,37 @@ export interface Binding {
   setNumThreads(count: number): void;
   /** Ends the calling thread's pool of OpenMP threads. Its next parallel kernel starts one again. */
   endThreadPool(): void;
+
+  // streams.cc
+  newStream(device: string, priority: number): NativeStream;
+  currentStream(device: string): NativeStream;
+  defaultStream(device: string): NativeStream;
+  /** On this thread; its device becomes the current one too. */
+  setCurrentStream(stream: NativeStream): void;
+  streamInfo(stream: NativeStream): [device: string, id: bigint];
+  queryStream(stream: NativeStream): boolean;
+  synchronizeStream(stream: NativeStream): void;
+  recordStream(handle: Handle, stream: NativeStream): void;
+  newEvent(timing: boolean): NativeEvent;
+  recordEvent(event: NativeEvent, stream: NativeStream): void;
+  waitEvent(event: NativeEvent, stream: NativeStream): void;
+  queryEvent(event: NativeEvent): boolean;
+  synchronizeEvent(event: NativeEvent): void;
+  /** Milliseconds. */
+  elapsedTime(start: NativeEvent, end: NativeEvent): number;
+
+  // backends.cc
+  getSwitch(name: BackendSwitch): boolean;
+  setSwitch(name: BackendSwitch, on: boolean): void;
+  /** As the libraries count: 13000 for CUDA 13.0. */
+  backendVersions(): { cuda: number | null; cudnn: number | null };
+  float32MatmulPrecision(): 'highest' | 'high' | 'medium';
+  setFloat32MatmulPrecision(precision: string): void;
+  deterministicAlgorithms(): [on: boolean, warnOnly: boolean];
+  setDeterministicAlgorithms(on: boolean, warnOnly: boolean): void;
+
+  // cuda_driver.cc
+  deviceProperties(device: string): DeviceProperties;
+  /** The CUDA version that the driver can serve: 13000 for 13.0. */
+  driverVersion(): number;
 }

@@ -1,42 +1,17 @@
-import { takes, TorchBindError } from '../errors';
+import { takes } from '../errors';
 import { native } from '../native/native';
-
-/** Figures of the caching allocator of a device, in bytes. */
-export interface DeviceMemory {
-  /** In use by tensors. */
-  allocated: number;
-  /** Held by the allocator, in use or not. */
-  reserved: number;
-  /** The most that was ever in use since the start or `resetPeakMemoryStats()`. */
-  peakAllocated: number;
-  /** The most that was ever held since then. */
-  peakReserved: number;
-}
-
-/** A device by name, or a CUDA device by index; without one, the current CUDA device. */
-type DeviceArgument = string | number | undefined;
-
-function hasCuda(): boolean {
-  return native().accelerator() === 'cuda';
-}
-
-function deviceName(device: DeviceArgument): string {
-  return typeof device === 'number' ? `cuda:${device}` : (device ?? 'cuda');
-}
-
-/** Figures of a device; zeros where there is no CUDA, as in PyTorch, unless a device was asked for by name. */
-function memoryOf(device: DeviceArgument): DeviceMemory {
-  if (device === undefined && !hasCuda()) return { allocated: 0, reserved: 0, peakAllocated: 0, peakReserved: 0 };
-  return native().deviceMemory(deviceName(device));
-}
-
-function requireCuda(where: string): void {
-  if (hasCuda()) return;
-  throw new TorchBindError(
-    `${where}: there is no CUDA device: this libtorch was built for the CPU, or no GPU answers. Ask cuda.isAvailable() first, or see what \`npx torchbind doctor\` says.`,
-    'ERR_TORCHBIND_DEVICE',
-  );
-}
+import { refuseAsyncFunction, refuseAsyncResult } from './autograd/synchronous';
+import { deviceName, hasCuda, requireCuda } from './cuda-device';
+import { CUDAGraph, isCurrentStreamCapturing } from './cuda-graph';
+import { type DeviceMemory, memoryOf, memorySummary } from './cuda-memory';
+import {
+  getDeviceCapability,
+  getDeviceName,
+  getDeviceProperties,
+  isBf16Supported,
+  isTf32Supported,
+} from './cuda-properties';
+import { currentStream, defaultStream, Event, recordStream, Stream, withStream } from './cuda-streams';
 
 /**
  * CUDA devices (PyTorch's `torch.cuda`). Where there is none, what asks gets an answer (false, 0, zeros) and what acts on
@@ -64,6 +39,41 @@ export const cuda = {
     requireCuda('cuda.setDevice()');
     native().setDevice(deviceName(device));
   },
+
+  /**
+   * Runs a synchronous function with another device as the one that `'cuda'` means (PyTorch's `with torch.cuda.device(...)`).
+   *
+   * @throws {TorchBindError} `ERR_TORCHBIND_ASYNC_MODE` when `fn` is async
+   */
+  device<T>(device: string | number, fn: () => T): T {
+    refuseAsyncFunction(fn, 'cuda.device');
+    requireCuda('cuda.device()');
+    const before = native().currentDevice();
+    native().setDevice(deviceName(device, 'cuda.device()'));
+    try {
+      const result = fn();
+      refuseAsyncResult(result, 'cuda.device');
+      return result;
+    } finally {
+      native().setDevice(deviceName(before));
+    }
+  },
+
+  getDeviceProperties,
+  getDeviceName,
+  getDeviceCapability,
+  isBf16Supported,
+  isTf32Supported,
+
+  Stream,
+  Event,
+  currentStream,
+  defaultStream,
+  stream: withStream,
+  recordStream,
+
+  CUDAGraph,
+  isCurrentStreamCapturing,
 
   /** Waits until the device has done all its work. */
   synchronize(device?: string | number): void {
@@ -100,6 +110,8 @@ export const cuda = {
   memoryStats(device?: string | number): DeviceMemory {
     return memoryOf(device);
   },
+
+  memorySummary,
 
   /** Starts the peaks anew from what is in use now. */
   resetPeakMemoryStats(device?: string | number): void {

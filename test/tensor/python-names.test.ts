@@ -30,7 +30,7 @@ const ABSENT: readonly (readonly [reason: string, names: RegExp])[] = [
   ],
   [
     'settings of the process',
-    /^(((set|get)_)?(default_device|deterministic_debug_mode|float32_matmul_precision|num_interop_threads)|(are|use)_deterministic_algorithms(_enabled)?|is_deterministic_algorithms_\w+|set_(default_tensor_type|flush_denormal|printoptions|warn_always)|is_warn_always_enabled|init_num_threads|initial_seed|seed)$/,
+    /^(((set|get)_)?(default_device|deterministic_debug_mode|num_interop_threads)|is_deterministic_algorithms_\w+|set_(default_tensor_type|flush_denormal|printoptions|warn_always)|is_warn_always_enabled|init_num_threads|initial_seed|seed)$/,
   ],
   [
     'withdrawn or deprecated in Python',

@@ -194,10 +194,56 @@ const calls = [
   ['setNumThreads', () => [1]],
   ['backends.cpu.getCpuCapability', () => []],
   ['backends.cpu.getKernels', () => []],
-  ...['isAvailable', 'deviceCount', 'emptyCache'].map((name) => [`cuda.${name}`, () => []]),
+  ...['isAvailable', 'deviceCount', 'emptyCache', 'isTf32Supported', 'isCurrentStreamCapturing'].map((name) => [
+    `cuda.${name}`,
+    () => [],
+  ]),
+  ['cuda.isBf16Supported', () => [true]],
+  ['cuda.device', () => ['cuda:0', () => 1], 'needs a device'],
+  ['cuda.stream', () => [torch.cuda.currentStream(), () => 1], 'needs a device'],
+  ['cuda.recordStream', () => [ones(1), torch.cuda.currentStream()], 'needs a device'],
+  ['cuda.Stream', () => [{ device: 'cuda:0', priority: 0 }], 'needs a device'],
+  ...['query', 'synchronize', 'synchronizeAsync', 'recordEvent'].map((name) => [
+    `cuda.Stream#${name}`,
+    () => [new torch.cuda.Stream()],
+    'needs a device',
+  ]),
+  ['cuda.Stream#waitEvent', () => [new torch.cuda.Stream(), new torch.cuda.Event()], 'needs a device'],
+  ...['waitStream', 'equals'].map((name) => [
+    `cuda.Stream#${name}`,
+    () => [new torch.cuda.Stream(), torch.cuda.currentStream()],
+    'needs a device',
+  ]),
+  ['cuda.Event', () => [{ enableTiming: true }], 'needs a device'],
+  ...['record', 'wait', 'query', 'synchronize', 'synchronizeAsync'].map((name) => [
+    `cuda.Event#${name}`,
+    () => [new torch.cuda.Event()],
+    'needs a device',
+  ]),
+  ['cuda.Event#elapsedTime', () => [new torch.cuda.Event(), new torch.cuda.Event()], 'needs a device'],
+  ['cuda.CUDAGraph', () => [], 'needs a device'],
+  ['cuda.CUDAGraph#capture', () => [new torch.cuda.CUDAGraph(), () => 1, { mode: 'relaxed' }], 'needs a device'],
+  ...['replay', 'reset'].map((name) => [
+    `cuda.CUDAGraph#${name}`,
+    () => [new torch.cuda.CUDAGraph()],
+    'needs a device',
+  ]),
+  ...['isBuilt', 'version', 'flashSdpEnabled', 'memEfficientSdpEnabled', 'mathSdpEnabled', 'cudnnSdpEnabled'].map(
+    (name) => [`backends.cuda.${name}`, () => []],
+  ),
+  ...['enableFlashSdp', 'enableMemEfficientSdp', 'enableMathSdp', 'enableCudnnSdp'].map((name) => [
+    `backends.cuda.${name}`,
+    () => [true],
+  ]),
+  ...['isAvailable', 'version'].map((name) => [`backends.cudnn.${name}`, () => []]),
+  ['getFloat32MatmulPrecision', () => []],
+  ['setFloat32MatmulPrecision', () => ['highest']],
+  ['useDeterministicAlgorithms', () => [false, { warnOnly: true }]],
+  ['areDeterministicAlgorithmsEnabled', () => []],
   ...['currentDevice'].map((name) => [`cuda.${name}`, () => [], 'needs a device']),
   ...['setDevice', 'synchronize', 'memoryAllocated', 'maxMemoryAllocated', 'memoryReserved', 'maxMemoryReserved']
-    .concat(['memoryStats', 'resetPeakMemoryStats', 'memGetInfo'])
+    .concat(['memoryStats', 'resetPeakMemoryStats', 'memGetInfo', 'memorySummary', 'currentStream', 'defaultStream'])
+    .concat(['getDeviceProperties', 'getDeviceName', 'getDeviceCapability'])
     .map((name) => [`cuda.${name}`, () => ['cuda:0'], 'needs a device']),
 
   // Methods of Tensor that are written by hand
