@@ -45,8 +45,8 @@ export async function run(context, tb) {
     const before = tb.cuda.memoryAllocated();
     let pieces = 0;
     try {
-      for await (const _ of there.stream('the', { ...greedy, maxNewTokens: 1000, signal: controller.signal }))
-        if (++pieces === 5) controller.abort();
+      for await (const piece of there.stream('the', { ...greedy, maxNewTokens: 1000, signal: controller.signal }))
+        if (piece !== undefined && ++pieces === 5) controller.abort();
     } catch (error) {
       if (error.name !== 'AbortError') throw error;
     }
