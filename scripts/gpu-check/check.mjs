@@ -105,6 +105,7 @@ function environmentFor(python) {
     TORCHBIND_LIBTORCH: python.root,
     // The addon of the archive was compiled for this very PyTorch, of whichever minor version.
     ...(isPacked() ? { TORCHBIND_BYPASS_VERSION_CHECK: '1' } : {}),
+    TORCHBIND_CPU_KERNELS: 'stock', // the CPU's side with the bits of Python
     HF_HUB_OFFLINE: '1',
   };
 }
