@@ -86,9 +86,11 @@ class RemoteSequence implements DecodedSequence, SequenceListener {
   private passOn(): void {
     const target = Math.min(this.request.maxNewTokens, this.asked + (this.local === undefined ? this.ahead : 0));
     const count = target - this.granted;
-    this.granted = target;
     this.countReader();
-    if (count <= 0) return;
+    // Each message interrupts the thread that computes: while half of the tokens ahead are still granted, the next grant waits.
+    const isEarly = this.granted - this.asked > this.ahead / 2 && target < this.request.maxNewTokens;
+    if (count <= 0 || isEarly) return;
+    this.granted = target;
     if (this.local !== undefined) this.local.grant(count);
     else this.replica?.post({ type: 'grant', sequence: this.number, count });
   }

@@ -6,7 +6,7 @@ import { Operator } from '../tensor/operator';
 import type { Tensor } from '../tensor/tensor';
 
 /** Elements of a weight from which oneDNN is ahead: for smaller ones what it prepares for a call costs more than it gains. */
-const LARGE = 2 ** 16;
+const LARGE = 2 ** 17;
 
 let isDecoding = false;
 let oneDnn: Operator | undefined;
