@@ -45,8 +45,13 @@ async function buildRow(python, seconds) {
   const row = { section: 'build', name: `the addon against PyTorch ${python.torch}` };
   if (!isPacked()) return { ...row, ok: null, note: 'a clone: built by npm run setup' };
   say(`building the addon against PyTorch ${python.torch}`);
-  const took = await buildAddon(python, { seconds });
-  return { ...row, ok: true, measured: `${took.toFixed(0)} s`, note: builtFiles().join(', ') };
+  const { seconds: took, problem } = await buildAddon(python, { seconds });
+  return {
+    ...row,
+    ok: problem === undefined,
+    measured: `${took.toFixed(0)} s`,
+    note: problem ?? builtFiles().join(', '),
+  };
 }
 
 /** Collects what the section reports until it ends, crashes or is out of time. */

@@ -77,7 +77,7 @@ export async function run(context, tb) {
     return { ok: turns > 5 && cuda.currentStream().query(), measured: `${turns} turns`, allowed: '> 5' };
   });
   await context.check('pinned batches copied without waiting', () => {
-    const host = tb.randn(2048, 2048).pinMemory(device);
+    const host = tb.randn(2048, 2048).pinMemory();
     if (!host.isPinned()) return { ok: false, note: 'the memory is not pinned' };
     const began = performance.now();
     const there = host.to({ device, nonBlocking: true });

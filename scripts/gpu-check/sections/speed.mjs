@@ -53,7 +53,7 @@ async function training(context, tb, precision, sizes) {
   const optimizer = new tb.optim.AdamW(model.parameters(), { lr: 3e-4 });
   const step = new TrainingStep(tb, model, optimizer, { batch, block, precision, isCuda });
   const ids = tb.randint(0, config.vocabSize, [batch, block]);
-  const batchIds = isCuda ? ids.pinMemory(device) : ids;
+  const batchIds = isCuda ? ids.pinMemory() : ids;
   const timed = (run) => {
     for (let i = 0; i < 3; i++) run();
     wait(context, tb);
@@ -84,7 +84,23 @@ async function training(context, tb, precision, sizes) {
   });
   step.dispose();
   model.dispose();
+  await context.check(`${name}: fit`, async () => {
+    const own = await millisecondsOfFit(tb, { ...config, blockSize: block }, { device, batch, precision, steps });
+    return { ...against(context, own, python, 'ms', 1.1), note: note(batch * block, own) };
+  });
   if (isCuda) tb.cuda.emptyCache();
+}
+
+/** Milliseconds an update of `fit`, which draws its batches and reads each loss, after three that warm up. */
+async function millisecondsOfFit(tb, config, { device, batch, precision, steps }) {
+  const model = new tb.GPT(config, { device });
+  const tokens = Int32Array.from({ length: 20_000 }, (_, i) => (i * 7919) % config.vocabSize);
+  const data = new tb.TokenStream(tokens);
+  const times = [];
+  const onStep = () => void times.push(performance.now());
+  await model.fit({ data, batchSize: batch, maxSteps: steps + 3, evalInterval: 0, precision, seed: 1, onStep });
+  model.dispose();
+  return (times.at(-1) - times[2]) / steps;
 }
 
 async function decoding(context, tb, batch, { tokens }) {

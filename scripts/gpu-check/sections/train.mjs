@@ -39,6 +39,20 @@ export async function run(context, tb) {
     const difference = furthest(rest, expected.slice(STEPS / 2));
     return { ...atMost(difference, 0), note: again.device };
   });
+  await context.check('a loss that is not finite makes no update', async () => {
+    const model = smallGpt(tb, device);
+    const { weight } = model.lnF;
+    tb.noGrad(() => weight.fill_(Infinity));
+    const before = model.tokenEmbedding.weight.detach().clone();
+    let code = '';
+    try {
+      await model.fit({ ...options, maxSteps: 1 });
+    } catch (error) {
+      code = error.code;
+    }
+    const isSame = tb.equal(before, model.tokenEmbedding.weight.detach());
+    return { ok: code === 'ERR_TORCHBIND_NONFINITE_LOSS' && isSame, note: code };
+  });
   for (const [from, to] of [
     [device, 'cpu'],
     ['cpu', device],
