@@ -15,6 +15,7 @@ const LAYERS = [
   ['models', 'data', 'tokenizers'],
   ['nn', 'optim'],
   ['formats'],
+  ['distributed'],
   ['pickle', 'tensor'],
   ['versions'],
   ['native', 'workers'],

@@ -140,6 +140,7 @@ export {
 } from './pickle/types';
 
 // Modules, optimizers, the model
+export * as distributed from './distributed';
 export * as nn from './nn';
 export * as optim from './optim';
 export * from './gpt';

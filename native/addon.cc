@@ -12,6 +12,7 @@
 #include "cuda_driver.h"
 #include "custom_function.h"
 #include "device.h"
+#include "distributed/bindings.h"
 #include "errors.h"
 #include "file_io.h"
 #include "geometry.h"
@@ -108,6 +109,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_streams(env, exports);
   init_backends(env, exports);
   init_cuda_driver(env, exports);
+  init_distributed(env, exports);
   return exports;
 }
 

@@ -35,6 +35,7 @@ Kind element_kind(const c10::Type& type) {
     case TypeKind::NumberType:
       return Kind::kScalar;
     case TypeKind::StringType:
+    case TypeKind::AnyType:  // a process group or its name, in the operators of _c10d_functional
       return Kind::kString;
     case TypeKind::ScalarTypeType:
       return Kind::kScalarType;

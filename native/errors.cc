@@ -10,6 +10,11 @@
 namespace torchbind {
 namespace {
 
+constexpr const char* kDistributed = "ERR_TORCHBIND_DISTRIBUTED";
+
+// Gloo's errors are known by the source file that they begin with.
+bool is_of_gloo(const std::string& text) { return text.find("gloo/") != std::string::npos; }
+
 const char* code_of(const c10::Error& error) {
   if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return "ERR_TORCHBIND_OUT_OF_MEMORY";
   if (dynamic_cast<const c10::IndexError*>(&error) != nullptr) return "ERR_TORCHBIND_INDEX";
@@ -17,10 +22,12 @@ const char* code_of(const c10::Error& error) {
   if (dynamic_cast<const c10::TypeError*>(&error) != nullptr) return "ERR_TORCHBIND_TYPE";
   if (dynamic_cast<const c10::NotImplementedError*>(&error) != nullptr)
     return "ERR_TORCHBIND_NOT_IMPLEMENTED";
+  if (dynamic_cast<const c10::DistError*>(&error) != nullptr) return kDistributed;
   if (dynamic_cast<const c10::LinAlgError*>(&error) != nullptr) return "ERR_TORCHBIND_LINALG";
   // A failed CPU allocation is a plain c10::Error; only its text tells.
   const std::string text = error.what_without_backtrace();
   if (text.find("can't allocate memory") != std::string::npos) return "ERR_TORCHBIND_OUT_OF_MEMORY";
+  if (is_of_gloo(text)) return kDistributed;
   return "ERR_TORCHBIND_TORCH";
 }
 
@@ -37,7 +44,7 @@ Failure describe_current_exception() {
   } catch (const std::bad_alloc&) {
     return {"ERR_TORCHBIND_OUT_OF_MEMORY", "Out of memory."};
   } catch (const std::exception& error) {
-    return {"ERR_TORCHBIND_NATIVE", error.what()};
+    return {is_of_gloo(error.what()) ? kDistributed : "ERR_TORCHBIND_NATIVE", error.what()};
   } catch (...) {
     return {"ERR_TORCHBIND_NATIVE", "Unknown native error."};
   }

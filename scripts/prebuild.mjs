@@ -9,7 +9,7 @@ import { inRoot, main, say, SetupError } from './steps.mjs';
 import { checkSymbolVersions } from './symbol-versions.mjs';
 
 /** The part for CUDA graphs is there where CUDA's headers were. */
-const ADDON = /^(torchbind\.node|torchbind_core\.(so|dylib|dll)|torchbind_mkl\.so|torchbind_cuda\.so)$/;
+const ADDON = /^(torchbind\.node|torchbind_(core|distributed)\.(so|dylib|dll)|torchbind_mkl\.so|torchbind_cuda\.so)$/;
 
 /** Compiles what is not current, and writes the addon of this platform. Those of other platforms stay. */
 export async function prebuild() {
@@ -19,7 +19,7 @@ export async function prebuild() {
   rmSync(directory, { recursive: true, force: true });
   mkdirSync(directory, { recursive: true });
   const built = readdirSync(inRoot('build/Release')).filter((file) => ADDON.test(file));
-  const expected = name === 'linux-x64' ? 3 : 2;
+  const expected = { 'linux-x64': 4, 'win32-x64': 2 }[name] ?? 3;
   if (built.filter((file) => file !== 'torchbind_cuda.so').length !== expected)
     throw new SetupError(`build/Release should hold ${expected} libraries of torchbind, and holds: ${built}`);
   const files = built.map((file) => path.join(directory, file));

@@ -1,5 +1,12 @@
 import { alignColumns, printable } from '../checkpoint/text-table';
 
+let isSilent = false;
+
+/** From now on nothing is printed: another rank of the job prints. */
+export function silence(): void {
+  isSilent = true;
+}
+
 /** Data for stdout: JSON for machines, text for people. */
 export function print(json: boolean | undefined, value: unknown, text: string | (() => string)): void {
   if (json === true) process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
@@ -11,11 +18,13 @@ export function print(json: boolean | undefined, value: unknown, text: string | 
 
 /** A line of data. */
 export function printLine(text: string): void {
+  if (isSilent) return;
   process.stdout.write(`${text}\n`);
 }
 
 /** A remark that is no data. */
 export function note(text: string): void {
+  if (isSilent) return;
   process.stderr.write(`${text}\n`);
 }
 

@@ -23,6 +23,9 @@ type Scalar = number | bigint | boolean | { re: number; im: number };
 /** Keeps storages where they are while another thread uses them (type-tagged external). */
 export type NativeLoan = object & { readonly __loan: unique symbol };
 
+/** What averages gradients over the ranks of a group: a c10d::Reducer (type-tagged external). */
+export type NativeReducer = object & { readonly __reducer: unique symbol };
+
 /** What takes a hook away again (type-tagged external). */
 export type NativeHook = object & { readonly __hook: unique symbol };
 
@@ -412,4 +415,53 @@ export interface Binding {
   deviceProperties(device: string): DeviceProperties;
   /** The CUDA version that the driver can serve: 13000 for 13.0. */
   driverVersion(): number;
+
+  // distributed/bindings.cc: groups are known by name; what gives a promise runs on threads of its own
+  /** Opens the library that holds c10d's part of the addon. Once it is open, nothing happens. */
+  openDistributed(path: string): void;
+  initGroup(
+    backend: string,
+    host: string,
+    port: number,
+    rank: number,
+    size: number,
+    timeout: number,
+    hostsStore: boolean,
+    attempt: string,
+    ncclLibrary: string,
+  ): Promise<void>;
+  /** Whether this process is a member. */
+  newGroup(name: string, ranks: number[], timeout: number): Promise<boolean>;
+  destroyGroup(name: string): Promise<void>;
+  /** `kind` is a number of engine.h, `peer` a rank in the group. The rank that a message came from, or -1. */
+  collective(
+    group: string,
+    kind: number,
+    outputs: Handle[],
+    inputs: Handle[],
+    reduce: string,
+    peer: number,
+    tag: number,
+  ): Promise<number>;
+  /** Waits for the other ranks. Afterwards `states`, parameters and buffers, are those of rank 0. */
+  makeReducer(...args: ReducerArguments): NativeReducer;
+  makeReducerOffLoop(...args: ReducerArguments): Promise<NativeReducer>;
+  prepareForForward(reducer: NativeReducer): void;
+  prepareForBackward(reducer: NativeReducer, outputs: Handle[]): void;
+  /** Gives tensors the values of rank 0. */
+  broadcastStates(reducer: NativeReducer, tensors: Handle[]): void;
 }
+
+/** What `makeReducer` takes. */
+export type ReducerArguments = [
+  group: string,
+  parameters: Handle[],
+  names: string[],
+  states: Handle[],
+  bucketBytes: number,
+  firstBucketBytes: number,
+  findUnused: boolean,
+  bucketViews: boolean,
+  staticGraph: boolean,
+  half: boolean,
+];

@@ -20,3 +20,4 @@ export { ModuleList } from './module-list';
 export * as functional from './functional';
 export * as init from './init';
 export { checkpoint } from './checkpoint';
+export * as parallel from './parallel';

@@ -4,6 +4,7 @@ import { RandomWindows, type Tokens } from '../data';
 import type { GPTModel } from '../models/gpt-model';
 import type { Precision } from '../models/precision';
 import { Generator } from '../tensor/random';
+import type { Ranks } from './ranks';
 
 export interface EvaluationOptions {
   /** Batches of each part. */
@@ -12,8 +13,10 @@ export interface EvaluationOptions {
   precision: Precision;
   /** Of the windows' places: the same seed compares the same windows. */
   seed: number;
+  /** Each evaluates its part of every batch; null for this process alone. */
+  ranks: Ranks | null;
   /** Asked between batches: true gives the evaluation up. */
-  shouldStop: () => boolean;
+  shouldStop: () => boolean | Promise<boolean>;
 }
 
 /**
@@ -33,17 +36,20 @@ async function meanLoss(
   engine: TrainingEngine,
   model: GPTModel,
   tokens: Tokens,
-  { steps, batchSize, seed, precision, shouldStop }: EvaluationOptions,
+  { steps, batchSize: own, seed, precision, ranks, shouldStop }: EvaluationOptions,
 ): Promise<number | undefined> {
   const generator = new Generator().manualSeed(seed);
   const { blockSize, vocabSize } = model.config;
+  const batchSize = own * (ranks?.size ?? 1);
   const windows = new RandomWindows(tokens, { batchSize, blockSize, generator, device: model.device, vocabSize });
   await engine.prepare();
   let sum = 0;
   for (let i = 0; i < steps; i++) {
-    sum += await engine.loss(windows.next(), precision);
+    const batch = windows.next();
+    sum += await engine.loss(ranks?.slice(batch) ?? batch, precision);
     await nextTurn();
-    if (shouldStop()) return undefined;
+    if (await shouldStop()) return undefined;
   }
-  return sum / steps;
+  const mean = sum / steps;
+  return ranks === null ? mean : ranks.mean(mean);
 }

@@ -4,4 +4,5 @@ export type { Bundles } from './saves';
 export { checkOptimizer, FIT_OPTIONS, FIT_SYNONYMS, type FitOptions } from './options';
 export { perplexity, type PerplexityOptions } from './perplexity';
 export { readRun, type RunState, saveRun } from './run-state';
-export { type FitResult, train } from './trainer';
+export { train } from './train';
+export type { FitResult } from './trainer';

@@ -169,6 +169,11 @@ export type Settings = Omit<FitOptions, 'text' | 'data' | 'schedule' | 'checkpoi
   startStep: number;
 };
 
+/** Whether a run writes its losses down. */
+export function writesMetrics({ checkpointDir, metrics = true }: Settings): boolean {
+  return checkpointDir !== undefined && metrics;
+}
+
 /** @throws ERR_TORCHBIND_UNKNOWN_OPTION, ERR_TORCHBIND_INVALID_ARGUMENT */
 export function completeOptions(model: GPTModel, options: FitOptions): Settings {
   checkOptions(options, FIT_OPTIONS, 'fit', FIT_SYNONYMS);

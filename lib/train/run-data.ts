@@ -1,4 +1,12 @@
-import { EpochWindows, RandomWindows, type BatchSource, StreamWindows, TextStream, TokenStream } from '../data';
+import {
+  type Batch,
+  EpochWindows,
+  RandomWindows,
+  type BatchSource,
+  StreamWindows,
+  TextStream,
+  TokenStream,
+} from '../data';
 import { batchOf } from '../data/batch';
 import type { Tokens } from '../data';
 import type { Tokenizer } from '../tokenizers';
@@ -40,6 +48,11 @@ export function makeRunData(
   return order === 'random'
     ? randomData(data.train, fingerprint, options)
     : epochData(data.train, fingerprint, options);
+}
+
+/** The same batches of all ranks, of which each takes its part. */
+export function slicedData(data: RunData, slice: (batch: Batch) => Batch): RunData {
+  return { ...data, next: () => slice(data.next()) };
 }
 
 /** Whether a position is one of this data, and can be gone to. */

@@ -43,6 +43,11 @@ export class BackgroundSaves {
     this.pending = entry;
   }
 
+  /** The error of a save that has failed and was not taken yet. */
+  get failure(): Error | undefined {
+    return this.pending?.done === true ? this.pending.error : undefined;
+  }
+
   /** The step that was saved since this was asked last, or the error; undefined while the save is under way. */
   take(): { step: number; error: Error | undefined } | undefined {
     if (this.pending?.done !== true) return undefined;

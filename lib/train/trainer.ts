@@ -2,8 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { atWholeUpdate, TrainingEngine } from '../compute';
 import { TorchBindError } from '../errors';
 import type { GPTModel } from '../models/gpt-model';
-import { TokenStream } from '../data';
-import { rememberModes } from '../models/mode';
+import { TextStream, TokenStream } from '../data';
 import { type AnyOptimizer, GradScaler } from '../optim';
 import { applySchedule, baseLearningRate, type Schedule, setBaseLearningRate } from '../optim/schedulers';
 import { manualSeed } from '../tensor/random';
@@ -11,13 +10,21 @@ import { evaluate } from './evaluate';
 import type { EvalEvent, TrainEvent } from './events';
 import { badLoss, LossGuard } from './guard';
 import { BackgroundSaves, type Bundles, type RestoredRun } from './saves';
-import { MetricsLog } from './metrics/log';
-import { completeOptions, withEncodedText, type FitOptions, scheduleOf, type Settings } from './options';
+import { type FitOptions, scheduleOf, type Settings, writesMetrics } from './options';
 import { noProgress, type Progress, showProgress } from './progress';
-import { drawSeed, getRandomStates, isPositionOf, makeRunData, type RunData, setRandomStates } from './run-data';
+import {
+  drawSeed,
+  getRandomStates,
+  isPositionOf,
+  makeRunData,
+  type RunData,
+  setRandomStates,
+  slicedData,
+} from './run-data';
 import { kernelsOn, type RunState } from './run-state';
 import { optimizerFor } from './optimizer';
 import { listenForSignals, noSignals, type TrainingSignals } from './signals';
+import { randomStatesOf, type Ranks, type Wishes } from './ranks';
 import { update } from './update';
 
 /** What `fit` gives. */
@@ -40,74 +47,8 @@ export interface FitResult {
   optimizer: AnyOptimizer;
 }
 
-const training = new WeakSet<GPTModel>();
-
-/**
- * Trains a model, and gives each event as it happens; the generator's return value is the result. Leaving the loop ends
- * training after the update.
- *
- * Between updates the event loop turns, so that servers answer and signals arrive. A stop leaves model and optimizer as
- * they were after the last whole update, and the model in the mode that it was in before.
- *
- * @param before the state of the run that this call resumes; undefined for a new one
- * @throws ERR_TORCHBIND_NONFINITE_LOSS where the loss is no number; the update with it is not made
- */
-export async function* train(
-  model: GPTModel,
-  options: FitOptions,
-  bundles: Bundles,
-  before: RunState | undefined,
-): AsyncGenerator<TrainEvent, FitResult> {
-  const settings = completeOptions(model, await withEncodedText(model, options));
-  if (training.has(model)) {
-    throw new TorchBindError('fit: the model is already being trained. Await the first fit().', 'ERR_TORCHBIND_BUSY');
-  }
-  training.add(model);
-  const restoreModes = rememberModes(model.modules());
-  model.activationCheckpointing = settings.activationCheckpointing ?? false;
-  const { checkpointDir } = settings;
-  let trainer: Trainer | undefined;
-  let unlock: (() => void) | undefined;
-  try {
-    // First, as it refuses options: the directory is not made for a run that cannot begin.
-    trainer = new Trainer(model, settings, options, bundles, before);
-    if (checkpointDir !== undefined) unlock = await bundles.lock(checkpointDir);
-    return yield* logged(trainer.run(), settings);
-  } finally {
-    await trainer?.close();
-    unlock?.();
-    training.delete(model);
-    model.zeroGrad();
-    model.activationCheckpointing = false;
-    restoreModes();
-  }
-}
-
-/** Passes events on, and writes them down where there is a directory for that. */
-async function* logged(
-  events: AsyncGenerator<TrainEvent, FitResult>,
-  settings: Settings,
-): AsyncGenerator<TrainEvent, FitResult> {
-  if (!isLogged(settings)) return yield* events;
-  let log = MetricsLog.open(settings.checkpointDir!, settings.startStep);
-  try {
-    for (;;) {
-      const { done, value } = await events.next();
-      if (done === true) return value;
-      if (log?.take(value) === false) log = null;
-      yield value;
-    }
-  } finally {
-    await events.return(undefined as never);
-    log?.close();
-  }
-}
-
-function isLogged({ checkpointDir, metrics = true }: Settings): boolean {
-  return checkpointDir !== undefined && metrics;
-}
-
-class Trainer {
+/** One run: `run` gives its events. */
+export class Trainer {
   private readonly optimizer: AnyOptimizer;
   private readonly engine: TrainingEngine;
   private readonly schedule: Schedule | null;
@@ -123,6 +64,8 @@ class Trainer {
   private lastEvaluation: EvalEvent | undefined;
   private savedStep: number | undefined;
   private dataEnded = false;
+  /** What all ranks said last. */
+  private agreed: Wishes | undefined;
   private rollbacks = 0;
   /** Updates made, those before this call included. */
   private step: number;
@@ -133,32 +76,38 @@ class Trainer {
     options: FitOptions,
     private readonly bundles: Bundles,
     before: RunState | undefined,
+    private readonly ranks: Ranks | null,
+    agreedSeed: number | undefined,
   ) {
     const { startStep, maxSteps } = settings;
     this.step = startStep;
     const continued = before !== undefined && (settings.seed === undefined || settings.seed === before.seed);
-    const seed = continued ? before.seed : (settings.seed ?? drawSeed());
+    const seed = continued ? before.seed : (agreedSeed ?? settings.seed ?? drawSeed());
     this.counters = before ?? { seed, scheduleStart: 0, tokensSeen: 0, best: null, evaluationsSinceBest: 0 };
     this.counters = { ...this.counters, seed };
-    this.data = makeRunData(settings.data, settings.dataOrder, this.dataOptions(seed), model.tokenizer);
+    const data = makeRunData(settings.data, settings.dataOrder, this.dataOptions(seed), model.tokenizer);
+    this.data = ranks === null ? data : slicedData(data, (batch) => ranks.slice(batch));
     this.scaler = settings.precision === 'float16' ? new GradScaler() : null;
     if (continued) this.resume(before);
+    else if (ranks !== null) manualSeed(seed + ranks.rank);
     else if (settings.seed !== undefined) manualSeed(settings.seed);
     if (before === undefined && startStep > 0) this.missing.push('random numbers', 'position in the data');
     this.optimizer = optimizerFor(model, settings);
-    this.engine = new TrainingEngine(model, this.optimizer, settings.thread ?? 'worker');
+    // The reducer averages the gradients of this thread's own parameters.
+    this.engine = new TrainingEngine(model, this.optimizer, ranks === null ? (settings.thread ?? 'worker') : 'main');
     this.setRates(before !== undefined || startStep > 0);
     const rate = baseLearningRate(this.optimizer.paramGroups[0]!);
     this.schedule = scheduleOf(options, rate, startStep + maxSteps - this.counters.scheduleStart);
     this.guard = new LossGuard(settings.guard?.spikeFactor);
     this.signals =
       settings.handleSignals === true ? listenForSignals((signal) => this.progress.stopping(signal)) : noSignals;
-    this.progress = settings.progressBar === true ? showProgress(startStep, maxSteps) : noProgress;
+    const shows = settings.progressBar === true && (ranks?.leads ?? true);
+    this.progress = shows ? showProgress(startStep, maxSteps) : noProgress;
   }
 
   private dataOptions(seed: number): Parameters<typeof makeRunData>[2] {
     return {
-      batchSize: this.settings.batchSize,
+      batchSize: this.settings.batchSize * (this.ranks?.size ?? 1),
       blockSize: this.model.config.blockSize,
       seed,
       device: this.model.device,
@@ -167,7 +116,10 @@ class Trainer {
   }
 
   private resume(before: RunState): void {
-    setRandomStates(before.random, this.model.device);
+    const size = this.ranks?.size ?? 1;
+    const { states, ranks } = randomStatesOf(before.random, this.ranks?.rank ?? 0);
+    setRandomStates(states, this.model.device);
+    if (ranks !== size) this.missing.push(`random numbers of each rank, as ${ranks} saved them and now ${size} train`);
     if (before.scaler !== null) this.scaler?.setState(before.scaler);
     if (isPositionOf(this.data, before.data)) this.data.setPosition(before.data);
     else this.missing.push('position in the data, which is not the data of the run before');
@@ -196,10 +148,10 @@ class Trainer {
     const canEvaluate = this.settings.data instanceof TokenStream;
     if (canEvaluate && this.isDue(this.settings.evalInterval) && !this.stopReason(end)) yield* this.evaluate();
     let stopped: FitResult['stopped'] | undefined;
-    while ((stopped = this.stopReason(end)) === undefined) {
+    while ((stopped = await this.agreedStop(end)) === undefined) {
       if (!(yield* this.makeUpdate())) continue;
       if (this.isDue(this.settings.evalInterval)) yield* this.evaluate();
-      if (this.signals.takeSaveRequest() || this.isDue(saveEvery ?? 0)) yield* this.save();
+      if (this.isSaveRequested() || this.isDue(saveEvery ?? 0)) yield* this.save();
       yield* this.reportSave();
       await nextTurn();
     }
@@ -215,6 +167,7 @@ class Trainer {
     if (checkpointDir !== undefined && this.savedStep !== this.step) yield* this.save();
     await this.saves.settle();
     yield* this.reportSave();
+    await this.agree();
     return this.result(stopped);
   }
 
@@ -224,11 +177,39 @@ class Trainer {
 
   private stopReason(end: number): FitResult['stopped'] | undefined {
     const { signal, patience } = this.settings;
-    if (signal?.aborted === true) return 'aborted';
-    if (this.signals.stop !== undefined) return this.signals.stop;
+    if (this.ranks !== null && this.agreed?.stop !== undefined) return this.agreed.stop;
+    if (this.ranks === null && signal?.aborted === true) return 'aborted';
+    if (this.ranks === null && this.signals.stop !== undefined) return this.signals.stop;
     if (patience !== undefined && this.counters.evaluationsSinceBest >= patience) return 'patience';
     if (this.step >= end) return 'done';
     return this.dataEnded ? 'data' : undefined;
+  }
+
+  /** The reason to stop that all ranks have, or that one of them has. */
+  private async agreedStop(end: number): Promise<FitResult['stopped'] | undefined> {
+    await this.agree();
+    return this.stopReason(end);
+  }
+
+  /** Makes what this rank is told, by signals for instance, known to all. */
+  private async agree(): Promise<void> {
+    const { ranks, settings, signals } = this;
+    if (ranks === null) return;
+    const stop = settings.signal?.aborted === true ? ('aborted' as const) : signals.stop;
+    const failed = this.failsOnSave();
+    const own = { stop, save: signals.takeSaveRequest(), dataEnded: this.dataEnded, failed };
+    this.agreed = await ranks.agree(own);
+    this.dataEnded = this.agreed.dataEnded;
+    if (!this.agreed.failed) return;
+    throw this.saves.failure ?? new TorchBindError('fit: rank 0 could not save, so all stop.', 'ERR_TORCHBIND_SAVE');
+  }
+
+  private failsOnSave(): boolean {
+    return this.settings.onSaveError !== 'continue' && this.saves.failure !== undefined;
+  }
+
+  private isSaveRequested(): boolean {
+    return this.ranks === null ? this.signals.takeSaveRequest() : this.agreed!.save;
   }
 
   private shouldStop(): boolean {
@@ -244,20 +225,20 @@ class Trainer {
   /** Makes one update, or goes back to the last bundle; false where there is none to report. */
   private async *makeUpdate(): AsyncGenerator<TrainEvent, boolean> {
     const { gradAccumulation, batchSize } = this.settings;
-    const tokens = gradAccumulation * batchSize * this.model.config.blockSize;
+    const tokens = gradAccumulation * batchSize * (this.ranks?.size ?? 1) * this.model.config.blockSize;
     const began = performance.now();
-    if ((await this.data.fill?.(gradAccumulation)) === false) {
-      this.dataEnded = true;
-      return false;
-    }
+    if ((await this.data.fill?.(gradAccumulation)) === false) this.dataEnded = true;
+    if (this.settings.data instanceof TextStream) await this.agree();
+    if (this.dataEnded) return false;
     this.setLearningRates();
     // Whoever saves while the update is made saves the weights, random numbers and position before it.
     this.publishState(this.state());
     const updated = await update(this.engine, this.model, this.data, {
       gradAccumulation,
-      gradClip: this.settings.gradClip ?? (isLogged(this.settings) ? Infinity : undefined),
+      gradClip: this.settings.gradClip ?? (writesMetrics(this.settings) ? Infinity : undefined),
       precision: this.settings.precision,
       scaler: this.scaler,
+      ranks: this.ranks,
       shouldStop: () => this.shouldStop(),
       judge: (loss) => this.guard.judge(loss),
       onUpdated: (loss) => this.countUpdate(loss, tokens),
@@ -296,12 +277,13 @@ class Trainer {
     if (guard === undefined || this.rollbacks++ >= (guard.maxRollbacks ?? 3)) throw badLoss(loss, reason, this.step);
     await this.saves.settle();
     yield* this.reportSave();
+    await this.agree(); // Rank 0 has written the bundle that all go back to.
     const step = this.step;
     const onRestored = (restored: RestoredRun): void => {
       this.step = restored.step;
       this.losses.length = Math.max(0, restored.step - startStep);
       if (restored.run !== undefined) {
-        setRandomStates(restored.run.random, this.model.device);
+        setRandomStates(randomStatesOf(restored.run.random, this.ranks?.rank ?? 0).states, this.model.device);
         const { tokensSeen, best, evaluationsSinceBest } = restored.run;
         this.counters = { ...this.counters, tokensSeen, best, evaluationsSinceBest };
       }
@@ -313,7 +295,8 @@ class Trainer {
     // A stream has gone on past the batches that led here.
     if (this.settings.data instanceof TokenStream) {
       const { data, dataOrder } = this.settings;
-      const other = makeRunData(data, dataOrder, this.dataOptions(drawSeed()), this.model.tokenizer);
+      const seed = this.ranks === null ? drawSeed() : await this.ranks.same(drawSeed());
+      const other = makeRunData(data, dataOrder, this.dataOptions(seed), this.model.tokenizer);
       this.data.setPosition(other.getPosition());
     }
     this.guard.reset();
@@ -323,7 +306,12 @@ class Trainer {
 
   private async *evaluate(): AsyncGenerator<TrainEvent, void> {
     const { data, evalSteps: steps, batchSize, precision, onEval, evalInterval } = this.settings;
-    const options = { steps, batchSize, precision, seed: this.counters.seed, shouldStop: () => this.shouldStop() };
+    const { ranks } = this;
+    const shouldStop = async (): Promise<boolean> => {
+      await this.agree();
+      return ranks === null ? this.shouldStop() : this.agreed?.stop !== undefined;
+    };
+    const options = { steps, batchSize, precision, seed: this.counters.seed, ranks, shouldStop };
     const trainLoss =
       data instanceof TokenStream ? await evaluate(this.engine, this.model, data.train, options) : this.recentLoss();
     const valLoss = await evaluate(this.engine, this.model, data.validation, options);
@@ -360,8 +348,16 @@ class Trainer {
     if (checkpointDir === undefined) return;
     await this.saves.settle();
     yield* this.reportSave();
+    await this.agree();
     const { step, optimizer } = this;
-    const snapshot = { step, optimizer, run: this.state(), metrics: this.metrics(), keep };
+    const random = await this.ranks?.randomStates(this.model.device);
+    const state = this.state();
+    const run = random === undefined ? state : { ...state, random };
+    if (this.ranks?.leads === false) {
+      this.savedStep = step;
+      return;
+    }
+    const snapshot = { step, optimizer, run, metrics: this.metrics(), keep };
     // The next update waits until its copy is made, on the thread that makes the updates.
     await new Promise<void>((resolve) => {
       const save = atWholeUpdate(this.model, (copies) => {
@@ -379,6 +375,8 @@ class Trainer {
 
   /** Reports the save that has come to its end, if one has. */
   private async *reportSave(): AsyncGenerator<TrainEvent, void> {
+    // All ranks stop together: agree() throws the error.
+    if (this.ranks !== null && this.failsOnSave()) return;
     const outcome = this.saves.take();
     if (outcome === undefined) return;
     const { step, error } = outcome;

@@ -3,6 +3,7 @@ import type { TrainingEngine } from '../compute';
 import type { GPTModel } from '../models/gpt-model';
 import type { Precision } from '../models/precision';
 import type { GradScaler } from '../optim';
+import type { Ranks } from './ranks';
 import { getRandomStates, type RunData, setRandomStates } from './run-data';
 
 export interface UpdateOptions {
@@ -13,6 +14,8 @@ export interface UpdateOptions {
   precision: Precision;
   /** For float16. */
   scaler: GradScaler | null;
+  /** Those that make the update together; null for this process alone. */
+  ranks: Ranks | null;
   /** Asked between the batches of one update: true gives the update up. */
   shouldStop: () => boolean;
   /** Says what is wrong with the loss before the update is made; undefined for a good one. */
@@ -45,8 +48,10 @@ export async function update(
   data: RunData,
   options: UpdateOptions,
 ): Promise<Outcome | null> {
-  const { gradAccumulation: parts, precision, scaler, gradClip, shouldStop } = options;
-  const rewind = parts > 1 ? rewinder(model, data) : undefined;
+  const { gradAccumulation: parts, precision, scaler, gradClip, ranks } = options;
+  // Ranks that stop midway would have to agree on it between any two batches: they make the update whole.
+  const shouldStop = ranks === null ? options.shouldStop : () => false;
+  const rewind = parts > 1 && ranks === null ? rewinder(model, data) : undefined;
   await engine.beginUpdate();
   let sum = 0;
   for (let i = 0; i < parts; i++) {
@@ -58,8 +63,13 @@ export async function update(
         return null;
       }
     }
+    if (ranks !== null && i === parts - 1) {
+      sum = await ranks.lastBatch(data.next(), sum, { parts, precision, scaler });
+      break;
+    }
     const loss = await engine.accumulate(data.next(), { parts, precision, scaler });
     sum += loss;
+    if (ranks !== null) continue;
     if (!Number.isFinite(loss)) break;
   }
   const loss = Number.isFinite(sum) ? sum / parts : sum;

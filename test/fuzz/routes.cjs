@@ -192,6 +192,10 @@ const INDICES = (fuzz) =>
   );
 
 /** What each native function takes; every one of them, so that none is forgotten. */
+const GROUP = (fuzz) => fuzz.rng.pick(['0', 'gloo', '']);
+const NAMES = (fuzz) => fuzz.rng.times(fuzz.rng.int(4), () => 'name');
+const REDUCER = [GROUP, HANDLE_LIST, NAMES, HANDLE_LIST, N, N, FLAG, FLAG, FLAG, FLAG];
+
 const SIGNATURES = {
   setup: [],
   versions: [],
@@ -319,6 +323,16 @@ const SIGNATURES = {
   getNumThreads: [],
   endThreadPool: [],
   setNumThreads: [(fuzz) => fuzz.rng.pick([0, 1, 2, -1, 1e9])],
+  openDistributed: [(fuzz) => fuzz.rng.pick(['', '/', '/nowhere.so', '\0', __filename])],
+  initGroup: [GROUP, () => 'localhost', N, N, N, N, FLAG, GROUP, GROUP],
+  newGroup: [GROUP, SHAPE, N],
+  destroyGroup: [GROUP],
+  collective: [GROUP, N, HANDLE_LIST, HANDLE_LIST, () => 'sum', N, N],
+  makeReducer: REDUCER,
+  makeReducerOffLoop: REDUCER,
+  prepareForForward: [TOKEN],
+  prepareForBackward: [TOKEN, HANDLE_LIST],
+  broadcastStates: [TOKEN, HANDLE_LIST],
 };
 
 /** A function of the native binding, with values of the right kind and with junk. */

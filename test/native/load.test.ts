@@ -60,5 +60,7 @@ test('a library that cannot be opened is an error with the reason of the dynamic
 test('build/Release holds the libraries of torchbind and nothing else', () => {
   const names = readdirSync(path.join(repositoryRoot, 'build/Release')).sort();
   const forMkl = process.platform === 'linux' && process.arch === 'x64' ? ['torchbind_mkl.so'] : [];
-  expect(names).toEqual(['torchbind.node', expect.stringMatching(/^torchbind_core\.(so|dylib|dll)$/), ...forMkl]);
+  const distributed = expect.stringMatching(/^torchbind_distributed\.(so|dylib)$/) as string;
+  const core = expect.stringMatching(/^torchbind_core\.(so|dylib|dll)$/) as string;
+  expect(names).toEqual(['torchbind.node', core, distributed, ...forMkl]);
 });

@@ -12,7 +12,9 @@ interface SymbolVersions {
 
 const load = async (): Promise<SymbolVersions> =>
   (await import(pathToFileURL(path.join(repositoryRoot, 'scripts/symbol-versions.mjs')).href)) as SymbolVersions;
-const built = ['torchbind.node', 'torchbind_core.so'].map((name) => path.join(repositoryRoot, 'build/Release', name));
+const built = ['torchbind.node', 'torchbind_core.so', 'torchbind_distributed.so'].map((name) =>
+  path.join(repositoryRoot, 'build/Release', name),
+);
 
 describe.runIf(process.platform === 'linux')('the versions of symbols', () => {
   test('the addon loads wherever libtorch does: on glibc 2.28 with the libstdc++ of gcc 8', async () => {

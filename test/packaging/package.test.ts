@@ -52,7 +52,7 @@ test('the package carries what a program needs, and no sources, tests or maps', 
     expect(files).toContain(path.normalize(file));
   }
   const prebuilds = path.join('prebuilds', `${process.platform}-${process.arch}`);
-  const isBinary = /^torchbind(\.node|_core\.(so|dylib|dll)|_mkl\.so)$/;
+  const isBinary = /^torchbind(\.node|_(core|distributed)\.(so|dylib|dll)|_mkl\.so)$/;
   const addon = files.filter((file) => path.dirname(file) === prebuilds).map((file) => path.basename(file));
   expect(addon.filter((name) => isBinary.test(name)).length).toBe(binaries);
   expect(addon.length).toBe(binaries);

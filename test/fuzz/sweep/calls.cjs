@@ -30,6 +30,47 @@ function endAll() {
 const gpt = (options) => use(new torch.GPT({ ...config(), vocabSize: 9 }, { tokenizer: tokenizer(), ...options }));
 const linear = () => use(new nn.Linear(3, 2));
 const quantizedLinear = () => use(nn.QuantizedLinear.from(linear(), { bits: 8, groupSize: null }));
+
+/** The sweep is the only rank of its group: test/distributed makes these calls with two. */
+const elsewhere = 'there is no such rank';
+const inGroup = [
+  ['initProcessGroup', () => [{ ...group(), timeout: 60_000, separateAttempts: true }], 'there is a group'],
+  ['isInitialized', () => []],
+  ['rank', () => []],
+  ['worldSize', () => []],
+  ['getBackend', () => []],
+  ['newGroup', () => [[0], { timeout: 1000 }]],
+  ['ProcessGroup', () => ['0', [0], 0, 1000]],
+  ['ProcessGroup#size', () => [new torch.distributed.ProcessGroup('0', [0], 0, 1000)]],
+  ['allReduce', () => [ones(1), { op: 'sum' }]],
+  ['reduce', () => [ones(1), { op: 'sum', dst: 0 }]],
+  ['broadcast', () => [ones(1), { src: 0 }]],
+  ['allGather', () => [ones(1), {}]],
+  ['reduceScatter', () => [[ones(1)], { op: 'sum' }]],
+  ['gather', () => [ones(1), { dst: 0 }]],
+  ['scatter', () => [ones(1), [ones(1)], { src: 0 }]],
+  ['allToAll', () => [[ones(1)], {}]],
+  ['send', () => [ones(1), 1, { tag: 0 }], elsewhere],
+  ['recv', () => [ones(1), 1, { tag: 0 }], elsewhere],
+  ['barrier', () => [{}]],
+  ['allGatherObject', () => [1, {}]],
+  ['gatherObject', () => [1, { dst: 0 }]],
+  ['broadcastObject', () => [1, { src: 0 }]],
+  ['broadcastObjectList', () => [[1], { src: 0 }]],
+];
+const group = () => ({ backend: 'gloo', rank: 0, worldSize: 1, masterAddress: '127.0.0.1', masterPort: 0 });
+const { DistributedDataParallel } = nn.parallel;
+const ddp = () => ({ broadcastBuffers: true, bucketCapMb: 25, findUnusedParameters: false });
+const parallel = () => new DistributedDataParallel(linear(), ddp());
+const distributedCalls = [
+  ...inGroup.map(([name, ...call]) => [`distributed.${name}`, ...call]),
+  ['nn.parallel.DistributedDataParallel', () => [linear(), ddp()]],
+  ['nn.parallel.DistributedDataParallel.create', () => [DistributedDataParallel, linear(), ddp()]],
+  ['nn.parallel.DistributedDataParallel#forward', () => [parallel(), ones(1, 3)]],
+  ['nn.parallel.DistributedDataParallel#noSync', () => [parallel(), () => 1]],
+  ['distributed.destroyProcessGroup', () => []],
+];
+
 const adamw = (layer = linear()) => new AdamW(layer.parameters(), { lr: 0.1 });
 const withGrads = (layer = linear()) => {
   layer.forward(ones(1, 3)).sum().backward();
@@ -191,6 +232,7 @@ const calls = [
   ['setRngState', () => [torch.getRngState(), 'cpu']],
   ['manualSeed', () => [1]],
   ['getNumThreads', () => []],
+  ...distributedCalls,
   ['setNumThreads', () => [1]],
   ['backends.cpu.getCpuCapability', () => []],
   ['backends.cpu.getKernels', () => []],
@@ -712,6 +754,7 @@ let comparison;
 
 /** Files that the calls read. */
 async function prepare() {
+  await torch.distributed.initProcessGroup(group());
   await torch.save({ a: ones(2) }, 'plain.pt');
   await torch.saveSafetensors({ a: ones(2) }, 'plain.safetensors');
   await gpt().saveCheckpointBundle('bundle', { step: 1 });

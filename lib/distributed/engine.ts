@@ -1,0 +1,51 @@
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { isMainThread } from 'node:worker_threads';
+import { TorchBindError } from '../errors';
+import type { Binding } from '../native/binding';
+import { loadedAddon } from '../native/native';
+
+/** The library that holds c10d's part of the addon lies beside the core: it is opened when a program first asks for a group. */
+let opened = false;
+
+/** @throws ERR_TORCHBIND_THREAD in a worker thread, ERR_TORCHBIND_UNSUPPORTED where this libtorch has no c10d or no gloo */
+export function engine(where: string): Binding {
+  if (!isMainThread) {
+    throw new TorchBindError(
+      `${where}: a process is one rank, so its process groups belong to the main thread. Call this there, and post results to the worker.`,
+      'ERR_TORCHBIND_THREAD',
+    );
+  }
+  const { binding, libtorch } = loadedAddon();
+  if (opened) return binding;
+  const library = pluginPath('distributed');
+  if (!existsSync(library)) {
+    throw new TorchBindError(
+      `${where}: this build of torchbind has no process groups: ${library} is missing. They need a libtorch with c10d and gloo when the addon is compiled, on Linux or macOS.`,
+      'ERR_TORCHBIND_UNSUPPORTED',
+    );
+  }
+  try {
+    binding.openDistributed(library);
+  } catch (error) {
+    throw new TorchBindError(
+      `${where}: the libtorch in ${libtorch.root} was built without c10d or without gloo, which process groups need: ${(error as Error).message}. ` +
+        'Use the one that `npx torchbind install` fetches.',
+      'ERR_TORCHBIND_UNSUPPORTED',
+      { cause: error },
+    );
+  }
+  opened = true;
+  return binding;
+}
+
+/** Path of NCCL's part of the addon; empty where there is none. */
+export function ncclLibrary(): string {
+  const library = pluginPath('nccl');
+  return existsSync(library) ? library : '';
+}
+
+function pluginPath(name: string): string {
+  const extension = process.platform === 'darwin' ? 'dylib' : 'so';
+  return path.join(path.dirname(loadedAddon().addon), `torchbind_${name}.${extension}`);
+}
