@@ -1,0 +1,57 @@
+/** Ranks that end, are killed, are slow, or make other calls. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { expect, it } from 'vitest';
+import { temporaryDirectory } from '../helpers/tmp';
+import { startRanks } from './ranks';
+
+interface Failure {
+  code: string;
+  message: string;
+  milliseconds: number;
+}
+
+it('a killed rank rejects the call of the other at once, with its address', async () => {
+  const [zero, one] = await startRanks([{ part: 'waits' }, { part: 'leaves' }]);
+  await Promise.all([zero, one].map((each) => new Promise((resolve) => each!.child.stdout!.once('data', resolve))));
+  one!.child.kill('SIGKILL');
+  const { status, said } = await zero!.ended;
+  const failure = said.at(-1) as Failure;
+  expect(status).toBe(3);
+  expect(failure.code).toBe('ERR_TORCHBIND_RANK_LOST');
+  expect(failure.message).toMatch(/^allReduce \(rank 0 of 2\): .*127\.0\.0\.1/);
+  // Far below the timeout of the group, which is 60 seconds.
+  expect(failure.milliseconds).toBeLessThan(20_000);
+  await one!.ended;
+});
+
+it('a rank that does not come is given up after the timeout', async () => {
+  const [zero, one] = await startRanks([{ part: 'slow' }, { part: 'slow' }], ['1500']);
+  const { said } = await zero!.ended;
+  const failure = said[0] as Failure;
+  expect(failure).toMatchObject({ code: 'ERR_TORCHBIND_DISTRIBUTED_TIMEOUT' });
+  expect(failure.milliseconds).toBeGreaterThanOrEqual(1400);
+  await one!.ended;
+});
+
+it('debug mode turns calls that do not match into errors, off the event loop', async () => {
+  const env = { TORCH_DISTRIBUTED_DEBUG: 'DETAIL' };
+  const ranks = await startRanks([
+    { part: 'mismatch', env },
+    { part: 'mismatch', env },
+  ]);
+  for (const { ended } of ranks) {
+    const { status, said } = await ended;
+    expect(status).toBe(0);
+    expect(said[0]).toMatchObject({ good: [2, 2], code: 'ERR_TORCHBIND_DISTRIBUTED_MISMATCH' });
+    expect((said[0] as { beats: number }).beats).toBeGreaterThan(3);
+  }
+});
+
+it('an error that ends a rank is written where torchrun looks', async () => {
+  const file = path.join(temporaryDirectory(), 'error.json');
+  const ranks = await startRanks([{ part: 'throws', env: { TORCHELASTIC_ERROR_FILE: file } }, { part: 'throws' }]);
+  for (const { ended } of ranks) expect((await ended).status).toBe(1);
+  const { message } = JSON.parse(readFileSync(file, 'utf8')) as { message: { message: string } };
+  expect(message.message).toBe('the data is not there');
+});
