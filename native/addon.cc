@@ -9,6 +9,7 @@
 #include "autograd.h"
 #include "backends.h"
 #include "checked_kernels.h"
+#include "cpu_allocator.h"
 #include "cuda_driver.h"
 #include "custom_function.h"
 #include "device.h"
@@ -19,7 +20,6 @@
 #include "hooks.h"
 #include "indexing.h"
 #include "random.h"
-#include "small_blocks.h"
 #include "storage.h"
 #include "streams.h"
 #include "tensor_info.h"
@@ -84,7 +84,7 @@ Handle Addon::add(at::Tensor tensor) {
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   using namespace torchbind;
-  use_small_blocks();
+  use_cpu_allocator();
   use_checked_kernels();
   env.SetInstanceData<Addon>(new Addon(env));
   // Sparse tensors whose indices point outside would make kernels write there.

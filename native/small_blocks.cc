@@ -1,13 +1,9 @@
 #include "small_blocks.h"
 
-#include <c10/core/CPUAllocator.h>
-
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -133,48 +129,14 @@ void give_block(void* block) noexcept {
   shelf.blocks[shelf.count++] = block;
 }
 
-c10::Allocator* others = nullptr;
-c10::DeleterFnPtr release_other = nullptr;
-
-// Of every block, large ones too: operators hold on to `raw_deleter` and free with it what they allocated.
-void release(void* block) {
-  if (in_arena(block)) {
-    give_block(block);
-  } else {
-    release_other(block);
-  }
-}
-
-class SmallBlocks final : public c10::Allocator {
- public:
-  c10::DataPtr allocate(size_t bytes) override {
-    void* block = bytes == 0 || bytes > kLargest ? nullptr : take_block(class_of_size(bytes));
-    if (block == nullptr) block = others->raw_allocate(bytes);
-    return {block, block, release, c10::Device(c10::kCPU)};
-  }
-
-  c10::DeleterFnPtr raw_deleter() const override { return release; }
-
-  void copy_data(void* to, const void* from, size_t bytes) const override {
-    default_copy_data(to, from, bytes);
-  }
-};
-
-bool wanted() {
-  const char* setting = std::getenv("TORCHBIND_SMALL_BLOCKS");
-  return setting == nullptr || std::strcmp(setting, "0") != 0;
-}
-
 }  // namespace
 
-void use_small_blocks() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    others = c10::GetCPUAllocator();
-    release_other = others->raw_deleter();
-    // Never freed: tensors that live until the process ends refer to it.
-    if (wanted() && release_other != nullptr) c10::SetCPUAllocator(new SmallBlocks, /*priority=*/1);
-  });
+bool is_small_block(const void* block) { return in_arena(block); }
+
+void* take_small_block(size_t bytes) {
+  return bytes == 0 || bytes > kLargest ? nullptr : take_block(class_of_size(bytes));
 }
+
+void give_small_block(void* block) noexcept { give_block(block); }
 
 }  // namespace torchbind

@@ -1,10 +1,15 @@
-// The allocator of CPU storages.
+// Memory of CPU storages of up to 1 KB, which is kept for the next ones.
 #pragma once
+
+#include <cstddef>
 
 namespace torchbind {
 
-// Makes libtorch keep the memory of small CPU storages for the next ones. Does so once a process; not where
-// TORCHBIND_SMALL_BLOCKS=0, for tools that watch every block: sanitizers, valgrind.
-void use_small_blocks();
+// Null where the size is none of a small block, or there is no room for another.
+void* take_small_block(size_t bytes);
+
+bool is_small_block(const void* block);
+
+void give_small_block(void* block) noexcept;
 
 }  // namespace torchbind

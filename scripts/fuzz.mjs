@@ -55,7 +55,7 @@ main(async (args) => {
   if (values.only !== undefined) return repeat(number('seed'), number('only'), values.operator);
   if (values.workers !== undefined || values.exits !== undefined) return ends(number('workers'), number('exits'));
   if (values.sweep) return sweep();
-  const environment = values.guard ? { LD_PRELOAD: buildGuard(), TORCHBIND_SMALL_BLOCKS: '0' } : {};
+  const environment = values.guard ? { LD_PRELOAD: buildGuard(), TORCHBIND_ALLOCATOR: 'libtorch' } : {};
   const shared = { seed: number('seed'), environment, unlimited: values.guard };
   if (values.sequences) {
     const calls = Math.ceil((number('calls') ?? 300_000) / number('seeds'));

@@ -70,7 +70,7 @@ function sanitized() {
     // libstdc++ too: Node brings its own, and the sanitizer must find the one whose exceptions the addon throws.
     LD_PRELOAD: ['libasan.so', 'libubsan.so', 'libstdc++.so.6'].map(library).join(' '),
     TORCHBIND_PREBUILD: directory, // where node-gyp-build looks instead of the package
-    TORCHBIND_SMALL_BLOCKS: '0', // each storage a block of malloc's, which the sanitizer watches
+    TORCHBIND_ALLOCATOR: 'libtorch', // each storage a block of malloc's, which the sanitizer watches
     ASAN_OPTIONS: [
       `log_path=${log}`,
       'detect_leaks=0',
