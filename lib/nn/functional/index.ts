@@ -3,6 +3,7 @@ export * from './activations';
 export * from './dropout';
 export * from './embedding';
 export * from './images';
+export * from './linear-cross-entropy';
 export * from './losses';
 export * from './margin-losses';
 export * from './normalization';
