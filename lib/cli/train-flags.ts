@@ -31,6 +31,7 @@ export interface TrainFlags {
   gradClip?: number;
   precision?: 'float32' | 'bfloat16' | 'float16';
   activationCheckpointing?: boolean;
+  chunkedLoss?: boolean;
   dataOrder?: 'random' | 'epochs';
   seed?: number;
   evalInterval: number;
@@ -105,6 +106,7 @@ export const trainFlagGroups: Record<string, Option[]> = {
     rate('--grad-clip <norm>', 'scale gradients to this norm at most'),
     flag('--precision <dtype>', 'what is computed in (float32)', { choices: ['float32', 'bfloat16', 'float16'] }),
     flag('--activation-checkpointing', 'less memory for more computation'),
+    flag('--chunked-loss', 'less memory with a large vocabulary, for more time'),
     flag('--data-order <order>', 'windows at random, or each once an epoch (random)', {
       choices: ['random', 'epochs'],
     }),

@@ -32,6 +32,7 @@ export function fitOptions(flags: TrainFlags, maxSteps: number): FitOptions {
     gradClip: flags.gradClip,
     precision: flags.precision,
     activationCheckpointing: flags.activationCheckpointing,
+    chunkedLoss: flags.chunkedLoss,
     dataOrder: flags.dataOrder,
     seed: flags.seed,
     patience: flags.patience,

@@ -3,6 +3,7 @@ import { checkpoint } from '../nn/checkpoint';
 import { decoding } from '../nn/decoding';
 import { Dropout } from '../nn/dropout';
 import { Embedding } from '../nn/embedding';
+import { linearCrossEntropy } from '../nn/functional/linear-cross-entropy';
 import { LayerNorm } from '../nn/layer-norm';
 import { Linear } from '../nn/linear';
 import { Module } from '../nn/module';
@@ -247,6 +248,8 @@ export class Block extends Module {
 export class GPTModel extends Module {
   /** Recompute the activations of blocks in the backward pass instead of keeping them. */
   activationCheckpointing = false;
+  /** Compute the loss of training and evaluation in chunks of the positions, so that the logits are never all in memory at a time. */
+  chunkedLoss = false;
   readonly config: GPTConfig;
   /** Turns text into token ids and back; null when the model is used with ids alone. */
   tokenizer: Tokenizer | null;
@@ -297,6 +300,19 @@ export class GPTModel extends Module {
     unwrap(targets, 'GPT: targets');
     const loss = crossEntropyLoss(logits.view([-1, this.config.vocabSize]), targets.reshape([-1])); // (B T, V), (B T)
     return { logits, loss };
+  }
+
+  /** @internal The loss that `forward` gives, (), without the logits where `chunkedLoss` says so. */
+  loss(idx: Tensor, targets: Tensor): Tensor {
+    const { lmHead } = this;
+    const isOwn = this.forward === GPTModel.prototype.forward && lmHead.constructor === Linear;
+    if (!this.chunkedLoss || !isOwn) return this.forward(idx, targets).loss!;
+    this.checkTokens(idx);
+    settle(this);
+    unwrap(targets, 'GPT: targets');
+    const x = this.hidden(idx).flatten(0, 1); // (B, T, C) -> (B T, C)
+    const options = { linearBias: lmHead.bias, options: {} };
+    return linearCrossEntropy(x, lmHead.weight, targets.reshape([-1]), options);
   }
 
   /** What the head reads: token ids (B, T) -> (B, T, C). */

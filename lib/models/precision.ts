@@ -7,7 +7,7 @@ export type Precision = 'float32' | 'bfloat16' | 'float16';
 
 /** The loss of a batch (B, T), computed in a precision. */
 export function lossOf(model: GPTModel, { x, y }: { x: Tensor; y: Tensor }, precision: Precision): Tensor {
-  const compute = (): Tensor => model.forward(x, y).loss!;
+  const compute = (): Tensor => model.loss(x, y);
   if (precision === 'float32') return compute();
   return autocast({ device: model.device.split(':')[0]!, dtype: precision }, compute);
 }

@@ -68,6 +68,11 @@ export interface FitOptions {
   precision?: Precision;
   /** Compute activations anew in the backward pass instead of keeping them, for long contexts. Default false. */
   activationCheckpointing?: boolean;
+  /**
+   * Compute the loss in chunks of the positions: the logits of a large vocabulary are never all in memory at a time. Losses differ
+   * from those of the logits all at once by rounding. In float32 only. Default false.
+   */
+  chunkedLoss?: boolean;
   /** Scale gradients so that their norm is at most this. Default: no clipping. */
   gradClip?: number;
   /** Evaluate at every step that is a multiple of this, at the start and at the end; 0 never. Default 100. */
@@ -125,7 +130,7 @@ export interface FitOptions {
 
 export const FIT_OPTIONS = [
   'text data dataOrder maxSteps batchSize gradAccumulation learningRate resumeLearningRate schedule warmupSteps',
-  'decaySteps minLearningRate optimizer weightDecay betas precision activationCheckpointing gradClip evalInterval evalSteps patience guard seed signal',
+  'decaySteps minLearningRate optimizer weightDecay betas precision activationCheckpointing chunkedLoss gradClip evalInterval evalSteps patience guard seed signal',
   'handleSignals startStep checkpointDir saveEvery keep saveInBackground onSaveError metrics thread progressBar onStep onEval onSave',
 ].flatMap((names) => names.split(' '));
 
@@ -219,8 +224,8 @@ function checkCalls({ signal, onStep, onEval, onSave, optimizer, ...options }: F
   checkWatchers({ signal }, 'fit');
   for (const [name, fn] of Object.entries({ onStep, onEval, onSave }))
     if (fn !== undefined) checkFunction(fn, `fit: ${name}`);
-  const { activationCheckpointing, handleSignals, saveInBackground, metrics, progressBar } = options;
-  checkFlags({ activationCheckpointing, handleSignals, saveInBackground, metrics, progressBar }, 'fit');
+  const { activationCheckpointing, chunkedLoss, handleSignals, saveInBackground, metrics, progressBar } = options;
+  checkFlags({ activationCheckpointing, chunkedLoss, handleSignals, saveInBackground, metrics, progressBar }, 'fit');
   check(
     optimizer === undefined || optimizer instanceof Optimizer,
     'optimizer',

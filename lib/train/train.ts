@@ -40,6 +40,7 @@ export async function* train(
   });
   const restoreModes = rememberModes(model.modules());
   model.activationCheckpointing = settings.activationCheckpointing ?? false;
+  model.chunkedLoss = settings.chunkedLoss ?? false;
   const { checkpointDir } = settings;
   let trainer: Trainer | undefined;
   let unlock: (() => void) | undefined;
@@ -59,6 +60,7 @@ export async function* train(
     training.delete(model);
     model.zeroGrad();
     model.activationCheckpointing = false;
+    model.chunkedLoss = false;
     restoreModes();
   }
 }

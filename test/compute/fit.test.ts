@@ -97,6 +97,7 @@ describe('fit on a compute thread computes, bit for bit, what it computes on thi
     'in bfloat16': [{}, { precision: 'bfloat16' }],
     'in float16, scaled': [{}, { precision: 'float16', gradClip: 1 }],
     'with activation checkpointing': [{}, { activationCheckpointing: true }],
+    'with a loss in chunks': [{}, { chunkedLoss: true }],
     'of nanoGPT with its groups': [{ layout: 'nanogpt', config: { bias: false } }, {}],
     'of a tied model': [{ layout: 'hf-gpt2', config: { tieWeights: true } }, {}],
     'with RoPE': [{ layout: 'mypt-fused', config: { positionEncoding: 'rope' } }, {}],

@@ -35,6 +35,19 @@ describe('activation checkpointing', () => {
   });
 });
 
+describe('a loss in chunks', () => {
+  it('gives the losses of the logits all at once, but for rounding', async () => {
+    const [{ losses: chunked }, { losses: whole }] = [await trained({ chunkedLoss: true }), await trained({})];
+    expect(chunked.length).toBe(whole.length);
+    chunked.forEach((loss, i) => expect(loss).toBeCloseTo(whole[i]!, 5));
+  });
+
+  it('is computed all at once under autocast', async () => {
+    const lower = { precision: 'bfloat16' } as const;
+    expect(await trained({ ...lower, chunkedLoss: true })).toEqual(await trained(lower));
+  });
+});
+
 describe('lower precision', () => {
   it.each(['bfloat16', 'float16'] as const)('%s trains, close to float32 and not equal to it', async (precision) => {
     const [{ losses: full }, { losses: lower }] = [await trained({}), await trained({ precision })];

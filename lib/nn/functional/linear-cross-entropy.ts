@@ -1,6 +1,6 @@
 import { checkArgument, checkOptions, takes, TorchBindError } from '../../errors';
 import { Function as AutogradFunction, type FunctionContext } from '../../tensor/autograd/function';
-import { isGradEnabled } from '../../tensor/autograd';
+import { isAutocastEnabled, isGradEnabled } from '../../tensor/autograd';
 import { emptyLike, linear, logSoftmax, mm, nllLossNd } from '../../tensor/generated/functions';
 import { tidy } from '../../tensor/scope';
 import type { Tensor } from '../../tensor/tensor';
@@ -9,7 +9,7 @@ import { reductionCode } from './reduction';
 
 /** How `linearCrossEntropy` divides its work (PyTorch's `LinearCrossEntropyOptions`). */
 export interface LinearCrossEntropyChunking {
-  /** Rows of the input in a chunk. Default: a quarter of them, and at least 256. (PyTorch's default is a few rows, for GPUs.) */
+  /** Rows of the input in a chunk. Default: half of them, and at least 256. (PyTorch's default is a few rows, for GPUs.) */
   batchChunkSize?: number;
   /** Allow a second backward pass, at the price of a copy of the gradients. Default false. */
   allowRetainGraph?: boolean;
@@ -20,7 +20,7 @@ export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
   linearBias?: Tensor | null;
   /**
    * Computes the logits in chunks, which are never all in memory at a time; null (default) all at once. For `reduction` `mean` and
-   * `sum`, class indices, float32 and float64; anything else is computed all at once.
+   * `sum`, class indices, float32 and float64 without autocast; anything else is computed all at once.
    */
   options?: LinearCrossEntropyChunking | null;
 }
@@ -68,6 +68,7 @@ function canChunk(input: Tensor, linearWeight: Tensor, target: Tensor, loss: Cro
     target.dtype === 'int64' &&
     (input.dtype === 'float32' || input.dtype === 'float64') &&
     linearWeight.dtype === input.dtype &&
+    !isAutocastEnabled(input.device.split(':')[0]!) &&
     linearWeight.ndim === 2 &&
     (input.ndim === 1 || input.ndim === 2)
   );
@@ -76,7 +77,7 @@ function canChunk(input: Tensor, linearWeight: Tensor, target: Tensor, loss: Cro
 function chunkRows(input: Tensor, { batchChunkSize }: LinearCrossEntropyChunking): number {
   const N = input.size(0);
   // Each chunk goes over the whole gradient of the weight once more: smaller ones cost more time than they save memory.
-  if (batchChunkSize === undefined) return Math.min(N, Math.max(256, Math.ceil(N / 4)));
+  if (batchChunkSize === undefined) return Math.min(N, Math.max(256, Math.ceil(N / 2)));
   const isCount = Number.isSafeInteger(batchChunkSize) && batchChunkSize > 0;
   checkArgument(isCount, "a positive integer for 'batchChunkSize'", batchChunkSize, 'linearCrossEntropy');
   return Math.max(1, Math.min(batchChunkSize, N));
@@ -146,8 +147,11 @@ class ChunkedLinearCrossEntropy extends AutogradFunction {
       );
     }
     ctx.used = true;
+    // Without a GPU to wait for, a look at the number saves a pass over the gradients.
+    const isOne = gradOutput.device === 'cpu' && gradOutput.item() === 1;
     const scale = (gradient: Tensor | null): Tensor | null => {
       if (gradient === null) return null;
+      if (isOne && !ctx.retain) return gradient;
       return ctx.retain ? gradient.mul(gradOutput) : gradient.mul_(gradOutput);
     };
     const [x = null, w = null, bias = null] = ctx.savedTensors as readonly (Tensor | null)[];

@@ -130,6 +130,7 @@ const fitOptions = () => {
     betas: [0.9, 0.95],
     precision: 'float32',
     activationCheckpointing: false,
+    chunkedLoss: false,
     gradClip: 1,
     evalInterval: 1,
     evalSteps: 1,
