@@ -137,8 +137,9 @@ Napi::Value set_num_threads(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// Each thread that has computed keeps a pool of OpenMP threads. GCC's runtime lets idle threads of a pool spin only while
-// all pools together are no larger than the machine, so a pool that nobody uses slows down the one in use.
+// Each thread that has computed keeps a pool of OpenMP threads. GCC's runtime lets idle threads of a pool
+// spin only while all pools together are no larger than the machine, so a pool that nobody uses slows down
+// the one in use.
 Napi::Value end_thread_pool(const Napi::CallbackInfo& info) {
 #if defined(__GNUC__)
   constexpr int kPauseSoft = 1;  // omp_pause_soft: the next parallel region starts a pool again
