@@ -1,5 +1,5 @@
 /**
- * Kills ranks of runs under torchrun at random moments: npx vite-node test/distributed/kills.ts [KILLS]
+ * Kills ranks of runs under torchrun at random moments: KILLS=50 npx vitest run test/distributed/restarts.test.ts
  * No update may be lost beyond the last bundle, no run may hang, and all end with the weights of an undisturbed run.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { faultOf, underTorchrun } from './restarts';
 
-async function main(wanted: number): Promise<void> {
+export async function killAtRandom(wanted: number): Promise<number> {
   const maxSteps = 60;
   const root = mkdtempSync(path.join(tmpdir(), 'torchbind-kills-'));
   const undisturbed = await underTorchrun(path.join(root, 'undisturbed'), maxSteps, () => false);
@@ -22,7 +22,5 @@ async function main(wanted: number): Promise<void> {
     console.log(`run ${run}: ${result.kills} kills, ${kills} in all: ${fault ?? 'good'}`);
   }
   rmSync(root, { recursive: true, force: true });
-  process.exitCode = faults === 0 ? 0 : 1;
+  return faults;
 }
-
-void main(Number(process.argv[2] ?? 50));

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { pythonTimeout } from '../helpers/python';
 import { temporaryDirectory } from '../helpers/tmp';
+import { killAtRandom } from './kills';
 import { faultOf, underTorchrun } from './restarts';
 
 it(
@@ -20,4 +21,13 @@ it(
     expect(faultOf(disturbed, 20, weights)).toBeUndefined();
   },
   pythonTimeout,
+);
+
+// A campaign of minutes, on request.
+it.runIf(process.env.KILLS !== undefined)(
+  'as many kills as KILLS says, at random moments, leave no fault',
+  async () => {
+    expect(await killAtRandom(Number(process.env.KILLS))).toBe(0);
+  },
+  3_600_000,
 );
