@@ -125,9 +125,11 @@ function checkFiles(name, change, error) {
 
 /** A valid call, and all that it becomes with one thing wrong. */
 async function sweepCall([name, make, note, run = callerOf(name)]) {
-  const sample = await torch.tidy(async () => make()).catch((error) => {
-    if (note !== 'needs a device') throw error;
-  });
+  const sample = await torch
+    .tidy(async () => make())
+    .catch((error) => {
+      if (note !== 'needs a device') throw error;
+    });
   if (sample === undefined) return; // its arguments are a device's too
   const self = hasSelf(name, sample) ? 1 : 0;
   endAll();
