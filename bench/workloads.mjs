@@ -8,6 +8,23 @@ const REPEAT = 20; // timings a round
 const SMALL = { vocab_size: 65, block_size: 64, batch_size: 12, n_layer: 4, n_head: 4, n_embd: 128, dropout: 0 };
 const LARGE = { vocab_size: 65, block_size: 256, batch_size: 4, n_layer: 6, n_head: 6, n_embd: 384, dropout: 0 };
 
+/** GPT-2's vocabulary: the loss and the head are most of a step. */
+const LARGE_VOCABULARY = { ...LARGE, vocab_size: 50257 };
+const GPT2 = { ...LARGE_VOCABULARY, block_size: 64, n_layer: 12, n_head: 12, n_embd: 768 };
+
+/** What `--growth` varies, one thing at a time, around the model of `LARGE`. */
+const GROWTH = {
+  centre: {},
+  'layers-2': { n_layer: 2 },
+  'layers-12': { n_layer: 12 },
+  'width-128': { n_embd: 128, n_head: 2 },
+  'width-768': { n_embd: 768, n_head: 12 },
+  'batch-1': { batch_size: 1 },
+  'batch-16': { batch_size: 16 },
+  'context-64': { block_size: 64 },
+  'context-1024': { block_size: 1024 },
+};
+
 export const workloads = [
   call('add', '`a.add(b)`, 8 floats', (torch) => {
     const [a, b] = [torch.ones(8), torch.ones(8)];
@@ -27,9 +44,21 @@ export const workloads = [
   }),
   trainingStep('step-small', SMALL, 5),
   trainingStep('step-large', LARGE, 2),
+  trainingStep('step-vocabulary', LARGE_VOCABULARY, 1),
+  trainingStep('step-gpt2', GPT2, 1),
   generation('generate-small', SMALL, 63, 2),
   generation('generate-large', LARGE, 200, 1),
 ];
+
+/** Steps and generation of models that differ from the centre in one thing. Python's fused model alone: the other is slower. */
+export const growth = Object.entries(GROWTH).flatMap(([name, change]) => {
+  const config = { ...LARGE, ...change };
+  const tokens = Math.min(100, config.block_size - 1);
+  const cells = [trainingStep(`step ${name}`, config, 1)];
+  // The size of a batch says nothing of one sequence.
+  if (change.batch_size === undefined) cells.push(generation(`generate ${name}`, config, tokens, 1));
+  return cells.map((cell) => ({ ...cell, python: cell.python.slice(1) }));
+});
 
 /** What one call of a small operator costs. `prepare` makes its arguments and gives the call. */
 function call(name, description, prepare) {
