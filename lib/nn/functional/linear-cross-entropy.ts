@@ -1,6 +1,7 @@
 import { checkArgument, checkOptions, takes, TorchBindError } from '../../errors';
 import { Function as AutogradFunction, type FunctionContext } from '../../tensor/autograd/function';
 import { isAutocastEnabled, isGradEnabled } from '../../tensor/autograd';
+import { checkTensor } from '../../tensor/creation';
 import { emptyLike, linear, logSoftmax, mm, nllLossNd } from '../../tensor/generated/functions';
 import { tidy } from '../../tensor/scope';
 import type { Tensor } from '../../tensor/tensor';
@@ -48,6 +49,8 @@ export const linearCrossEntropy = takes(
     reductionCode(loss.reduction, 'linearCrossEntropy');
     if (chunking === null || !canChunk(input, linearWeight, target, loss))
       return crossEntropy(linear(input, linearWeight, linearBias), target, loss);
+    for (const [name, value] of Object.entries({ linearBias, weight: loss.weight ?? null }))
+      if (value !== null) checkTensor(value, `linearCrossEntropy: ${name}`);
     checkOptions(chunking, ['batchChunkSize', 'allowRetainGraph'], 'linearCrossEntropy options');
     const rows = input.ndim === 1 ? input.unsqueeze(0) : input;
     const targets = input.ndim === 1 ? target.unsqueeze(0) : target;

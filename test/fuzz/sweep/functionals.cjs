@@ -64,6 +64,19 @@ module.exports = [
     classes(),
     { weight: ones(3), ignoreIndex: -100, reduction: 'mean', labelSmoothing: 0.1 },
   ]),
+  of('linearCrossEntropy', () => [
+    ones(2, 4),
+    ones(3, 4),
+    classes(),
+    {
+      linearBias: ones(3),
+      weight: ones(3),
+      ignoreIndex: -100,
+      reduction: 'mean',
+      labelSmoothing: 0,
+      options: { batchChunkSize: 1, allowRetainGraph: false },
+    },
+  ]),
   of('nllLoss', () => [ones(2, 3), classes(), { weight: ones(3), ignoreIndex: -100, reduction: 'mean' }]),
   of('binaryCrossEntropy', () => [ones(2), ones(2), { weight: ones(2), reduction: 'mean' }]),
   of('binaryCrossEntropyWithLogits', () => [
