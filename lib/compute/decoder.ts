@@ -10,9 +10,13 @@ import type { Replica } from './replica';
 
 /**
  * Tokens that a sequence with random numbers of its own, or none, generates before its reader asks for them. Others draw from the
- * default generator, of which nobody may see more drawn than was asked for.
+ * default generator: alone, such a sequence draws no more than was asked for. Several share its numbers in no fixed order in any
+ * case, so each is one token ahead, and nobody waits for a reader.
  */
-const AHEAD = 16;
+const AHEAD = { own: 16, shared: 1 } as const;
+
+/** Sequences that draw from the default generator now. */
+let sharing = 0;
 
 let lastNumber = 0;
 
@@ -23,8 +27,9 @@ export function decoderFor(model: GPTModel, thread: ThreadOption): Decoder {
 }
 
 /** Ends sequences whose readers have left without a word. */
-const forgotten = new FinalizationRegistry<{ model: GPTModel; replica: Replica; number: number }>(
-  ({ model, replica, number }) => {
+const forgotten = new FinalizationRegistry<{ model: GPTModel; replica: Replica; number: number; isShared: boolean }>(
+  ({ model, replica, number, isShared }) => {
+    if (isShared) sharing--;
     replica.post({ type: 'remove', sequence: number });
     replica.thread.listen(number, undefined);
     releaseReplica(model, replica, { keep: true });
@@ -34,7 +39,7 @@ const forgotten = new FinalizationRegistry<{ model: GPTModel; replica: Replica; 
 /** A sequence that a compute thread generates; it begins with the first token that is asked for. */
 class RemoteSequence implements DecodedSequence, SequenceListener {
   private readonly number = ++lastNumber;
-  private readonly ahead: number;
+  private readonly isShared: boolean;
   private readonly stack = new Error().stack;
   private replica: Replica | undefined;
   /** On this thread, where no other can compute the model. */
@@ -52,7 +57,13 @@ class RemoteSequence implements DecodedSequence, SequenceListener {
     private readonly sink: TokenSink,
   ) {
     const { seed, greedy, temperature } = request.sampling;
-    this.ahead = seed !== undefined || greedy === true || temperature === 0 ? AHEAD : 0;
+    this.isShared = seed === undefined && greedy !== true && temperature !== 0;
+  }
+
+  private get ahead(): number {
+    if (this.local !== undefined) return 0;
+    if (!this.isShared) return AHEAD.own;
+    return sharing > 1 ? AHEAD.shared : 0;
   }
 
   grant(count: number): void {
@@ -78,17 +89,20 @@ class RemoteSequence implements DecodedSequence, SequenceListener {
 
   private listen(replica: Replica): void {
     this.replica = replica;
+    if (this.isShared) sharing++;
     replica.thread.listen(this.number, this);
-    forgotten.register(this, { model: this.model, replica, number: this.number }, this);
+    const { model, number, isShared } = this;
+    forgotten.register(this, { model, replica, number, isShared }, this);
     replica.post({ type: 'add', sequence: this.number, request: this.request });
   }
 
   private passOn(): void {
-    const target = Math.min(this.request.maxNewTokens, this.asked + (this.local === undefined ? this.ahead : 0));
+    const { ahead } = this;
+    const target = Math.min(this.request.maxNewTokens, this.asked + ahead);
     const count = target - this.granted;
     this.countReader();
     // Each message interrupts the thread that computes: while half of the tokens ahead are still granted, the next grant waits.
-    const isEarly = this.granted - this.asked > this.ahead / 2 && target < this.request.maxNewTokens;
+    const isEarly = this.granted - this.asked > ahead / 2 && target < this.request.maxNewTokens;
     if (count <= 0 || isEarly) return;
     this.granted = target;
     if (this.local !== undefined) this.local.grant(count);
@@ -127,6 +141,7 @@ class RemoteSequence implements DecodedSequence, SequenceListener {
     this.isOver = true;
     this.countReader();
     if (this.replica === undefined) return;
+    if (this.isShared) sharing--;
     forgotten.unregister(this);
     this.replica.thread.listen(this.number, undefined);
     releaseReplica(this.model, this.replica, { keep: true });
