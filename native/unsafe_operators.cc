@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cmath>
+#include <initializer_list>
 #include <unordered_map>
 #include <vector>
 
@@ -148,25 +149,32 @@ void out_like_input(const Stack& arguments) {
     invalid("'out' must have the input's shape and dtype.");
 }
 
-// Without running statistics there is nothing to normalize by but the batch's own.
-void in_training(const Stack& arguments) {
-  if (!arguments.at(3).toBool()) invalid("Without running statistics, 'training' must be true.");
-}
-
 // It reads one number a channel from what there is of weight, bias, mean and variance, whatever their sizes.
-void numbers_of_channels(const Stack& arguments) {
+void one_a_channel(const Stack& arguments, std::initializer_list<size_t> places) {
   const at::Tensor& input = tensor_at(arguments, 0);
   if (input.dim() < 2) invalid("The input needs a dimension of channels after the first.");
-  for (size_t i : {1, 2, 3, 4}) {
+  for (const size_t i : places) {
     const c10::IValue& value = arguments.at(i);
-    if (value.isNone() || !value.toTensor().defined()) {
-      const bool training = arguments.at(5).isBool() && arguments.at(5).toBool();
-      if (i > 2 && !training) invalid("Without running statistics, 'training' must be true.");
-      continue;
-    }
+    if (value.isNone() || !value.toTensor().defined()) continue;
     if (value.toTensor().dim() != 1 || value.toTensor().numel() != input.size(1))
       invalid("Weight, bias and running statistics must have one element a channel.");
   }
+}
+
+// Without running statistics there is nothing to normalize by but the batch's own.
+void in_training(const Stack& arguments) {
+  if (!arguments.at(3).toBool()) invalid("Without running statistics, 'training' must be true.");
+  one_a_channel(arguments, {1, 2});
+}
+
+void numbers_of_channels(const Stack& arguments) {
+  const bool training = arguments.at(5).isBool() && arguments.at(5).toBool();
+  for (const size_t i : {3, 4}) {
+    const c10::IValue& value = arguments.at(i);
+    if (!training && (value.isNone() || !value.toTensor().defined()))
+      invalid("Without running statistics, 'training' must be true.");
+  }
+  one_a_channel(arguments, {1, 2, 3, 4});
 }
 
 // With grouped queries, the heads of the queries are divided among those of the keys and values.
@@ -328,6 +336,7 @@ const std::unordered_map<std::string, ArgumentCheck>& argument_checks() {
       {"aten::_softmax_backward_data", same_shape},
       {"aten::_unsafe_masked_index", index_per_dimension},
       {"aten::_unsafe_masked_index_put_accumulate", index_per_dimension},
+      {"aten::adaptive_avg_pool3d_backward", pooled_like<3>},
       {"aten::_weight_norm", with_elements},
       {"aten::as_strided", small_enough<1, 2, 3>},
       {"aten::as_strided_", small_enough<1, 2, 3>},

@@ -56,6 +56,19 @@ const found = [
     () => aten._adaptive_avg_pool2d_backward(randn(8, 1, 1), zeros(0, 16, 1)),
   ],
   [
+    'weights that are not one a channel, without statistics',
+    INVALID,
+    () => aten._native_batch_norm_legit.no_stats(randn(8, 16), zeros(5, 3, 0), zeros(1), true, 0, 2),
+  ],
+  [
+    'a pooled gradient of fewer channels, into a result',
+    INVALID,
+    () =>
+      aten.adaptive_avg_pool3d_backward.grad_input(randn(3, 8, 17, 1), randn(17, 4, 1, 1), {
+        grad_input: zeros(17, 4, 1, 1),
+      }),
+  ],
+  [
     'a result of another dtype',
     INVALID,
     () => aten._logcumsumexp.out(randn(9), 0, { out: zeros(9, { dtype: 'int8' }) }),
