@@ -19,29 +19,24 @@ type IsGiven = (name: keyof TrainFlags) => boolean;
 export async function runTrain(given: TrainFlags, isGiven: IsGiven): Promise<void> {
   const flags = given.testMode === true ? asTrial(given) : given;
   checkFlags(flags, isGiven);
-  await joinRanks(flags);
+  await joinRanks(flags, isGiven);
   if (flags.seed !== undefined) manualSeed(flags.seed);
   await (keepsSingleFiles(flags, isGiven) ? trainSingleFiles(flags) : trainNamed(flags));
 }
 
 /** Under torchrun, or another launcher of several processes, all ranks train one model; the first prints and saves. */
-async function joinRanks({ batchSize = 32, gradientAccumulationSteps = 1, ...flags }: TrainFlags): Promise<void> {
+async function joinRanks(flags: TrainFlags, isGiven: IsGiven): Promise<void> {
   if (!isLaunched() || Number(process.env.WORLD_SIZE) < 2) return;
-  if (keepsSingleFilesAnyhow(flags)) {
+  if (keepsSingleFiles(flags, isGiven)) {
     throw usageError(
       'Several ranks train a model with a name: give --model-name, and no flags of single-file checkpoints.',
     );
   }
   const { rank, size } = await initProcessGroup();
   if (rank > 0) silence();
+  const { batchSize = 32, gradientAccumulationSteps = 1 } = flags;
   const windows = batchSize * size * gradientAccumulationSteps;
   note(`${size} ranks: ${batchSize} windows a batch on each, ${windows} windows an update on all`);
-}
-
-function keepsSingleFilesAnyhow({ modelName, checkpointPath, modelType, enableCheckpoints }: TrainFlags): boolean {
-  return (
-    modelName === undefined && (checkpointPath ?? modelType ?? (enableCheckpoints === true || undefined)) !== undefined
-  );
 }
 
 function asTrial(flags: TrainFlags): TrainFlags {

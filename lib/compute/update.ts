@@ -5,6 +5,7 @@ import { lossOf, type Precision } from '../models/precision';
 import { type AnyOptimizer, clipGradNorm_, type GradScaler } from '../optim';
 import { inferenceMode } from '../tensor/autograd';
 import { tidy } from '../tensor/scope';
+import type { Tensor } from '../tensor/tensor';
 
 /** The parts of an update of the weights, on whichever thread. */
 
@@ -23,19 +24,21 @@ export interface AccumulateOptions {
 export function accumulate(model: GPTModel, batch: Batch, { parts, precision, scaler }: AccumulateOptions): number {
   return tidy(() => {
     const loss = lossOf(model, batch, precision);
-    const backward = (): void => {
-      const part = parts === 1 ? loss : loss.div(parts);
-      (scaler === null ? part : scaler.scale(part)).backward();
-    };
     if (loss.device !== 'cpu') {
       // Reading waits for the device: it gets the backward pass to do first.
-      backward();
+      addGradients(loss, { parts, scaler });
       return Number(loss.item());
     }
     const value = Number(loss.item());
-    if (Number.isFinite(value)) backward();
+    if (Number.isFinite(value)) addGradients(loss, { parts, scaler });
     return value;
   });
+}
+
+/** Adds the gradients of a batch's loss, as one of the parts of an update. */
+export function addGradients(loss: Tensor, { parts, scaler }: Pick<AccumulateOptions, 'parts' | 'scaler'>): void {
+  const part = parts === 1 ? loss : loss.div(parts);
+  (scaler === null ? part : scaler.scale(part)).backward();
 }
 
 export interface ApplyOptions {

@@ -50,7 +50,7 @@ export function batchOf(windows: readonly ArrayLike<number>[], { blockSize, devi
   const batch = (ids: Int32Array): Tensor =>
     tidy(() => {
       const there = fromTypedArray(ids, [windows.length, blockSize]).to('int64'); // (B, T)
-      // From pinned memory the copy runs beside this thread, which goes on at once.
+      // A copy from pinned memory is asynchronous: this thread does not wait for it.
       return device.startsWith('cuda') ? there.pinMemory().to({ device, nonBlocking: true }) : there.to(device);
     });
   return { x: batch(x), y: batch(y) };

@@ -1,11 +1,10 @@
 import { existsSync } from 'node:fs';
-import path from 'node:path';
 import { isMainThread } from 'node:worker_threads';
 import { TorchBindError } from '../errors';
 import type { Binding } from '../native/binding';
-import { loadedAddon } from '../native/native';
+import { loadedAddon, pluginPath } from '../native/native';
 
-/** The library that holds c10d's part of the addon lies beside the core: it is opened when a program first asks for a group. */
+/** Whether the library with c10d's part of the addon is open. The first request for a process group opens it. */
 let opened = false;
 
 /** @throws ERR_TORCHBIND_THREAD in a worker thread, ERR_TORCHBIND_UNSUPPORTED where this libtorch has no c10d or no gloo */
@@ -39,13 +38,8 @@ export function engine(where: string): Binding {
   return binding;
 }
 
-/** Path of NCCL's part of the addon; empty where there is none. */
+/** Path of NCCL's part of the addon; empty if it was not built. */
 export function ncclLibrary(): string {
   const library = pluginPath('nccl');
   return existsSync(library) ? library : '';
-}
-
-function pluginPath(name: string): string {
-  const extension = process.platform === 'darwin' ? 'dylib' : 'so';
-  return path.join(path.dirname(loadedAddon().addon), `torchbind_${name}.${extension}`);
 }

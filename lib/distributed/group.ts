@@ -64,8 +64,8 @@ const BACKENDS = ['gloo', 'nccl', 'cpu:gloo,cuda:nccl'];
  * Joins the group of all ranks, and waits for them (PyTorch's `torch.distributed.init_process_group`). What torchrun, or another
  * launcher, set in the environment need not be given. Ranks may be Python programs.
  *
- * @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_BUSY where there is a group, ERR_TORCHBIND_THREAD in a worker thread,
- * ERR_TORCHBIND_UNSUPPORTED where this libtorch has no c10d, ERR_TORCHBIND_DISTRIBUTED_TIMEOUT where ranks are missing
+ * @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_BUSY if the process is already in a group, ERR_TORCHBIND_THREAD in a worker thread,
+ * ERR_TORCHBIND_UNSUPPORTED if this libtorch has no c10d, ERR_TORCHBIND_DISTRIBUTED_TIMEOUT if ranks are missing
  */
 export const initProcessGroup = takes(
   1,

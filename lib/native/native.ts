@@ -1,4 +1,5 @@
 /** The addon of this environment (the main thread or a worker), loaded when it is first needed. */
+import path from 'node:path';
 import { TorchBindError } from '../errors';
 import type { Binding } from './binding';
 import { loadAddon, type LoadedAddon } from './load';
@@ -25,6 +26,12 @@ export function isLoaded(): boolean {
 /** What was loaded, and from where. */
 export function loadedAddon(): LoadedAddon {
   return loaded ?? load();
+}
+
+/** Where a library that is built next to the addon would be: torchbind_cuda.so for `cuda`. */
+export function pluginPath(name: string): string {
+  const extension = process.platform === 'darwin' ? 'dylib' : 'so';
+  return path.join(path.dirname(loadedAddon().addon), `torchbind_${name}.${extension}`);
 }
 
 /** Root of the libtorch in use: the directory that holds `include/` and `lib/`. */

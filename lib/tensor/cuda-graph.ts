@@ -1,8 +1,7 @@
 import { existsSync } from 'node:fs';
 import os from 'node:os';
-import path from 'node:path';
 import { checkArgument, checkOptions, TorchBindError } from '../errors';
-import { loadedAddon, native } from '../native/native';
+import { native, pluginPath } from '../native/native';
 import { refuseAsyncFunction, refuseAsyncResult } from './autograd/synchronous';
 import { requireCuda } from './cuda-device';
 import { checkStream, currentStream, Stream, withStream } from './cuda-streams';
@@ -40,8 +39,7 @@ function graphs(where: string): Plugin {
 }
 
 function loadPlugin(where: string): Plugin {
-  native();
-  const file = path.join(path.dirname(loadedAddon().addon), 'torchbind_cuda.so');
+  const file = pluginPath('cuda');
   if (!existsSync(file)) {
     throw new TorchBindError(
       `${where}: this torchbind was built without CUDA's headers, which graphs need. In a clone, set CUDA_HOME to a CUDA toolkit and run npm run setup.`,

@@ -1,5 +1,6 @@
 import type { DistributedDataParallel } from '../nn/parallel';
 import { DistributedDataParallel as Parallel } from '../nn/parallel';
+import { type AccumulateOptions, addGradients } from '../compute';
 import { allReduce, broadcast, gather } from '../distributed/collectives';
 import { isLaunchedByTorchrun } from '../distributed/environment';
 import { initProcessGroup, isInitialized, rank, worldSize } from '../distributed/group';
@@ -7,8 +8,7 @@ import { allGatherObject } from '../distributed/objects';
 import { TorchBindError } from '../errors';
 import type { Batch } from '../data';
 import type { GPTModel } from '../models/gpt-model';
-import { lossOf, type Precision } from '../models/precision';
-import type { GradScaler } from '../optim';
+import { lossOf } from '../models/precision';
 import { fromTypedArray, tensor } from '../tensor/creation';
 import { dispose, tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
@@ -130,19 +130,14 @@ export class Ranks {
    * @param sum losses of the update's batches before; not finite where one was not
    * @returns the sum, averaged
    */
-  async lastBatch(
-    batch: Batch,
-    sum: number,
-    { parts, precision, scaler }: { parts: number; precision: Precision; scaler: GradScaler | null },
-  ): Promise<number> {
+  async lastBatch(batch: Batch, sum: number, { parts, precision, scaler }: AccumulateOptions): Promise<number> {
     const loss = tidy(() => lossOf(this.model!.module, batch, precision));
     try {
       const mean = await this.mean(sum + Number(loss.item()));
       if (!Number.isFinite(mean)) return mean;
       tidy(() => {
-        const part = parts === 1 ? loss : loss.div(parts);
         this.model!.averageNext();
-        (scaler === null ? part : scaler.scale(part)).backward();
+        addGradients(loss, { parts, scaler });
       });
       return mean;
     } finally {
