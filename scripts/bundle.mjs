@@ -1,5 +1,5 @@
-// Puts the modules of dist/ into one file, dist/torchbind.js: opening and compiling two hundred files takes longer than
-// running them. Each module stays a function of its own, run when it is first required, and every file of dist/ that
+// Puts the modules of dist/ into a few files: dist/torchbind.js holds those that an import runs, and each folder has one
+// file for the rest of its modules. Opening and compiling two hundred files takes longer than running them. Each module stays a function of its own, run when it is first required, and every file of dist/ that
 // could be required still can be: it hands out the module from the one file, so that all have the same instance.
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -7,8 +7,8 @@ import path from 'node:path';
 import { inRoot } from './steps.mjs';
 
 const BUNDLE = 'torchbind.js';
-/** Modules that an import does not run. */
-const REST = 'torchbind-rest.js';
+/** The file of a folder's modules that an import does not run. One file for all of them would hold the event loop for 20 ms. */
+const restFile = (name) => `torchbind-${name.includes('/') ? name.split('/')[0] : 'root'}.js`;
 
 /** Folders that only some programs use: a module of theirs is loaded when it is first used. */
 const LAZY_FOLDERS = /^(checkpoint|cli|compute|data|formats|install|pickle|tokenizers|train)\//;
@@ -38,12 +38,20 @@ export function bundleModules() {
     path.join(dist, BUNDLE),
     runtime.replace('  // modules\n', () => definitionsOf(first)),
   );
-  writeFileSync(
-    path.join(dist, REST),
-    restText.replace('  // modules\n', () => definitionsOf(rest)),
-  );
+  for (const [file, modules] of groupBy(rest, ([name]) => restFile(name))) {
+    writeFileSync(
+      path.join(dist, file),
+      restText.replace('  // modules\n', () => definitionsOf(modules, { compiledWhenCalled: true })),
+    );
+  }
   for (const name of modules.keys()) writeFileSync(path.join(dist, name), stub(name));
   for (const name of names.filter((name) => name.endsWith('.js.map'))) rmSync(path.join(dist, name));
+}
+
+function groupBy(items, keyOf) {
+  const groups = new Map();
+  for (const item of items) groups.set(keyOf(item), [...(groups.get(keyOf(item)) ?? []), item]);
+  return groups;
 }
 
 function stub(name) {
@@ -130,8 +138,12 @@ function operatorsByTable(text) {
     });
 }
 
-function definitionsOf(modules) {
-  return modules.map(([name, text]) => `  // ${name}\n  '${name}': (function (exports) {\n${text}\n}),\n`).join('');
+/** V8 compiles a function in parentheses with the file, and any other when it is first called. */
+function definitionsOf(modules, { compiledWhenCalled = false } = {}) {
+  const [open, close] = compiledWhenCalled ? ['', ''] : ['(', ')'];
+  return modules
+    .map(([name, text]) => `  // ${name}\n  '${name}': ${open}function (exports) {\n${text}\n}${close},\n`)
+    .join('');
 }
 
 /** Why the package does not run from another program's bundle; what the ES module says too. */
@@ -176,10 +188,12 @@ function $load(name) {
 
 function definition(name) {
   if (!Object.hasOwn(definitions, name)) {
-    Object.assign(definitions, load('./torchbind-rest.js')({ $load, $external, $file, $directory }));
+    Object.assign(definitions, load('./' + restFile(name))({ $load, $external, $file, $directory }));
   }
   return definitions[name];
 }
+
+const restFile = ${restFile};
 
 const externals = new Map();
 
