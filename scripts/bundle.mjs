@@ -8,7 +8,7 @@ import { inRoot } from './steps.mjs';
 
 const BUNDLE = 'torchbind.js';
 /** The file of a folder's modules that an import does not run. One file for all of them would hold the event loop for 20 ms. */
-const restFile = (name) => `torchbind-${name.includes('/') ? name.split('/')[0] : 'root'}.js`;
+const restFile = (name) => `torchbind-${name.split('/').slice(0, -1).join('-') || 'root'}.js`;
 
 /** Folders that only some programs use: a module of theirs is loaded when it is first used. */
 const LAZY_FOLDERS = /^(checkpoint|cli|compute|data|formats|install|pickle|tokenizers|train)\//;
@@ -226,7 +226,8 @@ module.exports = { load: $load, modules };
 
 const restText = `'use strict';
 // Written by scripts/bundle.mjs: the modules that an import does not run; see torchbind.js.
-module.exports = ({ $load, $external, $file, $directory }) => ({
+// In parentheses, so that V8 does not read the text twice.
+module.exports = (({ $load, $external, $file, $directory }) => ({
   // modules
-});
+}));
 `;

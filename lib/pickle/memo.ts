@@ -19,8 +19,8 @@ export class MemoIndices {
   }
 }
 
-/** Opcodes that are read in a slice: they take a few milliseconds. */
-export const sliceOfOpcodes = 4096;
+/** Opcodes that are read in a slice: well under a millisecond of work, once it is compiled. */
+export const sliceOfOpcodes = 256;
 
 /**
  * The indices of the memo that a pickle refers to again, as far as it can be followed: writers remember nearly everything, and

@@ -2,6 +2,7 @@ import { constants } from 'node:buffer';
 import { closeSync, constants as fsConstants, fstatSync, openSync, read, type Stats } from 'node:fs';
 import { promisify } from 'node:util';
 import { CheckpointCode, CheckpointError, systemReason, withPath } from '../../errors';
+import { turnTimer } from '../../workers/slices';
 
 /** Reads go to the file in pieces of at least this size, as a container's headers lie close to one another. */
 const windowSize = 64 * 1024;
@@ -109,7 +110,10 @@ export class ByteSource {
   async prefetch(ranges: Iterable<readonly [start: number, end: number]>): Promise<void> {
     const joined: [number, number][] = [];
     let total = 0;
+    const turn = turnTimer();
     for (const [start, wanted] of ranges) {
+      const turned = turn();
+      if (turned) await turned;
       const end = Math.min(wanted, this.size);
       const last = joined.at(-1);
       const isNear = last !== undefined && start - last[1] <= smallGap;

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import path from 'node:path';
 import { type ByteSource, withSource } from '../files/byte-source';
 import { CheckpointCode, CheckpointError } from '../../errors';
@@ -25,6 +26,8 @@ export async function inspectSource(source: ByteSource, verify: boolean): Promis
   if (await isShardIndex(source)) return inspectShards(source, verify);
   try {
     const container = await containerOf(source);
+    // At the first call the modules that read it are compiled now, which fills a turn of the event loop.
+    await nextTurn();
     if (container === 'zip') return await inspectZip(source, verify);
     return await (container === 'legacy' ? inspectStream(source) : inspectTar(source));
   } catch (error) {

@@ -7,6 +7,7 @@ import { forEachConcurrent } from '../files/concurrent';
 import { combineCrc32 } from '../files/crc32';
 import { CheckpointCode, CheckpointError } from '../../errors';
 import type { StorageRef } from './tensor-spec';
+import { turnTimer } from '../../workers/slices';
 
 /**
  * Records up to this size are read together with their neighbours, and copied; larger ones go straight into their
@@ -57,7 +58,10 @@ export async function mapStorages(archive: TensorArchive, loaded: LoadedStorages
   const file = native().mapFile(archive.source.fd, archive.source.size);
   try {
     const unmappable: StorageRef[] = [];
+    const turn = turnTimer();
     for (const storage of archive.storages.values()) {
+      const turned = turn();
+      if (turned) await turned;
       const { offset, size } = archive.bytesOf(storage);
       const inPlace = offset !== undefined && !needsSwap(archive, storage) && offset % mappedAlignment === 0;
       if (inPlace) loaded.set(storage, native().sliceBytes(file, offset, size));
@@ -71,12 +75,15 @@ export async function mapStorages(archive: TensorArchive, loaded: LoadedStorages
 
 async function readEach(archive: TensorArchive, storages: StorageRef[], loaded: LoadedStorages): Promise<void> {
   const direct: DirectRead[] = [];
-  const small: StorageRef[] = [];
+  const small: SmallRead[] = [];
+  const turn = turnTimer();
   for (const storage of storages) {
+    const turned = turn();
+    if (turned) await turned;
     const bytes = archive.bytesOf(storage);
     if (bytes.offset === undefined || needsSwap(archive, storage)) {
       loaded.set(storage, copyOf(archive, storage, await bytes.read()));
-    } else if (bytes.size <= smallRecord) small.push(storage);
+    } else if (bytes.size <= smallRecord) small.push({ storage, offset: bytes.offset });
     else {
       const read = new DirectRead(archive.source.fd, bytes, bytes.offset);
       loaded.set(storage, read.target);
@@ -92,17 +99,22 @@ async function readEach(archive: TensorArchive, storages: StorageRef[], loaded: 
   for (const read of direct) read.verify();
 }
 
+interface SmallRead {
+  storage: StorageRef;
+  offset: number;
+}
+
 /** Reads storages in the order of the file, so that one read serves many. */
-async function readSmall(archive: TensorArchive, storages: StorageRef[], loaded: LoadedStorages): Promise<void> {
+async function readSmall(archive: TensorArchive, reads: SmallRead[], loaded: LoadedStorages): Promise<void> {
   const { source } = archive;
-  const offsets = Float64Array.from(storages, (storage) => archive.bytesOf(storage).offset!);
-  const order = Uint32Array.from(storages.keys()).sort((a, b) => offsets[a]! - offsets[b]!);
+  reads.sort((a, b) => a.offset - b.offset);
   const buffer = Buffer.allocUnsafeSlow(Math.min(readTogether, source.size));
+  const turn = turnTimer();
   let [start, end] = [0, 0];
-  for (const index of order) {
-    const storage = storages[index]!;
+  for (const { storage, offset } of reads) {
+    const turned = turn();
+    if (turned) await turned;
     const bytes = archive.bytesOf(storage);
-    const offset = bytes.offset!;
     if (offset < start || offset + bytes.size > end) {
       start = offset;
       end = Math.min(offset + buffer.length, source.size);

@@ -3,6 +3,7 @@ import { decodeUtf8 } from '../../pickle/text';
 import type { ByteSource } from '../files/byte-source';
 import { zipKindOf } from '../files/kinds';
 import { CheckpointCode, CheckpointError, containerError } from '../../errors';
+import { turnTimer } from '../../workers/slices';
 import { Signature, uint32Max, zip64ExtraId } from './format';
 
 /** A record as the central directory describes it. */
@@ -139,7 +140,15 @@ export class ZipDirectory {
   /** Where in the bytes the entries begin, in the order of the records in the file. */
   private readonly starts: Uint32Array;
 
-  constructor(
+  /** @throws CheckpointError where it does not hold what the end record says */
+  static async read(bytes: Buffer, end: EndRecord, budget: MemoryBudget): Promise<ZipDirectory> {
+    const directory = new ZipDirectory(bytes, end, budget);
+    const headerOffsets = await directory.readEntries();
+    if (headerOffsets.some((offset, i) => i > 0 && offset < headerOffsets[i - 1]!)) directory.sort(headerOffsets);
+    return directory;
+  }
+
+  private constructor(
     private readonly bytes: Buffer,
     private readonly end: EndRecord,
     budget: MemoryBudget,
@@ -154,8 +163,6 @@ export class ZipDirectory {
     spend(budget, end.entries * recordCost);
     this.starts = new Uint32Array(end.entries);
     this.prefix = this.rootFolder();
-    const headerOffsets = this.readEntries();
-    if (headerOffsets.some((offset, i) => i > 0 && offset < headerOffsets[i - 1]!)) this.sort(headerOffsets);
   }
 
   get size(): number {
@@ -181,9 +188,10 @@ export class ZipDirectory {
   }
 
   /** Finds and checks each entry; gives where their local headers are. */
-  private readEntries(): Float64Array {
+  private async readEntries(): Promise<Float64Array> {
     const { bytes, starts, prefix, end } = this;
     const headerOffsets = new Float64Array(end.entries);
+    const turn = turnTimer();
     let [count, position] = [0, 0];
     for (; position < bytes.length; count++) {
       if (count === end.entries)
@@ -193,6 +201,8 @@ export class ZipDirectory {
       starts[count] = position;
       headerOffsets[count] = entry.headerOffset;
       position += length;
+      const turned = turn();
+      if (turned) await turned;
     }
     if (count !== end.entries)
       throw containerError(`the directory holds ${count} records and states ${end.entries}`, end.directoryOffset);

@@ -32,7 +32,7 @@ export class ZipReader {
   /** @throws CheckpointError where the container is not wholly consistent */
   static async open(source: ByteSource, budget = new MemoryBudget()): Promise<ZipReader> {
     const end = await findEnd(source);
-    const directory = new ZipDirectory(await source.read(end.directoryOffset, end.directorySize), end, budget);
+    const directory = await ZipDirectory.read(await source.read(end.directoryOffset, end.directorySize), end, budget);
     if (directory.entry(0).headerOffset !== 0)
       throw containerError('bytes that belong to no record come before the first one', 0);
     const records = await locateRecords(source, directory);

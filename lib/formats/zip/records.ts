@@ -1,8 +1,8 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type CheckpointError, containerError } from '../../errors';
 import { type CentralEntry, flagDescriptor, methodStored, zip64Values, type ZipDirectory } from './directory';
 import { Signature } from './format';
 import type { ByteSource } from '../files/byte-source';
+import { turnTimer } from '../../workers/slices';
 
 /** What stands before and behind the bytes of a record, which must say what the directory says. */
 
@@ -122,9 +122,6 @@ export class ZipRecords {
   }
 }
 
-/** Records that are looked at before the event loop turns. */
-const sliceSize = 2048;
-
 /**
  * Finds the bytes of all records behind their local headers.
  *
@@ -134,8 +131,10 @@ export async function locateRecords(source: ByteSource, directory: ZipDirectory)
   const records = new ZipRecords(directory);
   await source.prefetch(headerRanges(directory));
   let free = 0;
+  const turn = turnTimer();
   for (let i = 0; i < directory.size; i++) {
-    if (i % sliceSize === sliceSize - 1) await nextTurn();
+    const turned = turn();
+    if (turned) await turned;
     const entry = directory.entry(i);
     const { name, headerOffset } = entry;
     if (records.has(name)) throw containerError(`two records are named '${name}'`, headerOffset);
