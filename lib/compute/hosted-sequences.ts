@@ -1,6 +1,7 @@
 import { BatchDecoder } from '../models/batch-decoder';
 import type { DecodedSequence, DecodeRequest } from '../models/decoder';
 import type { GPTModel } from '../models/gpt-model';
+import { getNumThreads, setNumThreads } from '../tensor/device';
 import { postError } from '../workers/errors';
 import type { Notice, SequenceEvent } from './protocol';
 
@@ -64,8 +65,24 @@ export class HostedSequences {
     if (this.reading.size > 0 && performance.now() - this.ended < wait) return;
     this.reading.clear();
     this.began = performance.now();
-    this.decoder.step();
+    this.decode();
     this.ended = performance.now();
+  }
+
+  /**
+   * Several sequences usually have readers that pass the tokens on over the network. Their thread gets a core: it would stop one of
+   * ours, and the others would wait for it at the end of every operator. Results do not depend on the number of threads.
+   */
+  private decode(): void {
+    const threads = getNumThreads();
+    const sparesOne = threads > 1 && this.sequences.size > 1 && !this.decoder.readsPrompts;
+    if (!sparesOne) return this.decoder.step();
+    setNumThreads(threads - 1);
+    try {
+      this.decoder.step();
+    } finally {
+      setNumThreads(threads);
+    }
   }
 
   private add(number: number, request: DecodeRequest): void {

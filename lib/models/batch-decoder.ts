@@ -60,6 +60,12 @@ export class BatchDecoder implements Decoder {
     return this.waiting.size > 0;
   }
 
+  /** Whether a sequence has more than its last token to compute: a prompt, or a context that moved on. */
+  get readsPrompts(): boolean {
+    for (const { pending } of this.waiting) if (pending > 1) return true;
+    return false;
+  }
+
   /** One forward pass for the sequences whose turn it is. Never throws: errors go to the sinks of their sequences. */
   step(): void {
     const turns = this.takeTurns();
