@@ -8,6 +8,7 @@
 const LAYERS = [
   ['index'],
   ['cli'],
+  ['serve'],
   ['gpt'],
   ['train'],
   ['checkpoint'],

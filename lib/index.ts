@@ -144,6 +144,8 @@ export * as distributed from './distributed';
 export * as nn from './nn';
 export * as optim from './optim';
 export * from './gpt';
+export { createServer } from './serve';
+export type { GPTServer, ModelSource, ServedResponse, ServerLimits, ServerOptions } from './serve';
 export {
   applyLora,
   Bigram,

@@ -10,6 +10,7 @@ import { shownFlags } from './flags';
 import { generateCommand } from './generate';
 import { inspectCommand } from './inspect';
 import { listCommand } from './list';
+import { serveCommand } from './serve';
 import { trainCommand } from './train';
 
 /** Exit statuses: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C. */
@@ -29,7 +30,7 @@ async function createProgram(): Promise<Command> {
     .version(packageVersion(), '-V, --version', 'print the version')
     .helpCommand(false);
   program.commandsGroup('Models:');
-  for (const command of [trainCommand(), generateCommand()]) program.addCommand(command);
+  for (const command of [trainCommand(), generateCommand(), serveCommand()]) program.addCommand(command);
   program.commandsGroup('Checkpoints:');
   for (const command of [listCommand(), inspectCommand(), compareCommand(), convertCommand()]) {
     program.addCommand(command);

@@ -41,10 +41,10 @@ figcaption { font-weight: 600; }
 `;
 
 /**
- * What the page runs: a figure for each of \`charts\` with { title, labels, data }. Ticks are labelled here, as uPlot's own
- * labels have three decimals at most; axes are as wide as their labels.
+ * \`drawCharts(charts, main)\`: a figure for each of the charts, { title, fromZero, labels, data }; \`colours\` may name a property for
+ * each curve. Ticks are labelled here, as uPlot's own labels have three decimals at most; axes are as wide as their labels.
  */
-export const pageScript = `
+export const chartScript = `
 const property = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const names = { batch: '--batch', validation: '--validation' };
 const font = '12px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
@@ -98,19 +98,47 @@ function sizeOf(figure, isMain) {
   return { width, height: isMain ? Math.min(400, Math.max(260, Math.round(width * 0.4))) : 240 };
 }
 
-const main = document.querySelector('main');
-const plots = charts.map(({ title, fromZero, labels, data }, place) => {
+/** Draws the charts. \`update\` takes newer ones with the same titles and labels; \`remove\` takes them away. */
+function drawCharts(charts, main) {
+  let current = charts;
+  const plots = charts.map((chart, place) => drawChart(chart, place, main, () => current));
+  const resize = () => plots.forEach(({ figure, plot }, place) => plot.setSize(sizeOf(figure, place === 0)));
+  const scheme = matchMedia('(prefers-color-scheme: dark)');
+  const redraw = () => plots.forEach(({ plot }) => plot.redraw());
+  addEventListener('resize', resize);
+  scheme.addEventListener('change', redraw);
+  return {
+    update(newer) {
+      current = newer;
+      plots.forEach(({ plot }, place) => {
+        // A part that is zoomed into stays as it is.
+        const steps = plot.data[0];
+        const { min, max } = plot.scales.x;
+        const isWhole = min <= steps[0] && max >= steps.at(-1);
+        plot.setData(newer[place].data, isWhole);
+        if (!isWhole) plot.redraw();
+      });
+    },
+    remove() {
+      removeEventListener('resize', resize);
+      scheme.removeEventListener('change', redraw);
+      plots.forEach(({ figure, plot }) => (plot.destroy(), figure.remove()));
+    },
+  };
+}
+
+function drawChart({ title, fromZero, labels, colours, data }, place, main, allCharts) {
   const figure = main.appendChild(document.createElement('figure'));
   if (labels.length === 1) figure.classList.add('single');
   figure.appendChild(document.createElement('figcaption')).textContent = title;
-  const colour = (label) => names[label] ?? '--train';
-  const series = labels.map((label) => ({
+  const colour = (index) => colours?.[index] ?? names[labels[index]] ?? '--train';
+  const series = labels.map((label, index) => ({
     label,
-    stroke: () => property(colour(label)),
+    stroke: () => property(colour(index)),
     width: label === 'batch' ? 1 : 1.5,
     points: { fill: () => property('--page'), size: 5 },
     spanGaps: true,
-    value: (plot, value, index, at) => (at == null ? '' : pointLabel(data[index].slice(0, at + 1).findLast((one) => one != null))),
+    value: (plot, value, index, at) => (at == null ? '' : pointLabel(plot.data[index].slice(0, at + 1).findLast((one) => one != null))),
   }));
   const axis = { font, stroke: () => property('--faint'), grid: { stroke: () => property('--grid'), width: 1 } };
   axis.ticks = { ...axis.grid, size: 6 };
@@ -118,21 +146,21 @@ const plots = charts.map(({ title, fromZero, labels, data }, place) => {
     ...sizeOf(figure, place === 0),
     scales: {
       // All charts have the same steps side by side; a part that is zoomed into stays as it is.
-      x: { time: false, range: (plot, low, high) => stepRange(data[0], low, high) },
-...(fromZero ? { y: { range: (plot, low, high) => [Math.min(0, low), high > 0 ? 1.05 * high : 1] } } : {}),
+      x: { time: false, range: (plot, low, high) => stepRange(plot.data[0], low, high, allCharts()) },
+      ...(fromZero ? { y: { range: (plot, low, high) => [Math.min(0, low), high > 0 ? 1.05 * high : 1] } } : {}),
     },
     axes: [
       { ...axis, label: 'step', labelFont: font, labelSize: 20, size: 30, space: 80, incrs: wholeSteps(), values: (plot, ticks) => tickLabels(ticks) },
       { ...axis, size: axisWidth, values: (plot, ticks) => tickLabels(ticks) },
     ],
     series: [{ label: 'step', value: (plot, step) => (step == null ? '' : step.toLocaleString('en')) }, ...series],
-    cursor: { y: false, sync: { key: 'step' }, points: { fill: (plot, index) => property(colour(labels[index - 1])) } },
-    legend: { markers: { width: 0, fill: (plot, index) => 'var(' + colour(labels[index - 1]) + ')' } },
+    cursor: { y: false, sync: { key: 'step' }, points: { fill: (plot, index) => property(colour(index - 1)) } },
+    legend: { markers: { width: 0, fill: (plot, index) => 'var(' + colour(index - 1) + ')' } },
   };
   return { figure, plot: new uPlot(options, data, figure) };
-});
+}
 
-function stepRange(steps, low, high) {
+function stepRange(steps, low, high, charts) {
   const all = charts.flatMap(({ data }) => [data[0][0], data[0].at(-1)]);
   const isWhole = low <= steps[0] && high >= steps.at(-1);
   const [from, to] = isWhole ? [Math.min(...all), Math.max(...all)] : [low, high];
@@ -142,7 +170,4 @@ function stepRange(steps, low, high) {
 function wholeSteps() {
   return Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 }
-
-addEventListener('resize', () => plots.forEach(({ figure, plot }, place) => plot.setSize(sizeOf(figure, place === 0))));
-matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => plots.forEach(({ plot }) => plot.redraw()));
 `;

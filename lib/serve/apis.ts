@@ -1,0 +1,142 @@
+import type { GPT } from '../gpt';
+import { HttpError } from './http-error';
+import { refuse } from './parameters';
+
+/** A text, or token ids. */
+export type Prompt = string | readonly number[];
+
+/** What an answer is about. */
+export interface Answer {
+  id: string;
+  created: number;
+  model: string;
+  system_fingerprint: string;
+}
+
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+}
+
+/** How one of OpenAI's ways to ask for text reads requests and shapes answers. */
+export interface Api {
+  readonly idPrefix: string;
+  /** Its parameters that the other does not have. */
+  readonly parameters: readonly string[];
+  /** Tokens to generate if the request does not say. */
+  readonly defaultTokens: number;
+  /** One entry a prompt; what needs the model is called when that is known. */
+  prompts(body: Readonly<Record<string, unknown>>): ((gpt: GPT) => Prompt)[];
+  /** The whole answer. */
+  whole(answer: Answer, texts: readonly { text: string; finishReason: string }[], usage: Usage): object;
+  /** What a stream begins with, for each sequence. */
+  opening(index: number): object | undefined;
+  piece(index: number, text: string): object;
+  closing(index: number, finishReason: string): object;
+  readonly chunkObject: string;
+}
+
+/** Prompts in one request at most. */
+const MOST_PROMPTS = 64;
+const MOST_MESSAGES = 1000;
+
+/** `/v1/completions` */
+export const completions: Api = {
+  idPrefix: 'cmpl-',
+  parameters: ['prompt'],
+  defaultTokens: 16,
+  chunkObject: 'text_completion',
+  prompts: ({ prompt = '' }) => listOfPrompts(prompt).map((one) => () => one),
+  whole: (answer, texts, usage) => ({
+    ...answer,
+    object: 'text_completion',
+    choices: texts.map(({ text, finishReason }, index) => choice(index, text, finishReason)),
+    usage,
+  }),
+  opening: () => undefined,
+  piece: (index, text) => choice(index, text, null),
+  closing: (index, finishReason) => choice(index, '', finishReason),
+};
+
+function choice(index: number, text: string, finishReason: string | null): object {
+  return { index, text, logprobs: null, finish_reason: finishReason };
+}
+
+function listOfPrompts(prompt: unknown): Prompt[] {
+  const isTokens = (value: unknown): value is number[] => Array.isArray(value) && value.every(Number.isInteger);
+  const isPrompt = (value: unknown): value is Prompt =>
+    typeof value === 'string' || (isTokens(value) && value.length > 0);
+  if (prompt === null) return [''];
+  if (isPrompt(prompt)) return [prompt];
+  if (Array.isArray(prompt) && prompt.length > 0 && prompt.length <= MOST_PROMPTS && prompt.every(isPrompt))
+    return prompt;
+  const message = `'prompt' must be a text, token ids, or a list of at most ${MOST_PROMPTS} of these, none empty.`;
+  throw refuse(message, 'prompt');
+}
+
+/** `/v1/chat/completions` */
+export const chat: Api = {
+  idPrefix: 'chatcmpl-',
+  parameters: ['messages', 'max_completion_tokens'],
+  defaultTokens: Infinity,
+  chunkObject: 'chat.completion.chunk',
+  prompts: ({ messages }) => {
+    const read = messagesOf(messages);
+    return [(gpt) => applyTemplate(gpt, read)];
+  },
+  whole: (answer, texts, usage) => ({
+    ...answer,
+    object: 'chat.completion',
+    choices: texts.map(({ text, finishReason }, index) => ({
+      index,
+      message: { role: 'assistant', content: text, refusal: null },
+      logprobs: null,
+      finish_reason: finishReason,
+    })),
+    usage,
+  }),
+  opening: (index) => delta(index, { role: 'assistant', content: '' }, null),
+  piece: (index, text) => delta(index, { content: text }, null),
+  closing: (index, finishReason) => delta(index, {}, finishReason),
+};
+
+function delta(index: number, change: object, finishReason: string | null): object {
+  return { index, delta: change, logprobs: null, finish_reason: finishReason };
+}
+
+interface Message {
+  role: string;
+  content: string;
+}
+
+function messagesOf(messages: unknown): Message[] {
+  if (!Array.isArray(messages) || messages.length === 0 || messages.length > MOST_MESSAGES)
+    throw refuse(`'messages' must be a list of 1 to ${MOST_MESSAGES} messages.`, 'messages');
+  return messages.map((message: unknown, i) => {
+    const { role, content } = (message ?? {}) as Record<string, unknown>;
+    const text = textOf(content);
+    if (typeof role === 'string' && text !== undefined) return { role, content: text };
+    throw refuse(`'messages[${i}]' must have a 'role' and a 'content' of text.`, 'messages');
+  });
+}
+
+/** The text of a message: a text, or parts that are texts. */
+function textOf(content: unknown): string | undefined {
+  if (typeof content === 'string') return content;
+  if (!Array.isArray(content)) return undefined;
+  const texts = content.map((part: unknown) => (part as { text?: unknown } | null)?.text);
+  return texts.every((text) => typeof text === 'string') ? texts.join('') : undefined;
+}
+
+interface ChatTokenizer {
+  applyChatTemplate(messages: readonly Message[], options: { addGenerationPrompt: boolean }): string;
+}
+
+function applyTemplate({ tokenizer }: GPT, messages: Message[]): string {
+  const { applyChatTemplate } = (tokenizer ?? {}) as Partial<ChatTokenizer>;
+  if (applyChatTemplate !== undefined)
+    return applyChatTemplate.call(tokenizer, messages, { addGenerationPrompt: true });
+  const message = 'This model has no chat template. Use /v1/completions, or a model that was trained on conversations.';
+  throw new HttpError(400, message, { code: 'no_chat_template', param: 'model' });
+}
