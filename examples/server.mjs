@@ -1,60 +1,42 @@
-// An HTTP server that streams text from a model to any number of clients at once, and can train it meanwhile.
+// Trains a model and serves it in the same process: requests are answered with the newest bundle.
 //
-//   node server.mjs [bundle] [--port 8080] [--train text.txt]
+//   node server.mjs [text.txt] [--root checkpoints] [--port 8000] [--save-every 50]
 //
-//   curl -N 'localhost:8080/stream?prompt=The&tokens=50'     server-sent events, a piece of text each
-//   curl localhost:8080/health
-import { once } from 'node:events';
+//   curl -N localhost:8000/v1/completions -H 'content-type: application/json' -d '{"prompt": "The", "max_tokens": 100, "stream": true}'
+//   http://localhost:8000/ tries the model, http://localhost:8000/runs shows the curves
 import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
 import { parseArgs } from 'node:util';
-import { GPT, memory } from 'torchbind';
+import { CheckpointManager, createServer } from 'torchbind';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { port: { type: 'string', default: '8080' }, train: { type: 'string' } },
+  options: {
+    root: { type: 'string', default: 'checkpoints' },
+    port: { type: 'string', default: '8000' },
+    'save-every': { type: 'string', default: '50' },
+  },
 });
-const gpt = await GPT.load(positionals[0] ?? new URL('checkpoints/shakespeare-char', import.meta.url));
+const { root } = values;
+const text = await readFile(positionals[0] ?? new URL('data/shrew.txt', import.meta.url), 'utf8');
 
-// Streams that run at the same time are decoded together, on a thread of their own: this one only passes pieces on.
-async function stream(url, response) {
-  const { prompt = '', tokens = '100', ...rest } = Object.fromEntries(url.searchParams);
-  if (Object.keys(rest).length > 0) throw new RangeError(`unknown parameters: ${Object.keys(rest).join(', ')}`);
-  const client = new AbortController();
-  response.on('close', () => client.abort());
-  const pieces = gpt.stream(prompt, { maxNewTokens: Number(tokens), signal: client.signal });
-  response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
-  for await (const piece of pieces) {
-    // A client that reads slowly is waited for; the others are not.
-    if (!response.write(`data: ${JSON.stringify(piece)}\n\n`)) await once(response, 'drain', { signal: client.signal });
-  }
-  response.end('event: end\ndata: {}\n\n');
-}
+// A new model, or the one that an earlier run has saved.
+const manager = new CheckpointManager('shrew', { root });
+const config = { blockSize: 64, nLayer: 2, nHead: 4, nEmbd: 64, dropout: 0 };
+const { model, mode } = await manager.initializeForTraining({ config, tokenization: 'char', text });
+if (mode === 'fresh') await manager.saveState({ model });
 
-function health(response) {
-  response.setHeader('content-type', 'application/json');
-  response.end(JSON.stringify({ step: gpt.step, tensors: memory().numTensors, rss: process.memoryUsage().rss }));
-}
+const server = await createServer(manager.checkpointDir, { root });
+console.log(`serving on ${await server.listen({ port: Number(values.port) })}`);
 
-async function answer(request, response) {
-  const url = new URL(request.url, 'http://localhost');
-  try {
-    if (url.pathname === '/stream') await stream(url, response);
-    else if (url.pathname === '/health') health(response);
-    else response.writeHead(404).end();
-  } catch (error) {
-    if (response.destroyed) return; // the client has left
-    if (!response.headersSent) response.writeHead(400);
-    response.end(
-      response.headersSent ? `event: error\ndata: ${JSON.stringify(error.message)}\n\n` : `${error.message}\n`,
-    );
-  }
-}
-
-const server = createServer((request, response) => void answer(request, response));
-server.listen(Number(values.port), '127.0.0.1', () => console.log(`listening on port ${server.address().port}`));
-
-if (values.train !== undefined) {
-  const text = await readFile(values.train, 'utf8');
-  await gpt.fit({ text, maxSteps: 1e9, evalInterval: 0 });
-}
+// Ctrl-C saves and ends training; requests that have begun then end too.
+await model.fit({
+  text,
+  maxSteps: 1e9,
+  evalInterval: 100,
+  evalSteps: 5,
+  handleSignals: true,
+  checkpointDir: manager.checkpointDir,
+  saveEvery: Number(values['save-every']),
+  onSave: () => server.reload(),
+});
+await server.close();

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import path from 'node:path';
 import { createServer, type ServerOptions } from '../serve';
 import { deviceOption } from './device';
+import { usageError } from './errors';
 import { findModel } from './models';
 import { note, printLine } from './output';
 
@@ -26,7 +27,10 @@ export async function runServe(references: readonly string[], flags: ServeFlags)
   const models: Record<string, string> = {};
   for (const reference of references) {
     const file = await findModel(reference, flags);
-    models[path.parse(reference).name] = file;
+    const { name } = path.parse(reference);
+    if (Object.hasOwn(models, name))
+      throw usageError(`Two models have the name '${name}': ${models[name]} and ${file}.`);
+    models[name] = file;
   }
   const { host, port, checkpointDir } = flags;
   const server = await createServer(references.length === 0 ? null : models, optionsOf(flags));

@@ -17,9 +17,7 @@ export function serveCommand(): Command {
     .addOption(checkpointDirectory())
     .addOption(device())
     .optionsGroup('Where and for whom:')
-    .addOption(
-      flag('--host <host>', 'address to listen on; 0.0.0.0 is for the network', { env: 'HOST' }).default('127.0.0.1'),
-    )
+    .addOption(flag('--host <host>', 'address to listen on; 0.0.0.0 is for the network').default('127.0.0.1'))
     .addOption(
       flag('--port <n>', 'port to listen on; 0 takes a free one', { env: 'PORT', parse: count(0) }).default(8000),
     )

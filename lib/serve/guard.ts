@@ -40,8 +40,9 @@ export class Guard {
   /** @throws HttpError 401, 403, 421 */
   check({ method, headers }: Arrived, access: Access): void {
     this.checkHost(headers.host);
-    if (method !== 'GET' && method !== 'HEAD') this.checkOrigin(headers);
-    if (access === 'open') return;
+    // To follow a link from another site to a page is allowed.
+    if (access === 'open' && (method === 'GET' || method === 'HEAD')) return;
+    this.checkOrigin(headers);
     if (this.keys.length > 0) return this.checkKey(headers.authorization);
     if (access === 'change' && !this.isLocal())
       throw new HttpError(403, 'Over the network this needs an API key, and this server has none.', {
@@ -62,7 +63,7 @@ export class Guard {
     throw new HttpError(421, message, { code: 'host_not_allowed' });
   }
 
-  /** A page of another site may not send requests in the name of who looks at it. */
+  /** A page of another site may not send requests in the name of who looks at it, whether or not it can read the answers. */
   private checkOrigin({ origin, host, 'sec-fetch-site': site }: IncomingHttpHeaders): void {
     const isCrossSite = typeof site === 'string' && site !== 'same-origin' && site !== 'none';
     const isOwn = origin === undefined || isOriginOf(origin, host ?? '', this.allowedHosts);

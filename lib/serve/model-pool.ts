@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { CheckpointCode, CheckpointError } from '../errors';
 import { CheckpointManager, GPT } from '../gpt';
 import { HttpError } from './http-error';
 import type { Settings } from './options';
@@ -170,8 +171,9 @@ export class ModelPool {
         return loaded;
       })
       .catch((error: unknown) => {
-        if (!slot.isPinned) this.slots.delete(slot.id);
-        throw error;
+        if (slot.isPinned) throw error;
+        this.slots.delete(slot.id);
+        throw error instanceof CheckpointError && error.code === CheckpointCode.open ? noSuchModel(slot.id) : error;
       })
       .finally(() => (slot.loading = undefined));
     return slot.loading;
@@ -180,10 +182,7 @@ export class ModelPool {
   /** A model of the root: `dante`, or `dante@500` for a step that is kept. */
   private async slotOfRoot(id: string): Promise<Slot> {
     const source = await this.sourceInRoot(id);
-    if (source === undefined) {
-      const message = `The model '${id.slice(0, 100)}' does not exist. GET /v1/models lists the models.`;
-      throw new HttpError(404, message, { code: 'model_not_found', param: 'model' });
-    }
+    if (source === undefined) throw noSuchModel(id);
     const known = this.slots.get(id); // another request may have added it meanwhile
     if (known !== undefined) return known;
     this.makeRoom();
@@ -218,6 +217,11 @@ export class ModelPool {
     this.slots.delete(oldest.id);
     if (oldest.loaded !== undefined) retire(oldest.loaded);
   }
+}
+
+function noSuchModel(id: string): HttpError {
+  const message = `The model '${id.slice(0, 100)}' does not exist. GET /v1/models lists the models.`;
+  return new HttpError(404, message, { code: 'model_not_found', param: 'model' });
 }
 
 function newSlot(id: string, source: GPT | string, isPinned: boolean): Slot {

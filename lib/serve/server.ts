@@ -86,6 +86,7 @@ class Server implements GPTServer {
       bodyLimit: limits.maxBodyBytes,
       requestTimeout: 30_000, // to send the request
       routerOptions: { maxParamLength: 300 },
+      keepAliveTimeout: 5000,
       forceCloseConnections: 'idle',
     });
     this.app.server.maxConnections = limits.maxConnections;
@@ -131,12 +132,19 @@ class Server implements GPTServer {
   }
 
   private async end(timeout: number): Promise<void> {
-    const shutDown = new HttpError(503, 'The server is shutting down.', { code: 'shutting_down' });
-    const timer = setTimeout(() => this.stop.abort(shutDown), timeout);
+    const { server } = this.app;
+    const closing = this.app.close();
+    // A connection that becomes idle now would stay open until its client or a timeout closes it.
+    const idle = setInterval(() => server.closeIdleConnections(), 50);
+    const last = setTimeout(() => {
+      this.stop.abort(new HttpError(503, 'The server is shutting down.', { code: 'shutting_down' }));
+      setTimeout(() => server.closeAllConnections(), 100).unref(); // those that read what they are told have read it
+    }, timeout);
     try {
-      await this.app.close();
+      await closing;
     } finally {
-      clearTimeout(timer);
+      clearInterval(idle);
+      clearTimeout(last);
       this.pool.close();
     }
   }

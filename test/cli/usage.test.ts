@@ -33,6 +33,8 @@ test.each([
   [['generate'], /Say which model/],
   [['generate', 'a', '--model-name', 'b'], /Two models are named/],
   [['generate', 'nobody', '--checkpoint-dir', '/none'], /no model 'nobody' in \/none\. Models there: none/],
+  [['serve', 'nobody', '--checkpoint-dir', '/none'], /no model 'nobody' in \/none/],
+  [['serve', '--port', 'x'], /It is an integer/],
   [['convert'], /Say what to convert/],
   [['convert', 'a', '--layout', 'hf-gpt2'], /need a target/],
 ])('%j is refused', (args, message) => {
@@ -51,7 +53,7 @@ test('flags go before variables, of which wrong values are named', () => {
 test('help teaches each command, in the documented spelling of flags', () => {
   const help = run(['--help']);
   expect(help.status).toBe(0);
-  for (const name of ['train', 'generate', 'list', 'inspect', 'compare', 'convert', 'install', 'doctor']) {
+  for (const name of ['train', 'generate', 'serve', 'list', 'inspect', 'compare', 'convert', 'install', 'doctor']) {
     expect(help.stdout).toMatch(new RegExp(`^  ${name} `, 'm'));
     const own = run([name, '--help']);
     expect([own.status, own.stderr]).toEqual([0, '']);

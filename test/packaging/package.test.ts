@@ -102,6 +102,12 @@ test('an import opens two files of the package, and any module is the one that t
   ).toBe('index.js torchbind.js true');
 });
 
+test('what only servers need is not installed, and the error says how to', () => {
+  const source = `import { createServer } from 'torchbind';
+    console.log(await createServer(null, { root: '.' }).catch(({ code, message }) => code + ' ' + message));`;
+  expect(runModule('serves.mjs', source)).toMatch(/^ERR_TORCHBIND_MISSING_PACKAGE .*'npm install fastify prom-client'/);
+});
+
 test('the addon is loaded from prebuilds/, and the command runs', () => {
   const bin = (JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as { bin: { torchbind: string } })
     .bin;

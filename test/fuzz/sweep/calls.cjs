@@ -518,6 +518,13 @@ const calls = [
   ['optim.schedulers.applySchedule', () => [adamw().paramGroups, () => 0.5, 1]],
 
   // Models
+  [
+    'createServer',
+    () => [
+      gpt(),
+      { name: 'a', root: '.', apiKeys: ['b'], allowedHosts: ['c'], watchInterval: 0, limits: { maxQueue: 1 } },
+    ],
+  ],
   ['GPT', () => [{ ...config() }, { tokenizer: null, layout: 'mypt', device: 'cpu', init: true }]],
   [
     'GPT.load',
