@@ -3,6 +3,9 @@
 // every tenth of the time, and ends with status 1 where a stream failed, tensors were left or memory grew.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { inRoot, main } from './steps.mjs';
@@ -22,15 +25,17 @@ main(async (args) => {
     },
   });
   if (values.help) return void process.stdout.write(HELP);
-  const server = spawn(process.execPath, ['examples/server.mjs', '--port', '0', '--train', 'examples/data/shrew.txt'], {
+  const root = mkdtempSync(path.join(tmpdir(), 'torchbind-soak-'));
+  const server = spawn(process.execPath, ['examples/server.mjs', '--port', '0', '--root', root], {
     cwd: inRoot('.'),
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   try {
     const [line] = await once(server.stdout.setEncoding('utf8'), 'data');
-    return await soak(`http://127.0.0.1:${/port (\d+)/.exec(line)[1]}`, Number(values.minutes), Number(values.clients));
+    return await soak(/http\S+/.exec(line)[0], Number(values.minutes), Number(values.clients));
   } finally {
-    server.kill();
+    server.kill('SIGKILL');
+    rmSync(root, { recursive: true, force: true });
   }
 });
 
@@ -63,15 +68,20 @@ async function client(address, counts, isOver) {
   while (!isOver()) {
     const tokens = 1 + Math.floor(Math.random() * 300);
     const leaveAfter = Math.random() < 0.4 ? Math.floor(Math.random() * tokens) : Infinity;
-    const prompt = 'The quick brown fox '.slice(0, Math.floor(Math.random() * 20));
+    const prompt = 'The quick brown '.slice(0, Math.floor(Math.random() * 16));
     const controller = new AbortController();
     try {
-      const url = `${address}/stream?prompt=${encodeURIComponent(prompt)}&tokens=${tokens}`;
-      const response = await fetch(url, { signal: controller.signal });
+      const response = await fetch(`${address}/v1/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ prompt, max_tokens: tokens, stream: true }),
+        signal: controller.signal,
+      });
+      if (!response.ok) throw new Error(await response.text());
       let events = 0;
       let text = '';
       for await (const chunk of response.body) {
-        text = (text + Buffer.from(chunk)).slice(-200);
+        text = (text + Buffer.from(chunk)).slice(-400);
         events += Buffer.from(chunk).toString().split('\n\n').length - 1;
         if (events > leaveAfter) break;
       }
@@ -79,7 +89,7 @@ async function client(address, counts, isOver) {
       counts.pieces += events;
       counts.streams++;
       if (events > leaveAfter) counts.left++;
-      else if (!text.includes('event: end')) throw new Error(`the stream ended with ${JSON.stringify(text)}`);
+      else if (!text.includes('[DONE]')) throw new Error(`the stream ended with ${JSON.stringify(text)}`);
     } catch (error) {
       counts.errors++;
       process.stdout.write(`error: ${error.message}\n`);
@@ -89,11 +99,14 @@ async function client(address, counts, isOver) {
 
 async function report(address, counts) {
   const began = performance.now();
-  const { step, tensors, rss } = await (await fetch(`${address}/health`)).json();
+  const { steps } = await (await fetch(`${address}/health`)).json();
   const delay = performance.now() - began;
+  const values = await (await fetch(`${address}/metrics`)).text();
+  const valueOf = (name) => Number(new RegExp(`^${name} (.*)$`, 'm').exec(values)[1]);
+  const [tensors, rss] = ['torchbind_tensors', 'process_resident_memory_bytes'].map(valueOf);
   const { streams, left, pieces, errors } = counts;
   process.stdout.write(
-    `step ${step}, ${streams} streams (${left} left early), ${pieces} pieces, ${errors} errors, ${tensors} tensors, ` +
+    `step ${steps.shrew}, ${streams} streams (${left} left early), ${pieces} pieces, ${errors} errors, ${tensors} tensors, ` +
       `${(rss / 1e6).toFixed(0)} MB, /health in ${delay.toFixed(1)} ms\n`,
   );
   return { tensors, rss };

@@ -180,7 +180,7 @@ class Server implements GPTServer {
       const text = await this.metrics.text();
       return reply.type(this.metrics.contentType).send(text);
     });
-    for (const { url, type, text } of assets()) {
+    for (const { url, type, text } of assets(this.settings.apiKeys.length > 0)) {
       app.get(url, { config: { access: 'open' } }, (_request, reply) => reply.type(type).send(text));
     }
     new RunRoutes(this.settings.root, this.pool).add(app, (reply) => this.endOf(reply));

@@ -13,15 +13,15 @@ export interface Asset {
 }
 
 /** The pages, and all that they load. */
-export function assets(): Asset[] {
+export function assets(hasKeys: boolean): Asset[] {
   const { script, style } = uplot();
   const of =
     (type: string) =>
     (url: string, text: string): Asset => ({ url, type: `${type}; charset=utf-8`, text });
   const [html, css, javascript] = [of('text/html'), of('text/css'), of('text/javascript')];
   return [
-    html('/', playgroundHtml),
-    html('/runs', runsHtml),
+    html('/', playgroundHtml(hasKeys)),
+    html('/runs', runsHtml(hasKeys)),
     css('/assets/style.css', style + pageStyle + siteStyle),
     javascript('/assets/uplot.js', script),
     javascript('/assets/playground.js', commonScript + playgroundScript),

@@ -7,10 +7,12 @@ const fields = [
 ] as const;
 
 /** The page at /: prompts, options, and one or two models. */
-export const playgroundHtml = page(
-  'Playground',
-  '/',
-  `<form id="form">
+export const playgroundHtml = (hasKeys: boolean): string =>
+  page(
+    hasKeys,
+    'Playground',
+    '/',
+    `<form id="form">
 <label>Prompt<textarea id="prompt" rows="5" autofocus></textarea></label>
 <div class="models">
 <label>Model A<select id="a"></select></label>
@@ -23,14 +25,16 @@ ${fields.map(([id, label, value, rest]) => `<label>${label}<input id="${id}" typ
 <div class="row"><button class="main">Generate</button><button id="stop-button" type="button" disabled>Stop</button><p id="message" class="message" role="status"></p></div>
 </form>
 <div id="outputs" class="outputs" aria-live="polite"></div>`,
-  ['/assets/playground.js'],
-);
+    ['/assets/playground.js'],
+  );
 
 /** The page at /runs: curves that grow, checkpoints, rollback. */
-export const runsHtml = page(
-  'Runs',
-  '/runs',
-  `<ul id="runs" class="runs"></ul>
+export const runsHtml = (hasKeys: boolean): string =>
+  page(
+    hasKeys,
+    'Runs',
+    '/runs',
+    `<ul id="runs" class="runs"></ul>
 <p id="message" class="message" role="status"></p>
 <main id="charts" class="charts"></main>
 <section id="checkpoints" hidden>
@@ -38,10 +42,10 @@ export const runsHtml = page(
 <div class="scroll"><table><thead><tr><th>step</th><th>validation loss</th><th>saved</th><th>size</th><th></th><th></th></tr></thead><tbody id="steps"></tbody></table></div>
 <pre id="compared" class="compare" hidden></pre>
 </section>`,
-  ['/assets/uplot.js', '/assets/runs.js'],
-);
+    ['/assets/uplot.js', '/assets/runs.js'],
+  );
 
-function page(title: string, path: string, body: string, scripts: readonly string[]): string {
+function page(hasKeys: boolean, title: string, path: string, body: string, scripts: readonly string[]): string {
   const link = (to: string, text: string): string =>
     `<a href="${to}"${to === path ? ' aria-current="page"' : ''}>${text}</a>`;
   return `<!doctype html>
@@ -51,7 +55,7 @@ function page(title: string, path: string, body: string, scripts: readonly strin
 <title>${title}: torchbind</title>
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="/assets/style.css">
-<header><strong>torchbind</strong><nav>${link('/', 'Playground')}${link('/runs', 'Runs')}</nav><label>API key<input id="key" type="password" autocomplete="off"></label></header>
+<header><strong>torchbind</strong><nav>${link('/', 'Playground')}${link('/runs', 'Runs')}</nav><label${hasKeys ? '' : ' hidden'}>API key<input id="key" type="password" autocomplete="off"></label></header>
 ${body}
 ${scripts.map((source) => `<script src="${source}" defer></script>`).join('\n')}
 </html>

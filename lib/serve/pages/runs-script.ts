@@ -21,11 +21,12 @@ async function loadRuns() {
 
 function listRuns() {
   element('runs').replaceChildren(...runs.map((run) => {
-    const box = make('input', { type: 'checkbox', checked: chosen.has(run.name) });
+    const box = make('input', { type: 'checkbox', value: run.name, checked: chosen.has(run.name) });
     box.addEventListener('change', () => {
       if (box.checked) chosen.add(run.name);
       else chosen.delete(run.name);
       listRuns();
+      element('runs').querySelector('[value="' + CSS.escape(run.name) + '"]')?.focus();
       refresh();
     });
     const mark = make('i', {});
@@ -75,6 +76,7 @@ async function rollBack(run, step) {
   try {
     await ask('/api/runs/' + encodeURIComponent(run.name) + '/rollback', { body: { step } });
     await loadRuns();
+    element('compared').hidden = true;
     show(message, run.name + ' is at step ' + step + ' again.');
   } catch (error) {
     show(message, error.message, true);

@@ -62,5 +62,7 @@ td a { color: var(--accent); }
 h2 { font-size: 1.1rem; margin: 1.5rem 0 0.5rem; }
 .badge { border: 1px solid var(--accent); border-radius: 1rem; color: var(--accent); font-size: 12px; padding: 0 0.5rem; }
 pre.compare { background: var(--field); border-radius: 8px; font-size: 12px; overflow-x: auto; padding: 0.75rem; }
+/* A phone has no room for them; the buttons matter more. */
+@media (max-width: 40rem) { th:nth-child(3), td:nth-child(3), th:nth-child(4), td:nth-child(4) { display: none; } }
 [hidden] { display: none !important; }
 `;
