@@ -10,6 +10,7 @@ const LAYERS = [
   ['cli'],
   ['serve'],
   ['gpt'],
+  ['export', 'hub'],
   ['train'],
   ['checkpoint'],
   ['compute'],

@@ -5,6 +5,7 @@ import type { DType } from '../tensor/dtype';
 import { isDense, packTensors } from '../tensor/off-loop';
 import { dispose, keep, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
+import { withUnpacked } from './archives';
 import { storageKey } from './snapshot';
 import { NamedTensors, restoreTied } from '../formats/safetensors';
 import { locate } from './locate';
@@ -88,11 +89,13 @@ export async function compare(
  * state dict will do.
  */
 function weightsAt(target: string): Promise<Map<string, Tensor>> {
-  return readNewest(
-    target,
-    () => locate(target),
-    { training: false, allowMixed: false },
-    ({ weights }) => weightsIn(weights),
+  return withUnpacked(target, (place) =>
+    readNewest(
+      place,
+      () => locate(place),
+      { training: false, allowMixed: false },
+      ({ weights }) => weightsIn(weights),
+    ),
   );
 }
 

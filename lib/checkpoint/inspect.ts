@@ -9,6 +9,7 @@ import {
   noting,
   type TensorInfo,
 } from '../formats/inspect/report';
+import { withUnpacked } from './archives';
 import { ofOneBundle } from './commit';
 import { exists, type JsonObject, readOptionalJson } from './files';
 import { type Contents, contentsOf, countParameters, familyOf } from './inspect-contents';
@@ -16,6 +17,7 @@ import { Inspection, type InspectionIntegrity, type InspectionTotals } from './i
 import { type Location, locate, stepIn } from './locate';
 import { differences, readManifest } from './manifest';
 import type { ModelFiles } from './programs/program';
+import { readSums, sumDifferences } from './release-sums';
 import { examine } from './verdict';
 
 export interface InspectOptions {
@@ -38,18 +40,24 @@ export async function inspect(from: PathLike, options: InspectOptions = {}): Pro
   const { verify = false } = options;
   const target = toPath(from, 'inspect');
   checkFlags({ verify }, 'inspect');
-  return ofOneBundle(target, async () => inspectAt(await locate(target), verify));
+  return withUnpacked(target, (place) =>
+    ofOneBundle(place, async () => inspectAt(await locate(place), verify, target)),
+  );
 }
 
 /** Looks at the newest model that is complete; one that is damaged is described as it is. */
-async function inspectAt({ path: target, program, models }: Location, verify: boolean): Promise<Inspection> {
+async function inspectAt(
+  { path: target, program, models }: Location,
+  verify: boolean,
+  named: string,
+): Promise<Inspection> {
   const files = (await firstComplete(models)) ?? models[0];
   if (program === null || target === files.weights) {
     const report = await inspectFile(files.weights, verify);
     return complete(
       report,
       contentsOf(report),
-      target === files.weights ? {} : { path: target, files: await filesOf(target) },
+      target === files.weights ? {} : { path: named, files: await filesOf(target) },
     );
   }
   const report = await openAll(files, verify);
@@ -58,8 +66,10 @@ async function inspectAt({ path: target, program, models }: Location, verify: bo
   const config = await json(report, files.directory, files.config);
   const step = stepIn(await json(report, files.directory, files.state));
   const found = { ...report.contents, config: config ?? null, step };
-  const manifest = program.verify && (await compareManifest(report, files.directory, verify));
-  return complete(report, found, { path: target, files: await filesOf(files.directory), manifest: manifest ?? null });
+  const manifest = program.verify
+    ? await compareManifest(report, files.directory, verify)
+    : await compareSums(report, files.directory, verify);
+  return complete(report, found, { path: named, files: await filesOf(files.directory), manifest: manifest ?? null });
 }
 
 async function firstComplete(models: readonly ModelFiles[]): Promise<ModelFiles | undefined> {
@@ -125,6 +135,19 @@ async function compareManifest(
     addProblem(report, new CheckpointError(message, CheckpointCode.checksum));
   }
   return 'differs';
+}
+
+/** Of a release package; null for what has no checksums, or where they were not asked for. */
+async function compareSums(
+  report: FileInspection,
+  directory: string,
+  verify: boolean,
+): Promise<InspectionIntegrity['manifest']> {
+  const sums = verify ? await noting(report, () => readSums(directory)) : undefined;
+  if (sums === undefined) return null;
+  const found = await sumDifferences(directory, sums);
+  for (const message of found) addProblem(report, new CheckpointError(message, CheckpointCode.checksum));
+  return found.length === 0 ? 'match' : 'differs';
 }
 
 async function filesOf(directory: string): Promise<Inspection['files']> {

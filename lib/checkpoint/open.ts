@@ -1,6 +1,7 @@
 import { CheckpointCode, CheckpointError, withPath } from '../errors';
 import { load } from '../formats/pt';
 import { InertObject } from '../pickle/types';
+import { openArchived } from './archives';
 import { ofOneBundle } from './commit';
 import { type Location, locate } from './locate';
 import { filePrograms } from './programs';
@@ -16,8 +17,13 @@ import { formatError, mapIn, type ReadOptions, type SavedModel } from './saved-m
 export async function openModel(
   target: string,
   options: ReadOptions,
-  find: () => Promise<Location> = () => locate(target),
+  find?: () => Promise<Location>,
 ): Promise<SavedModel> {
+  const archived = find === undefined ? await openArchived(target, options, openModel) : undefined;
+  return archived ?? openLocated(target, options, find ?? (() => locate(target)));
+}
+
+function openLocated(target: string, options: ReadOptions, find: () => Promise<Location>): Promise<SavedModel> {
   const use = { training: options.optimizer, allowMixed: options.allowMixed ?? false };
   return readNewest(target, find, use, (files, program) =>
     program === null ? readFile(files.weights, options) : program.read(files, options, openModel),

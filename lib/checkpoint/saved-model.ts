@@ -39,6 +39,7 @@ export const noTraining: TrainingState = { step: null, optimizerFile: null, run:
 
 /** Programs that save models, each of which lays out weights, config and the rest in files in its own way. */
 export type ProgramName =
+  | 'release'
   | 'bundle'
   | 'state-dict'
   | 'training-dict'

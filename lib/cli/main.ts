@@ -7,6 +7,7 @@ import { compareCommand } from './compare';
 import { convertCommand } from './convert';
 import { describeError, exitStatus, usageError } from './errors';
 import { shownFlags } from './flags';
+import { exportCommand } from './export';
 import { generateCommand } from './generate';
 import { inspectCommand } from './inspect';
 import { listCommand } from './list';
@@ -32,7 +33,7 @@ async function createProgram(): Promise<Command> {
   program.commandsGroup('Models:');
   for (const command of [trainCommand(), generateCommand(), serveCommand()]) program.addCommand(command);
   program.commandsGroup('Checkpoints:');
-  for (const command of [listCommand(), inspectCommand(), compareCommand(), convertCommand()]) {
+  for (const command of [listCommand(), inspectCommand(), compareCommand(), convertCommand(), exportCommand()]) {
     program.addCommand(command);
   }
   program.commandsGroup('This machine:');

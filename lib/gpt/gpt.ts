@@ -36,6 +36,7 @@ import {
   prepareOptimizerState,
   resumeOptimizer,
 } from '../models/optimizers';
+import { exportModel, type ExportOptions, type ExportResult } from '../export/export';
 import type { AdamW, AdamWOptions, AnyOptimizer, Optimizer } from '../optim';
 import {
   replaceBundle,
@@ -338,6 +339,30 @@ export class GPT extends GPTModel {
    */
   saveCheckpointFile(directory: PathLike, options: SaveCheckpointFileOptions): Promise<string> {
     return atWholeUpdate(this, (copies) => saveSingleFile(this, this.#training(), directory, options, copies));
+  }
+
+  /**
+   * Writes a release package: what inference needs and nothing else, with a model card and checksums. A path that ends in `.zip`
+   * or `.tar.gz` is an archive's, any other a directory's. `GPT.load` opens all of them. The same model, with the same options and
+   * versions, gives the same bytes.
+   *
+   * @throws ERR_TORCHBIND_SAVE where something is there that is no release package, or where one is there and `overwrite` is not
+   *   given; ERR_TORCHBIND_CONVERT naming what the form has no place for; ERR_TORCHBIND_INVALID_ARGUMENT; the signal's reason
+   */
+  async export(path: PathLike, options: ExportOptions = {}): Promise<ExportResult> {
+    const target = toPath(path, 'export');
+    const measure = async (directory: string, ids: ArrayLike<number>): Promise<number> => {
+      const model = await GPT.load(directory, { device: 'cpu', tokenizer: null });
+      try {
+        return await perplexity(model, ids);
+      } finally {
+        model.dispose();
+      }
+    };
+    return atWholeUpdate(this, (copies) => {
+      const { step, origin } = this.#training();
+      return exportModel({ model: this, step, origin, measure }, target, options, copies);
+    });
   }
 
   /**

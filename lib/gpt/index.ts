@@ -13,5 +13,6 @@ export {
   type LegacyContents,
   type LegacyConversion,
 } from './convert-legacy';
+export type { ExportOptions, ExportResult, ReleaseDType } from '../export/export';
 export { GPT, type LegacyCheckpoint, type LoadModelOptions } from './gpt';
 export type { SaveBundleOptions, SaveCheckpointFileOptions, SaveModelOptions } from './save';

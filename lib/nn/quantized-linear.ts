@@ -50,7 +50,7 @@ export class QuantizedLinear extends Module {
     requireOptions(options, ['bits', 'groupSize', 'bias', 'device'], 'QuantizedLinear');
     const { bits, groupSize, bias = true, device = 'cpu' } = options;
     checkQuantization({ bits, groupSize }, 'QuantizedLinear');
-    if (groupSize !== null && inFeatures % groupSize !== 0) throw doesNotDivide(inFeatures, outFeatures, groupSize);
+    checkGroups(inFeatures, outFeatures, groupSize);
     this.bits = bits;
     this.groupSize = groupSize;
     const frozen = (make: () => Tensor): Parameter => tidy(() => new Parameter(make(), { requiresGrad: false }));
@@ -72,9 +72,7 @@ export class QuantizedLinear extends Module {
     noGrad(() =>
       tidy(() => {
         if (bias !== null) layer.bias!.copy_(bias);
-        const values = weight.detach().to('float32');
-        if (quantization.groupSize === null) round8(values, layer);
-        else round4(values, layer, quantization.groupSize);
+        roundRows(weight.detach(), layer, quantization.groupSize);
       }),
     );
     layer.pack();
@@ -144,8 +142,24 @@ const int8 = (): Operator => operator('aten::_weight_int8pack_mm');
 const int4 = (): Operator => operator('aten::_weight_int4pack_mm_for_cpu');
 const packer = (): Operator => operator('aten::_convert_weight_to_int4pack_for_cpu');
 
+/**
+ * Rounds rows of a Linear's weight, (rows, in) in whatever floating dtype, into the same rows of a quantized one's tensors. Rows are
+ * rounded each by itself, so that a large weight can be rounded in parts.
+ */
+export function roundRows(rows: Tensor, into: RoundedRows, groupSize: number | null): void {
+  const values = rows.to('float32');
+  if (groupSize === null) round8(values, into);
+  else round4(values, into, groupSize);
+}
+
+/** Rows of the weight and the scales of a `QuantizedLinear`. */
+export interface RoundedRows {
+  weight: Tensor;
+  scales: Tensor;
+}
+
 /** Rounds each row of the weight (out, in) to 255 steps around 0. */
-function round8(values: Tensor, { weight, scales }: QuantizedLinear): void {
+function round8(values: Tensor, { weight, scales }: RoundedRows): void {
   // The scale as it is kept, in bfloat16, decides: then no integer is beyond 127 by its rounding alone.
   scales.copy_(values.abs().amax([1]).div(127).clamp(SMALLEST));
   const steps = values.div(scales.to('float32').unsqueeze(1)).round().clamp(-127, 127);
@@ -153,7 +167,8 @@ function round8(values: Tensor, { weight, scales }: QuantizedLinear): void {
 }
 
 /** Rounds each group of a row of the weight (out, in) to 16 steps from its smallest to its largest value. */
-function round4(values: Tensor, { weight, scales, inFeatures, outFeatures }: QuantizedLinear, groupSize: number): void {
+function round4(values: Tensor, { weight, scales }: RoundedRows, groupSize: number): void {
+  const [outFeatures, inFeatures] = values.shape as [number, number];
   const groups = values.view([outFeatures, inFeatures / groupSize, groupSize]);
   const [low, high] = [groups.amin([2]), groups.amax([2])]; // (out, groups)
   const scale = high.sub(low).div(15).clamp(SMALLEST).to('bfloat16');
@@ -183,6 +198,11 @@ export function checkQuantization({ bits, groupSize }: Quantization, where: stri
       groupSize,
       where,
     );
+}
+
+/** @throws ERR_TORCHBIND_INVALID_ARGUMENT where the groups of a row do not fill it */
+export function checkGroups(inFeatures: number, outFeatures: number, groupSize: number | null): void {
+  if (groupSize !== null && inFeatures % groupSize !== 0) throw doesNotDivide(inFeatures, outFeatures, groupSize);
 }
 
 function doesNotDivide(inFeatures: number, outFeatures: number, groupSize: number): TorchBindError {

@@ -48,6 +48,12 @@ const byteOf: ReadonlyMap<string, number> = new Map(
     .map((byte, place) => [String.fromCharCode(isPrintable(byte) ? byte : 256 + place - printableCount), byte]),
 );
 
+/** How a byte-level vocabulary writes each byte. */
+export const byteCharacters: readonly string[] = Array.from(byteOf).reduce<string[]>((all, [char, byte]) => {
+  all[byte] = char;
+  return all;
+}, []);
+
 function isPrintable(byte: number): boolean {
   return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
 }

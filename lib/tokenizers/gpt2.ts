@@ -83,6 +83,12 @@ export class Gpt2Tokenizer implements Tokenizer {
     return new ByteDecoder((id) => all[id]);
   }
 
+  /** @internal The tokens with a character for each byte and their ranks, and the special tokens with their ids. */
+  ranked(): { ranks: ReadonlyMap<string, number>; special: [text: string, id: number][] } {
+    const special = Array.from(this.special.texts, ([id, text]): [string, number] => [text, id]);
+    return { ranks: vocabulary().ranks, special: [['<|endoftext|>', this.endOfText], ...special] };
+  }
+
   toJson(): TokenizerJson {
     return { token_kind: this.kind, chars: null, ...this.fields };
   }

@@ -1,5 +1,6 @@
 export { encodeText, takesLong } from './encode-async';
 export { CharTokenizer, type UnknownCharacters } from './char';
+export { huggingFaceJson } from './for-hugging-face';
 export { tokenizerForText, tokenizerFromJson } from './from-json';
 export { Gpt2Tokenizer, type Gpt2TokenizerOptions } from './gpt2';
 export { HuggingFaceTokenizer, type HuggingFaceTokenizerOptions } from './hugging-face';

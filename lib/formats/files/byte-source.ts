@@ -41,6 +41,8 @@ export class ByteSource {
     readonly path: string,
     readonly fd: number,
     readonly size: number,
+    /** Where the bytes begin in the file: not 0 in a section of a larger one. */
+    readonly base = 0,
   ) {}
 
   /** @throws CheckpointError where the path is not a regular file with something in it */
@@ -54,6 +56,11 @@ export class ByteSource {
       closeSync(fd);
       throw error;
     }
+  }
+
+  /** The bytes [offset, offset + size) as a source of their own. It reads through this one's descriptor and is not closed. */
+  section(offset: number, size: number): ByteSource {
+    return new ByteSource(this.path, this.fd, size, this.base + offset);
   }
 
   close(): void {
@@ -86,7 +93,7 @@ export class ByteSource {
   async readInto(target: Buffer, offset: number): Promise<void> {
     for (let done = 0; done < target.length;) {
       const length = Math.min(target.length - done, largestRead);
-      const { bytesRead } = await readAt(this.fd, target, done, length, offset + done);
+      const { bytesRead } = await readAt(this.fd, target, done, length, this.base + offset + done);
       if (bytesRead === 0)
         throw new CheckpointError('the file became shorter while it was read', CheckpointCode.truncated, {
           offset: offset + done,

@@ -67,7 +67,12 @@ export async function load(target: PathLike, options: LoadOptions = {}): Promise
   );
 }
 
-async function loadFile(source: ByteSource, { device, mmap }: LoadOptions, values: ValueOptions): Promise<unknown> {
+/** What an open file holds, as `load` gives it. */
+export async function loadFile(
+  source: ByteSource,
+  { device, mmap }: Pick<LoadOptions, 'device' | 'mmap'>,
+  values: ValueOptions = {},
+): Promise<unknown> {
   if (await isSafetensorsFile(source))
     return readSafetensors(source, { device, mmap, limits: { memory: values.memory } });
   const loaded = new LoadedStorages();

@@ -55,7 +55,8 @@ export async function readStorages(archive: TensorArchive, loaded: LoadedStorage
  * Storages that cannot be used in place (compressed, of the other byte order, not aligned) are read.
  */
 export async function mapStorages(archive: TensorArchive, loaded: LoadedStorages): Promise<void> {
-  const file = native().mapFile(archive.source.fd, archive.source.size);
+  const { source } = archive;
+  const file = native().mapFile(source.fd, source.base + source.size);
   try {
     const unmappable: StorageRef[] = [];
     const turn = turnTimer();
@@ -63,8 +64,9 @@ export async function mapStorages(archive: TensorArchive, loaded: LoadedStorages
       const turned = turn();
       if (turned) await turned;
       const { offset, size } = archive.bytesOf(storage);
-      const inPlace = offset !== undefined && !needsSwap(archive, storage) && offset % mappedAlignment === 0;
-      if (inPlace) loaded.set(storage, native().sliceBytes(file, offset, size));
+      const position = offset === undefined ? undefined : source.base + offset;
+      const inPlace = position !== undefined && !needsSwap(archive, storage) && position % mappedAlignment === 0;
+      if (inPlace) loaded.set(storage, native().sliceBytes(file, position, size));
       else unmappable.push(storage);
     }
     await readEach(archive, unmappable, loaded);
@@ -85,7 +87,7 @@ async function readEach(archive: TensorArchive, storages: StorageRef[], loaded: 
       loaded.set(storage, copyOf(archive, storage, await bytes.read()));
     } else if (bytes.size <= smallRecord) small.push({ storage, offset: bytes.offset });
     else {
-      const read = new DirectRead(archive.source.fd, bytes, bytes.offset);
+      const read = new DirectRead(archive.source.fd, bytes, archive.source.base + bytes.offset);
       loaded.set(storage, read.target);
       direct.push(read);
     }

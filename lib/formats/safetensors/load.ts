@@ -154,7 +154,7 @@ async function readBytes(
   { name, begin, end }: SafetensorsEntry,
 ): Promise<Handle> {
   try {
-    return (await native().readBytes(source.fd, position, end - begin, false)).handle;
+    return (await native().readBytes(source.fd, source.base + position, end - begin, false)).handle;
   } catch (error) {
     const message = `cannot read ${end - begin} bytes: ${(error as Error).message}`;
     throw new CheckpointError(message, CheckpointCode.truncated, { record: name, offset: position, cause: error });
@@ -170,11 +170,11 @@ async function mapEntries(
   header: SafetensorsHeader,
   handles: Map<SafetensorsEntry, Handle>,
 ): Promise<void> {
-  const file = native().mapFile(source.fd, source.size);
+  const file = native().mapFile(source.fd, source.base + source.size);
   const unaligned: SafetensorsEntry[] = [];
   try {
     for (const entry of header.entries) {
-      const position = header.dataOffset + entry.begin;
+      const position = source.base + header.dataOffset + entry.begin;
       if (position % (Math.max(entry.dtype.bits, 8) / 8) !== 0) unaligned.push(entry);
       else handles.set(entry, viewBytes(native().sliceBytes(file, position, entry.end - entry.begin), entry));
     }

@@ -62,12 +62,13 @@ export class ZipWriter {
   }
 
   /**
-   * Writes the last record, whose content PyTorch uses as a fingerprint of the others, and the directory.
+   * Writes the directory, and before it the last record, whose content PyTorch uses as a fingerprint of the others.
    *
+   * @param hasFingerprint false leaves that record out: for a zip that is none of PyTorch's
    * @returns the length of the file
    */
-  async close(): Promise<number> {
-    await this.add('.data/serialization_id', Buffer.from(this.fingerprint(), 'latin1'));
+  async close(hasFingerprint = true): Promise<number> {
+    if (hasFingerprint) await this.add('.data/serialization_id', Buffer.from(this.fingerprint(), 'latin1'));
     const directoryOffset = this.position;
     for (const record of this.records) this.append(centralHeader(record));
     this.append(endRecords(this.records.length, directoryOffset, this.position));

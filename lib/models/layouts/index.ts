@@ -6,6 +6,7 @@ import { hfGpt2, mingpt, nanogpt } from './gpt2';
 import type { CheckpointLayout } from './layout';
 import { buildLlm, mypt, ngLecture } from './lecture';
 import { splitLora } from './lora';
+import { plain } from './plain';
 import { quantized } from './quantized';
 import { myptFused } from './mypt-fused';
 import { checkGathered } from './ungathered';
@@ -17,6 +18,9 @@ export type { ConfigFacts, Recognised } from './family';
 export type { CheckpointLayout } from './layout';
 
 const FAMILIES: readonly Family[] = [mypt, myptFused, ngLecture, buildLlm, nanogpt, mingpt, hfGpt2];
+
+/** Families of torchbind's own files, which no program of others writes. */
+const OWN: readonly Family[] = [plain, quantized];
 
 /** Keys of models that are not opened as a GPT, so that a message can name them. */
 const OTHERS: readonly [(keys: readonly string[]) => boolean, string][] = [
@@ -71,7 +75,7 @@ export function conformConfig(name: string, config: GPTConfig): GPTConfig {
 }
 
 function familyByName(name: string): Family {
-  const family = [...FAMILIES, quantized].find((candidate) => candidate.name === name);
+  const family = [...FAMILIES, ...OWN].find((candidate) => candidate.name === name);
   if (family !== undefined) return family;
   checkArgument(typeof name === 'string', 'the name of a layout', name, 'GPT');
   const near = closest(name, layoutNames);
@@ -119,7 +123,7 @@ export function recogniseAdapted(state: ReadonlyMap<string, unknown>, program?: 
 }
 
 function recogniseFamily(view: StateView): Recognised | undefined {
-  for (const family of [...FAMILIES, quantized]) {
+  for (const family of [...FAMILIES, ...OWN]) {
     const found = family.recognise(view);
     if (found !== undefined) return found;
   }
