@@ -15,6 +15,9 @@ export interface ExportFlags extends Omit<ExportOptions, 'heldText' | 'language'
 /** Writes a release package of a model. */
 export async function runExport(source: string, target: string, flags: ExportFlags): Promise<void> {
   const { checkpointDir, compress, json, heldText: heldFile, ...options } = flags;
+  if (compress === true && !/\.(pt|pth)$/.test(target)) {
+    throw usageError(`--compress writes one file: expected a target that ends in .pt, got ${target}.`);
+  }
   const found = await findModel(source, { checkpointDir });
   if (compress === true) return writeCompressed(found, target, flags);
   const heldText = heldFile === undefined ? undefined : await readFile(heldFile, 'utf8');
@@ -29,8 +32,6 @@ export async function runExport(source: string, target: string, flags: ExportFla
 
 /** The program's own form in half precision, without the optimizer. */
 async function writeCompressed(source: string, target: string, flags: ExportFlags): Promise<void> {
-  if (!/\.(pt|pth)$/.test(target))
-    throw usageError(`--compress writes one file: expected a target that ends in .pt, got ${target}.`);
   if (await stat(target).catch(() => undefined))
     throw usageError(`${target} is there already. Remove it, or write another file.`);
   const model = await GPT.load(source, { device: 'cpu' });

@@ -36,6 +36,9 @@ test.each([
   [['serve', 'nobody', '--checkpoint-dir', '/none'], /no model 'nobody' in \/none/],
   [['serve', '--port', 'x'], /It is an integer/],
   [['convert'], /Say what to convert/],
+  [['export', 'a'], /missing required argument 'target'/],
+  [['export', 'a', 'b', '--dtype', 'int3'], /Allowed choices are float32/],
+  [['export', 'examples', 'b', '--compress'], /ends in \.pt/],
   [['convert', 'a', '--layout', 'hf-gpt2'], /need a target/],
 ])('%j is refused', (args, message) => {
   const ran = run(args);
@@ -53,7 +56,8 @@ test('flags go before variables, of which wrong values are named', () => {
 test('help teaches each command, in the documented spelling of flags', () => {
   const help = run(['--help']);
   expect(help.status).toBe(0);
-  for (const name of ['train', 'generate', 'serve', 'list', 'inspect', 'compare', 'convert', 'install', 'doctor']) {
+  const names = ['train', 'generate', 'serve', 'list', 'inspect', 'compare', 'convert', 'export', 'install', 'doctor'];
+  for (const name of names) {
     expect(help.stdout).toMatch(new RegExp(`^  ${name} `, 'm'));
     const own = run([name, '--help']);
     expect([own.status, own.stderr]).toEqual([0, '']);

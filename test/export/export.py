@@ -27,6 +27,6 @@ code = re.search(r"```python\n(.*?)```", open(docs).read(), re.S).group(1)
 for name in ['int8', 'int4']:
     os.chdir(os.path.join(root, name))
     scope = {}
-    exec(code, scope)
+    exec(code.replace('release/shakespeare-int8/', ''), scope)
     out[name] = {layer: scope['weight_of'](layer).tolist() for layer in ['blocks.0.attn.qkv', 'lmHead']}
 print(json.dumps(out))

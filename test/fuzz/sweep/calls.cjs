@@ -555,6 +555,28 @@ const calls = [
   ['GPT#stream', () => [gpt(), 'ab', { stop: 'h', ...patient() }]],
   ['GPT#generateTokens', () => [gpt(), [1, 2], patient()]],
   ['GPT#save', () => [gpt(), 'saved', { layout: 'nanogpt', optimizer: null, step: 1, dtype: 'float32', force: true }]],
+  [
+    'GPT#export',
+    () => [
+      gpt(),
+      'release',
+      {
+        form: 'torchbind',
+        dtype: 'float16',
+        groupSize: undefined,
+        weights: 'pt',
+        name: 'n',
+        description: 'd',
+        license: 'mit',
+        language: 'en',
+        data: 'text',
+        metrics: undefined,
+        heldText: 'abcabc',
+        force: false,
+        overwrite: true,
+      },
+    ],
+  ],
   ['GPT#saveAdapter', () => [loraOf('hf-gpt2'), 'adapter']],
   [
     'GPT#saveCheckpointBundle',
