@@ -1,5 +1,4 @@
 import { CheckpointCode, CheckpointError, TorchBindError } from '../errors';
-import { distributedError, isDistributed } from '../formats/pt/distributed';
 import type { JsonObject } from './files';
 import type { Listing } from './programs/program';
 
@@ -9,7 +8,6 @@ import type { Listing } from './programs/program';
 export function refuseForeign(listing: Listing): void {
   const { directory, names } = listing;
   const has = (pattern: RegExp): boolean => names.some((name) => pattern.test(name));
-  if (isDistributed(names)) throw distributedError(directory);
   if (has(/^zero_to_fp32\.py$|^mp_rank_\d+_model_states\.pt$/)) {
     throw unsupported(
       `${directory} is a checkpoint of DeepSpeed, whose weights are in parts. Convert it to one file with the script that ` +

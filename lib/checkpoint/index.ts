@@ -1,3 +1,4 @@
+export { saveDistributed } from './distributed';
 export {
   type CheckpointFile,
   type CheckpointFileFilter,

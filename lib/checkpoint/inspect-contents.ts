@@ -3,6 +3,7 @@ import { type NamedNote, namedNotes, TensorNote } from '../formats/pt/tensor-not
 import { TorchBindError } from '../errors';
 import { layoutOrReason, recogniseAdapted, TensorFacts, ungathered } from '../models/layouts';
 import { Float, InertObject, plainNumber } from '../pickle/types';
+import { numberedOptimizer } from './distributed-optimizer';
 import type { JsonObject } from './files';
 import { modelTypeOf } from './foreign';
 import { partKeys, optimizerStateIn } from './part-keys';
@@ -47,11 +48,13 @@ export interface Contents {
 }
 
 /** Finds the parts of a checkpoint in a file. */
-export function contentsOf({ value, tensors, metadata }: FileInspection): Contents {
+export function contentsOf({ value, tensors, metadata, container }: FileInspection): Contents {
   if (value instanceof InertObject) return { ...nothing, weights: noteFacts(namedNotes(value)) };
   if (!(value instanceof Map)) return { ...nothing, weights: withTied(infoFacts(tensors), metadata) };
-  const root = value as Map<unknown, unknown>;
-  const optimizer = [root, ...partKeys.optimizer.map((key) => optimizerStateIn(root.get(key)))].find(isOptimizer);
+  const isDistributed = container.kind === 'distributed';
+  const root = isDistributed ? applicationIn(value) : (value as Map<unknown, unknown>);
+  const optimizers = partKeys.optimizer.map((key) => optimizerStateIn(root.get(key)));
+  const optimizer = [root, ...(isDistributed ? optimizers.map(numberedOptimizer) : optimizers)].find(isOptimizer);
   const config = partKeys.config.map((key) => root.get(key)).find((part) => part instanceof Map);
   const step = partKeys.step.map((key) => numberOf(root.get(key))).find((number) => number !== null);
   return {
@@ -60,6 +63,14 @@ export function contentsOf({ value, tensors, metadata }: FileInspection): Conten
     config: config === undefined ? null : (plainData(config) as JsonObject),
     step: step ?? null,
   };
+}
+
+/** The dict in which an application's object keeps the parts of a distributed checkpoint, where that is all at its root. */
+function applicationIn(root: ReadonlyMap<unknown, unknown>): ReadonlyMap<unknown, unknown> {
+  const [inner] = root.values();
+  const isOuter =
+    root.size === 1 && inner instanceof Map && partKeys.weights.some((key) => inner.get(key) instanceof Map);
+  return isOuter ? inner : root;
 }
 
 const nothing: Contents = { weights: new Map(), optimizer: null, config: null, step: null };

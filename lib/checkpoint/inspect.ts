@@ -52,8 +52,12 @@ async function inspectAt(
   named: string,
 ): Promise<Inspection> {
   const files = (await firstComplete(models)) ?? models[0];
-  if (program === null || target === files.weights) {
+  // Files of one program, whose contents say all.
+  const isWhole = program === null || program.container === 'distributed';
+  if (isWhole || target === files.weights) {
     const report = await inspectFile(files.weights, verify);
+    if (isWhole && files.directory !== target && program !== null)
+      report.container.notes.push(`in ${path.relative(target, files.directory)}`);
     return complete(
       report,
       contentsOf(report),

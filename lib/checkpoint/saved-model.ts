@@ -48,7 +48,8 @@ export type ProgramName =
   | 'build-llm'
   | 'hf-gpt2'
   | 'hf-trainer'
-  | 'peft';
+  | 'peft'
+  | 'distributed';
 
 /** Where a model came from, and what writing it back needs beside the model. */
 export interface Origin {

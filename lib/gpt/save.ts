@@ -5,6 +5,7 @@ import { type JsonObject, makeDirectory } from '../checkpoint/files';
 import { checkMetrics, type Metrics } from '../checkpoint/manifest';
 import { buildLlm, buildLlmName, newBuildLlm } from '../checkpoint/programs/build-llm';
 import { bundle, bundledModel, writeBundle } from '../checkpoint/programs/bundle';
+import { distributed } from '../checkpoint/programs/distributed';
 import { hfTrainer } from '../checkpoint/programs/hf-trainer';
 import { peft } from '../checkpoint/programs/peft';
 import type { Program } from '../checkpoint/programs/program';
@@ -13,7 +14,15 @@ import type { Origin, SavedRun } from '../checkpoint/saved-model';
 import { takeSnapshot, type TensorSnapshot } from '../checkpoint/snapshot';
 import { chooseProgram, mayHoldOptimizer, programByName, writeAs } from '../checkpoint/write';
 import { NO_COPIES, type StorageCopies } from '../compute';
-import { checkArgument, checkOptions, type PathLike, requireOptions, toPath, TorchBindError } from '../errors';
+import {
+  checkArgument,
+  checkFlags,
+  checkOptions,
+  type PathLike,
+  requireOptions,
+  toPath,
+  TorchBindError,
+} from '../errors';
 import { convertModel } from '../models/convert';
 import type { GPTModel } from '../models/gpt-model';
 import type { Parameter } from '../nn/parameter';
@@ -49,6 +58,11 @@ export interface SaveModelOptions {
   step?: number;
   /** Dtype of the weights in the files. Default: the one that they came in. */
   dtype?: DType;
+  /**
+   * Write a distributed checkpoint, the directory that `torch.distributed.checkpoint.load` takes, whatever form the model came
+   * in. Default: only for a model that came from one.
+   */
+  distributed?: boolean;
   /** Convert to a family that cannot hold all of the model, although results then differ. Default false. */
   force?: boolean;
 }
@@ -100,7 +114,8 @@ export async function saveModel(
   copies: StorageCopies,
 ): Promise<void> {
   const path = toPath(target, 'save');
-  checkOptions(options, ['layout', 'optimizer', 'step', 'dtype', 'force'], 'save');
+  checkOptions(options, ['layout', 'optimizer', 'step', 'dtype', 'distributed', 'force'], 'save');
+  checkFlags({ distributed: options.distributed }, 'save');
   const { layout = model.layout.name, force } = options;
   if (layout === model.layout.name)
     return writeModel(path, model, { ...training, origin: unfolded(model, training.origin) }, options, copies);
@@ -122,16 +137,21 @@ async function writeModel(
     optimizer = training.optimizer,
     step = training.step ?? undefined,
     dtype = origin?.dtype ?? undefined,
+    distributed: isDistributed = origin?.program === 'distributed',
   }: SaveModelOptions,
   copies: StorageCopies,
 ): Promise<void> {
   // Before anything is awaited: what is saved is the state at the call.
-  const held = mayHoldOptimizer(model.layout.name, origin) ? (optimizer ?? undefined) : undefined;
+  const held = isDistributed || mayHoldOptimizer(model.layout.name, origin) ? (optimizer ?? undefined) : undefined;
   const snapshot = snapshotFor(origin && programByName(origin.program), model, held, copies);
   try {
     await snapshot.pack();
     const isAdapter = model.lora?.keys === 'peft' && origin?.program !== 'build-llm' && !isAdapterRun(origin);
-    const program = isAdapter ? peft : await chooseProgram(path, model.layout.name, origin);
+    const program = isDistributed
+      ? distributed
+      : isAdapter
+        ? peft
+        : await chooseProgram(path, model.layout.name, origin);
     if (program !== hfTrainer) await refuseOldMoments(path);
     const wanted = program.holdsOptimizer ? optimizer : undefined;
     if (wanted === undefined && origin?.hasOptimizer === true && program !== bundle && program !== peft)
@@ -155,6 +175,7 @@ async function writeModel(
 /** What a program needs to write a model back as it came. */
 function keptFor(program: unknown, origin: Origin | undefined): ReadonlyMap<string, unknown> {
   if (program === bundle) return wrapperOf(origin);
+  if (program === distributed) return origin?.program === 'distributed' ? origin.kept : new Map();
   if (program !== peft || origin?.program === 'peft' || isAdapterRun(origin)) return origin?.kept ?? new Map();
   return new Map(origin?.program === 'hf-gpt2' ? [['path', origin.path]] : []);
 }

@@ -1,6 +1,6 @@
 import { Cost, type Spend } from './budget';
 import { GlobalError, type Keys } from './globals';
-import { Float, Tuple } from './types';
+import { Float, InertObject, Tuple } from './types';
 
 type Container = Map<unknown, unknown> | Set<unknown>;
 
@@ -18,7 +18,10 @@ export class PythonKeys implements Keys {
   private readonly nested = new Map<string, number>();
   private notNumbers = 0;
 
-  constructor(private readonly spend: Spend) {}
+  constructor(
+    private readonly spend: Spend,
+    private readonly takesObjects = false,
+  ) {}
 
   set(dict: Map<unknown, unknown>, key: unknown, value: unknown): void {
     dict.set(this.keyIn(dict, key), value);
@@ -46,6 +49,7 @@ export class PythonKeys implements Keys {
 
   private objectIn(container: Container, key: object): unknown {
     if (key instanceof Float) return numberIn(container, key.value);
+    if (this.takesObjects && key instanceof InertObject) return key;
     const content = key instanceof Tuple ? `(${this.tupleText(key)}` : this.textOf(key);
     if (container.has(key)) return key;
     let known = this.contents.get(container);

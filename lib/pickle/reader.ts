@@ -17,6 +17,8 @@ export interface PickleReaderOptions extends NameOptions {
   persistentLoad: (id: unknown) => unknown;
   /** Gives floats that a plain number would turn into ints as `Float`. */
   exact?: boolean;
+  /** Takes objects of unknown classes as keys of dicts, each a key of its own. */
+  objectKeys?: boolean;
   /** What may be made of memory; default: a new one with the default limit. */
   budget?: MemoryBudget;
   /** Name of the record that the bytes are, for messages. */
@@ -75,7 +77,7 @@ class PickleReader {
     this.cursor = new Cursor(bytes, options.record);
     this.budget = options.budget ?? new MemoryBudget();
     this.stack = new PickleStack(this.spend, this.fail);
-    this.keys = new PythonKeys(this.spend);
+    this.keys = new PythonKeys(this.spend, options.objectKeys);
     this.literals = new LiteralReader(this.cursor, options.exact === true, this.fail, this.spend);
   }
 

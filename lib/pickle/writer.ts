@@ -319,7 +319,8 @@ class PickleWriter {
       typeof key !== 'object' ||
       key instanceof Tuple ||
       key instanceof Uint8Array ||
-      key instanceof Float;
+      key instanceof Float ||
+      key instanceof InertObject;
     if (!fine) throw this.unwritableError(`a dict key that is ${describe(key)}`);
   }
 

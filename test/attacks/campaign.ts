@@ -4,7 +4,7 @@ import { inspectSource } from '../../lib/formats/inspect/file';
 import type { FileInspection } from '../../lib/formats/inspect/report';
 import { CheckpointCode, CheckpointError } from '../../lib/errors';
 import { load } from '../../lib/formats/pt';
-import { openArchive } from '../../lib/formats/pt/load';
+import { openArchive } from '../../lib/formats/pt/read-archive';
 import { TensorPlanner } from '../../lib/formats/pt/planned-tensors';
 import { readHeader } from '../../lib/formats/safetensors/header';
 import { isSafetensorsFile } from '../../lib/formats/pt/sniff';

@@ -10,7 +10,6 @@ from pathlib import Path
 
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 import torch  # noqa: E402
-import torch.distributed.checkpoint as dcp  # noqa: E402
 from peft import LoraConfig, get_peft_model  # noqa: E402
 from safetensors.torch import save_model  # noqa: E402
 from transformers import (  # noqa: E402
@@ -87,7 +86,6 @@ def main(out):
     lora.save_pretrained(out / "adapter-new")
     rewrite(out / "adapter-new" / "adapter_config.json", lambda c: c.update(lora_of_tomorrow={"x": 1}))
 
-    dcp.save({"model": model.state_dict()}, checkpoint_id=str(out / "step-500"))
     state = model.state_dict()
     torch.save({key: torch.empty(0) for key in state}, out / "zero3.pt")
     torch.save({key: value if value.ndim == 1 else value.flatten() for key, value in state.items()}, out / "flat.pt")

@@ -227,11 +227,6 @@ describe('files of other programs are named, by load and by inspect alike', () =
     expect(globals.filter(({ verdict }) => verdict === 'code' || verdict === 'attack-only')).toEqual([]);
   });
 
-  it.each(['distributed/.metadata', 'distributed/__0_0.distcp'])('%s, with the command that joins it', async (name) => {
-    await expect(load(at(name))).rejects.toThrow(/distributed checkpoint.*dcp_to_torch/);
-    expect((await inspectFile(at(name))).problems[0]!.message).toMatch(/distributed checkpoint.*dcp_to_torch/);
-  });
-
   it('where safetensors are expected too', async () => {
     writeFileSync(at('lfs.safetensors'), made['lfs.pt']!);
     await expect(load(at('lfs.safetensors'))).rejects.toThrow('git lfs pull');

@@ -86,7 +86,7 @@ interface AnyProgram {
 export interface DirectoryProgram extends AnyProgram {
   place: 'directory';
   /** What `inspect` calls its directories. */
-  container: 'bundle' | 'huggingface' | 'release';
+  container: 'bundle' | 'huggingface' | 'release' | 'distributed';
   /** The models in a directory, the newest first; none where it is not this program's. */
   locate(listing: Listing): Promise<ModelFiles[]> | ModelFiles[];
   /** The same for a directory of a run, in which each checkpoint has a directory of its own. */

@@ -25,7 +25,7 @@ export const trainingDict: FileProgram = {
 };
 
 /** How such programs call what a model is made with. */
-const configNames: Readonly<Record<string, keyof GPTConfig>> = {
+export const configNames: Readonly<Record<string, keyof GPTConfig>> = {
   n_layer: 'nLayer',
   n_head: 'nHead',
   n_embd: 'nEmbd',

@@ -8,6 +8,8 @@ import { readHeader, type SafetensorsEntry } from '../safetensors/header';
 import { isShardIndex, readIndex } from '../safetensors/shards';
 import { isPickle, isSafetensors, kindOf } from '../files/kinds';
 import { containerOf, headOf } from '../pt/sniff';
+import { distributedDirectory } from '../dcp/place';
+import { inspectDistributed } from './distributed';
 
 /**
  * Describes one file of tensors, or the shards that an index names, by its metadata: tensors are not read. With `verify`
@@ -16,6 +18,8 @@ import { containerOf, headOf } from '../pt/sniff';
  * @throws CheckpointError where the file cannot be opened or is empty; all else that is wrong is in the report
  */
 export async function inspectFile(file: string, verify = false): Promise<FileInspection> {
+  const directory = distributedDirectory(file);
+  if (directory !== undefined) return inspectDistributed(directory, verify);
   return withSource(file, (source) => inspectSource(source, verify));
 }
 

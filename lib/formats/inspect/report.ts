@@ -31,6 +31,8 @@ export type ContainerKind =
   | 'bundle'
   /** A directory of Hugging Face: config.json and weights. */
   | 'huggingface'
+  /** A directory of `torch.distributed.checkpoint`: metadata, and the parts of each rank. */
+  | 'distributed'
   /** A directory with checkpoints that hold everything in one file. */
   | 'directory';
 
@@ -156,15 +158,20 @@ export function addProblem(report: FileInspection, { code, message }: Checkpoint
 
 const known: GlobalTable = torchGlobals(new TensorChecker(false));
 
-/** Notes what a pickle names. Gives whether it can be followed to its end. */
-export async function noteGlobals(report: FileInspection, bytes: Uint8Array, record: string): Promise<boolean> {
+/** Notes what a pickle names, beside what is in the table. Gives whether it can be followed to its end. */
+export async function noteGlobals(
+  report: FileInspection,
+  bytes: Uint8Array,
+  record: string,
+  table: GlobalTable = known,
+): Promise<boolean> {
   const { globals, problem } = await runInSlices(surveyPickle(bytes));
   const byName = new Map(report.globals.map((info) => [info.name, info]));
   for (const global of globals) {
     const { called, offset } = global;
     const name = fullName(global);
     const earlier = byName.get(name);
-    if (earlier === undefined) byName.set(name, { name, ...verdictOf(global), called, record, offset });
+    if (earlier === undefined) byName.set(name, { name, ...verdictOf(global, table), called, record, offset });
     else earlier.called ||= called;
   }
   report.globals = [...byName.values()];
@@ -187,9 +194,9 @@ function fullName({ module, name }: SurveyedGlobal): string {
   return `${module === '__builtin__' ? 'builtins' : module}.${name}`;
 }
 
-function verdictOf(global: SurveyedGlobal): Pick<GlobalInfo, 'verdict' | 'reason'> {
+function verdictOf(global: SurveyedGlobal, table: GlobalTable): Pick<GlobalInfo, 'verdict' | 'reason'> {
   const { module, name } = global;
-  if (known.has(fullName(global))) return { verdict: 'known', reason: 'is read as data' };
+  if (table.has(fullName(global))) return { verdict: 'known', reason: 'is read as data' };
   // A name that is computed, or stands in Python's registry, hides what it is.
   const isHidden = module === '?' || name === '?' || (module === 'copyreg' && name.startsWith('extension '));
   return isHidden ? hiddenName : judgeName(module, name);

@@ -1,18 +1,14 @@
 import { checkOptions, describe, type PathLike, toPath, TorchBindError } from '../../errors';
-import type { MakeBuilder, TensorArchive, ValueOptions } from './archive';
+import type { ValueOptions } from './archive';
+import { loadDistributed } from '../dcp/load';
+import { distributedDirectory } from '../dcp/place';
 import { type ByteSource, withSource } from '../files/byte-source';
-import { LegacyArchive } from './legacy-archive';
 import { type LoadLimits, memoryLimit } from '../../pickle/budget';
-import { NativeTensors } from './native-tensors';
-import { makePlanned, TensorPlanner } from './planned-tensors';
-import { PtArchive } from './zip-archive';
+import { TensorPlanner } from './planned-tensors';
+import { openArchive, readArchive } from './read-archive';
 import { readSafetensors } from '../safetensors/load';
 import { existing, isShardIndex, loadShards } from '../safetensors/shards';
-import { containerOf, isSafetensorsFile } from './sniff';
-import { withoutCollections } from '../../tensor/off-loop';
-import { runInSlices } from '../../workers/slices';
-import { LoadedStorages, mapStorages, readStorages } from './storage-reader';
-import { TarArchive } from './tar-archive';
+import { isSafetensorsFile } from './sniff';
 
 export interface LoadOptions {
   /** Where the tensors go, whatever device they were saved from: `cpu`, `cuda:0`, ... Default `cpu`. */
@@ -45,7 +41,8 @@ export interface LoadOptions {
 /**
  * Reads a file that `torch.save` wrote (PyTorch's `torch.load` with `weights_only=True` and `map_location`): the zip of
  * today, the one stream of PyTorch before 1.6, or the tar of 0.1, in any pickle protocol. Of an index file
- * (`pytorch_model.bin.index.json`) all shards are read; safetensors files go to `loadSafetensors`.
+ * (`pytorch_model.bin.index.json`) all shards are read; safetensors files go to `loadSafetensors`. The directory of a
+ * distributed checkpoint (`torch.distributed.checkpoint`) is read part by part; keys of its dicts are text, as in Python.
  *
  * dict comes as `Map`, OrderedDict as `OrderedDict`, list as array, tuple as `Tuple`, set as `Set`, None as `null`, int
  * as `number`, or `bigint` beyond 2^53 - 1, float as `number`, str as `string`, bytes as `Uint8Array`, torch.Size as
@@ -60,6 +57,8 @@ export async function load(target: PathLike, options: LoadOptions = {}): Promise
   const path = toPath(target, 'load');
   checkOptions(options, ['device', 'mmap', 'exact', 'unknown', 'limits'], 'load');
   const values = { exact: options.exact, inert: isInert(options.unknown), memory: memoryLimit(options.limits) };
+  const directory = distributedDirectory(path);
+  if (directory !== undefined) return loadDistributed(directory, { device: options.device, values });
   return withSource(existing(path), async (source) =>
     (await isShardIndex(source))
       ? loadShards(source, (file) => withSource(file, (shard) => loadFile(shard, options, values)))
@@ -75,37 +74,8 @@ export async function loadFile(
 ): Promise<unknown> {
   if (await isSafetensorsFile(source))
     return readSafetensors(source, { device, mmap, limits: { memory: values.memory } });
-  const loaded = new LoadedStorages();
-  try {
-    const archive = await openArchive(source, (bigEndian) => new TensorPlanner(bigEndian), values);
-    await (mmap === true ? mapStorages(archive, loaded) : readStorages(archive, loaded));
-    const tensors = new NativeTensors(loaded, device ?? 'cpu');
-    try {
-      return await runInSlices(makePlanned(archive.value, tensors, archive.pickleName), withoutCollections);
-    } catch (error) {
-      tensors.disposeAll();
-      throw error;
-    } finally {
-      tensors.release();
-    }
-  } finally {
-    loaded.dispose();
-  }
-}
-
-/**
- * Opens a checkpoint of any container, and reads its pickle.
- *
- * @throws CheckpointError where the file is none, or is not right
- */
-export async function openArchive(
-  source: ByteSource,
-  makeBuilder: MakeBuilder,
-  options: ValueOptions = {},
-): Promise<TensorArchive> {
-  const container = await containerOf(source);
-  const archive = { zip: PtArchive, legacy: LegacyArchive, tar: TarArchive }[container];
-  return archive.open(source, makeBuilder, options);
+  const archive = await openArchive(source, (bigEndian) => new TensorPlanner(bigEndian), values);
+  return readArchive(archive, { device, mmap });
 }
 
 function isInert(unknown: LoadOptions['unknown']): boolean {

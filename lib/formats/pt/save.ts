@@ -60,16 +60,19 @@ export async function save(value: unknown, target: PathLike, options: SaveOption
     writePickle(value, { reduce: (object) => storages.collect(object) });
     const pickle = writePickle(value, { reduce: (object) => storages.reduce(object) });
     storages.freeze();
-    const write = (handle: FileHandle): Promise<void> =>
-      new PtWriter(handle, file, options).write(pickle, storages.all);
+    const write = async (handle: FileHandle): Promise<void> => {
+      await new PtWriter(handle, file, options).write(pickle, storages.all);
+    };
     await writeFileAtomically(file, write, options.durable !== false);
   } finally {
     storages.dispose();
   }
 }
 
-class PtWriter {
+/** Writes one checkpoint into a file, at `base`. */
+export class PtWriter {
   private readonly zip: ZipWriter;
+  private readonly base: number;
   private written = 0;
   private total = 0;
 
@@ -77,12 +80,14 @@ class PtWriter {
     private readonly file: FileHandle,
     target: string,
     private readonly options: SaveOptions,
+    base = 0,
   ) {
+    this.base = base;
     this.zip = new ZipWriter({ write: (position, bytes) => this.writeBytes(position, bytes) }, rootName(target));
   }
 
-  /** The records of a checkpoint, in PyTorch's order. */
-  async write(pickle: Uint8Array, storages: SavedStorage[]): Promise<void> {
+  /** Writes the records of a checkpoint, in PyTorch's order. Returns its length in bytes. */
+  async write(pickle: Uint8Array, storages: SavedStorage[]): Promise<number> {
     this.total = storages.reduce((sum, storage) => sum + storage.size, 0);
     await this.zip.add('data.pkl', pickle);
     await this.zip.add('.format_version', Buffer.from('1'));
@@ -96,7 +101,7 @@ class PtWriter {
         );
     }
     await this.zip.add('version', Buffer.from('3\n'));
-    await this.zip.close();
+    return this.zip.close();
   }
 
   private async addSmall(storage: SavedStorage): Promise<void> {
@@ -116,7 +121,13 @@ class PtWriter {
     const checksums: number[] = [];
     await forEachConcurrent(starts, concurrentWrites, async (start, i) => {
       this.options.signal?.throwIfAborted();
-      checksums[i] = await native().writeStorage(this.file.fd, position + start, handle, first + start, length(start));
+      checksums[i] = await native().writeStorage(
+        this.file.fd,
+        this.base + position + start,
+        handle,
+        first + start,
+        length(start),
+      );
       this.advance(length(start));
     });
     return checksums.reduce((crc, part, i) => combineCrc32(crc, part, length(starts[i]!)));
@@ -125,7 +136,7 @@ class PtWriter {
   private async writeBytes(position: number, bytes: Uint8Array): Promise<void> {
     this.options.signal?.throwIfAborted();
     for (let done = 0; done < bytes.length;) {
-      const { bytesWritten } = await this.file.write(bytes, done, bytes.length - done, position + done);
+      const { bytesWritten } = await this.file.write(bytes, done, bytes.length - done, this.base + position + done);
       done += bytesWritten;
     }
   }

@@ -1,10 +1,9 @@
-import path from 'node:path';
 import { CheckpointCode, CheckpointError } from '../../errors';
 import type { ByteSource } from '../files/byte-source';
 import { headSize, isSafetensors, kindOf } from '../files/kinds';
 import { isZip } from '../zip/format';
 import type { ZipReader } from '../zip/reader';
-import { distributedError, isOfDistributed } from './distributed';
+import { incomplete, isOfDistributed } from '../dcp/place';
 import { legacyMagic } from './legacy-archive';
 import { readPlain } from './pickles';
 
@@ -22,7 +21,7 @@ export function headOf(source: ByteSource): Promise<Buffer> {
  */
 export async function containerOf(source: ByteSource): Promise<Container> {
   const head = await headOf(source);
-  if (isOfDistributed(source.path, head)) throw distributedError(path.dirname(source.path));
+  if (isOfDistributed(source.path, head)) throw incomplete(source.path);
   if (isZip(head)) return 'zip';
   if (head.toString('latin1', 257, 262) === 'ustar') return 'tar';
   if (beginsWithMagic(head)) return 'legacy';

@@ -366,6 +366,7 @@ const calls = [
     'saveSafetensors',
     () => [{ a: ones(2) }, 'saved.safetensors', { metadata: { a: 'b' }, tied: 'copy', ...saveOptions() }],
   ],
+  ['saveDistributed', () => [{ a: ones(2) }, 'saved.dcp']],
   ['NamedTensors', () => [[['a', ones(1)]]], 'collection'],
   ['inspect', () => ['plain.pt', { verify: false }]],
   ['Inspection', () => [{}], 'internal'],
