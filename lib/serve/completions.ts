@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { Readable } from 'node:stream';
 import type { GPT } from '../gpt';
 import { encodeText } from '../tokenizers';
@@ -11,6 +12,9 @@ import type { Lease, ModelPool } from './model-pool';
 import type { Settings } from './options';
 import { type Parameters, readParameters, refuse } from './parameters';
 import type { Queue } from './queue';
+
+/** Milliseconds to read how a stream ended that was cut off. */
+const LAST_READ = 1000;
 
 /** Text for OpenAI's requests. */
 export class Completions {
@@ -40,7 +44,11 @@ export class Completions {
       throw error;
     }
     if (!parameters.stream) return this.whole(api, job, parameters);
-    return Readable.from(this.events(api, job, parameters), { objectMode: false, highWaterMark: 16 * 1024 });
+    const options = { objectMode: false, highWaterMark: 16 * 1024 };
+    const events = Readable.from(this.events(api, job, parameters), options);
+    // Who does not read is not told, and does not keep its place.
+    job.signal.addEventListener('abort', () => setTimeout(() => events.destroy(), LAST_READ).unref(), { once: true });
+    return events;
   }
 
   private async begin(model: string, sequences: number, ended: AbortSignal): Promise<Job> {
@@ -164,6 +172,7 @@ class Job {
     this.gpt = lease.gpt;
     this.step = lease.step;
     this.signal = this.controller.signal;
+    setMaxListeners(0, this.signal); // one for each sequence
     this.timer = setTimeout(() => this.controller.abort(tooLong(timeout)), timeout);
     ended.addEventListener('abort', this.onEnded, { once: true });
     if (ended.aborted) this.onEnded();
@@ -220,9 +229,14 @@ async function tokensOf(
   const most = Math.min(config.blockSize, maxPromptTokens);
   const tokens =
     typeof prompt !== 'string' ? prompt : prompt === '' ? [tokenizer.startId] : await encodeText(tokenizer, prompt);
-  if (tokens.length <= most) return tokens;
-  const message = `The prompt has ${tokens.length} tokens, at most ${most} are allowed.`;
-  throw new HttpError(400, message, { code: 'context_length_exceeded', param: 'prompt' });
+  if (tokens.length > most) {
+    const message = `The prompt has ${tokens.length} tokens, at most ${most} are allowed.`;
+    throw new HttpError(400, message, { code: 'context_length_exceeded', param: 'prompt' });
+  }
+  const { vocabSize } = config;
+  const wrong = Array.from(tokens).find((id) => id < 0 || id >= vocabSize);
+  if (wrong === undefined) return tokens;
+  throw refuse(`The token ids of 'prompt' must be from 0 to ${vocabSize - 1}, got ${wrong}.`, 'prompt');
 }
 
 function answerOf(api: Api, { id, step }: Job): Answer {

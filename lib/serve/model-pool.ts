@@ -205,13 +205,12 @@ export class ModelPool {
 
   /** Unloads the model that was not used for longest, if there are as many as allowed. */
   private makeRoom(): void {
-    if (this.slots.size < this.settings.limits.maxLoadedModels) return;
-    const idle = [...this.slots.values()].filter(
-      ({ isPinned, loaded, loading }) => !isPinned && loading === undefined && (loaded?.users ?? 0) === 0,
-    );
+    const unpinned = [...this.slots.values()].filter(({ isPinned }) => !isPinned);
+    if (unpinned.length < this.settings.limits.maxLoadedModels) return;
+    const idle = unpinned.filter(({ loaded, loading }) => loading === undefined && (loaded?.users ?? 0) === 0);
     const [oldest] = idle.sort((a, b) => a.lastUse - b.lastUse);
     if (oldest === undefined) {
-      const message = `All ${this.slots.size} models that may be in memory are in use. Try again later.`;
+      const message = `All ${unpinned.length} models that may be in memory are in use. Try again later.`;
       throw new HttpError(503, message, { code: 'models_busy', headers: { 'retry-after': '1' } });
     }
     this.slots.delete(oldest.id);

@@ -20,7 +20,7 @@ export interface ServerLimits {
   maxBodyBytes: number;
   /** Connections at most; further ones are closed. Default 1000. */
   maxConnections: number;
-  /** Models in memory at most, those of `root` that requests name included. Default 4. */
+  /** Models of `root` that are in memory at most, apart from those that were given. Default 4. */
   maxLoadedModels: number;
 }
 

@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { setMaxListeners } from 'node:events';
 import path from 'node:path';
 import { checkArgument, checkOptions, describe, type PathLike, TorchBindError, toPath } from '../errors';
 import { GPT } from '../gpt';
@@ -79,6 +80,7 @@ class Server implements GPTServer {
     private readonly name: string | undefined,
   ) {
     const { limits, apiKeys, allowedHosts } = settings;
+    setMaxListeners(0, this.stop.signal); // one for each request
     this.queue = new Queue(limits);
     this.metrics = new ServerMetrics(prometheus, pool, this.queue);
     this.completions = new Completions(pool, this.queue, settings, this.metrics);
@@ -174,6 +176,7 @@ class Server implements GPTServer {
     });
     app.get('/health', { config: { access: 'open' } }, () => {
       const { active, length: waiting } = this.queue;
+      if (this.settings.apiKeys.length > 0) return { status: 'ok' }; // anybody may ask
       return { status: 'ok', steps: this.pool.steps(), active, waiting };
     });
     app.get('/metrics', async (_request, reply) => {

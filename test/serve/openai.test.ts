@@ -83,6 +83,8 @@ describe("OpenAI's client", () => {
       [{ tools: [{}] }, 'tools'],
       [{ speed: 1 }, 'speed'],
       [{ prompt: [[]] }, 'prompt'],
+      [{ prompt: [0, 99] }, 'prompt'],
+      [{ prompt: [-1] }, 'prompt'],
       [{ prompt: 'a'.repeat(33) }, 'prompt'],
     ] as const) {
       const error = (await refused(body)) as BadRequestError;

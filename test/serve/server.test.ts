@@ -1,12 +1,19 @@
 /** What a server does beside generating: new bundles, limits, clients that leave, strangers, runs. */
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import type { Readable } from 'node:stream';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { CheckpointManager, GPT } from '../../lib/gpt';
 import { lockDirectory } from '../../lib/checkpoint/commit';
 import { memory } from '../../lib/tensor/scope';
 import { temporaryDirectory } from '../helpers/tmp';
 import { createServer } from '../../lib/serve';
+import { completions } from '../../lib/serve/apis';
+import { Completions } from '../../lib/serve/completions';
+import { ServerMetrics } from '../../lib/serve/metrics';
+import { ModelPool } from '../../lib/serve/model-pool';
+import { readSettings } from '../../lib/serve/options';
+import { Queue } from '../../lib/serve/queue';
 import { expected, type Running, serve, statusOf, tinyModel } from './tiny';
 
 function model(): GPT {
@@ -119,11 +126,43 @@ it('limits how many wait, how long they wait, and how long a request takes', asy
   expect(events).not.toContain('[DONE]');
 });
 
+it('many requests at once are answered in their turn, without a warning', async () => {
+  const warnings: Error[] = [];
+  const note = (warning: Error): void => void warnings.push(warning);
+  process.on('warning', note);
+  onTestFinished(() => void process.off('warning', note));
+  const { post } = await serve(model(), { limits: { maxConcurrent: 8 } });
+  const requests = Array.from({ length: 30 }, (_, i) => ({
+    prompt: 'a',
+    max_tokens: 5,
+    n: (i % 8) + 1,
+    stream: i % 2 > 0,
+  }));
+  const answers = await Promise.all(requests.map((body) => post('/v1/completions', body)));
+  expect(answers.map(({ status }) => status)).toEqual(requests.map(() => 200));
+  expect(warnings).toEqual([]);
+});
+
+it('a stream that nobody reads gives its place back after the time for a request', async () => {
+  const settings = readSettings({ watchInterval: 0, limits: { requestTimeout: 200, maxTokens: 1e6 } });
+  const pool = new ModelPool(new Map([['tiny', model()]]), settings);
+  onTestFinished(() => pool.close());
+  const queue = new Queue(settings.limits);
+  const metrics = new ServerMetrics(await import('prom-client'), pool, queue);
+  const served = new Completions(pool, queue, settings, metrics);
+  const body = { prompt: 'a', max_tokens: 1e6, stream: true };
+  const stream = (await served.answer(completions, body, new AbortController().signal)) as Readable;
+  stream.on('error', () => undefined).once('readable', () => undefined); // it begins, and is read no further
+  expect(queue.active).toBe(1);
+  await until(() => Promise.resolve(queue.active === 0));
+  expect(stream.destroyed).toBe(true);
+});
+
 describe('what a server refuses', () => {
   it('a body that is too large, is not JSON, or of another type', async () => {
     const { post, address } = await serve(model(), { limits: { maxBodyBytes: 1000 } });
     expect((await post('/v1/completions', { prompt: 'a'.repeat(2000) })).status).toBe(413);
-    for (const body of ['{', '', '[]', 'null', '1', '{"__proto__": {"n": 2}}'])
+    for (const body of ['{', '', '[]', '['.repeat(990), 'null', '1', '{"__proto__": {"n": 2}}'])
       expect([body, (await post('/v1/completions', body)).status]).toEqual([body, 400]);
     for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=a'])
       expect(await statusOf(address, '/v1/completions', 'POST', { 'content-type': type })).toBe(415);

@@ -39,7 +39,7 @@ export const runsHtml = (hasKeys: boolean): string =>
 <main id="charts" class="charts"></main>
 <section id="checkpoints" hidden>
 <h2>Checkpoints</h2>
-<div class="scroll"><table><thead><tr><th>step</th><th>validation loss</th><th>saved</th><th>size</th><th></th><th></th></tr></thead><tbody id="steps"></tbody></table></div>
+<div class="scroll"><table><thead><tr><th>step</th><th>validation loss</th><th>saved</th><th>size</th><th></th></tr></thead><tbody id="steps"></tbody></table></div>
 <pre id="compared" class="compare" hidden></pre>
 </section>`,
     ['/assets/uplot.js', '/assets/runs.js'],

@@ -49,22 +49,20 @@ function listCheckpoints() {
   element('steps').replaceChildren(...steps.map((checkpoint) => {
     const isCurrent = checkpoint.step === run.step;
     const marks = [isCurrent && 'current', checkpoint.step === run.best && 'best'].filter(Boolean);
-    const actions = make('td', {}, make('a', { href: '/?' + pair(run.name, checkpoint.id) }, isCurrent ? 'try' : 'A/B'));
-    const back = make('td', {});
+    const actions = make('div', { class: 'row' }, make('a', { href: '/?' + pair(run.name, checkpoint.id) }, isCurrent ? 'try' : 'A/B'));
     if (!isCurrent) {
       const button = make('button', { type: 'button' }, 'roll back');
       button.addEventListener('click', () => rollBack(run, checkpoint.step));
       const compare = make('button', { type: 'button' }, 'compare');
       compare.addEventListener('click', () => compareSteps(run, checkpoint.step));
-      actions.append(' ', compare);
-      back.append(button);
+      actions.append(compare, button);
     }
     return make('tr', {},
       make('td', {}, checkpoint.step.toLocaleString('en') + ' ', ...marks.flatMap((mark) => [make('span', { class: 'badge' }, mark), ' '])),
       make('td', {}, checkpoint.loss === null ? '' : checkpoint.loss.toFixed(4)),
       make('td', {}, new Date(checkpoint.saved).toLocaleString()),
       make('td', {}, (checkpoint.size / 1e6).toFixed(1) + ' MB'),
-      actions, back);
+      make('td', {}, actions));
   }));
 }
 
