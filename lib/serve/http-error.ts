@@ -31,12 +31,19 @@ export function toHttpError(error: unknown): { http: HttpError; isExpected: bool
     const message = 'A training run or another program is writing to this directory. Try again when it has ended.';
     return { http: new HttpError(409, message, { code: 'locked' }), isExpected: true };
   }
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === 'ERR_STREAM_PREMATURE_CLOSE') return { http: clientHasLeft(), isExpected: true };
   // Fastify's own refusals: a body that is too large, not JSON, or of another content type.
   const { statusCode, message } = error as { statusCode?: number; message?: string };
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
     return { http: new HttpError(statusCode, message ?? 'The request is not valid.'), isExpected: true };
   const text = 'The server failed to answer this request. Its log says why.';
   return { http: new HttpError(500, text, { code: 'server_error' }), isExpected: false };
+}
+
+/** Nobody reads it; the number, nginx's, is for the log. */
+export function clientHasLeft(): HttpError {
+  return new HttpError(499, 'The client has left.');
 }
 
 export function errorBody({ status, message, details: { code, param } }: HttpError): ErrorBody {

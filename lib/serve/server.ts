@@ -7,7 +7,7 @@ import { isPlainObject } from '../objects';
 import { chat, completions } from './apis';
 import { Completions } from './completions';
 import { type Access, Guard, isLoopback, SECURITY_HEADERS } from './guard';
-import { errorBody, HttpError, toHttpError } from './http-error';
+import { clientHasLeft, errorBody, HttpError, toHttpError } from './http-error';
 import { ServerMetrics } from './metrics';
 import { ModelPool } from './model-pool';
 import { readSettings, type ServerOptions, type Settings } from './options';
@@ -192,7 +192,7 @@ class Server implements GPTServer {
   /** Aborted when the client leaves, or the server ends. */
   private endOf(reply: FastifyReply): AbortSignal {
     const left = new AbortController();
-    const end = (): void => left.abort(this.stop.signal.reason ?? new HttpError(499, 'The client has left.'));
+    const end = (): void => left.abort(this.stop.signal.reason ?? clientHasLeft());
     const { signal } = this.stop;
     signal.addEventListener('abort', end, { once: true });
     reply.raw.once('close', () => {
