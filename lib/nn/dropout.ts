@@ -2,6 +2,7 @@ import { describe, TorchBindError } from '../errors';
 import { dropout } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
 import { Module } from './module';
+import { pythonFloat } from './print';
 
 /** While training, zeroes each element with probability p and scales the others by 1 / (1 - p) (PyTorch's `torch.nn.Dropout`). */
 export class Dropout extends Module {
@@ -13,6 +14,10 @@ export class Dropout extends Module {
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
     }
+  }
+
+  override extraRepr(): string {
+    return `p=${pythonFloat(this.p)}, inplace=False`;
   }
 
   forward(input: Tensor): Tensor {

@@ -29,6 +29,10 @@ export class Embedding extends Module {
     normal_(this.weight);
   }
 
+  override extraRepr(): string {
+    return `${this.numEmbeddings}, ${this.embeddingDim}`;
+  }
+
   forward(indices: Tensor): Tensor {
     return embedding(this.weight, indices);
   }

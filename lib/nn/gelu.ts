@@ -14,6 +14,10 @@ export class GELU extends Module {
     this.approximate = options.approximate ?? 'none';
   }
 
+  override extraRepr(): string {
+    return `approximate='${this.approximate}'`;
+  }
+
   forward(input: Tensor): Tensor {
     return gelu(input, { approximate: this.approximate });
   }

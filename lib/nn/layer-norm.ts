@@ -7,6 +7,7 @@ import type { FactoryOptions } from './linear';
 import { Module } from './module';
 import { makeParameter } from './parameter';
 import type { Parameter } from './parameter';
+import { pythonBool, pythonFloat, pythonTuple } from './print';
 
 export interface LayerNormOptions extends Omit<FactoryOptions, 'init'> {
   /** Added to the variance. Default 1e-5. */
@@ -42,6 +43,10 @@ export class LayerNorm extends Module {
   resetParameters(): void {
     if (this.weight !== null) ones_(this.weight);
     if (this.bias !== null) zeros_(this.bias);
+  }
+
+  override extraRepr(): string {
+    return `${pythonTuple(this.normalizedShape)}, eps=${pythonFloat(this.eps)}, elementwise_affine=${pythonBool(this.weight !== null)}, bias=${pythonBool(this.bias !== null)}`;
   }
 
   forward(input: Tensor): Tensor {

@@ -7,6 +7,7 @@ import { calculateFans, kaimingUniform_, uniform_ } from './init';
 import { Module } from './module';
 import { makeParameter } from './parameter';
 import type { Parameter } from './parameter';
+import { pythonBool } from './print';
 
 /** Where and as what a layer makes its parameters. */
 export interface FactoryOptions {
@@ -43,6 +44,10 @@ export class Linear extends Module {
   resetParameters(): void {
     initLinearWeight_(this.weight);
     if (this.bias !== null) initLinearBias_(this.bias, this.weight);
+  }
+
+  override extraRepr(): string {
+    return `in_features=${this.inFeatures}, out_features=${this.outFeatures}, bias=${pythonBool(this.bias !== null)}`;
   }
 
   forward(input: Tensor): Tensor {

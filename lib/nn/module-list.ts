@@ -33,6 +33,10 @@ export class ModuleList<M extends Module = Module> extends Module implements Ite
     return this.#items[Symbol.iterator]();
   }
 
+  override isList(): boolean {
+    return true;
+  }
+
   override namedChildren(): [string, Module][] {
     return this.#items.map((item, index) => [String(index), item]);
   }

@@ -16,6 +16,7 @@ import { keep, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
 import { adoptEntries } from './adopt-state';
 import { Parameter } from './parameter';
+import { formatModule } from './print';
 import { loadEntries } from './state-dict';
 import type { IncompatibleKeys, StateEntry } from './state-dict';
 
@@ -231,6 +232,21 @@ export class Module {
     return tidy(() => adoptEntries(this.constructor.name, this.stateEntries(''), state));
   }
 
+  /** What the module's print says of its settings (PyTorch's `extra_repr`). Subclasses override it; several lines are printed one below the other. */
+  extraRepr(): string {
+    return '';
+  }
+
+  /** The tree of the module and its children, as Python's `repr` prints it; `console.log(module)` prints it too. */
+  toString(): string {
+    return formatModule(this);
+  }
+
+  /** What `console.log` prints. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return this.toString();
+  }
+
   /** Frees all parameters and buffers now. */
   dispose(): void {
     for (const tensor of [...this.parameters(), ...this.buffers()]) tensor.dispose();
@@ -255,6 +271,11 @@ export class Module {
   /** @internal Paths of the modules that `_metadata` of a state dict lists. */
   statePaths(prefix: string): string[] {
     return [prefix, ...this.namedChildren().flatMap(([name, child]) => child.statePaths(join(prefix, name)))];
+  }
+
+  /** @internal Whether the children are numbered, and equal neighbours print as one line. */
+  isList(): boolean {
+    return false;
   }
 
   /** @internal Names of own buffers, and whether each is written to state dicts. */

@@ -8,6 +8,7 @@ import { type Tensor, unwrap } from '../tensor/tensor';
 import { Linear } from './linear';
 import { Module } from './module';
 import { Parameter } from './parameter';
+import { pythonBool } from './print';
 
 /** How weights are rounded. */
 export interface Quantization {
@@ -78,6 +79,10 @@ export class QuantizedLinear extends Module {
     layer.pack();
     layer.training = linear.training;
     return layer;
+  }
+
+  override extraRepr(): string {
+    return `in_features=${this.inFeatures}, out_features=${this.outFeatures}, bias=${pythonBool(this.bias !== null)}, bits=${this.bits}, group_size=${this.groupSize ?? 'None'}`;
   }
 
   forward(input: Tensor): Tensor {

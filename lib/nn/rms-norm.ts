@@ -7,6 +7,7 @@ import type { FactoryOptions } from './linear';
 import { Module } from './module';
 import { makeParameter } from './parameter';
 import type { Parameter } from './parameter';
+import { pythonBool, pythonFloat, pythonTuple } from './print';
 
 export interface RMSNormOptions extends Omit<FactoryOptions, 'init'> {
   /** Added to the mean square. Default: the smallest step of the input's dtype from 1, as in PyTorch. */
@@ -37,6 +38,10 @@ export class RMSNorm extends Module {
   /** Sets the scale to 1. */
   resetParameters(): void {
     if (this.weight !== null) ones_(this.weight);
+  }
+
+  override extraRepr(): string {
+    return `${pythonTuple(this.normalizedShape)}, eps=${this.eps === null ? 'None' : pythonFloat(this.eps)}, elementwise_affine=${pythonBool(this.weight !== null)}`;
   }
 
   forward(input: Tensor): Tensor {

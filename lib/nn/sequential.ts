@@ -8,6 +8,11 @@ export class Sequential extends ModuleList<Layer> {
     super(layers);
   }
 
+  /** PyTorch prints every layer of a Sequential, also equal neighbours. */
+  override isList(): boolean {
+    return false;
+  }
+
   forward(input: Tensor): Tensor {
     let x = input;
     for (const layer of this) x = layer.forward(x);
