@@ -1,4 +1,5 @@
 import { CheckpointCode, CheckpointError, TorchBindError } from '../errors';
+import { configTypeOf, modelTypes } from './decoder-configs';
 import type { JsonObject } from './files';
 import type { Listing } from './programs/program';
 
@@ -29,15 +30,26 @@ export function modelTypeOf({ model_type: type, architectures }: JsonObject): st
   return typeof architecture === 'string' ? `${name} (${architecture.slice(0, 60)})` : name;
 }
 
-/** @throws ERR_TORCHBIND_CONFIG for a config.json of another model of Hugging Face than GPT-2 */
+/** @throws ERR_TORCHBIND_CONFIG for a config.json of a model of Hugging Face that is not computed here */
 export function checkModelType(json: JsonObject): void {
   // Programs before transformers 2.3 wrote none, and OpenAI's first GPT has `afn` for the activation.
-  if (json.model_type === 'gpt2' || (json.model_type === undefined && !('afn' in json))) return;
+  if (
+    configTypeOf(json) !== undefined ||
+    json.model_type === 'gpt2' ||
+    (json.model_type === undefined && !('afn' in json))
+  )
+    return;
   throw new TorchBindError(
-    `expected model_type 'gpt2', got ${modelTypeOf(json)}: torchbind does not compute this architecture. ` +
-      'load() and loadSafetensors() read its tensors.',
+    `expected model_type to be one of gpt2, ${modelTypes.join(', ')}, got ${modelTypeOf(json)}: torchbind does not compute ` +
+      `this architecture${partsOf(json)}. load() and loadSafetensors() read its tensors.`,
     'ERR_TORCHBIND_CONFIG',
   );
+}
+
+/** Parts of a config.json for other things than text. */
+function partsOf(json: JsonObject): string {
+  const parts = ['vision_config', 'audio_config', 'encoder', 'text_config'].filter((field) => field in json);
+  return parts.length === 0 ? '' : ` (its config has ${parts.join(' and ')})`;
 }
 
 function unsupported(message: string): CheckpointError {

@@ -5,6 +5,7 @@ import { layoutOrReason, recogniseAdapted, TensorFacts, ungathered } from '../mo
 import { Float, InertObject, plainNumber } from '../pickle/types';
 import { numberedOptimizer } from './distributed-optimizer';
 import type { JsonObject } from './files';
+import { configTypeOf } from './decoder-configs';
 import { modelTypeOf } from './foreign';
 import { partKeys, optimizerStateIn } from './part-keys';
 
@@ -130,7 +131,7 @@ export function familyOf(
   config: JsonObject | null = null,
 ): FamilyInfo | null {
   if (weights.size === 0) return null;
-  if (typeof config?.model_type === 'string' && config.model_type !== 'gpt2') {
+  if (typeof config?.model_type === 'string' && config.model_type !== 'gpt2' && configTypeOf(config) === undefined) {
     return {
       name: null,
       saw: [`a config.json of model_type ${modelTypeOf(config)}, which torchbind does not compute`],
@@ -162,9 +163,12 @@ function adapterFamily(weights: ReadonlyMap<string, TensorFacts>): FamilyInfo | 
   }
   const [first] = layers;
   if (first === undefined) return undefined;
-  const isGpt2 = /(^|\.)h\.\d+\.(attn\.c_|mlp\.c_)|(^|\.)lm_head$/.test(first[0]);
+  const names: readonly [RegExp, string][] = [
+    [/(^|\.)h\.\d+\.(attn\.c_|mlp\.c_)|(^|\.)lm_head$/, 'hf-gpt2'],
+    [/\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)$/, 'hf-llama'],
+  ];
   const saw = [`a LoRA adapter of PEFT of rank ${first[1]} for ${layers.size} layers (${first[0]}), without its model`];
-  return { name: isGpt2 ? 'hf-gpt2' : null, saw };
+  return { name: names.find(([pattern]) => pattern.test(first[0]))?.[1] ?? null, saw };
 }
 
 /** Masks are saved with some models and are none of their parameters. */

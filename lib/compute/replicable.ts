@@ -8,7 +8,7 @@ import { Linear } from '../nn/linear';
 import { Module } from '../nn/module';
 import { ModuleList } from '../nn/module-list';
 import { QuantizedLinear } from '../nn/quantized-linear';
-import { RMSNorm } from '../nn/rms-norm';
+import { OnePlusRMSNorm, RMSNorm } from '../nn/rms-norm';
 import { Adagrad, Adam, AdamW, type AnyOptimizer, Optimizer, SGD } from '../optim';
 import { type HeldTensor, settingsOf } from './posted-module';
 
@@ -34,6 +34,7 @@ const METHODS = new Map<object, ReadonlyMap<string, unknown>>(
     ModuleList,
     QuantizedLinear,
     RMSNorm,
+    OnePlusRMSNorm,
     ...Object.values(OPTIMIZERS),
   ].map(({ prototype }) => [prototype, methodsOf(prototype)]),
 );

@@ -4,7 +4,7 @@ import { LayerNorm } from '../nn/layer-norm';
 import { Linear } from '../nn/linear';
 import type { Module } from '../nn/module';
 import { ModuleList } from '../nn/module-list';
-import { RMSNorm } from '../nn/rms-norm';
+import { OnePlusRMSNorm, RMSNorm } from '../nn/rms-norm';
 import { QuantizedLinear } from '../nn/quantized-linear';
 import { inferenceMode } from '../tensor/autograd';
 import { tensor } from '../tensor/creation';
@@ -211,6 +211,7 @@ class Sequence implements DecodedSequence {
     this.remaining--;
     if (this.credit === 0) this.waiting.delete(this);
     this.moveWindow();
+    this.changeFrequencies();
     if (this.remaining === 0) this.remove();
     this.sink.token(token);
     if (this.remaining === 0) this.sink.end();
@@ -240,6 +241,13 @@ class Sequence implements DecodedSequence {
       this.start = start;
     }
   }
+
+  /** From one length on LongRoPE rotates by other frequencies, and nothing in the cache can be used again. */
+  private changeFrequencies(): void {
+    const { ropeScaling } = this.model.config;
+    if (ropeScaling?.type !== 'longrope') return;
+    if (this.tokens.length - this.start === ropeScaling.originalBlockSize + 1) this.memory?.reset();
+  }
 }
 
 /** Modules that compute each token apart from the others; attention knows the sequences. */
@@ -255,6 +263,7 @@ const PACKABLE = new Set<unknown>([
   ModuleList,
   QuantizedLinear,
   RMSNorm,
+  OnePlusRMSNorm,
 ]);
 
 /**
@@ -264,6 +273,8 @@ const PACKABLE = new Set<unknown>([
 function isPackable(model: GPTModel): boolean {
   const own = GPTModel.prototype;
   if ((['forwardCached', 'makeCache'] as const).some((name) => model[name] !== own[name])) return false;
+  // LongRoPE rotates by the length of the longest sequence.
+  if (model.config.ropeScaling?.type === 'longrope') return false;
   return model.modules().every((module) => module === model || computesTokensApart(module));
 }
 

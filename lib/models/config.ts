@@ -1,10 +1,32 @@
+import { isDeepStrictEqual } from 'node:util';
 import { checkFunction, checkOptions, closest, describe, isAtLeast, TorchBindError } from '../errors';
+import { checkRopeScaling, type RopeScaling } from './rope-frequencies';
 
 /**
- * Function between the two layers of the MLP: `gelu` is the exact form, `gelu_tanh` the approximation of GPT-2. `swiglu`
- * gates the first layer by a third one, silu(gate(x)) * up(x) (Shazeer 2020).
+ * Function between the two layers of the MLP: `gelu` is the exact form, `gelu_tanh` the approximation of GPT-2, `quick_gelu`
+ * x sigmoid(1.702 x), `relu2` the square of ReLU. `swiglu`, `geglu` and `geglu_tanh` gate the first layer by a third one, for
+ * instance silu(gate(x)) * up(x) (Shazeer 2020).
  */
-export type Activation = 'relu' | 'gelu' | 'gelu_tanh' | 'swiglu';
+export type Activation = 'relu' | 'relu2' | 'gelu' | 'gelu_tanh' | 'quick_gelu' | 'silu' | 'tanh' | GatedActivation;
+export type GatedActivation = 'swiglu' | 'geglu' | 'geglu_tanh';
+
+const ACTIVATIONS = [
+  'relu',
+  'relu2',
+  'gelu',
+  'gelu_tanh',
+  'quick_gelu',
+  'silu',
+  'tanh',
+  'swiglu',
+  'geglu',
+  'geglu_tanh',
+];
+
+/** Whether the MLP has a third layer that gates the first. */
+export function isGated(activation: Activation): activation is GatedActivation {
+  return activation === 'swiglu' || activation === 'geglu' || activation === 'geglu_tanh';
+}
 
 /**
  * The architecture of a GPT. The defaults are those of the program that `mypt` bundles come from; the facts that
@@ -46,10 +68,21 @@ export interface GPTConfig {
   lmHeadBias: boolean;
   /** The head's weight is the token embedding's. Default false. */
   tieWeights: boolean;
-  /** Norms before attention and MLP (`pre`, default), or after adding the residual (`post`). */
-  normPosition: 'pre' | 'post';
+  /**
+   * Norms before attention and MLP (`pre`, default), after adding the residual (`post`), on what attention and MLP give before it
+   * is added (`output`, OLMo 2), or both before and on the output (`sandwich`, Gemma 2).
+   */
+  normPosition: 'pre' | 'post' | 'output' | 'sandwich';
   /** LayerNorm (default), or RMSNorm, which has no shift. */
   normType: 'layernorm' | 'rmsnorm';
+  /** Norms have a learned scale. Default true. */
+  normScale: boolean;
+  /** RMSNorm multiplies by 1 + weight (Gemma). Default false. */
+  normPlusOne: boolean;
+  /** Norms of queries and keys: of each head (`head`, Qwen 3), of all channels (`all`, OLMo 2), or none (default). */
+  qkNorm: 'none' | 'head' | 'all';
+  /** Attention and MLP both read the block's input: through a norm each (`two-norms`, GPT-NeoX), through one (`one-norm`, GPT-J), or not (default `none`). */
+  parallelResidual: 'none' | 'one-norm' | 'two-norms';
   /** Added to the variance under the norms' root. Default 1e-5, with RMSNorm 1e-6. */
   normEps: number;
   /** A learned table that is added to the embeddings (default), or rotated queries and keys (RoPE; Su et al. 2021). */
@@ -58,7 +91,47 @@ export interface GPTConfig {
   ropeTheta: number;
   /** RoPE's positions are divided by this. Default 1. */
   ropeScale: number;
-  /** Channels inside the MLP. Default 4 nEmbd; with `swiglu` 8/3 nEmbd, rounded up to a multiple of 64. */
+  /** How RoPE's frequencies are changed for long contexts, beyond `ropeScale`. Default null: not at all. */
+  ropeScaling: RopeScaling | null;
+  /** Channels of a head that RoPE rotates; the others stay. Default `headSize`. */
+  ropeSize: number;
+  /** RoPE pairs neighbouring channels (GPT-J), and not channel i with i + ropeSize / 2. Default false. */
+  ropeInterleaved: boolean;
+  /** Base of RoPE's frequencies in layers with a sliding window, without scaling (Gemma 3). Default null: `ropeTheta`. */
+  ropeLocalTheta: number | null;
+  /** Layers without positions in attention, from 0. Default none. */
+  noRopeLayers: readonly number[];
+  /** Token whose embedding gets no gradients, as `padding_idx` of PyTorch's Embedding. Default null. */
+  paddingIdx: number | null;
+  /** Added to positions before the table is read (OPT). Default 0. */
+  positionOffset: number;
+  /** Heads of keys and values, each for nHead / nKvHead heads of queries (Ainslie et al. 2023). Default nHead. */
+  nKvHead: number;
+  /** Channels of a head. Default nEmbd / nHead. */
+  headSize: number;
+  /** Queries, keys and values come from one matrix. False: from three. Default true. */
+  fusedQkv: boolean;
+  /** The gate and the first layer of a gated MLP come from one matrix, whose first half is the gate (Phi-3). Default false. */
+  fusedGate: boolean;
+  /** The rows of the fused matrix are ordered by head: query, key and value of each (GPT-NeoX). Default false. */
+  qkvByHead: boolean;
+  /** In layers with a sliding window each position sees this many, itself included. Default null: all. */
+  slidingWindow: number | null;
+  /** Layers with the sliding window, from 0. Default: all if there is a window. */
+  slidingLayers: readonly number[] | null;
+  /** The attention scores' factor, where `attentionScale` does not say it. Default null. */
+  attentionMultiplier: number | null;
+  /** Scores are c tanh(score / c) with this c (Gemma 2). Default null: as they are. */
+  attentionSoftcap: number | null;
+  /** Logits are c tanh(logit / c) with this c (Gemma 2). Default null. */
+  logitSoftcap: number | null;
+  /** Token embeddings are multiplied by this. Default 1. */
+  embeddingScale: number;
+  /** What attention and MLP give is multiplied by this before it is added. Default 1. */
+  residualScale: number;
+  /** Logits are divided by this. Default 1. */
+  logitScale: number;
+  /** Channels inside the MLP. Default 4 nEmbd; with a gate 8/3 nEmbd, rounded up to a multiple of 64. */
   mlpHidden: number;
   /** Probability of dropout on attention weights, where it is another. Default `dropout`. */
   attentionDropout: number;
@@ -101,6 +174,30 @@ const OPTIONAL_FIELDS = {
   pos_encoding: 'positionEncoding',
   rope_theta: 'ropeTheta',
   rope_scale: 'ropeScale',
+  rope_scaling: 'ropeScaling',
+  rope_size: 'ropeSize',
+  rope_interleaved: 'ropeInterleaved',
+  rope_local_theta: 'ropeLocalTheta',
+  no_rope_layers: 'noRopeLayers',
+  position_offset: 'positionOffset',
+  padding_idx: 'paddingIdx',
+  n_kv_head: 'nKvHead',
+  head_size: 'headSize',
+  fused_qkv: 'fusedQkv',
+  fused_gate: 'fusedGate',
+  qkv_by_head: 'qkvByHead',
+  sliding_window: 'slidingWindow',
+  sliding_layers: 'slidingLayers',
+  attention_multiplier: 'attentionMultiplier',
+  attention_softcap: 'attentionSoftcap',
+  logit_softcap: 'logitSoftcap',
+  embedding_scale: 'embeddingScale',
+  residual_scale: 'residualScale',
+  logit_scale: 'logitScale',
+  norm_scale: 'normScale',
+  norm_plus_one: 'normPlusOne',
+  qk_norm: 'qkNorm',
+  parallel_residual: 'parallelResidual',
   mlp_hidden: 'mlpHidden',
   attention_dropout: 'attentionDropout',
   embedding_dropout: 'embeddingDropout',
@@ -117,8 +214,11 @@ export function isOptionalField(name: string): boolean {
 const DERIVED = {
   normEps: ({ normType }: GPTConfig) => (normType === 'rmsnorm' ? 1e-6 : 1e-5),
   mlpHidden: ({ activation, nEmbd }: GPTConfig) =>
-    activation === 'swiglu' ? 64 * Math.ceil(Math.trunc((8 * nEmbd) / 3) / 64) : 4 * nEmbd,
+    isGated(activation) ? 64 * Math.ceil(Math.trunc((8 * nEmbd) / 3) / 64) : 4 * nEmbd,
   attentionDropout: ({ dropout }: GPTConfig) => dropout,
+  nKvHead: ({ nHead }: GPTConfig) => nHead,
+  headSize: ({ nEmbd, nHead }: GPTConfig) => nEmbd / nHead,
+  ropeSize: ({ headSize, nEmbd, nHead }: GPTConfig) => headSize ?? nEmbd / nHead,
 };
 
 function derived(config: GPTConfig): Record<keyof typeof DERIVED, number> {
@@ -126,7 +226,33 @@ function derived(config: GPTConfig): Record<keyof typeof DERIVED, number> {
   return Object.fromEntries(entries) as Record<keyof typeof DERIVED, number>;
 }
 
+/** Facts that only decoders of Hugging Face depart from. */
+export const plainDecoder = {
+  normScale: true,
+  normPlusOne: false,
+  qkNorm: 'none',
+  parallelResidual: 'none',
+  ropeScaling: null,
+  ropeInterleaved: false,
+  ropeLocalTheta: null,
+  noRopeLayers: [],
+  positionOffset: 0,
+  paddingIdx: null,
+  fusedQkv: true,
+  fusedGate: false,
+  qkvByHead: false,
+  slidingWindow: null,
+  slidingLayers: null,
+  attentionMultiplier: null,
+  attentionSoftcap: null,
+  logitSoftcap: null,
+  embeddingScale: 1,
+  residualScale: 1,
+  logitScale: 1,
+} satisfies Partial<GPTConfig>;
+
 const DEFAULTS: Omit<GPTConfig, 'vocabSize' | keyof typeof DERIVED> = {
+  ...plainDecoder,
   batchSize: 32,
   blockSize: 256,
   nEmbd: 384,
@@ -170,29 +296,68 @@ export function completeConfig(options: GPTOptions, family: FamilyFacts = noFact
   const given = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
   const config = { ...DEFAULTS, ...family({ ...DEFAULTS, ...given } as GPTConfig), ...given } as GPTConfig;
   check(Number.isSafeInteger(config.nEmbd) && config.nEmbd > 0, 'nEmbd', config.nEmbd, 'a whole number above 0');
+  const splits = !(config.nHead > 0) || config.headSize !== undefined || config.nEmbd % config.nHead === 0;
+  check(splits, 'nEmbd', config.nEmbd, `a multiple of nHead, which is ${config.nHead}`);
   for (const [name, value] of Object.entries(derived(config))) config[name as keyof typeof DERIVED] ??= value;
   if (config.normType === 'rmsnorm') config.normBias = false;
-  for (const name of ['batchSize', 'blockSize', 'vocabSize', 'nEmbd', 'nHead', 'nLayer', 'mlpHidden'] as const) {
+  for (const name of SIZES) {
     check(Number.isSafeInteger(config[name]) && config[name] > 0, name, config[name], 'a whole number above 0');
   }
   for (const name of ['dropout', 'attentionDropout', 'embeddingDropout'] as const) {
     check(isAtLeast(config[name], 0) && config[name] < 1, name, config[name], 'a number from 0 to below 1');
   }
-  for (const name of ['normEps', 'ropeTheta', 'ropeScale'] as const) {
+  for (const name of ['normEps', 'ropeTheta', 'ropeScale', 'embeddingScale', 'residualScale', 'logitScale'] as const) {
     check(Number.isFinite(config[name]) && config[name] > 0, name, config[name], 'a number above 0');
   }
+  for (const name of ['ropeLocalTheta', 'attentionMultiplier', 'attentionSoftcap', 'logitSoftcap'] as const) {
+    const value = config[name];
+    check(value === null || (Number.isFinite(value) && value > 0), name, value, 'a number above 0, or null');
+  }
+  const { slidingWindow, positionOffset } = config;
+  const isWindow = slidingWindow === null || (Number.isSafeInteger(slidingWindow) && slidingWindow > 0);
+  check(isWindow, 'slidingWindow', slidingWindow, 'a whole number above 0, or null');
+  check(
+    Number.isSafeInteger(positionOffset) && positionOffset >= 0,
+    'positionOffset',
+    positionOffset,
+    'a whole number',
+  );
+  const { paddingIdx, vocabSize } = config;
+  const isToken =
+    paddingIdx === null || (Number.isSafeInteger(paddingIdx) && paddingIdx >= 0 && paddingIdx < vocabSize);
+  check(isToken, 'paddingIdx', paddingIdx, 'a token of the vocabulary, or null');
+  for (const name of ['noRopeLayers', 'slidingLayers'] as const) checkLayers(name, config);
+  checkRopeScaling(config.ropeScaling);
   check(config.nLayer <= maxLayers, 'nLayer', config.nLayer, `at most ${maxLayers}`);
-  check(config.nEmbd % config.nHead === 0, 'nEmbd', config.nEmbd, `a multiple of nHead, which is ${config.nHead}`);
+  check(
+    config.nHead % config.nKvHead === 0,
+    'nHead',
+    config.nHead,
+    `a multiple of nKvHead, which is ${config.nKvHead}`,
+  );
   for (const name of FLAGS) check(typeof config[name] === 'boolean', name, config[name], 'true or false');
   check(typeof config.device === 'string', 'device', config.device, "a device such as 'cpu'");
-  checkChoice('activation', config.activation, ['relu', 'gelu', 'gelu_tanh', 'swiglu']);
+  checkChoice('activation', config.activation, ACTIVATIONS);
   checkChoice('attentionScale', config.attentionScale, ['head', 'embd', 'none']);
-  checkChoice('normPosition', config.normPosition, ['pre', 'post']);
+  checkChoice('normPosition', config.normPosition, ['pre', 'post', 'output', 'sandwich']);
+  checkChoice('qkNorm', config.qkNorm, ['none', 'head', 'all']);
+  checkChoice('parallelResidual', config.parallelResidual, ['none', 'one-norm', 'two-norms']);
   checkChoice('normType', config.normType, ['layernorm', 'rmsnorm']);
   checkChoice('positionEncoding', config.positionEncoding, ['learned', 'rope']);
-  const headSize = config.nEmbd / config.nHead;
-  check(config.positionEncoding !== 'rope' || headSize % 2 === 0, 'nEmbd / nHead', headSize, 'even, as RoPE needs it');
+  const { headSize, ropeSize, positionEncoding, nEmbd, nHead } = config;
+  const rotated = ropeSize === headSize && headSize === nEmbd / nHead ? 'nEmbd / nHead' : 'ropeSize';
+  check(positionEncoding !== 'rope' || ropeSize % 2 === 0, rotated, ropeSize, 'even, as RoPE needs it');
+  check(ropeSize <= headSize, 'ropeSize', ropeSize, `at most headSize, which is ${headSize}`);
+  check(!config.qkvByHead || config.nKvHead === nHead, 'nKvHead', config.nKvHead, 'nHead, with qkvByHead');
   return config;
+}
+
+function checkLayers(name: 'noRopeLayers' | 'slidingLayers', config: GPTConfig): void {
+  const layers = config[name];
+  if (layers === null && name === 'slidingLayers') return;
+  const isLayer = (layer: unknown): boolean =>
+    Number.isSafeInteger(layer) && (layer as number) >= 0 && (layer as number) < config.nLayer;
+  check(Array.isArray(layers) && layers.every(isLayer), name, layers, 'an array of layers, from 0 to below nLayer');
 }
 
 /** Blocks beyond any model: they would be built one by one until memory ends. */
@@ -201,13 +366,21 @@ const maxLayers = 4096;
 /** Numbers in the matrices and tables of a model of this config. */
 export function countWeights(config: GPTConfig): number {
   const { vocabSize, blockSize, nEmbd, nLayer, mlpHidden, activation, positionEncoding, tieWeights } = config;
-  const attention = 4 * nEmbd * nEmbd;
-  const mlp = (activation === 'swiglu' ? 3 : 2) * nEmbd * mlpHidden;
-  const positions = positionEncoding === 'learned' ? blockSize * nEmbd : 0;
+  const { nHead, nKvHead, headSize, positionOffset } = config;
+  const attention = 2 * (nHead + nKvHead) * headSize * nEmbd;
+  const mlp = (isGated(activation) ? 3 : 2) * nEmbd * mlpHidden;
+  const positions = positionEncoding === 'learned' ? (blockSize + positionOffset) * nEmbd : 0;
   return nLayer * (attention + mlp) + positions + (tieWeights ? 1 : 2) * vocabSize * nEmbd;
 }
 
-const FLAGS = ['bias', 'projBias', 'mlpBias', 'normBias', 'lmHeadBias', 'tieWeights', 'scaleByLayer'] as const;
+const FLAGS = [
+  'bias', 'projBias', 'mlpBias', 'normBias', 'lmHeadBias', 'tieWeights', 'scaleByLayer', 'normScale', 'normPlusOne', 'ropeInterleaved',
+  'fusedQkv', 'fusedGate', 'qkvByHead',
+] as const; // prettier-ignore
+
+const SIZES = [
+  'batchSize', 'blockSize', 'vocabSize', 'nEmbd', 'nHead', 'nLayer', 'mlpHidden', 'nKvHead', 'headSize', 'ropeSize',
+] as const; // prettier-ignore
 
 /**
  * The fields of a config.json: the nine that every `mypt` bundle has, those that differ from the family's defaults, and
@@ -220,7 +393,7 @@ export function configToJson(config: GPTConfig, family: FamilyFacts = noFacts): 
   const usual = { ...DEFAULTS, ...derived(config), ...family(config) };
   const wasGiven = (field: string): boolean => Object.hasOwn(config.extra, field);
   const facts = Object.entries(OPTIONAL_FIELDS).filter(
-    ([field, name]) => wasGiven(field) || config[name] !== usual[name],
+    ([field, name]) => wasGiven(field) || !isDeepStrictEqual(config[name], usual[name]),
   );
   const json: Record<string, unknown> = Object.fromEntries(
     [...Object.entries(REQUIRED_FIELDS), ...facts].map(([field, name]) => [field, config[name]]),

@@ -1,23 +1,27 @@
+import { isDeepStrictEqual } from 'node:util';
 import { describe, TorchBindError } from '../errors';
 import { sameBits } from '../nn/state-dict';
 import { noGrad } from '../tensor/autograd';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
-import type { GPTConfig } from './config';
-import { GPTModel } from './gpt-model';
+import { type GPTConfig, isGated } from './config';
+import { GPTModel, type GPTModelOptions } from './gpt-model';
 import { conformConfig, layoutByName } from './layouts';
 
 /** Facts that change no result but while training. */
 const harmless: readonly (keyof GPTConfig)[] = ['embeddingDropout', 'attentionDropout', 'extra', 'device', 'batchSize'];
 
 /** Facts of the form of the parameters: a model of another cannot be written whatever is forced. */
-const structural: readonly (keyof GPTConfig)[] = ['normType', 'positionEncoding', 'mlpHidden', 'normPosition'];
+const structural: readonly (keyof GPTConfig)[] = [
+  'normType', 'positionEncoding', 'mlpHidden', 'normPosition', 'nKvHead', 'headSize', 'qkNorm', 'normScale', 'parallelResidual', 'qkvByHead',
+  'fusedGate', 'positionOffset',
+]; // prettier-ignore
 
 const biases = {
-  bias: /\.attn\.qkv\.bias$/,
+  bias: /\.attn\.(qkv|q|k|v)\.bias$/,
   projBias: /\.attn\.proj\.bias$/,
   mlpBias: /\.mlp\.(gate|up|down)\.bias$/,
-  normBias: /(\.ln[12]|^lnF)\.bias$/,
+  normBias: /(\.ln[12](Post)?|^lnF)\.bias$/,
   lmHeadBias: /^lmHead\.bias$/,
 };
 
@@ -57,9 +61,19 @@ export function convertModel(model: GPTModel, layoutName: string, options: { for
       'ERR_TORCHBIND_CONVERT',
     );
   }
-  const converted = new GPTModel(target, { layout, tokenizer: model.tokenizer, device: model.device, init: false });
+  const converted = newModel(target, { layout, tokenizer: model.tokenizer, device: model.device, init: false });
   noGrad(() => tidy(() => copyParameters(model, converted)));
   return converted;
+}
+
+/** @throws ERR_TORCHBIND_CONVERT where the family's modules are not those of the config */
+function newModel(config: GPTConfig, options: GPTModelOptions): GPTModel {
+  try {
+    return new GPTModel(config, options);
+  } catch (error) {
+    if ((error as TorchBindError).code !== 'ERR_TORCHBIND_LAYOUT') throw error;
+    throw new TorchBindError((error as Error).message, 'ERR_TORCHBIND_CONVERT', { cause: error });
+  }
 }
 
 interface Problem {
@@ -71,7 +85,7 @@ function problemsBetween(model: GPTModel, target: GPTConfig): Problem[] {
   const { config } = model;
   const problems: Problem[] = [];
   for (const name of Object.keys(target) as (keyof GPTConfig)[]) {
-    if (harmless.includes(name) || config[name] === target[name]) continue;
+    if (harmless.includes(name) || isDeepStrictEqual(config[name], target[name])) continue;
     const reason = reasonAgainst(model, target, name);
     if (reason !== undefined) problems.push({ reason, fatal: structural.includes(name) || isSwiglu(config, target) });
   }
@@ -79,7 +93,7 @@ function problemsBetween(model: GPTModel, target: GPTConfig): Problem[] {
 }
 
 function isSwiglu(a: GPTConfig, b: GPTConfig): boolean {
-  return (a.activation === 'swiglu') !== (b.activation === 'swiglu');
+  return isGated(a.activation) !== isGated(b.activation);
 }
 
 function reasonAgainst(model: GPTModel, target: GPTConfig, name: keyof GPTConfig): string | undefined {
@@ -95,6 +109,8 @@ function reasonAgainst(model: GPTModel, target: GPTConfig, name: keyof GPTConfig
     return target.tieWeights && !tied ? "its head is the token embedding, and this model's is another" : undefined;
   }
   if (name === 'attentionScale') return undefined;
+  // Queries, keys and values of equal sizes may be in one matrix or in three.
+  if (name === 'fusedQkv') return undefined;
   return `${name} is ${describe(config[name])} here and ${describe(target[name])} there`;
 }
 
@@ -105,16 +121,34 @@ function isZero(tensor: Tensor): boolean {
 function copyParameters(model: GPTModel, converted: GPTModel): void {
   const sources = new Map<string, Tensor>(model.namedParameters());
   sources.set('lmHead.weight', model.lmHead.weight);
+  const parts = apart(sources, model.config);
   const factor = scaleOf(model.config) / scaleOf(converted.config);
-  for (const [name, parameter] of converted.namedParameters()) {
-    const source = sources.get(name);
-    const target = parameter.detach();
-    if (source === undefined) target.zero_();
-    else target.copy_(source);
-    if (factor !== 1 && /\.attn\.qkv\./.test(name)) target.narrow(0, 0, model.config.nEmbd).mul_(factor);
+  for (const [name, target] of apart(new Map(converted.namedParameters()), converted.config)) {
+    const source = parts.get(name);
+    if (source === undefined) target.detach().zero_();
+    else target.detach().copy_(source);
+    if (factor !== 1 && /\.attn\.q\./.test(name)) target.detach().mul_(factor);
   }
 }
 
-function scaleOf({ attentionScale, nEmbd, nHead }: GPTConfig): number {
-  return 1 / Math.sqrt({ head: nEmbd / nHead, embd: nEmbd, none: 1 }[attentionScale]);
+/** Parameters by name, with queries, keys and values apart as views of a fused matrix. */
+function apart(parameters: ReadonlyMap<string, Tensor>, { nHead, nKvHead, headSize }: GPTConfig): Map<string, Tensor> {
+  const sizes = { q: nHead * headSize, k: nKvHead * headSize, v: nKvHead * headSize };
+  const parts = new Map<string, Tensor>();
+  for (const [name, tensor] of parameters) {
+    if (!/\.attn\.qkv\./.test(name)) {
+      parts.set(name, tensor);
+      continue;
+    }
+    let start = 0;
+    for (const [part, size] of Object.entries(sizes)) {
+      parts.set(name.replace('.qkv.', `.${part}.`), tensor.detach().narrow(0, start, size));
+      start += size;
+    }
+  }
+  return parts;
+}
+
+function scaleOf({ attentionScale, attentionMultiplier, nEmbd, headSize }: GPTConfig): number {
+  return attentionMultiplier ?? 1 / Math.sqrt({ head: headSize, embd: nEmbd, none: 1 }[attentionScale]);
 }

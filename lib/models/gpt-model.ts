@@ -9,21 +9,23 @@ import { Linear } from '../nn/linear';
 import { Module } from '../nn/module';
 import { packWeights, type Quantization } from '../nn/quantized-linear';
 import { ModuleList } from '../nn/module-list';
-import { RMSNorm } from '../nn/rms-norm';
+import { OnePlusRMSNorm, RMSNorm } from '../nn/rms-norm';
 import type { IncompatibleKeys, StateEntry } from '../nn/state-dict';
 import { noGrad } from '../tensor/autograd';
-import { arange, ones, tensor } from '../tensor/creation';
+import { arange, tensor } from '../tensor/creation';
 import type { DType } from '../tensor/dtype';
-import { cat, crossEntropyLoss, gelu, pow, relu, scaledDotProductAttention, silu } from '../tensor/generated/functions';
+import { cat, crossEntropyLoss, gelu, relu, silu, stack, tanh } from '../tensor/generated/functions';
 import { tidy } from '../tensor/scope';
 import { type Tensor, unwrap } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers/tokenizer';
-import { completeConfig, type GPTConfig, type GPTOptions } from './config';
+import { attend } from './attend';
+import { type Activation, completeConfig, type GPTConfig, type GPTOptions, isGated } from './config';
 import { exclusively, release, settle } from './in-use';
 import { initialise } from './initialise';
 import { KVCache } from './kv-cache';
 import { type CheckpointLayout, resolveLayout } from './layouts';
 import type { LoraSpec } from './layouts/layout';
+import { ropeFrequencies, ropeMagnitude } from './rope-frequencies';
 import { checkSize } from './size';
 import { checkLayout, stateEntriesOf, statePathsOf } from './layouts/state-dict';
 
@@ -31,7 +33,7 @@ import { checkLayout, stateEntriesOf, statePathsOf } from './layouts/state-dict'
  * The whole network, from the parts to the model: norm, rotary positions, attention, MLP, block, GPT. `GPTConfig` in
  * config.ts says what varies between architectures.
  *
- * Shapes: B batch, T time, C channels (nEmbd), nh heads, hs channels of a head (C / nh), V vocabulary.
+ * Shapes: B batch, T time, C channels (nEmbd), nh heads, nkv heads of keys and values, hs channels of a head, V vocabulary.
  */
 
 /** What a GPT is made with beside its architecture. */
@@ -66,37 +68,64 @@ export interface Segment {
 
 type Norm = LayerNorm | RMSNorm;
 
-function makeNorm({ nEmbd, normType, normBias: bias, normEps: eps }: GPTConfig, device: string): Norm {
-  return normType === 'rmsnorm' ? new RMSNorm(nEmbd, { eps, device }) : new LayerNorm(nEmbd, { eps, bias, device });
+function makeNorm(config: GPTConfig, device: string, size = config.nEmbd): Norm {
+  const { normType, normBias: bias, normEps: eps, normScale: elementwiseAffine, normPlusOne } = config;
+  if (normType === 'layernorm') return new LayerNorm(size, { eps, bias, elementwiseAffine, device });
+  return new (normPlusOne ? OnePlusRMSNorm : RMSNorm)(size, { eps, elementwiseAffine, device });
 }
 
-/** Cosines and sines of the angles by which RoPE rotates each position, (T, hs / 2) each. */
+/** Cosines and sines of the angles by which RoPE rotates each position, (T, ropeSize / 2) each. */
 type Rotation = readonly [cos: Tensor, sin: Tensor];
 
-/** The rotation of each of the positions (T). */
-function rotationOf(positions: Tensor, { nEmbd, nHead, ropeTheta, ropeScale }: GPTConfig, dtype: DType): Rotation {
-  const headSize = nEmbd / nHead;
-  const exponents = arange(0, headSize, 2, { device: positions.device }).to('float32').div(headSize); // (hs / 2)
-  const frequencies = pow(ropeTheta, exponents).reciprocal(); // (hs / 2)
+/** Those of layers that see all positions, and of those with a sliding window. */
+interface Rotations {
+  readonly full: Rotation;
+  readonly sliding: Rotation;
+}
+
+/** The rotation of each of the positions (T), in layers with a sliding window or in the others. */
+function rotationOf(positions: Tensor, config: GPTConfig, dtype: DType, isLocal: boolean, length: number): Rotation {
+  const { ropeSize, ropeTheta, ropeScale, ropeScaling, ropeLocalTheta } = config;
+  const [theta, scale, scaling] =
+    isLocal && ropeLocalTheta !== null ? [ropeLocalTheta, 1, null] : [ropeTheta, ropeScale, ropeScaling];
+  const frequencies = tensor(ropeFrequencies(ropeSize, theta, scaling, length), { device: positions.device });
   // In float32 whatever the model computes in: half precision does not tell neighbouring positions apart.
-  const angles = positions.to('float32').div(ropeScale).outer(frequencies); // (T, hs / 2)
-  return [angles.cos().to(dtype), angles.sin().to(dtype)];
+  const angles = positions.to('float32').div(scale).outer(frequencies); // (T, ropeSize / 2)
+  const magnitude = ropeMagnitude(scaling);
+  const [cos, sin] = [angles.cos(), angles.sin()];
+  if (magnitude === 1) return [cos.to(dtype), sin.to(dtype)];
+  return [cos.mul(magnitude).to(dtype), sin.mul(magnitude).to(dtype)];
 }
 
 /**
  * Rotary position embeddings (RoPE; Su et al. 2021) of queries or keys (B, nh, T, hs). As in LLaMA, channel i is paired
- * with channel i + hs / 2, not with its neighbour.
+ * with channel i + ropeSize / 2, or as in GPT-J with its neighbour; what is beyond ropeSize stays.
  */
-function rotate(x: Tensor, [cos, sin]: Rotation): Tensor {
-  const [a, b] = x.chunk(2, -1) as [Tensor, Tensor]; // (B, nh, T, hs / 2) each
-  return cat([a.mul(cos).sub(b.mul(sin)), b.mul(cos).add(a.mul(sin))], -1); // (B, nh, T, hs)
+function rotate(x: Tensor, [cos, sin]: Rotation, { ropeSize, headSize, ropeInterleaved }: GPTConfig): Tensor {
+  const [rotated, rest] =
+    ropeSize === headSize ? [x, []] : [x.narrow(-1, 0, ropeSize), [x.narrow(-1, ropeSize, headSize - ropeSize)]];
+  if (ropeInterleaved) {
+    const [a, b] = rotated.unflatten(-1, [-1, 2]).unbind(-1) as [Tensor, Tensor]; // (B, nh, T, ropeSize / 2) each
+    const pairs = stack([a.mul(cos).sub(b.mul(sin)), b.mul(cos).add(a.mul(sin))], -1); // (B, nh, T, ropeSize / 2, 2)
+    return cat([pairs.flatten(-2), ...rest], -1);
+  }
+  const [a, b] = rotated.chunk(2, -1) as [Tensor, Tensor]; // (B, nh, T, ropeSize / 2) each
+  return cat([a.mul(cos).sub(b.mul(sin)), b.mul(cos).add(a.mul(sin)), ...rest], -1); // (B, nh, T, hs)
 }
 
 export class CausalSelfAttention extends Module {
-  readonly qkv: Linear;
+  /** Queries, keys and values from one matrix; null where there are three. */
+  readonly qkv: Linear | null;
+  readonly q: Linear | null;
+  readonly k: Linear | null;
+  readonly v: Linear | null;
+  readonly qNorm: Norm | null;
+  readonly kNorm: Norm | null;
   readonly proj: Linear;
   readonly dropout: Dropout;
   private readonly scale: number;
+  private readonly window: number | null;
+  private readonly rotates: boolean;
 
   constructor(
     private readonly config: GPTConfig,
@@ -104,55 +133,84 @@ export class CausalSelfAttention extends Module {
     device: string,
   ) {
     super();
-    const { nEmbd, bias, projBias, dropout } = config;
-    this.qkv = new Linear(nEmbd, 3 * nEmbd, { bias, device, init: false });
-    this.proj = new Linear(nEmbd, nEmbd, { bias: projBias, device, init: false });
+    const { nEmbd, nHead, nKvHead, headSize, bias, projBias, dropout, fusedQkv, qkNorm } = config;
+    const [query, key] = [nHead * headSize, nKvHead * headSize];
+    const project = (size: number): Linear => new Linear(nEmbd, size, { bias, device, init: false });
+    this.qkv = fusedQkv ? project(query + 2 * key) : null;
+    this.q = fusedQkv ? null : project(query);
+    this.k = fusedQkv ? null : project(key);
+    this.v = fusedQkv ? null : project(key);
+    this.qNorm = qkNorm === 'none' ? null : makeNorm(config, device, qkNorm === 'head' ? headSize : query);
+    this.kNorm = qkNorm === 'none' ? null : makeNorm(config, device, qkNorm === 'head' ? headSize : key);
+    this.proj = new Linear(query, nEmbd, { bias: projBias, device, init: false });
     this.dropout = new Dropout(dropout);
     this.scale = attentionScale(config, layer);
+    this.window = isSliding(config, layer) ? config.slidingWindow : null;
+    this.rotates = !config.noRopeLayers.includes(layer);
   }
 
-  forward(x: Tensor, rotation: Rotation | undefined, segments?: readonly Segment[]): Tensor {
-    const { nHead, nEmbd } = this.config;
+  forward(x: Tensor, rotations: Rotations | undefined, segments?: readonly Segment[]): Tensor {
+    const { nHead, headSize } = this.config;
     const [B, T] = x.shape as [number, number]; // (B, T, C)
-    const heads = this.qkv
-      .forward(x) // (B, T, 3 C)
-      .view([B, T, 3, nHead, nEmbd / nHead])
-      .permute([2, 0, 3, 1, 4]); // (3, B, nh, T, hs)
-    const [query, key, v] = heads.unbind(0) as [Tensor, Tensor, Tensor]; // (B, nh, T, hs) each
-    const [q, k] = rotation === undefined ? [query, key] : [rotate(query, rotation), rotate(key, rotation)];
+    const [query, key, v] = this.project(x); // (B, nh, T, hs), and (B, nkv, T, hs) twice
+    const rotation = this.rotates ? rotations?.[this.window === null ? 'full' : 'sliding'] : undefined;
+    const [q, k] =
+      rotation === undefined
+        ? [query, key]
+        : [rotate(query, rotation, this.config), rotate(key, rotation, this.config)];
     const y = segments === undefined ? this.attend(q, k, v, 0) : this.attendCached(q, k, v, segments);
-    const joined = y.transpose(1, 2).reshape([B, T, nEmbd]); // (B, nh, T, hs) -> (B, T, C)
-    return this.dropout.forward(this.proj.forward(joined));
+    const joined = y.transpose(1, 2).reshape([B, T, nHead * headSize]); // (B, nh, T, hs) -> (B, T, nh hs)
+    return this.dropout.forward(this.proj.forward(joined)); // (B, T, C)
   }
 
-  /** Attention of new positions, (B, nh, T, hs) each: those of each segment see those of its own sequence. */
+  /** Queries (B, nh, T, hs), keys and values (B, nkv, T, hs) of (B, T, C). */
+  private project(x: Tensor): [Tensor, Tensor, Tensor] {
+    const { nHead, nKvHead, headSize, qkvByHead, qkNorm } = this.config;
+    const [B, T] = x.shape as [number, number];
+    const heads = (part: Tensor, norm: Norm | null): Tensor => {
+      if (norm !== null && qkNorm === 'all') part = norm.forward(part);
+      const split = part.view([B, T, -1, headSize]); // (B, T, nh or nkv, hs)
+      return (norm !== null && qkNorm === 'head' ? norm.forward(split) : split).transpose(1, 2);
+    };
+    if (this.qkv === null) {
+      const { q, k, v } = this as { q: Linear; k: Linear; v: Linear };
+      return [heads(q.forward(x), this.qNorm), heads(k.forward(x), this.kNorm), heads(v.forward(x), null)];
+    }
+    const fused = this.qkv.forward(x); // (B, T, (nh + 2 nkv) hs)
+    if (nKvHead !== nHead || this.qNorm !== null) {
+      const sizes = [nHead * headSize, nKvHead * headSize, nKvHead * headSize];
+      const [q, k, v] = fused.split(sizes, -1) as [Tensor, Tensor, Tensor];
+      return [heads(q, this.qNorm), heads(k, this.kNorm), heads(v, null)];
+    }
+    const parts = qkvByHead
+      ? fused.view([B, T, nHead, 3, headSize]).permute([3, 0, 2, 1, 4])
+      : fused.view([B, T, 3, nHead, headSize]).permute([2, 0, 3, 1, 4]); // (3, B, nh, T, hs)
+    return parts.unbind(0) as [Tensor, Tensor, Tensor];
+  }
+
+  /** Attention of new positions, (B, nh or nkv, T, hs) each: those of each segment see those of its own sequence. */
   private attendCached(q: Tensor, k: Tensor, v: Tensor, segments: readonly Segment[]): Tensor {
-    const attend = ({ cache }: Segment, query: Tensor, key: Tensor, value: Tensor): Tensor =>
+    const attendTo = ({ cache }: Segment, query: Tensor, key: Tensor, value: Tensor): Tensor =>
       this.attend(query, ...cache.append(this.layer, key, value), cache.length);
-    if (segments.length === 1) return attend(segments[0]!, q, k, v);
+    if (segments.length === 1) return attendTo(segments[0]!, q, k, v);
     const counts = segments.map(({ count }) => count);
     const [queries, keys, values] = [q.split(counts, 2), k.split(counts, 2), v.split(counts, 2)];
     return cat(
-      segments.map((segment, i) => attend(segment, queries[i]!, keys[i]!, values[i]!)), // (1, nh, count, hs) each
+      segments.map((segment, i) => attendTo(segment, queries[i]!, keys[i]!, values[i]!)), // (1, nh, count, hs) each
       2,
     );
   }
 
-  /**
-   * Attention of the queries (B, nh, T, hs), whose first position is number `past`, over all keys and values so far,
-   * (B, nh, past + T, hs) each: (B, nh, T, hs).
-   */
   private attend(q: Tensor, k: Tensor, v: Tensor, past: number): Tensor {
-    const T = q.size(2);
-    // `isCausal` aligns its mask to the first key: right without a past only. A single query sees every key.
-    const attnMask = past > 0 && T > 1 ? ones([T, past + T], { dtype: 'bool', device: q.device }).tril(past) : null;
-    return scaledDotProductAttention(q, k, v, {
-      attnMask,
-      dropoutP: this.training ? this.config.attentionDropout : 0,
-      isCausal: past === 0 && T > 1,
-      scale: this.scale,
-    });
+    const { window, scale, training } = this;
+    const { attentionDropout, attentionSoftcap: softcap } = this.config;
+    return attend(q, k, v, { past, window, scale, softcap, dropoutP: training ? attentionDropout : 0 });
   }
+}
+
+/** Whether a layer sees a sliding window only. */
+function isSliding({ slidingWindow, slidingLayers }: GPTConfig, layer: number): boolean {
+  return slidingWindow !== null && (slidingLayers === null || slidingLayers.includes(layer));
 }
 
 /** Positions of the tokens of the segments, each counted from the beginning of its own sequence: (T). */
@@ -173,13 +231,16 @@ function int64(values: readonly number[], { device }: Tensor): Tensor {
 }
 
 /** The factor of the attention scores. */
-function attentionScale({ attentionScale: kind, nEmbd, nHead, scaleByLayer }: GPTConfig, layer: number): number {
-  const channels = { head: nEmbd / nHead, embd: nEmbd, none: 1 }[kind];
+function attentionScale(config: GPTConfig, layer: number): number {
+  const { attentionScale: kind, attentionMultiplier, nEmbd, headSize, scaleByLayer } = config;
+  if (attentionMultiplier !== null) return attentionMultiplier;
+  const channels = { head: headSize, embd: nEmbd, none: 1 }[kind];
   return 1 / Math.sqrt(channels) / (scaleByLayer ? layer + 1 : 1);
 }
 
 export class MLP extends Module {
   readonly gate: Linear | null;
+  /** With `fusedGate`, the gate's rows and then its own. */
   readonly up: Linear;
   readonly down: Linear;
   readonly dropout: Dropout;
@@ -189,22 +250,44 @@ export class MLP extends Module {
     device: string,
   ) {
     super();
-    const { nEmbd, mlpHidden, mlpBias: bias, activation } = config;
-    this.gate = activation === 'swiglu' ? new Linear(nEmbd, mlpHidden, { bias, device, init: false }) : null;
-    this.up = new Linear(nEmbd, mlpHidden, { bias, device, init: false });
+    const { nEmbd, mlpHidden, mlpBias: bias, activation, fusedGate } = config;
+    const isFused = fusedGate && isGated(activation);
+    this.gate = isGated(activation) && !isFused ? new Linear(nEmbd, mlpHidden, { bias, device, init: false }) : null;
+    this.up = new Linear(nEmbd, isFused ? 2 * mlpHidden : mlpHidden, { bias, device, init: false });
     this.down = new Linear(mlpHidden, nEmbd, { bias, device, init: false });
     this.dropout = new Dropout(config.dropout);
   }
 
   forward(x: Tensor): Tensor {
+    const { activation } = this.config;
     const hidden = this.up.forward(x); // (B, T, C) -> (B, T, mlpHidden)
-    const active = this.gate === null ? this.activate(hidden) : silu(this.gate.forward(x)).mul(hidden);
+    const [gate, up] =
+      this.gate === null && isGated(activation) ? hidden.chunk(2, -1) : [this.gate?.forward(x), hidden];
+    const active = gate === undefined ? activate(up!, activation) : activate(gate, activation).mul(up!);
     return this.dropout.forward(this.down.forward(active)); // (B, T, C)
   }
+}
 
-  private activate(x: Tensor): Tensor {
-    const { activation } = this.config;
-    return activation === 'relu' ? relu(x) : gelu(x, { approximate: activation === 'gelu' ? 'none' : 'tanh' });
+/** The activation; of a gated one, that of the gate. */
+function activate(x: Tensor, activation: Activation): Tensor {
+  switch (activation) {
+    case 'relu':
+      return relu(x);
+    case 'relu2':
+      return relu(x).square();
+    case 'gelu':
+    case 'geglu':
+      return gelu(x);
+    case 'gelu_tanh':
+    case 'geglu_tanh':
+      return gelu(x, { approximate: 'tanh' });
+    case 'quick_gelu':
+      return x.mul(x.mul(1.702).sigmoid());
+    case 'silu':
+    case 'swiglu':
+      return silu(x);
+    case 'tanh':
+      return tanh(x);
   }
 }
 
@@ -212,8 +295,12 @@ export class MLP extends Module {
 export class Block extends Module {
   readonly ln1: Norm;
   readonly attn: CausalSelfAttention;
-  readonly ln2: Norm;
+  /** Null where attention and MLP share a norm. */
+  readonly ln2: Norm | null;
   readonly mlp: MLP;
+  /** Norms of what attention and MLP give, with `sandwich`; else null. */
+  readonly ln1Post: Norm | null;
+  readonly ln2Post: Norm | null;
 
   constructor(
     private readonly config: GPTConfig,
@@ -223,18 +310,37 @@ export class Block extends Module {
     super();
     this.ln1 = makeNorm(config, device);
     this.attn = new CausalSelfAttention(config, layer, device);
-    this.ln2 = makeNorm(config, device);
+    this.ln2 = config.parallelResidual === 'one-norm' ? null : makeNorm(config, device);
     this.mlp = new MLP(config, device);
+    this.ln1Post = config.normPosition === 'sandwich' ? makeNorm(config, device) : null;
+    this.ln2Post = config.normPosition === 'sandwich' ? makeNorm(config, device) : null;
   }
 
   /** (B, T, C) -> (B, T, C) */
-  forward(x: Tensor, rotation: Rotation | undefined, segments?: readonly Segment[]): Tensor {
-    if (this.config.normPosition === 'post') {
-      x = this.ln1.forward(x.add(this.attn.forward(x, rotation, segments)));
-      return this.ln2.forward(x.add(this.mlp.forward(x)));
+  forward(x: Tensor, rotations: Rotations | undefined, segments?: readonly Segment[]): Tensor {
+    const { normPosition, parallelResidual, residualScale } = this.config;
+    const { ln1, ln2 } = this;
+    const attn = (input: Tensor): Tensor => this.attn.forward(input, rotations, segments);
+    const mlp = (input: Tensor): Tensor => this.mlp.forward(input);
+    const scaled = (branch: Tensor): Tensor => (residualScale === 1 ? branch : branch.mul(residualScale));
+    if (parallelResidual !== 'none') {
+      const normed = ln1.forward(x);
+      return x.add(scaled(attn(normed))).add(scaled(mlp(ln2 === null ? normed : ln2.forward(x))));
     }
-    x = x.add(this.attn.forward(this.ln1.forward(x), rotation, segments));
-    return x.add(this.mlp.forward(this.ln2.forward(x)));
+    switch (normPosition) {
+      case 'pre':
+        x = x.add(scaled(attn(ln1.forward(x))));
+        return x.add(scaled(mlp(ln2!.forward(x))));
+      case 'post':
+        x = ln1.forward(x.add(scaled(attn(x))));
+        return ln2!.forward(x.add(scaled(mlp(x))));
+      case 'output':
+        x = x.add(scaled(ln1.forward(attn(x))));
+        return x.add(scaled(ln2!.forward(mlp(x))));
+      case 'sandwich':
+        x = x.add(scaled(this.ln1Post!.forward(attn(ln1.forward(x)))));
+        return x.add(scaled(this.ln2Post!.forward(mlp(ln2!.forward(x)))));
+    }
   }
 }
 
@@ -273,10 +379,11 @@ export class GPTModel extends Module {
     this.config = completeConfig(config, this.layout.facts);
     checkSize(this.config, device);
     this.tokenizer = tokenizer;
-    const { vocabSize, blockSize, nEmbd, nLayer, lmHeadBias, tieWeights, positionEncoding } = this.config;
-    this.tokenEmbedding = new Embedding(vocabSize, nEmbd, { device, init: false });
+    const { vocabSize, blockSize, nEmbd, nLayer, lmHeadBias, tieWeights, positionEncoding, positionOffset } =
+      this.config;
+    this.tokenEmbedding = new Embedding(vocabSize, nEmbd, { paddingIdx: this.config.paddingIdx, device, init: false });
     const learned = positionEncoding === 'learned';
-    this.positionEmbedding = learned ? new Embedding(blockSize, nEmbd, { device, init: false }) : null;
+    this.positionEmbedding = learned ? new Embedding(blockSize + positionOffset, nEmbd, { device, init: false }) : null;
     this.dropout = new Dropout(this.config.embeddingDropout);
     this.blocks = new ModuleList(Array.from({ length: nLayer }, (_, i) => new Block(this.config, i, device)));
     this.lnF = makeNorm(this.config, device);
@@ -295,7 +402,7 @@ export class GPTModel extends Module {
   forward(idx: Tensor, targets?: Tensor): GPTOutput {
     this.checkTokens(idx);
     settle(this);
-    const logits = this.lmHead.forward(this.hidden(idx)); // (B, T, C) -> (B, T, V)
+    const logits = this.logits(this.hidden(idx)); // (B, T, C) -> (B, T, V)
     if (targets === undefined) return { logits };
     unwrap(targets, 'GPT: targets');
     const loss = crossEntropyLoss(logits.view([-1, this.config.vocabSize]), targets.reshape([-1])); // (B T, V), (B T)
@@ -305,7 +412,9 @@ export class GPTModel extends Module {
   /** @internal The loss that `forward` gives, (), without the logits where `chunkedLoss` says so. */
   loss(idx: Tensor, targets: Tensor): Tensor {
     const { lmHead } = this;
-    const isOwn = this.forward === GPTModel.prototype.forward && lmHead.constructor === Linear;
+    const { logitScale, logitSoftcap } = this.config;
+    const isPlain = logitScale === 1 && logitSoftcap === null;
+    const isOwn = isPlain && this.forward === GPTModel.prototype.forward && lmHead.constructor === Linear;
     if (!this.chunkedLoss || !isOwn) return this.forward(idx, targets).loss!;
     this.checkTokens(idx);
     settle(this);
@@ -315,18 +424,42 @@ export class GPTModel extends Module {
     return linearCrossEntropy(x, lmHead.weight, targets.reshape([-1]), options);
   }
 
+  /** (..., C) -> (..., V) */
+  private logits(x: Tensor): Tensor {
+    const { logitScale, logitSoftcap } = this.config;
+    const logits = this.lmHead.forward(x);
+    const scaled = logitScale === 1 ? logits : logits.div(logitScale);
+    return logitSoftcap === null ? scaled : scaled.div(logitSoftcap).tanh().mul(logitSoftcap);
+  }
+
   /** What the head reads: token ids (B, T) -> (B, T, C). */
   private hidden(idx: Tensor, segments?: readonly Segment[]): Tensor {
+    const { embeddingScale, positionOffset } = this.config;
     const positions = segments === undefined ? arange(idx.size(1), { device: idx.device }) : positionsOf(segments, idx); // (T)
     let x = this.tokenEmbedding.forward(idx); // (B, T, C)
-    if (this.positionEmbedding !== null) x = x.add(this.positionEmbedding.forward(positions)); // + (T, C)
+    if (embeddingScale !== 1) x = x.mul(tensor(embeddingScale, { dtype: x.dtype, device: x.device })); // rounded to its dtype
+    if (this.positionEmbedding !== null) {
+      x = x.add(this.positionEmbedding.forward(positionOffset === 0 ? positions : positions.add(positionOffset))); // + (T, C)
+    }
     x = this.dropout.forward(x);
-    const rotation = this.positionEmbedding === null ? rotationOf(positions, this.config, x.dtype) : undefined;
+    const rotations = this.positionEmbedding === null ? this.rotations(positions, x.dtype, segments) : undefined;
     for (const block of this.blocks) {
-      const run = (input: Tensor): Tensor => block.forward(input, rotation, segments);
+      const run = (input: Tensor): Tensor => block.forward(input, rotations, segments);
       x = this.activationCheckpointing && segments === undefined ? checkpoint(run, x) : run(x);
     }
     return this.lnF.forward(x);
+  }
+
+  /** The rotations of the positions (T) in layers that see all of them, and in those with a sliding window. */
+  private rotations(positions: Tensor, dtype: DType, segments?: readonly Segment[]): Rotations {
+    const { config } = this;
+    const ends = segments?.map(({ cache: { start, length }, count }) => start + length + count);
+    const length = ends === undefined ? positions.size(0) : Math.max(...ends);
+    const full = rotationOf(positions, config, dtype, false, length);
+    return {
+      full,
+      sliding: config.ropeLocalTheta === null ? full : rotationOf(positions, config, dtype, true, length),
+    };
   }
 
   /**
@@ -347,7 +480,7 @@ export class GPTModel extends Module {
         const hidden = decoding(B * T, weight, () => this.hidden(idx, [{ cache, count: T }])); // (B, T, C)
         // The head's product is the largest of a step, and only the last position's logits are needed.
         const last = hidden.select(1, T - 1); // (B, C)
-        const logits = decoding(B, weight, () => this.lmHead.forward(last)); // (B, V)
+        const logits = decoding(B, weight, () => this.logits(last)); // (B, V)
         cache.advance(T);
         return logits;
       }),
@@ -369,7 +502,7 @@ export class GPTModel extends Module {
         const weight = this.tokenEmbedding.weight;
         const hidden = decoding(end, weight, () => this.hidden(idx, segments)).select(0, 0); // (T, C)
         const last = hidden.indexSelect(0, int64(ends, idx)); // (S, C)
-        const logits = decoding(ends.length, weight, () => this.lmHead.forward(last)); // (S, V)
+        const logits = decoding(ends.length, weight, () => this.logits(last)); // (S, V)
         for (const { cache, count } of segments) cache.advance(count);
         return logits;
       }),
@@ -378,9 +511,9 @@ export class GPTModel extends Module {
 
   /** An empty cache for `forwardCached`, with room for blockSize positions of `batchSize` sequences. */
   makeCache(batchSize = 1): KVCache {
-    const { nLayer, nHead, nEmbd, blockSize } = this.config;
+    const { nLayer, nKvHead, headSize, blockSize } = this.config;
     const { dtype, device } = this.tokenEmbedding.weight;
-    return new KVCache({ nLayer, batchSize, nHead, blockSize, headSize: nEmbd / nHead, dtype, device });
+    return new KVCache({ nLayer, batchSize, nHead: nKvHead, blockSize, headSize, dtype, device });
   }
 
   private checkTokens(idx: Tensor): [number, number] {

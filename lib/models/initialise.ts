@@ -1,4 +1,5 @@
 import { Embedding } from '../nn/embedding';
+import { OnePlusRMSNorm } from '../nn/rms-norm';
 import { normal_, ones_, zeros_ } from '../nn/init';
 import { initLinearBias_, initLinearWeight_, Linear } from '../nn/linear';
 import type { Module } from '../nn/module';
@@ -13,7 +14,7 @@ import type { Initialisation, CheckpointLayout, LayoutParameter } from './layout
 
 /** The tensors that one module of the family's model draws. */
 interface Draw {
-  kind: 'linear' | 'embedding' | 'norm';
+  kind: 'linear' | 'embedding' | 'norm' | 'one-plus-norm';
   weight: Tensor;
   /** The weight once it is tied: another than `weight` for a tied one. */
   shared: Tensor;
@@ -49,10 +50,15 @@ function drawOf({ modules, parameters }: Parts, [weight, bias]: LayoutParameter[
   if (weight === undefined) return undefined;
   const tensor = (line: LayoutParameter): Tensor => partOf(parameters.get(line.parameter)!.detach(), line);
   const owner = modules.get(weight.parameter.replace(/\.[^.]*$/, ''));
-  const kind = owner instanceof Linear || weight.alias ? 'linear' : owner instanceof Embedding ? 'embedding' : 'norm';
+  const kind =
+    owner instanceof Linear || weight.alias ? 'linear' : owner instanceof Embedding ? 'embedding' : normOf(owner);
   // The Python model draws a weight of its own before it ties it to another.
   const own = weight.alias === true ? emptyLike(tensor(weight)) : tensor(weight);
   return { kind, weight: own, shared: tensor(weight), bias: bias === undefined ? undefined : tensor(bias) };
+}
+
+function normOf(owner: Module | undefined): Draw['kind'] {
+  return owner instanceof OnePlusRMSNorm ? 'one-plus-norm' : 'norm';
 }
 
 function drawDefault({ kind, weight, bias }: Draw): void {
@@ -60,6 +66,8 @@ function drawDefault({ kind, weight, bias }: Draw): void {
   else if (kind === 'linear') {
     initLinearWeight_(weight);
     if (bias !== undefined) initLinearBias_(bias, weight);
+  } else if (kind === 'one-plus-norm') {
+    zeros_(weight);
   } else {
     ones_(weight);
     if (bias !== undefined) zeros_(bias);
@@ -67,7 +75,7 @@ function drawDefault({ kind, weight, bias }: Draw): void {
 }
 
 function drawNormal({ kind, shared, bias }: Draw): void {
-  if (kind === 'norm') return;
+  if (kind === 'norm' || kind === 'one-plus-norm') return;
   normal_(shared, 0, 0.02);
   if (bias !== undefined) zeros_(bias);
 }

@@ -9,6 +9,7 @@ export interface KVCacheSize {
   nLayer: number;
   /** Sequences that are generated side by side. */
   batchSize: number;
+  /** Heads of keys and values. */
   nHead: number;
   /** Positions that there may be at most. Memory grows with those that are filled. */
   blockSize: number;

@@ -119,7 +119,7 @@ export class LoraLinear extends Module implements Linear {
  * Gives layers of a model adapters to train, and freezes everything else; in the layout `build-llm`, as its program does,
  * the weights of those layers only.
  *
- * State dicts then have the adapters too: in PEFT's keys where the layout is `hf-gpt2`, else as build_llm_karpathy has them
+ * State dicts then have the adapters too: in PEFT's keys where the layout is one of Hugging Face, else as build_llm_karpathy has them
  * (`key.base_layer.weight`, `key.lora_A` (in, r), `key.lora_B` (r, out)).
  *
  * @throws ERR_TORCHBIND_INVALID_ARGUMENT for a rank, alpha, dropout or target that makes no adapter, and for a model that
@@ -127,10 +127,11 @@ export class LoraLinear extends Module implements Linear {
  */
 export function applyLora(model: GPTModel, options: LoraOptions): void {
   requireOptions(options, ['rank', 'alpha', 'dropout', 'targets', 'rsLora'], 'applyLora');
-  const { targets = ['attn.qkv'], dropout = 0, rsLora = false } = options;
   check(model instanceof GPTModel, 'model', model, 'a GPT');
+  const usual = model.config.fusedQkv ? ['attn.qkv'] : ['attn.q', 'attn.v'];
+  const { targets = usual, dropout = 0, rsLora = false } = options;
   const buildLlm = model.layout.name === 'build-llm';
-  const keys = model.layout.name === 'hf-gpt2' ? 'peft' : 'plain';
+  const keys = model.layout.name.startsWith('hf-') ? 'peft' : 'plain';
   attachLora(model, { ...options, targets, dropout, rsLora, keys, detachBase: buildLlm, trainOthers: buildLlm });
 }
 

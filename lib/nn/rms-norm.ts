@@ -2,7 +2,7 @@ import { checkIterable, checkOptions } from '../errors';
 import { ones } from '../tensor/creation';
 import { rmsNorm } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
-import { ones_ } from './init';
+import { ones_, zeros_ } from './init';
 import type { FactoryOptions } from './linear';
 import { Module } from './module';
 import { makeParameter } from './parameter';
@@ -46,5 +46,16 @@ export class RMSNorm extends Module {
 
   forward(input: Tensor): Tensor {
     return rmsNorm(input, this.normalizedShape, this.weight, this.eps);
+  }
+}
+
+/** @internal RMSNorm whose scale is 1 + weight, as in Gemma: a new one has weights of 0. */
+export class OnePlusRMSNorm extends RMSNorm {
+  override resetParameters(): void {
+    if (this.weight !== null) zeros_(this.weight);
+  }
+
+  override forward(input: Tensor): Tensor {
+    return rmsNorm(input, this.normalizedShape, this.weight?.add(1) ?? null, this.eps);
   }
 }

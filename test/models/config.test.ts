@@ -57,7 +57,7 @@ describe('config.json', () => {
   test.each([
     [{ pos_encoding: 'alibi' }, /positionEncoding must be one of 'learned', 'rope', but is string "alibi"/],
     [{ norm_type: 'batchnorm' }, /normType must be one of 'layernorm', 'rmsnorm'/],
-    [{ mlp_type: 'geglu' }, /activation must be one of .*, but is string "geglu"/],
+    [{ mlp_type: 'maxout' }, /activation must be one of .*, but is string "maxout"/],
     [{ pos_encoding: 'rope', n_embd: 12 }, /nEmbd \/ nHead must be even, as RoPE needs it, but is number 3/],
     [{ n_embd: 50 }, /nEmbd must be a multiple of nHead, which is 4, but is number 50/],
     [{ n_layer: 1.5 }, /nLayer must be a whole number above 0/],

@@ -195,7 +195,7 @@ describe('adapters', () => {
     );
     await expect(GPT.load(at('peft'), { base: at('peft', 'nowhere') })).rejects.toThrow(/cannot open/);
     await expect(GPT.load(at('peft'), { base: at('from scratch, before', 'model.pt') })).rejects.toThrow(
-      /expected a plain 'hf-gpt2' model as the base of an adapter/,
+      /expected a plain model of Hugging Face as the base of an adapter/,
     );
     const model = await GPT.load(base);
     expect(() => applyLora(model, { rank: 0, alpha: 1 })).toThrow(/rank must be an integer of at least 1/);

@@ -6,12 +6,15 @@ import { readSmallFile } from '../../formats/files/small-file';
 import { save } from '../../formats/pt';
 import { loadSafetensors, saveSafetensors } from '../../formats/safetensors';
 import type { Activation, GPTConfig } from '../../models/config';
-import { type ConfigFacts, recogniseAdapted } from '../../models/layouts';
+import type { GPTModel } from '../../models/gpt-model';
+import { type ConfigFacts, recogniseAdapted, type Recognised } from '../../models/layouts';
 import { OrderedDict } from '../../pickle/types';
 import { itemSize } from '../../tensor/dtype';
 import type { Tensor } from '../../tensor/tensor';
 import { HuggingFaceTokenizer, loadTokenizer } from '../../tokenizers';
-import { checkModelType } from '../foreign';
+import { configTypeOf, decoderConfigJson, decoderFacts, isDecoderLayout } from '../decoder-configs';
+import { activationName } from '../decoder-configs/types';
+import { checkModelType, modelTypeOf } from '../foreign';
 import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
 import { storageKey } from '../snapshot';
 import {
@@ -29,7 +32,7 @@ import {
 import { type DirectoryProgram, type Listing, type ModelFiles, withWeights, type WriteRequest } from './program';
 
 /**
- * A directory of Hugging Face's GPT-2: config.json, weights in one file or in several with an index that says which holds which,
+ * A directory of Hugging Face: config.json of GPT-2 or another decoder, weights in one file or in several with an index that says which holds which,
  * and files that are kept as they are.
  */
 
@@ -93,7 +96,7 @@ export async function readHfGpt2({ directory, weights: file }: ModelFiles, optio
   const tokenizer = await resolveTokenizer(options, () => loadTokenizer(directory));
   const { weights, container } = await readHfWeights(file, options.device);
   const recognised = withPath(file, () => recogniseAdapted(weights));
-  const said = json === undefined ? {} : withPath(configPath, () => hfFacts(json));
+  const said = json === undefined ? {} : withPath(configPath, () => hfFacts(json, recognised));
   const files = await readCompanions(directory);
   return {
     config: withPath(file, () => resolveConfig(recognised, said, options)),
@@ -107,7 +110,9 @@ export async function readHfGpt2({ directory, weights: file }: ModelFiles, optio
       program: 'hf-gpt2',
       path: directory,
       saw: [
-        json === undefined ? `${path.basename(file)} without a config.json` : 'a config.json of model_type gpt2',
+        json === undefined
+          ? `${path.basename(file)} without a config.json`
+          : `a config.json of model_type ${configTypeOf(json)?.modelType ?? 'gpt2'}`,
         ...recognised.saw,
       ],
       dtype: commonDType(weights),
@@ -143,7 +148,7 @@ export async function writeHfGpt2(directory: string, request: WriteRequest): Pro
     await replaceJson(path.join(directory, 'tokenizer.json'), tokenizer.toJson());
   }
   const came = kept.get('config') as JsonObject | undefined;
-  const json = configJson(model.config, came, dtype ?? 'float32');
+  const json = configJson(model, came, dtype ?? 'float32');
   // Where nothing changed, the bytes stay: JSON of Python tells 0.0 from 0.
   const unchanged = isDeepStrictEqual(json, came);
   if (!unchanged) await replaceJson(path.join(directory, configFile), json);
@@ -185,6 +190,10 @@ const activations: Readonly<Record<string, Activation>> = {
   gelu: 'gelu',
   gelu_python: 'gelu',
   relu: 'relu',
+  silu: 'silu',
+  swish: 'silu',
+  quick_gelu: 'quick_gelu',
+  tanh: 'tanh',
 };
 
 /** Values that GPT2Config takes for what a config.json leaves out. */
@@ -220,7 +229,14 @@ export function isHfConfig(json: JsonObject): boolean {
  *
  * @throws ERR_TORCHBIND_CONFIG for other models, and for what this one does not compute
  */
-export function hfFacts(json: JsonObject): ConfigFacts {
+export function hfFacts(json: JsonObject, recognised?: Recognised): ConfigFacts {
+  const type = configTypeOf(json);
+  if (type !== undefined) {
+    checkLayoutOf(json, type.layout, recognised);
+    const facts = decoderFacts(json, type);
+    // Weights without a head are tied, whatever the config says.
+    return recognised?.facts.tieWeights === true ? { ...facts, tieWeights: true } : facts;
+  }
   const refuse = (field: string, expected: string): never => {
     throw new TorchBindError(
       `expected ${field} to be ${expected}, got ${describe(json[field])}: this model does not compute it.`,
@@ -240,8 +256,24 @@ export function hfFacts(json: JsonObject): ConfigFacts {
   };
 }
 
+/** @throws ERR_TORCHBIND_CONFIG where the weights are not of the architecture that the config names */
+function checkLayoutOf(json: JsonObject, layout: string, recognised: Recognised | undefined): void {
+  const name = recognised?.layout.name;
+  if (name === undefined || name === layout || recognised?.quantized !== undefined) return;
+  throw new TorchBindError(
+    `the config says model_type ${modelTypeOf(json)}, whose weights have the keys of '${layout}', but they have those of '${name}'.`,
+    'ERR_TORCHBIND_CONFIG',
+  );
+}
+
+function configJson(model: GPTModel, came: JsonObject | undefined, dtype: string): JsonObject {
+  const { config, layout } = model;
+  if (isDecoderLayout(layout.name)) return decoderConfigJson(config, layout.name, came, dtype);
+  return gpt2Json(config, came, dtype);
+}
+
 /** The config.json that came, with what differs now; of a model from elsewhere, all that GPT2Config needs. */
-function configJson(config: GPTConfig, came: JsonObject | undefined, dtype: string): JsonObject {
+function gpt2Json(config: GPTConfig, came: JsonObject | undefined, dtype: string): JsonObject {
   const fresh = came === undefined;
   const base: JsonObject = came ?? { architectures: ['GPT2LMHeadModel'], model_type: 'gpt2' };
   const said = { ...defaultsBeside(base), ...base };
@@ -255,7 +287,7 @@ function configJson(config: GPTConfig, came: JsonObject | undefined, dtype: stri
   }
   const activation = typeof base.activation_function === 'string' ? base.activation_function : 'gelu_new';
   if (fresh || activations[activation] !== config.activation) {
-    json.activation_function = { gelu_tanh: 'gelu_new', gelu: 'gelu', relu: 'relu', swiglu: '' }[config.activation];
+    json.activation_function = config.activation === 'gelu_tanh' ? 'gelu_new' : activationName(config.activation);
   }
   if (fresh || config.attentionScale === 'none') json.scale_attn_weights = config.attentionScale !== 'none';
   if (fresh || (json.tie_word_embeddings ?? true) !== config.tieWeights) json.tie_word_embeddings = config.tieWeights;

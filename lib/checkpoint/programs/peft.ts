@@ -98,9 +98,9 @@ async function read(
 }
 
 function checkBase({ recognised: { layout, lora } }: SavedModel): void {
-  if (layout.name === 'hf-gpt2' && lora === undefined) return;
+  if (layout.name.startsWith('hf-') && lora === undefined) return;
   throw formatError(
-    `expected a plain 'hf-gpt2' model as the base of an adapter of PEFT, got '${layout.name}'${lora ? ' with adapters' : ''}`,
+    `expected a plain model of Hugging Face as the base of an adapter of PEFT, got '${layout.name}'${lora ? ' with adapters' : ''}`,
   );
 }
 
@@ -191,7 +191,7 @@ async function write(directory: string, request: WriteRequest): Promise<void> {
   const { model, kept } = request;
   if (model.lora?.keys !== 'peft') {
     throw new TorchBindError(
-      `saveAdapter: PEFT's form is for 'hf-gpt2' models with adapters, and this is ` +
+      `saveAdapter: PEFT's form is for models of Hugging Face with adapters, and this is ` +
         (model.lora === null
           ? 'one without. applyLora(model, options) gives it some.'
           : `a '${model.layout.name}' model.`),
@@ -222,7 +222,8 @@ function configOf({ model, kept }: WriteRequest): JsonObject {
   return {
     base_model_name_or_path: kept.get('path') ?? null,
     bias: 'none',
-    fan_in_fan_out: targets.some((target) => target !== 'lmHead'),
+    // GPT-2's weights are (in, out).
+    fan_in_fan_out: model.layout.name === 'hf-gpt2' && targets.some((target) => target !== 'lmHead'),
     inference_mode: true,
     lora_alpha: alpha,
     lora_dropout: dropout,
@@ -243,7 +244,7 @@ function peftTargets(model: GPTModel): string[] {
     const weight = tensors.filter(isParameterLine).find(({ name }) => name === 'weight');
     if (weight !== undefined) paths.set(weight.alias ? 'lmHead' : weight.parameter.replace(/\.weight$/, ''), own);
   }
-  const kindOf = (name: string): string => name.replace(/.*\.h\.\d+\./, '');
+  const kindOf = (name: string): string => name.replace(/^.*?\.\d+\./, '');
   const count = (layers: Iterable<string>, kind: string): number =>
     [...layers].filter((layer) => kindOf(paths.get(layer)!) === kind).length;
   const names = [...targets].map((layer) => {

@@ -63,7 +63,7 @@ export async function configBeside(
   const json = await readOptionalJson(configFile);
   if (json === undefined) return { config: resolveConfig(recognised, said, options), hasConfig: false };
   const config = isHfConfig(json)
-    ? resolveConfig(recognised, { ...withPath(configFile, () => hfFacts(json)), ...said }, options)
+    ? resolveConfig(recognised, { ...withPath(configFile, () => hfFacts(json, recognised)), ...said }, options)
     : withPath(configFile, () => resolveJsonConfig(json, recognised, options));
   return { config, hasConfig: true };
 }

@@ -1,5 +1,6 @@
 import { checkArgument, checkIterable, closest, TorchBindError } from '../../errors';
-import type { GPTConfig } from '../config';
+import { type GPTConfig, plainDecoder } from '../config';
+import { decoders } from './decoders';
 import { StateView } from './family';
 import type { Family, Recognised } from './family';
 import { hfGpt2, mingpt, nanogpt } from './gpt2';
@@ -17,7 +18,7 @@ export { ungathered } from './ungathered';
 export type { ConfigFacts, Recognised } from './family';
 export type { CheckpointLayout } from './layout';
 
-const FAMILIES: readonly Family[] = [mypt, myptFused, ngLecture, buildLlm, nanogpt, mingpt, hfGpt2];
+const FAMILIES: readonly Family[] = [mypt, myptFused, ngLecture, buildLlm, nanogpt, mingpt, hfGpt2, ...decoders];
 
 /** Families of torchbind's own files, which no program of others writes. */
 const OWN: readonly Family[] = [plain, quantized];
@@ -35,13 +36,14 @@ const OTHERS: readonly [(keys: readonly string[]) => boolean, string][] = [
   ...(
     [
       [/(^|\.)transformer\.h\.0\.attn\.c_q\.weight$/, 'nanochat'],
-      [
-        /(^|\.)h\.0\.attn\.c_attn\.weight$/,
-        'GPT-BigCode or another one with queries, keys and values of different sizes',
-      ],
+      [/(^|\.)h\.0\.attn\.c_attn\.weight$/, 'GPT-2 with queries, keys and values of sizes that are not known here'],
       [/(^|\.)h\.\d+\.attn\.(attention\.)?q_proj\.weight$/, 'GPT-J or GPT-Neo'],
-      [/(^|\.)gpt_neox\.layers\./, 'GPT-NeoX'],
-      [/(^|\.)layers\.\d+\.self_attn\.(q_proj|qkv_proj)\./, 'Llama, Mistral, Qwen, Gemma, Phi or OPT'],
+      [/(^|\.)layers\.\d+\.(block_sparse_moe|mlp\.experts)\./, 'a mixture of experts'],
+      [/(^|\.)(vision_tower|vision_model|visual|audio_tower)\./, 'one with a part for images or sound'],
+      [
+        /(^|\.)layers\.\d+\.(self_attn|attention)\./,
+        'Llama, GPT-NeoX or OPT with names or parts that are not known here',
+      ],
       [/(^|\.)h\.\d+\.(self_attention|attn)\.(query_key_value|Wqkv)\./, 'BLOOM or Falcon'],
       [/(^|\.)encoder\.layer\.\d+\.attention\./, 'BERT'],
       [/(^|\.)(encoder|decoder)\.block\.\d+\.layer\./, 'T5'],
@@ -71,7 +73,10 @@ export function resolveLayout(value: unknown, where: string): CheckpointLayout {
 
 /** The config, of those that a family's own program computes, that is nearest to the one given. */
 export function conformConfig(name: string, config: GPTConfig): GPTConfig {
-  return { ...config, ...familyByName(name).conform(config) };
+  const { nHead, nEmbd } = config;
+  const usual = { ...plainDecoder, nKvHead: nHead, headSize: nEmbd / nHead, ropeSize: nEmbd / nHead };
+  const holdsAll = [...decoders, ...OWN].some((family) => family.name === name);
+  return { ...config, ...(holdsAll ? {} : usual), ...familyByName(name).conform(config) };
 }
 
 function familyByName(name: string): Family {

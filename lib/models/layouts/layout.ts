@@ -36,8 +36,8 @@ export interface LoraOptions {
   /** Probability of dropout before the adapters, while training. Default 0. */
   dropout?: number;
   /**
-   * The layers that get adapters: `attn.qkv`, `attn.proj`, `mlp.up`, `mlp.gate`, `mlp.down`, `lmHead`, or one alone, as
-   * `blocks.0.attn.qkv`. Default `attn.qkv`, as PEFT has it for GPT-2.
+   * The layers that get adapters: `attn.qkv` or `attn.q`, `attn.k`, `attn.v`, then `attn.proj`, `mlp.up`, `mlp.gate`, `mlp.down`,
+   * `lmHead`, or one alone, as `blocks.0.attn.qkv`. Default `attn.qkv`, or `attn.q` and `attn.v`, as PEFT has it for GPT-2 and Llama.
    */
   targets?: readonly string[];
   /** Scale by alpha / sqrt(rank) instead (PEFT's `use_rslora`). Default false. */

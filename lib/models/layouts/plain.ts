@@ -1,5 +1,5 @@
 import { withoutUndefined } from '../../objects';
-import type { GPTConfig } from '../config';
+import { type GPTConfig, isGated } from '../config';
 import { shapeFacts, type Family, type StateView } from './family';
 import { empty, headModule, weighted } from './layout';
 import type { CheckpointLayout, LayoutModule } from './layout';
@@ -26,8 +26,8 @@ export const plain: Family = {
   layout: plainLayout,
   conform: () => ({}),
   recognise(state) {
-    const nLayer = state.count((i) => `blocks.${i}.attn.qkv.weight`);
-    if (nLayer === 0 || !state.has('tokenEmbedding.weight') || state.has('blocks.0.attn.qkv.scales')) return undefined;
+    const nLayer = state.count((i) => `blocks.${i}.attn.proj.weight`);
+    if (nLayer === 0 || !state.has('tokenEmbedding.weight') || state.has('blocks.0.attn.proj.scales')) return undefined;
     const tieWeights = !state.has('lmHead.weight');
     return {
       layout: plainLayout,
@@ -51,20 +51,26 @@ const position = 'positionEmbedding.weight';
 
 export function plainFacts(state: StateView, nLayer: number): Partial<GPTConfig> {
   const swiglu = state.has('blocks.0.mlp.gate.weight');
-  const rmsnorm = !state.has('blocks.0.ln1.bias');
+  const fusedQkv = state.has('blocks.0.attn.qkv.weight');
   const token = 'tokenEmbedding.weight';
   return withoutUndefined<Partial<GPTConfig>>({
     ...shapeFacts(state, { token, position, up: 'blocks.0.mlp.up.weight' }),
     nLayer,
     activation: swiglu ? 'swiglu' : undefined,
-    normType: rmsnorm ? 'rmsnorm' : 'layernorm',
-    normBias: !rmsnorm,
+    ...normFacts(state),
+    fusedQkv,
     positionEncoding: state.has(position) ? 'learned' : 'rope',
-    bias: state.has('blocks.0.attn.qkv.bias'),
+    bias: state.has(`blocks.0.attn.${fusedQkv ? 'qkv' : 'q'}.bias`),
     projBias: state.has('blocks.0.attn.proj.bias'),
     mlpBias: state.has('blocks.0.mlp.up.bias'),
     lmHeadBias: state.has('lmHead.bias'),
   });
+}
+
+function normFacts(state: StateView): Partial<GPTConfig> {
+  if (!state.has('blocks.0.ln1.weight')) return { normType: 'layernorm', normScale: false, normBias: false };
+  const normBias = state.has('blocks.0.ln1.bias');
+  return { normType: normBias ? 'layernorm' : 'rmsnorm', normBias };
 }
 
 /** @param isQuantized whether the Linears have scales */
@@ -74,18 +80,22 @@ export function* plainModules(config: GPTConfig, isQuantized: boolean): Generato
     if (isQuantized) module.tensors.splice(1, 0, { name: 'scales', parameter: `${path}.scales` });
     return module;
   };
+  const norm = (path: string): LayoutModule => (config.normScale ? weighted(path, path, config.normBias) : empty(path));
   yield empty('');
   yield weighted('tokenEmbedding', 'tokenEmbedding', false);
   if (config.positionEncoding === 'learned') yield weighted('positionEmbedding', 'positionEmbedding', false);
   for (let i = 0; i < config.nLayer; i++) {
-    yield weighted(`blocks.${i}.ln1`, `blocks.${i}.ln1`, config.normBias);
-    yield linear(`blocks.${i}.attn.qkv`, config.bias);
+    yield norm(`blocks.${i}.ln1`);
+    for (const part of config.fusedQkv ? ['qkv'] : ['q', 'k', 'v'])
+      yield linear(`blocks.${i}.attn.${part}`, config.bias);
+    if (config.qkNorm !== 'none') yield* ['qNorm', 'kNorm'].map((part) => norm(`blocks.${i}.attn.${part}`));
     yield linear(`blocks.${i}.attn.proj`, config.projBias);
-    yield weighted(`blocks.${i}.ln2`, `blocks.${i}.ln2`, config.normBias);
-    if (config.activation === 'swiglu') yield linear(`blocks.${i}.mlp.gate`, config.mlpBias);
+    if (config.parallelResidual !== 'one-norm') yield norm(`blocks.${i}.ln2`);
+    if (config.normPosition === 'sandwich') yield* ['ln1Post', 'ln2Post'].map((part) => norm(`blocks.${i}.${part}`));
+    if (isGated(config.activation) && !config.fusedGate) yield linear(`blocks.${i}.mlp.gate`, config.mlpBias);
     yield linear(`blocks.${i}.mlp.up`, config.mlpBias);
     yield linear(`blocks.${i}.mlp.down`, config.mlpBias);
   }
-  yield weighted('lnF', 'lnF', config.normBias);
+  yield norm('lnF');
   yield isQuantized ? linear('lmHead', config.lmHeadBias) : headModule('lmHead', config);
 }

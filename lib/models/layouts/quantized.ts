@@ -28,7 +28,7 @@ export const quantized: Family = {
   layout: unrounded,
   conform: () => ({}),
   recognise(state) {
-    const nLayer = state.count((i) => `blocks.${i}.attn.qkv.scales`);
+    const nLayer = state.count((i) => `blocks.${i}.attn.proj.scales`);
     if (nLayer === 0 || !state.has('lmHead.scales')) return undefined;
     const spec = specOf(state);
     return {
@@ -43,8 +43,8 @@ export const quantized: Family = {
 
 /** What dtype and shapes say; undefined where only keys are known. */
 function specOf(state: StateView): Quantization | undefined {
-  const weight = state.tensor('blocks.0.attn.qkv.weight');
-  const [groups] = state.shape('blocks.0.attn.qkv.scales') ?? [];
+  const weight = state.tensor('blocks.0.attn.proj.weight');
+  const [groups] = state.shape('blocks.0.attn.proj.scales') ?? [];
   if (weight === undefined || groups === undefined) return undefined;
   if (weight.dtype === 'int8') return { bits: 8, groupSize: null };
   return { bits: 4, groupSize: (2 * (weight.shape[1] ?? 0)) / groups };

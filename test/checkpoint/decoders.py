@@ -1,0 +1,204 @@
+"""Tiny random decoders of transformers with reference values: python decoders.py make|generate DIRECTORY"""
+
+import json
+import sys
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging
+
+SIZES = dict(
+    vocab_size=61,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    max_position_embeddings=64,
+    pad_token_id=0,
+    bos_token_id=1,
+    eos_token_id=None,
+)
+GPT2_SIZES = dict(vocab_size=61, n_embd=32, n_layer=3, n_head=4, n_positions=64, eos_token_id=None, bos_token_id=1)
+NEO_SIZES = dict(
+    vocab_size=61, hidden_size=32, num_layers=3, num_heads=4, max_position_embeddings=64, eos_token_id=None, bos_token_id=1
+)
+
+
+def rope(kind, theta=10000.0, **others):
+    return dict(rope_parameters=dict(rope_type=kind, rope_theta=theta, **others))
+
+
+CASES = {
+    "llama": ("llama", dict(num_key_value_heads=4)),
+    "llama-grouped": ("llama", dict(num_key_value_heads=2, tie_word_embeddings=True)),
+    "llama-3": (
+        "llama",
+        dict(
+            num_key_value_heads=1,
+            attention_bias=True,
+            mlp_bias=True,
+            head_dim=10,
+            **rope(
+                "llama3",
+                500000.0,
+                factor=8.0,
+                low_freq_factor=1.0,
+                high_freq_factor=4.0,
+                original_max_position_embeddings=16,
+            ),
+        ),
+    ),
+    "llama-yarn": ("llama", rope("yarn", factor=4.0, original_max_position_embeddings=16)),
+    "llama-linear": ("llama", rope("linear", factor=2.0)),
+    "llama-dynamic": ("llama", rope("dynamic", factor=2.0)),
+    "mistral": ("mistral", dict(num_key_value_heads=2, sliding_window=None)),
+    "mistral-window": ("mistral", dict(num_key_value_heads=2, sliding_window=6)),
+    "qwen2": ("qwen2", dict(num_key_value_heads=2, tie_word_embeddings=True)),
+    "qwen2-window": (
+        "qwen2",
+        dict(num_key_value_heads=2, use_sliding_window=True, sliding_window=5, max_window_layers=1),
+    ),
+    "qwen3": ("qwen3", dict(num_key_value_heads=2, head_dim=16)),
+    "qwen3-bias": ("qwen3", dict(num_key_value_heads=1, head_dim=8, attention_bias=True, tie_word_embeddings=True)),
+    "smollm3": ("smollm3", dict(num_key_value_heads=2, no_rope_layers=[1, 0, 1])),
+    "smollm3-untied": ("smollm3", dict(num_key_value_heads=4, tie_word_embeddings=False)),
+    "olmo": ("olmo", dict(num_key_value_heads=4)),
+    "olmo-grouped": ("olmo", dict(num_key_value_heads=2, tie_word_embeddings=True)),
+    "olmo2": ("olmo2", dict(num_key_value_heads=2)),
+    "olmo2-whole": ("olmo2", dict(num_key_value_heads=4, attention_bias=True)),
+    "granite": (
+        "granite",
+        dict(
+            num_key_value_heads=2,
+            embedding_multiplier=3.0,
+            residual_multiplier=0.4,
+            logits_scaling=2.0,
+            attention_multiplier=0.2,
+        ),
+    ),
+    "granite-bias": ("granite", dict(num_key_value_heads=4, attention_bias=True, mlp_bias=True)),
+    "gemma": ("gemma", dict(num_key_value_heads=1, head_dim=16)),
+    "gemma-grouped": ("gemma", dict(num_key_value_heads=2, head_dim=8)),
+    "gemma2": ("gemma2", dict(num_key_value_heads=2, head_dim=16, sliding_window=6, query_pre_attn_scalar=24)),
+    "gemma2-capped": (
+        "gemma2",
+        dict(
+            num_key_value_heads=4,
+            head_dim=8,
+            sliding_window=64,
+            attn_logit_softcapping=2.0,
+            final_logit_softcapping=1.0,
+        ),
+    ),
+    "gemma3": ("gemma3_text", dict(num_key_value_heads=2, head_dim=16, sliding_window=6, query_pre_attn_scalar=24)),
+    "gemma3-mixed": (
+        "gemma3_text",
+        dict(
+            num_key_value_heads=1,
+            head_dim=8,
+            sliding_window=5,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        ),
+    ),
+    "stablelm": ("stablelm", dict(num_key_value_heads=2, **rope("default", partial_rotary_factor=0.25))),
+    "stablelm-parallel": (
+        "stablelm",
+        dict(num_key_value_heads=4, use_qkv_bias=True, use_parallel_residual=True, **rope("default", partial_rotary_factor=0.5)),
+    ),
+    "phi": ("phi", {}),
+    "phi-grouped": ("phi", dict(num_key_value_heads=2, hidden_act="gelu", **rope("default", partial_rotary_factor=0.25))),
+    "phi3": ("phi3", dict(num_key_value_heads=2)),
+    "phi3-long": (
+        "phi3",
+        dict(
+            num_key_value_heads=4,
+            sliding_window=20,
+            original_max_position_embeddings=16,
+            **rope(
+                "longrope",
+                short_factor=[1.0, 1.1, 1.2, 1.3],
+                long_factor=[1.0, 2.0, 3.0, 4.0],
+                original_max_position_embeddings=16,
+            ),
+        ),
+    ),
+    "gpt-neox": ("gpt_neox", {}),
+    "gpt-neox-serial": (
+        "gpt_neox",
+        dict(use_parallel_residual=False, attention_bias=False, **rope("default", partial_rotary_factor=1.0)),
+    ),
+    "opt": ("opt", dict(ffn_dim=48, word_embed_proj_dim=32, dropout=0.0)),
+    "opt-untied": (
+        "opt",
+        dict(ffn_dim=40, word_embed_proj_dim=32, dropout=0.0, activation_function="gelu", tie_word_embeddings=False),
+    ),
+    "gpt-neo": ("gpt_neo", dict(NEO_SIZES, attention_types=[[["global", "local"], 1], [["global"], 1]], window_size=6)),
+    "gpt-neo-global": ("gpt_neo", dict(NEO_SIZES, attention_types=[[["global"], 3]], intermediate_size=48)),
+    "gptj": ("gptj", dict(GPT2_SIZES, rotary_dim=4)),
+    "gptj-whole": ("gptj", dict(GPT2_SIZES, rotary_dim=8, n_inner=48)),
+    "gpt-bigcode": ("gpt_bigcode", dict(GPT2_SIZES, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0)),
+    "gpt-bigcode-wide": (
+        "gpt_bigcode",
+        dict(GPT2_SIZES, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0, n_inner=48, activation_function="gelu"),
+    ),
+}
+
+
+def greedy(model, prompt, count):
+    ids = prompt
+    for _ in range(count):
+        ids = torch.cat([ids, model(ids).logits[:, -1].argmax(-1, keepdim=True)], 1)
+    return ids[0, prompt.shape[1] :].tolist()
+
+
+def make(directory):
+    results = {}
+    for number, (name, (kind, options)) in enumerate(CASES.items()):
+        torch.manual_seed(number)
+        sizes = {} if "n_embd" in options or "num_heads" in options else SIZES
+        config = AutoConfig.for_model(kind, **{**sizes, **options})
+        model = AutoModelForCausalLM.from_config(config).eval()
+        # Larger weights than at the start of a training, so that attention and norms matter.
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        model.save_pretrained(f"{directory}/{name}")
+        idx = torch.randint(0, 61, (2, 24))
+        with torch.no_grad():
+            logits = model(idx).logits
+            tokens = greedy(model, idx[:1, :8], 20)
+        model.train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+        losses, gradients = [], None
+        for _ in range(10):
+            loss = model(idx, labels=idx).loss
+            optimizer.zero_grad()
+            loss.backward()
+            if gradients is None:
+                gradients = {key: p.grad.norm().item() for key, p in model.named_parameters() if p.grad is not None}
+            optimizer.step()
+            losses.append(loss.item())
+        results[name] = dict(
+            idx=idx.tolist(), logits=logits.tolist(), tokens=tokens, losses=losses, gradients=gradients
+        )
+    return results
+
+
+def generate(directory):
+    with open(f"{directory}/prompts.json") as file:
+        prompts = json.load(file)
+    found = {}
+    for name, prompt in prompts.items():
+        model = AutoModelForCausalLM.from_pretrained(f"{directory}/trained/{name}").eval()
+        with torch.no_grad():
+            found[name] = greedy(model, torch.tensor([prompt]), 20)
+    return found
+
+
+def main(command, directory):
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    print(json.dumps({"make": make, "generate": generate}[command](directory)))
+
+
+main(*sys.argv[1:])
