@@ -143,19 +143,20 @@ it('many requests at once are answered in their turn, without a warning', async 
   expect(warnings).toEqual([]);
 });
 
-it('a stream that nobody reads gives its place back after the time for a request', async () => {
-  const settings = readSettings({ watchInterval: 0, limits: { requestTimeout: 200, maxTokens: 1e6 } });
+it('a stream that nobody reads gives its place back when it is cut off', async () => {
+  const settings = readSettings({ watchInterval: 0, limits: { maxTokens: 1e6 } });
   const pool = new ModelPool(new Map([['tiny', model()]]), settings);
   onTestFinished(() => pool.close());
   const queue = new Queue(settings.limits);
   const metrics = new ServerMetrics(await import('prom-client'), pool, queue);
   const served = new Completions(pool, queue, settings, metrics);
   const body = { prompt: 'a', max_tokens: 1e6, stream: true };
-  const stream = (await served.answer(completions, body, new AbortController().signal)) as Readable;
+  const ended = new AbortController();
+  const stream = (await served.answer(completions, body, ended.signal)) as Readable;
   stream.on('error', () => undefined).once('readable', () => undefined); // it begins, and is read no further
-  expect(queue.active).toBe(1);
+  await until(() => Promise.resolve(stream.readableLength >= stream.readableHighWaterMark));
+  ended.abort();
   await until(() => Promise.resolve(queue.active === 0));
-  expect(stream.destroyed).toBe(true);
 });
 
 describe('what a server refuses', () => {
