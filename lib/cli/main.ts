@@ -7,6 +7,7 @@ import { compareCommand } from './compare';
 import { convertCommand } from './convert';
 import { describeError, exitStatus, usageError } from './errors';
 import { shownFlags } from './flags';
+import { downloadCommand } from './download';
 import { exportCommand } from './export';
 import { generateCommand } from './generate';
 import { inspectCommand } from './inspect';
@@ -33,7 +34,14 @@ async function createProgram(): Promise<Command> {
   program.commandsGroup('Models:');
   for (const command of [trainCommand(), generateCommand(), serveCommand()]) program.addCommand(command);
   program.commandsGroup('Checkpoints:');
-  for (const command of [listCommand(), inspectCommand(), compareCommand(), convertCommand(), exportCommand()]) {
+  for (const command of [
+    listCommand(),
+    inspectCommand(),
+    compareCommand(),
+    convertCommand(),
+    exportCommand(),
+    downloadCommand(),
+  ]) {
     program.addCommand(command);
   }
   program.commandsGroup('This machine:');

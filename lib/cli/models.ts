@@ -3,6 +3,7 @@ import path from 'node:path';
 import { resolveCheckpoint } from '../checkpoint';
 import { closest } from '../errors';
 import { CheckpointManager } from '../gpt';
+import { isHubReference } from '../hub/reference';
 import { usageError } from './errors';
 
 /** Flags that say which model is meant. */
@@ -27,6 +28,7 @@ export async function findModel(reference: string | undefined, flags: ModelFlags
     if (checkpointPath !== undefined) return resolveCheckpoint(checkpointPath);
     throw usageError('Say which model: its name, as --model-name dante, or the path of its file or directory.');
   }
+  if (isHubReference(named)) return named;
   if (legacyCheckpoint !== undefined) return path.join(checkpointDir, named, legacyCheckpoint);
   if (modelName === undefined && (await isThere(named))) return named;
   if (named.includes('*')) return resolveCheckpoint(named);

@@ -1,3 +1,5 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { checkArgument, checkOptions, type PathLike, requireOptions, toPath, withPath } from '../errors';
@@ -36,6 +38,9 @@ import {
   prepareOptimizerState,
   resumeOptimizer,
 } from '../models/optimizers';
+import { downloadShowing } from '../hub/show-progress';
+import { pushDirectory, type PushOptions, type PushResult } from '../hub/push';
+import { isHubReference, parseReference } from '../hub/reference';
 import { exportModel, type ExportOptions, type ExportResult } from '../export/export';
 import type { AdamW, AdamWOptions, AnyOptimizer, Optimizer } from '../optim';
 import {
@@ -49,6 +54,7 @@ import {
   saveSingleFile,
   type Training,
 } from './save';
+import { withoutUndefined } from '../objects';
 import { cuda } from '../tensor/device';
 import { withoutCollections } from '../tensor/off-loop';
 import { dispose } from '../tensor/scope';
@@ -100,6 +106,11 @@ export interface LoadModelOptions {
    * and written back; `refuse` refuses the file.
    */
   unknown?: 'refuse' | 'inert';
+}
+
+/** Options of `gpt.push`: those of the export, by default in the form `huggingface`, and of the commit. */
+export interface GPTPushOptions extends Omit<ExportOptions, 'overwrite'>, PushOptions {
+  signal?: AbortSignal;
 }
 
 /** What `GPT.loadLegacy` gives. */
@@ -366,6 +377,26 @@ export class GPT extends GPTModel {
   }
 
   /**
+   * Exports the model, by default for Hugging Face, and uploads the package to the hub in one commit: `hf:owner/name`, or
+   * `hf:owner/name@branch`. A repository that is not there is made.
+   *
+   * @throws as `export` does; ERR_TORCHBIND_HUB_ACCESS without a token that may write there; ERR_TORCHBIND_HUB
+   */
+  async push(reference: string, options: GPTPushOptions = {}): Promise<PushResult> {
+    const { message, private: isPrivate, ...rest } = options;
+    const { repo } = parseReference(reference, 'push');
+    const directory = await mkdtemp(path.join(tmpdir(), 'torchbind-push-'));
+    try {
+      const settings = { form: 'huggingface', name: repo.split('/').pop()!, ...rest } as const;
+      await this.export(path.join(directory, 'package'), settings);
+      const own = { message, private: isPrivate, signal: rest.signal };
+      return await pushDirectory(path.join(directory, 'package'), reference, withoutUndefined(own));
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  }
+
+  /**
    * Writes the LoRA adapters alone, as PEFT's `save_pretrained` does: `adapter_config.json` and `adapter_model.safetensors`.
    * `PeftModel.from_pretrained(base, directory)` and `GPT.load(directory, { base })` take them.
    *
@@ -388,7 +419,8 @@ export class GPT extends GPTModel {
   }
 
   /**
-   * Opens a model in whatever form a program left it: a bundle's directory; a directory of Hugging Face's GPT-2; `checkpoint-N`
+   * Opens a model in whatever form a program left it, or one of the Hugging Face hub, `hf:owner/name` or `hf:owner/name@revision`, which
+   * is fetched into the cache of Python's huggingface_hub unless it is there (see `download`). Forms: a bundle's directory; a directory of Hugging Face's GPT-2; `checkpoint-N`
    * of Hugging Face's Trainer, or its output directory, of which the last complete one is opened; nanoGPT's `ckpt.pt` or its
    * directory; a single-file checkpoint; a state dict of a known family. What it is, is told by what it holds: `origin` says
    * what was seen.
@@ -401,8 +433,8 @@ export class GPT extends GPTModel {
     checkOptions(options.lora, ['alpha', 'dropout'], 'GPT.load lora');
     checkArgument(options.config !== null, "an object for 'config'", options.config, 'GPT.load');
     const { device, config, tokenizer, optimizer = false, lora, allowMixed, unknown } = options;
-    const base = options.base === undefined ? undefined : toPath(options.base, 'GPT.load: base');
-    const saved = await openModel(toPath(target, 'GPT.load'), {
+    const base = options.base === undefined ? undefined : await localPath(options.base, 'GPT.load: base');
+    const saved = await openModel(await localPath(target, 'GPT.load'), {
       device: 'cpu',
       optimizer,
       config,
@@ -464,6 +496,11 @@ export class GPT extends GPTModel {
       dispose([saved.weights, saved.adapter?.weights]);
     }
   }
+}
+
+/** The path of a model: of one on the hub, where it is in the cache. */
+async function localPath(target: PathLike, where: string): Promise<string> {
+  return isHubReference(target) ? downloadShowing(String(target)) : toPath(target, where);
 }
 
 /** A config that names a GPU never keeps a model from being opened on a machine without one. */

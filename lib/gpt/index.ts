@@ -14,5 +14,7 @@ export {
   type LegacyConversion,
 } from './convert-legacy';
 export type { ExportOptions, ExportResult, ReleaseDType } from '../export/export';
-export { GPT, type LegacyCheckpoint, type LoadModelOptions } from './gpt';
+export { download, type DownloadOptions } from '../hub/download';
+export type { PushOptions, PushResult } from '../hub/push';
+export { GPT, type GPTPushOptions, type LegacyCheckpoint, type LoadModelOptions } from './gpt';
 export type { SaveBundleOptions, SaveCheckpointFileOptions, SaveModelOptions } from './save';

@@ -36,6 +36,7 @@ test.each([
   [['serve', 'nobody', '--checkpoint-dir', '/none'], /no model 'nobody' in \/none/],
   [['serve', '--port', 'x'], /It is an integer/],
   [['convert'], /Say what to convert/],
+  [['download', 'owner/name'], /expected a model on the hub as hf:owner/],
   [['export', 'a'], /missing required argument 'target'/],
   [['export', 'a', 'b', '--dtype', 'int3'], /Allowed choices are float32/],
   [['export', 'examples', 'b', '--compress'], /ends in \.pt/],
@@ -56,7 +57,7 @@ test('flags go before variables, of which wrong values are named', () => {
 test('help teaches each command, in the documented spelling of flags', () => {
   const help = run(['--help']);
   expect(help.status).toBe(0);
-  const names = ['train', 'generate', 'serve', 'list', 'inspect', 'compare', 'convert', 'export', 'install', 'doctor'];
+  const names = ['train', 'generate', 'serve', 'list', 'inspect', 'compare', 'convert', 'export', 'download', 'install', 'doctor'];
   for (const name of names) {
     expect(help.stdout).toMatch(new RegExp(`^  ${name} `, 'm'));
     const own = run([name, '--help']);

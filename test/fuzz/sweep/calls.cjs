@@ -580,6 +580,7 @@ const calls = [
       },
     ],
   ],
+  ['GPT#push', () => [gpt(), 'hf:owner/name', { form: 'torchbind', message: 'm', private: true }], 'got none'],
   ['GPT#saveAdapter', () => [loraOf('hf-gpt2'), 'adapter']],
   [
     'GPT#saveCheckpointBundle',
@@ -709,6 +710,7 @@ const calls = [
   ['parseCheckpointFileName', () => ['checkpoint_m_data_step000001_11102025_231500.pt']],
   ['findCheckpoints', () => ['.', { model: 'm', source: '*', step: 'newest' }]],
   ['resolveCheckpoint', () => ['plain.pt']],
+  ['download', () => ['hf:owner/name', { onProgress: () => 0 }], 'cannot be reached'],
   ['convertLegacy', () => ['latest.pt', { to: 'converted', overwrite: false, dryRun: true }], 'no such file'],
   ['convertAllLegacy', () => ['.', { checkpoint: 'latest.pt', overwrite: false, dryRun: true }]],
   ['CheckpointManager#path', () => [manager(), 'model.pt']],
