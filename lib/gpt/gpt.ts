@@ -1,4 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtempSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -39,7 +40,7 @@ import {
   resumeOptimizer,
 } from '../models/optimizers';
 import { downloadShowing } from '../hub/show-progress';
-import { pushDirectory, type PushOptions, type PushResult } from '../hub/push';
+import { preparePush, type PushOptions, type PushResult } from '../hub/push';
 import { isHubReference, parseReference } from '../hub/reference';
 import { exportModel, type ExportOptions, type ExportResult } from '../export/export';
 import type { AdamW, AdamWOptions, AnyOptimizer, Optimizer } from '../optim';
@@ -54,7 +55,7 @@ import {
   saveSingleFile,
   type Training,
 } from './save';
-import { withoutUndefined } from '../objects';
+import { isPlainObject, withoutUndefined } from '../objects';
 import { cuda } from '../tensor/device';
 import { withoutCollections } from '../tensor/off-loop';
 import { dispose } from '../tensor/scope';
@@ -383,15 +384,19 @@ export class GPT extends GPTModel {
    * @throws as `export` does; ERR_TORCHBIND_HUB_ACCESS without a token that may write there; ERR_TORCHBIND_HUB
    */
   async push(reference: string, options: GPTPushOptions = {}): Promise<PushResult> {
+    checkArgument(isPlainObject(options), 'an object of options', options, 'push');
     const { message, private: isPrivate, ...rest } = options;
-    const { repo } = parseReference(reference, 'push');
-    const directory = await mkdtemp(path.join(tmpdir(), 'torchbind-push-'));
+    const name = parseReference(reference, 'push').repo.split('/').pop()!;
+    const directory = mkdtempSync(path.join(tmpdir(), 'torchbind-push-'));
+    const target = path.join(directory, 'package');
+    // What is pushed is the state at the call, also where the hub's settings are still to be read.
+    const exporting = this.export(target, { form: 'huggingface', name, ...rest });
     try {
-      const settings = { form: 'huggingface', name: repo.split('/').pop()!, ...rest } as const;
-      await this.export(path.join(directory, 'package'), settings);
-      const own = { message, private: isPrivate, signal: rest.signal };
-      return await pushDirectory(path.join(directory, 'package'), reference, withoutUndefined(own));
+      const own = withoutUndefined({ message, private: isPrivate, signal: rest.signal });
+      const [upload] = await Promise.all([preparePush(reference, own), exporting]);
+      return await upload(target);
     } finally {
+      await exporting.catch(() => undefined);
       await rm(directory, { recursive: true, force: true });
     }
   }

@@ -1,10 +1,10 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { checkFlags, checkOptions, checkWatchers, TorchBindError } from '../errors';
-import { parseReference } from './reference';
+import { checkArgument, checkFlags, checkOptions, checkWatchers, TorchBindError } from '../errors';
+import { type HubReference, parseReference } from './reference';
 import { ask, checkedFetch, hubFetch } from './request';
-import { hubSettings } from './settings';
+import { type HubSettings, hubSettings } from './settings';
 
 export interface PushOptions {
   /** First line of the commit. Default `Upload model with torchbind`. */
@@ -15,8 +15,6 @@ export interface PushOptions {
   signal?: AbortSignal;
 }
 
-export const pushOptionNames = ['message', 'private'] as const;
-
 /** What was pushed. */
 export interface PushResult {
   repo: string;
@@ -25,35 +23,44 @@ export interface PushResult {
   commit: string | null;
 }
 
+/** Uploads the files of a directory in one commit. */
+type Upload = (directory: string) => Promise<PushResult>;
+
 /**
- * Uploads the files of a directory in one commit, to a repository that is made if it is not there.
+ * Checks that an upload may be made, before there is anything to upload. The repository is made if it is not there.
  *
  * @throws ERR_TORCHBIND_HUB_ACCESS without a token that may write there; ERR_TORCHBIND_HUB, ERR_TORCHBIND_HUB_OFFLINE
  */
-export async function pushDirectory(
-  directory: string,
-  reference: string,
-  options: PushOptions = {},
-): Promise<PushResult> {
-  checkOptions(options, [...pushOptionNames, 'signal'], 'push');
+export async function preparePush(reference: string, options: PushOptions): Promise<Upload> {
+  checkOptions(options, ['message', 'private', 'signal'], 'push');
   checkFlags({ private: options.private }, 'push');
   checkWatchers(options, 'push');
-  const { message = 'Upload model with torchbind', signal } = options;
+  const { message = 'Upload model with torchbind' } = options;
+  checkArgument(typeof message === 'string' && message !== '', "a text for 'message'", message, 'push');
   const model = parseReference(reference, 'push');
   const settings = await hubSettings();
-  const { token, endpoint } = settings;
   if (settings.isOffline)
     throw new TorchBindError('push: HF_HUB_OFFLINE forbids to use the hub. Unset it.', 'ERR_TORCHBIND_HUB_OFFLINE');
+  const { token } = settings;
   if (token === undefined) {
     throw new TorchBindError(
       "push: expected a token with the right to write, got none. Set HF_TOKEN, or log in with the hub's own command (hf auth login).",
       'ERR_TORCHBIND_HUB_ACCESS',
     );
   }
+  return (directory) => upload(directory, model, { ...settings, token }, { ...options, message });
+}
+
+async function upload(
+  directory: string,
+  model: HubReference,
+  settings: HubSettings & { token: string },
+  { message, signal, ...options }: PushOptions & { message: string },
+): Promise<PushResult> {
   const { createRepo, repoExists, uploadFiles } = await import('@huggingface/hub');
   const repo = { type: 'model', name: model.repo } as const;
-  const fetch = checkedFetch(settings, model, signal);
-  const common = { repo, hubUrl: endpoint, fetch, accessToken: token };
+  const { endpoint: hubUrl, token: accessToken } = settings;
+  const common = { repo, hubUrl, fetch: checkedFetch(settings, model, signal), accessToken };
   return ask(model, true, async () => {
     // An answer of 404 means no here, and is no error.
     const there = await repoExists({ ...common, fetch: hubFetch(settings, model, signal) });

@@ -580,7 +580,7 @@ const calls = [
       },
     ],
   ],
-  ['GPT#push', () => [gpt(), 'hf:owner/name', { form: 'torchbind', message: 'm', private: true }], 'got none'],
+  ['GPT#push', () => [gpt(), 'hf:owner/name', { form: 'torchbind', message: 'm', private: true }], 'HF_HUB_OFFLINE'],
   ['GPT#saveAdapter', () => [loraOf('hf-gpt2'), 'adapter']],
   [
     'GPT#saveCheckpointBundle',
@@ -710,7 +710,7 @@ const calls = [
   ['parseCheckpointFileName', () => ['checkpoint_m_data_step000001_11102025_231500.pt']],
   ['findCheckpoints', () => ['.', { model: 'm', source: '*', step: 'newest' }]],
   ['resolveCheckpoint', () => ['plain.pt']],
-  ['download', () => ['hf:owner/name', { onProgress: () => 0 }], 'cannot be reached'],
+  ['download', () => ['hf:owner/name', { onProgress: () => 0 }], 'HF_HUB_OFFLINE'],
   ['convertLegacy', () => ['latest.pt', { to: 'converted', overwrite: false, dryRun: true }], 'no such file'],
   ['convertAllLegacy', () => ['.', { checkpoint: 'latest.pt', overwrite: false, dryRun: true }]],
   ['CheckpointManager#path', () => [manager(), 'model.pt']],

@@ -13,6 +13,8 @@ const { OnPurpose } = require('../junk.cjs');
 const directory = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'torchbind-sweep-'));
 process.on('exit', () => rmSync(directory, { recursive: true, force: true }));
 process.chdir(directory);
+// Nothing is asked of the hub: what is not in an empty cache is refused.
+Object.assign(process.env, { HF_HUB_OFFLINE: '1', HF_HUB_CACHE: join(directory, 'hub') });
 const torch = require('../../../dist/index.js');
 const { native } = require('../../../dist/native/native.js');
 const { calls, endAll, prepare } = require('./calls.cjs');
