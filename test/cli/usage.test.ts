@@ -57,7 +57,19 @@ test('flags go before variables, of which wrong values are named', () => {
 test('help teaches each command, in the documented spelling of flags', () => {
   const help = run(['--help']);
   expect(help.status).toBe(0);
-  const names = ['train', 'generate', 'serve', 'list', 'inspect', 'compare', 'convert', 'export', 'download', 'install', 'doctor'];
+  const names = [
+    'train',
+    'generate',
+    'serve',
+    'list',
+    'inspect',
+    'compare',
+    'convert',
+    'export',
+    'download',
+    'install',
+    'doctor',
+  ];
   for (const name of names) {
     expect(help.stdout).toMatch(new RegExp(`^  ${name} `, 'm'));
     const own = run([name, '--help']);
