@@ -16,7 +16,7 @@ const text = await readFile(positionals[1] ?? new URL('data/shrew.txt', import.m
 const gpt = await GPT.load(bundle, { optimizer: true });
 const held = text.slice(0, 1000);
 console.log('perplexity before:', (await gpt.perplexity(held)).toFixed(2));
-await gpt.fit({ text, maxSteps: Number(values.steps), batchSize: 4, evalInterval: 0, seed: 1 });
+await gpt.fit({ text, maxSteps: Number(values.steps), batchSize: 8, learningRate: 1e-3, evalInterval: 0, seed: 1 });
 console.log('perplexity after: ', (await gpt.perplexity(held)).toFixed(2));
 await gpt.saveCheckpointBundle(values.out);
 console.log(`saved step ${gpt.step} in ${values.out}`);
