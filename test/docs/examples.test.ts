@@ -23,7 +23,7 @@ async function example(name: string, args: string[] = []): Promise<string> {
 test(
   'fine-tune: the text becomes less surprising',
   async () => {
-    const text = await example('fine-tune', ['--steps', '5']);
+    const text = await example('fine-tune', ['--steps', '8']);
     const [before, after] = [...text.matchAll(/perplexity (?:before|after): +([\d.]+)/g)].map((match) =>
       Number(match[1]),
     );
@@ -66,7 +66,7 @@ test(
 test(
   'lora: the merged model writes the same',
   async () => {
-    expect(await example('lora', ['--steps', '5'])).toContain('merged writes the same: true');
+    expect(await example('lora', ['--steps', '3'])).toContain('merged writes the same: true');
   },
   pythonTimeout,
 );
