@@ -217,8 +217,9 @@ const DERIVED = {
     isGated(activation) ? 64 * Math.ceil(Math.trunc((8 * nEmbd) / 3) / 64) : 4 * nEmbd,
   attentionDropout: ({ dropout }: GPTConfig) => dropout,
   nKvHead: ({ nHead }: GPTConfig) => nHead,
-  headSize: ({ nEmbd, nHead }: GPTConfig) => nEmbd / nHead,
-  ropeSize: ({ headSize, nEmbd, nHead }: GPTConfig) => headSize ?? nEmbd / nHead,
+  // What is no number is refused later.
+  headSize: ({ nEmbd, nHead }: GPTConfig) => (isSize(nHead) ? nEmbd / nHead : nEmbd),
+  ropeSize: ({ headSize, nEmbd, nHead }: GPTConfig) => headSize ?? (isSize(nHead) ? nEmbd / nHead : nEmbd),
 };
 
 function derived(config: GPTConfig): Record<keyof typeof DERIVED, number> {
@@ -296,12 +297,12 @@ export function completeConfig(options: GPTOptions, family: FamilyFacts = noFact
   const given = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
   const config = { ...DEFAULTS, ...family({ ...DEFAULTS, ...given } as GPTConfig), ...given } as GPTConfig;
   check(Number.isSafeInteger(config.nEmbd) && config.nEmbd > 0, 'nEmbd', config.nEmbd, 'a whole number above 0');
-  const splits = !(config.nHead > 0) || config.headSize !== undefined || config.nEmbd % config.nHead === 0;
-  check(splits, 'nEmbd', config.nEmbd, `a multiple of nHead, which is ${config.nHead}`);
+  if (isSize(config.nHead) && config.headSize === undefined)
+    check(config.nEmbd % config.nHead === 0, 'nEmbd', config.nEmbd, `a multiple of nHead, which is ${config.nHead}`);
   for (const [name, value] of Object.entries(derived(config))) config[name as keyof typeof DERIVED] ??= value;
   if (config.normType === 'rmsnorm') config.normBias = false;
   for (const name of SIZES) {
-    check(Number.isSafeInteger(config[name]) && config[name] > 0, name, config[name], 'a whole number above 0');
+    check(isSize(config[name]), name, config[name], 'a whole number above 0');
   }
   for (const name of ['dropout', 'attentionDropout', 'embeddingDropout'] as const) {
     check(isAtLeast(config[name], 0) && config[name] < 1, name, config[name], 'a number from 0 to below 1');
@@ -350,6 +351,10 @@ export function completeConfig(options: GPTOptions, family: FamilyFacts = noFact
   check(ropeSize <= headSize, 'ropeSize', ropeSize, `at most headSize, which is ${headSize}`);
   check(!config.qkvByHead || config.nKvHead === nHead, 'nKvHead', config.nKvHead, 'nHead, with qkvByHead');
   return config;
+}
+
+function isSize(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) > 0;
 }
 
 function checkLayers(name: 'noRopeLayers' | 'slidingLayers', config: GPTConfig): void {

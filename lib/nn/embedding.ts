@@ -26,14 +26,7 @@ export class Embedding extends Module {
     super();
     checkOptions(options, ['paddingIdx', 'device', 'dtype', 'init'], 'Embedding');
     const { init = true, paddingIdx = null, ...place } = options;
-    const isRow = Number.isSafeInteger(paddingIdx) && paddingIdx! >= -numEmbeddings && paddingIdx! < numEmbeddings;
-    checkArgument(
-      paddingIdx === null || isRow,
-      `a row from ${-numEmbeddings} to ${numEmbeddings - 1}`,
-      paddingIdx,
-      'Embedding: paddingIdx',
-    );
-    this.paddingIdx = paddingIdx !== null && paddingIdx < 0 ? paddingIdx + numEmbeddings : paddingIdx;
+    this.paddingIdx = paddingIdx === null ? null : rowOf(paddingIdx, numEmbeddings);
     this.weight = makeParameter(() => empty([numEmbeddings, embeddingDim], place));
     if (init) this.resetParameters();
   }
@@ -51,4 +44,11 @@ export class Embedding extends Module {
   forward(indices: Tensor): Tensor {
     return embedding(this.weight, indices, this.paddingIdx ?? -1);
   }
+}
+
+/** The row that an index means, negative ones from the end. */
+function rowOf(index: number, count: number): number {
+  const isRow = Number.isSafeInteger(index) && Number.isSafeInteger(count) && index >= -count && index < count;
+  checkArgument(isRow, 'a row of the table', index, 'Embedding: paddingIdx');
+  return index < 0 ? index + count : index;
 }

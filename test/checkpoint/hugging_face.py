@@ -17,8 +17,8 @@ from transformers import (  # noqa: E402
     GPT2LMHeadModel,
     GPTBigCodeConfig,
     GPTBigCodeForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
 )
 
 
@@ -63,7 +63,7 @@ def main(out):
     )  # fmt: skip
 
     small = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=12)
-    LlamaForCausalLM(LlamaConfig(**small, intermediate_size=16)).save_pretrained(out / "llama")
+    MixtralForCausalLM(MixtralConfig(**small, intermediate_size=16, num_local_experts=2)).save_pretrained(out / "mixtral")
     code = dict(n_layer=1, n_head=2, n_embd=8, n_positions=8, vocab_size=12, bos_token_id=0, eos_token_id=0)
     GPTBigCodeForCausalLM(GPTBigCodeConfig(**code, multi_query=False)).save_pretrained(out / "bigcode")
     multi_query = GPTBigCodeForCausalLM(GPTBigCodeConfig(**code, multi_query=True))

@@ -433,6 +433,13 @@ const calls = [
   ['nn.QuantizedLinear', () => [32, 2, { bits: 4, groupSize: 32, bias: true, device: 'cpu' }]],
   ['nn.QuantizedLinear.from', () => [nn.QuantizedLinear, linear(), { bits: 8, groupSize: null }]],
   ['nn.QuantizedLinear#forward', () => [quantizedLinear(), ones(1, 3)]],
+  ...['Linear', 'Embedding', 'LayerNorm', 'RMSNorm', 'Dropout', 'GELU'].map((name) => [
+    `nn.${name}#extraRepr`,
+    () => [layer(name)],
+  ]),
+  ['nn.QuantizedLinear#extraRepr', () => [quantizedLinear()]],
+  ['nn.Sequential#isList', () => [new nn.Sequential(linear())]],
+  ['nn.ModuleList#isList', () => [new nn.ModuleList([linear()])]],
   ['nn.QuantizedLinear#pack', () => [quantizedLinear()]],
   ['nn.RMSNorm', () => [[3], { eps: 1e-5, elementwiseAffine: true, ...place() }]],
   ['nn.Dropout', () => [0.5]],
