@@ -45,6 +45,22 @@ test(
 );
 
 test(
+  'llama: transformers opens what was fine-tuned',
+  async () => {
+    const text = await example('llama', ['--steps', '30']);
+    const [, before, after] = /perplexity ([\d.]+) -> ([\d.]+)/.exec(text)!;
+    expect(Number(after)).toBeLessThan(Number(before));
+    const code = `
+import sys
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+print(type(model).__name__, model.config.num_key_value_heads)`;
+    expect((await pythonCode(code, [path.join(directory, 'checkpoints/llama')])).trim()).toBe('LlamaForCausalLM 2');
+  },
+  pythonTimeout,
+);
+
+test(
   'worker: it writes with the weights of the main thread',
   async () => {
     expect(await example('worker')).toMatch(/KING RICHARD:\n[^]*the worker wrote 74 characters/);

@@ -660,6 +660,7 @@ export function factsOfType(type: ConfigType, json: JsonObject): Partial<GPTConf
   const facts = Object.fromEntries(simple) as Partial<GPTConfig>;
   const headSize = facts.headSize ?? facts.nEmbd! / facts.nHead!;
   return {
+    dropout: 0, // of types that have no field for it
     ...facts,
     ...(type.padding === false ? {} : { paddingIdx: paddingOf(said, facts) }),
     ...(type.rope === undefined ? {} : ropeFacts(said, type.rope, headSize)),
