@@ -186,7 +186,9 @@ export {
 export type {
   Gpt2TokenizerOptions,
   HuggingFaceJson,
+  EncodeWithOffsetsOptions,
   HuggingFaceTokenizerOptions,
+  TokenEncoding,
   StreamDecoder,
   Tokenizer,
   TokenizerFields,

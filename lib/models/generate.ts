@@ -133,25 +133,31 @@ export function streamText(
   if (!takesLong(tokenizer, prompt)) {
     const ids = prompt === '' ? textStart : tokenizer.encode(prompt);
     const tokens = streamTokens(model, ids, rest, reading);
-    return decodeStream(() => tokens, tokenizer, new StopText(stops));
+    return decodeStream(() => ({ tokens, ids: prompt === '' ? [] : ids }), tokenizer, new StopText(stops));
   }
   readRequest(model, textStart, rest); // What is wrong with the options is told now.
-  const encodeAndStart = async (): Promise<TokenGenerator> => {
+  const encodeAndStart = async (): Promise<Started> => {
     const ids = await encodeText(tokenizer, prompt);
-    return streamTokens(model, prompt === '' ? textStart : ids, rest, reading);
+    return { tokens: streamTokens(model, prompt === '' ? textStart : ids, rest, reading), ids };
   };
   return decodeStream(encodeAndStart, tokenizer, new StopText(stops));
 }
 
 type TokenGenerator = AsyncGenerator<number, void, undefined>;
 
+/** The tokens that are generated, and those of the prompt. */
+interface Started {
+  tokens: TokenGenerator;
+  ids: ArrayLike<number>;
+}
+
 async function* decodeStream(
-  start: () => TokenGenerator | Promise<TokenGenerator>,
+  start: () => Started | Promise<Started>,
   tokenizer: Tokenizer,
   stop: StopText,
 ): AsyncGenerator<string, void, undefined> {
-  const tokens = await start();
-  const decoder = tokenizer.decoder();
+  const { tokens, ids } = await start();
+  const decoder = tokenizer.decoder(ids);
   for await (const token of tokens) {
     const text = stop.push(decoder.push(token));
     if (text !== '') yield text;

@@ -14,7 +14,7 @@ export async function* generatePieces(
   prompt: ArrayLike<number>,
   { stop, ...options }: Omit<GenerateOptions, 'stop'> & { stop: readonly string[] },
 ): AsyncGenerator<string, Ending, undefined> {
-  const decoder = gpt.tokenizer!.decoder();
+  const decoder = gpt.tokenizer!.decoder(prompt);
   const stopText = new StopText(stop);
   let tokens = 0;
   for await (const token of gpt.generateTokens(prompt, options)) {

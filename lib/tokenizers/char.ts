@@ -1,7 +1,7 @@
 import { checkArgument, checkOptions, checkText, describe, TorchBindError } from '../errors';
 import { checkId, decodeAll } from './decode';
 import { encodeLong } from './encode-async';
-import { isObject } from './hugging-face-json';
+import { isObject } from './json-checks';
 import type { StreamDecoder, Tokenizer, TokenizerFields, TokenizerJson } from './tokenizer';
 
 /** A character that the vocabulary lacks is an error, unless `unknown` says to leave it out. */

@@ -2,7 +2,8 @@ import { checkText, closest, describe, TorchBindError } from '../errors';
 import { CharTokenizer } from './char';
 import { Gpt2Tokenizer } from './gpt2';
 import { HuggingFaceTokenizer } from './hugging-face';
-import { isHuggingFaceJson, isObject } from './hugging-face-json';
+import { isHuggingFaceJson } from './hugging-face-json';
+import { isObject } from './json-checks';
 import type { Tokenizer, TokenizerFields } from './tokenizer';
 
 const kinds = ['char', 'gpt2'];

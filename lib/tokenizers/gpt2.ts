@@ -6,7 +6,7 @@ import { bytePairEncode } from './bpe';
 import { runAtOnce, runInSlices } from '../workers/slices';
 import { ByteDecoder, decodeAll } from './decode';
 import { encodeLong } from './encode-async';
-import { isObject } from './hugging-face-json';
+import { isObject } from './json-checks';
 import { SpecialTokens } from './special-tokens';
 import type { StreamDecoder, Tokenizer, TokenizerFields, TokenizerJson } from './tokenizer';
 import { exactWhiteSpace } from './regex';

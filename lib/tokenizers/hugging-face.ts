@@ -11,12 +11,23 @@ import {
 
 import { parseSettings } from '../formats/files/python-json';
 import { ByteDecoder, decodeAll, tokenBytes } from './decode';
+import { ChainDecoder } from './decode-chain';
+import { checkEngineParts } from './engine-json';
 import { encodeLong, encodesAs } from './encode-async';
-import { checkHuggingFaceJson, type CheckedTokenizer, isHuggingFaceJson, type Json } from './hugging-face-json';
+import { checkHuggingFaceJson, type CheckedTokenizer, isHuggingFaceJson } from './hugging-face-json';
+import type { Json } from './json-checks';
 import { escapePattern } from './special-tokens';
 import type { HuggingFaceJson, StreamDecoder, Tokenizer } from './tokenizer';
 import { exactWhiteSpace, runWithin } from './regex';
-import { encodeInWorker, type OpenedJson, openInWorker, type TokenizerSource } from './worker-client';
+import { findRustEngine, makeRustTokenizer, readEncoding, type RustTokenizer, type TokenEncoding } from './rust-engine';
+import {
+  encodeInWorker,
+  encodeWhileWaiting,
+  encodeWithOffsetsInWorker,
+  type OpenedJson,
+  openInWorker,
+  type TokenizerSource,
+} from './worker-client';
 
 export interface HuggingFaceTokenizerOptions {
   /** The token that begins a text. Default: an added token of a known name for it, as `<|endoftext|>`, or else id 0. */
@@ -26,12 +37,14 @@ export interface HuggingFaceTokenizerOptions {
 }
 
 /**
- * A tokenizer of Hugging Face's `tokenizer.json`: byte-level byte-pair encoding, as GPT-2, Llama 3 and Qwen have it. Encodes
- * as the Python package does with `encode(text, add_special_tokens=False)`, truncating and padding nothing: added tokens that
- * occur in a text are one token each, and a byte that the vocabulary lacks becomes its `unk_token`, or nothing where it has
- * none. Unpaired surrogates become U+FFFD. Decoding shows special tokens.
+ * A tokenizer of Hugging Face's `tokenizer.json`: byte-level BPE (GPT-2, Llama 3, Qwen), BPE with byte fallback (Llama 2, Mistral,
+ * Gemma, Phi-3), Unigram, WordPiece or WordLevel. Encodes as the Python package does with
+ * `encode(text, add_special_tokens=False)`, truncating and padding nothing: added tokens that occur in a text are one token
+ * each, and a byte that the vocabulary lacks becomes its `unk_token`, or nothing where it has none. Unpaired surrogates become
+ * U+FFFD. Decoding shows special tokens.
  *
- * Encoding is done by the \@huggingface/tokenizers package, which is loaded when the first such tokenizer is made.
+ * Byte-level BPE is encoded by the \@huggingface/tokenizers package. All others need the optional package
+ * \@anush008/tokenizers, Python's own engine, which runs on a worker thread.
  */
 export class HuggingFaceTokenizer implements Tokenizer {
   readonly kind = 'hugging-face';
@@ -41,7 +54,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   /**
    * @param json the contents of `tokenizer.json`
-   * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_FORMAT for what is wrong, or would not be computed as in Python
+   * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_FORMAT for what is wrong, or would not be computed as in Python;
+   *   ERR_TORCHBIND_MISSING_PACKAGE where it needs \@anush008/tokenizers
    */
   constructor(json: unknown, options: HuggingFaceTokenizerOptions = {}) {
     checkOptions(options, ['startToken', 'where'], 'HuggingFaceTokenizer');
@@ -57,6 +71,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   encode(text: string): Int32Array {
     checkText(text, 'encode()');
     const wellFormed = Buffer.from(text).toString();
+    if (this.state.chain !== undefined) return encodeWhileWaiting(this.state, () => this.state.source(), wellFormed);
     const { engine, isTimed } = this.state.parsed;
     const run = (): readonly number[] => engine.encode(wellFormed, { add_special_tokens: false }).ids;
     return Int32Array.from(isTimed ? runWithin(timeFor(text.length), run) : run());
@@ -75,15 +90,60 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const ids = isThere
       ? encodeInWorker(state, () => state.source(), text)
       : encodeLong(this, HuggingFaceTokenizer.prototype, () => state.source(), text, state);
-    return ids ?? this.encode(text);
+    return ids ?? this.encodeHere(text);
+  }
+
+  /** @internal The same on this thread: the worker's, or where there is none. */
+  async encodeHere(text: string): Promise<Int32Array> {
+    if (this.state.chain === undefined) return this.encode(text);
+    const encoding = await this.state.parsed
+      .rust()
+      .encode(Buffer.from(text).toString(), null, { addSpecialTokens: false });
+    return Int32Array.from(encoding.getIds());
+  }
+
+  /**
+   * The tokens of a text with their places in it, as Python's `encode(text)` gives them: with the special tokens that the
+   * tokenizer's post-processor puts around a text, unless told not to. Needs the optional package \@anush008/tokenizers.
+   *
+   * @throws ERR_TORCHBIND_MISSING_PACKAGE
+   */
+  async encodeWithOffsets(text: string, options: EncodeWithOffsetsOptions = {}): Promise<TokenEncoding> {
+    checkText(text, 'encodeWithOffsets()');
+    checkOptions(options, ['addSpecialTokens'], 'encodeWithOffsets');
+    const { addSpecialTokens = true } = options;
+    const { state } = this;
+    const there = encodeWithOffsetsInWorker(state, () => state.source(), text, addSpecialTokens);
+    return there ?? this.encodeWithOffsetsHere(text, addSpecialTokens);
+  }
+
+  /** @internal */
+  async encodeWithOffsetsHere(text: string, addSpecialTokens: boolean): Promise<TokenEncoding> {
+    const wellFormed = Buffer.from(text).toString();
+    return readEncoding(await this.state.parsed.rust().encode(wellFormed, null, { addSpecialTokens }), wellFormed);
   }
 
   decode(ids: ArrayLike<number>): string {
-    return decodeAll(this.decoder(), ids);
+    return decodeAll(this.makeDecoder(true), ids);
   }
 
-  decoder(): StreamDecoder {
-    return new ByteDecoder((id) => this.state.bytesOf(id));
+  decoder(after: ArrayLike<number> = []): StreamDecoder {
+    const decoder = this.makeDecoder(false);
+    // Only the next token depends on those before, and only on whether there are any and on unfinished characters.
+    if (this.state.chain !== undefined) {
+      for (let i = Math.max(0, after.length - 8); i < after.length; i++) decoder.push(after[i]!);
+    }
+    return decoder;
+  }
+
+  private makeDecoder(isWhole: boolean): StreamDecoder {
+    const { state } = this;
+    if (state.chain === undefined) return new ByteDecoder((id) => state.bytesOf(id));
+    const tokenOf = (id: number): string | undefined => {
+      const bytes = state.bytesOf(id);
+      return bytes && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString();
+    };
+    return new ChainDecoder(tokenOf, state.chain, isWhole);
   }
 
   toJson(): HuggingFaceJson {
@@ -96,8 +156,15 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 }
 
+export interface EncodeWithOffsetsOptions {
+  /** Whether the post-processor adds its special tokens, such as `<s>`. Default true. */
+  addSpecialTokens?: boolean;
+}
+
 /** What a tokenizer is made of. */
 interface State {
+  /** How its tokens become text, where the Rust engine encodes: null for no decoder. Undefined for byte-level BPE. */
+  readonly chain: Json | null | undefined;
   readonly vocabSize: number;
   readonly startId: number;
   /** Whether `parsed` is there already. */
@@ -112,11 +179,13 @@ class ParsedJson implements State {
   readonly json: HuggingFaceJson;
   readonly vocabSize: number;
   readonly startId: number;
-  readonly engine: Engine;
+  readonly chain: Json | null | undefined;
   readonly isTimed: boolean;
-  readonly isReady = true;
+  readonly isReady: boolean;
   readonly parsed = this;
   private readonly bytes: Uint8Array[];
+  private readonly ownEngine: Engine | undefined;
+  private madeRust: RustTokenizer | undefined;
 
   constructor(
     json: unknown,
@@ -125,11 +194,32 @@ class ParsedJson implements State {
   ) {
     const checked = checkHuggingFaceJson(json, where);
     this.json = checked.json;
+    this.chain = checked.chain;
+    this.isReady = checked.chain === undefined;
     this.isTimed = checked.hasPatterns;
     this.bytes = bytesOf(checked);
     this.vocabSize = this.bytes.length;
     this.startId = startIdOf(checked, startToken);
-    this.engine = makeEngine(checked, where);
+    if (checked.chain === undefined) this.ownEngine = makeEngine(checked, where);
+    else findRustEngine(where);
+  }
+
+  /** The engine of byte-level BPE. */
+  get engine(): Engine {
+    return this.ownEngine!;
+  }
+
+  /** The Rust engine, for this thread. */
+  rust(): RustTokenizer {
+    if (this.madeRust === undefined) {
+      const checked = checkHuggingFaceJson(this.json, this.where);
+      const refuse = (reason: string): never => {
+        throw new CheckpointError(`${this.where}: ${reason}`, CheckpointCode.format);
+      };
+      if (checked.chain === undefined) checkEngineParts(this.json, refuse);
+      this.madeRust = makeRustTokenizer(checked, this.where);
+    }
+    return this.madeRust;
   }
 
   bytesOf(id: number): Uint8Array | undefined {
@@ -142,13 +232,13 @@ class ParsedJson implements State {
   }
 
   pack(): OpenedJson {
-    const { vocabSize, startId, bytes } = this;
+    const { vocabSize, startId, bytes, chain } = this;
     const starts = new Uint32Array(vocabSize + 1);
     for (let id = 0; id < vocabSize; id++) starts[id + 1] = starts[id]! + (bytes[id]?.length ?? 0);
     const all = new Uint8Array(starts[vocabSize]!);
     for (let id = 0; id < vocabSize; id++) if (bytes[id] !== undefined) all.set(bytes[id]!, starts[id]);
     const missing = Uint32Array.from(starts.keys()).filter((id) => id < vocabSize && bytes[id] === undefined);
-    return { vocabSize, startId, bytes: all, starts, missing };
+    return { vocabSize, startId, bytes: all, starts, missing, chain };
   }
 }
 
@@ -177,8 +267,12 @@ class OpenedFile implements State {
     return this.packed!.startId;
   }
 
+  get chain(): Json | null | undefined {
+    return this.packed!.chain;
+  }
+
   get isReady(): boolean {
-    return this.made !== undefined;
+    return this.made !== undefined && this.chain === undefined;
   }
 
   get parsed(): ParsedJson {
@@ -223,9 +317,10 @@ function timeFor(length: number): number {
   return 5000 + Math.ceil(length / 10);
 }
 
-function bytesOf({ vocab, addedTokens }: CheckedTokenizer): Uint8Array[] {
+/** What each token stands for; the token itself where a chain of decoders makes text of it. */
+function bytesOf({ vocab, addedTokens, chain }: CheckedTokenizer): Uint8Array[] {
   const bytes: Uint8Array[] = [];
-  for (const [token, id] of vocab) bytes[id] = tokenBytes(token);
+  for (const [token, id] of vocab) bytes[id] = chain === undefined ? tokenBytes(token) : Buffer.from(token);
   for (const { id, content } of addedTokens) bytes[id] = Buffer.from(content);
   return bytes;
 }

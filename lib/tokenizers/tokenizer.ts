@@ -30,8 +30,12 @@ export interface Tokenizer {
    */
   decode(ids: ArrayLike<number>): string;
 
-  /** Decodes ids one at a time, as they are generated. */
-  decoder(): StreamDecoder;
+  /**
+   * Decodes ids one at a time, as they are generated.
+   *
+   * @param after the ids that come before, which some tokenizers need: a first word is written without its space
+   */
+  decoder(after?: ArrayLike<number>): StreamDecoder;
 
   /** What `tokenizer.json` holds. */
   toJson(): TokenizerJson | HuggingFaceJson;

@@ -1,5 +1,5 @@
 import { CheckpointCode, CheckpointError } from '../errors';
-import { type AddedToken, checkVocabulary } from './hugging-face-json';
+import { type AddedToken, checkVocabulary } from './json-checks';
 import type { HuggingFaceJson } from './tokenizer';
 
 const endOfText = '<|endoftext|>';

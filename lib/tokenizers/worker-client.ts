@@ -1,7 +1,9 @@
-import type { Worker } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, receiveMessageOnPort, type Worker } from 'node:worker_threads';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { TorchBindError } from '../errors';
 import { type PostedError, receiveError } from '../workers/errors';
 import { startWorker } from '../workers/start';
+import type { TokenEncoding } from './rust-engine';
 
 /** One worker thread for all tokenizers of this thread, which encodes long texts and opens large files. */
 
@@ -20,20 +22,36 @@ export interface OpenedJson {
   starts: Uint32Array;
   /** Ids of the gaps in the vocabulary, which decode to U+FFFD. */
   missing: Uint32Array;
+  /** The decoder, where the Rust engine encodes. */
+  chain: Record<string, unknown> | null | undefined;
 }
 
 /** A piece of a text comes before the request that it is for. */
 export type Request =
   | { id: number; piece: string }
-  | { id: number; key: number; source: TokenizerSource | undefined; wants: 'ids' | 'opened' };
+  | { id: number; key: number; source: TokenizerSource | undefined; wants: Wanted; waiting?: Waiting };
 
-export type Reply = { id: number } & ({ ids: Int32Array } | { opened: OpenedJson | null } | { error: PostedError });
+/** What is asked of the worker: `encoding` with the special tokens that a post-processor adds, `bareEncoding` without. */
+type Wanted = 'ids' | 'opened' | 'encoding' | 'bareEncoding';
+
+/** How a thread that waits for the answer gets it: the flag is set when it is there. */
+interface Waiting {
+  port: MessagePort;
+  flag: Int32Array;
+}
+
+export type Reply = { id: number } & (
+  { ids: Int32Array } | { opened: OpenedJson | null } | { encoding: TokenEncoding } | { error: PostedError }
+);
 
 /** Characters that are posted in one go. */
 const pieceLength = 2 ** 20;
 
 /** The worker ends when it had nothing to do for so long. */
 const idleMilliseconds = 10_000;
+
+/** How long a thread waits for the worker, which may be busy with other texts; and a second more for 10,000 characters. */
+const waitSeconds = 60;
 
 interface Job {
   resolve: (reply: Reply) => void;
@@ -53,7 +71,7 @@ class TokenizerWorker {
     worker.on('exit', (code) => this.end(new Error(`the worker thread of tokenizers ended with code ${code}`)));
   }
 
-  async ask(owner: object, makeSource: () => TokenizerSource, text: string, wants: 'ids' | 'opened'): Promise<Reply> {
+  async ask(owner: object, makeSource: () => TokenizerSource, text: string, wants: Wanted): Promise<Reply> {
     const callerStack = new Error().stack;
     const id = this.nextJob++;
     clearTimeout(this.idle);
@@ -72,6 +90,34 @@ class TokenizerWorker {
     return answer;
   }
 
+  /** Blocks this thread until the answer is there. */
+  wait(owner: object, makeSource: () => TokenizerSource, text: string): Int32Array {
+    const id = this.nextJob++;
+    const key = keyOf(owner);
+    const { port1, port2 } = new MessageChannel();
+    const flag = new Int32Array(new SharedArrayBuffer(4));
+    this.post({ id, piece: text });
+    const source = this.known.has(key) ? undefined : makeSource();
+    this.worker.postMessage({ id, key, source, wants: 'ids', waiting: { port: port2, flag } } satisfies Request, [
+      port2,
+    ]);
+    const limit = waitSeconds + text.length / 10_000;
+    Atomics.wait(flag, 0, 0, limit * 1000);
+    const reply = receiveMessageOnPort(port1)?.message as Reply | undefined;
+    port1.close();
+    if (reply === undefined) {
+      throw new TorchBindError(
+        `encode: the worker thread of tokenizers gave no answer within ${Math.round(limit)} s. Use encodeAsync(), which waits ` +
+          'for as long as it takes.',
+        'ERR_TORCHBIND_TOKENIZER_TIME',
+      );
+    }
+    if ('error' in reply) throw receiveError(reply.error, new Error().stack);
+    this.known.add(key);
+    this.restIfIdle();
+    return (reply as { ids: Int32Array }).ids;
+  }
+
   private post(request: Request): void {
     this.worker.postMessage(request);
   }
@@ -82,7 +128,12 @@ class TokenizerWorker {
     this.jobs.delete(reply.id);
     if ('error' in reply) job.reject(receiveError(reply.error, job.callerStack));
     else job.resolve(reply);
+    this.restIfIdle();
+  }
+
+  private restIfIdle(): void {
     if (this.jobs.size > 0) return;
+    clearTimeout(this.idle);
     this.worker.unref();
     this.idle = setTimeout(() => this.stop(), idleMilliseconds).unref();
   }
@@ -136,6 +187,31 @@ export function encodeInWorker(
 ): Promise<Int32Array> | undefined {
   const reply = running()?.ask(owner, makeSource, text, 'ids');
   return reply?.then((answer) => (answer as { ids: Int32Array }).ids);
+}
+
+/**
+ * The ids of a text, from the worker thread, for which this thread waits.
+ *
+ * @throws ERR_TORCHBIND_TOKENIZER_TIME
+ */
+export function encodeWhileWaiting(owner: object, makeSource: () => TokenizerSource, text: string): Int32Array {
+  const worker = running();
+  if (worker !== undefined) return worker.wait(owner, makeSource, text);
+  throw new TorchBindError(
+    'encode: this tokenizer encodes on a worker thread, and there can be none here. Use encodeAsync().',
+    'ERR_TORCHBIND_PLATFORM',
+  );
+}
+
+/** The tokens of a text with their offsets, from the worker thread; undefined where there can be none. */
+export function encodeWithOffsetsInWorker(
+  owner: object,
+  makeSource: () => TokenizerSource,
+  text: string,
+  addSpecialTokens: boolean,
+): Promise<TokenEncoding> | undefined {
+  const reply = running()?.ask(owner, makeSource, text, addSpecialTokens ? 'encoding' : 'bareEncoding');
+  return reply?.then((answer) => (answer as { encoding: TokenEncoding }).encoding);
 }
 
 /**

@@ -20,20 +20,37 @@ port.on('message', (request: Request) => {
   }
   const text = pieces.get(id)?.join('') ?? '';
   pieces.delete(id);
-  try {
-    if (request.source !== undefined) tokenizers.set(request.key, makeTokenizer(request.source));
-    const tokenizer = tokenizers.get(request.key)!;
-    if (request.wants === 'ids') {
-      const ids = tokenizer!.encode(text);
-      reply({ id, ids }, [ids.buffer as ArrayBuffer]);
-    } else {
-      const opened = tokenizer === null ? null : (tokenizer as HuggingFaceTokenizer).opened();
-      reply({ id, opened }, opened === null ? [] : [opened.bytes, opened.starts, opened.missing].map(bufferOf));
-    }
-  } catch (error) {
-    reply({ id, error: postError(error) });
-  }
+  void answer(request, text).then(
+    ([message, transfer]) => send(request, message, transfer),
+    (error: unknown) => send(request, { id, error: postError(error) }),
+  );
 });
+
+type Question = Extract<Request, { key: number }>;
+
+async function answer({ id, key, source, wants }: Question, text: string): Promise<[Reply, ArrayBuffer[]]> {
+  if (source !== undefined) tokenizers.set(key, makeTokenizer(source));
+  const tokenizer = tokenizers.get(key)!;
+  if (wants === 'opened') {
+    const opened = tokenizer === null ? null : (tokenizer as HuggingFaceTokenizer).opened();
+    return [{ id, opened }, opened === null ? [] : [opened.bytes, opened.starts, opened.missing].map(bufferOf)];
+  }
+  if (wants === 'ids') {
+    const ids = tokenizer instanceof HuggingFaceTokenizer ? await tokenizer.encodeHere(text) : tokenizer!.encode(text);
+    return [{ id, ids }, [ids.buffer as ArrayBuffer]];
+  }
+  const encoding = await (tokenizer as HuggingFaceTokenizer).encodeWithOffsetsHere(text, wants === 'encoding');
+  return [{ id, encoding }, [encoding.ids.buffer as ArrayBuffer]];
+}
+
+/** To the thread that waits for it, or to whoever listens. */
+function send({ waiting }: Question, message: Reply, transfer: readonly ArrayBuffer[] = []): void {
+  (waiting?.port ?? port).postMessage(message, transfer);
+  if (waiting === undefined) return;
+  Atomics.store(waiting.flag, 0, 1);
+  Atomics.notify(waiting.flag, 0);
+  waiting.port.close();
+}
 
 /** null for a tokenizer.json of another kind than Hugging Face's. */
 function makeTokenizer(source: TokenizerSource): Tokenizer | null {
@@ -49,8 +66,4 @@ function makeTokenizer(source: TokenizerSource): Tokenizer | null {
 
 function bufferOf(array: Uint8Array | Uint32Array): ArrayBuffer {
   return array.buffer as ArrayBuffer;
-}
-
-function reply(message: Reply, transfer: readonly ArrayBuffer[] = []): void {
-  port.postMessage(message, transfer);
 }

@@ -9,7 +9,8 @@ import random
 import sys
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors,
+                        trainers)
 
 root = Path(sys.argv[1])
 texts = json.loads((root / "strings.json").read_text(encoding="utf-8"))
@@ -50,6 +51,75 @@ made = {
 made["llama3"].add_tokens([AddedToken("<user>", normalized=False), AddedToken(" <pad> ")])
 made["qwen"].add_special_tokens(["<user>"])
 
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+
+
+def engine(model, trainer, normalizer, pre_tokenizer, decoder, post=None):
+    tokenizer = Tokenizer(model)
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    if pre_tokenizer is not None:
+        tokenizer.pre_tokenizer = pre_tokenizer
+    if decoder is not None:
+        tokenizer.decoder = decoder
+    tokenizer.train_from_iterator(texts[:2000], trainer)
+    if post is not None:
+        tokenizer.post_processor = post
+    return tokenizer
+
+
+def template(first, last=None):
+    ids = [(token, place) for place, token in enumerate([first] + ([last] if last else []))]
+    return processors.TemplateProcessing(single=f"{first} $A {last}" if last else f"{first} $A", special_tokens=ids)
+
+
+def byte_fallback(**more):
+    return trainers.BpeTrainer(vocab_size=1200, show_progress=False, special_tokens=["<s>", "</s>", "<unk>"] + BYTES, **more)
+
+
+def without_merged_bytes(tokenizer, **model):
+    """The byte tokens are of the vocabulary, and not added ones."""
+    json_ = json.loads(tokenizer.to_str())
+    json_["added_tokens"] = [t for t in json_["added_tokens"] if not t["content"].startswith("<0x")]
+    json_["model"].update(byte_fallback=True, **model)
+    return Tokenizer.from_str(json.dumps(json_))
+
+
+llama_decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
+                                   decoders.Strip(" ", 1, 0)])
+gemma_decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+made["llama2"] = without_merged_bytes(engine(
+    models.BPE(unk_token="<unk>", fuse_unk=True), byte_fallback(limit_alphabet=80),
+    normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]), None, llama_decoder,
+    template("<s>")))
+made["mistral"] = without_merged_bytes(engine(
+    models.BPE(unk_token="<unk>", fuse_unk=True), byte_fallback(limit_alphabet=80), normalizers.NFC(),
+    pre_tokenizers.Metaspace(prepend_scheme="first", split=False), llama_decoder, template("<s>")))
+made["gemma"] = without_merged_bytes(engine(
+    models.BPE(unk_token="<unk>", fuse_unk=True), byte_fallback(limit_alphabet=80),
+    normalizers.Replace(" ", "\u2581"), pre_tokenizers.Split(" ", "merged_with_previous"), gemma_decoder,
+    template("<s>")))
+made["unigram"] = engine(
+    models.Unigram(), trainers.UnigramTrainer(vocab_size=6000, show_progress=False, special_tokens=["<s>", "</s>", "<unk>"],
+                                              unk_token="<unk>"),
+    normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]), pre_tokenizers.Metaspace(),
+    decoders.Metaspace(), template("<s>", "</s>"))
+made["wordpiece"] = engine(
+    models.WordPiece(unk_token="[UNK]"), trainers.WordPieceTrainer(vocab_size=900, show_progress=False,
+                                                                   special_tokens=["[CLS]", "[SEP]", "[UNK]"]),
+    normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer(), decoders.WordPiece(), template("[CLS]", "[SEP]"))
+made["wordlevel"] = engine(
+    models.WordLevel(unk_token="[UNK]"), trainers.WordLevelTrainer(vocab_size=900, show_progress=False,
+                                                                   special_tokens=["[CLS]", "[SEP]", "[UNK]"]),
+    normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()]),
+    pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(individual_digits=True)]), None,
+    template("[CLS]", "[SEP]"))
+made["bpe-suffix"] = engine(
+    models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"),
+    trainers.BpeTrainer(vocab_size=900, show_progress=False, special_tokens=["<unk>"], end_of_word_suffix="</w>"),
+    normalizers.Lowercase(), pre_tokenizers.WhitespaceSplit(), decoders.BPEDecoder())
+made["mistral"].add_tokens([AddedToken("<mask>", lstrip=True), AddedToken("user", single_word=True)])
+
 results = {}
 for name, tokenizer in {"gpt2": gpt2, **made}.items():
     if name != "gpt2":
@@ -60,6 +130,7 @@ for name, tokenizer in {"gpt2": gpt2, **made}.items():
     results[name] = {
         "ids": [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)],
         "decoded": [[ids, tokenizer.decode(ids, skip_special_tokens=False)] for ids in some],
+        "encodings": [[e.ids, e.tokens, e.offsets, e.special_tokens_mask] for e in tokenizer.encode_batch(texts[:200])],
     }
 
 # nanoGPT's prepare.py, but for the order.

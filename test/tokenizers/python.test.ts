@@ -2,7 +2,13 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { CharTokenizer, Gpt2Tokenizer, loadTokenizer, type Tokenizer } from '../../lib/tokenizers';
+import {
+  CharTokenizer,
+  Gpt2Tokenizer,
+  type HuggingFaceTokenizer,
+  loadTokenizer,
+  type Tokenizer,
+} from '../../lib/tokenizers';
 import { bytePairEncode } from '../../lib/tokenizers/bpe';
 import { pythonTimeout, runPython } from '../helpers/python';
 import { sharedTemporaryDirectory } from '../helpers/tmp';
@@ -11,7 +17,8 @@ import { strings, wellFormed } from './strings';
 const directory = sharedTemporaryDirectory();
 const texts = strings(10_000, { surrogates: true });
 
-type Results = Record<string, { ids: number[][]; decoded: [ids: number[], text: string][] }>;
+type Encoding = [ids: number[], tokens: string[], offsets: [number, number][], specialTokensMask: number[]];
+type Results = Record<string, { ids: number[][]; decoded: [ids: number[], text: string][]; encodings: Encoding[] }>;
 let results: Results;
 
 beforeAll(async () => {
@@ -56,6 +63,13 @@ function printableBytes(): string[] {
   return codes.map((byte) => String.fromCharCode(/[!-~¡-¬®-ÿ]/.test(String.fromCharCode(byte)) ? byte : next++));
 }
 
+/** Where each code point of a text begins, in code units. */
+function codeUnits(text: string): number[] {
+  const starts = [0];
+  for (const char of text) starts.push(starts.at(-1)! + char.length);
+  return starts;
+}
+
 function expectSameIds(tokenizer: Tokenizer, ids: readonly number[][]): void {
   const different = texts.findIndex((text, i) => String(tokenizer.encode(text)) !== String(ids[i]));
   const text = texts[different] ?? '';
@@ -63,8 +77,11 @@ function expectSameIds(tokenizer: Tokenizer, ids: readonly number[][]): void {
   expect(ids).toHaveLength(10_000);
 }
 
+const byteLevel = ['gpt2', 'small', 'llama3', 'qwen', 'digits', 'removed'];
+const byEngine = ['llama2', 'mistral', 'gemma', 'unigram', 'wordpiece', 'wordlevel', 'bpe-suffix'];
+
 describe('tokenizers, compared with Python on 10,000 strings', { timeout: pythonTimeout }, () => {
-  for (const name of ['gpt2', 'small', 'llama3', 'qwen', 'digits', 'removed']) {
+  for (const name of [...byteLevel, ...byEngine]) {
     it(`encode and decode as the tokenizers package: ${name}`, async () => {
       const tokenizer = (await loadTokenizer(path.join(directory, name)))!;
       expect(tokenizer.kind).toBe('hugging-face');
@@ -72,6 +89,34 @@ describe('tokenizers, compared with Python on 10,000 strings', { timeout: python
       for (const [ids, text] of results[name]!.decoded) expect(tokenizer.decode(ids), String(ids)).toBe(text);
     });
   }
+
+  for (const name of byEngine.concat('llama3', 'small')) {
+    it(`give tokens, offsets and special tokens as the tokenizers package: ${name}`, async () => {
+      const tokenizer = (await loadTokenizer(path.join(directory, name))) as HuggingFaceTokenizer;
+      const encodings = await Promise.all(texts.slice(0, 200).map((text) => tokenizer.encodeWithOffsets(text)));
+      for (const [i, [ids, tokens, offsets, mask]] of results[name]!.encodings.entries()) {
+        const starts = codeUnits(wellFormed(texts[i]!));
+        const got = encodings[i]!;
+        expect([...got.ids], texts[i]).toEqual(ids);
+        expect(got.tokens).toEqual(tokens);
+        expect(got.offsets).toEqual(offsets.map(([start, end]) => [starts[start], starts[end]]));
+        expect(got.specialTokensMask).toEqual(mask);
+      }
+    });
+  }
+
+  it('decode a stream in whole characters, which joined are the text', async () => {
+    for (const name of byEngine) {
+      const tokenizer = (await loadTokenizer(path.join(directory, name)))!;
+      for (const text of texts.slice(0, 300)) {
+        const ids = tokenizer.encode(text);
+        const decoder = tokenizer.decoder();
+        const pieces = [...Array.from(ids, (id) => decoder.push(id)), decoder.end()];
+        expect(pieces.join(''), name).toBe(tokenizer.decode(ids));
+        for (const piece of pieces) expect(wellFormed(piece)).toBe(piece);
+      }
+    }
+  });
 
   it("encode as GPT-2's own class, but for <|endoftext|>, which is text to it", () => {
     const tokenizer = new Gpt2Tokenizer();

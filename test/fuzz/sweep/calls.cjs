@@ -639,6 +639,10 @@ const calls = [
   ['CharTokenizer#vocabSize', () => [tokenizer()]],
   ['Gpt2Tokenizer#isReady', () => [new torch.Gpt2Tokenizer()]],
   ['HuggingFaceTokenizer#isReady', () => [new torch.HuggingFaceTokenizer(hfJson())]],
+  [
+    'HuggingFaceTokenizer#encodeWithOffsets',
+    () => [new torch.HuggingFaceTokenizer(hfJson()), 'ab', { addSpecialTokens: false }],
+  ],
   ['charFromMetaPickle', () => [torch.charToMetaPickle(tokenizer()), 'meta.pkl']],
   ['charToMetaPickle', () => [tokenizer()]],
   ['loadTokenizer', () => ['bundle']],
