@@ -62,7 +62,8 @@ def engine(model, trainer, normalizer, pre_tokenizer, decoder, post=None):
         tokenizer.pre_tokenizer = pre_tokenizer
     if decoder is not None:
         tokenizer.decoder = decoder
-    tokenizer.train_from_iterator(texts[:2000], trainer)
+    # Of ASCII, so that the alphabet fits small vocabularies: other characters show what is unknown.
+    tokenizer.train_from_iterator([text for text in texts if text.isascii()][:1000], trainer)
     if post is not None:
         tokenizer.post_processor = post
     return tokenizer
@@ -100,10 +101,10 @@ made["gemma"] = without_merged_bytes(engine(
     normalizers.Replace(" ", "\u2581"), pre_tokenizers.Split(" ", "merged_with_previous"), gemma_decoder,
     template("<s>")))
 made["unigram"] = engine(
-    models.Unigram(), trainers.UnigramTrainer(vocab_size=6000, show_progress=False, special_tokens=["<s>", "</s>", "<unk>"],
-                                              unk_token="<unk>"),
+    models.Unigram(), trainers.UnigramTrainer(vocab_size=300, show_progress=False, special_tokens=["<first>", "<last>", "<none>"],
+                                              unk_token="<none>"),
     normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]), pre_tokenizers.Metaspace(),
-    decoders.Metaspace(), template("<s>", "</s>"))
+    decoders.Metaspace(), template("<first>", "<last>"))
 made["wordpiece"] = engine(
     models.WordPiece(unk_token="[UNK]"), trainers.WordPieceTrainer(vocab_size=900, show_progress=False,
                                                                    special_tokens=["[CLS]", "[SEP]", "[UNK]"]),
