@@ -1,10 +1,16 @@
-import type { Module } from './module';
+/** What a module's tree is printed from. */
+interface Printed {
+  extraRepr(): string;
+  isList(): boolean;
+  namedChildren(): [string, Printed][];
+  children(): Printed[];
+}
 
 /**
  * The tree of a module, as Python's `repr` prints it: its class, what `extraRepr` says, and its children under their names. Equal neighbours
  * in a list are printed once, with their count.
  */
-export function formatModule(module: Module, above: readonly Module[] = []): string {
+export function formatModule(module: Printed, above: readonly Printed[] = []): string {
   // A module below itself would print without end: Python fails there.
   if (above.includes(module)) return `${module.constructor.name}(...)`;
   const path = [...above, module];
@@ -19,7 +25,7 @@ export function formatModule(module: Module, above: readonly Module[] = []): str
 }
 
 /** One line for each run of neighbours that print the same (PyTorch's `ModuleList.__repr__`). */
-function listLines(list: Module, path: readonly Module[]): string[] {
+function listLines(list: Printed, path: readonly Printed[]): string[] {
   const runs: { first: number; last: number; text: string }[] = [];
   for (const [index, child] of list.children().entries()) {
     const text = formatModule(child, path);
