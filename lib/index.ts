@@ -170,7 +170,14 @@ export type {
   LoraSpec,
   QuantizeOptions,
 } from './models';
-export type { GenerateOptions, GenerateTokensOptions } from './models/generate';
+export type {
+  FinishReason,
+  GenerateDetails,
+  GenerateOptions,
+  GenerateTokensOptions,
+  TextGenerator,
+} from './models/generate';
+export type { TokenLogprobs } from './models/decoder';
 
 // Text and training
 export {

@@ -122,7 +122,7 @@ class RemoteSequence implements DecodedSequence, SequenceListener {
     if (event.token !== undefined) {
       this.received++;
       this.countReader();
-      this.sink.token(event.token);
+      this.sink.token(event.token, event.logprobs);
       return;
     }
     this.end();

@@ -1,5 +1,5 @@
 import { BatchDecoder } from '../models/batch-decoder';
-import type { DecodedSequence, DecodeRequest } from '../models/decoder';
+import type { DecodedSequence, DecodeRequest, TokenLogprobs } from '../models/decoder';
 import type { GPTModel } from '../models/gpt-model';
 import { getNumThreads, setNumThreads } from '../tensor/device';
 import { postError } from '../workers/errors';
@@ -87,9 +87,9 @@ export class HostedSequences {
 
   private add(number: number, request: DecodeRequest): void {
     const sink = {
-      token: (token: number): void => {
+      token: (token: number, logprobs?: TokenLogprobs): void => {
         if (--this.sequences.get(number)!.credit === 0) this.reading.add(number);
-        this.emit({ sequence: number, token });
+        this.emit({ sequence: number, token, logprobs });
       },
       end: (): void => {
         this.forget(number);

@@ -1,4 +1,4 @@
-import type { DecodeRequest } from '../models/decoder';
+import type { DecodeRequest, TokenLogprobs } from '../models/decoder';
 import type { Precision } from '../models/precision';
 import type { GradScalerState } from '../optim';
 import type { PostedError } from '../workers/errors';
@@ -90,7 +90,9 @@ export interface Generated {
 }
 
 export type SequenceEvent = { sequence: number } & (
-  { token: number } | { token?: undefined; isEnd: true } | { token?: undefined; error: PostedError }
+  | { token: number; logprobs?: TokenLogprobs }
+  | { token?: undefined; isEnd: true }
+  | { token?: undefined; error: PostedError }
 );
 
 /** From a compute thread. */

@@ -19,11 +19,13 @@ import {
   saysDropout,
 } from '../checkpoint/saved-model';
 import {
+  type GenerateDetails,
   type GenerateOptions,
   generateText,
   type GenerateTokensOptions,
   streamText,
   streamTokens,
+  type TextGenerator,
   type ThreadOption,
 } from '../models/generate';
 import type { Decoder } from '../models/decoder';
@@ -307,18 +309,24 @@ export class GPT extends GPTModel {
 
   /**
    * The prompt and the text that the model writes after it. An empty prompt begins a new text. Several prompts give
-   * several texts, in their order, each as a call of its own would give it; they are generated together.
+   * several texts, in their order, each as a call of its own would give it; they are generated together. With `details` each
+   * is an object with the text after the prompt, its tokens, how it ended, and usage; an abort is one of the ends then.
    *
    * @throws ERR_TORCHBIND_NO_TOKENIZER, ERR_TORCHBIND_INVALID_ARGUMENT; the signal's reason when it is aborted
    */
+  generate(prompt: string, options: GenerateOptions & { details: true }): Promise<GenerateDetails>;
+  generate(prompts: readonly string[], options: GenerateOptions & { details: true }): Promise<GenerateDetails[]>;
   generate(prompt: string, options?: GenerateOptions): Promise<string>;
   generate(prompts: readonly string[], options?: GenerateOptions): Promise<string[]>;
-  generate(prompt: string | readonly string[], options?: GenerateOptions): Promise<string | string[]> {
-    return generateText(this, prompt as string, options, this.#decoderOn);
+  generate(prompt: string | readonly string[], options?: GenerateOptions): Promise<unknown> {
+    return generateText(this, prompt, options, this.#decoderOn);
   }
 
-  /** The text after the prompt, in pieces as it is written. Leaving the loop ends the generation. */
-  stream(prompt: string, options?: GenerateOptions): AsyncGenerator<string, void, undefined> {
+  /**
+   * The text after the prompt, in pieces as it is written. Leaving the loop ends the generation. The generator returns what
+   * `generate` gives with `details`.
+   */
+  stream(prompt: string, options?: GenerateOptions): TextGenerator {
     return streamText(this, prompt, options, { decoderOn: this.#decoderOn });
   }
 

@@ -10,11 +10,12 @@ import { inferenceMode } from '../tensor/autograd';
 import { tensor } from '../tensor/creation';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
-import type { ContextShift, DecodedSequence, DecodeRequest, Decoder, TokenSink } from './decoder';
+import type { ContextShift, DecodedSequence, DecodeRequest, Decoder, TokenLogprobs, TokenSink } from './decoder';
 import { Block, CausalSelfAttention, GPTModel, MLP } from './gpt-model';
 import type { KVCache } from './kv-cache';
 import { LoraLinear } from './lora';
 import { evaluation } from './mode';
+import { logprobsOf } from './logprobs';
 import { Sampler } from './sampler';
 
 /** Prompt tokens in one pass, over all sequences, while others wait: a long prompt is read in parts of at most so many. */
@@ -30,7 +31,7 @@ interface Turn {
 }
 
 /** What a pass gave for a sequence whose next token was due. */
-type Outcome = { sequence: Sequence } & ({ token: number } | { error: unknown });
+type Outcome = { sequence: Sequence } & ({ token: number; logprobs?: TokenLogprobs } | { error: unknown });
 
 /**
  * Generates the tokens of several sequences of one model together (continuous batching; Yu et al., "Orca", 2022). Each
@@ -51,7 +52,7 @@ export class BatchDecoder implements Decoder {
   add(request: DecodeRequest, sink: TokenSink): DecodedSequence {
     const { model } = this;
     this.evaluating = undefined; // Modules may have been replaced since the last sequence came.
-    const sampler = new Sampler(request.sampling, model.device);
+    const sampler = new Sampler(request.sampling, model.device, model.config.vocabSize, request.stopTokens);
     return new Sequence(model, this.added++, request, sampler, sink, this.waiting);
   }
 
@@ -70,7 +71,7 @@ export class BatchDecoder implements Decoder {
   step(): void {
     const turns = this.takeTurns();
     for (const outcome of this.pass(turns)) {
-      if ('token' in outcome) outcome.sequence.generated(outcome.token);
+      if ('token' in outcome) outcome.sequence.generated(outcome.token, outcome.logprobs);
       else outcome.sequence.failed(outcome.error);
     }
   }
@@ -121,7 +122,10 @@ export class BatchDecoder implements Decoder {
       if (!due[i]) return;
       try {
         const own = turns.length === 1 ? logits : logits.narrow(0, i, 1); // (1, V)
-        outcomes.push({ sequence, token: sequence.sampler.next(own) });
+        const token = sequence.sampler.next(own, sequence.tokens, sequence.generatedCount);
+        const { alternatives } = sequence;
+        const logprobs = alternatives === undefined ? undefined : logprobsOf(own, token, alternatives);
+        outcomes.push({ sequence, token, logprobs });
       } catch (error) {
         outcomes.push({ sequence, error });
       }
@@ -143,7 +147,11 @@ class Sequence implements DecodedSequence {
   private credit = 0;
   private memory: KVCache | undefined;
   private over = false;
-  private readonly tokens: number[];
+  readonly tokens: number[];
+  /** Alternatives to give with each token's log-probability; undefined for none of both. */
+  readonly alternatives: number | undefined;
+  private readonly promptLength: number;
+  private readonly stopTokens: ReadonlySet<number>;
   private remaining: number;
   private readonly contextShift: ContextShift;
   /** Index of the first token that the model sees: beyond the context it moves, with every token or by half a context. */
@@ -154,12 +162,15 @@ class Sequence implements DecodedSequence {
   constructor(
     private readonly model: GPTModel,
     readonly number: number,
-    { prompt, maxNewTokens, contextShift }: DecodeRequest,
+    { prompt, maxNewTokens, contextShift, stopTokens = [], logprobs }: DecodeRequest,
     readonly sampler: Sampler,
     private readonly sink: TokenSink,
     private readonly waiting: Set<Sequence>,
   ) {
     this.tokens = [...prompt];
+    this.promptLength = prompt.length;
+    this.stopTokens = new Set(stopTokens);
+    this.alternatives = logprobs;
     this.remaining = maxNewTokens;
     this.contextShift = contextShift;
     this.start = Math.max(0, prompt.length - model.config.blockSize);
@@ -204,16 +215,20 @@ class Sequence implements DecodedSequence {
     return cache;
   }
 
-  generated(token: number): void {
+  get generatedCount(): number {
+    return this.tokens.length - this.promptLength;
+  }
+
+  generated(token: number, logprobs?: TokenLogprobs): void {
     if (this.over) return;
     this.tokens.push(token);
     this.credit--;
-    this.remaining--;
+    this.remaining = this.stopTokens.has(token) ? 0 : this.remaining - 1;
     if (this.credit === 0) this.waiting.delete(this);
     this.moveWindow();
     this.changeFrequencies();
     if (this.remaining === 0) this.remove();
-    this.sink.token(token);
+    this.sink.token(token, logprobs);
     if (this.remaining === 0) this.sink.end();
   }
 

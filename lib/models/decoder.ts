@@ -7,6 +7,10 @@ export interface DecodeRequest {
   /** Tokens to generate at most: 1 or more. */
   readonly maxNewTokens: number;
   readonly sampling: SamplingOptions;
+  /** Token ids after which the sequence ends. Default: none. */
+  readonly stopTokens?: readonly number[];
+  /** Alternatives to give with the log-probability of each token; undefined for no log-probabilities. */
+  readonly logprobs?: number | undefined;
   readonly contextShift: ContextShift;
 }
 
@@ -16,9 +20,17 @@ export interface DecodeRequest {
  */
 export type ContextShift = 'exact' | 'half';
 
+/** How likely a generated token was: natural logarithms of the model's own probabilities, before any sampling option. */
+export interface TokenLogprobs {
+  token: number;
+  logprob: number;
+  /** The likeliest tokens, the likeliest first. */
+  top: { token: number; logprob: number }[];
+}
+
 /** Where a decoder puts the tokens of one sequence. Its functions return at once and never throw. */
 export interface TokenSink {
-  token(id: number): void;
+  token(id: number, logprobs?: TokenLogprobs): void;
   /** After the last token. The sequence's memory is freed then. */
   end(): void;
   /** Instead of `end`: this sequence cannot continue. Its memory is freed then. */

@@ -1,6 +1,6 @@
 import { checkIterable, checkOptions, checkWatchers, describe, TorchBindError } from '../errors';
 import { encodeText, takesLong, type Tokenizer } from '../tokenizers';
-import type { ContextShift, DecodeRequest, Decoder } from './decoder';
+import type { ContextShift, DecodeRequest, Decoder, TokenLogprobs } from './decoder';
 import type { GPTModel } from './gpt-model';
 import { Sampler, samplingOptionNames, type SamplingOptions } from './sampler';
 import { StopText } from './stop-text';
@@ -11,6 +11,10 @@ import { decoderOf } from './turn-decoder';
 export interface GenerateTokensOptions extends SamplingOptions {
   /** Tokens to generate at most. Default 100. */
   maxNewTokens?: number;
+  /** End after any of these token ids. Default: none. */
+  stopTokens?: readonly number[];
+  /** Give the log-probability of each token, with so many of the likeliest tokens; 0 for that of the token alone. */
+  logprobs?: number;
   /** Ends the generation at the next token: what waits for it is rejected with the signal's reason. */
   signal?: AbortSignal;
   /**
@@ -29,13 +33,45 @@ export interface GenerateTokensOptions extends SamplingOptions {
 /** Where what returns a promise computes: `main` is the thread that called. */
 export type ThreadOption = 'main' | 'worker';
 
-const TOKEN_OPTIONS = ['maxNewTokens', 'signal', 'thread', 'contextShift', ...samplingOptionNames] as const;
+const TOKEN_OPTIONS = [
+  'maxNewTokens',
+  'stopTokens',
+  'logprobs',
+  'signal',
+  'thread',
+  'contextShift',
+  ...samplingOptionNames,
+] as const;
+
+/** The most alternatives whose log-probabilities are given. */
+const MOST_LOGPROBS = 100;
+
+/** Why tokens ended. `eos` is the tokenizer's end of text, `stop` another stop token or a stop text. */
+export type FinishReason = 'stop' | 'length' | 'eos' | 'aborted';
+
+/** What was generated after a prompt. */
+export interface GenerateDetails {
+  /** The text after the prompt. Neither a stop text nor the text of a stop token is part of it. */
+  text: string;
+  /** All ids that were generated, a stop token and those of a stop text included. */
+  tokens: number[];
+  finishReason: FinishReason;
+  usage: { promptTokens: number; completionTokens: number };
+  /** Of each of the tokens, where the option `logprobs` asks for them. */
+  logprobs?: TokenLogprobs[];
+}
 
 /** Options of generating text. */
 export interface GenerateOptions extends GenerateTokensOptions {
   /** End before any of these texts appears in the generated text. */
   stop?: string | readonly string[];
+  /** Give an object with tokens, finish reason and usage instead of the text. Default false. */
+  details?: boolean;
+  /** End after the tokenizer's end-of-text token. Default false: PyTorch's programs write on. */
+  endOfText?: boolean;
 }
+
+const TEXT_OPTIONS = [...TOKEN_OPTIONS, 'stop', 'details', 'endOfText'] as const;
 
 /** How a sequence is generated and read. */
 export interface Reading {
@@ -43,6 +79,8 @@ export interface Reading {
   all?: boolean;
   /** What generates where the option `thread` says. Default: the model's decoder on this thread. */
   decoderOn?: (thread: ThreadOption) => Decoder;
+  /** Takes each token's log-probabilities before the token is given. */
+  onLogprobs?: (logprobs: TokenLogprobs) => void;
 }
 
 /**
@@ -55,10 +93,10 @@ export function streamTokens(
   model: GPTModel,
   prompt: ArrayLike<number>,
   options: GenerateTokensOptions = {},
-  { all = false, decoderOn = () => decoderOf(model) }: Reading = {},
+  { all = false, decoderOn = () => decoderOf(model), onLogprobs }: Reading = {},
 ): AsyncGenerator<number, void, undefined> {
   const { thread, signal, ...request } = readRequest(model, prompt, options);
-  return run(decoderOn(thread), request, signal, all);
+  return run(decoderOn(thread), request, signal, all, onLogprobs);
 }
 
 /** @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_UNKNOWN_OPTION */
@@ -68,7 +106,8 @@ function readRequest(
   options: GenerateTokensOptions,
 ): DecodeRequest & { thread: ThreadOption; signal: AbortSignal | undefined } {
   checkOptions(options, TOKEN_OPTIONS, 'generate');
-  const { maxNewTokens = 100, signal, thread = 'worker', contextShift = 'exact', ...sampling } = options;
+  const { maxNewTokens = 100, stopTokens = [], logprobs, ...others } = options;
+  const { signal, thread = 'worker', contextShift = 'exact', ...sampling } = others;
   if (!Number.isSafeInteger(maxNewTokens) || maxNewTokens < 0) {
     throw invalid(`maxNewTokens must be an integer of at least 0, got ${describe(maxNewTokens)}`);
   }
@@ -78,12 +117,18 @@ function readRequest(
   if (contextShift !== 'exact' && contextShift !== 'half') {
     throw invalid(`contextShift must be 'exact' or 'half', got ${describe(contextShift)}`);
   }
+  checkIterable(stopTokens, 'a list of token ids for stopTokens', 'generate');
+  const stops = [...stopTokens];
+  checkIds(stops, model.config.vocabSize, 'stopTokens holds');
+  if (logprobs !== undefined && !(Number.isInteger(logprobs) && logprobs >= 0 && logprobs <= MOST_LOGPROBS)) {
+    throw invalid(`logprobs must be an integer from 0 to ${MOST_LOGPROBS}, got ${describe(logprobs)}`);
+  }
   checkWatchers({ signal }, 'generate');
   checkIterable(prompt, 'an array of token ids', 'generate');
   const tokens = Array.from(prompt);
   checkPrompt(tokens, model.config.vocabSize);
-  new Sampler(sampling, model.device); // Checks the options.
-  return { prompt: tokens, maxNewTokens, sampling, contextShift, thread, signal };
+  new Sampler(sampling, model.device, model.config.vocabSize, stops); // Checks the options.
+  return { prompt: tokens, maxNewTokens, stopTokens: stops, logprobs, sampling, contextShift, thread, signal };
 }
 
 /** The tokens of a sequence of the model's decoder: each generated when it is asked for, or all without waiting to be asked. */
@@ -92,6 +137,7 @@ async function* run(
   request: DecodeRequest,
   signal: AbortSignal | undefined,
   all: boolean,
+  onLogprobs: Reading['onLogprobs'],
 ): AsyncGenerator<number, void, undefined> {
   const { maxNewTokens } = request;
   if (maxNewTokens === 0) return;
@@ -104,6 +150,8 @@ async function* run(
       else if (i === 0) sequence.grant(maxNewTokens);
       const token = await queue.next(signal);
       if (token === undefined) return;
+      const logprobs = queue.takeLogprobs();
+      if (logprobs !== undefined) onLogprobs?.(logprobs);
       yield token;
     }
   } finally {
@@ -111,96 +159,150 @@ async function* run(
   }
 }
 
-/** Generates text after a prompt, in pieces that never end within a character. Without a prompt a new text begins. */
+/**
+ * Generates text after a prompt, in pieces that never end within a character. Without a prompt a new text begins. What the
+ * generator returns tells how the text ended.
+ */
 export function streamText(
   model: GPTModel,
   prompt: string,
   options: GenerateOptions = {},
   { all = false, decoderOn }: Reading = {},
-): AsyncGenerator<string, void, undefined> {
-  checkOptions(options, [...TOKEN_OPTIONS, 'stop'], 'generate');
+): TextGenerator {
+  checkOptions(options, TEXT_OPTIONS, 'generate');
   if (typeof prompt !== 'string') throw invalid(`the prompt must be a string, got ${describe(prompt)}`);
-  const { stop = [], ...rest } = options;
+  const { stop = [], details = false, endOfText = false, ...rest } = options;
   if (typeof stop !== 'string') checkIterable(stop, 'a text or a list of texts for stop', 'generate');
   const stops = typeof stop === 'string' ? [stop] : [...stop];
   if (!stops.every((text) => typeof text === 'string' && text !== '')) {
     throw invalid(`stop must be a text or a list of texts, none empty, got ${describe(stop)}`);
   }
+  for (const [name, value] of Object.entries({ details, endOfText }))
+    if (typeof value !== 'boolean') throw invalid(`${name} must be true or false, got ${describe(value)}`);
   const tokenizer = tokenizerOf(model);
+  const endId = endOfText ? endIdOf(tokenizer) : undefined;
+  const stopTokens = rest.stopTokens ?? [];
+  checkIterable(stopTokens, 'a list of token ids for stopTokens', 'generate');
+  const tokenOptions = { ...rest, stopTokens: [...stopTokens, ...(endId === undefined ? [] : [endId])] };
+  const logprobs: TokenLogprobs[] | undefined = rest.logprobs === undefined ? undefined : [];
   // Tokens after a stop are not drawn either: the random numbers that follow are those that PyTorch's loop leaves.
-  const reading = { all: all && stops.length === 0, decoderOn };
+  const reading = { all: all && stops.length === 0, decoderOn, onLogprobs: (of: TokenLogprobs) => logprobs?.push(of) };
+  const ends = { text: new StopText(stops), tokens: new Set(tokenOptions.stopTokens), endId };
+  const { signal } = rest;
   const textStart = [tokenizer.startId];
+  const start = (promptIds: ArrayLike<number>): Started => {
+    const ids = prompt === '' ? textStart : promptIds;
+    return { ids, seen: promptIds, tokens: streamTokens(model, ids, tokenOptions, reading) };
+  };
   if (!takesLong(tokenizer, prompt)) {
-    const ids = prompt === '' ? textStart : tokenizer.encode(prompt);
-    const tokens = streamTokens(model, ids, rest, reading);
-    return decodeStream(() => ({ tokens, ids: prompt === '' ? [] : ids }), tokenizer, new StopText(stops));
+    const started = start(prompt === '' ? [] : tokenizer.encode(prompt));
+    return decodeStream(() => started, tokenizer, ends, logprobs, details ? signal : undefined);
   }
-  readRequest(model, textStart, rest); // What is wrong with the options is told now.
+  readRequest(model, textStart, tokenOptions); // What is wrong with the options is told now.
   const encodeAndStart = async (): Promise<Started> => {
     const ids = await encodeText(tokenizer, prompt);
-    return { tokens: streamTokens(model, prompt === '' ? textStart : ids, rest, reading), ids };
+    return start(ids);
   };
-  return decodeStream(encodeAndStart, tokenizer, new StopText(stops));
+  return decodeStream(encodeAndStart, tokenizer, ends, logprobs, details ? signal : undefined);
 }
 
-type TokenGenerator = AsyncGenerator<number, void, undefined>;
+/** Pieces of text, and at the end all about it. */
+export interface TextGenerator extends AsyncGenerator<string, GenerateDetails, undefined> {
+  return(value?: GenerateDetails | PromiseLike<GenerateDetails>): Promise<IteratorResult<string, GenerateDetails>>;
+}
 
 /** The tokens that are generated, and those of the prompt. */
 interface Started {
-  tokens: TokenGenerator;
+  tokens: AsyncGenerator<number, void, undefined>;
   ids: ArrayLike<number>;
+  /** The prompt's tokens as its text has them: none for a text that begins. */
+  seen: ArrayLike<number>;
 }
 
+/** What ends a text. */
+interface Ends {
+  text: StopText;
+  tokens: ReadonlySet<number>;
+  endId: number | undefined;
+}
+
+/** @param signal whose abortion ends the text as an ordinary end does */
 async function* decodeStream(
   start: () => Started | Promise<Started>,
   tokenizer: Tokenizer,
-  stop: StopText,
-): AsyncGenerator<string, void, undefined> {
-  const { tokens, ids } = await start();
-  const decoder = tokenizer.decoder(ids);
-  for await (const token of tokens) {
-    const text = stop.push(decoder.push(token));
-    if (text !== '') yield text;
-    if (stop.done) return;
+  ends: Ends,
+  logprobs: TokenLogprobs[] | undefined,
+  signal: AbortSignal | undefined,
+): TextGenerator {
+  const stop = ends.text;
+  const tokens: number[] = [];
+  let text = '';
+  let finishReason: FinishReason = 'length';
+  const started = await start();
+  const decoder = tokenizer.decoder(started.seen);
+  try {
+    for await (const token of started.tokens) {
+      tokens.push(token);
+      if (ends.tokens.has(token)) {
+        finishReason = token === ends.endId ? 'eos' : 'stop';
+        break;
+      }
+      const piece = stop.push(decoder.push(token));
+      text += piece;
+      if (piece !== '') yield piece;
+      if (stop.done) break;
+    }
+  } catch (error) {
+    if (signal?.aborted !== true || error !== signal.reason) throw error;
+    finishReason = 'aborted';
   }
-  const rest = stop.push(decoder.end()) + stop.end();
+  const rest = stop.done ? '' : stop.push(decoder.end()) + stop.end();
+  text += rest;
   if (rest !== '') yield rest;
+  if (stop.done) finishReason = 'stop';
+  const usage = { promptTokens: started.ids.length, completionTokens: tokens.length };
+  return { text, tokens, finishReason, usage, ...(logprobs === undefined ? {} : { logprobs }) };
 }
 
-/** The prompt and the text generated after it; of several prompts those of each, in their order. */
-export async function generateText(
-  model: GPTModel,
-  prompt: string,
-  options?: GenerateOptions,
-  decoderOn?: Reading['decoderOn'],
-): Promise<string>;
-export async function generateText(
-  model: GPTModel,
-  prompts: readonly string[],
-  options?: GenerateOptions,
-  decoderOn?: Reading['decoderOn'],
-): Promise<string[]>;
+/**
+ * The prompt and the text generated after it, or with `details` all about the latter; of several prompts those of each, in
+ * their order.
+ */
 export async function generateText(
   model: GPTModel,
   prompts: string | readonly string[],
-  options?: GenerateOptions,
+  options: GenerateOptions = {},
   decoderOn?: Reading['decoderOn'],
-): Promise<string | string[]> {
-  const open = (prompt: string): AsyncGenerator<string, void, undefined> =>
-    streamText(model, prompt, options, { all: true, decoderOn });
-  if (!Array.isArray(prompts)) return collect(prompts as string, open(prompts as string));
+): Promise<Generated | Generated[]> {
+  const open = (prompt: string): TextGenerator => streamText(model, prompt, options, { all: true, decoderOn });
+  const read = async (prompt: string, stream: TextGenerator): Promise<Generated> => {
+    const details = await endOf(stream);
+    return options.details === true ? details : prompt + details.text;
+  };
+  if (!Array.isArray(prompts)) return read(prompts as string, open(prompts as string));
   const streams = [...(prompts as string[])].map(open);
   try {
-    return await Promise.all(streams.map((stream, i) => collect(prompts[i] as string, stream)));
+    return await Promise.all(streams.map((stream, i) => read(prompts[i] as string, stream)));
   } finally {
-    await Promise.all(streams.map((stream) => stream.return())); // Where one has failed, the others end here.
+    // Where one has failed, the others end here.
+    await Promise.all(streams.map((stream) => stream.return()));
   }
 }
 
-async function collect(prompt: string, pieces: AsyncIterable<string>): Promise<string> {
-  let text = prompt;
-  for await (const piece of pieces) text += piece;
-  return text;
+type Generated = string | GenerateDetails;
+
+async function endOf(stream: TextGenerator): Promise<GenerateDetails> {
+  for (;;) {
+    const { done, value } = await stream.next();
+    if (done === true) return value;
+  }
+}
+
+function endIdOf({ endId, kind }: Tokenizer): number {
+  if (endId !== undefined) return endId;
+  throw invalid(
+    `endOfText needs a tokenizer that has an end of text; this one, of the kind '${kind}', has none. Use stopTokens or stop`,
+  );
 }
 
 function tokenizerOf({ tokenizer }: GPTModel): Tokenizer {
@@ -214,10 +316,14 @@ function tokenizerOf({ tokenizer }: GPTModel): Tokenizer {
 
 function checkPrompt(tokens: readonly number[], vocabSize: number): void {
   if (tokens.length === 0) throw invalid('the prompt must hold one token or more');
+  checkIds(tokens, vocabSize, 'the prompt holds');
+}
+
+function checkIds(tokens: readonly number[], vocabSize: number, holds: string): void {
   const wrong = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
   if (wrong !== undefined) {
     throw invalid(
-      `the prompt holds the token id ${typeof wrong === 'number' ? wrong : describe(wrong)}, but the model's ids are 0 to ${vocabSize - 1}`,
+      `${holds} the token id ${typeof wrong === 'number' ? wrong : describe(wrong)}, but the model's ids are 0 to ${vocabSize - 1}`,
     );
   }
 }

@@ -2,22 +2,36 @@ import { checkOptions, describe, isAbove, isAtLeast, TorchBindError } from '../e
 import { fullLike } from '../tensor/generated/functions';
 import { Generator } from '../tensor/random';
 import type { Tensor } from '../tensor/tensor';
+import { type LogitsOptions, logitsOptionNames, LogitsProcessors } from './logits-processors';
 
 /** How the next token is chosen. */
-export interface SamplingOptions {
+export interface SamplingOptions extends LogitsOptions {
   /** Logits are divided by it: below 1 likelier, above 1 more varied text; 0 always takes the likeliest token. Default 1. */
   temperature?: number;
   /** Choose among the k likeliest tokens only. */
   topK?: number;
   /** Choose among the fewest likeliest tokens whose probabilities sum to at least this (Holtzman et al. 2020). */
   topP?: number;
+  /** Choose among tokens that are at least this times as likely as the likeliest one (Nguyen et al. 2024). Default 0. */
+  minP?: number;
+  /** Choose among the tokens of most typical information whose probabilities sum to at least this (Meister et al. 2022). Default 1. */
+  typicalP?: number;
   /** Always take the likeliest token. Default false. */
   greedy?: boolean;
   /** Draw from a generator of its own, seeded so. Default: the device's default generator, see `manualSeed`. */
   seed?: number | bigint;
 }
 
-export const samplingOptionNames = ['temperature', 'topK', 'topP', 'greedy', 'seed'] as const;
+export const samplingOptionNames = [
+  'temperature',
+  'topK',
+  'topP',
+  'minP',
+  'typicalP',
+  'greedy',
+  'seed',
+  ...logitsOptionNames,
+] as const;
 
 /**
  * Draws tokens as PyTorch programs do, `torch.multinomial(softmax(logits / temperature, -1), 1)`: the same logits and
@@ -28,12 +42,28 @@ export class Sampler {
   private readonly greedy: boolean;
   private readonly topK: number;
   private readonly topP: number;
+  private readonly minP: number;
+  private readonly typicalP: number;
+  private readonly processors: LogitsProcessors;
   private readonly generator: Generator | undefined;
   private readonly onCpu: boolean;
 
-  constructor(options: SamplingOptions, device: string) {
+  /**
+   * @param stopTokens ids that `minNewTokens` holds back
+   * @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_UNKNOWN_OPTION
+   */
+  constructor(options: SamplingOptions, device: string, vocabSize = Infinity, stopTokens: readonly number[] = []) {
     checkOptions(options, samplingOptionNames, 'sampling');
-    const { temperature = 1, topK = Infinity, topP = 1, greedy = false, seed } = options;
+    const {
+      temperature = 1,
+      topK = Infinity,
+      topP = 1,
+      minP = 0,
+      typicalP = 1,
+      greedy = false,
+      seed,
+      ...rest
+    } = options;
     check(
       isAtLeast(temperature, 0) && temperature < Infinity,
       'temperature',
@@ -42,22 +72,38 @@ export class Sampler {
     );
     check(topK === Infinity || (Number.isInteger(topK) && topK >= 1), 'topK', topK, 'an integer of at least 1');
     check(isAbove(topP, 0) && topP <= 1, 'topP', topP, 'a number above 0 and at most 1');
+    check(isAtLeast(minP, 0) && minP <= 1, 'minP', minP, 'a number from 0 to 1');
+    check(isAbove(typicalP, 0) && typicalP <= 1, 'typicalP', typicalP, 'a number above 0 and at most 1');
     check(typeof greedy === 'boolean', 'greedy', greedy, 'true or false');
     this.onCpu = device === 'cpu';
     this.temperature = temperature;
     this.greedy = greedy || temperature === 0;
     this.topK = topK;
     this.topP = topP;
+    this.minP = minP;
+    this.typicalP = typicalP;
+    this.processors = new LogitsProcessors(rest, stopTokens, vocabSize);
     this.generator = seed === undefined ? undefined : new Generator(device).manualSeed(seed);
   }
 
   /**
-   * The next token, given its logits (1, V).
+   * The next token, given its logits (1, V), the tokens so far and how many of these were generated.
    *
    * @throws ERR_TORCHBIND_NONFINITE_LOGITS where no token can be chosen. Some logits may be -Infinity: these tokens are
    *   never drawn.
    */
-  next(logits: Tensor): number {
+  next(given: Tensor, tokens: readonly number[] = [], generated = 0): number {
+    if (this.processors.isEmpty) return this.choose(given);
+    const logits = this.processors.apply(given, tokens, generated);
+    if (Number(logits.max().item()) === -Infinity && Number(given.max().item()) > -Infinity)
+      throw new TorchBindError(
+        'generate: the options exclude every token. Exclude fewer by badWords, logitBias or noRepeatNgramSize.',
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
+    return this.choose(logits);
+  }
+
+  private choose(logits: Tensor): number {
     if (this.greedy) {
       const [largest, token] = logits.max(-1); // (1) each; NaN where one of the logits is
       checkFinite(largest);
@@ -77,6 +123,8 @@ export class Sampler {
     let scaled = this.temperature === 1 ? logits : logits.div(this.temperature);
     if (this.topK < logits.size(-1)) scaled = keepTopK(scaled, this.topK);
     if (this.topP < 1) scaled = keepTopP(scaled, this.topP);
+    if (this.minP > 0) scaled = keepMinP(scaled, this.minP);
+    if (this.typicalP < 1) scaled = keepTypical(scaled, this.typicalP);
     return Number(scaled.softmax(-1).multinomial(1, { generator: this.generator }).item());
   }
 }
@@ -103,6 +151,27 @@ function keepTopP(logits: Tensor, p: number): Tensor {
   const probabilities = sorted.softmax(-1);
   const before = probabilities.cumsum(-1).sub(probabilities);
   return fullLike(logits, -Infinity).scatter(-1, order, sorted.maskedFill(before.ge(p), -Infinity));
+}
+
+/** -Infinity for all but tokens (1, V) at least `p` times as likely as the likeliest one. */
+function keepMinP(logits: Tensor, p: number): Tensor {
+  const probabilities = logits.softmax(-1);
+  return logits.maskedFill(probabilities.lt(probabilities.amax(-1, true).mul(p)), -Infinity);
+}
+
+/** -Infinity for all but the tokens (1, V) whose information is nearest to the entropy and whose probabilities reach `mass`. */
+function keepTypical(logits: Tensor, mass: number): Tensor {
+  const logarithms = logits.logSoftmax(-1);
+  const entropy = logarithms.mul(logarithms.exp()).nansum(-1, true).neg(); // (1, 1)
+  const distance = logarithms.neg().sub(entropy).abs();
+  const [sorted, order] = distance.sort(-1);
+  const cumulative = logits.gather(-1, order).softmax(-1).cumsum(-1);
+  const last = cumulative
+    .lt(mass)
+    .sum(-1, true)
+    .clamp(0, logits.size(-1) - 1); // (1, 1)
+  const remove = sorted.gt(sorted.gather(-1, last));
+  return logits.maskedFill(remove.scatter(-1, order, remove), -Infinity);
 }
 
 function check(valid: boolean, name: string, value: unknown, expected: string): void {

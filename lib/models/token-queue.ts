@@ -1,14 +1,16 @@
-import type { TokenSink } from './decoder';
+import type { TokenLogprobs, TokenSink } from './decoder';
 
 /** The tokens of one sequence, from the sink that a decoder fills to a reader that waits for each. */
 export class TokenQueue implements TokenSink {
   private readonly tokens: number[] = [];
+  private readonly logprobs: TokenLogprobs[] = [];
   private ended = false;
   private failure: { error: unknown } | undefined;
   private wake: (() => void) | undefined;
 
-  token(id: number): void {
+  token(id: number, logprobs?: TokenLogprobs): void {
     this.tokens.push(id);
+    if (logprobs !== undefined) this.logprobs.push(logprobs);
     this.wake?.();
   }
 
@@ -33,6 +35,11 @@ export class TokenQueue implements TokenSink {
     const token = this.tokens.shift();
     if (token === undefined && this.failure !== undefined) throw this.failure.error;
     return token;
+  }
+
+  /** The log-probabilities of the token that `next` gave, where they were asked for. */
+  takeLogprobs(): TokenLogprobs | undefined {
+    return this.logprobs.shift();
   }
 
   private get isEmpty(): boolean {

@@ -35,6 +35,7 @@ export class Gpt2Tokenizer implements Tokenizer {
   /** The id of `<|endoftext|>`, which `encode` never gives. */
   readonly endOfText = 50256;
   readonly startId = this.endOfText;
+  readonly endId = this.endOfText;
   private readonly special: SpecialTokens;
   private readonly fields: TokenizerFields;
 

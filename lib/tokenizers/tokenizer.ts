@@ -9,6 +9,9 @@ export interface Tokenizer {
   /** What text without a prompt starts from: the end of the text before, or else the first id. */
   readonly startId: number;
 
+  /** The token that ends a text; undefined where there is none. */
+  readonly endId?: number;
+
   /**
    * The ids of a text, and no others: nothing is put before or after it. Throws `ERR_TORCHBIND_UNKNOWN_CHARACTER` where the
    * vocabulary lacks a character.
