@@ -40,6 +40,7 @@ MODULES = [
     nn.Linear(7, 5),
     nn.Linear(7, 5, bias=False),
     nn.Embedding(10, 3),
+    nn.Embedding(10, 3, padding_idx=-1),
     nn.LayerNorm(6),
     nn.LayerNorm((3, 6), eps=1e-3, elementwise_affine=False),
     nn.LayerNorm(6, bias=False, eps=1.25e-12),

@@ -42,6 +42,7 @@ const modules = (): nn.Module[] => [
   new nn.Linear(7, 5),
   new nn.Linear(7, 5, { bias: false }),
   new nn.Embedding(10, 3),
+  new nn.Embedding(10, 3, { paddingIdx: -1 }),
   new nn.LayerNorm(6),
   new nn.LayerNorm([3, 6], { eps: 1e-3, elementwiseAffine: false }),
   new nn.LayerNorm(6, { bias: false, eps: 1.25e-12 }),
