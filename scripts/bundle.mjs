@@ -14,6 +14,7 @@ const restFile = (name) => `torchbind-${name.split('/').slice(0, -1).join('-') |
 const LAZY_FOLDERS = /^(checkpoint|cli|compute|data|export|formats|hub|install|pickle|serve|tokenizers|train)\//;
 
 const DYNAMIC_IMPORT = /\bimport\((['"])(\.[^'"]*)\1\)/g;
+const PACKAGE_IMPORT = /\bimport\((['"])([^.'"][^'"]*)\1\)/g;
 
 export function bundleModules() {
   const dist = inRoot('dist');
@@ -79,6 +80,8 @@ function rewrite(name, text, sources) {
     .replace(/^\/\/# sourceMappingURL=.*$/m, '')
     .replace(/\brequire\("(\.[^"]*)"\)/g, (_, specifier) => `$load("${resolve(specifier)}")`)
     .replace(DYNAMIC_IMPORT, (_, quote, specifier) => `(async () => $load("${resolve(specifier)}"))()`)
+    // Bundlers would take the package along.
+    .replace(PACKAGE_IMPORT, '$import("$2")')
     .replace(/\b__dirname\b/g, `$directory("${name}")`)
     .replace(/\b__filename\b/g, `$file("${name}")`);
   return operatorsByTable(lazyModulesWhenUsed(externalsWhenUsed(local))).trim();
@@ -188,7 +191,7 @@ function $load(name) {
 
 function definition(name) {
   if (!Object.hasOwn(definitions, name)) {
-    Object.assign(definitions, load('./' + restFile(name))({ $load, $external, $file, $directory }));
+    Object.assign(definitions, load('./' + restFile(name))({ $load, $external, $import, $file, $directory }));
   }
   return definitions[name];
 }
@@ -203,6 +206,7 @@ function $external(name) {
   return found;
 }
 
+const $import = (name) => import(name);
 const $file = (name) => path.join(__dirname, name);
 const $directory = (name) => path.dirname($file(name));
 
@@ -227,7 +231,7 @@ module.exports = { load: $load, modules };
 const restText = `'use strict';
 // Written by scripts/bundle.mjs: the modules that an import does not run; see torchbind.js.
 // In parentheses, so that V8 does not read the text twice.
-module.exports = (({ $load, $external, $file, $directory }) => ({
+module.exports = (({ $load, $external, $import, $file, $directory }) => ({
   // modules
 }));
 `;
