@@ -5,9 +5,13 @@ export type Merged<T, R> = { index: number; value: T; done: false } | { index: n
 export async function* merge<T, R>(
   sequences: readonly AsyncGenerator<T, R, undefined>[],
 ): AsyncGenerator<Merged<T, R>, void, undefined> {
-  const next = async (index: number): Promise<Merged<T, R>> => {
-    const { value, done = false } = await sequences[index]!.next();
-    return { index, value, done } as Merged<T, R>;
+  const next = (index: number): Promise<Merged<T, R>> => {
+    const promise = sequences[index]!.next().then(
+      ({ value, done = false }) => ({ index, value, done }) as Merged<T, R>,
+    );
+    // It may fail while nobody reads on. Whoever does sees the error; without a handler it would end the process.
+    promise.catch(() => undefined);
+    return promise;
   };
   const pending = new Map(sequences.map((_, index) => [index, next(index)]));
   try {
