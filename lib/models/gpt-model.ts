@@ -12,9 +12,8 @@ import { ModuleList } from '../nn/module-list';
 import { OnePlusRMSNorm, RMSNorm } from '../nn/rms-norm';
 import type { IncompatibleKeys, StateEntry } from '../nn/state-dict';
 import { noGrad } from '../tensor/autograd';
-import { arange, tensor } from '../tensor/creation';
-import type { DType } from '../tensor/dtype';
-import { cat, crossEntropyLoss, gelu, relu, silu, stack, tanh } from '../tensor/generated/functions';
+import { arange, full, tensor } from '../tensor/creation';
+import { cat, crossEntropyLoss, gelu, relu, silu, tanh } from '../tensor/generated/functions';
 import { tidy } from '../tensor/scope';
 import { type Tensor, unwrap } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers/tokenizer';
@@ -25,7 +24,7 @@ import { initialise } from './initialise';
 import { KVCache } from './kv-cache';
 import { type CheckpointLayout, resolveLayout } from './layouts';
 import type { LoraSpec } from './layouts/layout';
-import { ropeFrequencies, ropeMagnitude } from './rope-frequencies';
+import { rotate, type Rotations, rotationsOf } from './rotary';
 import { checkSize } from './size';
 import { checkLayout, stateEntriesOf, statePathsOf } from './layouts/state-dict';
 
@@ -72,45 +71,6 @@ function makeNorm(config: GPTConfig, device: string, size = config.nEmbd): Norm 
   const { normType, normBias: bias, normEps: eps, normScale: elementwiseAffine, normPlusOne } = config;
   if (normType === 'layernorm') return new LayerNorm(size, { eps, bias, elementwiseAffine, device });
   return new (normPlusOne ? OnePlusRMSNorm : RMSNorm)(size, { eps, elementwiseAffine, device });
-}
-
-/** Cosines and sines of the angles by which RoPE rotates each position, (T, ropeSize / 2) each. */
-type Rotation = readonly [cos: Tensor, sin: Tensor];
-
-/** Those of layers that see all positions, and of those with a sliding window. */
-interface Rotations {
-  readonly full: Rotation;
-  readonly sliding: Rotation;
-}
-
-/** The rotation of each of the positions (T), in layers with a sliding window or in the others. */
-function rotationOf(positions: Tensor, config: GPTConfig, dtype: DType, isLocal: boolean, length: number): Rotation {
-  const { ropeSize, ropeTheta, ropeScale, ropeScaling, ropeLocalTheta } = config;
-  const [theta, scale, scaling] =
-    isLocal && ropeLocalTheta !== null ? [ropeLocalTheta, 1, null] : [ropeTheta, ropeScale, ropeScaling];
-  const frequencies = tensor(ropeFrequencies(ropeSize, theta, scaling, length), { device: positions.device });
-  // In float32 whatever the model computes in: half precision does not tell neighbouring positions apart.
-  const angles = positions.to('float32').div(scale).outer(frequencies); // (T, ropeSize / 2)
-  const magnitude = ropeMagnitude(scaling);
-  const [cos, sin] = [angles.cos(), angles.sin()];
-  if (magnitude === 1) return [cos.to(dtype), sin.to(dtype)];
-  return [cos.mul(magnitude).to(dtype), sin.mul(magnitude).to(dtype)];
-}
-
-/**
- * Rotary position embeddings (RoPE; Su et al. 2021) of queries or keys (B, nh, T, hs). As in LLaMA, channel i is paired
- * with channel i + ropeSize / 2, or as in GPT-J with its neighbour; what is beyond ropeSize stays.
- */
-function rotate(x: Tensor, [cos, sin]: Rotation, { ropeSize, headSize, ropeInterleaved }: GPTConfig): Tensor {
-  const [rotated, rest] =
-    ropeSize === headSize ? [x, []] : [x.narrow(-1, 0, ropeSize), [x.narrow(-1, ropeSize, headSize - ropeSize)]];
-  if (ropeInterleaved) {
-    const [a, b] = rotated.unflatten(-1, [-1, 2]).unbind(-1) as [Tensor, Tensor]; // (B, nh, T, ropeSize / 2) each
-    const pairs = stack([a.mul(cos).sub(b.mul(sin)), b.mul(cos).add(a.mul(sin))], -1); // (B, nh, T, ropeSize / 2, 2)
-    return cat([pairs.flatten(-2), ...rest], -1);
-  }
-  const [a, b] = rotated.chunk(2, -1) as [Tensor, Tensor]; // (B, nh, T, ropeSize / 2) each
-  return cat([a.mul(cos).sub(b.mul(sin)), b.mul(cos).add(a.mul(sin)), ...rest], -1); // (B, nh, T, hs)
 }
 
 export class CausalSelfAttention extends Module {
@@ -223,6 +183,12 @@ function positionsOf(segments: readonly Segment[], idx: Tensor): Tensor {
     ranges.flatMap(([from, to]) => Array.from({ length: to - from }, (_, i) => from + i)),
     idx,
   );
+}
+
+/** Tokens of the longest sequence, those that its cache dropped included. */
+function lengthOf(idx: Tensor, segments?: readonly Segment[]): number {
+  if (segments === undefined) return idx.size(1);
+  return Math.max(...segments.map(({ cache: { start, length }, count }) => start + length + count));
 }
 
 /** Integers as a tensor on the device of another. */
@@ -437,29 +403,20 @@ export class GPTModel extends Module {
     const { embeddingScale, positionOffset } = this.config;
     const positions = segments === undefined ? arange(idx.size(1), { device: idx.device }) : positionsOf(segments, idx); // (T)
     let x = this.tokenEmbedding.forward(idx); // (B, T, C)
-    if (embeddingScale !== 1) x = x.mul(tensor(embeddingScale, { dtype: x.dtype, device: x.device })); // rounded to its dtype
+    if (embeddingScale !== 1) x = x.mul(full([], embeddingScale, { dtype: x.dtype, device: x.device })); // rounded to its dtype
     if (this.positionEmbedding !== null) {
       x = x.add(this.positionEmbedding.forward(positionOffset === 0 ? positions : positions.add(positionOffset))); // + (T, C)
     }
     x = this.dropout.forward(x);
-    const rotations = this.positionEmbedding === null ? this.rotations(positions, x.dtype, segments) : undefined;
+    const rotations =
+      this.positionEmbedding === null
+        ? rotationsOf(positions, lengthOf(idx, segments), this.config, x.dtype)
+        : undefined;
     for (const block of this.blocks) {
       const run = (input: Tensor): Tensor => block.forward(input, rotations, segments);
       x = this.activationCheckpointing && segments === undefined ? checkpoint(run, x) : run(x);
     }
     return this.lnF.forward(x);
-  }
-
-  /** The rotations of the positions (T) in layers that see all of them, and in those with a sliding window. */
-  private rotations(positions: Tensor, dtype: DType, segments?: readonly Segment[]): Rotations {
-    const { config } = this;
-    const ends = segments?.map(({ cache: { start, length }, count }) => start + length + count);
-    const length = ends === undefined ? positions.size(0) : Math.max(...ends);
-    const full = rotationOf(positions, config, dtype, false, length);
-    return {
-      full,
-      sliding: config.ropeLocalTheta === null ? full : rotationOf(positions, config, dtype, true, length),
-    };
   }
 
   /**

@@ -73,26 +73,43 @@ export function ropeMagnitude(scaling: RopeScaling | null): number {
   return scaling === null || scaling.type === 'llama3' ? 1 : scaling.attentionFactor;
 }
 
+/** Frequencies by what they follow from: a model asks for the same ones in each forward pass. */
+const computed = new WeakMap<RopeScaling, Map<string, readonly number[]>>();
+
 /**
- * Frequencies of RoPE, one for each pair of channels, as float32 holds them.
+ * Frequencies of RoPE for long contexts, one for each pair of channels, as float32 holds them.
  *
  * @param size channels that are rotated
  * @param length tokens of the context, which tells LongRoPE's two sets apart
  */
-export function ropeFrequencies(size: number, theta: number, scaling: RopeScaling | null, length: number): number[] {
+export function scaledFrequencies(
+  size: number,
+  theta: number,
+  scaling: RopeScaling,
+  length: number,
+): readonly number[] {
+  const isLong = scaling.type === 'longrope' && length > scaling.originalBlockSize;
+  const known = computed.get(scaling) ?? new Map<string, readonly number[]>();
+  computed.set(scaling, known);
+  const key = `${size} ${theta} ${isLong}`;
+  const found = known.get(key) ?? scaled(size, theta, scaling, isLong);
+  known.set(key, found);
+  return found;
+}
+
+function scaled(size: number, theta: number, scaling: RopeScaling, isLong: boolean): number[] {
   const powers = tidy(() => {
     const exponents = arange(0, size, 2).to('float32').div(size); // (size / 2)
     return [...(pow(theta, exponents).toTypedArray() as Float32Array)];
   });
   const plain = powers.map((power) => Math.fround(1 / power));
-  if (scaling === null) return plain;
   switch (scaling.type) {
     case 'llama3':
       return plain.map((frequency) => llama3(frequency, scaling));
     case 'yarn':
       return yarn(plain, size, theta, scaling);
     case 'longrope': {
-      const factors = length > scaling.originalBlockSize ? scaling.longFactor : scaling.shortFactor;
+      const factors = isLong ? scaling.longFactor : scaling.shortFactor;
       return powers.map((power, i) => Math.fround(1 / Math.fround(Math.fround(factors[i] ?? 1) * power)));
     }
   }
