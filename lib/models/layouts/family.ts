@@ -119,6 +119,11 @@ export function shapeFacts(
   return withoutUndefined({ vocabSize, nEmbd, blockSize, mlpHidden });
 }
 
+/** The kind of norms that have a learned scale, or a shift too: only LayerNorm has shifts, and only LayerNorm is there without either. */
+export function normKind(hasScale: boolean, hasShift: boolean): ConfigFacts {
+  return { normScale: hasScale, normType: hasScale && !hasShift ? 'rmsnorm' : 'layernorm', normBias: hasShift };
+}
+
 /** A mask buffer as a state dict has it; undefined where there is none, or only keys are known. */
 export function maskBuffer(state: StateView, key: string, name: string): LayoutBuffer | undefined {
   if (!state.has(key)) return undefined;

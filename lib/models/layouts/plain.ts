@@ -1,6 +1,6 @@
 import { withoutUndefined } from '../../objects';
 import { type GPTConfig, isGated } from '../config';
-import { shapeFacts, type Family, type StateView } from './family';
+import { normKind, shapeFacts, type Family, type StateView } from './family';
 import { empty, headModule, weighted } from './layout';
 import type { CheckpointLayout, LayoutModule } from './layout';
 
@@ -57,7 +57,7 @@ export function plainFacts(state: StateView, nLayer: number): Partial<GPTConfig>
     ...shapeFacts(state, { token, position, up: 'blocks.0.mlp.up.weight' }),
     nLayer,
     activation: swiglu ? 'swiglu' : undefined,
-    ...normFacts(state),
+    ...normKind(state.has('blocks.0.ln1.weight'), state.has('blocks.0.ln1.bias')),
     fusedQkv,
     positionEncoding: state.has(position) ? 'learned' : 'rope',
     bias: state.has(`blocks.0.attn.${fusedQkv ? 'qkv' : 'q'}.bias`),
@@ -65,12 +65,6 @@ export function plainFacts(state: StateView, nLayer: number): Partial<GPTConfig>
     mlpBias: state.has('blocks.0.mlp.up.bias'),
     lmHeadBias: state.has('lmHead.bias'),
   });
-}
-
-function normFacts(state: StateView): Partial<GPTConfig> {
-  if (!state.has('blocks.0.ln1.weight')) return { normType: 'layernorm', normScale: false, normBias: false };
-  const normBias = state.has('blocks.0.ln1.bias');
-  return { normType: normBias ? 'layernorm' : 'rmsnorm', normBias };
 }
 
 /** @param isQuantized whether the Linears have scales */

@@ -1,6 +1,6 @@
 import { withoutUndefined } from '../../../objects';
 import { isGated, type GPTConfig } from '../../config';
-import { isOneTensor, type Family, type Recognised, type StateView } from '../family';
+import { isOneTensor, normKind, type Family, type Recognised, type StateView } from '../family';
 import { decayMatrices, empty, headModule, weighted } from '../layout';
 import type { CheckpointLayout, LayoutModule } from '../layout';
 
@@ -19,6 +19,8 @@ export interface DecoderKeys {
   readonly layers: string;
   /** The modules of a block, whose paths follow `layers.0.`. */
   readonly block: readonly KeyLine[];
+  /** The norms of a block where they do not come before attention and MLP, the position with the most norms first. */
+  readonly norms?: Partial<Record<GPTConfig['normPosition'], readonly KeyLine[]>>;
   readonly after: readonly KeyLine[];
   readonly head: string;
   /** What all models with these keys have in common. */
@@ -71,22 +73,10 @@ function* modules(keys: DecoderKeys, config: GPTConfig, tiedHead: boolean): Gene
   if (tiedHead || !config.tieWeights) yield headModule(keys.head, config);
 }
 
-/** Names of norms depend on where they stand: `post_attention_layernorm` is the MLP's, or on the output of attention. */
-function blockOf({ block }: DecoderKeys, { normPosition }: GPTConfig): readonly KeyLine[] {
-  if (normPosition === 'pre' || normPosition === 'post') return block.filter(([, here]) => !here?.endsWith('Post'));
-  const names = {
-    output: { post_attention_layernorm: 'ln1', post_feedforward_layernorm: 'ln2' },
-    sandwich: {
-      input_layernorm: 'ln1',
-      post_attention_layernorm: 'ln1Post',
-      pre_feedforward_layernorm: 'ln2',
-      post_feedforward_layernorm: 'ln2Post',
-    },
-  }[normPosition];
-  return [
-    ...block.filter(([, here]) => here === undefined || !isNorm(here) || here.startsWith('attn.')),
-    ...Object.entries(names),
-  ];
+/** A block whose norms stand elsewhere has other names for them, after its other modules. */
+function blockOf({ block, norms = {} }: DecoderKeys, { normPosition }: GPTConfig): readonly KeyLine[] {
+  const own = norms[normPosition];
+  return own === undefined ? block : [...block.filter(([, here]) => here !== 'ln1' && here !== 'ln2'), ...own];
 }
 
 function layoutOf(keys: DecoderKeys, tiedHead: boolean): CheckpointLayout {
@@ -133,7 +123,6 @@ function recognise(keys: DecoderKeys, state: StateView): Recognised | undefined 
   // Values are not compared: the config says whether two equal matrices are one.
   const tied = !state.has(head) || isOneTensor(state, head, token) === true;
   const nLayer = state.count((i) => `${keys.layers}.${i}.${keys.needs[0]}.weight`);
-  const normed = normFacts(state, first);
   const facts = withoutUndefined<Partial<GPTConfig>>({
     vocabSize,
     nEmbd,
@@ -144,7 +133,7 @@ function recognise(keys: DecoderKeys, state: StateView): Recognised | undefined 
     mlpBias: has('mlp.up', 'bias'),
     lmHeadBias: state.has(`${keys.head}.bias`),
     tieWeights: tied,
-    ...normed,
+    ...normFacts(keys, state, first),
   });
   return {
     layout: layoutOf(keys, state.has(head)),
@@ -162,20 +151,18 @@ function recognise(keys: DecoderKeys, state: StateView): Recognised | undefined 
 const description = ({ description }: DecoderKeys): string => `the names of ${description}`;
 
 /** What the names of a block's norms say. */
-function normFacts(state: StateView, first: string): Partial<GPTConfig> {
-  const has = (name: string): boolean => state.has(`${first}.${name}.weight`);
-  const norms = ['input_layernorm', 'ln_1', 'self_attn_layer_norm', 'post_attention_layernorm'];
-  const normScale = norms.some(has);
-  const normBias = norms.some((name) => state.has(`${first}.${name}.bias`));
-  const sandwich = has('pre_feedforward_layernorm');
-  const output = !sandwich && has('post_feedforward_layernorm');
-  return {
-    normScale,
-    ...(normScale
-      ? { normType: normBias ? 'layernorm' : 'rmsnorm', normBias }
-      : { normType: 'layernorm', normBias: false }),
-    ...(sandwich ? { normPosition: 'sandwich' as const } : {}),
-    ...(output ? { normPosition: 'output' as const } : {}),
-    ...(has('self_attn.q_norm') ? {} : { qkNorm: 'none' as const }),
-  };
+function normFacts({ block, norms = {} }: DecoderKeys, state: StateView, first: string): Partial<GPTConfig> {
+  const has = (path: string, name = 'weight'): boolean => state.has(`${first}.${path}.${name}`);
+  const positions = Object.entries(norms) as [GPTConfig['normPosition'], readonly KeyLine[]][];
+  const [normPosition, lines] = positions.find(([, own]) => own.every(([path]) => has(path))) ?? [undefined, block];
+  const paths = lines.filter(([, here]) => here !== undefined && /^ln[12]/.test(here)).map(([path]) => path);
+  const hasQkNorm = block.some(([path, here]) => here === 'attn.qNorm' && has(path));
+  return withoutUndefined<Partial<GPTConfig>>({
+    ...normKind(
+      paths.some((path) => has(path)),
+      paths.some((path) => has(path, 'bias')),
+    ),
+    normPosition,
+    qkNorm: hasQkNorm ? undefined : 'none',
+  });
 }

@@ -4,6 +4,17 @@ import type { DecoderKeys, KeyLine } from './decoder';
 
 const apart = { fusedQkv: false, lmHeadBias: false, dropout: 0, embeddingDropout: 0 } as const;
 
+const modelBefore: readonly KeyLine[] = [['model'], ['model.embed_tokens', 'tokenEmbedding'], ['model.layers']];
+const modelAfter: readonly KeyLine[] = [['model.norm', 'lnF'], ['model.rotary_emb']];
+
+const transformerBefore: readonly KeyLine[] = [
+  ['transformer'],
+  ['transformer.wte', 'tokenEmbedding'],
+  ['transformer.wpe', 'positionEmbedding'],
+  ['transformer.drop'],
+  ['transformer.h'],
+];
+
 const qkvApart: readonly KeyLine[] = [
   ['self_attn'],
   ['self_attn.q_proj', 'attn.q'],
@@ -15,7 +26,7 @@ const qkvApart: readonly KeyLine[] = [
 export const llamaKeys: DecoderKeys = {
   name: 'hf-llama',
   description: 'Llama, Mistral, Qwen, SmolLM, OLMo, Gemma, Granite and StableLM in transformers',
-  before: [['model'], ['model.embed_tokens', 'tokenEmbedding'], ['model.layers']],
+  before: modelBefore,
   layers: 'model.layers',
   block: [
     ...qkvApart,
@@ -30,7 +41,20 @@ export const llamaKeys: DecoderKeys = {
     ['input_layernorm', 'ln1'],
     ['post_attention_layernorm', 'ln2'],
   ],
-  after: [['model.norm', 'lnF'], ['model.rotary_emb']],
+  // The same name is that of another norm where norms stand elsewhere.
+  norms: {
+    sandwich: [
+      ['input_layernorm', 'ln1'],
+      ['post_attention_layernorm', 'ln1Post'],
+      ['pre_feedforward_layernorm', 'ln2'],
+      ['post_feedforward_layernorm', 'ln2Post'],
+    ],
+    output: [
+      ['post_attention_layernorm', 'ln1'],
+      ['post_feedforward_layernorm', 'ln2'],
+    ],
+  },
+  after: modelAfter,
   head: 'lm_head',
   facts: () => ({
     ...apart,
@@ -47,7 +71,7 @@ export const llamaKeys: DecoderKeys = {
 export const phiKeys: DecoderKeys = {
   name: 'hf-phi',
   description: 'Phi in transformers',
-  before: [['model'], ['model.embed_tokens', 'tokenEmbedding'], ['model.layers']],
+  before: modelBefore,
   layers: 'model.layers',
   block: [
     ...qkvApart,
@@ -75,7 +99,7 @@ export const phiKeys: DecoderKeys = {
 export const phi3Keys: DecoderKeys = {
   name: 'hf-phi3',
   description: 'Phi-3 in transformers',
-  before: [['model'], ['model.embed_tokens', 'tokenEmbedding'], ['model.layers']],
+  before: modelBefore,
   layers: 'model.layers',
   block: [
     ['self_attn'],
@@ -90,7 +114,7 @@ export const phi3Keys: DecoderKeys = {
     ['resid_attn_dropout'],
     ['resid_mlp_dropout'],
   ],
-  after: [['model.norm', 'lnF'], ['model.rotary_emb']],
+  after: modelAfter,
   head: 'lm_head',
   facts: () => ({
     fusedGate: true,
@@ -171,13 +195,7 @@ export const optKeys: DecoderKeys = {
 export const gptNeoKeys: DecoderKeys = {
   name: 'hf-gpt-neo',
   description: 'GPT-Neo in transformers',
-  before: [
-    ['transformer'],
-    ['transformer.wte', 'tokenEmbedding'],
-    ['transformer.wpe', 'positionEmbedding'],
-    ['transformer.drop'],
-    ['transformer.h'],
-  ],
+  before: transformerBefore,
   layers: 'transformer.h',
   block: [
     ['ln_1', 'ln1'],
@@ -213,7 +231,7 @@ export const gptNeoKeys: DecoderKeys = {
 export const gptJKeys: DecoderKeys = {
   name: 'hf-gptj',
   description: 'GPT-J in transformers',
-  before: [['transformer'], ['transformer.wte', 'tokenEmbedding'], ['transformer.drop'], ['transformer.h']],
+  before: transformerBefore.filter(([, here]) => here !== 'positionEmbedding'),
   layers: 'transformer.h',
   block: [
     ['ln_1', 'ln1'],
@@ -249,13 +267,7 @@ export const gptJKeys: DecoderKeys = {
 export const bigCodeKeys: DecoderKeys = {
   name: 'hf-gpt-bigcode',
   description: 'GPTBigCode (StarCoder) in transformers',
-  before: [
-    ['transformer'],
-    ['transformer.wte', 'tokenEmbedding'],
-    ['transformer.wpe', 'positionEmbedding'],
-    ['transformer.drop'],
-    ['transformer.h'],
-  ],
+  before: transformerBefore,
   layers: 'transformer.h',
   block: [
     ['ln_1', 'ln1'],
