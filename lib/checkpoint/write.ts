@@ -1,10 +1,8 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { TorchBindError } from '../errors';
-import { isDecoderLayout } from './decoder-configs';
 import { programs } from './programs';
 import { bundle } from './programs/bundle';
-import { hfGpt2 } from './programs/hf-gpt2';
 import { nanogpt } from './programs/nanogpt';
 import type { Program, WriteRequest } from './programs/program';
 import { stateDict } from './programs/state-dict';
@@ -31,10 +29,8 @@ export function mayHoldOptimizer(layout: string, origin: Origin | undefined): bo
 }
 
 function ownProgram(layout: string, origin: Origin | undefined): Program | undefined {
-  // Other decoders of Hugging Face are kept as its GPT-2 is.
-  const family = isDecoderLayout(layout) ? hfGpt2.family : layout;
-  return programs.find((program) =>
-    origin === undefined ? program.family === family : program.name === origin.program,
+  return programs.find(({ name, families }) =>
+    origin === undefined ? families?.includes(layout) === true : name === origin.program,
   );
 }
 

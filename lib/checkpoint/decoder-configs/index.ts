@@ -4,9 +4,17 @@ import { completeConfig, type GPTConfig, type GPTOptions } from '../../models/co
 import { layoutByName } from '../../models/layouts';
 import type { JsonObject } from '../files';
 import { ropeJson } from './rope';
-import { type ConfigType, configTypes, factsOfType } from './types';
+import { type ConfigType, factsOfType } from './config-type';
+import { gemma, gemma2, gemma3 } from './gemma';
+import { granite, llama, mistral, olmo, olmo2, qwen2, qwen3, smolLm3, stableLm } from './llama';
+import { bigCode, gptJ, gptNeo, neox, opt, phi, phi3 } from './others';
 
 /** Between a config.json of a decoder of Hugging Face and the facts of a model. */
+
+/** Types whose files are read and written. Where several can say the same, the first one is written. */
+const configTypes: readonly ConfigType[] = [
+  llama, mistral, qwen2, qwen3, smolLm3, olmo2, olmo, granite, gemma, gemma2, gemma3, stableLm, phi, phi3, neox, opt, gptNeo, gptJ, bigCode,
+]; // prettier-ignore
 
 /** The type that a config.json names, if its models are computed here. */
 export function configTypeOf(json: JsonObject): ConfigType | undefined {
@@ -16,10 +24,8 @@ export function configTypeOf(json: JsonObject): ConfigType | undefined {
 /** Names of the types. */
 export const modelTypes: readonly string[] = configTypes.map(({ modelType }) => modelType);
 
-/** Whether models of a layout have a config.json of these types. */
-export function isDecoderLayout(name: string): boolean {
-  return configTypes.some(({ layout }) => layout === name);
-}
+/** Layouts whose models have a config.json of these types. */
+export const decoderLayouts: readonly string[] = [...new Set(configTypes.map(({ layout }) => layout))];
 
 /**
  * What a config.json says of the model.

@@ -5,15 +5,15 @@ import { writeFileAtomically } from '../../formats/files/atomic-file';
 import { readSmallFile } from '../../formats/files/small-file';
 import { save } from '../../formats/pt';
 import { loadSafetensors, saveSafetensors } from '../../formats/safetensors';
-import type { Activation, GPTConfig } from '../../models/config';
+import type { GPTConfig } from '../../models/config';
 import type { GPTModel } from '../../models/gpt-model';
 import { type ConfigFacts, recogniseAdapted, type Recognised } from '../../models/layouts';
 import { OrderedDict } from '../../pickle/types';
 import { itemSize } from '../../tensor/dtype';
 import type { Tensor } from '../../tensor/tensor';
 import { HuggingFaceTokenizer, loadTokenizer } from '../../tokenizers';
-import { configTypeOf, decoderConfigJson, decoderFacts, isDecoderLayout } from '../decoder-configs';
-import { activationName } from '../decoder-configs/types';
+import { configTypeOf, decoderConfigJson, decoderFacts, decoderLayouts } from '../decoder-configs';
+import { activationName, gpt2Activations } from '../decoder-configs/activations';
 import { checkModelType, modelTypeOf } from '../foreign';
 import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
 import { storageKey } from '../snapshot';
@@ -55,7 +55,7 @@ export const hfCompanions = [
 export const hfGpt2: DirectoryProgram = {
   name: 'hf-gpt2',
   place: 'directory',
-  family: 'hf-gpt2',
+  families: ['hf-gpt2', ...decoderLayouts],
   container: 'huggingface',
   holdsOptimizer: false,
   locate: (listing) => {
@@ -182,20 +182,6 @@ const configFields = {
   scale_attn_by_inverse_layer_idx: 'scaleByLayer',
 } as const;
 
-/** What Hugging Face calls the activations that the model here computes. */
-const activations: Readonly<Record<string, Activation>> = {
-  gelu_new: 'gelu_tanh',
-  gelu_pytorch_tanh: 'gelu_tanh',
-  gelu_fast: 'gelu_tanh',
-  gelu: 'gelu',
-  gelu_python: 'gelu',
-  relu: 'relu',
-  silu: 'silu',
-  swish: 'silu',
-  quick_gelu: 'quick_gelu',
-  tanh: 'tanh',
-};
-
 /** Values that GPT2Config takes for what a config.json leaves out. */
 const defaults = {
   vocab_size: 50257,
@@ -246,8 +232,9 @@ export function hfFacts(json: JsonObject, recognised?: Recognised): ConfigFacts 
   checkModelType(json);
   if (json.add_cross_attention === true) refuse('add_cross_attention', 'false');
   const { activation_function: name = 'gelu_new' } = json;
-  const activation = typeof name === 'string' && Object.hasOwn(activations, name) ? activations[name] : undefined;
-  if (activation === undefined) refuse('activation_function', `one of ${Object.keys(activations).join(', ')}`);
+  const activation =
+    typeof name === 'string' && Object.hasOwn(gpt2Activations, name) ? gpt2Activations[name] : undefined;
+  if (activation === undefined) refuse('activation_function', `one of ${Object.keys(gpt2Activations).join(', ')}`);
   return {
     ...factsFrom({ ...defaultsBeside(json), ...json }, configFields),
     activation: activation!,
@@ -268,7 +255,7 @@ function checkLayoutOf(json: JsonObject, layout: string, recognised: Recognised 
 
 function configJson(model: GPTModel, came: JsonObject | undefined, dtype: string): JsonObject {
   const { config, layout } = model;
-  if (isDecoderLayout(layout.name)) return decoderConfigJson(config, layout.name, came, dtype);
+  if (decoderLayouts.includes(layout.name)) return decoderConfigJson(config, layout.name, came, dtype);
   return gpt2Json(config, came, dtype);
 }
 
@@ -286,7 +273,7 @@ function gpt2Json(config: GPTConfig, came: JsonObject | undefined, dtype: string
     if (fresh || before !== value) json[field] = value;
   }
   const activation = typeof base.activation_function === 'string' ? base.activation_function : 'gelu_new';
-  if (fresh || activations[activation] !== config.activation) {
+  if (fresh || gpt2Activations[activation] !== config.activation) {
     json.activation_function = config.activation === 'gelu_tanh' ? 'gelu_new' : activationName(config.activation);
   }
   if (fresh || config.attentionScale === 'none') json.scale_attn_weights = config.attentionScale !== 'none';

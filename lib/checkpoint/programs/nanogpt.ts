@@ -34,7 +34,7 @@ const modelArgs = {
 export const nanogpt: FileProgram = {
   name: 'nanogpt',
   place: 'file',
-  family: 'nanogpt',
+  families: ['nanogpt'],
   fileNames: ['ckpt.pt'],
   holdsOptimizer: true,
   recognise: (dict) => dict.get('model') instanceof Map && dict.get('model_args') instanceof Map,

@@ -72,8 +72,8 @@ export interface Verified {
 /** What each program that saves models has in common. */
 interface AnyProgram {
   name: ProgramName;
-  /** The family that a model gets which is saved for this program without coming from it. */
-  family?: string;
+  /** The layouts of models that are saved for this program without coming from it. */
+  families?: readonly string[];
   /** Whether its files hold an optimizer's state. */
   holdsOptimizer: boolean;
   /** The layout of its files for this model, where the model has another. */
