@@ -226,13 +226,18 @@ interface Ends {
   endId: number | undefined;
 }
 
-/** @param signal whose abortion ends the text as an ordinary end does */
-async function* decodeStream(
+/**
+ * @internal Reads tokens as text.
+ *
+ * @param logprobs of the tokens, which come as they do
+ * @param signal whose abortion ends the text as an ordinary end does
+ */
+export async function* decodeStream(
   start: () => Started | Promise<Started>,
   tokenizer: Tokenizer,
   ends: Ends,
-  logprobs: TokenLogprobs[] | undefined,
-  signal: AbortSignal | undefined,
+  logprobs?: TokenLogprobs[],
+  signal?: AbortSignal,
 ): TextGenerator {
   const stop = ends.text;
   const tokens: number[] = [];

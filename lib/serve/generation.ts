@@ -1,29 +1,25 @@
 import type { GPT } from '../gpt';
+import { decodeStream, type FinishReason, type GenerateOptions } from '../models/generate';
 import { StopText } from '../models/stop-text';
-import type { GenerateOptions } from '../models/generate';
 
 /** How a sequence ended. */
 export interface Ending {
   tokens: number;
-  finishReason: 'stop' | 'length';
+  finishReason: FinishReason;
 }
 
-/** Generates text after a prompt, in pieces that never end within a character. */
+/** Generates text after the tokens of a prompt, in pieces that never end within a character. */
 export async function* generatePieces(
   gpt: GPT,
   prompt: ArrayLike<number>,
   { stop, ...options }: Omit<GenerateOptions, 'stop'> & { stop: readonly string[] },
 ): AsyncGenerator<string, Ending, undefined> {
-  const decoder = gpt.tokenizer!.decoder(prompt);
-  const stopText = new StopText(stop);
-  let tokens = 0;
-  for await (const token of gpt.generateTokens(prompt, options)) {
-    tokens++;
-    const text = stopText.push(decoder.push(token));
-    if (text !== '') yield text;
-    if (stopText.done) return { tokens, finishReason: 'stop' };
-  }
-  const rest = stopText.push(decoder.end()) + stopText.end();
-  if (rest !== '') yield rest;
-  return { tokens, finishReason: stopText.done ? 'stop' : 'length' };
+  const tokens = gpt.generateTokens(prompt, options);
+  const ends = { text: new StopText(stop), tokens: new Set<number>(), endId: undefined };
+  const { usage, finishReason } = yield* decodeStream(
+    () => ({ tokens, ids: prompt, seen: prompt }),
+    gpt.tokenizer!,
+    ends,
+  );
+  return { tokens: usage.completionTokens, finishReason };
 }
