@@ -62,7 +62,11 @@ export async function readText(file: string): Promise<string> {
 
 /** Writes JSON as `json.dumps(value, indent=2)` does, in ASCII, and syncs the file. */
 export async function writeJson(file: string, value: object): Promise<void> {
-  const text = pythonJson(value);
+  await writeText(file, pythonJson(value));
+}
+
+/** Writes a file that is not there yet, and syncs it. */
+export async function writeText(file: string, text: string): Promise<void> {
   const handle = await open(file, 'wx');
   try {
     await handle.writeFile(text);

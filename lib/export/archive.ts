@@ -35,19 +35,24 @@ export async function writeArchive(
       .replace(/[^A-Za-z0-9._-]/g, '_')
       .replace(/^[._-]+/, '') || 'package';
   const write = kind === 'zip' ? writeZip : writeTar;
-  await write(directory, names, root, target, signal);
+  await write({ directory, names, root, target, signal });
+}
+
+/** An archive to write. */
+interface Package {
+  directory: string;
+  /** Of its files, in their order. */
+  names: readonly string[];
+  /** The folder that they are in. */
+  root: string;
+  target: string;
+  signal: AbortSignal | undefined;
 }
 
 const pieceSize = 4 * 2 ** 20;
 
 /** Files are stored, each from a multiple of 64 bytes on, so that weights can be mapped where they are. */
-async function writeZip(
-  directory: string,
-  names: readonly string[],
-  root: string,
-  target: string,
-  signal: AbortSignal | undefined,
-): Promise<void> {
+async function writeZip({ directory, names, root, target, signal }: Package): Promise<void> {
   await writeFileAtomically(target, async (file) => {
     const write = async (position: number, bytes: Uint8Array): Promise<void> => {
       signal?.throwIfAborted();
@@ -81,13 +86,7 @@ async function writeZip(
 /** The size of a file has 11 octal digits in a tar; a larger one would need an extension that not every reader has. */
 const largestInTar = 8 ** 11 - 1;
 
-async function writeTar(
-  directory: string,
-  names: readonly string[],
-  root: string,
-  target: string,
-  signal: AbortSignal | undefined,
-): Promise<void> {
+async function writeTar({ directory, names, root, target, signal }: Package): Promise<void> {
   const { pack } = await import('tar-stream');
   const sizes = await Promise.all(names.map(async (name) => (await stat(path.join(directory, name))).size));
   const largest = Math.max(...sizes);

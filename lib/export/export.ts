@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { isReleaseArchive } from '../checkpoint/archives';
-import { bundleFiles, makeDirectory, writeJson } from '../checkpoint/files';
+import { bundleFiles, makeDirectory, writeJson, writeText } from '../checkpoint/files';
 import { recordOf } from '../checkpoint/manifest';
 import { releaseFile, releaseVersion, sumsFile } from '../checkpoint/programs/release';
 import { formatSums, readSums } from '../checkpoint/release-sums';
@@ -225,16 +225,6 @@ async function perplexityOf(model: GPTModel, text: string): Promise<{ value: num
 function snakeCase(value: object): Record<string, unknown> {
   const name = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [name(key), item as unknown]));
-}
-
-async function writeText(file: string, text: string): Promise<void> {
-  const handle = await open(file, 'wx');
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 /** @throws ERR_TORCHBIND_SAVE for what is there and no package, and for a package unless it may be replaced */

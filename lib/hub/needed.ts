@@ -1,22 +1,17 @@
+import { hfCompanions } from '../checkpoint/programs/hf-gpt2';
+import { releaseFile, sumsFile } from '../checkpoint/programs/release';
+
 /** Which files of a repository a model needs, by their names. */
 
-/** Beside the weights. */
+/** Small files that go with the weights. */
 const companions = [
-  'config.json',
-  'generation_config.json',
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'vocab.json',
-  'merges.txt',
+  ...hfCompanions.filter((name) => name !== 'README.md'),
   'tokenizer.model',
-  'chat_template.jinja',
   'chat_template.json',
   'meta.pkl',
   'adapter_config.json',
-  'release.json',
-  'SHA256SUMS',
+  releaseFile,
+  sumsFile,
 ];
 
 /** In the order of preference: what comes first is taken alone. */

@@ -12,7 +12,7 @@ import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
 import { GPTModel } from './gpt-model';
 import { layoutByName } from './layouts';
-import type { LoraOptions, LoraSpec } from './layouts/layout';
+import { isHuggingFace, type LoraOptions, type LoraSpec } from './layouts/layout';
 import { refuseQuantized } from './quantize';
 import { adapterSlots, loraLayout, matchTargets } from './layouts/lora';
 
@@ -131,7 +131,7 @@ export function applyLora(model: GPTModel, options: LoraOptions): void {
   const usual = model.config.fusedQkv ? ['attn.qkv'] : ['attn.q', 'attn.v'];
   const { targets = usual, dropout = 0, rsLora = false } = options;
   const buildLlm = model.layout.name === 'build-llm';
-  const keys = model.layout.name.startsWith('hf-') ? 'peft' : 'plain';
+  const keys = isHuggingFace(model.layout) ? 'peft' : 'plain';
   attachLora(model, { ...options, targets, dropout, rsLora, keys, detachBase: buildLlm, trainOthers: buildLlm });
 }
 

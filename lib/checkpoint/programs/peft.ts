@@ -4,7 +4,7 @@ import { writeFileAtomically } from '../../formats/files/atomic-file';
 import { save } from '../../formats/pt';
 import { loadSafetensors, saveSafetensors } from '../../formats/safetensors';
 import type { GPTModel } from '../../models/gpt-model';
-import { isParameterLine } from '../../models/layouts/layout';
+import { isHuggingFace, isParameterLine } from '../../models/layouts/layout';
 import type { Tensor } from '../../tensor/tensor';
 import { dispose } from '../../tensor/scope';
 import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
@@ -98,7 +98,7 @@ async function read(
 }
 
 function checkBase({ recognised: { layout, lora } }: SavedModel): void {
-  if (layout.name.startsWith('hf-') && lora === undefined) return;
+  if (isHuggingFace(layout) && lora === undefined) return;
   throw formatError(
     `expected a plain model of Hugging Face as the base of an adapter of PEFT, got '${layout.name}'${lora ? ' with adapters' : ''}`,
   );

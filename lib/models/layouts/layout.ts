@@ -27,6 +27,11 @@ export interface CheckpointLayout {
   readonly quantized?: { readonly spec: Quantization; readonly without: CheckpointLayout };
 }
 
+/** Whether a layout's keys are those of a model of transformers. */
+export function isHuggingFace({ name }: Pick<CheckpointLayout, 'name'>): boolean {
+  return name.startsWith('hf-');
+}
+
 /** LoRA adapters to give a model: what `applyLora` takes. */
 export interface LoraOptions {
   /** Rank r of the adapters. */
