@@ -43,7 +43,7 @@ interface Archive {
   members: Map<string, Member>;
 }
 
-/** Opens a package in one file, for as long as `use` takes; undefined for what is none. */
+/** Keeps a single-file package open while `use` runs. Returns undefined if the file is not a package. */
 async function withArchive<T>(target: string, use: (archive: Archive) => Promise<T>): Promise<T | undefined> {
   const kind = await archiveKind(target);
   if (kind === undefined) return undefined;
@@ -193,8 +193,8 @@ async function copySection(section: ByteSource, file: string): Promise<void> {
 }
 
 /**
- * Reads the model of a package in one file; undefined for what is none. The weights of torchbind's own form are mapped where they
- * are in a zip; other packages are unpacked for as long as that takes.
+ * Reads the model from a single-file package. Returns undefined if the file is not a package. Weights in torchbind's own form are
+ * memory-mapped inside the zip; other packages are unpacked while they are read.
  */
 export function openArchived(target: string, options: ReadOptions, open: OpenModel): Promise<SavedModel | undefined> {
   return withArchive(target, (archive) =>

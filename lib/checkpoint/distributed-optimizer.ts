@@ -7,7 +7,7 @@ export type OptimizerForm = 'numbers' | 'names' | 'flat';
 
 type Dict = Map<unknown, unknown>;
 
-/** What an optimizer's state dict is in a distributed checkpoint; undefined where it is none. */
+/** The form of an optimizer's state dict in a distributed checkpoint, or undefined if the value is not one. */
 export function optimizerFormOf(value: unknown): OptimizerForm | undefined {
   if (!(value instanceof Map)) return undefined;
   const groups: unknown = value.get('param_groups');

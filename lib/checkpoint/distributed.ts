@@ -19,7 +19,7 @@ export async function saveDistributed(value: unknown, directory: PathLike): Prom
   await writeDistributed(value, target);
 }
 
-/** The same, with other files beside it. */
+/** As `saveDistributed`, with other files in the same directory. */
 export async function writeDistributed(
   value: unknown,
   target: string,

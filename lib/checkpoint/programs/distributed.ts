@@ -19,8 +19,8 @@ import { configNames } from './training-dict';
 import { type DirectoryProgram, Listing, type ModelFiles, withWeights, type WriteRequest } from './program';
 
 /**
- * Checkpoints of `torch.distributed.checkpoint`, as FSDP and torchtitan leave them: a state dict of the model at the root or under
- * `model`, the optimizer's beside it, or both in the dict of an application's object (`app`).
+ * Checkpoints of `torch.distributed.checkpoint`, as FSDP and torchtitan write them. The model's state dict is at the root or under
+ * `model`, and the optimizer's under `optimizer` or `optim`. Both may be inside an application object's dict (`app`).
  */
 export const distributed: DirectoryProgram = {
   name: 'distributed',

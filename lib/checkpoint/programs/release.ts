@@ -32,7 +32,7 @@ export const releaseWeights = ['model.safetensors', 'model.pt'] as const;
 
 /**
  * A release package in torchbind's own form, which `gpt.export` writes: weights under the names that the parameters have here, with
- * all that inference needs. The weights are mapped and not read: the package opens in no time, and must stay as it is.
+ * all that inference needs. The weights are memory-mapped, so the package must not change while the model is open.
  */
 export const release: DirectoryProgram = {
   name: 'release',
