@@ -191,6 +191,9 @@ export {
   tokenizerFromJson,
 } from './tokenizers';
 export type {
+  ChatMessage,
+  ChatTemplateOptions,
+  ChatTemplates,
   Gpt2TokenizerOptions,
   HuggingFaceJson,
   EncodeWithOffsetsOptions,

@@ -1,4 +1,6 @@
+import { TorchBindError } from '../errors';
 import type { GPT } from '../gpt';
+import type { ChatMessage } from '../tokenizers';
 import { HttpError } from './http-error';
 import { refuse } from './parameters';
 
@@ -105,12 +107,7 @@ function delta(index: number, change: object, finishReason: string | null): obje
   return { index, delta: change, logprobs: null, finish_reason: finishReason };
 }
 
-interface Message {
-  role: string;
-  content: string;
-}
-
-function messagesOf(messages: unknown): Message[] {
+function messagesOf(messages: unknown): ChatMessage[] {
   if (!Array.isArray(messages) || messages.length === 0 || messages.length > MOST_MESSAGES)
     throw refuse(`'messages' must be a list of 1 to ${MOST_MESSAGES} messages.`, 'messages');
   return messages.map((message: unknown, i) => {
@@ -129,14 +126,19 @@ function textOf(content: unknown): string | undefined {
   return texts.every((text) => typeof text === 'string') ? texts.join('') : undefined;
 }
 
-interface ChatTokenizer {
-  applyChatTemplate(messages: readonly Message[], options: { addGenerationPrompt: boolean }): string;
+function applyTemplate({ tokenizer }: GPT, messages: ChatMessage[]): string {
+  try {
+    const text = tokenizer?.applyChatTemplate?.(messages, { addGenerationPrompt: true });
+    if (text !== undefined) return text;
+  } catch (error) {
+    if (!(error instanceof TorchBindError)) throw error;
+    if (tokenizer?.chatTemplate === undefined) throw noTemplate();
+    throw refuse(error.message, 'messages');
+  }
+  throw noTemplate();
 }
 
-function applyTemplate({ tokenizer }: GPT, messages: Message[]): string {
-  const { applyChatTemplate } = (tokenizer ?? {}) as Partial<ChatTokenizer>;
-  if (applyChatTemplate !== undefined)
-    return applyChatTemplate.call(tokenizer, messages, { addGenerationPrompt: true });
+function noTemplate(): HttpError {
   const message = 'This model has no chat template. Use /v1/completions, or a model that was trained on conversations.';
-  throw new HttpError(400, message, { code: 'no_chat_template', param: 'model' });
+  return new HttpError(400, message, { code: 'no_chat_template', param: 'model' });
 }

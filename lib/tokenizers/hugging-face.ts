@@ -10,6 +10,7 @@ import {
 } from '../errors';
 
 import { parseSettings } from '../formats/files/python-json';
+import { type ChatMessage, type ChatTemplateOptions, type ChatTemplates, renderChat } from './chat-template';
 import { ByteDecoder, decodeAll, tokenBytes } from './decode';
 import { ChainDecoder } from './decode-chain';
 import { checkEngineParts } from './engine-json';
@@ -34,6 +35,10 @@ export interface HuggingFaceTokenizerOptions {
   startToken?: string;
   /** Name of the file, for errors. Default `tokenizer.json`. */
   where?: string;
+  /** How a conversation is written: a Jinja template, or several by name. Default: none. */
+  chatTemplate?: ChatTemplates;
+  /** Special tokens that a template reads by name, such as `{ bos_token: '<s>' }`. Default: none. */
+  specialTokens?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -50,6 +55,10 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly kind = 'hugging-face';
   readonly vocabSize: number;
   readonly startId: number;
+  /** How a conversation is written, as `tokenizer_config.json` or `chat_template.jinja` say. */
+  readonly chatTemplate: ChatTemplates | undefined;
+  /** The special tokens that `tokenizer_config.json` names: `bos_token`, `eos_token` and others. */
+  readonly specialTokens: Readonly<Record<string, string>>;
   private readonly state: State;
 
   /**
@@ -58,8 +67,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
    *   ERR_TORCHBIND_MISSING_PACKAGE where it needs \@anush008/tokenizers
    */
   constructor(json: unknown, options: HuggingFaceTokenizerOptions = {}) {
-    checkOptions(options, ['startToken', 'where'], 'HuggingFaceTokenizer');
-    const { startToken, where = 'tokenizer.json' } = options;
+    const names = ['startToken', 'where', 'chatTemplate', 'specialTokens'];
+    checkOptions(options, names, 'HuggingFaceTokenizer');
+    const { startToken, where = 'tokenizer.json', chatTemplate, specialTokens = {} } = options;
+    this.chatTemplate = chatTemplate;
+    this.specialTokens = specialTokens;
     checkText(where, 'HuggingFaceTokenizer: where');
     if (startToken !== undefined) checkText(startToken, 'HuggingFaceTokenizer: startToken');
     this.state = json instanceof OpenedFile ? json : new ParsedJson(json, where, startToken);
@@ -144,6 +156,17 @@ export class HuggingFaceTokenizer implements Tokenizer {
       return bytes && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString();
     };
     return new ChainDecoder(tokenOf, state.chain, isWhole);
+  }
+
+  /**
+   * The text of a conversation for the model, as transformers' `apply_chat_template(messages, tokenize=False)` writes it. `encode`
+   * makes its special tokens one token each.
+   *
+   * @throws ERR_TORCHBIND_CHAT_TEMPLATE where the tokenizer has no template, or the template refuses the conversation, takes too
+   *   long or makes too much; ERR_TORCHBIND_INVALID_ARGUMENT
+   */
+  applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
+    return renderChat(this.chatTemplate, this.specialTokens, messages, options);
   }
 
   toJson(): HuggingFaceJson {
@@ -305,11 +328,14 @@ export function openHuggingFace(file: FileSource): HuggingFaceTokenizer | null {
 }
 
 /** The same, opened by a worker thread; undefined where there can be none. */
-export async function openHuggingFaceAsync(source: FileSource): Promise<HuggingFaceTokenizer | null | undefined> {
+export async function openHuggingFaceAsync(
+  source: FileSource,
+  options: HuggingFaceTokenizerOptions,
+): Promise<HuggingFaceTokenizer | null | undefined> {
   const file = new OpenedFile(source);
   const isOpen = await file.open();
   if (isOpen === undefined) return undefined;
-  return isOpen ? new HuggingFaceTokenizer(file) : null;
+  return isOpen ? new HuggingFaceTokenizer(file, options) : null;
 }
 
 /** Milliseconds that no honest regular expression needs for a text, on a slow and busy machine. */

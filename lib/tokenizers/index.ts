@@ -1,4 +1,5 @@
 export { encodeText, takesLong } from './encode-async';
+export type { ChatMessage, ChatTemplateOptions, ChatTemplates } from './chat-template';
 export { CharTokenizer, type UnknownCharacters } from './char';
 export { huggingFaceJson } from './for-hugging-face';
 export { tokenizerForText, tokenizerFromJson } from './from-json';

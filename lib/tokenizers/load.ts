@@ -7,14 +7,13 @@ import { tokenizerFromJson } from './from-json';
 import { Gpt2Tokenizer } from './gpt2';
 import { HuggingFaceTokenizer, openHuggingFaceAsync } from './hugging-face';
 import { isHuggingFaceJson } from './hugging-face-json';
-import { isObject, type Json } from './json-checks';
 import { charFromMetaPickle } from './meta-pickle';
+import { isFile, readJson, type Settings, settingsBeside } from './settings';
 import type { Tokenizer } from './tokenizer';
 import { fromVocabAndMerges } from './vocab-merges';
 
 const files = {
   json: 'tokenizer.json',
-  config: 'tokenizer_config.json',
   vocab: 'vocab.json',
   merges: 'merges.txt',
   added: 'added_tokens.json',
@@ -61,16 +60,17 @@ async function fromJsonFile(file: string): Promise<Tokenizer> {
   }
   const json = withPath(file, () => parseSettings(bytes.toString('utf8')));
   if (!isHuggingFaceJson(json)) return tokenizerFromJson(json, file);
-  const { startToken } = await settingsBeside(file);
-  return new HuggingFaceTokenizer(json, { where: file, startToken });
+  const { addPrefixSpace: _, ...settings } = await settingsBeside(file);
+  return new HuggingFaceTokenizer(json, { where: file, ...settings });
 }
 
 /** Opens Hugging Face's tokenizer.json on a worker thread. Returns undefined for other files, and without a worker. */
 async function openLarge(file: string, json: Buffer): Promise<Tokenizer | undefined> {
   // Errors in the file itself are reported before errors in the files next to it.
   const settings = await settingsBeside(file).catch((error: Error) => error);
-  const startToken = settings instanceof Error ? undefined : settings.startToken;
-  const opened = await openHuggingFaceAsync({ kind: 'hugging-face', json, where: file, startToken });
+  const { addPrefixSpace: _, ...options } = settings instanceof Error ? ({} as Settings) : settings;
+  const { startToken } = options;
+  const opened = await openHuggingFaceAsync({ kind: 'hugging-face', json, where: file, startToken }, options);
   if (opened && settings instanceof Error) throw settings;
   return opened ?? undefined;
 }
@@ -79,24 +79,9 @@ async function fromPair(directory: string): Promise<Tokenizer> {
   const at = (name: string): string => path.join(directory, name);
   const [vocab, merges] = await Promise.all([readJson(at(files.vocab)), readSmallFile(at(files.merges))]);
   const added = (await isFile(at(files.added))) ? await readJson(at(files.added)) : {};
-  const { startToken, addPrefixSpace } = await settingsBeside(at(files.vocab));
+  const { addPrefixSpace, ...settings } = await settingsBeside(at(files.vocab));
   const json = fromVocabAndMerges(vocab, merges.toString('utf8'), { added, addPrefixSpace, where: directory });
-  return new HuggingFaceTokenizer(json, { where: directory, startToken });
-}
-
-/** What the `tokenizer_config.json` beside a tokenizer says of it. */
-async function settingsBeside(file: string): Promise<{ startToken?: string; addPrefixSpace?: boolean }> {
-  const configFile = path.join(path.dirname(file), files.config);
-  if (!(await isFile(configFile))) return {};
-  const config = await readJson(configFile);
-  const { bos_token: bos, eos_token: eos, add_prefix_space: addPrefixSpace } = isObject(config) ? config : ({} as Json);
-  return { startToken: tokenText(bos) ?? tokenText(eos), addPrefixSpace: addPrefixSpace === true };
-}
-
-/** A token is there as its text, or as an object that has it. */
-function tokenText(token: unknown): string | undefined {
-  const text = isObject(token) ? token.content : token;
-  return typeof text === 'string' ? text : undefined;
+  return new HuggingFaceTokenizer(json, { where: directory, ...settings });
 }
 
 /**
@@ -118,16 +103,4 @@ export async function loadNanoGptTokenizer(
     if (await isFile(place)) return charFromMetaPickle(await readSmallFile(place), place);
   }
   return vocabSize === 50257 || vocabSize === 50304 ? new Gpt2Tokenizer() : null;
-}
-
-async function isFile(file: string): Promise<boolean> {
-  return stat(file).then(
-    (info) => info.isFile(),
-    () => false,
-  );
-}
-
-async function readJson(file: string): Promise<unknown> {
-  const bytes = await readSmallFile(file);
-  return withPath(file, () => parseSettings(bytes.toString('utf8')));
 }

@@ -17,12 +17,13 @@ export function exactWhiteSpace(source: string): RegExp {
 let shared: { script: vm.Script; context: { run?: () => void } } | undefined;
 
 /**
- * Runs what applies regular expressions of unknown origin, and ends it where it takes too long: some take a time that
- * doubles with every letter of a text.
+ * Runs what applies regular expressions or a template of unknown origin, and ends it where it takes too long: some take a
+ * time that doubles with every letter of a text.
  *
- * @throws ERR_TORCHBIND_TOKENIZER_TIME
+ * @param tooLong the error for that
+ * @throws ERR_TORCHBIND_TOKENIZER_TIME unless `tooLong` makes another
  */
-export function runWithin<T>(milliseconds: number, compute: () => T): T {
+export function runWithin<T>(milliseconds: number, compute: () => T, tooLong = patternsTookTooLong): T {
   let result: T | undefined;
   shared ??= { script: new vm.Script('run()'), context: vm.createContext({}) as { run?: () => void } };
   const { script, context } = shared;
@@ -31,14 +32,18 @@ export function runWithin<T>(milliseconds: number, compute: () => T): T {
     script.runInContext(context, { timeout: milliseconds });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw error;
-    throw new TorchBindError(
-      `encode: the regular expressions of the tokenizer's file took more than ${milliseconds} ms for this text, which none ` +
-        `of an honest tokenizer do. Encode a shorter text, or use another tokenizer.`,
-      'ERR_TORCHBIND_TOKENIZER_TIME',
-      { cause: error },
-    );
+    throw tooLong(milliseconds, error);
   } finally {
     delete context.run;
   }
   return result as T;
+}
+
+function patternsTookTooLong(milliseconds: number, cause: unknown): TorchBindError {
+  return new TorchBindError(
+    `encode: the regular expressions of the tokenizer's file took more than ${milliseconds} ms for this text, which none ` +
+      `of an honest tokenizer do. Encode a shorter text, or use another tokenizer.`,
+    'ERR_TORCHBIND_TOKENIZER_TIME',
+    { cause },
+  );
 }

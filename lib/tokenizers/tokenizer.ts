@@ -1,3 +1,5 @@
+import type { ChatMessage, ChatTemplateOptions, ChatTemplates } from './chat-template';
+
 /** Turns text into token ids and back. A tokenizer is immutable: one may serve any number of models. */
 export interface Tokenizer {
   /** Its kind: `char`, `gpt2`, `hugging-face`. */
@@ -39,6 +41,15 @@ export interface Tokenizer {
    * @param after the ids that come before, which some tokenizers need: a first word is written without its space
    */
   decoder(after?: ArrayLike<number>): StreamDecoder;
+
+  /** How a conversation is written; undefined where nothing says it. */
+  readonly chatTemplate?: ChatTemplates;
+
+  /**
+   * The text of a conversation, as the tokenizer's chat template writes it. Missing where a kind of tokenizer has no templates;
+   * throws `ERR_TORCHBIND_CHAT_TEMPLATE` where this one has none.
+   */
+  applyChatTemplate?(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string;
 
   /** What `tokenizer.json` holds. */
   toJson(): TokenizerJson | HuggingFaceJson;

@@ -622,7 +622,15 @@ const calls = [
   ['CharTokenizer', () => [[...chars], { unknown: 'skip', fields: { a: 1 } }]],
   ['CharTokenizer.fromText', () => [torch.CharTokenizer, text]],
   ['Gpt2Tokenizer', () => [{ specialTokens: { '<a>': 50257 }, fields: {} }]],
-  ['HuggingFaceTokenizer', () => [hfJson(), { startToken: 'a', where: 'here' }]],
+  ['HuggingFaceTokenizer', () => [hfJson(), { startToken: 'a', where: 'here', chatTemplate: 'a', specialTokens: {} }]],
+  [
+    'HuggingFaceTokenizer#applyChatTemplate',
+    () => [
+      new torch.HuggingFaceTokenizer(hfJson()),
+      [{ role: 'user', content: 'a' }],
+      { addGenerationPrompt: true, tools: [{}], documents: [{}], chatTemplate: '{{ messages }}', variables: { a: 1 } },
+    ],
+  ],
   ...Object.entries({
     CharTokenizer: () => new torch.CharTokenizer([...chars]),
     Gpt2Tokenizer: () => new torch.Gpt2Tokenizer(),
