@@ -39,7 +39,7 @@ export { finfo, getDefaultDtype, iinfo, setDefaultDtype } from './tensor/dtype-i
 export type { FloatInfo, IntegerInfo } from './tensor/dtype-info';
 export * from './tensor/dtype-names';
 export type { DType, TypedArray } from './tensor/dtype';
-export type { Complex, Layout, MemoryFormat, NestedValues, Scalar } from './tensor/schema-types';
+export type { Complex, DeviceName, Layout, MemoryFormat, NestedValues, Scalar } from './tensor/schema-types';
 export * from './tensor/generated/functions';
 export {
   arange,

@@ -16,6 +16,7 @@ import { Tensor } from '../tensor/tensor';
 import type { Tokenizer } from '../tokenizers';
 import { withoutUndefined } from '../objects';
 import type { JsonObject } from './files';
+import type { DeviceName } from '../tensor/schema-types';
 
 /** What a program noted of training. */
 export interface TrainingState {
@@ -103,7 +104,7 @@ export interface PeftAdapter {
 }
 
 export interface ReadOptions {
-  device: string;
+  device: DeviceName;
   /** Read the optimizer's state as well. */
   optimizer: boolean;
   /** Facts of the architecture that the files do not say, or say wrongly. */

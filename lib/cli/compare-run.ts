@@ -3,13 +3,14 @@ import { GPT } from '../gpt';
 import { deviceOption } from './device';
 import { findModel, type ModelFlags } from './models';
 import { print } from './output';
+import type { DeviceName } from '../tensor/schema-types';
 
 export interface CompareFlags extends ModelFlags {
   tensors?: number;
   prompt?: string;
   maxNewTokens: number;
   seed: number;
-  device?: string;
+  device?: DeviceName;
   json?: boolean;
 }
 

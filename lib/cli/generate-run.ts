@@ -9,6 +9,7 @@ import { findModel, type ModelFlags } from './models';
 import { note } from './output';
 import { readText } from './text';
 import { charactersOf, givenTokenizer } from './tokenizer';
+import type { DeviceName } from '../tensor/schema-types';
 
 export interface GenerateFlags extends ModelFlags {
   prompt: string;
@@ -21,7 +22,7 @@ export interface GenerateFlags extends ModelFlags {
   stop?: string[];
   tokenizer?: string;
   inputFile?: string;
-  device?: string;
+  device?: DeviceName;
   saveOutput?: boolean;
   outputDir: string;
   json?: boolean;

@@ -5,10 +5,11 @@ import { deviceOption } from './device';
 import { usageError } from './errors';
 import { findModel } from './models';
 import { note, printLine } from './output';
+import type { DeviceName } from '../tensor/schema-types';
 
 export interface ServeFlags {
   checkpointDir: string;
-  device?: string;
+  device?: DeviceName;
   host: string;
   port: number;
   apiKey?: string | string[];

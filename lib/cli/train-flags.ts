@@ -1,5 +1,6 @@
 import type { Option } from 'commander';
 import { allowMixed, checkpointDirectory, count, device, flag, jsonFlag, number, toggle } from './flags';
+import type { DeviceName } from '../tensor/schema-types';
 
 /** The values of the flags of `torchbind train`. */
 export interface TrainFlags {
@@ -9,7 +10,7 @@ export interface TrainFlags {
   tokenizer?: string;
   customVocabSize?: number;
   initFromModel?: string;
-  device?: string;
+  device?: DeviceName;
   blockSize?: number;
   nEmbd?: number;
   nHead?: number;

@@ -7,6 +7,7 @@ import { attachQuantized } from '../models/quantize';
 import type { Quantization } from '../nn/quantized-linear';
 import type { Tensor } from '../tensor/tensor';
 import { adoptPosted, type HeldTensor, type PostedModule, postModule } from './posted-module';
+import type { DeviceName } from '../tensor/schema-types';
 
 /** A GPT as `postMessage` carries it; its tokenizer does not come along. */
 export interface PostedModel {
@@ -42,7 +43,7 @@ export function postModel(model: GPTModel, held: readonly HeldTensor[], tickets:
 /** The model that was posted, made by `make` with its weights unset. */
 export function receiveModel<M extends GPTModel>(
   { config, layout, lora, quantization, module }: PostedModel,
-  make: (config: GPTConfig, options: { layout: CheckpointLayout; device: string; init: false }) => M,
+  make: (config: GPTConfig, options: { layout: CheckpointLayout; device: DeviceName; init: false }) => M,
 ): { model: M; tensors: Tensor[] } {
   const { modules, ...facts } = layout;
   const received = { ...layoutByName(layout.name), ...facts, modules: () => modules };

@@ -4,6 +4,7 @@ import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
 import { TokenFile, wrongData } from './token-file';
 import { checkTokens, type Tokens } from './token-stream';
+import type { DeviceName } from '../tensor/schema-types';
 
 /** Inputs and targets of one step: `y` is `x` one token later. Both (B, T) int64. */
 export interface Batch {
@@ -21,7 +22,7 @@ export interface WindowOptions {
   /** T, tokens a window. */
   blockSize: number;
   /** Where the batch goes. Default `cpu`. */
-  device?: string | undefined;
+  device?: DeviceName | undefined;
   /** Ids of a file must be below it: files are not looked through before. Default: they are not checked. */
   vocabSize?: number | undefined;
 }
@@ -74,7 +75,7 @@ function checkIds(
 export function checkWindows(
   where: string,
   tokens: Tokens,
-  { batchSize, blockSize, device }: { batchSize: number; blockSize: number; device?: string },
+  { batchSize, blockSize, device }: { batchSize: number; blockSize: number; device?: DeviceName },
 ): void {
   checkTokens(tokens, where);
   checkArgument(device === undefined || typeof device === 'string', 'a device', device, where);

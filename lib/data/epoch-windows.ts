@@ -3,6 +3,7 @@ import { randperm } from '../tensor/creation';
 import { Generator } from '../tensor/random';
 import { type Batch, type BatchSource, checkWindows, windowsAt } from './batch';
 import type { Tokens } from './token-stream';
+import type { DeviceName } from '../tensor/schema-types';
 
 export interface EpochWindowsOptions {
   /** B, windows a batch. */
@@ -14,7 +15,7 @@ export interface EpochWindowsOptions {
   /** Whether to shuffle. Default true. */
   shuffle?: boolean;
   /** Where the batches go. Default `cpu`. */
-  device?: string;
+  device?: DeviceName;
   /** Rows of the model's table: an id of a `TokenFile` that is not below is an error. Default: not checked. */
   vocabSize?: number;
 }

@@ -4,6 +4,7 @@ import { Generator, getRngState, setRngState } from '../tensor/random';
 import type { Tensor } from '../tensor/tensor';
 import { type Batch, type BatchSource, checkWindows, windowsAt } from './batch';
 import type { Tokens } from './token-stream';
+import type { DeviceName } from '../tensor/schema-types';
 
 export interface RandomWindowsOptions {
   /** B, windows a batch. */
@@ -13,7 +14,7 @@ export interface RandomWindowsOptions {
   /** Where the windows' places are drawn from; a CPU generator. Default: the CPU's default generator. */
   generator?: Generator;
   /** Where the batches go. Default `cpu`. */
-  device?: string;
+  device?: DeviceName;
   /** Rows of the model's table: an id of a `TokenFile` that is not below is an error. Default: not checked. */
   vocabSize?: number;
 }

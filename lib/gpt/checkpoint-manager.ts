@@ -32,6 +32,7 @@ import { legacyFiles } from '../checkpoint/programs/legacy';
 import { bestSteps, type KeepOptions, keepRules } from '../checkpoint/retention';
 import { noTraining, type SavedModel } from '../checkpoint/saved-model';
 import { listSteps, type StepBundle } from '../checkpoint/manifest';
+import type { DeviceName } from '../tensor/schema-types';
 
 export interface ManagerOptions {
   /** The directory that holds a directory for each model. Default `checkpoints`. */
@@ -44,7 +45,7 @@ export interface LoadForInferenceOptions {
   /** The directory that holds a directory for each model. Default `checkpoints`. */
   root?: PathLike;
   /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
-  device?: string;
+  device?: DeviceName;
   /** Name of a single-file checkpoint in the model's directory to open instead of its bundle. */
   legacyCheckpoint?: string;
   /** Opens the bundle that was kept of this step instead of the newest. */
@@ -70,7 +71,7 @@ export interface InitializeOptions {
    */
   allowMixed?: boolean;
   /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
-  device?: string;
+  device?: DeviceName;
 }
 
 export interface TrainingStart {
@@ -322,7 +323,7 @@ export class CheckpointManager {
     names: readonly string[],
     { file, ...use }: { optimizer: boolean; allowMixed?: boolean | undefined; file?: string | undefined },
   ): Promise<Found | undefined> {
-    const options = { device: 'cpu', ...use };
+    const options = { device: 'cpu' as const, ...use };
     if (file !== undefined) {
       const source = this.path(file);
       return (await exists(source)) ? { saved: await openModel(source, options), source } : undefined;

@@ -77,12 +77,13 @@ import {
   train,
   type TrainEvent,
 } from '../train';
+import type { DeviceName } from '../tensor/schema-types';
 
 const loadOptions = ['device', 'config', 'tokenizer', 'optimizer', 'lora', 'base', 'allowMixed', 'unknown'];
 
 export interface LoadModelOptions {
   /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
-  device?: string;
+  device?: DeviceName;
   /**
    * Facts of the architecture that the files do not say, as `{ nHead: 12 }` for a bare state dict; they go before what the
    * files say.
@@ -479,7 +480,7 @@ export class GPT extends GPTModel {
   }
 
   /** @internal The model that was saved; takes the weights that were read, or frees them. */
-  static async fromSaved(saved: SavedModel, device?: string, lora?: LoraFacts): Promise<GPT> {
+  static async fromSaved(saved: SavedModel, device?: DeviceName, lora?: LoraFacts): Promise<GPT> {
     try {
       checkVocabulary(saved);
       checkWeightCount(saved);
@@ -517,8 +518,8 @@ async function localPath(target: PathLike, where: string): Promise<string> {
 }
 
 /** A config that names a GPU never keeps a model from being opened on a machine without one. */
-export function resolveDevice(requested: string | undefined, configured: string): string {
+export function resolveDevice(requested: DeviceName | undefined, configured: string): DeviceName {
   if (requested !== undefined) return requested;
   const [type, index = '0'] = configured.split(':');
-  return type === 'cuda' && Number(index) < cuda.deviceCount() ? configured : 'cpu';
+  return type === 'cuda' && Number(index) < cuda.deviceCount() ? (configured as DeviceName) : 'cpu';
 }

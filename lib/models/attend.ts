@@ -1,6 +1,7 @@
 import { ones } from '../tensor/creation';
 import { dropout, scaledDotProductAttention } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
+import type { DeviceName } from '../tensor/schema-types';
 
 export interface AttendOptions {
   /** Positions before the first query. */
@@ -45,7 +46,7 @@ function seenBy(options: AttendOptions, window: number): AttendOptions {
 }
 
 /** Which keys each query sees, (T, past + T). */
-function maskOf(T: number, past: number, window: number | null, device: string): Tensor {
+function maskOf(T: number, past: number, window: number | null, device: DeviceName): Tensor {
   const causal = ones([T, past + T], { dtype: 'bool', device }).tril(past);
   return window === null ? causal : causal.triu(past - window + 1);
 }

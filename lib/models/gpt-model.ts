@@ -27,6 +27,7 @@ import type { LoraSpec } from './layouts/layout';
 import { rotate, type Rotations, rotationsOf } from './rotary';
 import { checkSize } from './size';
 import { checkLayout, stateEntriesOf, statePathsOf } from './layouts/state-dict';
+import type { DeviceName } from '../tensor/schema-types';
 
 /*
  * The whole network, from the parts to the model: norm, rotary positions, attention, MLP, block, GPT. `GPTConfig` in
@@ -41,7 +42,7 @@ export interface GPTModelOptions {
   /** The family of checkpoints whose keys state dicts have: its name, or what `detectLayout` gave. Default `mypt`. */
   layout?: string | CheckpointLayout;
   /** Where the parameters are made. Default `cpu`, whatever device the config names. */
-  device?: string;
+  device?: DeviceName;
   /** False leaves the weights unset, and draws nothing from the generator: for weights that are loaded next. Default true. */
   init?: boolean;
 }
@@ -67,7 +68,7 @@ export interface Segment {
 
 type Norm = LayerNorm | RMSNorm;
 
-function makeNorm(config: GPTConfig, device: string, size = config.nEmbd): Norm {
+function makeNorm(config: GPTConfig, device: DeviceName, size = config.nEmbd): Norm {
   const { normType, normBias: bias, normEps: eps, normScale: elementwiseAffine, normPlusOne } = config;
   if (normType === 'layernorm') return new LayerNorm(size, { eps, bias, elementwiseAffine, device });
   return new (normPlusOne ? OnePlusRMSNorm : RMSNorm)(size, { eps, elementwiseAffine, device });
@@ -90,7 +91,7 @@ export class CausalSelfAttention extends Module {
   constructor(
     private readonly config: GPTConfig,
     private readonly layer: number,
-    device: string,
+    device: DeviceName,
   ) {
     super();
     const { nEmbd, nHead, nKvHead, headSize, bias, projBias, dropout, fusedQkv, qkNorm } = config;
@@ -213,7 +214,7 @@ export class MLP extends Module {
 
   constructor(
     private readonly config: GPTConfig,
-    device: string,
+    device: DeviceName,
   ) {
     super();
     const { nEmbd, mlpHidden, mlpBias: bias, activation, fusedGate } = config;
@@ -271,7 +272,7 @@ export class Block extends Module {
   constructor(
     private readonly config: GPTConfig,
     layer: number,
-    device: string,
+    device: DeviceName,
   ) {
     super();
     this.ln1 = makeNorm(config, device);
@@ -493,7 +494,7 @@ export class GPTModel extends Module {
   }
 
   /** Where the parameters are. */
-  get device(): string {
+  get device(): DeviceName {
     return this.tokenEmbedding.weight.device;
   }
 

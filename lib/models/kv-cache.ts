@@ -4,6 +4,7 @@ import { empty } from '../tensor/creation';
 import type { DType } from '../tensor/dtype';
 import { dispose, keep, tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
+import type { DeviceName } from '../tensor/schema-types';
 
 export interface KVCacheSize {
   nLayer: number;
@@ -15,7 +16,7 @@ export interface KVCacheSize {
   blockSize: number;
   headSize: number;
   dtype?: DType;
-  device?: string;
+  device?: DeviceName;
 }
 
 /** Positions that memory is taken for at first. It doubles when they are filled. */

@@ -4,6 +4,7 @@ import { cat, pow, stack } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
 import type { GPTConfig } from './config';
 import { ropeMagnitude, type RopeScaling, scaledFrequencies } from './rope-frequencies';
+import type { DeviceName } from '../tensor/schema-types';
 
 /** Cosines and sines of the angles by which RoPE rotates each position, (T, ropeSize / 2) each. */
 type Rotation = readonly [cos: Tensor, sin: Tensor];
@@ -39,7 +40,7 @@ function frequenciesOf(
   theta: number,
   scaling: RopeScaling | null,
   length: number,
-  device: string,
+  device: DeviceName,
 ): Tensor {
   if (scaling !== null) return tensor(scaledFrequencies(size, theta, scaling, length), { device });
   const exponents = arange(0, size, 2, { device }).to('float32').div(size); // (size / 2)

@@ -3,6 +3,7 @@ import { fullLike } from '../tensor/generated/functions';
 import { Generator } from '../tensor/random';
 import type { Tensor } from '../tensor/tensor';
 import { type LogitsOptions, logitsOptionNames, LogitsProcessors } from './logits-processors';
+import type { DeviceName } from '../tensor/schema-types';
 
 /** How the next token is chosen. */
 export interface SamplingOptions extends LogitsOptions {
@@ -52,7 +53,7 @@ export class Sampler {
    * @param stopTokens ids that `minNewTokens` holds back
    * @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_UNKNOWN_OPTION
    */
-  constructor(options: SamplingOptions, device: string, vocabSize = Infinity, stopTokens: readonly number[] = []) {
+  constructor(options: SamplingOptions, device: DeviceName, vocabSize = Infinity, stopTokens: readonly number[] = []) {
     checkOptions(options, samplingOptionNames, 'sampling');
     const {
       temperature = 1,

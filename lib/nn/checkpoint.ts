@@ -5,6 +5,7 @@ import { Function as AutogradFunction, type FunctionContext } from '../tensor/au
 import { enableGrad, isGradEnabled } from '../tensor/autograd/modes';
 import { readRandomState, writeRandomState } from '../tensor/random';
 import { type Tensor, unwrap } from '../tensor/tensor';
+import type { DeviceName } from '../tensor/schema-types';
 
 type Step = (x: Tensor) => Tensor;
 
@@ -44,7 +45,7 @@ export const checkpoint = takes(2, function checkpoint(run: Step, x: Tensor): Te
 });
 
 function circumstancesOf(place: string): Circumstances {
-  const device = place.split(':')[0]!;
+  const device = place.split(':')[0] as DeviceName;
   const places = [...new Set(['cpu', place])];
   return {
     random: places.map((name) => [name, readRandomState(name)]),

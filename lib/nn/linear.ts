@@ -8,10 +8,11 @@ import { Module } from './module';
 import { makeParameter } from './parameter';
 import type { Parameter } from './parameter';
 import { pythonBool } from './print';
+import type { DeviceName } from '../tensor/schema-types';
 
 /** Where and as what a layer makes its parameters. */
 export interface FactoryOptions {
-  device?: string;
+  device?: DeviceName;
   dtype?: DType;
   /** False leaves the values unset, and draws nothing from the generator: for weights that are loaded next. Default true. */
   init?: boolean;

@@ -19,10 +19,11 @@ import { Parameter } from './parameter';
 import { formatModule } from './print';
 import { loadEntries } from './state-dict';
 import type { IncompatibleKeys, StateEntry } from './state-dict';
+import type { DeviceName } from '../tensor/schema-types';
 
 /** Where and as what `Module.to` puts a module. */
 export interface ModuleToOptions {
-  device?: string;
+  device?: DeviceName;
   /** Applies to floating-point parameters and buffers only. */
   dtype?: DType;
 }
@@ -171,7 +172,7 @@ export class Module {
   }
 
   /** Moves or casts all parameters, their gradients and buffers, in place: an optimizer over them stays valid. */
-  to(target: DType | (string & {}) | ModuleToOptions): this {
+  to(target: DType | DeviceName | ModuleToOptions): this {
     const options: ModuleToOptions =
       typeof target !== 'string' ? target : isDType(target) ? { dtype: target } : { device: target };
     requireOptions(options, ['device', 'dtype'], 'to()');

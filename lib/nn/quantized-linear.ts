@@ -9,6 +9,7 @@ import { Linear } from './linear';
 import { Module } from './module';
 import { Parameter } from './parameter';
 import { pythonBool } from './print';
+import type { DeviceName } from '../tensor/schema-types';
 
 /** How weights are rounded. */
 export interface Quantization {
@@ -45,7 +46,7 @@ export class QuantizedLinear extends Module {
   constructor(
     readonly inFeatures: number,
     readonly outFeatures: number,
-    options: Quantization & { bias?: boolean; device?: string },
+    options: Quantization & { bias?: boolean; device?: DeviceName },
   ) {
     super();
     requireOptions(options, ['bits', 'groupSize', 'bias', 'device'], 'QuantizedLinear');
@@ -218,7 +219,7 @@ function doesNotDivide(inFeatures: number, outFeatures: number, groupSize: numbe
   );
 }
 
-function wrongDevice(device: string): TorchBindError {
+function wrongDevice(device: DeviceName): TorchBindError {
   return new TorchBindError(
     `Quantized weights are computed on the CPU, and these are on '${device}'. Move the model with to('cpu'), or use it unquantized there.`,
     'ERR_TORCHBIND_DEVICE',

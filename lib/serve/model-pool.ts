@@ -5,6 +5,7 @@ import { CheckpointManager, GPT } from '../gpt';
 import { HttpError } from './http-error';
 import type { Settings } from './options';
 import { checkpointsOf, runNames } from './runs';
+import type { DeviceName } from '../tensor/schema-types';
 
 /** Weights in memory. */
 interface Loaded {
@@ -227,7 +228,7 @@ function newSlot(id: string, source: GPT | string, isPinned: boolean): Slot {
   return { id, source, isPinned, loaded: undefined, loading: undefined, refused: null, lastUse: 0 };
 }
 
-async function open(source: GPT | string, device: string | undefined): Promise<Loaded> {
+async function open(source: GPT | string, device: DeviceName | undefined): Promise<Loaded> {
   const isOwned = typeof source === 'string';
   // Before the weights: where a save comes in between, the next look finds another manifest.
   const manifest = isOwned ? await manifestAt(source) : null;

@@ -1,4 +1,5 @@
 import { checkArgument, checkFunction, checkOptions, isAtLeast, type PathLike, toPath } from '../errors';
+import type { DeviceName } from '../tensor/schema-types';
 
 /** What a server allows, so that no request can crash it or starve the others. */
 export interface ServerLimits {
@@ -38,7 +39,7 @@ export interface ServerOptions {
   /** Names that the `Host` header may have apart from those of this machine, for a server behind a proxy. */
   allowedHosts?: readonly string[];
   /** Where models that the server opens go. Default: as `GPT.load`. */
-  device?: string;
+  device?: DeviceName;
   /** Milliseconds between two looks at the manifests of the bundles that are served; 0 for none. Default 1000. */
   watchInterval?: number;
   /** Called after each request. */
@@ -75,7 +76,7 @@ export interface Settings {
   root: string | undefined;
   apiKeys: readonly string[];
   allowedHosts: readonly string[];
-  device: string | undefined;
+  device: DeviceName | undefined;
   watchInterval: number;
   onResponse: (response: ServedResponse) => void;
   onError: (error: Error) => void;

@@ -3,12 +3,12 @@ import { Tensor } from './core';
 import { checkDType, isDType } from './dtype';
 import type { DType } from './dtype';
 import { Operator } from './operator';
-import type { MemoryFormat } from './schema-types';
+import type { DeviceName, MemoryFormat } from './schema-types';
 
 /** What `to()` changes. */
 export interface ToOptions {
   dtype?: DType;
-  device?: string;
+  device?: DeviceName;
   /** Copy even where nothing changes. Default false. */
   copy?: boolean;
   /** Let a copy from pinned memory run beside the program. Default false. */
@@ -23,8 +23,8 @@ export type CastOptions = Pick<ToOptions, 'memoryFormat'>;
 /** Other dtypes and devices. Each gives the tensor itself where nothing changes. */
 export interface TensorConversions {
   /** A tensor of another dtype or on another device; itself where nothing changes (PyTorch's `Tensor.to`). */
-  to(dtypeOrDevice: DType | (string & {}), options?: ToOptions): Tensor;
-  to(device: string, dtype: DType, options?: ToOptions): Tensor;
+  to(dtypeOrDevice: DType | DeviceName, options?: ToOptions): Tensor;
+  to(device: DeviceName, dtype: DType, options?: ToOptions): Tensor;
   to(options: ToOptions): Tensor;
   to(other: Tensor, options?: ToOptions): Tensor;
   /** The tensor on the CPU. */
@@ -70,7 +70,7 @@ function convert(tensor: Tensor, options: ToOptions): Tensor {
 /** What the first argument of `to()` asks for. */
 function target(value: unknown): ToOptions {
   if (value instanceof Tensor) return { dtype: value.dtype, device: value.device };
-  if (typeof value === 'string') return isDType(value) ? { dtype: value } : { device: value };
+  if (typeof value === 'string') return isDType(value) ? { dtype: value } : { device: value as DeviceName };
   if (value !== null && typeof value === 'object' && !Array.isArray(value)) return value;
   throw new TorchBindError(
     `to(): expected a dtype, a device, a tensor or options, got ${describe(value)}.`,

@@ -6,6 +6,7 @@ import type { DType } from './dtype';
 import { place, takeOwnFlag } from './ownership';
 import type { Scope } from './ownership';
 import type { Layout } from './schema-types';
+import type { DeviceName } from './schema-types';
 
 /** Structured clone refuses symbols, and its error quotes them. Without one it would copy the fields, and leave the memory behind. */
 const NOT_CLONED = Symbol('a tensor is not copied to workers: post share(tensor) and receive() it there. This');
@@ -51,8 +52,8 @@ export class Tensor {
   }
 
   /** Where the data is: `cpu`, `cuda:0`, ... */
-  get device(): string {
-    return native().device(unwrap(this, 'device'));
+  get device(): DeviceName {
+    return native().device(unwrap(this, 'device')) as DeviceName;
   }
 
   get layout(): Layout {

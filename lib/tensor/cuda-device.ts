@@ -1,9 +1,10 @@
 /** What the functions of `cuda` share: devices by name or number, and the error where there is none. */
 import { checkArgument, TorchBindError } from '../errors';
 import { native } from '../native/native';
+import type { DeviceName } from './schema-types';
 
 /** A device by name, or a CUDA device by index; without one, the current CUDA device. */
-export type DeviceArgument = string | number | undefined;
+export type DeviceArgument = DeviceName | number | undefined;
 
 export function hasCuda(): boolean {
   return native().accelerator() === 'cuda';

@@ -1,6 +1,7 @@
 import type { NativeStatistic } from '../native/binding';
 import { native } from '../native/native';
 import { type DeviceArgument, deviceName, hasCuda } from './cuda-device';
+import type { DeviceName } from './schema-types';
 
 /** Figures of the caching allocator of a device, in bytes. */
 export interface DeviceMemory {
@@ -41,7 +42,7 @@ export function memoryOf(device: DeviceArgument): DeviceMemory {
  * A table of the allocator's figures for a person to read (PyTorch's `torch.cuda.memory_summary`); of zeros where there is no
  * CUDA, unless a device is named.
  */
-export function memorySummary(device?: string | number): string {
+export function memorySummary(device?: DeviceName | number): string {
   const statistics = device === undefined && !hasCuda() ? {} : native().deviceStatistics(deviceName(device));
   const figures = (key: string): NativeStatistic => (statistics[key] as NativeStatistic | undefined) ?? [0, 0, 0, 0];
   const count = (key: string): number => (statistics[key] as number | undefined) ?? 0;

@@ -1,24 +1,25 @@
 import type { DeviceProperties } from '../native/binding';
 import { native } from '../native/native';
 import { type DeviceArgument, deviceName, hasCuda, requireCuda } from './cuda-device';
+import type { DeviceName } from './schema-types';
 
 /** The first compute capability with bfloat16 and TF32 in hardware: Ampere. */
 const FIRST_WITH_BF16 = 8;
 
 /** As the driver says it. @throws ERR_TORCHBIND_DEVICE without a CUDA device */
-export function getDeviceProperties(device?: string | number): DeviceProperties {
+export function getDeviceProperties(device?: DeviceName | number): DeviceProperties {
   requireCuda('cuda.getDeviceProperties()');
   return native().deviceProperties(deviceName(device, 'cuda.getDeviceProperties()'));
 }
 
 /** Its name: `NVIDIA H100 80GB HBM3`. @throws ERR_TORCHBIND_DEVICE without a CUDA device */
-export function getDeviceName(device?: string | number): string {
+export function getDeviceName(device?: DeviceName | number): string {
   requireCuda('cuda.getDeviceName()');
   return native().deviceProperties(deviceName(device, 'cuda.getDeviceName()')).name;
 }
 
 /** Compute capability, `[9, 0]` for an H100. @throws ERR_TORCHBIND_DEVICE without a CUDA device */
-export function getDeviceCapability(device?: string | number): [major: number, minor: number] {
+export function getDeviceCapability(device?: DeviceName | number): [major: number, minor: number] {
   requireCuda('cuda.getDeviceCapability()');
   const { major, minor } = native().deviceProperties(deviceName(device, 'cuda.getDeviceCapability()'));
   return [major, minor];

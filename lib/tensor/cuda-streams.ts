@@ -4,10 +4,11 @@ import { native } from '../native/native';
 import { refuseAsyncFunction, refuseAsyncResult } from './autograd/synchronous';
 import { deviceName, requireCuda } from './cuda-device';
 import { type Tensor, unwrap } from './tensor';
+import type { DeviceName } from './schema-types';
 
 export interface StreamOptions {
   /** Default: the current CUDA device. */
-  device?: string | number;
+  device?: DeviceName | number;
   /** Lower numbers come first; CUDA has 0 and a few below. Default 0. */
   priority?: number;
 }
@@ -23,7 +24,7 @@ export interface EventOptions {
  */
 export class Stream {
   /** `cuda:0` */
-  readonly device: string;
+  readonly device: DeviceName;
   /** Equal streams have equal ids. */
   readonly id: bigint;
   /** @internal */
@@ -36,7 +37,9 @@ export class Stream {
    * @throws ERR_TORCHBIND_DEVICE without a CUDA device
    */
   constructor(options: StreamOptions = {}, existing: NativeStream = makeStream(options)) {
-    [this.device, this.id] = native().streamInfo(existing);
+    const [device, id] = native().streamInfo(existing);
+    this.device = device as DeviceName;
+    this.id = id;
     this.native = existing;
   }
 
@@ -134,13 +137,13 @@ export function checkStream(stream: unknown, where: string): Stream {
 }
 
 /** The stream that this thread's work on a device goes to (PyTorch's `torch.cuda.current_stream`). */
-export function currentStream(device?: string | number): Stream {
+export function currentStream(device?: DeviceName | number): Stream {
   requireCuda('cuda.currentStream()');
   return new Stream({}, native().currentStream(deviceName(device, 'cuda.currentStream()')));
 }
 
 /** The stream that work goes to where no other is chosen (PyTorch's `torch.cuda.default_stream`). */
-export function defaultStream(device?: string | number): Stream {
+export function defaultStream(device?: DeviceName | number): Stream {
   requireCuda('cuda.defaultStream()');
   return new Stream({}, native().defaultStream(deviceName(device, 'cuda.defaultStream()')));
 }

@@ -12,6 +12,7 @@ import {
   isTf32Supported,
 } from './cuda-properties';
 import { currentStream, defaultStream, Event, recordStream, Stream, withStream } from './cuda-streams';
+import type { DeviceName } from './schema-types';
 
 /**
  * CUDA devices (PyTorch's `torch.cuda`). Where there is none, what asks gets an answer (false, 0, zeros) and what acts on
@@ -35,7 +36,7 @@ export const cuda = {
   },
 
   /** Makes another device the one that `'cuda'` means, on this thread. */
-  setDevice(device: string | number): void {
+  setDevice(device: DeviceName | number): void {
     requireCuda('cuda.setDevice()');
     native().setDevice(deviceName(device));
   },
@@ -45,7 +46,7 @@ export const cuda = {
    *
    * @throws {TorchBindError} `ERR_TORCHBIND_ASYNC_MODE` when `fn` is async
    */
-  device<T>(device: string | number, fn: () => T): T {
+  device<T>(device: DeviceName | number, fn: () => T): T {
     refuseAsyncFunction(fn, 'cuda.device');
     requireCuda('cuda.device()');
     const before = native().currentDevice();
@@ -76,7 +77,7 @@ export const cuda = {
   isCurrentStreamCapturing,
 
   /** Waits until the device has done all its work. */
-  synchronize(device?: string | number): void {
+  synchronize(device?: DeviceName | number): void {
     requireCuda('cuda.synchronize()');
     native().synchronize(deviceName(device));
   },
@@ -87,40 +88,40 @@ export const cuda = {
   },
 
   /** Bytes in use by tensors. */
-  memoryAllocated(device?: string | number): number {
+  memoryAllocated(device?: DeviceName | number): number {
     return memoryOf(device).allocated;
   },
 
   /** The most bytes ever in use by tensors since the start or `resetPeakMemoryStats()`. */
-  maxMemoryAllocated(device?: string | number): number {
+  maxMemoryAllocated(device?: DeviceName | number): number {
     return memoryOf(device).peakAllocated;
   },
 
   /** Bytes that the allocator holds. */
-  memoryReserved(device?: string | number): number {
+  memoryReserved(device?: DeviceName | number): number {
     return memoryOf(device).reserved;
   },
 
   /** The most bytes that the allocator ever held since the start or `resetPeakMemoryStats()`. */
-  maxMemoryReserved(device?: string | number): number {
+  maxMemoryReserved(device?: DeviceName | number): number {
     return memoryOf(device).peakReserved;
   },
 
   /** All four figures at once. */
-  memoryStats(device?: string | number): DeviceMemory {
+  memoryStats(device?: DeviceName | number): DeviceMemory {
     return memoryOf(device);
   },
 
   memorySummary,
 
   /** Starts the peaks anew from what is in use now. */
-  resetPeakMemoryStats(device?: string | number): void {
+  resetPeakMemoryStats(device?: DeviceName | number): void {
     requireCuda('cuda.resetPeakMemoryStats()');
     native().resetPeakMemory(deviceName(device));
   },
 
   /** Bytes that are free on the device, and all that it has. */
-  memGetInfo(device?: string | number): { free: number; total: number } {
+  memGetInfo(device?: DeviceName | number): { free: number; total: number } {
     requireCuda('cuda.memGetInfo()');
     return native().freeMemory(deviceName(device));
   },

@@ -4,7 +4,7 @@ import { Tensor, wrap } from './core';
 import { checkDType, dtypeCode, dtypeOfTypedArray, itemSize } from './dtype';
 import type { DType } from './dtype';
 import { getDefaultDtype } from './dtype-info';
-import type { Scalar } from './schema-types';
+import type { DeviceName, Scalar } from './schema-types';
 import { checkTensorOptions, finish, TENSOR_OPTIONS } from './tensor-options';
 import type { TensorOptions } from './tensor-options';
 import { fromNested, viewOf } from './values';
@@ -37,7 +37,7 @@ function differentiable(dtype: DType): DType {
 }
 
 /** The tensor in the dtype and on the device that were asked for; what it was before is freed. */
-function settle(made: Tensor, dtype: DType, device: string | undefined): Tensor {
+function settle(made: Tensor, dtype: DType, device: DeviceName | undefined): Tensor {
   const result = made.to({ dtype, ...(device === undefined ? {} : { device }) });
   if (result !== made) made.dispose();
   return result;
@@ -54,7 +54,7 @@ export const scalarTensor = takes(2, function scalarTensor(value: Scalar, option
   return tensor(value, { dtype: getDefaultDtype(), ...options });
 });
 
-function conversion(options: TensorOptions): { dtype?: DType; device?: string } {
+function conversion(options: TensorOptions): { dtype?: DType; device?: DeviceName } {
   return {
     ...(options.dtype === undefined ? {} : { dtype: options.dtype }),
     ...(options.device === undefined ? {} : { device: options.device }),

@@ -13,6 +13,9 @@ export type Scalar = number | bigint | boolean | Complex;
 /** Nested arrays of a tensor's values; a lone value for a tensor without dimensions. */
 export type NestedValues = number | bigint | boolean | Complex | NestedValues[];
 
+/** A device by name (PyTorch's `torch.device`): `cuda` without an index is the current CUDA device, `meta` has shapes and no data. */
+export type DeviceName = 'cpu' | 'cuda' | 'meta' | `cuda:${number}`;
+
 /** PyTorch's `torch.layout`. */
 export type Layout = 'strided' | 'sparse_coo' | 'sparse_csr' | 'sparse_csc' | 'sparse_bsr' | 'sparse_bsc' | 'mkldnn';
 

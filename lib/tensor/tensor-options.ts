@@ -2,13 +2,14 @@ import { checkOptions } from '../errors';
 import type { Tensor } from './core';
 import { checkDType } from './dtype';
 import type { DType } from './dtype';
+import type { DeviceName } from './schema-types';
 
 /** Options of functions that make tensors. */
 export interface TensorOptions {
   /** Default float32, or what the values suggest where there are values. */
   dtype?: DType;
   /** Default `cpu`. */
-  device?: string;
+  device?: DeviceName;
   /** Record operations on it. Default false. */
   requiresGrad?: boolean;
 }

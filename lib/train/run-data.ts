@@ -15,6 +15,7 @@ import { Generator, readRandomState, writeRandomState } from '../tensor/random';
 import { tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
 import { type DataPosition, fingerprintOf } from './run-state';
+import type { DeviceName } from '../tensor/schema-types';
 
 export type DataOrder = 'random' | 'epochs';
 
@@ -22,7 +23,7 @@ interface RunDataOptions {
   batchSize: number;
   blockSize: number;
   seed: number;
-  device: string;
+  device: DeviceName;
   vocabSize: number;
 }
 

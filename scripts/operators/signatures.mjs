@@ -7,16 +7,50 @@ const TS_TYPES = {
   float: 'number',
   bool: 'boolean',
   SymBool: 'boolean',
-  str: 'string',
   Scalar: 'Scalar',
   ScalarType: 'DType',
   Layout: 'Layout',
   MemoryFormat: 'MemoryFormat',
-  Device: 'string',
+  Device: 'DeviceName',
   Generator: 'Generator',
   Storage: 'Tensor',
   QScheme: 'number',
 };
+
+const REDUCE = ['sum', 'prod', 'mean', 'amax', 'amin'];
+
+/** The values of arguments of type `str`: by operator and argument, else by argument. The schemas do not have them. */
+const STRINGS = {
+  approximate: ['none', 'tanh'],
+  interpolation: ['linear', 'lower', 'higher', 'midpoint', 'nearest'],
+  norm: ['forward', 'backward', 'ortho'],
+  ord: ['fro', 'nuc'],
+  padding: ['valid', 'same'],
+  padding_side: ['right', 'left'],
+  reduce: REDUCE,
+  rounding_mode: ['trunc', 'floor'],
+  side: ['left', 'right'],
+  UPLO: ['L', 'U'],
+  'linalg_cond.p': ['fro', 'nuc'],
+  'linalg_lstsq.driver': ['gels', 'gelsy', 'gelsd', 'gelss'],
+  'linalg_qr.mode': ['reduced', 'complete', 'r'],
+  'linalg_svd.driver': ['gesvd', 'gesvdj', 'gesvda'],
+  'linalg_svdvals.driver': ['gesvd', 'gesvdj', 'gesvda'],
+  'pad.mode': ['constant', 'reflect', 'replicate', 'circular'],
+  'index_reduce.reduce': REDUCE.filter((name) => name !== 'sum'),
+  'scatter.reduce': ['add', 'multiply'],
+  'segment_reduce.reduce': ['sum', 'prod', 'mean', 'max', 'min'],
+};
+
+/** The TypeScript of an argument: strings are unions of their values. */
+function tsArgument(schema, arg) {
+  const base = arg.type.replace('?', '');
+  if (base !== 'str') return tsType(arg.type);
+  const values = STRINGS[`${schema.name.replace(/_$/, '')}.${arg.name}`] ?? STRINGS[arg.name];
+  if (values === undefined)
+    throw new Error(`the values of '${arg.name}' of ${schema.declaration} are unknown: add them to STRINGS`);
+  return [...values.map((value) => `'${value}'`), ...(arg.type.endsWith('?') ? ['null'] : [])].join(' | ');
+}
 
 /** `Tensor(a!)[]? x=[]` and the like as TypeScript; undefined for types that TypeScript users cannot make. */
 function tsType(type) {
@@ -89,11 +123,11 @@ function leadingTensors(required) {
 
 /**
  * The signatures of one overload: what is required, then any defaulted or keyword argument in trailing options, or the
- * defaulted ones by position; and all but the tensors at the front by name.
+ * defaulted ones by position, all of them or the first few with the rest in options; and all but the tensors at the front by name.
  */
 export function signatures(schema, { asMethod, outVariant, numberFirst, tuples }) {
   const args = asMethod ? schema.args.slice(1) : schema.args;
-  const typed = args.map((arg) => ({ ...arg, ts: tsType(arg.type) }));
+  const typed = args.map((arg) => ({ ...arg, ts: tsArgument(schema, arg) }));
   const result = returnType(schema, asMethod, tuples);
   if (result === undefined || typed.some((arg) => arg.ts === undefined)) return [];
   if (numberFirst) typed[0].ts = 'Scalar';
@@ -113,6 +147,11 @@ export function signatures(schema, { asMethod, outVariant, numberFirst, tuples }
   if (optional.length > 0) {
     const positional = optional.map((arg) => `${reserved(arg.key)}${mark}: ${arg.ts}`);
     forms.push([...required.map(param), ...positional, ...options(keywords)]);
+  }
+  // Options after some of the optional arguments: `conv2d(x, w, b, { stride: 2 })`.
+  for (let count = 1; count < optional.length; count++) {
+    const positional = optional.slice(0, count).map((arg) => `${reserved(arg.key)}: ${arg.ts} | undefined`);
+    forms.push([...required.map(param), ...positional, ...options([...optional.slice(count), ...keywords], false)]);
   }
   const sizes = required.length === 1 && optional.length === 0 && /^(Sym)?[iI]nt\[\]$/.test(required[0].type);
   if (asMethod && sizes && must.length === 0) forms.push([`...${reserved(required[0].key)}: number[]`]);

@@ -118,13 +118,13 @@ const mistakes: Mistake[] = [
   ],
   [
     'a word that is neither dtype nor device',
-    () => ones(2).to('flaot64'),
+    () => ones(2).to('flaot64' as 'float64'),
     'TORCH',
     "Invalid device string: 'flaot64'. Devices are named 'cpu', 'cuda', 'cuda:1', 'meta'; dtypes 'float32', 'int64', ...",
   ],
   [
     'a device that libtorch does not know',
-    () => zeros([2], { device: 'gpu' }),
+    () => zeros([2], { device: 'gpu' as 'cpu' }),
     'TORCH',
     "Expected one of cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, vulkan, mps, meta, hpu, mtia, privateuseone device type at start of device string: gpu. Devices are named 'cpu', 'cuda', 'cuda:1', 'meta'; dtypes 'float32', 'int64', ...",
   ],

@@ -33,6 +33,7 @@ import {
 import { examine, type FileState } from '../verdict';
 import { hfWeightsIn, isHfConfig } from './hf-gpt2';
 import { type DirectoryProgram, Listing, type ModelFiles, type Use, type Verified, type WriteRequest } from './program';
+import type { DeviceName } from '../../tensor/schema-types';
 
 export const bundle: DirectoryProgram = {
   name: 'bundle',
@@ -146,7 +147,7 @@ async function read({ directory, saw, stale }: ModelFiles, options: ReadOptions)
   return { config, tokenizer, weights, recognised, training, optimizerState, origin };
 }
 
-function readOptimizer(file: string, device: string): Promise<Map<string, unknown>> {
+function readOptimizer(file: string, device: DeviceName): Promise<Map<string, unknown>> {
   return loadDict(file, { device, exact: true });
 }
 

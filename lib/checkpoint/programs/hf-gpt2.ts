@@ -30,6 +30,7 @@ import {
   wrong,
 } from '../saved-model';
 import { type DirectoryProgram, type Listing, type ModelFiles, withWeights, type WriteRequest } from './program';
+import type { DeviceName } from '../../tensor/schema-types';
 
 /**
  * A directory of Hugging Face: config.json of GPT-2 or another decoder, weights in one file or in several with an index that says which holds which,
@@ -319,11 +320,11 @@ interface HfWeights {
 }
 
 /** Reads the weights that a file holds, or an index names. */
-function readHfWeights(file: string, device: string): Promise<HfWeights> {
+function readHfWeights(file: string, device: DeviceName): Promise<HfWeights> {
   return withPath(file, () => readWeightFiles(file, device));
 }
 
-async function readWeightFiles(file: string, device: string): Promise<HfWeights> {
+async function readWeightFiles(file: string, device: DeviceName): Promise<HfWeights> {
   if (!file.endsWith('.index.json')) {
     const { weights, metadata } = await readOne(file, device);
     return { weights, container: { kind: kindOf(file), weightMap: null, metadata } };
@@ -361,7 +362,7 @@ async function readIndex(file: string): Promise<{ weightMap: Map<string, string>
 
 async function readOne(
   file: string,
-  device: string,
+  device: DeviceName,
 ): Promise<{ weights: Map<string, unknown>; metadata: Record<string, string> }> {
   if (!(await exists(file))) throw new CheckpointError(`cannot open ${file}: no such file`, CheckpointCode.open);
   if (kindOf(file) === 'safetensors') {

@@ -19,6 +19,7 @@ import {
 } from '../saved-model';
 import { hfCompanions, readCompanions } from './hf-gpt2';
 import { type DirectoryProgram, type ModelFiles, type OpenModel, withWeights, type WriteRequest } from './program';
+import type { DeviceName } from '../../tensor/schema-types';
 
 /** A directory of PEFT: adapter_config.json and adapter_model.safetensors, for a model that lies elsewhere. */
 
@@ -176,7 +177,7 @@ async function baseOf(json: JsonObject, given: string | undefined): Promise<stri
 
 async function readWeights(
   file: string,
-  device: string,
+  device: DeviceName,
 ): Promise<{ kind: keyof typeof weightFiles; weights: Map<string, unknown> }> {
   if (file.endsWith('.safetensors')) return { kind: 'safetensors', weights: await loadSafetensors(file, { device }) };
   return { kind: 'bin', weights: await loadDict(file, { device }) };

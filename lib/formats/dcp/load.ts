@@ -18,10 +18,11 @@ import { ZipReader } from '../zip/reader';
 import { type Chunk, type Entry, type Metadata, readMetadata, type Slice, type TensorEntry } from './metadata';
 import { metadataName } from './place';
 import { nested } from './tree';
+import type { DeviceName } from '../../tensor/schema-types';
 
 export interface ReadDistributedOptions {
   /** Where the tensors go. Default `cpu`. */
-  device?: string | undefined;
+  device?: DeviceName | undefined;
   values?: ValueOptions;
   /** Which entries are read; the others are left out of the dict. Default: all. */
   wants?: (entry: Entry) => boolean;
@@ -153,7 +154,7 @@ async function openSlice(source: ByteSource, slice: Slice, options: ValueOptions
   );
 }
 
-async function readValue(source: ByteSource, slice: Slice, device: string, values: ValueOptions): Promise<unknown> {
+async function readValue(source: ByteSource, slice: Slice, device: DeviceName, values: ValueOptions): Promise<unknown> {
   return readArchive(await openSlice(source, slice, values), { device });
 }
 
@@ -163,7 +164,7 @@ class Assembler {
 
   constructor(
     private readonly finished: Map<Entry, unknown>,
-    private readonly device: string,
+    private readonly device: DeviceName,
   ) {}
 
   async add(entry: TensorEntry, chunk: Chunk, source: ByteSource): Promise<void> {
@@ -203,7 +204,7 @@ function placeOf(target: Tensor, { offsets, sizes }: Chunk): Tensor {
 }
 
 /** Checks what a slice holds before its bytes are read. */
-async function readChunk(source: ByteSource, entry: TensorEntry, chunk: Chunk, device: string): Promise<Tensor> {
+async function readChunk(source: ByteSource, entry: TensorEntry, chunk: Chunk, device: DeviceName): Promise<Tensor> {
   const archive = await openSlice(source, chunk.slice, {});
   const { value } = archive;
   const isRight =

@@ -9,10 +9,11 @@ import { openArchive, readArchive } from './read-archive';
 import { readSafetensors } from '../safetensors/load';
 import { existing, isShardIndex, loadShards } from '../safetensors/shards';
 import { isSafetensorsFile } from './sniff';
+import type { DeviceName } from '../../tensor/schema-types';
 
 export interface LoadOptions {
   /** Where the tensors go, whatever device they were saved from: `cpu`, `cuda:0`, ... Default `cpu`. */
-  device?: string;
+  device?: DeviceName;
   /**
    * Map the file instead of reading it: opening takes no time, and bytes are read when they are used. Writing to such a
    * tensor does not change the file. Checksums of tensors are not verified, and the file must stay as it is. Default

@@ -18,6 +18,7 @@ import {
   type TensorBuilder,
   type TensorSpec,
 } from './tensor-spec';
+import type { DeviceName } from '../../tensor/schema-types';
 
 /** Makes libtorch tensors over the loaded storages. */
 export class NativeTensors implements TensorBuilder {
@@ -26,7 +27,7 @@ export class NativeTensors implements TensorBuilder {
 
   constructor(
     private readonly loaded: LoadedStorages,
-    private readonly device: string,
+    private readonly device: DeviceName,
   ) {}
 
   tensor({ storage, dtype, offset, shape, strides, requiresGrad, conj, neg }: TensorSpec): Tensor {

@@ -9,6 +9,7 @@ import { containerOf } from './sniff';
 import { LoadedStorages, mapStorages, readStorages } from './storage-reader';
 import { TarArchive } from './tar-archive';
 import { PtArchive } from './zip-archive';
+import type { DeviceName } from '../../tensor/schema-types';
 
 /**
  * Opens a checkpoint of any container, and reads its pickle.
@@ -30,7 +31,10 @@ export async function openArchive(
  *
  * @returns the value with the tensors in it
  */
-export async function readArchive(archive: TensorArchive, { device = 'cpu', mmap = false } = {}): Promise<unknown> {
+export async function readArchive(
+  archive: TensorArchive,
+  { device = 'cpu', mmap = false }: { device?: DeviceName; mmap?: boolean } = {},
+): Promise<unknown> {
   const loaded = new LoadedStorages();
   try {
     await (mmap ? mapStorages(archive, loaded) : readStorages(archive, loaded));

@@ -10,10 +10,11 @@ import { existing, isShardIndex, loadShards, NamedTensors } from './shards';
 import { readHeader, type SafetensorsEntry, type SafetensorsHeader } from './header';
 import { type LoadLimits, memoryLimit } from '../../pickle/budget';
 import { contiguousStrides } from '../pt/tensor-spec';
+import type { DeviceName } from '../../tensor/schema-types';
 
 export interface LoadSafetensorsOptions {
   /** Where the tensors go: `cpu`, `cuda:0`, ... Default `cpu`. */
-  device?: string;
+  device?: DeviceName;
   /**
    * Map the file instead of reading it: opening takes no time, and bytes are read when they are used. Writing to such a
    * tensor does not change the file. The file must stay as it is. Default false.
@@ -82,7 +83,7 @@ export async function readSafetensors(
 function toTensors(
   { entries, metadata }: SafetensorsHeader,
   handles: Map<SafetensorsEntry, Handle>,
-  device: string,
+  device: DeviceName,
 ): NamedTensors {
   const tensors = new NamedTensors();
   try {

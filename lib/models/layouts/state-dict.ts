@@ -5,6 +5,7 @@ import { full, ones } from '../../tensor/creation';
 import type { Tensor } from '../../tensor/tensor';
 import type { GPTConfig } from '../config';
 import { type CheckpointLayout, isParameterLine, isPart, keyOf, type LayoutBuffer, partOf } from './layout';
+import type { DeviceName } from '../../tensor/schema-types';
 
 /** State dicts of a model, in the keys of its layout. */
 
@@ -12,7 +13,7 @@ import { type CheckpointLayout, isParameterLine, isPart, keyOf, type LayoutBuffe
 interface KeyedModel {
   readonly layout: CheckpointLayout;
   readonly config: GPTConfig;
-  readonly device: string;
+  readonly device: DeviceName;
   namedParameters(): [string, Parameter][];
 }
 

@@ -7,6 +7,7 @@ import { tidy } from '../../tensor/scope';
 import type { Tensor } from '../../tensor/tensor';
 import { type ClassLossOptions, crossEntropy, type CrossEntropyOptions } from './losses';
 import { reductionCode } from './reduction';
+import type { DeviceName } from '../../tensor/schema-types';
 
 /** How `linearCrossEntropy` divides its work (PyTorch's `LinearCrossEntropyOptions`). */
 export interface LinearCrossEntropyChunking {
@@ -71,7 +72,7 @@ function canChunk(input: Tensor, linearWeight: Tensor, target: Tensor, loss: Cro
     target.dtype === 'int64' &&
     (input.dtype === 'float32' || input.dtype === 'float64') &&
     linearWeight.dtype === input.dtype &&
-    !isAutocastEnabled(input.device.split(':')[0]!) &&
+    !isAutocastEnabled(input.device.split(':')[0] as DeviceName) &&
     linearWeight.ndim === 2 &&
     (input.ndim === 1 || input.ndim === 2)
   );

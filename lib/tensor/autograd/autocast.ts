@@ -3,11 +3,12 @@ import { native } from '../../native/native';
 import { dtypeCode, dtypeFromCode } from '../dtype';
 import type { DType } from '../dtype';
 import { refuseAsyncFunction, refuseAsyncResult } from './synchronous';
+import type { DeviceName } from '../schema-types';
 
 /** Options of `autocast()`. */
 export interface AutocastOptions {
   /** The type of device whose operators choose their dtype: `cpu`, `cuda`. */
-  device: string;
+  device: DeviceName;
   /** The lower precision. Default: the one in force, at first bfloat16 on CPUs and float16 on CUDA. */
   dtype?: 'bfloat16' | 'float16';
   /** With false, switches autocast off inside another autocast. Default true. */
@@ -42,12 +43,12 @@ export const autocast = takes(2, function autocast<T>(options: AutocastOptions, 
 });
 
 /** Whether `autocast` is on for a type of device (PyTorch's `torch.is_autocast_enabled`). */
-export const isAutocastEnabled = takes(1, function isAutocastEnabled(device: string): boolean {
+export const isAutocastEnabled = takes(1, function isAutocastEnabled(device: DeviceName): boolean {
   return native().getAutocast(deviceType(device, 'isAutocastEnabled()'))[0];
 });
 
 /** The lower precision of a type of device (PyTorch's `torch.get_autocast_dtype`). */
-export const getAutocastDtype = takes(1, function getAutocastDtype(device: string): DType {
+export const getAutocastDtype = takes(1, function getAutocastDtype(device: DeviceName): DType {
   return dtypeFromCode(native().getAutocast(deviceType(device, 'getAutocastDtype()'))[1]);
 });
 
