@@ -165,6 +165,7 @@ export type {
   GPTConfig,
   GPTModelOptions,
   GPTOptions,
+  ForwardOptions,
   GPTOutput,
   LoraOptions,
   LoraSpec,
@@ -177,7 +178,17 @@ export type {
   GenerateTokensOptions,
   TextGenerator,
 } from './models/generate';
+export type {
+  BeamOptions,
+  GeneratedSequence,
+  GenerateSequencesOptions,
+  SequencesOption,
+} from './models/generate-search';
+export { readGenerationConfig, writeGenerationConfig } from './models/generation-config';
+export type { GenerationConfig } from './models/generation-config';
+export { GenerationSession } from './models/session';
 export type { TokenLogprobs } from './models/decoder';
+export type { LogitsProcessor } from './models/logits-processors';
 
 // Text and training
 export {
@@ -234,9 +245,10 @@ export type {
 } from './data';
 export type {
   EvalEvent,
+  EvaluateOptions,
+  EvaluateResult,
   FitOptions,
   FitResult,
-  PerplexityOptions,
   GuardOptions,
   ResumeEvent,
   RollbackEvent,

@@ -80,6 +80,8 @@ export interface SavedModel {
   /** State dict of the optimizer, as the program that wrote it has it; null where there is none, or none was asked for. */
   optimizerState: Map<string, unknown> | null;
   origin: Origin;
+  /** Hugging Face's `generation_config.json`, where it is not among what the origin keeps. */
+  generationConfig?: JsonObject | undefined;
   /** What the files say of LoRA adapters among the weights. */
   lora?: LoraFacts;
   /** Adapters that lie apart from the weights. */

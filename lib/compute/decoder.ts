@@ -1,4 +1,4 @@
-import type { DecodedSequence, DecodeRequest, Decoder, TokenSink } from '../models/decoder';
+import type { DecodedSequence, DecodeRequest, Decoder, SearchRequest, TokenSink } from '../models/decoder';
 import type { ThreadOption } from '../models/generate';
 import type { GPTModel } from '../models/gpt-model';
 import { decoderOf } from '../models/turn-decoder';
@@ -7,6 +7,7 @@ import type { SequenceListener } from './compute-thread';
 import { acquireReplica, releaseReplica } from './models';
 import type { SequenceEvent } from './protocol';
 import type { Replica } from './replica';
+import { forkSession, holdSession, releaseSession } from './sessions';
 
 /**
  * Tokens that a sequence with random numbers of its own, or none, generates before its reader asks for them. Others draw from the
@@ -22,8 +23,27 @@ let lastNumber = 0;
 
 /** What generates from a model: its compute thread, or this thread where that must be. */
 export function decoderFor(model: GPTModel, thread: ThreadOption): Decoder {
-  if (thread === 'main') return decoderOf(model);
-  return { add: (request, sink) => new RemoteSequence(model, request, sink) };
+  return thread === 'main' ? decoderOf(model) : new RemoteDecoder(model);
+}
+
+class RemoteDecoder implements Decoder {
+  constructor(private readonly model: GPTModel) {}
+
+  add(request: DecodeRequest | SearchRequest, sink: TokenSink): DecodedSequence {
+    // A function of the program's own stays on its thread.
+    if (request.sampling.logitsProcessor !== undefined) return decoderOf(this.model).add(request, sink);
+    return new RemoteSequence(this.model, request, sink);
+  }
+
+  fork(from: number, to: number): void {
+    decoderOf(this.model).fork(from, to); // where its turns were computed by this thread
+    forkSession(this.model, from, to);
+  }
+
+  forget(session: number): void {
+    decoderOf(this.model).forget(session);
+    releaseSession(this.model, session);
+  }
 }
 
 /** Ends sequences whose readers have left without a word. */
@@ -53,7 +73,7 @@ class RemoteSequence implements DecodedSequence, SequenceListener {
 
   constructor(
     private readonly model: GPTModel,
-    private readonly request: DecodeRequest,
+    private readonly request: DecodeRequest | SearchRequest,
     private readonly sink: TokenSink,
   ) {
     const { seed, greedy, temperature } = request.sampling;
@@ -91,6 +111,8 @@ class RemoteSequence implements DecodedSequence, SequenceListener {
     this.replica = replica;
     if (this.isShared) sharing++;
     replica.thread.listen(this.number, this);
+    if ('session' in this.request && this.request.session !== undefined)
+      holdSession(this.model, this.request.session.id, replica);
     const { model, number, isShared } = this;
     forgotten.register(this, { model, replica, number, isShared }, this);
     replica.post({ type: 'add', sequence: this.number, request: this.request });
@@ -126,8 +148,9 @@ class RemoteSequence implements DecodedSequence, SequenceListener {
       return;
     }
     this.end();
-    if ('error' in event) this.sink.fail(receiveError(event.error, this.stack));
-    else this.sink.end();
+    if ('error' in event) return this.sink.fail(receiveError(event.error, this.stack));
+    if (event.found !== undefined) this.sink.found?.(event.found);
+    this.sink.end();
   }
 
   remove(): void {

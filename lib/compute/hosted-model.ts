@@ -1,12 +1,14 @@
 import type { NativeLoan } from '../native/binding';
 import { native } from '../native/native';
 import type { Batch } from '../data';
+import { embedBatch } from '../models/embed';
 import { GPTModel } from '../models/gpt-model';
 import type { Parameter } from '../nn/parameter';
 import { type AnyOptimizer, GradScaler, type GradScalerState } from '../optim';
 import { dtypeCode } from '../tensor/dtype';
 import { dispose, tidy } from '../tensor/scope';
 import { Tensor, wrap } from '../tensor/tensor';
+import { transfer } from '../tensor/transfer';
 import { HostedSequences } from './hosted-sequences';
 import { type PostedModel, receiveModel } from './posted-model';
 import { lend, receiveLent } from './posted-module';
@@ -75,6 +77,8 @@ export class HostedModel {
         return this.copyStorages();
       case 'loss':
         return this.withBatch(call.batch, (own) => evaluationLoss(this.model, own, call.precision));
+      case 'embed':
+        return transfer(embedBatch(this.model, call.request)).torchbindTicket;
     }
   }
 

@@ -1,5 +1,5 @@
 import { BatchDecoder } from '../models/batch-decoder';
-import type { DecodedSequence, DecodeRequest, TokenLogprobs } from '../models/decoder';
+import type { DecodedSequence, DecodeRequest, FoundSequence, SearchRequest, TokenLogprobs } from '../models/decoder';
 import type { GPTModel } from '../models/gpt-model';
 import { getNumThreads, setNumThreads } from '../tensor/device';
 import { postError } from '../workers/errors';
@@ -53,6 +53,10 @@ export class HostedSequences {
         return this.grant(notice.sequence, notice.count);
       case 'remove':
         return this.remove(notice.sequence);
+      case 'fork':
+        return this.decoder.fork(notice.from, notice.to);
+      case 'forget':
+        return this.decoder.forget(notice.session);
     }
   }
 
@@ -85,15 +89,19 @@ export class HostedSequences {
     }
   }
 
-  private add(number: number, request: DecodeRequest): void {
+  private add(number: number, request: DecodeRequest | SearchRequest): void {
+    let found: FoundSequence[] | undefined;
     const sink = {
       token: (token: number, logprobs?: TokenLogprobs): void => {
         if (--this.sequences.get(number)!.credit === 0) this.reading.add(number);
         this.emit({ sequence: number, token, logprobs });
       },
+      found: (sequences: FoundSequence[]): void => {
+        found = sequences;
+      },
       end: (): void => {
         this.forget(number);
-        this.emit({ sequence: number, isEnd: true });
+        this.emit({ sequence: number, isEnd: true, found });
       },
       fail: (error: unknown): void => {
         this.forget(number);
@@ -127,5 +135,6 @@ export class HostedSequences {
 
   close(): void {
     for (const { decoded } of this.sequences.values()) decoded.remove();
+    this.decoder.dispose();
   }
 }

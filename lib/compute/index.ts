@@ -1,4 +1,5 @@
 export { decoderFor } from './decoder';
+export { embeddings } from './embeddings';
 export { TrainingEngine } from './engine';
 export { batchLosses } from './losses';
 export { addGradients, type AccumulateOptions } from './update';

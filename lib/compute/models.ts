@@ -87,6 +87,11 @@ export async function acquireReplica(model: GPTModel): Promise<Replica | undefin
   }
 }
 
+/** Counts a further user of a replica that is in use, who gives it back by `releaseReplica` too. */
+export function shareReplica(model: GPTModel, replica: Replica): void {
+  replicasOf(model).take(replica);
+}
+
 /**
  * Gives a replica back.
  *

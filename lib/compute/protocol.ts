@@ -1,4 +1,5 @@
-import type { DecodeRequest, TokenLogprobs } from '../models/decoder';
+import type { DecodeRequest, FoundSequence, SearchRequest, TokenLogprobs } from '../models/decoder';
+import type { EmbedRequest } from '../models/embed';
 import type { Precision } from '../models/precision';
 import type { GradScalerState } from '../optim';
 import type { PostedError } from '../workers/errors';
@@ -17,6 +18,8 @@ export type Call =
   | ({ type: 'accumulate' } & AccumulateCall)
   | ({ type: 'apply' } & ApplyCall)
   | { type: 'loss'; batch: PostedBatch; precision: Precision }
+  /** The answer is the ticket of a vector for each text. */
+  | { type: 'embed'; request: EmbedRequest }
   /** Copies of all storages of the model and of the optimizer's state: see `CopiedStorage`. */
   | { type: 'copy' }
   /** Nothing is generated on the thread until `release`: weights are being replaced. */
@@ -65,11 +68,13 @@ export interface PostedOptimizer {
   state: PostedState[];
 }
 
-/** What is not answered: sequences to generate, under numbers that the caller gives them. */
+/** What is not answered: sequences to generate, under numbers that the caller gives them, and sessions whose caches are kept. */
 export type Notice =
-  | { type: 'add'; sequence: number; request: DecodeRequest }
+  | { type: 'add'; sequence: number; request: DecodeRequest | SearchRequest }
   | { type: 'grant'; sequence: number; count: number }
   | { type: 'remove'; sequence: number }
+  | { type: 'fork'; from: number; to: number }
+  | { type: 'forget'; session: number }
   | { type: 'release' };
 
 /** To a compute thread; `id` is that of a call. Kernels use as many threads as they would on the caller's: their bits depend on it. */
@@ -91,7 +96,8 @@ export interface Generated {
 
 export type SequenceEvent = { sequence: number } & (
   | { token: number; logprobs?: TokenLogprobs }
-  | { token?: undefined; isEnd: true }
+  /** With `found`, of a search. */
+  | { token?: undefined; isEnd: true; found?: FoundSequence[] | undefined }
   | { token?: undefined; error: PostedError }
 );
 

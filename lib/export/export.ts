@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { isReleaseArchive } from '../checkpoint/archives';
-import { bundleFiles, makeDirectory, writeJson, writeText } from '../checkpoint/files';
+import { bundleFiles, exists, type JsonObject, makeDirectory, writeJson, writeText } from '../checkpoint/files';
+import { generationFile } from '../checkpoint/generation-json';
 import { recordOf } from '../checkpoint/manifest';
 import { releaseFile, releaseVersion, sumsFile } from '../checkpoint/programs/release';
 import { formatSums, readSums } from '../checkpoint/release-sums';
@@ -37,6 +38,8 @@ export interface ExportedModel {
   model: GPTModel;
   step: number | null;
   origin: Origin | undefined;
+  /** Hugging Face's `generation_config.json`; undefined without. */
+  generation: Readonly<JsonObject> | undefined;
   /** The perplexity of token ids by the model in a directory. */
   measure(directory: string, ids: ArrayLike<number>): Promise<number>;
 }
@@ -124,7 +127,7 @@ async function write(exported: ExportedModel, target: string, wanted: Wanted, ta
 }
 
 async function fillPackage(
-  { model, step, origin, ...exported }: ExportedModel,
+  { model, step, origin, generation, ...exported }: ExportedModel,
   place: string,
   directory: string,
   wanted: Wanted,
@@ -137,6 +140,8 @@ async function fillPackage(
   signal?.throwIfAborted();
   await taken.write(directory);
   signal?.throwIfAborted();
+  const hasGeneration = await exists(path.join(directory, generationFile));
+  if (generation !== undefined && !hasGeneration) await writeJson(path.join(directory, generationFile), generation);
   const dtype = dtypeOf(model, wanted, origin);
   const at = (name: string): string => path.join(directory, name);
   const { torchbind, torch } = versions();

@@ -9,7 +9,7 @@ import { lockDirectory } from '../checkpoint/commit';
 import { readLegacy } from '../checkpoint/programs/legacy';
 import { attachPeft, attachSaved } from '../checkpoint/adapters';
 import { openModel } from '../checkpoint/open';
-import { atWholeUpdate, decoderFor } from '../compute';
+import { atWholeUpdate } from '../compute';
 import {
   checkVocabulary,
   checkWeightCount,
@@ -18,21 +18,10 @@ import {
   type SavedModel,
   saysDropout,
 } from '../checkpoint/saved-model';
-import {
-  type GenerateDetails,
-  type GenerateOptions,
-  generateText,
-  type GenerateTokensOptions,
-  streamText,
-  streamTokens,
-  type TextGenerator,
-  type ThreadOption,
-} from '../models/generate';
-import type { Decoder } from '../models/decoder';
 import { exclusively, settle } from '../models/in-use';
 import { quantizeModel, type QuantizeOptions, refuseQuantized } from '../models/quantize';
 import { type GPTConfig, type GPTOptions } from '../models/config';
-import { GPTModel, type GPTModelOptions } from '../models/gpt-model';
+import type { GPTModelOptions } from '../models/gpt-model';
 import {
   adoptOptimizer,
   loadOptimizerStateDict,
@@ -44,6 +33,7 @@ import {
 import { downloadShowing } from '../hub/show-progress';
 import { preparePush, type PushOptions, type PushResult } from '../hub/push';
 import { isHubReference, parseReference } from '../hub/reference';
+import { keptGenerationJson, withGenerationJson } from '../checkpoint/generation-json';
 import { exportModel, type ExportOptions, type ExportResult } from '../export/export';
 import type { AdamW, AdamWOptions, AnyOptimizer, Optimizer } from '../optim';
 import {
@@ -57,6 +47,7 @@ import {
   saveSingleFile,
   type Training,
 } from './save';
+import { TextModel } from './text-model';
 import { isPlainObject, withoutUndefined } from '../objects';
 import { cuda } from '../tensor/device';
 import { withoutCollections } from '../tensor/off-loop';
@@ -70,7 +61,6 @@ import {
   type FitOptions,
   type FitResult,
   perplexity,
-  type PerplexityOptions,
   readRun,
   type RunState,
   saveRun,
@@ -133,7 +123,7 @@ export interface LegacyCheckpoint {
  *
  * The checkpoint's layout, that is its keys and their order, stays with the model: it is saved in the one it came in.
  */
-export class GPT extends GPTModel {
+export class GPT extends TextModel {
   #optimizer: AnyOptimizer | undefined;
   #step: number | null = null;
   #extra: JsonObject = {};
@@ -141,7 +131,6 @@ export class GPT extends GPTModel {
   #origin: Origin | undefined;
   /** Whether dropout is 0 because nothing said what it is. */
   #takesNoDropout = false;
-  readonly #decoderOn = (thread: ThreadOption): Decoder => decoderFor(this, thread);
 
   constructor(config: GPTOptions, options?: GPTModelOptions) {
     super(config, options);
@@ -220,16 +209,6 @@ export class GPT extends GPTModel {
     return this;
   }
 
-  /**
-   * The perplexity of a text or of token ids: e to the mean cross-entropy, in windows of blockSize tokens side by side. Compare it
-   * before and after `quantize`.
-   *
-   * @throws ERR_TORCHBIND_NO_TOKENIZER, ERR_TORCHBIND_INVALID_ARGUMENT
-   */
-  perplexity(text: string | ArrayLike<number>, options?: PerplexityOptions): Promise<number> {
-    return perplexity(this, text, options);
-  }
-
   /** Makes this optimizer the one that `fit` goes on with and that bundles are saved with. */
   setTraining(optimizer: AnyOptimizer | undefined, step: number | null, run?: RunState | (() => RunState)): void {
     this.#run = typeof run === 'object' ? () => run : run;
@@ -239,7 +218,8 @@ export class GPT extends GPTModel {
 
   /** What saving needs beside the model. */
   #training(): Training {
-    return { optimizer: this.#optimizer, step: this.#step, run: this.#run, extra: this.#extra, origin: this.#origin };
+    const origin = this.#origin && withGenerationJson(this.#origin, this.generationJson);
+    return { optimizer: this.#optimizer, step: this.#step, run: this.#run, extra: this.#extra, origin };
   }
 
   /**
@@ -309,34 +289,6 @@ export class GPT extends GPTModel {
   }
 
   /**
-   * The prompt and the text that the model writes after it. An empty prompt begins a new text. Several prompts give
-   * several texts, in their order, each as a call of its own would give it; they are generated together. With `details` each
-   * is an object with the text after the prompt, its tokens, how it ended, and usage; an abort is one of the ends then.
-   *
-   * @throws ERR_TORCHBIND_NO_TOKENIZER, ERR_TORCHBIND_INVALID_ARGUMENT; the signal's reason when it is aborted
-   */
-  generate(prompt: string, options: GenerateOptions & { details: true }): Promise<GenerateDetails>;
-  generate(prompts: readonly string[], options: GenerateOptions & { details: true }): Promise<GenerateDetails[]>;
-  generate(prompt: string, options?: GenerateOptions): Promise<string>;
-  generate(prompts: readonly string[], options?: GenerateOptions): Promise<string[]>;
-  generate(prompt: string | readonly string[], options?: GenerateOptions): Promise<unknown> {
-    return generateText(this, prompt, options, this.#decoderOn);
-  }
-
-  /**
-   * The text after the prompt, in pieces as it is written. Leaving the loop ends the generation. The generator returns what
-   * `generate` gives with `details`.
-   */
-  stream(prompt: string, options?: GenerateOptions): TextGenerator {
-    return streamText(this, prompt, options, { decoderOn: this.#decoderOn });
-  }
-
-  /** Token ids that the model writes after those of the prompt, one at a time. Needs no tokenizer. */
-  generateTokens(prompt: ArrayLike<number>, options?: GenerateTokensOptions): AsyncGenerator<number, void, undefined> {
-    return streamTokens(this, prompt, options, { decoderOn: this.#decoderOn });
-  }
-
-  /**
    * Writes the model: in the form that it came in, such as nanoGPT's `ckpt.pt` or a directory of Hugging Face, or in that of
    * the family that `layout` names. A bundle's directory gets what inference needs, `model.pt`, `config.json` and
    * `tokenizer.json`, and a training state that is there stays as it is. A path that ends in `.pt`, `.pth` or `.bin` is a
@@ -382,7 +334,8 @@ export class GPT extends GPTModel {
     };
     return atWholeUpdate(this, (copies) => {
       const { step, origin } = this.#training();
-      return exportModel({ model: this, step, origin, measure }, target, options, copies);
+      const generation = this.generationJson;
+      return exportModel({ model: this, step, origin, generation, measure }, target, options, copies);
     });
   }
 
@@ -501,6 +454,7 @@ export class GPT extends GPTModel {
       model.#step = saved.training.step;
       model.#extra = saved.training.extra;
       model.#origin = saved.origin;
+      model.setGenerationJson(saved.generationConfig ?? keptGenerationJson(saved.origin));
       if (!saysDropout(saved.config)) {
         model.#takesNoDropout = true;
         model.#origin = { ...saved.origin, saw: [...saved.origin.saw, 'no dropout: it is taken to be 0'] };

@@ -12,6 +12,45 @@ export interface DecodeRequest {
   /** Alternatives to give with the log-probability of each token; undefined for no log-probabilities. */
   readonly logprobs?: number | undefined;
   readonly contextShift: ContextShift;
+  /** The turn of a conversation whose cache is kept: see `Decoder.forget`. */
+  readonly session?: SessionTurn | undefined;
+}
+
+export interface SessionTurn {
+  /** A number that no other session of this process has. */
+  readonly id: number;
+  /** Of the caller's weights: a cache that was filled with others is of no use. */
+  readonly weights: number;
+}
+
+/** Texts to continue together: several for each prompt, or the best of a beam search. */
+export interface SearchRequest extends Omit<DecodeRequest, 'prompt' | 'session'> {
+  /** Token ids of each prompt, one or more. One prompt only for beams. */
+  readonly prompts: readonly (readonly number[])[];
+  /** Texts for each prompt. */
+  readonly returned: number;
+  /** Absent: texts are drawn. */
+  readonly beams?: Beams | undefined;
+}
+
+export interface Beams {
+  /** Texts that are kept at each step. */
+  readonly count: number;
+  /** A text's score is the sum of its log-probabilities divided by its length to the power of this. */
+  readonly lengthPenalty: number;
+  /**
+   * When the search ends: `true` with as many ended texts as beams; `false` when no better one is likely; `never` when no better
+   * one is possible.
+   */
+  readonly earlyStopping: boolean | 'never';
+}
+
+/** A text that a search has found: the tokens after its prompt. */
+export interface FoundSequence {
+  tokens: number[];
+  /** Of a beam search. */
+  score?: number;
+  logprobs?: TokenLogprobs[];
 }
 
 /**
@@ -31,6 +70,8 @@ export interface TokenLogprobs {
 /** Where a decoder puts the tokens of one sequence. Its functions return at once and never throw. */
 export interface TokenSink {
   token(id: number, logprobs?: TokenLogprobs): void;
+  /** Of a search, all that it has found: prompt by prompt, the best first. */
+  found?(sequences: FoundSequence[]): void;
   /** After the last token. The sequence's memory is freed then. */
   end(): void;
   /** Instead of `end`: this sequence cannot continue. Its memory is freed then. */
@@ -39,7 +80,7 @@ export interface TokenSink {
 
 /** A sequence that a decoder generates. */
 export interface DecodedSequence {
-  /** Lets the sequence generate `count` more tokens. Without this it generates none, and takes no memory. */
+  /** Lets the sequence generate `count` more tokens. Without this it generates none, and takes no memory. A search needs it once. */
   grant(count: number): void;
   /** Ends the sequence, frees its memory, and leaves its sink alone. Does nothing for a sequence that has ended. */
   remove(): void;
@@ -48,5 +89,9 @@ export interface DecodedSequence {
 /** Generates the tokens of any number of sequences of one model, on whatever thread. */
 export interface Decoder {
   /** @throws what `Sampler` throws for sampling options that make no sense */
-  add(request: DecodeRequest, sink: TokenSink): DecodedSequence;
+  add(request: DecodeRequest | SearchRequest, sink: TokenSink): DecodedSequence;
+  /** Gives one session a copy of another one's cache. */
+  fork(from: number, to: number): void;
+  /** Frees the cache of a session, which is kept until then. */
+  forget(session: number): void;
 }

@@ -1,6 +1,6 @@
 import { checkIterable, checkOptions, checkWatchers, describe, TorchBindError } from '../errors';
 import { encodeText, takesLong, type Tokenizer } from '../tokenizers';
-import type { ContextShift, DecodeRequest, Decoder, TokenLogprobs } from './decoder';
+import type { ContextShift, DecodeRequest, Decoder, SessionTurn, TokenLogprobs } from './decoder';
 import type { GPTModel } from './gpt-model';
 import { Sampler, samplingOptionNames, type SamplingOptions } from './sampler';
 import { StopText } from './stop-text';
@@ -33,7 +33,7 @@ export interface GenerateTokensOptions extends SamplingOptions {
 /** Where what returns a promise computes: `main` is the thread that called. */
 export type ThreadOption = 'main' | 'worker';
 
-const TOKEN_OPTIONS = [
+export const TOKEN_OPTIONS = [
   'maxNewTokens',
   'stopTokens',
   'logprobs',
@@ -59,6 +59,8 @@ export interface GenerateDetails {
   usage: { promptTokens: number; completionTokens: number };
   /** Of each of the tokens, where the option `logprobs` asks for them. */
   logprobs?: TokenLogprobs[];
+  /** Of a beam search: the sum of the tokens' log-probabilities divided by their number to the power of `lengthPenalty`. */
+  score?: number;
 }
 
 /** Options of generating text. */
@@ -71,7 +73,7 @@ export interface GenerateOptions extends GenerateTokensOptions {
   endOfText?: boolean;
 }
 
-const TEXT_OPTIONS = [...TOKEN_OPTIONS, 'stop', 'details', 'endOfText'] as const;
+export const TEXT_OPTIONS = [...TOKEN_OPTIONS, 'stop', 'details', 'endOfText'] as const;
 
 /** How a sequence is generated and read. */
 export interface Reading {
@@ -79,8 +81,14 @@ export interface Reading {
   all?: boolean;
   /** What generates where the option `thread` says. Default: the model's decoder on this thread. */
   decoderOn?: (thread: ThreadOption) => Decoder;
-  /** Takes each token's log-probabilities before the token is given. */
-  onLogprobs?: (logprobs: TokenLogprobs) => void;
+  /** Takes each token, with its log-probabilities if there are any, before it is given. */
+  onToken?: (token: number, logprobs?: TokenLogprobs) => void;
+  /** The turn of a session. */
+  session?: () => SessionTurn;
+  /** Tokens before the prompt's: those of a session's turns before. */
+  before?: readonly number[];
+  /** Takes the tokens that the text begins with: those before and the prompt's. */
+  onPrompt?: (tokens: readonly number[]) => void;
 }
 
 /**
@@ -93,18 +101,19 @@ export function streamTokens(
   model: GPTModel,
   prompt: ArrayLike<number>,
   options: GenerateTokensOptions = {},
-  { all = false, decoderOn = () => decoderOf(model), onLogprobs }: Reading = {},
+  { all = false, decoderOn = () => decoderOf(model), onToken, session }: Reading = {},
 ): AsyncGenerator<number, void, undefined> {
-  const { thread, signal, ...request } = readRequest(model, prompt, options);
-  return run(decoderOn(thread), request, signal, all, onLogprobs);
+  const { thread, signal, ...request } = readRequest(options, model);
+  const tokens = readPrompt(prompt, model);
+  const decoder = decoderOn(thread);
+  return run(decoder, () => ({ ...request, prompt: tokens, session: session?.() }), signal, all, onToken);
 }
 
+/** What a request says, apart from its prompt. */
+type RequestOptions = Omit<DecodeRequest, 'prompt'> & { thread: ThreadOption; signal: AbortSignal | undefined };
+
 /** @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_UNKNOWN_OPTION */
-function readRequest(
-  model: GPTModel,
-  prompt: ArrayLike<number>,
-  options: GenerateTokensOptions,
-): DecodeRequest & { thread: ThreadOption; signal: AbortSignal | undefined } {
+export function readRequest(options: GenerateTokensOptions, model: GPTModel): RequestOptions {
   checkOptions(options, TOKEN_OPTIONS, 'generate');
   const { maxNewTokens = 100, stopTokens = [], logprobs, ...others } = options;
   const { signal, thread = 'worker', contextShift = 'exact', ...sampling } = others;
@@ -124,21 +133,28 @@ function readRequest(
     throw invalid(`logprobs must be an integer from 0 to ${MOST_LOGPROBS}, got ${describe(logprobs)}`);
   }
   checkWatchers({ signal }, 'generate');
+  new Sampler(sampling, model.device, model.config.vocabSize, stops); // Checks the options.
+  return { maxNewTokens, stopTokens: stops, logprobs, sampling, contextShift, thread, signal };
+}
+
+/** @throws ERR_TORCHBIND_INVALID_ARGUMENT */
+export function readPrompt(prompt: ArrayLike<number>, { config: { vocabSize } }: GPTModel): number[] {
   checkIterable(prompt, 'an array of token ids', 'generate');
   const tokens = Array.from(prompt);
-  checkPrompt(tokens, model.config.vocabSize);
-  new Sampler(sampling, model.device, model.config.vocabSize, stops); // Checks the options.
-  return { prompt: tokens, maxNewTokens, stopTokens: stops, logprobs, sampling, contextShift, thread, signal };
+  if (tokens.length === 0) throw invalid('the prompt must hold one token or more');
+  checkIds(tokens, vocabSize, 'the prompt holds');
+  return tokens;
 }
 
 /** The tokens of a sequence of the model's decoder: each generated when it is asked for, or all without waiting to be asked. */
 async function* run(
   decoder: Decoder,
-  request: DecodeRequest,
+  begin: () => DecodeRequest,
   signal: AbortSignal | undefined,
   all: boolean,
-  onLogprobs: Reading['onLogprobs'],
+  onToken: Reading['onToken'],
 ): AsyncGenerator<number, void, undefined> {
+  const request = begin();
   const { maxNewTokens } = request;
   if (maxNewTokens === 0) return;
   const queue = new TokenQueue();
@@ -150,8 +166,7 @@ async function* run(
       else if (i === 0) sequence.grant(maxNewTokens);
       const token = await queue.next(signal);
       if (token === undefined) return;
-      const logprobs = queue.takeLogprobs();
-      if (logprobs !== undefined) onLogprobs?.(logprobs);
+      onToken?.(token, queue.takeLogprobs());
       yield token;
     }
   } finally {
@@ -159,18 +174,18 @@ async function* run(
   }
 }
 
-/**
- * Generates text after a prompt, in pieces that never end within a character. Without a prompt a new text begins. What the
- * generator returns tells how the text ended.
- */
-export function streamText(
-  model: GPTModel,
-  prompt: string,
-  options: GenerateOptions = {},
-  { all = false, decoderOn }: Reading = {},
-): TextGenerator {
+/** How text is generated: options for its tokens, and what ends it. */
+interface TextRequest {
+  tokenOptions: GenerateTokensOptions;
+  tokenizer: Tokenizer;
+  stops: string[];
+  endId: number | undefined;
+  details: boolean;
+}
+
+/** @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_UNKNOWN_OPTION, ERR_TORCHBIND_NO_TOKENIZER */
+export function readTextRequest(options: GenerateOptions, model: GPTModel): TextRequest {
   checkOptions(options, TEXT_OPTIONS, 'generate');
-  if (typeof prompt !== 'string') throw invalid(`the prompt must be a string, got ${describe(prompt)}`);
   const { stop = [], details = false, endOfText = false, ...rest } = options;
   if (typeof stop !== 'string') checkIterable(stop, 'a text or a list of texts for stop', 'generate');
   const stops = typeof stop === 'string' ? [stop] : [...stop];
@@ -184,26 +199,51 @@ export function streamText(
   const stopTokens = rest.stopTokens ?? [];
   checkIterable(stopTokens, 'a list of token ids for stopTokens', 'generate');
   const tokenOptions = { ...rest, stopTokens: [...stopTokens, ...(endId === undefined ? [] : [endId])] };
-  const logprobs: TokenLogprobs[] | undefined = rest.logprobs === undefined ? undefined : [];
-  // Tokens after a stop are not drawn either: the random numbers that follow are those that PyTorch's loop leaves.
-  const reading = { all: all && stops.length === 0, decoderOn, onLogprobs: (of: TokenLogprobs) => logprobs?.push(of) };
+  return { tokenOptions, tokenizer, stops, endId, details };
+}
+
+/**
+ * Generates text after a prompt, in pieces that never end within a character. Without a prompt a new text begins. What the
+ * generator returns tells how the text ended.
+ */
+export function streamText(
+  model: GPTModel,
+  prompt: string,
+  options: GenerateOptions = {},
+  { all = false, onToken, onPrompt, before = [], ...reading }: Reading = {},
+): TextGenerator {
+  checkText(prompt);
+  const { tokenOptions, tokenizer, stops, endId, details } = readTextRequest(options, model);
+  const logprobs: TokenLogprobs[] | undefined = tokenOptions.logprobs === undefined ? undefined : [];
+  const own: Reading = {
+    ...reading,
+    // Tokens after a stop are not drawn either: the random numbers that follow are those that PyTorch's loop leaves.
+    all: all && stops.length === 0,
+    onToken: (token, of) => {
+      if (of !== undefined) logprobs?.push(of);
+      onToken?.(token, of);
+    },
+  };
   const ends = { text: new StopText(stops), tokens: new Set(tokenOptions.stopTokens), endId };
-  const { signal } = rest;
-  const textStart = [tokenizer.startId];
+  const { signal } = tokenOptions;
   const start = (promptIds: ArrayLike<number>): Started => {
-    const ids = prompt === '' ? textStart : promptIds;
-    return { ids, seen: promptIds, tokens: streamTokens(model, ids, tokenOptions, reading) };
+    const seen = before.length === 0 ? promptIds : [...before, ...Array.from(promptIds)];
+    const ids = seen.length === 0 ? [tokenizer.startId] : Array.from(seen);
+    onPrompt?.(ids);
+    return { ids, seen, tokens: streamTokens(model, ids, tokenOptions, own) };
   };
   if (!takesLong(tokenizer, prompt)) {
     const started = start(prompt === '' ? [] : tokenizer.encode(prompt));
     return decodeStream(() => started, tokenizer, ends, logprobs, details ? signal : undefined);
   }
-  readRequest(model, textStart, tokenOptions); // What is wrong with the options is told now.
-  const encodeAndStart = async (): Promise<Started> => {
-    const ids = await encodeText(tokenizer, prompt);
-    return start(ids);
-  };
+  readRequest(tokenOptions, model); // What is wrong with the options is told now.
+  const encodeAndStart = async (): Promise<Started> => start(await encodeText(tokenizer, prompt));
   return decodeStream(encodeAndStart, tokenizer, ends, logprobs, details ? signal : undefined);
+}
+
+/** @throws ERR_TORCHBIND_INVALID_ARGUMENT */
+export function checkText(prompt: unknown): asserts prompt is string {
+  if (typeof prompt !== 'string') throw invalid(`the prompt must be a string, got ${describe(prompt)}`);
 }
 
 /** Pieces of text, and at the end all about it. */
@@ -213,7 +253,7 @@ export interface TextGenerator extends AsyncGenerator<string, GenerateDetails, u
 
 /** The tokens that are generated, and those of the prompt. */
 interface Started {
-  tokens: AsyncGenerator<number, void, undefined>;
+  tokens: AsyncIterable<number> | Iterable<number>;
   ids: ArrayLike<number>;
   /** The prompt's tokens as its text has them: none for a text that begins. */
   seen: ArrayLike<number>;
@@ -280,10 +320,8 @@ export async function generateText(
   decoderOn?: Reading['decoderOn'],
 ): Promise<Generated | Generated[]> {
   const open = (prompt: string): TextGenerator => streamText(model, prompt, options, { all: true, decoderOn });
-  const read = async (prompt: string, stream: TextGenerator): Promise<Generated> => {
-    const details = await endOf(stream);
-    return options.details === true ? details : prompt + details.text;
-  };
+  const read = async (prompt: string, stream: TextGenerator): Promise<Generated> =>
+    whole(prompt, await endOf(stream), options);
   if (!Array.isArray(prompts)) return read(prompts as string, open(prompts as string));
   const streams = [...(prompts as string[])].map(open);
   try {
@@ -294,9 +332,15 @@ export async function generateText(
   }
 }
 
-type Generated = string | GenerateDetails;
+export type Generated = string | GenerateDetails;
 
-async function endOf(stream: TextGenerator): Promise<GenerateDetails> {
+/** What `generate` gives for a prompt. */
+export function whole(prompt: string, details: GenerateDetails, options: GenerateOptions): Generated {
+  return options.details === true ? details : prompt + details.text;
+}
+
+/** Reads a stream to its end. */
+export async function endOf(stream: TextGenerator): Promise<GenerateDetails> {
   for (;;) {
     const { done, value } = await stream.next();
     if (done === true) return value;
@@ -310,18 +354,14 @@ function endIdOf({ endId, kind }: Tokenizer): number {
   );
 }
 
-function tokenizerOf({ tokenizer }: GPTModel): Tokenizer {
+/** @throws ERR_TORCHBIND_NO_TOKENIZER */
+export function tokenizerOf({ tokenizer }: GPTModel, where = 'generate'): Tokenizer {
   if (tokenizer !== null) return tokenizer;
   throw new TorchBindError(
-    'The model has no tokenizer, so it cannot read or write text. Give it one (new GPT(config, { tokenizer }), or ' +
-      'gpt.tokenizer = ...), or use generateTokens() with token ids.',
+    `${where}: the model has no tokenizer, so it cannot read or write text. Give it one (new GPT(config, { tokenizer }), or ` +
+      'gpt.tokenizer = ...), or use token ids: generateTokens(), generateSequences(), evaluate(ids).',
     'ERR_TORCHBIND_NO_TOKENIZER',
   );
-}
-
-function checkPrompt(tokens: readonly number[], vocabSize: number): void {
-  if (tokens.length === 0) throw invalid('the prompt must hold one token or more');
-  checkIds(tokens, vocabSize, 'the prompt holds');
 }
 
 function checkIds(tokens: readonly number[], vocabSize: number, holds: string): void {
@@ -333,6 +373,7 @@ function checkIds(tokens: readonly number[], vocabSize: number, holds: string): 
   }
 }
 
-function invalid(message: string): TorchBindError {
+/** @internal */
+export function invalid(message: string): TorchBindError {
   return new TorchBindError(`generate: ${message}`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
 }

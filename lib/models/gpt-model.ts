@@ -53,6 +53,23 @@ export interface GPTOutput {
   logits: Tensor;
   /** Mean cross-entropy with the targets, (); absent without targets. */
   loss?: Tensor;
+  /** (B, T, C) each, nLayer + 1 of them: the embeddings, what each block gives, and for the last what the head reads. */
+  hiddenStates?: Tensor[];
+  /** The attention's weights in each block, (B, nh, T, T). */
+  attentions?: Tensor[];
+}
+
+/** What `forward` gives in addition. Both are transformers' `output_hidden_states` and `output_attentions`. */
+export interface ForwardOptions {
+  hiddenStates?: boolean;
+  /** Attention is then computed without fused kernels. */
+  attentions?: boolean;
+}
+
+/** What is kept of a forward pass. */
+interface Recording {
+  hiddenStates?: Tensor[] | undefined;
+  attentions?: Tensor[] | undefined;
 }
 
 /**
@@ -110,7 +127,12 @@ export class CausalSelfAttention extends Module {
     this.rotates = !config.noRopeLayers.includes(layer);
   }
 
-  forward(x: Tensor, rotations: Rotations | undefined, segments?: readonly Segment[]): Tensor {
+  forward(
+    x: Tensor,
+    rotations: Rotations | undefined,
+    segments?: readonly Segment[],
+    onWeights?: (weights: Tensor) => void,
+  ): Tensor {
     const { nHead, headSize } = this.config;
     const [B, T] = x.shape as [number, number]; // (B, T, C)
     const [query, key, v] = this.project(x); // (B, nh, T, hs), and (B, nkv, T, hs) twice
@@ -119,7 +141,7 @@ export class CausalSelfAttention extends Module {
       rotation === undefined
         ? [query, key]
         : [rotate(query, rotation, this.config), rotate(key, rotation, this.config)];
-    const y = segments === undefined ? this.attend(q, k, v, 0) : this.attendCached(q, k, v, segments);
+    const y = segments === undefined ? this.attend(q, k, v, 0, onWeights) : this.attendCached(q, k, v, segments);
     const joined = y.transpose(1, 2).reshape([B, T, nHead * headSize]); // (B, nh, T, hs) -> (B, T, nh hs)
     return this.dropout.forward(this.proj.forward(joined)); // (B, T, C)
   }
@@ -162,10 +184,11 @@ export class CausalSelfAttention extends Module {
     );
   }
 
-  private attend(q: Tensor, k: Tensor, v: Tensor, past: number): Tensor {
+  private attend(q: Tensor, k: Tensor, v: Tensor, past: number, onWeights?: (weights: Tensor) => void): Tensor {
     const { window, scale, training } = this;
     const { attentionDropout, attentionSoftcap: softcap } = this.config;
-    return attend(q, k, v, { past, window, scale, softcap, dropoutP: training ? attentionDropout : 0 });
+    const dropoutP = training ? attentionDropout : 0;
+    return attend(q, k, v, { past, window, scale, softcap, dropoutP, onWeights });
   }
 }
 
@@ -284,10 +307,15 @@ export class Block extends Module {
   }
 
   /** (B, T, C) -> (B, T, C) */
-  forward(x: Tensor, rotations: Rotations | undefined, segments?: readonly Segment[]): Tensor {
+  forward(
+    x: Tensor,
+    rotations: Rotations | undefined,
+    segments?: readonly Segment[],
+    onWeights?: (weights: Tensor) => void,
+  ): Tensor {
     const { normPosition, parallelResidual, residualScale } = this.config;
     const { ln1, ln2 } = this;
-    const attn = (input: Tensor): Tensor => this.attn.forward(input, rotations, segments);
+    const attn = (input: Tensor): Tensor => this.attn.forward(input, rotations, segments, onWeights);
     const mlp = (input: Tensor): Tensor => this.mlp.forward(input);
     const scaled = (branch: Tensor): Tensor => (residualScale === 1 ? branch : branch.mul(residualScale));
     if (parallelResidual !== 'none') {
@@ -365,15 +393,21 @@ export class GPTModel extends Module {
    *
    * @param idx token ids, int64 (B, T), T at most blockSize
    * @param targets the ids that follow, int64 (B, T); -100 counts for nothing
+   * @param options `hiddenStates`, `attentions`: what to give in addition
    */
-  forward(idx: Tensor, targets?: Tensor): GPTOutput {
+  forward(idx: Tensor, targets?: Tensor | null, options: ForwardOptions = {}): GPTOutput {
     this.checkTokens(idx);
+    checkOptions(options, ['hiddenStates', 'attentions'], 'GPT.forward');
     settle(this);
-    const logits = this.logits(this.hidden(idx)); // (B, T, C) -> (B, T, V)
-    if (targets === undefined) return { logits };
+    const recording: Recording = {
+      ...(options.hiddenStates === true ? { hiddenStates: [] } : {}),
+      ...(options.attentions === true ? { attentions: [] } : {}),
+    };
+    const logits = this.logits(this.hidden(idx, undefined, recording)); // (B, T, C) -> (B, T, V)
+    if (targets === undefined || targets === null) return { logits, ...recording } as GPTOutput;
     unwrap(targets, 'GPT: targets');
     const loss = crossEntropyLoss(logits.view([-1, this.config.vocabSize]), targets.reshape([-1])); // (B T, V), (B T)
-    return { logits, loss };
+    return { logits, loss, ...recording } as GPTOutput;
   }
 
   /** @internal The loss that `forward` gives, (), without the logits where `chunkedLoss` says so. */
@@ -400,7 +434,7 @@ export class GPTModel extends Module {
   }
 
   /** What the head reads: token ids (B, T) -> (B, T, C). */
-  private hidden(idx: Tensor, segments?: readonly Segment[]): Tensor {
+  private hidden(idx: Tensor, segments?: readonly Segment[], { hiddenStates, attentions }: Recording = {}): Tensor {
     const { embeddingScale, positionOffset } = this.config;
     const positions = segments === undefined ? arange(idx.size(1), { device: idx.device }) : positionsOf(segments, idx); // (T)
     let x = this.tokenEmbedding.forward(idx); // (B, T, C)
@@ -413,11 +447,16 @@ export class GPTModel extends Module {
       this.positionEmbedding === null
         ? rotationsOf(positions, lengthOf(idx, segments), this.config, x.dtype)
         : undefined;
+    const onWeights = attentions === undefined ? undefined : (weights: Tensor) => void attentions.push(weights);
+    const recomputes = this.activationCheckpointing && segments === undefined && onWeights === undefined;
     for (const block of this.blocks) {
-      const run = (input: Tensor): Tensor => block.forward(input, rotations, segments);
-      x = this.activationCheckpointing && segments === undefined ? checkpoint(run, x) : run(x);
+      hiddenStates?.push(x);
+      const run = (input: Tensor): Tensor => block.forward(input, rotations, segments, onWeights);
+      x = recomputes ? checkpoint(run, x) : run(x);
     }
-    return this.lnF.forward(x);
+    const last = this.lnF.forward(x);
+    hiddenStates?.push(last);
+    return last;
   }
 
   /**

@@ -1,7 +1,7 @@
 /** Models, and the checkpoint layouts that they read and write. */
 export { Bigram } from './bigram';
 export { GPTModel } from './gpt-model';
-export type { GPTModelOptions, GPTOutput } from './gpt-model';
+export type { ForwardOptions, GPTModelOptions, GPTOutput } from './gpt-model';
 export { completeConfig, configFromJson, configToJson } from './config';
 export type { Activation, GPTConfig, GPTOptions } from './config';
 export { applyLora, foldLora, LoraLinear, mergeLora, unmergeLora } from './lora';

@@ -93,6 +93,32 @@ export class KVCache {
     this.dropped += count;
   }
 
+  /** Forgets all positions but the first `length`. */
+  truncate(length: number): void {
+    checkArgument(
+      Number.isSafeInteger(length) && length >= 0 && length <= this.used,
+      `a number of positions from 0 to ${this.used}`,
+      length,
+      'KVCache.truncate()',
+    );
+    this.used = length;
+  }
+
+  /** A copy with memory of its own. */
+  clone(): KVCache {
+    const copy = new KVCache(this.size);
+    copy.dispose();
+    for (const [own, copies] of [
+      [this.keys, copy.keys],
+      [this.values, copy.values],
+    ] as const)
+      for (const [layer, cache] of own.entries()) copies[layer] = this.copied(cache, this.capacity);
+    copy.capacity = this.capacity;
+    copy.used = this.used;
+    copy.dropped = this.dropped;
+    return copy;
+  }
+
   private move(from: number, count: number): void {
     for (const cache of [...this.keys, ...this.values]) {
       const source = cache.narrow(2, from, count);
@@ -139,18 +165,21 @@ export class KVCache {
   }
 
   private grow(positions: number): void {
-    for (const caches of [this.keys, this.values])
-      for (const [layer, old] of caches.entries()) caches[layer] = this.enlarged(old, positions);
+    for (const caches of [this.keys, this.values]) {
+      for (const [layer, old] of caches.entries()) {
+        caches[layer] = this.copied(old, positions);
+        old.dispose();
+      }
+    }
     this.capacity = positions;
   }
 
-  /** A copy with memory for more positions; frees the old one. It may be filled outside inference mode, wherever it was made. */
-  private enlarged(old: Tensor, positions: number): Tensor {
+  /** A copy with memory for more positions. It may be filled outside inference mode, wherever it was made. */
+  private copied(cache: Tensor, positions: number): Tensor {
     return withoutInferenceMode(() =>
       tidy(() => {
         const larger = this.allocate(positions);
-        larger.narrow(2, 0, this.used).copy_(old.narrow(2, 0, this.used));
-        old.dispose();
+        larger.narrow(2, 0, this.used).copy_(cache.narrow(2, 0, this.used));
         return larger;
       }),
     );

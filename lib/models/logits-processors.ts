@@ -1,6 +1,6 @@
 import { describe, isAbove, isAtLeast, TorchBindError } from '../errors';
 import { tensor } from '../tensor/creation';
-import type { Tensor } from '../tensor/tensor';
+import { Tensor } from '../tensor/tensor';
 
 /** What changes the logits before a token is chosen, given the tokens so far. The formulas are those of transformers. */
 export interface LogitsOptions {
@@ -18,7 +18,14 @@ export interface LogitsOptions {
   badWords?: readonly (readonly number[])[];
   /** Tokens to generate before a stop token may come. Default 0. */
   minNewTokens?: number;
+  /**
+   * A function of yours that changes the logits after all others: it gets them, float32 (1, V), and the tokens so far, prompt
+   * included, and gives logits of the same shape. transformers' `logits_processor`. Tokens are then computed on the thread that called.
+   */
+  logitsProcessor?: LogitsProcessor;
 }
+
+export type LogitsProcessor = (logits: Tensor, tokens: readonly number[]) => Tensor;
 
 export const logitsOptionNames = [
   'repetitionPenalty',
@@ -28,18 +35,20 @@ export const logitsOptionNames = [
   'logitBias',
   'badWords',
   'minNewTokens',
+  'logitsProcessor',
 ] as const;
 
 /** Applies `LogitsOptions` in the order in which transformers' `generate` does. */
 export class LogitsProcessors {
   /** Whether there is nothing to do. */
   readonly isEmpty: boolean;
-  private readonly options: Required<LogitsOptions>;
+  private readonly options: Required<Omit<LogitsOptions, 'logitsProcessor'>>;
+  private readonly custom: LogitsProcessor | undefined;
   private readonly biases: readonly (readonly [number, number])[];
 
   /** @throws ERR_TORCHBIND_INVALID_ARGUMENT */
   constructor(
-    options: LogitsOptions,
+    { logitsProcessor, ...options }: LogitsOptions,
     private readonly stopTokens: readonly number[],
     private readonly vocabSize: number,
   ) {
@@ -73,8 +82,12 @@ export class LogitsProcessors {
       check(Array.isArray(word) && word.length > 0, 'badWords', word, 'a list of lists of token ids, none empty');
       for (const id of word as readonly unknown[]) this.checkId(id, 'badWords');
     }
+    const isFunction = logitsProcessor === undefined || typeof logitsProcessor === 'function';
+    check(isFunction, 'logitsProcessor', logitsProcessor, 'a function of logits and tokens');
     this.options = all;
+    this.custom = logitsProcessor;
     this.isEmpty =
+      logitsProcessor === undefined &&
       repetitionPenalty === 1 &&
       presencePenalty === 0 &&
       frequencyPenalty === 0 &&
@@ -96,8 +109,20 @@ export class LogitsProcessors {
     if (repetitionPenalty !== 1) changed = penalize(changed, tokens, repetitionPenalty);
     changed = addTo(changed, this.penalties(generated === 0 ? [] : tokens.slice(-generated)));
     const excluded = [...new Set(this.excluded(tokens, generated))];
-    if (excluded.length === 0) return changed;
-    return changed.indexFill(-1, ids(excluded, changed), -Infinity);
+    if (excluded.length > 0) changed = changed.indexFill(-1, ids(excluded, changed), -Infinity);
+    return this.custom === undefined ? changed : this.customized(this.custom, changed, tokens);
+  }
+
+  private customized(custom: LogitsProcessor, logits: Tensor, tokens: readonly number[]): Tensor {
+    const changed: unknown = custom(logits, [...tokens]);
+    const isLogits = changed instanceof Tensor && String(changed.shape) === String(logits.shape);
+    const got = changed instanceof Tensor ? `a tensor of shape [${changed.shape.join(', ')}]` : describe(changed);
+    if (!isLogits)
+      throw new TorchBindError(
+        `logitsProcessor must return a tensor of the shape of the logits, [${logits.shape.join(', ')}], got ${got}. The function must not be async.`,
+        'ERR_TORCHBIND_INVALID_ARGUMENT',
+      );
+    return changed.to('float32');
   }
 
   private penalties(written: readonly number[]): [number, number][] {

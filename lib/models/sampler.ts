@@ -94,45 +94,63 @@ export class Sampler {
    *   never drawn.
    */
   next(given: Tensor, tokens: readonly number[] = [], generated = 0): number {
-    if (this.processors.isEmpty) return this.choose(given);
+    const logits = this.process(given, tokens, generated);
+    return this.reporting(logits, () => Number(this.choose(logits).item()));
+  }
+
+  /** The logits (1, V) of a token as the options change them. */
+  process(given: Tensor, tokens: readonly number[], generated: number): Tensor {
+    if (this.processors.isEmpty) return given;
     const logits = this.processors.apply(given, tokens, generated);
     if (Number(logits.max().item()) === -Infinity && Number(given.max().item()) > -Infinity)
       throw new TorchBindError(
-        'generate: the options exclude every token. Exclude fewer by badWords, logitBias or noRepeatNgramSize.',
+        'generate: the options exclude every token. Exclude fewer by badWords, logitBias, noRepeatNgramSize or logitsProcessor.',
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
-    return this.choose(logits);
+    return logits;
   }
 
-  private choose(logits: Tensor): number {
-    if (this.greedy) {
-      const [largest, token] = logits.max(-1); // (1) each; NaN where one of the logits is
-      checkFinite(largest);
-      return Number(token.item());
-    }
-    // On other devices a draw from probabilities that are none ends the process; the CPU's says so itself.
-    if (!this.onCpu) checkFinite(logits.max());
+  /** A token for each row of processed logits (S, V), all of one draw. */
+  chooseRows(logits: Tensor): number[] {
+    return this.reporting(logits, () => (this.choose(logits).flatten().tolist() as (number | bigint)[]).map(Number));
+  }
+
+  /** Tokens (S) or (S, 1) for logits (S, V). */
+  private choose(logits: Tensor): Tensor {
+    if (!this.greedy) return this.draw(logits);
+    const [largest, token] = logits.max(-1); // (S) each; NaN where one of the logits is
+    checkFinite(largest);
+    return token;
+  }
+
+  /** Runs `choose`, and names the cause where there is nothing to choose from. */
+  private reporting<T>(logits: Tensor, choose: () => T): T {
+    // On other devices a draw from what are no probabilities ends the process; the CPU's says so itself.
+    if (!this.onCpu && !this.greedy) checkFinite(logits.amax(-1));
     try {
-      return this.draw(logits);
+      return choose();
     } catch (error) {
-      checkFinite(logits.max());
+      if (!this.greedy) checkFinite(logits.amax(-1));
       throw error;
     }
   }
 
-  private draw(logits: Tensor): number {
+  /** (S, V) -> (S, 1) */
+  private draw(logits: Tensor): Tensor {
     let scaled = this.temperature === 1 ? logits : logits.div(this.temperature);
     if (this.topK < logits.size(-1)) scaled = keepTopK(scaled, this.topK);
     if (this.topP < 1) scaled = keepTopP(scaled, this.topP);
     if (this.minP > 0) scaled = keepMinP(scaled, this.minP);
     if (this.typicalP < 1) scaled = keepTypical(scaled, this.typicalP);
-    return Number(scaled.softmax(-1).multinomial(1, { generator: this.generator }).item());
+    return scaled.softmax(-1).multinomial(1, { generator: this.generator });
   }
 }
 
-function checkFinite(value: Tensor): void {
-  const largest = Number(value.item());
-  if (Number.isFinite(largest)) return;
+/** @param values the largest logit of each row, (S) */
+function checkFinite(values: Tensor): void {
+  const numbers = values.numel() === 1 ? [Number(values.item())] : (values.tolist() as number[]);
+  const largest = numbers.find((value) => !Number.isFinite(value));
+  if (largest === undefined) return;
   throw new TorchBindError(
     `generate: expected finite logits, but the largest is ${largest}. The model's weights hold NaN or infinite numbers, or ` +
       'lead to them: use a checkpoint from before training went wrong.',
@@ -140,13 +158,13 @@ function checkFinite(value: Tensor): void {
   );
 }
 
-/** -Infinity for all but the k largest of the logits (1, V). */
+/** -Infinity for all but the k largest of the logits (S, V). */
 function keepTopK(logits: Tensor, k: number): Tensor {
-  const [largest] = logits.topk(k); // (1, k)
+  const [largest] = logits.topk(k); // (S, k)
   return logits.maskedFill(logits.lt(largest.narrow(-1, k - 1, 1)), -Infinity);
 }
 
-/** -Infinity for every token (1, V) that those before it in the order of likelihood already outweigh. */
+/** -Infinity for every token (S, V) that those before it in the order of likelihood already outweigh. */
 function keepTopP(logits: Tensor, p: number): Tensor {
   const [sorted, order] = logits.sort(-1, true);
   const probabilities = sorted.softmax(-1);
@@ -154,23 +172,23 @@ function keepTopP(logits: Tensor, p: number): Tensor {
   return fullLike(logits, -Infinity).scatter(-1, order, sorted.maskedFill(before.ge(p), -Infinity));
 }
 
-/** -Infinity for all but tokens (1, V) at least `p` times as likely as the likeliest one. */
+/** -Infinity for all but tokens (S, V) at least `p` times as likely as the likeliest one. */
 function keepMinP(logits: Tensor, p: number): Tensor {
   const probabilities = logits.softmax(-1);
   return logits.maskedFill(probabilities.lt(probabilities.amax(-1, true).mul(p)), -Infinity);
 }
 
-/** -Infinity for all but the tokens (1, V) whose information is nearest to the entropy and whose probabilities reach `mass`. */
+/** -Infinity for all but the tokens (S, V) whose information is nearest to the entropy and whose probabilities reach `mass`. */
 function keepTypical(logits: Tensor, mass: number): Tensor {
   const logarithms = logits.logSoftmax(-1);
-  const entropy = logarithms.mul(logarithms.exp()).nansum(-1, true).neg(); // (1, 1)
+  const entropy = logarithms.mul(logarithms.exp()).nansum(-1, true).neg(); // (S, 1)
   const distance = logarithms.neg().sub(entropy).abs();
   const [sorted, order] = distance.sort(-1);
   const cumulative = logits.gather(-1, order).softmax(-1).cumsum(-1);
   const last = cumulative
     .lt(mass)
     .sum(-1, true)
-    .clamp(0, logits.size(-1) - 1); // (1, 1)
+    .clamp(0, logits.size(-1) - 1); // (S, 1)
   const remove = sorted.gt(sorted.gather(-1, last));
   return logits.maskedFill(remove.scatter(-1, order, remove), -Infinity);
 }

@@ -1,9 +1,10 @@
-import type { TokenLogprobs, TokenSink } from './decoder';
+import type { FoundSequence, TokenLogprobs, TokenSink } from './decoder';
 
 /** The tokens of one sequence, from the sink that a decoder fills to a reader that waits for each. */
 export class TokenQueue implements TokenSink {
   private readonly tokens: number[] = [];
   private readonly logprobs: TokenLogprobs[] = [];
+  private sequences: FoundSequence[] | undefined;
   private ended = false;
   private failure: { error: unknown } | undefined;
   private wake: (() => void) | undefined;
@@ -12,6 +13,10 @@ export class TokenQueue implements TokenSink {
     this.tokens.push(id);
     if (logprobs !== undefined) this.logprobs.push(logprobs);
     this.wake?.();
+  }
+
+  found(sequences: FoundSequence[]): void {
+    this.sequences = sequences;
   }
 
   end(): void {
@@ -35,6 +40,16 @@ export class TokenQueue implements TokenSink {
     const token = this.tokens.shift();
     if (token === undefined && this.failure !== undefined) throw this.failure.error;
     return token;
+  }
+
+  /**
+   * What a search has found.
+   *
+   * @throws as `next` does
+   */
+  async result(signal: AbortSignal | undefined): Promise<FoundSequence[]> {
+    await this.next(signal);
+    return this.sequences!;
   }
 
   /** The log-probabilities of the token that `next` gave, where they were asked for. */

@@ -1,5 +1,5 @@
 import { BatchDecoder } from './batch-decoder';
-import type { DecodedSequence, DecodeRequest, Decoder, TokenSink } from './decoder';
+import type { DecodedSequence, DecodeRequest, Decoder, SearchRequest, TokenSink } from './decoder';
 import type { GPTModel } from './gpt-model';
 
 /** Decodes on the thread that it is made on: a step, a turn of the event loop, the next step. */
@@ -11,7 +11,7 @@ class TurnDecoder implements Decoder {
     this.decoder = new BatchDecoder(model);
   }
 
-  add(request: DecodeRequest, sink: TokenSink): DecodedSequence {
+  add(request: DecodeRequest | SearchRequest, sink: TokenSink): DecodedSequence {
     const sequence = this.decoder.add(request, sink);
     return {
       grant: (count) => {
@@ -20,6 +20,14 @@ class TurnDecoder implements Decoder {
       },
       remove: () => sequence.remove(),
     };
+  }
+
+  fork(from: number, to: number): void {
+    this.decoder.fork(from, to);
+  }
+
+  forget(session: number): void {
+    this.decoder.forget(session);
   }
 
   private schedule(): void {

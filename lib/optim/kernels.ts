@@ -5,6 +5,20 @@ import type { Tensor } from '../tensor/tensor';
 
 type Tensors = readonly Tensor[];
 
+let updates = 0;
+
+/** Updates that fused kernels have made on this thread. They do not count as versions of the tensors, in PyTorch as here. */
+export function fusedUpdates(): number {
+  return updates;
+}
+
+function counted<A extends unknown[]>(update: (...args: A) => void): (...args: A) => void {
+  return (...args) => {
+    updates++;
+    update(...args);
+  };
+}
+
 type AdamStep = (
   params: Tensors,
   gradients: Tensors,
@@ -24,13 +38,13 @@ type AdamStep = (
 ) => void;
 
 /** `aten::_fused_adam_`: one Adam step over all tensors, in place. */
-export const fusedAdam = bind<AdamStep>('_fused_adam_');
+export const fusedAdam = counted(bind<AdamStep>('_fused_adam_'));
 
 /** `aten::_fused_adamw_`: one AdamW step over all tensors, in place. */
-export const fusedAdamW = bind<AdamStep>('_fused_adamw_');
+export const fusedAdamW = counted(bind<AdamStep>('_fused_adamw_'));
 
 /** `aten::_fused_adagrad_`: one Adagrad step over all tensors, in place. */
-export const fusedAdagrad =
+export const fusedAdagrad = counted(
   bind<
     (
       params: Tensors,
@@ -39,25 +53,28 @@ export const fusedAdagrad =
       steps: Tensors,
       options: { lr: number; lrDecay: number; weightDecay: number; eps: number; maximize: boolean },
     ) => void
-  >('_fused_adagrad_');
+  >('_fused_adagrad_'),
+);
 
 /** `aten::_fused_sgd_`: one SGD step over all tensors, in place. */
-export const fusedSgd = bind<
-  (
-    params: Tensors,
-    gradients: Tensors,
-    momentumBuffers: Tensors,
-    options: {
-      weightDecay: number;
-      momentum: number;
-      lr: number;
-      dampening: number;
-      nesterov: boolean;
-      maximize: boolean;
-      isFirstStep: boolean;
-    },
-  ) => void
->('_fused_sgd_');
+export const fusedSgd = counted(
+  bind<
+    (
+      params: Tensors,
+      gradients: Tensors,
+      momentumBuffers: Tensors,
+      options: {
+        weightDecay: number;
+        momentum: number;
+        lr: number;
+        dampening: number;
+        nesterov: boolean;
+        maximize: boolean;
+        isFirstStep: boolean;
+      },
+    ) => void
+  >('_fused_sgd_'),
+);
 
 /** `aten::_foreach_add_`: adds a number to each tensor, in place. */
 export const foreachAdd_ = bind<(tensors: Tensors, value: number) => void>('_foreach_add_');

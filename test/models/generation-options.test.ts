@@ -1,11 +1,13 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { GPT } from '../../lib/gpt/gpt';
+import { readGenerationConfig, writeGenerationConfig } from '../../lib/models/generation-config';
 import type { SamplingOptions } from '../../lib/models/sampler';
 import { Sampler } from '../../lib/models/sampler';
 import { tensor } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';
 import { manualSeed } from '../../lib/tensor/random';
 import { tidy } from '../../lib/tensor/scope';
+import type { Tensor } from '../../lib/tensor/tensor';
 import { CharTokenizer } from '../../lib/tokenizers';
 import { pythonCode, pythonTimeout } from '../helpers/python';
 
@@ -79,6 +81,136 @@ it('an abort is an end of details, and an error elsewhere', async () => {
   await expect(gpt.generate('a', { signal })).rejects.toThrow('enough');
 });
 
+describe('several texts', () => {
+  it.each(['worker', 'main'] as const)('are texts or details, prompt by prompt, on the thread %s', async (thread) => {
+    const options = { numReturnSequences: 2, maxNewTokens: 6, seed: 1, thread };
+    const texts = await gpt.generate(['hello', ''], options);
+    const details = await gpt.generate(['hello', ''], { ...options, details: true, logprobs: 1 });
+    expect(texts).toEqual(details.map(({ text }, i) => (i < 2 ? `hello${text}` : text)));
+    expect(details.map(({ usage }) => usage.promptTokens)).toEqual([5, 5, 1, 1]);
+    for (const { tokens, logprobs } of details) expect(logprobs!.map(({ token }) => token)).toEqual(tokens);
+    expect(new Set(texts).size).toBe(4);
+    const [one] = await gpt.generate('hello', { ...options, numReturnSequences: 1 });
+    expect(one).toBe(await gpt.generate('hello', { maxNewTokens: 6, seed: 1, thread }));
+  });
+
+  it('of a beam search are one, or a list where a number is asked for', async () => {
+    const options = { numBeams: 3, maxNewTokens: 6 };
+    const best = await gpt.generate('hello', options);
+    const list = await gpt.generate('hello', { ...options, numReturnSequences: 3 });
+    expect(list[0]).toBe(best);
+    expect(await gpt.generate(['hello', 'a'], options)).toEqual([best, await gpt.generate('a', options)]);
+    const details = await gpt.generate('hello', { ...options, details: true, stop: best.slice(7, 9) });
+    expect([details.text, details.finishReason]).toEqual([best.slice(5, 7), 'stop']);
+    const greedy = await gpt.generate('hello', { maxNewTokens: 6, greedy: true });
+    const [likeliest] = await gpt.generateSequences(gpt.tokenizer!.encode('hello'), {
+      ...options,
+      numReturnSequences: 3,
+    });
+    expect(await gpt.generate('hello', { ...options, numBeams: 1, greedy: true })).toBe(greedy);
+    expect(gpt.tokenizer!.decode(likeliest!.tokens)).toBe(best.slice(5));
+  });
+
+  it('beyond the context, and beside other texts, are the same', async () => {
+    const options = { numReturnSequences: 3, maxNewTokens: 30, seed: 1 };
+    const prompts = ['hello', 'a'.repeat(20)];
+    const alone = [await gpt.generate(prompts, options), await gpt.generate('b', { numBeams: 3, maxNewTokens: 30 })];
+    const beside = await Promise.all([
+      gpt.generate(prompts, options),
+      gpt.generate('b', { numBeams: 3, maxNewTokens: 30 }),
+      gpt.generate('c', { seed: 2, maxNewTokens: 30 }),
+    ]);
+    expect(beside).toEqual([...alone, await gpt.generate('c', { seed: 2, maxNewTokens: 30 })]);
+    expect(await gpt.generate(prompts, { ...options, thread: 'main' })).toEqual(alone[0]);
+    const half = { ...options, contextShift: 'half' } as const;
+    expect(await gpt.generate(prompts, half)).toEqual(await gpt.generate(prompts, { ...half, thread: 'main' }));
+  });
+
+  it('end where the signal is aborted', async () => {
+    const controller = new AbortController();
+    const options = { numReturnSequences: 2, maxNewTokens: 1e6, signal: controller.signal };
+    const texts = gpt.generate('a', options);
+    setTimeout(() => controller.abort(new Error('enough')), 50);
+    await expect(texts).rejects.toThrow('enough');
+    await expect(gpt.generate('a', { ...options, numReturnSequences: 1 })).rejects.toThrow('enough');
+  });
+});
+
+describe('a logitsProcessor', () => {
+  it('changes the logits after the other options, and sees the tokens so far', async () => {
+    const seen: number[][] = [];
+    const only = (id: number): Tensor =>
+      tensor([chars.map((_, i) => (i === id ? 0 : -Infinity))], { dtype: 'float32' });
+    const logitsProcessor = (logits: Tensor, tokens: readonly number[]): Tensor => {
+      expect(logits.shape).toEqual([1, chars.length]);
+      expect(Number(logits.select(1, 4).item())).toBe(-Infinity); // by badWords
+      seen.push([...tokens]);
+      return logits.add(only((tokens.at(-1)! + 1) % chars.length));
+    };
+    expect(await gpt.generate('a', { maxNewTokens: 3, logitsProcessor, badWords: [[4]] })).toBe('abcd');
+    expect(seen).toEqual([[0], [0, 1], [0, 1, 2]]);
+    expect(await gpt.generate('v', { numBeams: 2, maxNewTokens: 2, logitsProcessor, badWords: [[4]] })).toBe('vwx');
+    const group = { numReturnSequences: 2, maxNewTokens: 2, logitsProcessor, badWords: [[4]] };
+    expect(await gpt.generate('k', group)).toEqual(['klm', 'klm']);
+  });
+
+  it('must give logits, at once', async () => {
+    const generate = (logitsProcessor: unknown): Promise<string> =>
+      gpt.generate('a', { maxNewTokens: 1, logitsProcessor: logitsProcessor as never });
+    await expect(generate((logits: Tensor) => logits.select(0, 0))).rejects.toThrow(/a tensor of the shape/);
+    await expect(generate((logits: Tensor) => Promise.resolve(logits))).rejects.toThrow(/must not be async/);
+    await expect(generate((logits: Tensor) => logits.mul(-Infinity).abs().neg())).rejects.toThrow(
+      /exclude every token/,
+    );
+    await expect(
+      generate(() => {
+        throw new Error('mine');
+      }),
+    ).rejects.toThrow('mine');
+    await expect(gpt.generate('a', { logitsProcessor: 3 as never })).rejects.toThrow(/must be a function/);
+  });
+});
+
+describe('a generation config', () => {
+  it('has the names of transformers, both ways', () => {
+    const json = {
+      do_sample: true,
+      temperature: 0.7,
+      top_k: 0,
+      top_p: 0.9,
+      min_p: 0.05,
+      eos_token_id: [1, 2],
+      max_new_tokens: 20,
+      repetition_penalty: 1.1,
+      suppress_tokens: [4],
+      transformers_version: '5.0',
+    };
+    const options = readGenerationConfig(json);
+    expect(options).toEqual({
+      temperature: 0.7,
+      topP: 0.9,
+      minP: 0.05,
+      stopTokens: [1, 2],
+      maxNewTokens: 20,
+      repetitionPenalty: 1.1,
+      badWords: [[4]],
+    });
+    const { suppress_tokens, ...rest } = json;
+    expect(writeGenerationConfig(options, json)).toEqual({ ...rest, bad_words_ids: [suppress_tokens] });
+    expect(readGenerationConfig({})).toEqual({ greedy: true });
+    expect(readGenerationConfig({ do_sample: true })).toEqual({ topK: 50 });
+    const beams = { numBeams: 4, lengthPenalty: 2, numReturnSequences: 2 };
+    expect(readGenerationConfig(writeGenerationConfig(beams))).toEqual(beams);
+  });
+
+  it('names what it cannot carry', () => {
+    expect(() => readGenerationConfig({ penalty_alpha: 0.6 })).toThrow(/penalty_alpha is 0.6/);
+    expect(() => readGenerationConfig({ do_sample: true, num_beams: 2 })).toThrow(/draw the beams/);
+    expect(() => readGenerationConfig({ eos_token_id: 'x' })).toThrow(/eos_token_id/);
+    expect(() => writeGenerationConfig({ seed: 3 })).toThrow(/no field for seed/);
+  });
+});
+
 it('refuses what makes no sense', () => {
   const start = (options: object): unknown => gpt.generateTokens([0], options as never);
   expect(() => start({ stopTokens: [30] })).toThrow(/stopTokens holds the token id 30/);
@@ -88,6 +220,42 @@ it('refuses what makes no sense', () => {
   expect(() => start({ logitBias: { 99: 1 } })).toThrow(/an id of logitBias must be from 0 to 29/);
   expect(() => start({ badWords: [[]] })).toThrow(/badWords must be/);
   expect(() => gpt.stream('a', { endOfText: true })).toThrow(/endOfText needs a tokenizer/);
+});
+
+it.each([
+  [{ numBeams: 0 }, /numBeams must be an integer from 1 to 1024/],
+  [{ numReturnSequences: 1.5 }, /numReturnSequences must be an integer/],
+  [{ numReturnSequences: 2, greedy: true }, /greedy gives the same text/],
+  [{ numBeams: 2, numReturnSequences: 3 }, /at most numBeams \(2\)/],
+  [{ numBeams: 2, topK: 3 }, /a beam search draws nothing: leave out topK/],
+  [{ numBeams: 2, lengthPenalty: NaN }, /lengthPenalty must be a finite number/],
+  [{ numBeams: 2, earlyStopping: 'soon' }, /earlyStopping must be/],
+  [{ lengthPenalty: 2 }, /lengthPenalty is of a beam search: give numBeams/],
+  [{ numBeams: 2, steps: 3 }, /unknown option 'steps'/],
+])('refuses a search with %o', async (options, message) => {
+  await expect(gpt.generate('a', options as never)).rejects.toThrow(message);
+  await expect(gpt.generateSequences([1], options as never)).rejects.toThrow(message);
+});
+
+it('refuses wrong calls of embed and evaluate', async () => {
+  await expect(gpt.embed([])).rejects.toThrow(/one text or more/);
+  await expect(gpt.embed(['a', ''])).rejects.toThrow(/text 1 is empty/);
+  await expect(gpt.embed(['a'.repeat(17)])).rejects.toThrow(/17 tokens, but the model's context \(blockSize\) is 16/);
+  await expect(gpt.embed(['a'], { layer: 3 })).rejects.toThrow(/an integer from -3 to 2 for 'layer'/);
+  await expect(gpt.embed(['a'], { pooling: 'max' as never })).rejects.toThrow(/'mean', 'last' or 'first'/);
+  await expect(gpt.evaluate('a')).rejects.toThrow(/2 tokens or more/);
+  await expect(gpt.evaluate('abc', { stride: 17 })).rejects.toThrow(/from 1 to 16 for 'stride'/);
+  await expect(gpt.evaluate('abc', { windowSize: 20 })).rejects.toThrow(/from 1 to 16 for 'windowSize'/);
+  await expect(gpt.evaluate('abc', { signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough');
+});
+
+it('evaluates text with bits for each byte', async () => {
+  const text = 'hello, hello. '.repeat(4);
+  const seen: number[] = [];
+  const { loss, tokens, bitsPerByte } = await gpt.evaluate(text, { onProgress: ({ done }) => seen.push(done) });
+  expect(tokens).toBe(text.length - 1);
+  expect(seen.at(-1)).toBe(tokens);
+  expect(bitsPerByte).toBeCloseTo((loss * tokens) / Math.LN2 / text.length, 9);
 });
 
 /** The warpers and processors of transformers, in the order in which its `generate` applies them. */

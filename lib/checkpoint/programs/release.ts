@@ -6,7 +6,8 @@ import { NamedTensors } from '../../formats/safetensors';
 import { restoreTied } from '../../formats/safetensors/load';
 import { recogniseAdapted } from '../../models/layouts';
 import { loadTokenizer } from '../../tokenizers';
-import { bundleFiles, exists, type JsonObject, readJson } from '../files';
+import { bundleFiles, exists, type JsonObject, readJson, readOptionalJson } from '../files';
+import { generationFile } from '../generation-json';
 import {
   commonDType,
   mapIn,
@@ -89,6 +90,7 @@ export async function readRelease(
   const facts = await readReleaseFile(directory);
   const json = await readJson(at(bundleFiles.config));
   const tokenizer = await resolveTokenizer(options, () => loadTokenizer(directory));
+  const generationConfig = await readOptionalJson(at(generationFile));
   const { weights, recognised } = await withPath(file, async () => {
     const weights = mapIn(await loadFile(source, { device: options.device, mmap: true }));
     if (weights instanceof NamedTensors) restoreTied(weights as NamedTensors);
@@ -102,6 +104,7 @@ export async function readRelease(
     recognised,
     training: { step, optimizerFile: null, run: null, extra: {} },
     opensInEval: true,
+    generationConfig,
     optimizerState: null,
     origin: {
       program: 'release',

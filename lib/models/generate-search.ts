@@ -1,0 +1,178 @@
+import { checkOptions, describe } from '../errors';
+import { encodeText } from '../tokenizers';
+import type { Beams, Decoder, FoundSequence, SearchRequest, TokenLogprobs } from './decoder';
+import {
+  checkText,
+  decodeStream,
+  endOf,
+  type FinishReason,
+  type Generated,
+  type GenerateDetails,
+  type GenerateOptions,
+  type GenerateTokensOptions,
+  invalid,
+  readPrompt,
+  readRequest,
+  readTextRequest,
+  TEXT_OPTIONS,
+  type ThreadOption,
+  TOKEN_OPTIONS,
+  whole,
+} from './generate';
+import type { GPTModel } from './gpt-model';
+import { StopText } from './stop-text';
+import { TokenQueue } from './token-queue';
+
+/** Options of a beam search. */
+export interface BeamOptions {
+  /** Texts that are kept at each step; above 1 the likeliest text is searched for, and nothing is drawn. Default 1. */
+  numBeams?: number;
+  /** A text's score is divided by its length to the power of this: above 0 favours long texts. Default 1. */
+  lengthPenalty?: number;
+  /**
+   * When a beam search ends: `true` with as many ended texts as beams; `false`, the default, when a better one is unlikely;
+   * `'never'` when none can be better.
+   */
+  earlyStopping?: boolean | 'never';
+}
+
+/** Asks for several texts. */
+export interface SequencesOption {
+  /**
+   * Texts for each prompt, 1 to 1024: drawn together from one generator as transformers' `num_return_sequences` are, or the best of
+   * a beam search. The result is a list, prompt by prompt.
+   */
+  numReturnSequences: number;
+}
+
+/** Options of `gpt.generateSequences`. */
+export interface GenerateSequencesOptions extends GenerateTokensOptions, BeamOptions, Partial<SequencesOption> {}
+
+/** A text of `gpt.generateSequences`. */
+export interface GeneratedSequence {
+  /** The ids after the prompt, a stop token included. */
+  tokens: number[];
+  finishReason: Extract<FinishReason, 'stop' | 'length'>;
+  /** Of a beam search: the sum of the tokens' log-probabilities divided by their number to the power of `lengthPenalty`. */
+  score?: number;
+  logprobs?: TokenLogprobs[];
+}
+
+const SEARCH_OPTIONS = ['numReturnSequences', 'numBeams', 'lengthPenalty', 'earlyStopping'] as const;
+
+/** The most texts and beams. */
+const MOST = 1024;
+
+/** Options that draw, which a beam search does not. */
+const DRAWING = ['temperature', 'topK', 'topP', 'minP', 'typicalP', 'seed', 'logprobs'] as const;
+
+/** Whether options ask for a search instead of one text that is drawn. */
+export function asksForSearch(options: unknown): options is GenerateSequencesOptions {
+  const { numBeams = 1, ...rest } = (options ?? {}) as GenerateSequencesOptions;
+  return numBeams !== 1 || SEARCH_OPTIONS.some((name) => name !== 'numBeams' && rest[name] !== undefined);
+}
+
+/** @throws ERR_TORCHBIND_INVALID_ARGUMENT */
+function readSearch(options: GenerateSequencesOptions): Pick<SearchRequest, 'beams' | 'returned'> {
+  const { numReturnSequences = 1, numBeams = 1, lengthPenalty = 1, earlyStopping = false, greedy } = options;
+  for (const [name, value] of Object.entries({ numReturnSequences, numBeams }))
+    if (!Number.isInteger(value) || value < 1 || value > MOST)
+      throw invalid(`${name} must be an integer from 1 to ${MOST}, got ${describe(value)}`);
+  if (!Number.isFinite(lengthPenalty))
+    throw invalid(`lengthPenalty must be a finite number, got ${describe(lengthPenalty)}`);
+  if (earlyStopping !== 'never' && typeof earlyStopping !== 'boolean')
+    throw invalid(`earlyStopping must be true, false or 'never', got ${describe(earlyStopping)}`);
+  if (numBeams === 1) {
+    const ofBeams = (['lengthPenalty', 'earlyStopping'] as const).find((name) => options[name] !== undefined);
+    if (ofBeams !== undefined) throw invalid(`${ofBeams} is of a beam search: give numBeams above 1, or leave it out`);
+    if (greedy === true && numReturnSequences > 1)
+      throw invalid('greedy gives the same text each time: leave out numReturnSequences, or search with numBeams');
+    return { beams: undefined, returned: numReturnSequences };
+  }
+  if (numReturnSequences > numBeams)
+    throw invalid(`numReturnSequences (${numReturnSequences}) must be at most numBeams (${numBeams})`);
+  const drawing = DRAWING.find((name) => options[name] !== undefined);
+  if (drawing !== undefined) throw invalid(`a beam search draws nothing: leave out ${drawing}, or numBeams`);
+  const beams: Beams = { count: numBeams, lengthPenalty, earlyStopping };
+  return { beams, returned: numReturnSequences };
+}
+
+/** The options without those of a search. */
+export function withoutSearch<T extends object>(options: T): Omit<T, (typeof SEARCH_OPTIONS)[number]> {
+  const { numReturnSequences, numBeams, lengthPenalty, earlyStopping, ...rest } = options as GenerateSequencesOptions &
+    T;
+  void [numReturnSequences, numBeams, lengthPenalty, earlyStopping];
+  return rest;
+}
+
+/** The texts that follow a prompt, or each of several prompts, as token ids. */
+export async function searchTokens(
+  model: GPTModel,
+  prompts: readonly ArrayLike<number>[],
+  options: GenerateSequencesOptions,
+  decoderOn: (thread: ThreadOption) => Decoder,
+): Promise<GeneratedSequence[]> {
+  checkOptions(options, [...TOKEN_OPTIONS, ...SEARCH_OPTIONS], 'generateSequences');
+  const { thread, signal, ...own } = readRequest(withoutSearch(options), model);
+  const request = { ...own, ...readSearch(options) };
+  const ids = prompts.map((prompt) => readPrompt(prompt, model));
+  // Beams of one prompt know nothing of another's. What is drawn comes from one generator.
+  const requests =
+    request.beams === undefined
+      ? [{ ...request, prompts: ids }]
+      : ids.map((prompt) => ({ ...request, prompts: [prompt] }));
+  if (ids.length === 0) return [];
+  if (request.maxNewTokens === 0)
+    return ids.flatMap(() => Array.from({ length: request.returned }, () => ({ tokens: [], finishReason: 'length' })));
+  const stops = new Set(request.stopTokens);
+  const found = await Promise.all(requests.map((each) => search(decoderOn(thread), each, signal)));
+  return found.flat().map((sequence) => ({
+    ...sequence,
+    finishReason: stops.has(sequence.tokens.at(-1)!) ? 'stop' : 'length',
+  }));
+}
+
+async function search(
+  decoder: Decoder,
+  request: SearchRequest,
+  signal: AbortSignal | undefined,
+): Promise<FoundSequence[]> {
+  signal?.throwIfAborted();
+  const queue = new TokenQueue();
+  const sequence = decoder.add(request, queue);
+  try {
+    sequence.grant(1);
+    return await queue.result(signal);
+  } finally {
+    sequence.remove();
+  }
+}
+
+/** What `generate` gives with `numReturnSequences` or `numBeams`: with the former lists. */
+export async function searchText(
+  model: GPTModel,
+  prompt: string | readonly string[],
+  options: GenerateOptions & GenerateSequencesOptions,
+  decoderOn: (thread: ThreadOption) => Decoder,
+): Promise<Generated | Generated[]> {
+  checkOptions(options, [...TEXT_OPTIONS, ...SEARCH_OPTIONS], 'generate');
+  const prompts = typeof prompt === 'string' ? [prompt] : [...prompt];
+  for (const text of prompts) checkText(text);
+  const { tokenOptions, tokenizer, stops, endId } = readTextRequest(withoutSearch(options), model);
+  const seen = await Promise.all(prompts.map(async (text) => (text === '' ? [] : encodeText(tokenizer, text))));
+  const ids = seen.map((tokens) => (tokens.length === 0 ? [tokenizer.startId] : tokens));
+  const { numReturnSequences, numBeams, lengthPenalty, earlyStopping } = options;
+  const searchOptions = { ...tokenOptions, numReturnSequences, numBeams, lengthPenalty, earlyStopping };
+  const found = await searchTokens(model, ids, searchOptions as GenerateSequencesOptions, decoderOn);
+  const each = found.length / Math.max(1, prompts.length);
+  const texts = await Promise.all(
+    found.map(async ({ tokens, score, logprobs }, i) => {
+      const p = Math.floor(i / each);
+      const ends = { text: new StopText(stops), tokens: new Set(tokenOptions.stopTokens), endId };
+      const started = { tokens, ids: ids[p]!, seen: seen[p]! };
+      const details: GenerateDetails = await endOf(decodeStream(() => started, tokenizer, ends, logprobs));
+      return whole(prompts[p]!, { ...details, ...(score === undefined ? {} : { score }) }, options);
+    }),
+  );
+  return typeof prompt === 'string' && numReturnSequences === undefined ? texts[0]! : texts;
+}

@@ -1,0 +1,250 @@
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { GPT } from '../../lib/gpt/gpt';
+import type { GenerateSequencesOptions } from '../../lib/models/generate-search';
+import { tensor } from '../../lib/tensor/creation';
+import { setNumThreads } from '../../lib/tensor/device';
+import { pythonJson, pythonTimeout } from '../helpers/python';
+import { sharedTemporaryDirectory } from '../helpers/tmp';
+
+/** Token 1 fills up on the left in transformers: prompts hold it, so that penalties of what occurred are the same. */
+const short = [[1, 9, 14]];
+const even = [
+  [1, 9, 14, 2, 30],
+  [7, 1, 21, 0, 11],
+  [6, 6, 1, 33, 18],
+];
+const uneven = [[1, 9, 14, 2, 30], [12], [7, 7, 21, 0, 11, 38, 4, 4]];
+const seeds = [0, 1, 2, 3];
+
+interface Case {
+  options: GenerateSequencesOptions;
+  /** The same in transformers' names. */
+  python: Record<string, unknown>;
+  prompts: number[][];
+  seeds: number[];
+}
+
+/** Options that draw. */
+const drawing: [GenerateSequencesOptions, Record<string, unknown>][] = [
+  [{}, {}],
+  [{ temperature: 0.6 }, { temperature: 0.6 }],
+  [{ topK: 5 }, { top_k: 5 }],
+  [{ topP: 0.8 }, { top_p: 0.8 }],
+  [{ minP: 0.1 }, { min_p: 0.1 }],
+  [{ typicalP: 0.7 }, { typical_p: 0.7 }],
+  [
+    { logitBias: { 3: 4.5, 8: -50.5 } },
+    {
+      sequence_bias: [
+        [[3], 4.5],
+        [[8], -50.5],
+      ],
+    },
+  ],
+  [
+    { temperature: 0.8, topK: 20, topP: 0.9, badWords: [[3]] },
+    { temperature: 0.8, top_k: 20, top_p: 0.9, bad_words_ids: [[3]] },
+  ],
+];
+
+/** Options that look at the tokens before. */
+const looking: [GenerateSequencesOptions, Record<string, unknown>][] = [
+  [{ repetitionPenalty: 1.5 }, { repetition_penalty: 1.5 }],
+  [{ noRepeatNgramSize: 2 }, { no_repeat_ngram_size: 2 }],
+  [{ badWords: [[4, 5], [6]] }, { bad_words_ids: [[4, 5], [6]] }],
+  [
+    { stopTokens: [5], minNewTokens: 3 },
+    { eos_token_id: 5, min_new_tokens: 3 },
+  ],
+  [{ stopTokens: [5, 9, 20] }, { eos_token_id: [5, 9, 20] }],
+];
+
+const beams: [GenerateSequencesOptions, Record<string, unknown>][] = [
+  [{ numBeams: 3 }, { num_beams: 3 }],
+  [
+    { numBeams: 4, numReturnSequences: 3, stopTokens: [5] },
+    { num_beams: 4, num_return_sequences: 3, eos_token_id: 5 },
+  ],
+  [
+    { numBeams: 4, stopTokens: [5, 9, 20, 31], lengthPenalty: 2 },
+    { num_beams: 4, eos_token_id: [5, 9, 20, 31], length_penalty: 2 },
+  ],
+  [
+    { numBeams: 3, stopTokens: [5, 9, 20, 31], earlyStopping: true, lengthPenalty: -1 },
+    { num_beams: 3, eos_token_id: [5, 9, 20, 31], early_stopping: true, length_penalty: -1.0 },
+  ],
+  [
+    { numBeams: 3, stopTokens: [5, 9, 20, 31], earlyStopping: 'never', lengthPenalty: 0 },
+    { num_beams: 3, eos_token_id: [5, 9, 20, 31], early_stopping: 'never', length_penalty: 0.0 },
+  ],
+  [
+    { numBeams: 3, repetitionPenalty: 1.3, noRepeatNgramSize: 2, stopTokens: [5], minNewTokens: 4 },
+    { num_beams: 3, repetition_penalty: 1.3, no_repeat_ngram_size: 2, eos_token_id: 5, min_new_tokens: 4 },
+  ],
+];
+
+const maxNewTokens = 14;
+const cases: Case[] = [
+  ...[...drawing, ...looking].flatMap(([options, python]): Case[] => {
+    const batch = looking.some(([own]) => own === options) ? even : uneven;
+    const sample = { ...python, do_sample: true };
+    const two = { ...options, numReturnSequences: 2 };
+    return [
+      { options, python: sample, prompts: short, seeds },
+      { options: two, python: { ...sample, num_return_sequences: 2 }, prompts: batch, seeds },
+      { options: { ...options, greedy: true }, python: greedyIn(python), prompts: batch, seeds: [0] },
+    ];
+  }),
+  ...beams.map(([options, python]): Case => ({ options, python, prompts: even, seeds: [0] })),
+];
+
+/** Without what transformers uses for drawing alone. */
+function greedyIn(python: Record<string, unknown>): Record<string, unknown> {
+  const { temperature, top_k, top_p, min_p, typical_p, ...rest } = python;
+  void [temperature, top_k, top_p, min_p, typical_p];
+  return rest;
+}
+
+interface Reference {
+  texts: { tokens: number[][]; scores: number[] | null }[][];
+  hiddenStates: number[][][];
+  attentions: number[][][][];
+  embedded: { mean: number[]; last: number[]; first: number[] }[];
+  losses: number[];
+}
+
+const directory = sharedTemporaryDirectory();
+let reference: Record<string, Reference>;
+
+beforeAll(async () => {
+  setNumThreads(1);
+  const file = path.join(directory, 'cases.json');
+  const posted = cases.map(({ python, prompts, seeds }) => ({
+    prompts,
+    seeds,
+    options: { ...python, max_new_tokens: maxNewTokens },
+  }));
+  writeFileSync(file, JSON.stringify(posted));
+  reference = await pythonJson(path.join(__dirname, 'generation.py'), [directory, file]);
+}, pythonTimeout);
+
+describe.each(['gpt2', 'llama'])('%s of transformers', (name) => {
+  let gpt: GPT;
+  beforeAll(async () => {
+    gpt = await GPT.load(path.join(directory, name));
+  });
+  afterAll(() => gpt.dispose());
+
+  it.each(
+    cases.map(({ options, prompts, python }, i) => [
+      JSON.stringify({ ...options, prompts: prompts.length, ...greedyName(python) }),
+      i,
+    ]),
+  )('writes the same tokens with %s', async (_name, i) => {
+    const { options, prompts, seeds } = cases[i]!;
+    for (const [s, seed] of seeds.entries()) {
+      const draws = options.greedy !== true && options.numBeams === undefined;
+      const own = { ...options, ...(draws ? { seed } : {}), maxNewTokens };
+      const found = await gpt.generateSequences(prompts, own);
+      const expected = reference[name]!.texts[i]![s]!;
+      expect(found.map(({ tokens }) => tokens)).toEqual(
+        expected.tokens.map((row, j) => row.slice(0, found[j]!.tokens.length)),
+      );
+      // What follows in transformers fills up.
+      for (const [j, { tokens, finishReason }] of found.entries()) {
+        const ended = options.stopTokens?.includes(tokens.at(-1)!) === true;
+        expect(finishReason).toBe(ended ? 'stop' : 'length');
+        expect(new Set(expected.tokens[j]!.slice(tokens.length)).size).toBeLessThanOrEqual(ended ? 1 : 0);
+        if (!ended) expect(tokens).toHaveLength(maxNewTokens);
+      }
+      if (options.numBeams !== undefined)
+        found.forEach(({ score }, j) => expectNear(score!, expected.scores![j]!, 1e-5));
+      if (prompts.length === 1) {
+        const alone: number[] = [];
+        const { numReturnSequences, ...rest } = own;
+        void numReturnSequences;
+        for await (const token of gpt.generateTokens(prompts[0]!, rest)) alone.push(token);
+        expect(alone).toEqual(found[0]!.tokens);
+      }
+    }
+  });
+
+  it('gives the hidden states and attentions of transformers', () => {
+    const idx = tensor([[3, 9, 14, 2, 30, 7, 7, 21, 0, 11]], { dtype: 'int64' });
+    const { hiddenStates, attentions, logits } = gpt
+      .eval()
+      .forward(idx, null, { hiddenStates: true, attentions: true });
+    const { hiddenStates: states, attentions: weights } = reference[name]!;
+    expect(hiddenStates).toHaveLength(states.length);
+    expect(attentions).toHaveLength(weights.length);
+    hiddenStates!.forEach((own, i) =>
+      expect(largestDifference(own.select(0, 0).tolist(), states[i])).toBeLessThan(1e-5),
+    );
+    attentions!.forEach((own, i) =>
+      expect(largestDifference(own.select(0, 0).tolist(), weights[i])).toBeLessThan(1e-5),
+    );
+    expect(largestDifference(logits.tolist(), gpt.forward(idx).logits.tolist())).toBeLessThan(1e-5);
+  });
+
+  it.each(['worker', 'main'] as const)('embeds texts as transformers, on the thread %s', async (thread) => {
+    const ids = Array.from({ length: 20 }, (_, i) => (i * i * 7 + 3 * i) % 40);
+    const texts = [[4, 5, 6], ids, [9]];
+    const { embedded } = reference[name]!;
+    const compare = async (field: 'mean' | 'last' | 'first', options: object): Promise<void> => {
+      const vectors = await gpt.embed(texts, { thread, batchSize: 2, ...options });
+      expect(
+        largestDifference(
+          vectors.tolist(),
+          embedded.map((each) => each[field]),
+        ),
+      ).toBeLessThan(1e-5);
+      vectors.dispose();
+    };
+    await compare('mean', { normalize: true });
+    await compare('last', { pooling: 'last', layer: 1 });
+    await compare('first', { pooling: 'first', layer: -3 });
+  });
+
+  it('evaluates as a plain loop does', async () => {
+    const ids = Array.from({ length: 150 }, (_, i) => (i * i * 7 + 3 * i) % 40);
+    const [whole, overlapping, small, sideBySide] = reference[name]!.losses;
+    const loss = async (options: object): Promise<number> => (await gpt.evaluate(ids, options)).loss;
+    // Sums of float32 in another order.
+    expectNear(await loss({}), whole!, 1e-6);
+    expectNear(await loss({ stride: 20 }), overlapping!, 1e-6);
+    expectNear(await loss({ windowSize: 16, stride: 5, thread: 'main' }), small!, 1e-6);
+    const result = await gpt.evaluate(ids, { windowSize: 16, batchSize: 3 });
+    expectNear(result.loss, sideBySide!, 1e-6);
+    expect(result).toMatchObject({ tokens: 149, perplexity: Math.exp(result.loss), bitsPerByte: null });
+  });
+
+  it('reads the generation config that lies with the model, and writes it back', async () => {
+    expect(gpt.generationConfig).toEqual({ maxNewTokens: 9, temperature: 0.7, topK: 7, stopTokens: [5] });
+    gpt.generationConfig = { greedy: true, maxNewTokens: 4, stopTokens: [5, 6], badWords: [[3]] };
+    for (const form of ['huggingface', 'torchbind'] as const) {
+      const target = path.join(directory, `${name}-${form}`);
+      if (form === 'huggingface' && name === 'llama') await gpt.save(target);
+      else await gpt.export(target, { form });
+      const again = await GPT.load(target);
+      expect(again.generationConfig).toEqual(gpt.generationConfig);
+      again.dispose();
+    }
+  });
+});
+
+function greedyName({ do_sample }: Record<string, unknown>): object {
+  return do_sample === true ? {} : { draws: false };
+}
+
+/** Equal but for a part of the number. */
+function expectNear(actual: number, expected: number, relative: number): void {
+  expect(Math.abs(actual - expected)).toBeLessThan(relative * Math.abs(expected));
+}
+
+function largestDifference(a: unknown, b: unknown): number {
+  const [left, right] = [a, b].map((value) => (value as number[]).flat(Infinity));
+  expect(left).toHaveLength(right!.length);
+  return Math.max(...left!.map((value, i) => Math.abs(value - right![i]!)));
+}
