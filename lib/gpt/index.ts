@@ -17,6 +17,6 @@ export type { ExportOptions, ExportResult, ReleaseDType } from '../export/export
 export { download, type DownloadOptions } from '../hub/download';
 export type { PushOptions, PushResult } from '../hub/push';
 export type { EmbedOptions } from './embed';
-export { TextModel } from './text-model';
+export type { TextModel } from './text-model';
 export { GPT, type GPTPushOptions, type LegacyCheckpoint, type LoadModelOptions } from './gpt';
 export type { SaveBundleOptions, SaveCheckpointFileOptions, SaveModelOptions } from './save';

@@ -1,4 +1,5 @@
-import { describe, TorchBindError } from '../errors';
+import { checkArgument, describe, TorchBindError } from '../errors';
+import { isPlainObject } from '../objects';
 import type { GenerateOptions } from './generate';
 import type { BeamOptions, SequencesOption } from './generate-search';
 
@@ -86,6 +87,7 @@ const MISSING = [
  * @throws ERR_TORCHBIND_CONFIG naming what changes the text and is not supported
  */
 export function readGenerationConfig(json: Json): GenerationConfig {
+  checkArgument(isPlainObject(json), 'what generation_config.json holds', json, 'readGenerationConfig');
   const missing = MISSING.find((name) => isSet(json, name));
   if (missing !== undefined)
     throw wrong(
@@ -125,6 +127,8 @@ export function readGenerationConfig(json: Json): GenerationConfig {
  * @throws ERR_TORCHBIND_CONFIG naming an option that transformers does not keep there
  */
 export function writeGenerationConfig(options: GenerationConfig, before: Json = {}): Record<string, unknown> {
+  checkArgument(isPlainObject(options), 'options of generate', options, 'writeGenerationConfig');
+  checkArgument(isPlainObject(before), 'what generation_config.json holds', before, 'writeGenerationConfig');
   const {
     greedy,
     stopTokens,

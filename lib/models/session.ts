@@ -1,4 +1,4 @@
-import { checkOptions, TorchBindError } from '../errors';
+import { checkArgument, checkFunction, checkIterable, checkOptions, TorchBindError } from '../errors';
 import type { Tokenizer } from '../tokenizers';
 import type { Decoder } from './decoder';
 import {
@@ -14,8 +14,9 @@ import {
   type TextGenerator,
   type ThreadOption,
 } from './generate';
-import type { GPTModel } from './gpt-model';
+import { GPTModel } from './gpt-model';
 import { weightsVersion } from './session-caches';
+import { decoderOf } from './turn-decoder';
 
 let lastId = 0;
 
@@ -45,9 +46,11 @@ export class GenerationSession {
   /** @internal */
   constructor(
     private readonly model: GPTModel,
-    private readonly defaults: GenerateOptions,
-    private readonly decoderOn: (thread: ThreadOption) => Decoder,
+    private readonly defaults: GenerateOptions = {},
+    private readonly decoderOn: (thread: ThreadOption) => Decoder = () => decoderOf(model),
   ) {
+    checkArgument(model instanceof GPTModel, 'a GPT', model, 'GenerationSession');
+    checkFunction(decoderOn, 'GenerationSession: decoderOn');
     checkOptions(defaults, TEXT_OPTIONS, 'session');
     forgotten.register(this, { decoder: decoderOn('worker'), id: this.id }, this);
   }
@@ -85,6 +88,7 @@ export class GenerationSession {
     prompt: ArrayLike<number>,
     options: GenerateTokensOptions = {},
   ): AsyncGenerator<number, void, undefined> {
+    checkIterable(prompt, 'an array of token ids', 'generateTokens');
     const before = this.ids;
     const ids = readPrompt([...before, ...Array.from(prompt)], this.model);
     const turn: Turn = { prompt: ids, written: [] };

@@ -123,7 +123,7 @@ const mistakes: Mistake[] = [
     'text for a model without a tokenizer',
     () => new GPT(config).generate('x', { maxNewTokens: 1 }),
     'NO_TOKENIZER',
-    'The model has no tokenizer, so it cannot read or write text. Give it one (new GPT(config, { tokenizer }), or gpt.tokenizer = ...), or use generateTokens() with token ids.',
+    'generate: the model has no tokenizer, so it cannot read or write text. Give it one (new GPT(config, { tokenizer }), or gpt.tokenizer = ...), or use token ids: generateTokens(), generateSequences(), evaluate(ids).',
   ],
   [
     'a file that is not there',
