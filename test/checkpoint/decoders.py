@@ -1,10 +1,13 @@
 """Tiny random decoders of transformers with reference values: python decoders.py make|generate DIRECTORY"""
 
+import copy
 import json
+import os
 import sys
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
 from transformers.utils import logging
 
 SIZES = dict(
@@ -167,31 +170,82 @@ def make(directory):
         with torch.no_grad():
             logits = model(idx).logits
             tokens = greedy(model, idx[:1, :8], 20)
-        model.train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+        if name == "llama":
+            model.save_pretrained(f"{directory}/sharded", max_shard_size="20KB")
+            copy.deepcopy(model).to(torch.bfloat16).save_pretrained(f"{directory}/half")
+        is_first = kind not in [other for other, _ in list(CASES.values())[:number]]
+        run = trainer(model.train(), f"{directory}/trainer/{name}")
         losses, gradients = [], None
-        for _ in range(10):
-            loss = model(idx, labels=idx).loss
-            optimizer.zero_grad()
-            loss.backward()
-            if gradients is None:
+        for step in range(14 if is_first else 10):
+            losses.append(update(run, idx))
+            if step == 0:
                 gradients = {key: p.grad.norm().item() for key, p in model.named_parameters() if p.grad is not None}
-            optimizer.step()
-            losses.append(loss.item())
+            if step == 9 and is_first:
+                # From here on it matters which parameters decay.
+                run.optimizer.param_groups[0]["weight_decay"] = 0.1
+                run.state.global_step = 10
+                run._save_checkpoint(model, None)
         results[name] = dict(
             idx=idx.tolist(), logits=logits.tolist(), tokens=tokens, losses=losses, gradients=gradients
         )
+        if is_first:
+            adapted = adapter(AutoModelForCausalLM.from_pretrained(f"{directory}/{name}"))
+            adapted.save_pretrained(f"{directory}/adapters/{name}")
+            with torch.no_grad():
+                results[name]["adapted"] = adapted(idx).logits.tolist()
     return results
 
 
+def trainer(model, directory):
+    arguments = TrainingArguments(
+        output_dir=directory, use_cpu=True, report_to="none", disable_tqdm=True, weight_decay=0.0, learning_rate=1e-3,
+        lr_scheduler_type="constant", save_total_limit=None,
+    )  # fmt: skip
+    run = Trainer(model=model, args=arguments)
+    run.create_optimizer_and_scheduler(20)
+    return run
+
+
+def update(run, idx):
+    loss = run.model(idx, labels=idx).loss
+    run.optimizer.zero_grad()
+    loss.backward()
+    run.optimizer.step()
+    run.lr_scheduler.step()
+    return loss.item()
+
+
+def adapter(base):
+    """A LoRA adapter of all Linears but the head, with weights that are not those it begins with."""
+    config = LoraConfig(r=2, lora_alpha=4, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = get_peft_model(base, config).eval()
+    with torch.no_grad():
+        for key, parameter in adapted.named_parameters():
+            if "lora_" in key:
+                parameter.copy_(torch.randn_like(parameter) * 0.1)
+    return adapted
+
+
 def generate(directory):
+    """What Python makes of the models, the adapters and the checkpoints of Trainer that Node wrote."""
     with open(f"{directory}/prompts.json") as file:
         prompts = json.load(file)
     found = {}
-    for name, prompt in prompts.items():
+    for name, idx in prompts.items():
+        idx = torch.tensor(idx)
         model = AutoModelForCausalLM.from_pretrained(f"{directory}/trained/{name}").eval()
         with torch.no_grad():
-            found[name] = greedy(model, torch.tensor([prompt]), 20)
+            found[name] = dict(tokens=greedy(model, idx[:1, :8], 20))
+        if not os.path.exists(f"{directory}/resumed/{name}"):
+            continue
+        base = AutoModelForCausalLM.from_pretrained(f"{directory}/{name}")
+        adapted = PeftModel.from_pretrained(base, f"{directory}/own-adapters/{name}").eval()
+        with torch.no_grad():
+            found[name]["logits"] = adapted(idx).logits.tolist()
+        place = f"{directory}/resumed/{name}/checkpoint-12"
+        run = trainer(AutoModelForCausalLM.from_pretrained(place).train(), f"{directory}/again/{name}")
+        run._load_optimizer_and_scheduler(place)
+        found[name]["losses"] = [update(run, idx) for _ in range(2)]
     return found
 
 

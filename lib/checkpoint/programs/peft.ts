@@ -24,8 +24,8 @@ import type { DeviceName } from '../../tensor/schema-types';
 /** A directory of PEFT: adapter_config.json and adapter_model.safetensors, for a model that lies elsewhere. */
 
 const configFile = 'adapter_config.json';
-/** Files that go with an adapter. */
-const companions = hfCompanions.filter((name) => name !== 'config.json');
+/** Files that go with an adapter, and are written back byte for byte. */
+const companions = [configFile, ...hfCompanions.filter((name) => name !== 'config.json')];
 
 const weightFiles = { safetensors: 'adapter_model.safetensors', bin: 'adapter_model.bin' } as const;
 
@@ -83,7 +83,6 @@ async function read(
         saw: [`a ${configFile} of peft_type LORA, for ${target}`, ...base.origin.saw],
         dtype: commonDType(weights),
         kept: new Map<string, unknown>([
-          ['config', json],
           ['kind', kind],
           ['keys', fileKeys],
           ['base', baseOrigin(base)],
@@ -208,11 +207,8 @@ async function write(directory: string, request: WriteRequest): Promise<void> {
     if (kept.get('kind') === 'bin') await save(weights, path.join(directory, weightFiles.bin));
     else await saveSafetensors(weights, path.join(directory, weightFiles.safetensors), { metadata: { format: 'pt' } });
   });
-  await replaceJson(
-    path.join(directory, configFile),
-    (kept.get('config') as JsonObject | undefined) ?? configOf(request),
-  );
   const files = (kept.get('files') as Map<string, Buffer> | undefined) ?? new Map<string, Buffer>();
+  if (!files.has(configFile)) await replaceJson(path.join(directory, configFile), configOf(request));
   for (const [name, bytes] of files) {
     await writeFileAtomically(path.join(directory, name), (file) => file.writeFile(bytes));
   }
