@@ -7,6 +7,10 @@ import type { FactoryOptions } from './linear';
 import { Module } from './module';
 import { makeParameter } from './parameter';
 import type { Parameter } from './parameter';
+import { optionsFrom, type Positional } from './positional';
+
+/** The optional arguments in Python's order. */
+const PLACES = ['paddingIdx'] as const;
 
 export interface EmbeddingOptions extends FactoryOptions {
   /** Row that gets no gradients and is 0 at first, for padding. Negative ones count from the end. Default none. */
@@ -21,9 +25,10 @@ export class Embedding extends Module {
   constructor(
     readonly numEmbeddings: number,
     readonly embeddingDim: number,
-    options: EmbeddingOptions = {},
+    ...rest: Positional<EmbeddingOptions, typeof PLACES>
   ) {
     super();
+    const options = optionsFrom<EmbeddingOptions>(rest, PLACES, 'Embedding', 2);
     checkOptions(options, ['paddingIdx', 'device', 'dtype', 'init'], 'Embedding');
     const { init = true, paddingIdx = null, ...place } = options;
     this.paddingIdx = paddingIdx === null ? null : rowOf(paddingIdx, numEmbeddings);

@@ -2,14 +2,19 @@ import { checkOptions } from '../errors';
 import { gelu } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
 import { Module } from './module';
+import { optionsFrom, type Positional } from './positional';
+
+/** The optional arguments in Python's order. */
+const PLACES = ['approximate'] as const;
 
 /** Gaussian error linear unit (PyTorch's `torch.nn.GELU`; Hendrycks and Gimpel 2016). */
 export class GELU extends Module {
   readonly approximate: 'none' | 'tanh';
 
   /** @param options.approximate `none` (default) is the exact form with erf, `tanh` the approximation of GPT-2 */
-  constructor(options: { approximate?: 'none' | 'tanh' } = {}) {
+  constructor(...rest: Positional<{ approximate?: 'none' | 'tanh' }, typeof PLACES>) {
     super();
+    const options = optionsFrom<{ approximate?: 'none' | 'tanh' }>(rest, PLACES, 'GELU', 0);
     checkOptions(options, ['approximate'], 'GELU');
     this.approximate = options.approximate ?? 'none';
   }

@@ -1,4 +1,4 @@
-import { checkIterable, checkOptions } from '../errors';
+import { checkFlags, checkIterable, checkOptions } from '../errors';
 import { ones, zeros } from '../tensor/creation';
 import { layerNorm } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
@@ -8,6 +8,10 @@ import { Module } from './module';
 import { makeParameter } from './parameter';
 import type { Parameter } from './parameter';
 import { pythonBool, pythonFloat, pythonTuple } from './print';
+import { optionsFrom, type Positional } from './positional';
+
+/** The optional arguments in Python's order. */
+const PLACES = ['eps', 'elementwiseAffine', 'bias', 'device', 'dtype'] as const;
 
 export interface LayerNormOptions extends Omit<FactoryOptions, 'init'> {
   /** Added to the variance. Default 1e-5. */
@@ -28,10 +32,12 @@ export class LayerNorm extends Module {
   weight: Parameter | null;
   bias: Parameter | null;
 
-  constructor(normalizedShape: number | readonly number[], options: LayerNormOptions = {}) {
+  constructor(normalizedShape: number | readonly number[], ...rest: Positional<LayerNormOptions, typeof PLACES>) {
     super();
+    const options = optionsFrom<LayerNormOptions>(rest, PLACES, 'LayerNorm', 1);
     checkOptions(options, ['eps', 'elementwiseAffine', 'bias', 'device', 'dtype'], 'LayerNorm');
     const { eps = 1e-5, elementwiseAffine = true, bias = true, ...place } = options;
+    checkFlags({ elementwiseAffine, bias }, 'LayerNorm');
     if (typeof normalizedShape !== 'number') checkIterable(normalizedShape, 'a size or an array of sizes', 'LayerNorm');
     this.normalizedShape = typeof normalizedShape === 'number' ? [normalizedShape] : [...normalizedShape];
     this.eps = eps;

@@ -1,4 +1,4 @@
-import { checkOptions } from '../errors';
+import { checkFlags, checkOptions } from '../errors';
 import { empty } from '../tensor/creation';
 import type { DType } from '../tensor/dtype';
 import type { Tensor } from '../tensor/tensor';
@@ -9,6 +9,10 @@ import { makeParameter } from './parameter';
 import type { Parameter } from './parameter';
 import { pythonBool } from './print';
 import type { DeviceName } from '../tensor/schema-types';
+import { optionsFrom, type Positional } from './positional';
+
+/** The optional arguments in Python's order. */
+const PLACES = ['bias', 'device', 'dtype'] as const;
 
 /** Where and as what a layer makes its parameters. */
 export interface FactoryOptions {
@@ -31,11 +35,13 @@ export class Linear extends Module {
   constructor(
     readonly inFeatures: number,
     readonly outFeatures: number,
-    options: LinearOptions = {},
+    ...rest: Positional<LinearOptions, typeof PLACES>
   ) {
     super();
+    const options = optionsFrom<LinearOptions>(rest, PLACES, 'Linear', 2);
     checkOptions(options, ['bias', 'device', 'dtype', 'init'], 'Linear');
     const { bias = true, init = true, ...place } = options;
+    checkFlags({ bias, init }, 'Linear');
     this.weight = makeParameter(() => empty([outFeatures, inFeatures], place));
     this.bias = bias ? makeParameter(() => empty([outFeatures], place)) : null;
     if (init) this.resetParameters();

@@ -1,4 +1,4 @@
-import { checkIterable, checkOptions } from '../errors';
+import { checkFlags, checkIterable, checkOptions } from '../errors';
 import { ones } from '../tensor/creation';
 import { rmsNorm } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
@@ -8,6 +8,10 @@ import { Module } from './module';
 import { makeParameter } from './parameter';
 import type { Parameter } from './parameter';
 import { pythonBool, pythonFloat, pythonTuple } from './print';
+import { optionsFrom, type Positional } from './positional';
+
+/** The optional arguments in Python's order. */
+const PLACES = ['eps', 'elementwiseAffine', 'device', 'dtype'] as const;
 
 export interface RMSNormOptions extends Omit<FactoryOptions, 'init'> {
   /** Added to the mean square. Default: the smallest step of the input's dtype from 1, as in PyTorch. */
@@ -25,10 +29,12 @@ export class RMSNorm extends Module {
   readonly eps: number | null;
   weight: Parameter | null;
 
-  constructor(normalizedShape: number | readonly number[], options: RMSNormOptions = {}) {
+  constructor(normalizedShape: number | readonly number[], ...rest: Positional<RMSNormOptions, typeof PLACES>) {
     super();
+    const options = optionsFrom<RMSNormOptions>(rest, PLACES, 'RMSNorm', 1);
     checkOptions(options, ['eps', 'elementwiseAffine', 'device', 'dtype'], 'RMSNorm');
     const { eps = null, elementwiseAffine = true, ...place } = options;
+    checkFlags({ elementwiseAffine }, 'RMSNorm');
     if (typeof normalizedShape !== 'number') checkIterable(normalizedShape, 'a size or an array of sizes', 'RMSNorm');
     this.normalizedShape = typeof normalizedShape === 'number' ? [normalizedShape] : [...normalizedShape];
     this.eps = eps;

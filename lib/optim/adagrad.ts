@@ -10,6 +10,10 @@ import { foreachAdd_, fusedAdagrad } from './kernels';
 import { makeStep, Optimizer } from './optimizer';
 import type { GroupOptions, ParameterGroup, Parameters } from './optimizer';
 import type { ParameterState, StatePart } from './state-dict';
+import { optionsFrom, type Positional } from '../nn/positional';
+
+/** The optional arguments in Python's order. */
+const PLACES = ['lr', 'lrDecay', 'weightDecay', 'initialAccumulatorValue', 'eps'] as const;
 
 export interface AdagradOptions {
   /** Learning rate. Default 1e-2. */
@@ -65,8 +69,8 @@ export class Adagrad extends Optimizer<AdagradGroup, AdagradGroupOptions> {
    * @param params parameters (with or without names), or groups of them with options of their own
    * @throws ERR_TORCHBIND_INVALID_ARGUMENT for hyperparameters out of range, or a parameter that comes twice
    */
-  constructor(params: Parameters | readonly AdagradGroupOptions[], options: AdagradOptions = {}) {
-    super({ name: 'Adagrad', hyperparameters: HYPERPARAMETERS }, params, options);
+  constructor(params: Parameters | readonly AdagradGroupOptions[], ...rest: Positional<AdagradOptions, typeof PLACES>) {
+    super({ name: 'Adagrad', hyperparameters: HYPERPARAMETERS }, params, optionsFrom(rest, PLACES, 'Adagrad', 1));
   }
 
   /** Its parameters have a state at once, as in PyTorch. */

@@ -9,6 +9,10 @@ import { foreachAdd_, fusedAdam, fusedAdamW } from './kernels';
 import { makeStep, Optimizer } from './optimizer';
 import type { GroupOptions, ParameterGroup, Parameters } from './optimizer';
 import type { ParameterState, StatePart } from './state-dict';
+import { optionsFrom, type Positional } from '../nn/positional';
+
+/** The optional arguments in Python's order. */
+const PLACES = ['lr', 'betas', 'eps', 'weightDecay', 'amsgrad'] as const;
 
 export interface AdamWOptions {
   /** Learning rate. Default 1e-3. */
@@ -134,8 +138,8 @@ export class Adam extends AdamBase<AdamGroupOptions> {
    * @param params parameters (with or without names), or groups of them with options of their own
    * @throws ERR_TORCHBIND_INVALID_ARGUMENT for hyperparameters out of range, or a parameter that comes twice
    */
-  constructor(params: Parameters | readonly AdamGroupOptions[], options: AdamOptions = {}) {
-    super(ADAM, params, options);
+  constructor(params: Parameters | readonly AdamGroupOptions[], ...rest: Positional<AdamOptions, typeof PLACES>) {
+    super(ADAM, params, optionsFrom(rest, PLACES, 'Adam', 1));
   }
 }
 
@@ -148,8 +152,8 @@ export class AdamW extends AdamBase<AdamWGroupOptions> {
    * @param params parameters (with or without names), or groups of them with options of their own
    * @throws ERR_TORCHBIND_INVALID_ARGUMENT for hyperparameters out of range, or a parameter that comes twice
    */
-  constructor(params: Parameters | readonly AdamWGroupOptions[], options: AdamWOptions = {}) {
-    super(ADAMW, params, options);
+  constructor(params: Parameters | readonly AdamWGroupOptions[], ...rest: Positional<AdamWOptions, typeof PLACES>) {
+    super(ADAMW, params, optionsFrom(rest, PLACES, 'AdamW', 1));
   }
 
   /** Whatever the state dict says: so does PyTorch's AdamW, also with the state of an Adam. */

@@ -373,7 +373,7 @@ function collect(params: Parameters): { tensors: Parameter[]; names?: string[] }
   );
 }
 
-/** Betas as an array of the group's own: changing one group's changes no other's, nor the defaults. */
+/** Betas as an array of the group's own: changing one group's changes no other's, nor the defaults. Other arrays are refused later. */
 function ownCopy(value: unknown): unknown {
-  return Array.isArray(value) ? Array.from(value as unknown[]) : value;
+  return Array.isArray(value) && value.length === 2 ? Array.from(value as unknown[]) : value;
 }

@@ -8,6 +8,10 @@ import { fusedSgd } from './kernels';
 import { Optimizer } from './optimizer';
 import type { GroupOptions, ParameterGroup, Parameters } from './optimizer';
 import type { StatePart } from './state-dict';
+import { optionsFrom, type Positional } from '../nn/positional';
+
+/** The optional arguments in Python's order. */
+const PLACES = ['lr', 'momentum', 'dampening', 'weightDecay', 'nesterov'] as const;
 
 export interface SGDOptions {
   /** Learning rate. Default 1e-3. */
@@ -57,8 +61,8 @@ export class SGD extends Optimizer<SGDGroup, SGDGroupOptions> {
    * @param params parameters (with or without names), or groups of them with options of their own
    * @throws ERR_TORCHBIND_INVALID_ARGUMENT for hyperparameters out of range, or a parameter that comes twice
    */
-  constructor(params: Parameters | readonly SGDGroupOptions[], options: SGDOptions = {}) {
-    super({ name: 'SGD', hyperparameters: HYPERPARAMETERS }, params, options);
+  constructor(params: Parameters | readonly SGDGroupOptions[], ...rest: Positional<SGDOptions, typeof PLACES>) {
+    super({ name: 'SGD', hyperparameters: HYPERPARAMETERS }, params, optionsFrom(rest, PLACES, 'SGD', 1));
   }
 
   protected override findConflict({ nesterov, momentum, dampening }: SGDGroup): string | undefined {

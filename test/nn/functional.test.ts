@@ -67,6 +67,10 @@ test(
     return expectSameAsPython(setup, [
       ['F.mse_loss(x, t)', () => F.mseLoss(x, t)],
       ["F.l1_loss(x, t, reduction='sum')", () => F.l1Loss(x, t, { reduction: 'sum' })],
+      ["F.smooth_l1_loss(x, t, None, None, 'sum', .5)", () => F.smoothL1Loss(x, t, null, null, 'sum', 0.5)],
+      ["F.cross_entropy(x, c, w, None, 0, None, 'sum', .1)", () => F.crossEntropy(x, c, w, null, 0, null, 'sum', 0.1)],
+      ['F.triplet_margin_loss(x, t, p, .5, 1, 1e-5, True)', () => F.tripletMarginLoss(x, t, p, 0.5, 1, 1e-5, true)],
+      ['F.normalize(x, 1, 0, .1)', () => F.normalize(x, 1, 0, 0.1)],
       ['F.smooth_l1_loss(x, t, beta=0.5)', () => F.smoothL1Loss(x, t, { beta: 0.5 })],
       ['F.smooth_l1_loss(x, t, beta=0)', () => F.smoothL1Loss(x, t, { beta: 0 })],
       ["F.huber_loss(x, t, delta=0.3, reduction='none')", () => F.huberLoss(x, t, { delta: 0.3, reduction: 'none' })],

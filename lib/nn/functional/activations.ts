@@ -1,4 +1,5 @@
 import { checkOptions, takes } from '../../errors';
+import { byPosition } from '../positional';
 import * as aten from '../../tensor/generated/functions';
 import { checkTensor } from '../../tensor/creation';
 import { tidy } from '../../tensor/scope';
@@ -71,8 +72,8 @@ export interface GumbelSoftmaxOptions {
 }
 
 /** Samples of the categorical distribution of `logits` that can be differentiated (Jang et al. 2017). */
-export const gumbelSoftmax = takes(
-  2,
+export const gumbelSoftmax = byPosition(
+  ['tau', 'hard', null, 'dim'],
   function gumbelSoftmax(logits: Tensor, options: GumbelSoftmaxOptions = {}): Tensor {
     checkOptions(options, ['tau', 'hard', 'dim'], 'gumbelSoftmax');
     checkTensor(logits, 'gumbelSoftmax');

@@ -1,4 +1,5 @@
-import { checkArgument, checkOptions, takes } from '../../errors';
+import { checkArgument, checkOptions } from '../../errors';
+import { byPosition } from '../positional';
 import * as aten from '../../tensor/generated/functions';
 import { tidy } from '../../tensor/scope';
 import { arange, isTensor } from '../../tensor/creation';
@@ -7,8 +8,8 @@ import type { Tensor } from '../../tensor/tensor';
 export { oneHot } from '../../tensor/generated/functions';
 
 /** Rows of `weight` (count, dim) for int64 indices (...): (..., dim). */
-export const embedding = takes(
-  3,
+export const embedding = byPosition(
+  ['paddingIdx'],
   function embedding(input: Tensor, weight: Tensor, options: { paddingIdx?: number } = {}): Tensor {
     checkOptions(options, ['paddingIdx'], 'embedding');
     return aten.embedding(weight, input, options.paddingIdx ?? -1);
@@ -35,8 +36,8 @@ export interface EmbeddingBagOptions {
 const BAG_OPTIONS = ['offsets', 'mode', 'perSampleWeights', 'includeLastOffset', 'paddingIdx', 'scaleGradByFreq'];
 
 /** Sums, means or maxima of the rows of `weight` (count, dim) over bags of indices: (B, dim). */
-export const embeddingBag = takes(
-  3,
+export const embeddingBag = byPosition(
+  ['offsets', null, null, 'scaleGradByFreq', 'mode', 'sparse', 'perSampleWeights', 'includeLastOffset', 'paddingIdx'],
   function embeddingBag(input: Tensor, weight: Tensor, options: EmbeddingBagOptions = {}): Tensor {
     checkOptions(options, [...BAG_OPTIONS, 'sparse'], 'embeddingBag');
     const { mode = 'mean', perSampleWeights = null, includeLastOffset = false, paddingIdx = null } = options;

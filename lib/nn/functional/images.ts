@@ -1,5 +1,6 @@
-import { checkArgument, checkOptions, describe, requireOptions, takes, TorchBindError } from '../../errors';
+import { checkArgument, checkOptions, describe, TorchBindError } from '../../errors';
 import { type OperatorNamespace, ops } from '../../tensor/ops';
+import { byPosition } from '../positional';
 import * as aten from '../../tensor/generated/functions';
 import { isTensor } from '../../tensor/creation';
 import type { Tensor } from '../../tensor/tensor';
@@ -12,9 +13,9 @@ export type InterpolationMode = 'nearest' | 'nearest-exact' | 'linear' | 'biline
 
 export interface InterpolateOptions {
   /** Sizes of the output, this or `scaleFactor`. */
-  size?: Sizes;
+  size?: Sizes | null;
   /** Factors from the input's sizes. */
-  scaleFactor?: number | readonly number[];
+  scaleFactor?: number | readonly number[] | null;
   /** Default `nearest`. */
   mode?: InterpolationMode;
   /** Whether the corners' centres, not their edges, lie on one another. Default false. */
@@ -40,34 +41,40 @@ const OPERATORS: Readonly<Record<string, Readonly<Record<number, string>>>> = {
 };
 
 /** Another size for the spatial dimensions of (N, C, ...): of a signal, an image or a volume. */
-export const interpolate = takes(2, function interpolate(input: Tensor, options: InterpolateOptions): Tensor {
-  checkArgument(isTensor(input) && input.ndim >= 3, 'a tensor of 3, 4 or 5 dimensions', input, 'interpolate');
-  requireOptions(options, NAMES, 'interpolate');
-  const { mode = 'nearest', alignCorners, antialias = false } = options;
-  const dims = input.ndim - 2;
-  const isLine = !['nearest', 'nearest-exact', 'area'].includes(mode);
-  if (alignCorners !== undefined && !isLine)
-    throw invalid('alignCorners is for linear, bilinear, bicubic and trilinear');
-  const operator = typeof mode === 'string' && Object.hasOwn(OPERATORS, mode) ? OPERATORS[mode]![dims] : undefined;
-  if (operator === undefined) {
-    const modes = Object.keys(OPERATORS).filter((name) => OPERATORS[name]![dims] !== undefined);
-    throw invalid(`a tensor of ${input.ndim} dimensions takes the modes ${modes.join(', ')}, not ${describe(mode)}`);
-  }
-  const { size, factors } = spatial(input, options, dims);
-  const { aten: operators }: Readonly<Record<string, OperatorNamespace>> = ops; // the name is computed
-  if (mode === 'area') return operators![operator]!(input, size);
-  if (!isLine) return operators![operator]!.vec!(input, size, factors);
-  if (!antialias) return operators![operator]!.vec!(input, size, alignCorners ?? false, factors);
-  if (dims !== 2) throw invalid('antialias is for bilinear and bicubic');
-  return operators![`_${operator}_aa`]!.vec!(input, size, alignCorners ?? false, factors);
-});
+export const interpolate = byPosition(
+  ['size', 'scaleFactor', 'mode', 'alignCorners', 'recomputeScaleFactor', 'antialias'],
+  function interpolate(input: Tensor, options: InterpolateOptions = {}): Tensor {
+    checkArgument(isTensor(input) && input.ndim >= 3, 'a tensor of 3, 4 or 5 dimensions', input, 'interpolate');
+    checkOptions(options, NAMES, 'interpolate');
+    const { mode = 'nearest', alignCorners, antialias = false } = options;
+    const dims = input.ndim - 2;
+    const isLine = !['nearest', 'nearest-exact', 'area'].includes(mode);
+    if (alignCorners !== undefined && !isLine)
+      throw invalid('alignCorners is for linear, bilinear, bicubic and trilinear');
+    const operator = typeof mode === 'string' && Object.hasOwn(OPERATORS, mode) ? OPERATORS[mode]![dims] : undefined;
+    if (operator === undefined) {
+      const modes = Object.keys(OPERATORS).filter((name) => OPERATORS[name]![dims] !== undefined);
+      throw invalid(`a tensor of ${input.ndim} dimensions takes the modes ${modes.join(', ')}, not ${describe(mode)}`);
+    }
+    const { size, factors } = spatial(input, options, dims);
+    const { aten: operators }: Readonly<Record<string, OperatorNamespace>> = ops; // the name is computed
+    if (mode === 'area') return operators![operator]!(input, size);
+    if (!isLine) return operators![operator]!.vec!(input, size, factors);
+    if (!antialias) return operators![operator]!.vec!(input, size, alignCorners ?? false, factors);
+    if (dims !== 2) throw invalid('antialias is for bilinear and bicubic');
+    return operators![`_${operator}_aa`]!.vec!(input, size, alignCorners ?? false, factors);
+  },
+);
 
 /** Either the sizes or the factors, for each spatial dimension. */
 function spatial(
   input: Tensor,
-  { size, scaleFactor, mode, recomputeScaleFactor = false, antialias = false }: InterpolateOptions,
+  options: InterpolateOptions,
   dims: number,
 ): { size: number[] | null; factors: number[] | null } {
+  const { mode, recomputeScaleFactor = false, antialias = false } = options;
+  const size = options.size ?? undefined;
+  const scaleFactor = options.scaleFactor ?? undefined;
   if ((size === undefined) === (scaleFactor === undefined)) throw invalid('give either size or scaleFactor');
   if (antialias && mode !== 'bilinear' && mode !== 'bicubic') throw invalid('antialias is for bilinear and bicubic');
   if (size !== undefined) {
@@ -92,8 +99,8 @@ export interface GridSampleOptions {
 }
 
 /** Values of (N, C, H, W) at the places (N, H', W', 2) from -1 to 1, x first: (N, C, H', W'). Volumes likewise. */
-export const gridSample = takes(
-  3,
+export const gridSample = byPosition(
+  ['mode', 'paddingMode', 'alignCorners'],
   function gridSample(input: Tensor, grid: Tensor, options: GridSampleOptions = {}): Tensor {
     checkOptions(options, ['mode', 'paddingMode', 'alignCorners'], 'gridSample');
     const { mode = 'bilinear', paddingMode = 'zeros', alignCorners = false } = options;
@@ -106,8 +113,8 @@ export const gridSample = takes(
 );
 
 /** Places for `gridSample` from affine maps (N, 2, 3), or (N, 3, 4): for an output of the sizes (N, C, H, W). */
-export const affineGrid = takes(
-  3,
+export const affineGrid = byPosition(
+  ['alignCorners'],
   function affineGrid(theta: Tensor, size: readonly number[], options: { alignCorners?: boolean } = {}): Tensor {
     checkOptions(options, ['alignCorners'], 'affineGrid');
     return aten.affineGridGenerator(theta, size, options.alignCorners ?? false);
@@ -124,16 +131,19 @@ export interface WindowOptions {
 }
 
 /** The windows of (N, C, H, W) as columns: (N, C * kernel, L). */
-export const unfold = takes(3, function unfold(input: Tensor, kernelSize: Sizes, options: WindowOptions = {}): Tensor {
-  checkOptions(options, ['dilation', 'padding', 'stride'], 'unfold');
-  const pair = (value: Sizes): number[] => sizesOf(value, 2, 'unfold');
-  const { dilation = 1, padding = 0, stride = 1 } = options;
-  return aten.im2col(input, pair(kernelSize), pair(dilation), pair(padding), pair(stride));
-});
+export const unfold = byPosition(
+  ['dilation', 'padding', 'stride'],
+  function unfold(input: Tensor, kernelSize: Sizes, options: WindowOptions = {}): Tensor {
+    checkOptions(options, ['dilation', 'padding', 'stride'], 'unfold');
+    const pair = (value: Sizes): number[] => sizesOf(value, 2, 'unfold');
+    const { dilation = 1, padding = 0, stride = 1 } = options;
+    return aten.im2col(input, pair(kernelSize), pair(dilation), pair(padding), pair(stride));
+  },
+);
 
 /** Sums the columns (N, C * kernel, L) of `unfold` into an image (N, C, ...outputSize). */
-export const fold = takes(
-  4,
+export const fold = byPosition(
+  ['dilation', 'padding', 'stride'],
   function fold(input: Tensor, outputSize: Sizes, kernelSize: Sizes, options: WindowOptions = {}): Tensor {
     checkOptions(options, ['dilation', 'padding', 'stride'], 'fold');
     const pair = (value: Sizes): number[] => sizesOf(value, 2, 'fold');

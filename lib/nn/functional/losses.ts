@@ -1,4 +1,5 @@
-import { checkOptions, describe, takes, TorchBindError } from '../../errors';
+import { checkOptions, describe, TorchBindError } from '../../errors';
+import { byPosition } from '../positional';
 import * as aten from '../../tensor/generated/functions';
 import { noGrad } from '../../tensor/autograd';
 import { tidy } from '../../tensor/scope';
@@ -7,20 +8,26 @@ import type { Tensor } from '../../tensor/tensor';
 import { type LossOptions, reduce, type Reduction, reductionCode } from './reduction';
 
 /** Squared differences of two tensors of one shape; their mean unless `reduction` says otherwise. */
-export const mseLoss = takes(3, function mseLoss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
-  checkOptions(options, ['reduction'], 'mseLoss');
-  return aten.mseLoss(input, target, reductionCode(options.reduction, 'mseLoss'));
-});
+export const mseLoss = byPosition(
+  [null, null, 'reduction'],
+  function mseLoss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
+    checkOptions(options, ['reduction'], 'mseLoss');
+    return aten.mseLoss(input, target, reductionCode(options.reduction, 'mseLoss'));
+  },
+);
 
 /** Absolute differences of two tensors of one shape. */
-export const l1Loss = takes(3, function l1Loss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
-  checkOptions(options, ['reduction'], 'l1Loss');
-  return aten.l1Loss(input, target, reductionCode(options.reduction, 'l1Loss'));
-});
+export const l1Loss = byPosition(
+  [null, null, 'reduction'],
+  function l1Loss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
+    checkOptions(options, ['reduction'], 'l1Loss');
+    return aten.l1Loss(input, target, reductionCode(options.reduction, 'l1Loss'));
+  },
+);
 
 /** Squared differences below `beta` (default 1), absolute ones above. */
-export const smoothL1Loss = takes(
-  3,
+export const smoothL1Loss = byPosition(
+  [null, null, 'reduction', 'beta'],
   function smoothL1Loss(input: Tensor, target: Tensor, options: LossOptions & { beta?: number } = {}): Tensor {
     checkOptions(options, ['reduction', 'beta'], 'smoothL1Loss');
     const { reduction, beta = 1 } = options;
@@ -30,8 +37,8 @@ export const smoothL1Loss = takes(
 );
 
 /** Squared differences below `delta` (default 1), above `delta` times the absolute ones. */
-export const huberLoss = takes(
-  3,
+export const huberLoss = byPosition(
+  ['reduction', 'delta'],
   function huberLoss(input: Tensor, target: Tensor, options: LossOptions & { delta?: number } = {}): Tensor {
     checkOptions(options, ['reduction', 'delta'], 'huberLoss');
     return aten.huberLoss(input, target, reductionCode(options.reduction, 'huberLoss'), options.delta ?? 1);
@@ -51,8 +58,8 @@ export interface CrossEntropyOptions extends ClassLossOptions {
 }
 
 /** Cross-entropy of logits (N, C, ...) with class indices (N, ...) int64, or with class probabilities of the logits' shape. */
-export const crossEntropy = takes(
-  3,
+export const crossEntropy = byPosition(
+  ['weight', null, 'ignoreIndex', null, 'reduction', 'labelSmoothing'],
   function crossEntropy(input: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
     checkOptions(options, ['weight', 'ignoreIndex', 'reduction', 'labelSmoothing'], 'crossEntropy');
     const { weight = null, ignoreIndex = -100, labelSmoothing = 0 } = options;
@@ -62,8 +69,8 @@ export const crossEntropy = takes(
 );
 
 /** Negative log-likelihood: of log-probabilities (N, C, ...) with class indices (N, ...) int64. */
-export const nllLoss = takes(
-  3,
+export const nllLoss = byPosition(
+  ['weight', null, 'ignoreIndex', null, 'reduction'],
   function nllLoss(input: Tensor, target: Tensor, options: ClassLossOptions = {}): Tensor {
     checkOptions(options, ['weight', 'ignoreIndex', 'reduction'], 'nllLoss');
     const { weight = null, ignoreIndex = -100, reduction } = options;
@@ -72,8 +79,8 @@ export const nllLoss = takes(
 );
 
 /** Of probabilities, with targets between 0 and 1; `weight` multiplies the losses of the elements. */
-export const binaryCrossEntropy = takes(
-  3,
+export const binaryCrossEntropy = byPosition(
+  ['weight', null, null, 'reduction'],
   function binaryCrossEntropy(
     input: Tensor,
     target: Tensor,
@@ -86,8 +93,8 @@ export const binaryCrossEntropy = takes(
 );
 
 /** Of logits, with targets between 0 and 1; `posWeight` multiplies the losses of positive targets. */
-export const binaryCrossEntropyWithLogits = takes(
-  3,
+export const binaryCrossEntropyWithLogits = byPosition(
+  ['weight', null, null, 'reduction', 'posWeight'],
   function binaryCrossEntropyWithLogits(
     input: Tensor,
     target: Tensor,
@@ -104,8 +111,8 @@ export const binaryCrossEntropyWithLogits = takes(
  * Kullback-Leibler divergence of log-probabilities from probabilities, or with `logTarget` from log-probabilities. The
  * reduction `batchmean` is the sum divided by the size of the first dimension, which is the definition.
  */
-export const klDiv = takes(
-  3,
+export const klDiv = byPosition(
+  [null, null, 'reduction', 'logTarget'],
   function klDiv(
     input: Tensor,
     target: Tensor,
@@ -130,8 +137,8 @@ export interface PoissonNllOptions extends LossOptions {
 }
 
 /** Negative log-likelihood of numbers that are Poisson-distributed. */
-export const poissonNllLoss = takes(
-  3,
+export const poissonNllLoss = byPosition(
+  ['logInput', 'full', null, 'eps', null, 'reduction'],
   function poissonNllLoss(input: Tensor, target: Tensor, options: PoissonNllOptions = {}): Tensor {
     checkOptions(options, ['logInput', 'full', 'eps', 'reduction'], 'poissonNllLoss');
     const { logInput = true, full = false, eps = 1e-8, reduction } = options;
@@ -140,8 +147,8 @@ export const poissonNllLoss = takes(
 );
 
 /** Negative log-likelihood of a normal distribution of mean `input` and variance `variance`, which is at least `eps`. */
-export const gaussianNllLoss = takes(
-  4,
+export const gaussianNllLoss = byPosition(
+  ['full', 'eps', 'reduction'],
   function gaussianNllLoss(
     input: Tensor,
     target: Tensor,
@@ -173,8 +180,8 @@ export interface CtcOptions extends LossOptions {
 }
 
 /** Connectionist temporal classification: log-probabilities (T, N, C) with targets (N, S), or all in one row. */
-export const ctcLoss = takes(
-  5,
+export const ctcLoss = byPosition(
+  ['blank', 'reduction', 'zeroInfinity'],
   function ctcLoss(
     logProbs: Tensor,
     targets: Tensor,

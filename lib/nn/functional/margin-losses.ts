@@ -1,4 +1,5 @@
 import { checkFunction, checkOptions, takes } from '../../errors';
+import { byPosition } from '../positional';
 import * as aten from '../../tensor/generated/functions';
 import { checkTensor } from '../../tensor/creation';
 import { tidy } from '../../tensor/scope';
@@ -11,8 +12,8 @@ export interface MarginOptions extends LossOptions {
 }
 
 /** Of pairs (N, D): small where their cosine is near 1 for targets of 1, and below `margin` (default 0) for targets of -1. */
-export const cosineEmbeddingLoss = takes(
-  4,
+export const cosineEmbeddingLoss = byPosition(
+  ['margin', null, null, 'reduction'],
   function cosineEmbeddingLoss(x1: Tensor, x2: Tensor, target: Tensor, options: MarginOptions = {}): Tensor {
     checkOptions(options, ['margin', 'reduction'], 'cosineEmbeddingLoss');
     const code = reductionCode(options.reduction, 'cosineEmbeddingLoss');
@@ -21,8 +22,8 @@ export const cosineEmbeddingLoss = takes(
 );
 
 /** The input itself for targets of 1, and what it lacks to `margin` (default 1) for targets of -1. */
-export const hingeEmbeddingLoss = takes(
-  3,
+export const hingeEmbeddingLoss = byPosition(
+  ['margin', null, null, 'reduction'],
   function hingeEmbeddingLoss(input: Tensor, target: Tensor, options: MarginOptions = {}): Tensor {
     checkOptions(options, ['margin', 'reduction'], 'hingeEmbeddingLoss');
     const code = reductionCode(options.reduction, 'hingeEmbeddingLoss');
@@ -31,8 +32,8 @@ export const hingeEmbeddingLoss = takes(
 );
 
 /** Small where `x1` is above `x2` by `margin` (default 0) for targets of 1, and below it for targets of -1. */
-export const marginRankingLoss = takes(
-  4,
+export const marginRankingLoss = byPosition(
+  ['margin', null, null, 'reduction'],
   function marginRankingLoss(x1: Tensor, x2: Tensor, target: Tensor, options: MarginOptions = {}): Tensor {
     checkOptions(options, ['margin', 'reduction'], 'marginRankingLoss');
     const code = reductionCode(options.reduction, 'marginRankingLoss');
@@ -41,8 +42,8 @@ export const marginRankingLoss = takes(
 );
 
 /** Two-class logistic loss of targets of 1 and -1. */
-export const softMarginLoss = takes(
-  3,
+export const softMarginLoss = byPosition(
+  [null, null, 'reduction'],
   function softMarginLoss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
     checkOptions(options, ['reduction'], 'softMarginLoss');
     return aten.softMarginLoss(input, target, reductionCode(options.reduction, 'softMarginLoss'));
@@ -57,8 +58,8 @@ export interface MultiMarginOptions extends MarginOptions {
 }
 
 /** Hinge loss of scores (N, C) with class indices (N); `margin` is 1. */
-export const multiMarginLoss = takes(
-  3,
+export const multiMarginLoss = byPosition(
+  ['p', 'margin', 'weight', null, null, 'reduction'],
   function multiMarginLoss(input: Tensor, target: Tensor, options: MultiMarginOptions = {}): Tensor {
     checkOptions(options, ['p', 'margin', 'weight', 'reduction'], 'multiMarginLoss');
     const { p = 1, margin = 1, weight = null, reduction } = options;
@@ -67,8 +68,8 @@ export const multiMarginLoss = takes(
 );
 
 /** Hinge loss of scores (N, C) with several classes each: indices (N, C), ended by -1. */
-export const multilabelMarginLoss = takes(
-  3,
+export const multilabelMarginLoss = byPosition(
+  [null, null, 'reduction'],
   function multilabelMarginLoss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
     checkOptions(options, ['reduction'], 'multilabelMarginLoss');
     return aten.multilabelMarginLoss(input, target, reductionCode(options.reduction, 'multilabelMarginLoss'));
@@ -76,8 +77,8 @@ export const multilabelMarginLoss = takes(
 );
 
 /** Logistic loss of each class, averaged over classes: logits (N, C) with targets (N, C) of 0 and 1. */
-export const multilabelSoftMarginLoss = takes(
-  3,
+export const multilabelSoftMarginLoss = byPosition(
+  ['weight', null, null, 'reduction'],
   function multilabelSoftMarginLoss(
     input: Tensor,
     target: Tensor,
@@ -107,8 +108,8 @@ export interface TripletOptions extends MarginOptions {
 }
 
 /** What the distance to the positive one lacks of being `margin` (default 1) below that to the negative one: three of (N, D). */
-export const tripletMarginLoss = takes(
-  4,
+export const tripletMarginLoss = byPosition(
+  ['margin', 'p', 'eps', 'swap', null, null, 'reduction'],
   function tripletMarginLoss(anchor: Tensor, positive: Tensor, negative: Tensor, options: TripletOptions = {}): Tensor {
     checkOptions(options, ['margin', 'p', 'eps', 'swap', 'reduction'], 'tripletMarginLoss');
     const { margin = 1, p = 2, eps = 1e-6, swap = false, reduction } = options;

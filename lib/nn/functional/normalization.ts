@@ -1,4 +1,5 @@
-import { checkArgument, checkOptions, takes } from '../../errors';
+import { checkArgument, checkOptions } from '../../errors';
+import { byPosition } from '../positional';
 import * as aten from '../../tensor/generated/functions';
 import { norm } from '../../tensor/composites';
 import { tidy } from '../../tensor/scope';
@@ -7,28 +8,24 @@ import type { Tensor } from '../../tensor/tensor';
 
 export { rmsNorm } from '../../tensor/generated/functions';
 
-/** Normalises over the last dimensions, whose sizes are `normalizedShape`. */
-export const layerNorm = takes(
-  5,
-  function layerNorm(
-    input: Tensor,
-    normalizedShape: readonly number[],
-    weight: Tensor | null = null,
-    bias: Tensor | null = null,
-    eps = 1e-5,
-  ): Tensor {
-    return aten.layerNorm(input, normalizedShape, weight, bias, eps);
-  },
-);
-
 export interface AffineOptions {
-  /** A factor for each channel (C). */
+  /** A factor for each channel (C), or each element of `normalizedShape`. */
   weight?: Tensor | null;
-  /** What is added to each channel (C). */
+  /** What is added to each channel (C), or each element of `normalizedShape`. */
   bias?: Tensor | null;
   /** Added to the variance. Default 1e-5. */
   eps?: number;
 }
+
+/** Normalises over the last dimensions, whose sizes are `normalizedShape`; weight and bias have these sizes. */
+export const layerNorm = byPosition(
+  ['weight', 'bias', 'eps'],
+  function layerNorm(input: Tensor, normalizedShape: readonly number[], options: AffineOptions = {}): Tensor {
+    checkOptions(options, ['weight', 'bias', 'eps'], 'layerNorm');
+    const { weight = null, bias = null, eps = 1e-5 } = options;
+    return aten.layerNorm(input, normalizedShape, weight, bias, eps);
+  },
+);
 
 export interface BatchNormOptions extends AffineOptions {
   /** Normalise by the batch, and move the running figures. Default false. */
@@ -38,8 +35,8 @@ export interface BatchNormOptions extends AffineOptions {
 }
 
 /** Normalises each channel of (N, C, ...) by the batch in training, else by the running mean and variance (C). */
-export const batchNorm = takes(
-  4,
+export const batchNorm = byPosition(
+  ['weight', 'bias', 'training', 'momentum', 'eps'],
   function batchNorm(
     input: Tensor,
     runningMean: Tensor | null,
@@ -62,17 +59,20 @@ export interface InstanceNormOptions extends AffineOptions {
 }
 
 /** Normalises each channel of each sample of (N, C, ...). */
-export const instanceNorm = takes(2, function instanceNorm(input: Tensor, options: InstanceNormOptions = {}): Tensor {
-  const names = ['runningMean', 'runningVar', 'weight', 'bias', 'useInputStats', 'momentum', 'eps'];
-  checkOptions(options, names, 'instanceNorm');
-  const { runningMean = null, runningVar = null, weight = null, bias = null } = options;
-  const { useInputStats = true, momentum = 0.1, eps = 1e-5 } = options;
-  return aten.instanceNorm(input, weight, bias, runningMean, runningVar, useInputStats, momentum, eps, true);
-});
+export const instanceNorm = byPosition(
+  ['runningMean', 'runningVar', 'weight', 'bias', 'useInputStats', 'momentum', 'eps'],
+  function instanceNorm(input: Tensor, options: InstanceNormOptions = {}): Tensor {
+    const names = ['runningMean', 'runningVar', 'weight', 'bias', 'useInputStats', 'momentum', 'eps'];
+    checkOptions(options, names, 'instanceNorm');
+    const { runningMean = null, runningVar = null, weight = null, bias = null } = options;
+    const { useInputStats = true, momentum = 0.1, eps = 1e-5 } = options;
+    return aten.instanceNorm(input, weight, bias, runningMean, runningVar, useInputStats, momentum, eps, true);
+  },
+);
 
 /** Normalises each of `numGroups` groups of channels of each sample of (N, C, ...). */
-export const groupNorm = takes(
-  3,
+export const groupNorm = byPosition(
+  ['weight', 'bias', 'eps'],
   function groupNorm(input: Tensor, numGroups: number, options: AffineOptions = {}): Tensor {
     checkOptions(options, ['weight', 'bias', 'eps'], 'groupNorm');
     const { weight = null, bias = null, eps = 1e-5 } = options;
@@ -90,8 +90,8 @@ export interface LocalResponseOptions {
 }
 
 /** Divides by the squares of `size` neighbouring channels of (N, C, ...). */
-export const localResponseNorm = takes(
-  3,
+export const localResponseNorm = byPosition(
+  ['alpha', 'beta', 'k'],
   function localResponseNorm(input: Tensor, size: number, options: LocalResponseOptions = {}): Tensor {
     const where = 'localResponseNorm';
     checkOptions(options, ['alpha', 'beta', 'k'], where);
@@ -125,9 +125,12 @@ export interface NormalizeOptions {
 }
 
 /** Divides by the norm along `dim`, so that it becomes 1. */
-export const normalize = takes(2, function normalize(input: Tensor, options: NormalizeOptions = {}): Tensor {
-  checkOptions(options, ['p', 'dim', 'eps'], 'normalize');
-  checkTensor(input, 'normalize');
-  const { p = 2, dim = 1, eps = 1e-12 } = options;
-  return tidy(() => input.div(norm(input, { p, dim, keepdim: true }).clampMin(eps).expandAs(input)));
-});
+export const normalize = byPosition(
+  ['p', 'dim', 'eps'],
+  function normalize(input: Tensor, options: NormalizeOptions = {}): Tensor {
+    checkOptions(options, ['p', 'dim', 'eps'], 'normalize');
+    checkTensor(input, 'normalize');
+    const { p = 2, dim = 1, eps = 1e-12 } = options;
+    return tidy(() => input.div(norm(input, { p, dim, keepdim: true }).clampMin(eps).expandAs(input)));
+  },
+);

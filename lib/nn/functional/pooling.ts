@@ -1,6 +1,6 @@
-import { checkArgument, checkOptions, takes } from '../../errors';
+import { checkArgument, checkFlags, checkOptions } from '../../errors';
+import { byPosition, optionsFrom, type Positional } from '../positional';
 import * as aten from '../../tensor/generated/functions';
-import { isPlainObject } from '../../objects';
 import { tidy } from '../../tensor/scope';
 import { checkTensor, isTensor } from '../../tensor/creation';
 import type { Tensor } from '../../tensor/tensor';
@@ -32,47 +32,48 @@ export interface MaxPoolOptions {
   ceilMode?: boolean;
 }
 
+type MaxPoolPlaces = readonly ['stride', 'padding', 'dilation', 'ceilMode', 'returnIndices'];
+const MAX_POOL_PLACES: MaxPoolPlaces = ['stride', 'padding', 'dilation', 'ceilMode', 'returnIndices'];
+
 interface MaxPool {
   (input: Tensor, kernelSize: Sizes, options: MaxPoolOptions & { returnIndices: true }): [Tensor, Tensor];
-  (input: Tensor, kernelSize: Sizes, options?: MaxPoolOptions & { returnIndices?: boolean }): Tensor;
   (
     input: Tensor,
     kernelSize: Sizes,
-    stride?: Sizes,
-    padding?: Sizes,
-    dilation?: Sizes,
-    ceilMode?: boolean,
-    options?: { returnIndices?: false },
+    stride: Sizes | undefined,
+    padding: Sizes | undefined,
+    dilation: Sizes | undefined,
+    ceilMode: boolean | undefined,
+    returnIndices: true | { returnIndices: true },
+  ): [Tensor, Tensor];
+  (
+    input: Tensor,
+    kernelSize: Sizes,
+    ...rest: Positional<MaxPoolOptions & { returnIndices?: false | undefined }, MaxPoolPlaces>
   ): Tensor;
 }
 
 interface AdaptiveMaxPool {
-  (input: Tensor, outputSize: Sizes, options: { returnIndices: true }): [Tensor, Tensor];
-  (input: Tensor, outputSize: Sizes, options?: { returnIndices?: boolean }): Tensor;
+  (input: Tensor, outputSize: Sizes, returnIndices: true | { returnIndices: true }): [Tensor, Tensor];
+  (input: Tensor, outputSize: Sizes, returnIndices?: false | { returnIndices?: false | undefined }): Tensor;
 }
 
 type Call = (...args: unknown[]) => unknown;
 
-/** Takes `returnIndices` out of trailing options. */
-function splitIndices(args: readonly unknown[]): [rest: unknown[], returnIndices: unknown] {
-  const last = args.at(-1);
-  if (!isPlainObject(last) || !('returnIndices' in last)) return [[...args], false];
-  const { returnIndices, ...options } = last;
-  return [[...args.slice(0, -1), options], returnIndices];
-}
-
-const maxPool = (plain: unknown, withIndices: unknown): MaxPool =>
-  ((...args: unknown[]) => {
-    const [rest, returnIndices] = splitIndices(args);
-    return ((returnIndices === true ? withIndices : plain) as Call)(...rest);
+const maxPool = (plain: unknown, withIndices: unknown, where: string): MaxPool =>
+  ((input: Tensor, kernelSize: Sizes, ...rest: unknown[]) => {
+    const found = optionsFrom<{ returnIndices?: unknown }>(rest, MAX_POOL_PLACES, where, 2);
+    const { returnIndices = false, ...options } = found;
+    checkFlags({ returnIndices }, where);
+    return ((returnIndices === true ? withIndices : plain) as Call)(input, kernelSize, options);
   }) as MaxPool;
 
 const adaptiveMaxPool = (
   pool: (input: Tensor, outputSize: Sizes) => [Tensor, Tensor],
   where: string,
 ): AdaptiveMaxPool =>
-  takes(
-    3,
+  byPosition(
+    ['returnIndices'],
     (input: Tensor, outputSize: Sizes, options: { returnIndices?: boolean } = {}) => {
       checkOptions(options, ['returnIndices'], where);
       const [values, indices] = pool(input, outputSize);
@@ -84,11 +85,11 @@ const adaptiveMaxPool = (
   ) as AdaptiveMaxPool;
 
 /** Largest elements of windows of (N, C, L); with `returnIndices` their places too. */
-export const maxPool1d = maxPool(aten.maxPool1d, aten.maxPool1dWithIndices);
+export const maxPool1d = maxPool(aten.maxPool1d, aten.maxPool1dWithIndices, 'maxPool1d');
 /** Largest elements of windows of (N, C, H, W); with `returnIndices` their places too. */
-export const maxPool2d = maxPool(aten.maxPool2d, aten.maxPool2dWithIndices);
+export const maxPool2d = maxPool(aten.maxPool2d, aten.maxPool2dWithIndices, 'maxPool2d');
 /** Largest elements of windows of (N, C, D, H, W); with `returnIndices` their places too. */
-export const maxPool3d = maxPool(aten.maxPool3d, aten.maxPool3dWithIndices);
+export const maxPool3d = maxPool(aten.maxPool3d, aten.maxPool3dWithIndices, 'maxPool3d');
 /** As `maxPool1d`, of as many windows as the output shall have elements. */
 export const adaptiveMaxPool1d = adaptiveMaxPool(aten.adaptiveMaxPool1d, 'adaptiveMaxPool1d');
 /** As `maxPool2d`, of as many windows as the output shall have elements. */
@@ -128,8 +129,8 @@ function unpoolSizes(
 }
 
 /** Puts what `maxPool1d` found back to its places, among zeros. */
-export const maxUnpool1d = takes(
-  4,
+export const maxUnpool1d = byPosition(
+  ['stride', 'padding', 'outputSize'],
   function maxUnpool1d(input: Tensor, indices: Tensor, kernelSize: Sizes, options: UnpoolOptions = {}): Tensor {
     const { output } = unpoolSizes(input, kernelSize, options, 1);
     checkTensor(indices, 'maxUnpool1d');
@@ -138,16 +139,16 @@ export const maxUnpool1d = takes(
 );
 
 /** Puts what `maxPool2d` found back to its places, among zeros. */
-export const maxUnpool2d = takes(
-  4,
+export const maxUnpool2d = byPosition(
+  ['stride', 'padding', 'outputSize'],
   function maxUnpool2d(input: Tensor, indices: Tensor, kernelSize: Sizes, options: UnpoolOptions = {}): Tensor {
     return aten.maxUnpool2d(input, indices, unpoolSizes(input, kernelSize, options, 2).output);
   },
 );
 
 /** Puts what `maxPool3d` found back to its places, among zeros. */
-export const maxUnpool3d = takes(
-  4,
+export const maxUnpool3d = byPosition(
+  ['stride', 'padding', 'outputSize'],
   function maxUnpool3d(input: Tensor, indices: Tensor, kernelSize: Sizes, options: UnpoolOptions = {}): Tensor {
     const { output, stride, padding } = unpoolSizes(input, kernelSize, options, 3);
     return aten.maxUnpool3d(input, indices, output, stride, padding);
@@ -164,8 +165,8 @@ export interface LpPoolOptions {
 type AvgPool = (input: Tensor, kernelSize: Sizes, options?: LpPoolOptions) => Tensor;
 
 const lpPool = (pool: AvgPool, dims: number) =>
-  takes(
-    4,
+  byPosition(
+    ['stride', 'ceilMode'],
     (input: Tensor, normType: number, kernelSize: Sizes, options: LpPoolOptions = {}): Tensor => {
       const where = `lpPool${dims}d`;
       checkOptions(options, ['stride', 'ceilMode'], where);
