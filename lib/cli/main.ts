@@ -8,6 +8,7 @@ import { convertCommand } from './convert';
 import { describeError, exitStatus, usageError } from './errors';
 import { shownFlags } from './flags';
 import { downloadCommand } from './download';
+import { evaluateCommand } from './evaluate';
 import { exportCommand } from './export';
 import { generateCommand } from './generate';
 import { inspectCommand } from './inspect';
@@ -32,7 +33,8 @@ async function createProgram(): Promise<Command> {
     .version(packageVersion(), '-V, --version', 'print the version')
     .helpCommand(false);
   program.commandsGroup('Models:');
-  for (const command of [trainCommand(), generateCommand(), serveCommand()]) program.addCommand(command);
+  for (const command of [trainCommand(), generateCommand(), evaluateCommand(), serveCommand()])
+    program.addCommand(command);
   program.commandsGroup('Checkpoints:');
   for (const command of [
     listCommand(),

@@ -1,5 +1,5 @@
 import { decoderFor } from '../compute';
-import type { Decoder } from '../models/decoder';
+import type { Decoder, TokenLogprobs } from '../models/decoder';
 import {
   type GenerateDetails,
   type GenerateOptions,
@@ -100,6 +100,15 @@ export class TextModel extends GPTModel {
   /** Token ids that the model writes after those of the prompt, one at a time. Needs no tokenizer. */
   generateTokens(prompt: ArrayLike<number>, options?: GenerateTokensOptions): AsyncGenerator<number, void, undefined> {
     return streamTokens(this, prompt, options, { decoderOn: this.#decoderOn });
+  }
+
+  /** @internal As `generateTokens`; `onToken` takes each token with its log-probabilities before it is given. */
+  readTokens(
+    prompt: ArrayLike<number>,
+    options: GenerateTokensOptions,
+    onToken: (token: number, logprobs?: TokenLogprobs) => void,
+  ): AsyncGenerator<number, void, undefined> {
+    return streamTokens(this, prompt, options, { decoderOn: this.#decoderOn, onToken });
   }
 
   /**

@@ -1,7 +1,9 @@
 import { TorchBindError } from '../errors';
 import type { GPT } from '../gpt';
-import type { ChatMessage } from '../tokenizers';
+import type { TokenLogprobs } from '../models/decoder';
+import type { ChatMessage, Tokenizer } from '../tokenizers';
 import { HttpError } from './http-error';
+import { chatLogprobs, completionLogprobs } from './logprobs';
 import { refuse } from './parameters';
 
 /** A text, or token ids. */
@@ -21,6 +23,13 @@ export interface Usage {
   total_tokens: number;
 }
 
+/** A whole text. */
+export interface Whole {
+  text: string;
+  finishReason: string;
+  logprobs: object | null;
+}
+
 /** How one of OpenAI's ways to ask for text reads requests and shapes answers. */
 export interface Api {
   readonly idPrefix: string;
@@ -31,10 +40,12 @@ export interface Api {
   /** One entry a prompt; what needs the model is called when that is known. */
   prompts(body: Readonly<Record<string, unknown>>): ((gpt: GPT) => Prompt)[];
   /** The whole answer. */
-  whole(answer: Answer, texts: readonly { text: string; finishReason: string }[], usage: Usage): object;
+  whole(answer: Answer, texts: readonly Whole[], usage: Usage): object;
+  /** Log-probabilities of tokens, of which the first begins at `offset` of the text. */
+  logprobs(tokenizer: Tokenizer, tokens: readonly TokenLogprobs[], offset: number): object;
   /** What a stream begins with, for each sequence. */
   opening(index: number): object | undefined;
-  piece(index: number, text: string): object;
+  piece(index: number, text: string, logprobs: object | null): object;
   closing(index: number, finishReason: string): object;
   readonly chunkObject: string;
 }
@@ -53,16 +64,17 @@ export const completions: Api = {
   whole: (answer, texts, usage) => ({
     ...answer,
     object: 'text_completion',
-    choices: texts.map(({ text, finishReason }, index) => choice(index, text, finishReason)),
+    choices: texts.map(({ text, finishReason, logprobs }, index) => choice(index, text, finishReason, logprobs)),
     usage,
   }),
   opening: () => undefined,
-  piece: (index, text) => choice(index, text, null),
+  piece: (index, text, logprobs) => choice(index, text, null, logprobs),
+  logprobs: completionLogprobs,
   closing: (index, finishReason) => choice(index, '', finishReason),
 };
 
-function choice(index: number, text: string, finishReason: string | null): object {
-  return { index, text, logprobs: null, finish_reason: finishReason };
+function choice(index: number, text: string, finishReason: string | null, logprobs: object | null = null): object {
+  return { index, text, logprobs, finish_reason: finishReason };
 }
 
 function listOfPrompts(prompt: unknown): Prompt[] {
@@ -80,7 +92,7 @@ function listOfPrompts(prompt: unknown): Prompt[] {
 /** `/v1/chat/completions` */
 export const chat: Api = {
   idPrefix: 'chatcmpl-',
-  parameters: ['messages', 'max_completion_tokens'],
+  parameters: ['messages', 'max_completion_tokens', 'top_logprobs'],
   defaultTokens: Infinity,
   chunkObject: 'chat.completion.chunk',
   prompts: ({ messages }) => {
@@ -90,21 +102,22 @@ export const chat: Api = {
   whole: (answer, texts, usage) => ({
     ...answer,
     object: 'chat.completion',
-    choices: texts.map(({ text, finishReason }, index) => ({
+    choices: texts.map(({ text, finishReason, logprobs }, index) => ({
       index,
       message: { role: 'assistant', content: text, refusal: null },
-      logprobs: null,
+      logprobs,
       finish_reason: finishReason,
     })),
     usage,
   }),
   opening: (index) => delta(index, { role: 'assistant', content: '' }, null),
-  piece: (index, text) => delta(index, { content: text }, null),
+  piece: (index, text, logprobs) => delta(index, { content: text }, null, logprobs),
+  logprobs: chatLogprobs,
   closing: (index, finishReason) => delta(index, {}, finishReason),
 };
 
-function delta(index: number, change: object, finishReason: string | null): object {
-  return { index, delta: change, logprobs: null, finish_reason: finishReason };
+function delta(index: number, change: object, finishReason: string | null, logprobs: object | null = null): object {
+  return { index, delta: change, logprobs, finish_reason: finishReason };
 }
 
 function messagesOf(messages: unknown): ChatMessage[] {

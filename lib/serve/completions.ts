@@ -2,9 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { Readable } from 'node:stream';
 import type { GPT } from '../gpt';
+import type { TokenLogprobs } from '../models/decoder';
 import { encodeText } from '../tokenizers';
 import type { Answer, Api, Prompt, Usage } from './apis';
-import { generatePieces, type Ending } from './generation';
+import { endTokensOf, generatePieces, type Ending, type Piece } from './generation';
 import { errorBody, HttpError, toHttpError } from './http-error';
 import { merge } from './merge';
 import type { ServerMetrics } from './metrics';
@@ -66,13 +67,23 @@ export class Completions {
   private async whole(api: Api, job: Job, parameters: Parameters): Promise<object> {
     try {
       const texts = job.prompts.flatMap(() =>
-        Array.from({ length: parameters.n }, () => ({ text: '', finishReason: '' })),
+        Array.from({ length: parameters.n }, () => ({ text: '', finishReason: '', logprobs: [] as TokenLogprobs[] })),
       );
       for await (const { index, value, done } of merge(this.sequences(job, parameters))) {
-        if (done) texts[index]!.finishReason = value.finishReason;
-        else texts[index]!.text += value;
+        const whole = texts[index]!;
+        if (done) whole.finishReason = value.finishReason;
+        else {
+          whole.text += value.text;
+          whole.logprobs.push(...value.logprobs);
+        }
       }
-      return api.whole(answerOf(api, job), texts, job.usage);
+      const { tokenizer } = job.gpt;
+      const wants = parameters.logprobs !== undefined;
+      const wholes = texts.map(({ logprobs, ...text }) => ({
+        ...text,
+        logprobs: wants ? api.logprobs(tokenizer!, logprobs, 0) : null,
+      }));
+      return api.whole(answerOf(api, job), wholes, job.usage);
     } finally {
       job.end();
     }
@@ -90,8 +101,16 @@ export class Completions {
         const opening = api.opening(index);
         if (opening !== undefined) yield event(opening);
       }
-      for await (const { index, value, done } of merge(sequences))
-        yield event(done ? api.closing(index, value.finishReason) : api.piece(index, value));
+      const ends = sequences.map(() => 0);
+      for await (const { index, value, done } of merge(sequences)) {
+        if (done) yield event(api.closing(index, value.finishReason));
+        else {
+          const { text, logprobs } = value;
+          const wants = parameters.logprobs !== undefined;
+          yield event(api.piece(index, text, wants ? api.logprobs(job.gpt.tokenizer!, logprobs, ends[index]!) : null));
+          ends[index]! += text.length;
+        }
+      }
       if (parameters.includeUsage) yield toEvent({ ...answer, choices: [], usage: job.usage });
       yield 'data: [DONE]\n\n';
     } catch (error) {
@@ -106,8 +125,9 @@ export class Completions {
   /** One for each prompt and each of `n`. */
   private sequences(
     job: Job,
-    { n, maxTokens, sampling, stop }: Parameters,
-  ): AsyncGenerator<string, Ending, undefined>[] {
+    { n, maxTokens, sampling, logprobs, ignoresEnd, stop }: Parameters,
+  ): AsyncGenerator<Piece, Ending, undefined>[] {
+    const stopTokens = ignoresEnd ? [] : endTokensOf(job.gpt);
     return job.prompts.flatMap((prompt) =>
       Array.from({ length: n }, (_, i) => {
         const seed = sampling.seed === undefined ? {} : { seed: Number(sampling.seed) + i };
@@ -116,6 +136,8 @@ export class Completions {
           ...seed,
           maxNewTokens: maxTokens,
           stop,
+          stopTokens,
+          ...(logprobs === undefined ? {} : { logprobs }),
           signal: job.signal,
           contextShift: 'half',
         };
@@ -126,8 +148,8 @@ export class Completions {
 
   private async *counted(
     job: Job,
-    pieces: AsyncGenerator<string, Ending, undefined>,
-  ): AsyncGenerator<string, Ending, undefined> {
+    pieces: AsyncGenerator<Piece, Ending, undefined>,
+  ): AsyncGenerator<Piece, Ending, undefined> {
     let isFirst = true;
     try {
       for (;;) {

@@ -1,5 +1,7 @@
 import type { GPT } from '../gpt';
+import type { TokenLogprobs } from '../models/decoder';
 import { decodeStream, type FinishReason, type GenerateOptions } from '../models/generate';
+import { endIdsOf } from '../models/generation-config';
 import { StopText } from '../models/stop-text';
 
 /** How a sequence ended. */
@@ -8,18 +10,44 @@ export interface Ending {
   finishReason: FinishReason;
 }
 
+/** Text, and the log-probabilities of its tokens where these were asked for. */
+export interface Piece {
+  text: string;
+  logprobs: TokenLogprobs[];
+}
+
 /** Generates text after the tokens of a prompt, in pieces that never end within a character. */
 export async function* generatePieces(
   gpt: GPT,
   prompt: ArrayLike<number>,
   { stop, ...options }: Omit<GenerateOptions, 'stop'> & { stop: readonly string[] },
-): AsyncGenerator<string, Ending, undefined> {
-  const tokens = gpt.generateTokens(prompt, options);
-  const ends = { text: new StopText(stop), tokens: new Set<number>(), endId: undefined };
-  const { usage, finishReason } = yield* decodeStream(
-    () => ({ tokens, ids: prompt, seen: prompt }),
-    gpt.tokenizer!,
-    ends,
-  );
-  return { tokens: usage.completionTokens, finishReason };
+): AsyncGenerator<Piece, Ending, undefined> {
+  const waiting: TokenLogprobs[] = [];
+  const stopTokens = new Set(options.stopTokens);
+  const onToken = (token: number, logprobs?: TokenLogprobs): void => {
+    if (logprobs !== undefined && !stopTokens.has(token)) waiting.push(logprobs);
+  };
+  const tokens = gpt.readTokens(prompt, options, onToken);
+  const ends = { text: new StopText(stop), tokens: stopTokens, endId: undefined };
+  const stream = decodeStream(() => ({ tokens, ids: prompt, seen: prompt }), gpt.tokenizer!, ends);
+  try {
+    for (;;) {
+      const { value, done } = await stream.next();
+      if (done !== true) yield { text: value, logprobs: waiting.splice(0) };
+      else {
+        const { usage, finishReason } = value;
+        if (waiting.length > 0 && finishReason === 'length') yield { text: '', logprobs: waiting };
+        return { tokens: usage.completionTokens, finishReason };
+      }
+    }
+  } finally {
+    await stream.return(undefined as never);
+  }
+}
+
+/** What ends a text: the tokens that the model's generation config names, or else the tokenizer's end of text. */
+export function endTokensOf({ generationJson, tokenizer, config: { vocabSize } }: GPT): number[] {
+  const ids = endIdsOf(generationJson ?? {});
+  const ends = ids.length > 0 ? ids : tokenizer?.endId === undefined ? [] : [tokenizer.endId];
+  return ends.filter((id) => id < vocabSize);
 }

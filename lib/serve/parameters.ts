@@ -1,4 +1,5 @@
 import type { GenerateOptions } from '../models/generate';
+import { withoutUndefined } from '../objects';
 import { HttpError } from './http-error';
 import type { ServerLimits } from './options';
 
@@ -9,9 +10,26 @@ export interface Parameters {
   includeUsage: boolean;
   n: number;
   maxTokens: number;
-  sampling: Pick<GenerateOptions, 'temperature' | 'topK' | 'topP' | 'seed'>;
+  sampling: Sampling;
+  /** Likeliest tokens to give with the log-probability of each; undefined for none of both. */
+  logprobs: number | undefined;
+  /** Write on after the end of a text. */
+  ignoresEnd: boolean;
   stop: string[];
 }
+
+export type Sampling = Pick<
+  GenerateOptions,
+  | 'temperature'
+  | 'topK'
+  | 'topP'
+  | 'minP'
+  | 'repetitionPenalty'
+  | 'presencePenalty'
+  | 'frequencyPenalty'
+  | 'logitBias'
+  | 'seed'
+>;
 
 type Body = Readonly<Record<string, unknown>>;
 
@@ -23,14 +41,32 @@ const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
   best_of: [1],
   echo: [false],
   suffix: [''],
-  logprobs: [false],
-  top_logprobs: [0],
-  presence_penalty: [0],
-  frequency_penalty: [0],
   parallel_tool_calls: [true, false],
 };
 
-const KNOWN = ['model', 'stream', 'stream_options', 'n', 'max_tokens', 'temperature', 'top_p', 'top_k', 'stop', 'seed'];
+const KNOWN = [
+  'model',
+  'stream',
+  'stream_options',
+  'n',
+  'max_tokens',
+  'temperature',
+  'top_p',
+  'top_k',
+  'min_p',
+  'repetition_penalty',
+  'presence_penalty',
+  'frequency_penalty',
+  'logit_bias',
+  'logprobs',
+  'ignore_eos',
+  'stop',
+  'seed',
+];
+
+/** The most likeliest tokens that an answer lists, and the most biases that a request may have. */
+const MOST_LOGPROBS = { completions: 5, chat: 20 } as const;
+const MOST_BIASES = 1024;
 
 /**
  * Reads OpenAI's parameters. A parameter that would change the text, and cannot be obeyed, is refused.
@@ -66,6 +102,8 @@ export function readParameters(body: unknown, limits: ServerLimits, own: readonl
     n,
     maxTokens,
     sampling: samplingOf(given),
+    logprobs: logprobsOf(given, own.includes('messages')),
+    ignoresEnd: optional(given, 'ignore_eos', isBoolean, 'true or false') ?? false,
     stop: stopsOf(given.stop),
   };
 }
@@ -82,13 +120,47 @@ function samplingOf(given: Body): Parameters['sampling'] {
   const temperature = optional(given, 'temperature', isBetween(0, 2), 'a number from 0 to 2');
   const topP = optional(given, 'top_p', isBetween(0, 1), 'a number from 0 to 1');
   const topK = optional(given, 'top_k', isWithin(1, 2 ** 31), 'an integer of at least 1');
+  const minP = optional(given, 'min_p', isBetween(0, 1), 'a number from 0 to 1');
+  const repetitionPenalty = optional(given, 'repetition_penalty', isBetween(0.01, 10), 'a number from 0.01 to 10');
+  const presencePenalty = optional(given, 'presence_penalty', isBetween(-2, 2), 'a number from -2 to 2');
+  const frequencyPenalty = optional(given, 'frequency_penalty', isBetween(-2, 2), 'a number from -2 to 2');
+  const logitBias = biasesOf(given);
   const seed = optional(given, 'seed', Number.isSafeInteger as (value: unknown) => value is number, 'an integer');
   return {
     ...(temperature === undefined ? {} : { temperature }),
     ...(topP === undefined ? {} : topP === 0 ? { temperature: 0 } : { topP }),
     ...(topK === undefined ? {} : { topK }),
+    ...withoutUndefined({ minP, repetitionPenalty, presencePenalty, frequencyPenalty, logitBias }),
     ...(seed === undefined ? {} : { seed }),
   };
+}
+
+/** Biases by token id, as OpenAI has them. */
+function biasesOf(given: Body): Record<number, number> | undefined {
+  const biases = optional(given, 'logit_bias', isObject, 'an object of numbers by token id');
+  const entries = Object.entries(biases ?? {});
+  if (entries.length === 0) return undefined;
+  const isFine = ([id, bias]: [string, unknown]): boolean => /^\d{1,9}$/.test(id) && isBetween(-100, 100)(bias);
+  if (!Array.isArray(biases) && entries.length <= MOST_BIASES && entries.every(isFine))
+    return biases as Record<number, number>;
+  throw refuse(
+    `'logit_bias' must be an object of at most ${MOST_BIASES} numbers from -100 to 100, by token id.`,
+    'logit_bias',
+  );
+}
+
+/** In conversations a flag and a number, elsewhere a number. */
+function logprobsOf(given: Body, isChat: boolean): number | undefined {
+  if (!isChat) {
+    if (given.logprobs === false) return undefined;
+    const most = MOST_LOGPROBS.completions;
+    return optional(given, 'logprobs', isWithin(0, most), `an integer from 0 to ${most}`);
+  }
+  const most = MOST_LOGPROBS.chat;
+  const top = optional(given, 'top_logprobs', isWithin(0, most), `an integer from 0 to ${most}`);
+  const wants = optional(given, 'logprobs', isBoolean, 'true or false') ?? false;
+  if (top !== undefined && top > 0 && !wants) throw refuse("'top_logprobs' needs 'logprobs: true'.", 'top_logprobs');
+  return wants ? (top ?? 0) : undefined;
 }
 
 function stopsOf(stop: unknown): string[] {

@@ -35,6 +35,7 @@ test.each([
   [['generate', 'nobody', '--checkpoint-dir', '/none'], /no model 'nobody' in \/none\. Models there: none/],
   [['serve', 'nobody', '--checkpoint-dir', '/none'], /no model 'nobody' in \/none/],
   [['serve', '--port', 'x'], /It is an integer/],
+  [['evaluate', 'examples'], /Say on which text: --input-file FILE/],
   [['convert'], /Say what to convert/],
   [['download', 'owner/name'], /expected a model on the hub as hf:owner/],
   [['export', 'a'], /missing required argument 'target'/],
@@ -60,6 +61,7 @@ test('help teaches each command, in the documented spelling of flags', () => {
   const names = [
     'train',
     'generate',
+    'evaluate',
     'serve',
     'list',
     'inspect',

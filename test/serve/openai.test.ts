@@ -65,6 +65,39 @@ describe("OpenAI's client", () => {
     expect(choices[0]).toMatchObject({ text: whole.slice(0, whole.indexOf(stop)), finish_reason: 'stop' });
   });
 
+  it('gets the options of generate, and log-probabilities', async () => {
+    const penalties = { presence_penalty: 0.5, frequency_penalty: 1.5, logit_bias: { '3': 4 } };
+    const own = { presencePenalty: 0.5, frequencyPenalty: 1.5, logitBias: { 3: 4 } };
+    const common = { maxNewTokens: 40, seed: 7, contextShift: 'half', ...own } as const;
+    const { text, logprobs } = await gpt.generate('abc', { ...common, details: true, logprobs: 2 });
+    const { choices } = await client.completions.create({ ...request, ...penalties, logprobs: 2 });
+    expect(choices[0]!.text).toBe(text);
+    const { tokens, token_logprobs, top_logprobs, text_offset } = choices[0]!.logprobs!;
+    expect(tokens!.join('')).toBe(text);
+    expect(token_logprobs).toEqual(logprobs!.map(({ logprob }) => logprob));
+    expect(text_offset).toEqual(tokens!.map((_, i) => i));
+    for (const [i, { top }] of logprobs!.entries())
+      expect(top_logprobs![i]).toEqual(
+        Object.fromEntries(top.map(({ token, logprob }) => [gpt.tokenizer!.decode([token]), logprob])),
+      );
+    const chunks = await all(await client.completions.create({ ...request, ...penalties, logprobs: 2, stream: true }));
+    const streamed = chunks.flatMap((chunk) => chunk.choices[0]?.logprobs ?? []);
+    expect(streamed.flatMap(({ tokens }) => tokens!)).toEqual(tokens);
+    expect(streamed.flatMap(({ text_offset }) => text_offset!)).toEqual(text_offset);
+    const minP = await client.completions.create({ ...request, min_p: 0.9, repetition_penalty: 1.2 } as typeof request);
+    expect(minP.choices[0]!.text).toBe(
+      (
+        await gpt.generate('abc', {
+          maxNewTokens: 40,
+          seed: 7,
+          contextShift: 'half',
+          minP: 0.9,
+          repetitionPenalty: 1.2,
+        })
+      ).slice(3),
+    );
+  });
+
   it('lists the models', async () => {
     expect((await client.models.list()).data.map(({ id }) => id)).toEqual(['tiny']);
   });
@@ -82,6 +115,10 @@ describe("OpenAI's client", () => {
       [{ suffix: 'end' }, 'suffix'],
       [{ tools: [{}] }, 'tools'],
       [{ speed: 1 }, 'speed'],
+      [{ presence_penalty: 3 }, 'presence_penalty'],
+      [{ logit_bias: { x: 1 } }, 'logit_bias'],
+      [{ logit_bias: [3] }, 'logit_bias'],
+      [{ logprobs: 9 }, 'logprobs'],
       [{ prompt: [[]] }, 'prompt'],
       [{ prompt: [0, 99] }, 'prompt'],
       [{ prompt: [-1] }, 'prompt'],
@@ -129,5 +166,22 @@ it('conversations go through the template of the tokenizer', async () => {
   const chunks = await all(stream);
   expect(chunks[0]!.choices[0]!.delta).toEqual({ role: 'assistant', content: '' });
   expect(chunks.map(({ choices: [choice] }) => choice!.delta.content ?? '').join('')).toBe(text);
+  const probable = await client.chat.completions.create({ ...request, logprobs: true, top_logprobs: 2 });
+  const content = probable.choices[0]!.logprobs!.content!;
+  expect(content.map(({ token }) => token).join('')).toBe(text);
+  expect(content[0]).toMatchObject({ bytes: [...Buffer.from(text[0]!)] });
+  expect(content[0]!.top_logprobs).toHaveLength(2);
+  const wrong = client.chat.completions.create({ ...request, top_logprobs: 2 });
+  await expect(wrong).rejects.toMatchObject({ status: 400, param: 'top_logprobs' });
+  // The generation config says what ends a text.
+  const end = tokenizer.encode(text)[4]!;
+  gpt.generationConfig = { greedy: true, stopTokens: [end] };
+  const ended = await client.chat.completions.create(request);
+  expect(ended.choices[0]).toMatchObject({
+    message: { content: text.slice(0, text.indexOf(text[4]!)) },
+    finish_reason: 'stop',
+  });
+  const ignoring = await client.chat.completions.create({ ...request, ignore_eos: true } as typeof request);
+  expect(ignoring.choices[0]!.message.content).toBe(text);
   gpt.dispose();
 });
