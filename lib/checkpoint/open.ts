@@ -1,4 +1,5 @@
 import { CheckpointCode, CheckpointError, withPath } from '../errors';
+import { isGgufFile } from '../formats/gguf/read';
 import { load } from '../formats/pt';
 import { InertObject } from '../pickle/types';
 import { openArchived } from './archives';
@@ -32,6 +33,10 @@ function openLocated(target: string, options: ReadOptions, find: () => Promise<L
 
 function readFile(file: string, options: ReadOptions): Promise<SavedModel> {
   return withPath(file, async () => {
+    if (await isGgufFile(file))
+      throw formatError(
+        'expected a model of PyTorch, got a GGUF file of llama.cpp. load() reads its tensors; open the model that it was made from.',
+      );
     // Weights, optimizer and step need no foreign class: an object of one next to them is kept as data, and written back.
     const value = await load(file, { device: options.device, exact: true, unknown: options.unknown ?? 'inert' });
     if (value instanceof InertObject) {

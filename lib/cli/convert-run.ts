@@ -13,7 +13,7 @@ export interface ConvertFlags {
   dryRun?: boolean;
   overwrite?: boolean;
   layout?: string;
-  dtype?: 'float32' | 'float16' | 'bfloat16';
+  dtype?: 'float32' | 'float16' | 'bfloat16' | 'q8_0';
   force?: boolean;
   allowMixed?: boolean;
   json?: boolean;
@@ -75,7 +75,7 @@ async function convertTo(source: string, target: string, flags: ConvertFlags): P
   const model = await GPT.load(source, { device: 'cpu', optimizer: true, allowMixed });
   try {
     await model.save(target, { force, ...(layout && { layout }), ...(dtype && { dtype }) });
-    const done = { source, target, layout: layout ?? model.layout.name };
+    const done = { source, target, layout: target.endsWith('.gguf') ? 'gguf' : (layout ?? model.layout.name) };
     print(json, done, `${source}: written to ${target} as ${done.layout}`);
   } finally {
     model.dispose();

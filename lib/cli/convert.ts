@@ -8,7 +8,7 @@ export function convertCommand(): Command {
     .summary('write a model in another form')
     .description(
       'Writes a model in another form: single-file checkpoints as bundles, or with a target and --layout for the programs ' +
-        'of another family. What is there stays as it is.',
+        'of another family, or with a target that ends in .gguf for llama.cpp. What is there stays as it is.',
     )
     .argument('[source]', 'path of a file or directory, or the name of a model in the checkpoint directory')
     .argument('[target]', 'file or directory to write; default: a bundle beside the file')
@@ -21,7 +21,11 @@ export function convertCommand(): Command {
     .addOption(flag('--overwrite', 'replace bundles that are there'))
     .optionsGroup('To another form:')
     .addOption(flag('--layout <family>', 'mypt, ng-lecture, build-llm, nanogpt, mingpt, hf-gpt2, ...'))
-    .addOption(flag('--dtype <dtype>', 'dtype of the weights', { choices: ['float32', 'float16', 'bfloat16'] }))
+    .addOption(
+      flag('--dtype <dtype>', 'dtype of the weights; q8_0 in GGUF files', {
+        choices: ['float32', 'float16', 'bfloat16', 'q8_0'],
+      }),
+    )
     .addOption(flag('--force', 'also where the family cannot hold all of the model'))
     .addOption(allowMixed())
     .addOption(jsonFlag())
@@ -38,4 +42,5 @@ Examples:
   torchbind convert --all --dry-run
   torchbind convert checkpoints/checkpoint_bigram_letters_step002000_11102025_231500.pt
   torchbind convert out/ckpt.pt exported --layout hf-gpt2
+  torchbind convert models/llama llama.gguf --dtype q8_0
 `;

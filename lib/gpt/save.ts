@@ -29,6 +29,7 @@ import type { Parameter } from '../nn/parameter';
 import type { AnyOptimizer } from '../optim';
 import type { ParameterGroup } from '../optim/optimizer';
 import type { DType } from '../tensor/dtype';
+import { isGgufPath, saveGguf } from './save-gguf';
 import { isPlainObject } from '../objects';
 import { type RunState, saveRun } from '../train';
 
@@ -56,8 +57,8 @@ export interface SaveModelOptions {
   optimizer?: AnyOptimizer | null;
   /** Of forms that hold it: optimizer updates made. Default: those of the model's training so far. */
   step?: number;
-  /** Dtype of the weights in the files. Default: the one that they came in. */
-  dtype?: DType;
+  /** Dtype of the weights in the files; `q8_0` in a GGUF file only. Default: the one that they came in. */
+  dtype?: DType | 'q8_0';
   /**
    * Write a distributed checkpoint, the directory that `torch.distributed.checkpoint.load` takes, whatever form the model came
    * in. Default: only for a model that came from one.
@@ -117,16 +118,41 @@ export async function saveModel(
   checkOptions(options, ['layout', 'optimizer', 'step', 'dtype', 'distributed', 'force'], 'save');
   checkFlags({ distributed: options.distributed }, 'save');
   const { layout = model.layout.name, force } = options;
+  if (isGgufPath(path)) return saveAsGguf(model, training, path, options, copies);
+  const { dtype, ...others } = options;
+  if (dtype === 'q8_0') throw onlyGguf(path);
+  const written = { ...others, ...(dtype && { dtype }) };
   if (layout === model.layout.name)
-    return writeModel(path, model, { ...training, origin: unfolded(model, training.origin) }, options, copies);
+    return writeModel(path, model, { ...training, origin: unfolded(model, training.origin) }, written, copies);
   // Neither the optimizer's state nor what the program kept fits in another family.
   const elsewhere = { ...training, optimizer: undefined, origin: undefined };
   const converted = convertModel(model, layout, { force });
   try {
-    await writeModel(path, converted, elsewhere, { ...options, optimizer: undefined }, NO_COPIES);
+    await writeModel(path, converted, elsewhere, { ...written, optimizer: undefined }, NO_COPIES);
   } finally {
     converted.dispose();
   }
+}
+
+async function saveAsGguf(
+  model: GPTModel,
+  { origin }: Training,
+  path: string,
+  { layout, distributed, ...options }: SaveModelOptions,
+  copies: StorageCopies,
+): Promise<void> {
+  if (layout === undefined && distributed !== true) return saveGguf(model, origin, path, options, copies);
+  throw new TorchBindError(
+    "save: the layout of a GGUF file is llama.cpp's. Leave out the options layout and distributed.",
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
+}
+
+function onlyGguf(path: string): TorchBindError {
+  return new TorchBindError(
+    `save: 'q8_0' is a form of GGUF files, whose names end in .gguf; got ${path}. gpt.export(path, { dtype: 'int8' }) writes int8.`,
+    'ERR_TORCHBIND_INVALID_ARGUMENT',
+  );
 }
 
 async function writeModel(
@@ -138,7 +164,7 @@ async function writeModel(
     step = training.step ?? undefined,
     dtype = origin?.dtype ?? undefined,
     distributed: isDistributed = origin?.program === 'distributed',
-  }: SaveModelOptions,
+  }: Omit<SaveModelOptions, 'dtype'> & { dtype?: DType },
   copies: StorageCopies,
 ): Promise<void> {
   // Before anything is awaited: what is saved is the state at the call.

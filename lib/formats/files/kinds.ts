@@ -14,7 +14,7 @@ const kinds: readonly FileKind[] = [
     test: startsWith('\x93NUMPY'),
   },
   { what: 'an HDF5 file, as Keras writes them', test: startsWith('\x89HDF') },
-  { what: 'a GGUF file, as llama.cpp reads them', test: startsWith('GGUF') },
+  { what: 'a GGUF file of llama.cpp; load() reads its tensors', test: startsWith('GGUF') },
   { what: 'a GGML file, as llama.cpp read them', test: startsWith('lmgg', 'tjgg', 'fjgg') },
   { what: 'an ONNX model, which holds a program', test: isOnnx },
   { what: 'a TensorFlow Lite model', test: (head) => head.toString('latin1', 4, 8) === 'TFL3' },

@@ -10,6 +10,8 @@ import { isPickle, isSafetensors, kindOf } from '../files/kinds';
 import { containerOf, headOf } from '../pt/sniff';
 import { distributedDirectory } from '../dcp/place';
 import { inspectDistributed } from './distributed';
+import { isGguf } from '../gguf/read';
+import { inspectGguf } from './gguf';
 
 /**
  * Describes one file of tensors, or the shards that an index names, by its metadata: tensors are not read. With `verify`
@@ -27,6 +29,7 @@ export async function inspectSource(source: ByteSource, verify: boolean): Promis
   const head = await headOf(source);
   if (isSafetensors(head, source.size) || (head[8] === 0x7b && source.path.endsWith('.safetensors')))
     return inspectSafetensors(source);
+  if (isGguf(head)) return inspectGguf(source);
   if (await isShardIndex(source)) return inspectShards(source, verify);
   try {
     const container = await containerOf(source);

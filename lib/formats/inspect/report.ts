@@ -17,6 +17,8 @@ export type ContainerKind =
   /** The tar of PyTorch 0.1. */
   | 'tar'
   | 'safetensors'
+  /** A model for llama.cpp. */
+  | 'gguf'
   /** A release package, which `gpt.export` wrote. */
   | 'release'
   /** An index and the files of weights that it names. */

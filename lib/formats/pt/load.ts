@@ -8,7 +8,9 @@ import { TensorPlanner } from './planned-tensors';
 import { openArchive, readArchive } from './read-archive';
 import { readSafetensors } from '../safetensors/load';
 import { existing, isShardIndex, loadShards } from '../safetensors/shards';
-import { isSafetensorsFile } from './sniff';
+import { headOf, isSafetensorsFile } from './sniff';
+import { readGguf } from '../gguf/load';
+import { isGguf } from '../gguf/read';
 import type { DeviceName } from '../../tensor/schema-types';
 
 export interface LoadOptions {
@@ -75,6 +77,7 @@ export async function loadFile(
 ): Promise<unknown> {
   if (await isSafetensorsFile(source))
     return readSafetensors(source, { device, mmap, limits: { memory: values.memory } });
+  if (isGguf(await headOf(source))) return readGguf(source, { device, mmap });
   const archive = await openArchive(source, (bigEndian) => new TensorPlanner(bigEndian), values);
   return readArchive(archive, { device, mmap });
 }

@@ -70,6 +70,15 @@ export async function readSafetensors(
       throw new CheckpointError(message, CheckpointCode.unsupported, { record: name, offset });
     }
   }
+  return readPlaced(source, header, { device, mmap, signal });
+}
+
+/** The tensors at places in a file. */
+export async function readPlaced(
+  source: ByteSource,
+  header: SafetensorsHeader,
+  { device = 'cpu', mmap = false, signal }: Pick<LoadSafetensorsOptions, 'device' | 'mmap' | 'signal'>,
+): Promise<NamedTensors> {
   const handles = new Map<SafetensorsEntry, Handle>();
   try {
     await (mmap ? mapEntries(source, header, handles) : readEntries(source, header, header.entries, handles, signal));
