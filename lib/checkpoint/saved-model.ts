@@ -113,6 +113,8 @@ export interface ReadOptions {
   config?: Partial<GPTOptions> | undefined;
   /** Instead of the tokenizer that lies with the model, which is then not read; null for none. */
   tokenizer?: Tokenizer | null | undefined;
+  /** Map the weights of safetensors instead of reading them. Default: large ones. */
+  mmap?: boolean | undefined;
   /** Of a PEFT adapter: where the model is that it belongs to. */
   base?: string | undefined;
   /** Combine weights with the training state of others. Default false. */

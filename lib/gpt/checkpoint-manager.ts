@@ -137,7 +137,7 @@ export class CheckpointManager {
     const found = await manager.find(singleFiles.inference, { optimizer: false, file: legacyCheckpoint });
     if (found === undefined) throw manager.nothingFound(legacyCheckpoint ?? either(singleFiles.inference));
     dispose(found.saved.optimizerState);
-    return GPT.fromSaved(found.saved, device);
+    return GPT.fromSaved(found.saved, { device });
   }
 
   /**
@@ -172,7 +172,7 @@ export class CheckpointManager {
     { saved, source }: Found,
     { learningRate = 3e-4, device }: InitializeOptions,
   ): Promise<TrainingStart> {
-    const model = await GPT.fromSaved(saved, device);
+    const model = await GPT.fromSaved(saved, { device });
     const { optimizerState } = saved;
     const optimizer =
       optimizerState === null ? model.makeOptimizer({ lr: learningRate }) : await adoptOptimizer(model, optimizerState);
@@ -192,7 +192,7 @@ export class CheckpointManager {
     if (tokenization !== undefined && tokenizer.kind !== tokenization) {
       throw refuseBase(base, `its tokenizer is '${tokenizer.kind}', but tokenization is ${describe(tokenization)}`);
     }
-    const model = await GPT.fromSaved({ ...saved, tokenizer, training: noTraining }, device);
+    const model = await GPT.fromSaved({ ...saved, tokenizer, training: noTraining }, { device });
     return start(model, model.makeOptimizer({ lr: learningRate }), 0, 'init', source);
   }
 

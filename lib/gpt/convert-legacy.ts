@@ -82,7 +82,7 @@ export async function convertLegacy(
   const { optimizerState, training } = saved;
   let model: GPT | undefined;
   try {
-    model = await GPT.fromSaved(saved, 'cpu');
+    model = await GPT.fromSaved(saved, { device: 'cpu' });
     if (optimizerState !== null) checkOptimizer(model, optimizerState);
     const state = { optimizerState, ...(training.step === null ? {} : { step: training.step }) };
     if (!dryRun) await model.saveCheckpointBundle(directory, state);

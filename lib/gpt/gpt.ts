@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { checkArgument, checkOptions, type PathLike, requireOptions, toPath, withPath } from '../errors';
+import { checkArgument, checkFlags, checkOptions, type PathLike, requireOptions, toPath, withPath } from '../errors';
 import type { JsonObject } from '../checkpoint/files';
 import { lockDirectory } from '../checkpoint/commit';
 import { readLegacy } from '../checkpoint/programs/legacy';
@@ -19,6 +19,8 @@ import {
   saysDropout,
 } from '../checkpoint/saved-model';
 import { exclusively, settle } from '../models/in-use';
+import { checkWeightDType, isWeightDType, type WeightDType } from '../models/precision';
+import { checkSize } from '../models/size';
 import { quantizeModel, type QuantizeOptions, refuseQuantized } from '../models/quantize';
 import { type GPTConfig, type GPTOptions } from '../models/config';
 import type { GPTModelOptions } from '../models/gpt-model';
@@ -69,11 +71,32 @@ import {
 } from '../train';
 import type { DeviceName } from '../tensor/schema-types';
 
-const loadOptions = ['device', 'config', 'tokenizer', 'optimizer', 'lora', 'base', 'allowMixed', 'unknown'];
+const loadOptions = [
+  'device',
+  'dtype',
+  'mmap',
+  'config',
+  'tokenizer',
+  'optimizer',
+  'lora',
+  'base',
+  'allowMixed',
+  'unknown',
+];
 
 export interface LoadModelOptions {
   /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
   device?: DeviceName;
+  /**
+   * What the weights are kept and computed in: `float32` (default), `bfloat16`, `float16`, or `auto`, which is what the files
+   * have (transformers' `dtype`). A model is saved in the precision of its files, or in this one where it is not float32.
+   */
+  dtype?: WeightDType | 'auto';
+  /**
+   * Map weights in safetensors instead of reading them: opening takes no time, and memory is taken for what is used. The files must
+   * then not be overwritten in place while the model is open; `save` replaces them. Default: files of Hugging Face of 256 MB and more.
+   */
+  mmap?: boolean;
   /**
    * Facts of the architecture that the files do not say, as `{ nHead: 12 }` for a bare state dict; they go before what the
    * files say.
@@ -399,7 +422,19 @@ export class GPT extends TextModel {
     checkOptions(options, loadOptions, 'GPT.load');
     checkOptions(options.lora, ['alpha', 'dropout'], 'GPT.load lora');
     checkArgument(options.config !== null, "an object for 'config'", options.config, 'GPT.load');
-    const { device, config, tokenizer, optimizer = false, lora, allowMixed, unknown } = options;
+    const {
+      device,
+      dtype = 'float32',
+      mmap,
+      config,
+      tokenizer,
+      optimizer = false,
+      lora,
+      allowMixed,
+      unknown,
+    } = options;
+    if (dtype !== 'auto') checkWeightDType(dtype, 'GPT.load');
+    checkFlags({ mmap }, 'GPT.load');
     const base = options.base === undefined ? undefined : await localPath(options.base, 'GPT.load: base');
     const saved = await openModel(await localPath(target, 'GPT.load'), {
       device: 'cpu',
@@ -407,11 +442,12 @@ export class GPT extends TextModel {
       config,
       tokenizer,
       base,
+      mmap,
       allowMixed,
       unknown,
     });
     try {
-      const model = await GPT.fromSaved(saved, device, lora);
+      const model = await GPT.fromSaved(saved, { device, dtype, lora });
       if (optimizer && saved.optimizerState !== null) {
         const { step, run } = saved.training;
         const resumed = await adoptOptimizer(model, saved.optimizerState);
@@ -427,37 +463,41 @@ export class GPT extends TextModel {
   static async loadLegacy(target: PathLike, options: LoadModelOptions = {}): Promise<LegacyCheckpoint> {
     checkOptions(options, ['device'], 'GPT.loadLegacy');
     const saved = await readLegacy(toPath(target, 'GPT.loadLegacy'), { device: 'cpu', optimizer: true });
-    const model = await GPT.fromSaved(saved, options.device);
+    const model = await GPT.fromSaved(saved, { device: options.device });
     const { tokenizer, step, config } = model;
     return { model, tokenizer, step, optimizerState: saved.optimizerState, config };
   }
 
   /** @internal The model that was saved; takes the weights that were read, or frees them. */
-  static async fromSaved(saved: SavedModel, device?: DeviceName, lora?: LoraFacts): Promise<GPT> {
+  static async fromSaved(
+    saved: SavedModel,
+    given: Pick<LoadModelOptions, 'device' | 'dtype' | 'lora'> = {},
+  ): Promise<GPT> {
     try {
       checkVocabulary(saved);
       checkWeightCount(saved);
-      const options = {
-        tokenizer: saved.tokenizer,
-        layout: saved.recognised.layout,
-        device: resolveDevice(device, saved.config.device),
-        init: false,
-      };
+      const device = resolveDevice(given.device, saved.config.device);
+      const { dtype: own } = saved.origin;
+      const dtype = given.dtype === 'auto' ? (isWeightDType(own) ? own : 'float32') : (given.dtype ?? 'float32');
+      if (dtype !== (own ?? 'float32')) checkSize(saved.config, { device, dtype }); // what is converted is copied
+      const options = { tokenizer: saved.tokenizer, layout: saved.recognised.layout, device, dtype, init: false };
       // The event loop turns before and after what cannot be divided.
       await nextTurn();
       const model = withoutCollections(() => new GPT(saved.config, options));
-      withPath(saved.origin.path, () => attachSaved(model, saved, lora));
+      withPath(saved.origin.path, () => attachSaved(model, saved, given.lora));
       await nextTurn();
       await model.adoptStateDict(saved.weights);
       if (saved.adapter !== undefined) withPath(saved.origin.path, () => attachPeft(model, saved.adapter!));
       if (saved.opensInEval === true) model.eval();
       model.#step = saved.training.step;
       model.#extra = saved.training.extra;
-      model.#origin = saved.origin;
+      // An adapter has a precision of its own.
+      const keeps = dtype === 'float32' || saved.adapter !== undefined;
+      model.#origin = keeps ? saved.origin : { ...saved.origin, dtype };
       model.setGenerationJson(saved.generationConfig ?? keptGenerationJson(saved.origin));
       if (!saysDropout(saved.config)) {
         model.#takesNoDropout = true;
-        model.#origin = { ...saved.origin, saw: [...saved.origin.saw, 'no dropout: it is taken to be 0'] };
+        model.#origin = { ...model.#origin, saw: [...saved.origin.saw, 'no dropout: it is taken to be 0'] };
       }
       return model;
     } finally {

@@ -5,7 +5,7 @@ import { Dropout } from '../nn/dropout';
 import { Embedding } from '../nn/embedding';
 import { linearCrossEntropy } from '../nn/functional/linear-cross-entropy';
 import { LayerNorm } from '../nn/layer-norm';
-import { Linear } from '../nn/linear';
+import { type FactoryOptions, Linear } from '../nn/linear';
 import { Module } from '../nn/module';
 import { packWeights, type Quantization } from '../nn/quantized-linear';
 import { ModuleList } from '../nn/module-list';
@@ -26,6 +26,7 @@ import { type CheckpointLayout, resolveLayout } from './layouts';
 import type { LoraSpec } from './layouts/layout';
 import { rotate, type Rotations, rotationsOf } from './rotary';
 import { checkSize } from './size';
+import { checkWeightDType, type WeightDType } from './precision';
 import { checkLayout, stateEntriesOf, statePathsOf } from './layouts/state-dict';
 import type { DeviceName } from '../tensor/schema-types';
 
@@ -43,6 +44,8 @@ export interface GPTModelOptions {
   layout?: string | CheckpointLayout;
   /** Where the parameters are made. Default `cpu`, whatever device the config names. */
   device?: DeviceName;
+  /** What the parameters are made and computed in: `float32` (default), `bfloat16` or `float16`. */
+  dtype?: WeightDType;
   /** False leaves the weights unset, and draws nothing from the generator: for weights that are loaded next. Default true. */
   init?: boolean;
 }
@@ -85,10 +88,13 @@ export interface Segment {
 
 type Norm = LayerNorm | RMSNorm;
 
-function makeNorm(config: GPTConfig, device: DeviceName, size = config.nEmbd): Norm {
+/** Where parameters are made, and in which dtype. */
+type Place = Pick<FactoryOptions, 'device' | 'dtype'>;
+
+function makeNorm(config: GPTConfig, place: Place, size = config.nEmbd): Norm {
   const { normType, normBias: bias, normEps: eps, normScale: elementwiseAffine, normPlusOne } = config;
-  if (normType === 'layernorm') return new LayerNorm(size, { eps, bias, elementwiseAffine, device });
-  return new (normPlusOne ? OnePlusRMSNorm : RMSNorm)(size, { eps, elementwiseAffine, device });
+  if (normType === 'layernorm') return new LayerNorm(size, { eps, bias, elementwiseAffine, ...place });
+  return new (normPlusOne ? OnePlusRMSNorm : RMSNorm)(size, { eps, elementwiseAffine, ...place });
 }
 
 export class CausalSelfAttention extends Module {
@@ -108,19 +114,19 @@ export class CausalSelfAttention extends Module {
   constructor(
     private readonly config: GPTConfig,
     private readonly layer: number,
-    device: DeviceName,
+    place: Place,
   ) {
     super();
     const { nEmbd, nHead, nKvHead, headSize, bias, projBias, dropout, fusedQkv, qkNorm } = config;
     const [query, key] = [nHead * headSize, nKvHead * headSize];
-    const project = (size: number): Linear => new Linear(nEmbd, size, { bias, device, init: false });
+    const project = (size: number): Linear => new Linear(nEmbd, size, { bias, ...place, init: false });
     this.qkv = fusedQkv ? project(query + 2 * key) : null;
     this.q = fusedQkv ? null : project(query);
     this.k = fusedQkv ? null : project(key);
     this.v = fusedQkv ? null : project(key);
-    this.qNorm = qkNorm === 'none' ? null : makeNorm(config, device, qkNorm === 'head' ? headSize : query);
-    this.kNorm = qkNorm === 'none' ? null : makeNorm(config, device, qkNorm === 'head' ? headSize : key);
-    this.proj = new Linear(query, nEmbd, { bias: projBias, device, init: false });
+    this.qNorm = qkNorm === 'none' ? null : makeNorm(config, place, qkNorm === 'head' ? headSize : query);
+    this.kNorm = qkNorm === 'none' ? null : makeNorm(config, place, qkNorm === 'head' ? headSize : key);
+    this.proj = new Linear(query, nEmbd, { bias: projBias, ...place, init: false });
     this.dropout = new Dropout(dropout);
     this.scale = attentionScale(config, layer);
     this.window = isSliding(config, layer) ? config.slidingWindow : null;
@@ -237,14 +243,14 @@ export class MLP extends Module {
 
   constructor(
     private readonly config: GPTConfig,
-    device: DeviceName,
+    place: Place,
   ) {
     super();
     const { nEmbd, mlpHidden, mlpBias: bias, activation, fusedGate } = config;
     const isFused = fusedGate && isGated(activation);
-    this.gate = isGated(activation) && !isFused ? new Linear(nEmbd, mlpHidden, { bias, device, init: false }) : null;
-    this.up = new Linear(nEmbd, isFused ? 2 * mlpHidden : mlpHidden, { bias, device, init: false });
-    this.down = new Linear(mlpHidden, nEmbd, { bias, device, init: false });
+    this.gate = isGated(activation) && !isFused ? new Linear(nEmbd, mlpHidden, { bias, ...place, init: false }) : null;
+    this.up = new Linear(nEmbd, isFused ? 2 * mlpHidden : mlpHidden, { bias, ...place, init: false });
+    this.down = new Linear(mlpHidden, nEmbd, { bias, ...place, init: false });
     this.dropout = new Dropout(config.dropout);
   }
 
@@ -295,15 +301,15 @@ export class Block extends Module {
   constructor(
     private readonly config: GPTConfig,
     layer: number,
-    device: DeviceName,
+    place: Place,
   ) {
     super();
-    this.ln1 = makeNorm(config, device);
-    this.attn = new CausalSelfAttention(config, layer, device);
-    this.ln2 = config.parallelResidual === 'one-norm' ? null : makeNorm(config, device);
-    this.mlp = new MLP(config, device);
-    this.ln1Post = config.normPosition === 'sandwich' ? makeNorm(config, device) : null;
-    this.ln2Post = config.normPosition === 'sandwich' ? makeNorm(config, device) : null;
+    this.ln1 = makeNorm(config, place);
+    this.attn = new CausalSelfAttention(config, layer, place);
+    this.ln2 = config.parallelResidual === 'one-norm' ? null : makeNorm(config, place);
+    this.mlp = new MLP(config, place);
+    this.ln1Post = config.normPosition === 'sandwich' ? makeNorm(config, place) : null;
+    this.ln2Post = config.normPosition === 'sandwich' ? makeNorm(config, place) : null;
   }
 
   /** (B, T, C) -> (B, T, C) */
@@ -368,21 +374,29 @@ export class GPTModel extends Module {
    */
   constructor(config: GPTOptions, options: GPTModelOptions = {}) {
     super();
-    checkOptions(options, ['tokenizer', 'layout', 'device', 'init'], 'GPT');
-    const { tokenizer = null, layout = 'mypt', device = 'cpu', init = true } = options;
+    checkOptions(options, ['tokenizer', 'layout', 'device', 'dtype', 'init'], 'GPT');
+    const { tokenizer = null, layout = 'mypt', device = 'cpu', dtype = 'float32', init = true } = options;
+    checkWeightDType(dtype, 'GPT');
+    const place = { device, dtype };
     this.#layout = resolveLayout(layout, 'GPT');
     this.config = completeConfig(config, this.layout.facts);
-    checkSize(this.config, device);
+    if (init) checkSize(this.config, place); // memory that is not set takes none
     this.tokenizer = tokenizer;
     const { vocabSize, blockSize, nEmbd, nLayer, lmHeadBias, tieWeights, positionEncoding, positionOffset } =
       this.config;
-    this.tokenEmbedding = new Embedding(vocabSize, nEmbd, { paddingIdx: this.config.paddingIdx, device, init: false });
+    this.tokenEmbedding = new Embedding(vocabSize, nEmbd, {
+      paddingIdx: this.config.paddingIdx,
+      ...place,
+      init: false,
+    });
     const learned = positionEncoding === 'learned';
-    this.positionEmbedding = learned ? new Embedding(blockSize + positionOffset, nEmbd, { device, init: false }) : null;
+    this.positionEmbedding = learned
+      ? new Embedding(blockSize + positionOffset, nEmbd, { ...place, init: false })
+      : null;
     this.dropout = new Dropout(this.config.embeddingDropout);
-    this.blocks = new ModuleList(Array.from({ length: nLayer }, (_, i) => new Block(this.config, i, device)));
-    this.lnF = makeNorm(this.config, device);
-    this.lmHead = new Linear(nEmbd, vocabSize, { bias: lmHeadBias, device, init: false });
+    this.blocks = new ModuleList(Array.from({ length: nLayer }, (_, i) => new Block(this.config, i, place)));
+    this.lnF = makeNorm(this.config, place);
+    this.lmHead = new Linear(nEmbd, vocabSize, { bias: lmHeadBias, ...place, init: false });
     if (tieWeights) this.lmHead.weight = this.tokenEmbedding.weight;
     checkLayout(this);
     if (init) initialise(this, this.layout, this.config);

@@ -27,7 +27,7 @@ type LayerSpec = Pick<LoraSpec, 'rank' | 'alpha' | 'dropout' | 'rsLora' | 'detac
 export class LoraLinear extends Module implements Linear {
   weight: Parameter;
   bias: Parameter | null;
-  /** A: (n r, in), n adapters of rank r. */
+  /** A: (n r, in), n adapters of rank r; float32, as in PEFT, whatever the weights are in. */
   loraA: Parameter;
   /** B: (out, r); the n-th of its parts in equal shares belongs to the n-th r rows of A. */
   loraB: Parameter;
@@ -50,13 +50,13 @@ export class LoraLinear extends Module implements Linear {
     super();
     checkLayer(base, spec, slots);
     const { rank, alpha, rsLora, detachBase } = spec;
-    const { device, dtype } = base.weight;
+    const { device } = base.weight;
     this.inFeatures = base.inFeatures;
     this.outFeatures = base.outFeatures;
     this.weight = base.weight;
     this.bias = base.bias;
-    this.loraA = new Parameter(empty([slots * rank, base.inFeatures], { device, dtype }));
-    this.loraB = new Parameter(empty([base.outFeatures, rank], { device, dtype }));
+    this.loraA = new Parameter(empty([slots * rank, base.inFeatures], { device }));
+    this.loraB = new Parameter(empty([base.outFeatures, rank], { device }));
     this.dropout = new Dropout(spec.dropout);
     this.rank = rank;
     this.scaling = alpha / (rsLora ? Math.sqrt(rank) : rank);
@@ -76,7 +76,8 @@ export class LoraLinear extends Module implements Linear {
     if (this.merged !== null) return multiply(input, this.merged, this.bias);
     const compute = (): Tensor => multiply(input, this.weight, this.bias);
     const base = this.detachBase ? noGrad(compute) : compute();
-    return base.add(this.adapt(this.dropout.forward(input)).mul(this.scaling));
+    const own = this.adapt(this.dropout.forward(input).to(this.loraA.dtype)).mul(this.scaling);
+    return base.add(own.to(base.dtype));
   }
 
   /** (..., in) to (..., out), without scaling. */
@@ -105,7 +106,11 @@ export class LoraLinear extends Module implements Linear {
    */
   merge(): void {
     this.unmerge();
-    noGrad(() => tidy(() => this.registerBuffer('merged', this.weight.add(this.delta()), { persistent: false })));
+    noGrad(() =>
+      tidy(() =>
+        this.registerBuffer('merged', this.weight.add(this.delta().to(this.weight.dtype)), { persistent: false }),
+      ),
+    );
   }
 
   /** Computes with adapters apart again. */

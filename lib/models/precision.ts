@@ -1,3 +1,4 @@
+import { checkArgument } from '../errors';
 import type { GPTModel } from './gpt-model';
 import { autocast } from '../tensor/autograd';
 import type { Tensor } from '../tensor/tensor';
@@ -5,6 +6,20 @@ import type { DeviceName } from '../tensor/schema-types';
 
 /** What the model computes in; weights, gradients and optimizer stay float32. */
 export type Precision = 'float32' | 'bfloat16' | 'float16';
+
+/** What the parameters of a model may be in. */
+export type WeightDType = 'float32' | 'bfloat16' | 'float16';
+
+const weightDTypes: readonly unknown[] = ['float32', 'bfloat16', 'float16'] satisfies WeightDType[];
+
+/** Whether the parameters of a model may be in a dtype. */
+export function isWeightDType(dtype: unknown): dtype is WeightDType {
+  return weightDTypes.includes(dtype);
+}
+
+export function checkWeightDType(dtype: unknown, where: string): asserts dtype is WeightDType {
+  checkArgument(isWeightDType(dtype), "'float32', 'bfloat16' or 'float16' for 'dtype'", dtype, where);
+}
 
 /** The loss of a batch (B, T), computed in a precision. */
 export function lossOf(model: GPTModel, { x, y }: { x: Tensor; y: Tensor }, precision: Precision): Tensor {

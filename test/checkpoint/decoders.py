@@ -172,7 +172,10 @@ def make(directory):
             tokens = greedy(model, idx[:1, :8], 20)
         if name == "llama":
             model.save_pretrained(f"{directory}/sharded", max_shard_size="20KB")
-            copy.deepcopy(model).to(torch.bfloat16).save_pretrained(f"{directory}/half")
+            half = copy.deepcopy(model).to(torch.bfloat16)
+            half.save_pretrained(f"{directory}/half")
+            with torch.no_grad():
+                results[name] = dict(half=half(idx).logits.tolist())
         is_first = kind not in [other for other, _ in list(CASES.values())[:number]]
         run = trainer(model.train(), f"{directory}/trainer/{name}")
         losses, gradients = [], None
@@ -185,7 +188,7 @@ def make(directory):
                 run.optimizer.param_groups[0]["weight_decay"] = 0.1
                 run.state.global_step = 10
                 run._save_checkpoint(model, None)
-        results[name] = dict(
+        results.setdefault(name, {}).update(
             idx=idx.tolist(), logits=logits.tolist(), tokens=tokens, losses=losses, gradients=gradients
         )
         if is_first:

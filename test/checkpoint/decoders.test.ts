@@ -1,5 +1,5 @@
 /** Decoders of Hugging Face beside GPT-2, compared with transformers. */
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { applyLora, foldLora, GPT, inspect, noGrad, optim, tensor, tidy, type TorchBindError } from '../../lib';
@@ -14,6 +14,8 @@ interface Reference {
   gradients: Record<string, number>;
   /** Logits with the adapter of PEFT, of the first case of each model_type. */
   adapted?: number[][][];
+  /** Logits in bfloat16, of one case. */
+  half?: number[][][];
 }
 
 const directory = sharedTemporaryDirectory();
@@ -204,6 +206,94 @@ test.each(['sharded', 'half'])('a directory is written back byte for byte: %s', 
   const expected = references.llama!.logits[0]!.flat();
   // bfloat16 has 8 bits of precision, here in the weights alone.
   expect(difference(logitsOf(gpt, [ids!]), expected)).toBeLessThan(name === 'half' ? 0.2 : 1e-5);
+  gpt.dispose();
+});
+
+test('weights in bfloat16 stay in bfloat16 and are computed in it: dtype auto', async () => {
+  const gpt = await GPT.load(at('half'), { dtype: 'auto', mmap: true });
+  expect(new Set(gpt.parameters().map(({ dtype }) => dtype))).toEqual(new Set(['bfloat16']));
+  const { idx, half } = references.llama!;
+  const scale = Math.max(...half!.flat(2).map(Math.abs));
+  // Sums of 8 bits of precision, in another order.
+  expect(difference(logitsOf(gpt, idx), half!.flat(2))).toBeLessThan(0.03 * scale);
+  await gpt.save(at('back/auto'));
+  for (const file of readdirSync(at('half')))
+    expect(readFileSync(at(`back/auto/${file}`)).equals(readFileSync(at(`half/${file}`))), file).toBe(true);
+
+  adapt(gpt);
+  const [ids, text] = [tensor(idx, { dtype: 'int64' }), tensor(idx, { dtype: 'int64' })];
+  gpt.forward(ids, text).loss!.backward();
+  for (const [key, { grad, dtype }] of gpt.namedParameters())
+    if (/lora/.test(key)) expect([dtype, grad!.dtype]).toEqual(['float32', 'float32']);
+  gpt.dispose();
+
+  const wide = await GPT.load(at('llama'), { dtype: 'bfloat16' });
+  await wide.save(at('narrowed'));
+  const config = JSON.parse(readFileSync(at('narrowed/config.json'), 'utf8')) as { dtype: string };
+  expect([config.dtype, (await GPT.load(at('narrowed'), { dtype: 'auto' })).parameters()[0]!.dtype]).toEqual([
+    'bfloat16',
+    'bfloat16',
+  ]);
+  await expect(GPT.load(at('half'), { dtype: 'int8' as never })).rejects.toMatchObject({
+    code: 'ERR_TORCHBIND_INVALID_ARGUMENT',
+  });
+});
+
+test('mapped weights are used where they are, and training does not change their files', async () => {
+  const files = readdirSync(at('sharded')).map((file) => at(`sharded/${file}`));
+  const before = files.map((file) => readFileSync(file));
+  const gpt = await GPT.load(at('sharded'), { mmap: true });
+  expect(difference(logitsOf(gpt, references.llama!.idx), references.llama!.logits.flat(2))).toBeLessThan(1e-5);
+  const ids = tensor(references.llama!.idx, { dtype: 'int64' });
+  const optimizer = new optim.AdamW(gpt.parameters(), { lr: 1e-2 });
+  gpt.forward(ids, ids).loss!.backward();
+  optimizer.step();
+  const trained = logitsOf(gpt, references.llama!.idx);
+  expect(files.map((file, i) => readFileSync(file).equals(before[i]!))).toEqual(files.map(() => true));
+  await gpt.save(at('sharded'), { optimizer: null }); // its own files, which it has mapped
+  expect(logitsOf(await GPT.load(at('sharded')), references.llama!.idx)).toEqual(trained);
+  expect(logitsOf(gpt, references.llama!.idx)).toEqual(trained);
+  gpt.dispose();
+});
+
+test('a model of 7 B parameters opens without its weights in memory', async () => {
+  const [vocab, channels, hidden] = [32000, 4096, 11008];
+  const entries: Record<string, { dtype: string; shape: number[]; data_offsets: number[] }> = {};
+  let end = 0;
+  const add = (key: string, ...shape: number[]): void => {
+    const begin = end;
+    end += 4 * shape.reduce((product, size) => product * size, 1);
+    entries[`${key}.weight`] = { dtype: 'F32', shape, data_offsets: [begin, end] };
+  };
+  add('model.embed_tokens', vocab, channels);
+  for (let i = 0; i < 32; i++) {
+    const block = `model.layers.${i}`;
+    for (const name of ['input_layernorm', 'post_attention_layernorm']) add(`${block}.${name}`, channels);
+    for (const name of ['q', 'k', 'v', 'o']) add(`${block}.self_attn.${name}_proj`, channels, channels);
+    for (const name of ['gate', 'up']) add(`${block}.mlp.${name}_proj`, hidden, channels);
+    add(`${block}.mlp.down_proj`, channels, hidden);
+  }
+  add('model.norm', channels);
+  add('lm_head', vocab, channels);
+  const header = Buffer.from(JSON.stringify(entries));
+  const padded = Buffer.concat([header, Buffer.alloc(-header.length & 7, ' ')]);
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(padded.length));
+  const target = mkdtempSync(at('large-'));
+  const file = path.join(target, 'model.safetensors');
+  writeFileSync(file, Buffer.concat([length, padded]));
+  truncateSync(file, 8 + padded.length + end); // sparse
+  const config = JSON.parse(readFileSync(at('llama/config.json'), 'utf8')) as object;
+  const sizes = { vocab_size: vocab, hidden_size: channels, intermediate_size: hidden, num_hidden_layers: 32 };
+  const heads = { num_attention_heads: 32, num_key_value_heads: 32, head_dim: 128 };
+  writeFileSync(path.join(target, 'config.json'), JSON.stringify({ ...config, ...sizes, ...heads }));
+
+  const before = process.memoryUsage.rss();
+  const gpt = await GPT.load(target);
+  expect(gpt.numParameters()).toBeGreaterThan(6.7e9);
+  const row = gpt.tokenEmbedding.forward(tensor([7], { dtype: 'int64' }));
+  expect(Number(row.abs().sum().item())).toBe(0);
+  expect(process.memoryUsage.rss() - before).toBeLessThan(500e6); // of 27e9
   gpt.dispose();
 });
 

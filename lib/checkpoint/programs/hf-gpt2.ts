@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { CheckpointCode, CheckpointError, describe, TorchBindError, withPath } from '../../errors';
@@ -30,7 +31,6 @@ import {
   wrong,
 } from '../saved-model';
 import { type DirectoryProgram, type Listing, type ModelFiles, withWeights, type WriteRequest } from './program';
-import type { DeviceName } from '../../tensor/schema-types';
 
 /**
  * A directory of Hugging Face: config.json of GPT-2 or another decoder, weights in one file or in several with an index that says which holds which,
@@ -95,7 +95,7 @@ export async function readHfGpt2({ directory, weights: file }: ModelFiles, optio
   const json = (await exists(configPath)) ? await readJson(configPath) : undefined;
   if (json !== undefined) withPath(configPath, () => checkModelType(json));
   const tokenizer = await resolveTokenizer(options, () => loadTokenizer(directory));
-  const { weights, container } = await readHfWeights(file, options.device);
+  const { weights, container } = await readHfWeights(file, options);
   const recognised = withPath(file, () => recogniseAdapted(weights));
   const said = json === undefined ? {} : withPath(configPath, () => hfFacts(json, recognised));
   const files = await readCompanions(directory);
@@ -314,19 +314,21 @@ export function isHfWeightsName(name: string): boolean {
   return /^(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?$/.test(name);
 }
 
+type PlaceOfWeights = Pick<ReadOptions, 'device' | 'mmap'>;
+
 interface HfWeights {
   weights: Map<string, unknown>;
   container: HfContainer;
 }
 
 /** Reads the weights that a file holds, or an index names. */
-function readHfWeights(file: string, device: DeviceName): Promise<HfWeights> {
-  return withPath(file, () => readWeightFiles(file, device));
+function readHfWeights(file: string, options: PlaceOfWeights): Promise<HfWeights> {
+  return withPath(file, () => readWeightFiles(file, options));
 }
 
-async function readWeightFiles(file: string, device: DeviceName): Promise<HfWeights> {
+async function readWeightFiles(file: string, options: PlaceOfWeights): Promise<HfWeights> {
   if (!file.endsWith('.index.json')) {
-    const { weights, metadata } = await readOne(file, device);
+    const { weights, metadata } = await readOne(file, options);
     return { weights, container: { kind: kindOf(file), weightMap: null, metadata } };
   }
   const { weightMap, indexMetadata } = await readIndex(file);
@@ -334,7 +336,7 @@ async function readWeightFiles(file: string, device: DeviceName): Promise<HfWeig
   let metadata: Record<string, string> = {};
   const shards = [...new Set(weightMap.values())];
   for (const shard of shards) {
-    const read = await readOne(path.join(path.dirname(file), shard), device);
+    const read = await readOne(path.join(path.dirname(file), shard), options);
     for (const [key, value] of read.weights) {
       if (weightMap.get(key) !== shard)
         throw formatError(`it says that ${key} is in ${weightMap.get(key) ?? 'no file'}, but it is in ${shard}`);
@@ -362,14 +364,22 @@ async function readIndex(file: string): Promise<{ weightMap: Map<string, string>
 
 async function readOne(
   file: string,
-  device: DeviceName,
+  { device, mmap }: PlaceOfWeights,
 ): Promise<{ weights: Map<string, unknown>; metadata: Record<string, string> }> {
   if (!(await exists(file))) throw new CheckpointError(`cannot open ${file}: no such file`, CheckpointCode.open);
   if (kindOf(file) === 'safetensors') {
-    const weights = await loadSafetensors(file, { device, tied: true });
+    const weights = await loadSafetensors(file, { device, tied: true, mmap: mmap ?? (await isLarge(file)) });
     return { weights, metadata: Object.fromEntries(weights.metadata) };
   }
   return { weights: await loadDict(file, { device }), metadata: {} };
+}
+
+/** Reading a file from here on takes noticeably longer than opening it. */
+const mappedFrom = 2 ** 28;
+
+/** Whether a file is mapped unless the caller says otherwise. Windows keeps others from replacing a mapped file. */
+async function isLarge(file: string): Promise<boolean> {
+  return process.platform !== 'win32' && (await stat(file)).size >= mappedFrom;
 }
 
 function kindOf(file: string): HfContainer['kind'] {
