@@ -6,6 +6,7 @@ import type { GenerateOptions } from '../models/generate';
 import { deviceOption } from './device';
 import { usageError } from './errors';
 import { findModel, type ModelFlags } from './models';
+import { withoutUndefined } from '../objects';
 import { note } from './output';
 import { readText } from './text';
 import { charactersOf, givenTokenizer } from './tokenizer';
@@ -17,7 +18,10 @@ export interface GenerateFlags extends ModelFlags {
   temperature?: number;
   topK?: number;
   topP?: number;
+  minP?: number;
   greedy?: boolean;
+  repetitionPenalty?: number;
+  endOfText?: boolean;
   seed?: number;
   stop?: string[];
   tokenizer?: string;
@@ -87,9 +91,19 @@ function promptError(error: unknown): unknown {
 }
 
 export function samplingOf(flags: Partial<GenerateFlags>): GenerateOptions {
-  const { maxNewTokens, temperature, topK, topP, greedy, seed, stop } = flags;
-  const given = Object.entries({ maxNewTokens, temperature, topK, topP, greedy, seed, stop });
-  return Object.fromEntries(given.filter(([, value]) => value !== undefined));
+  const { maxNewTokens, temperature, topK, topP, minP, greedy, repetitionPenalty, endOfText, seed, stop } = flags;
+  return withoutUndefined({
+    maxNewTokens,
+    temperature,
+    topK,
+    topP,
+    minP,
+    greedy,
+    repetitionPenalty,
+    endOfText,
+    seed,
+    stop,
+  });
 }
 
 async function saveText({ outputDir }: GenerateFlags, text: string): Promise<string> {

@@ -34,7 +34,12 @@ export function generateCommand(): Command {
     )
     .addOption(flag('--top-k <k>', 'choose among the k likeliest tokens', { env: 'TOP_K', parse: count(1) }))
     .addOption(flag('--top-p <p>', 'choose among tokens of this probability', { env: 'TOP_P', parse: number(0, 1) }))
+    .addOption(
+      flag('--min-p <p>', 'drop tokens less than this times as likely as the likeliest', { parse: number(0, 1) }),
+    )
     .addOption(flag('--greedy', 'always take the likeliest token'))
+    .addOption(flag('--repetition-penalty <x>', 'above 1 repeat less', { parse: number(0) }))
+    .addOption(flag('--end-of-text', "end at the tokenizer's end of text"))
     .addOption(flag('--seed <n>', 'the same seed writes the same text', { parse: count(0) }))
     .addOption(flag('--stop <text...>', 'end before one of these texts'))
     .optionsGroup('Output:')

@@ -11,7 +11,7 @@ interface Totals {
 }
 type Fuzz = (options: { seed: number; calls: number; first?: number; minutes?: number }) => Promise<Totals>;
 
-const CALLS = 200_000;
+const CALLS = 100_000;
 
 async function load(): Promise<Fuzz> {
   const { fuzz } = (await import(pathToFileURL(path.join(__dirname, 'run.mjs')).href)) as { fuzz: Fuzz };
