@@ -67,6 +67,7 @@ export function checkpointFileName(name: CheckpointNameOptions): string {
   return `checkpoint_${kind}_${data}_step${String(step).padStart(6, '0')}_${timestamp(saved)}.pt`;
 }
 
+/** Where a checkpoint of a name is looked for. */
 export type CheckpointNameOptions = Omit<CheckpointFileName, 'saved'> & Partial<Pick<CheckpointFileName, 'saved'>>;
 
 /** What the name of a checkpoint's file says; undefined for any other name. */

@@ -2,6 +2,7 @@ import { checkArgument, checkOptions, isAtLeast } from '../errors';
 import type { Comparison, TensorComparison } from './compare';
 import { alignColumns, plural, printable } from './text-table';
 
+/** Options of `formatComparison`. */
 export interface FormatComparisonOptions {
   /** The most tensors to list. Where there are more, those that differ most are listed. Default: all. */
   tensors?: number;

@@ -58,7 +58,7 @@ const chunkSize = 2 ** 22;
  * Compares the weights of two checkpoints, tensor by tensor: how far training has moved them, or whether two files hold the
  * same. Files are memory-mapped and compared in pieces, so that neither model has to fit into memory.
  *
- * @param a, b a bundle's directory, one of its `steps/`, any file or directory that `GPT.load` opens, a file of
+ * @param a a bundle's directory, one of its `steps/`, any file or directory that `GPT.load` opens, a file of
  *   safetensors, or a state dict
  * @throws CheckpointError where a file is not right
  */

@@ -20,6 +20,7 @@ import type { ModelFiles } from './programs/program';
 import { readSums, sumDifferences } from './release-sums';
 import { examine } from './verdict';
 
+/** Options of `inspect`. */
 export interface InspectOptions {
   /** Read every byte, and compare checksums: CRC-32 of zip records, SHA-256 of a bundle's manifest. Default false. */
   verify?: boolean;

@@ -94,6 +94,7 @@ export class Inspection {
   }
 }
 
+/** Options of `formatInspection`. */
 export interface FormatInspectionOptions {
   /** The most tensors to list, the first ones. Default 40; `Infinity` for all. */
   tensors?: number;

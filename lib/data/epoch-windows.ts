@@ -5,6 +5,7 @@ import { type Batch, type BatchSource, checkWindows, windowsAt } from './batch';
 import type { Tokens } from './token-stream';
 import type { DeviceName } from '../tensor/schema-types';
 
+/** Options of `EpochWindows`. */
 export interface EpochWindowsOptions {
   /** B, windows a batch. */
   batchSize: number;

@@ -6,6 +6,7 @@ import { type Batch, type BatchSource, checkWindows, windowsAt } from './batch';
 import type { Tokens } from './token-stream';
 import type { DeviceName } from '../tensor/schema-types';
 
+/** Options of `RandomWindows`. */
 export interface RandomWindowsOptions {
   /** B, windows a batch. */
   batchSize: number;

@@ -17,6 +17,7 @@ export type TextPieces = AsyncIterable<string | Uint8Array> | Iterable<string | 
  */
 export type TextSource = TextPieces | ((position: number) => TextPieces | Promise<TextPieces>);
 
+/** Options of `TextStream`. */
 export interface TextStreamOptions {
   /** What follows each text: a token's id, or its text. Default: nothing; the texts are pieces of one. */
   separator?: Separator;

@@ -8,6 +8,7 @@ import type { Tensor } from '../tensor/tensor';
 /** How ids lie in a file of tokens: unsigned, little-endian. */
 export type TokenDType = 'uint16' | 'uint32';
 
+/** Options of `TokenFile`. */
 export interface TokenFileOptions {
   /** Default `uint16`, as nanoGPT writes it. */
   dtype?: TokenDType;

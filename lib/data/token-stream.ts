@@ -26,6 +26,7 @@ export function checkTokens(tokens: unknown, where: string): void {
   );
 }
 
+/** Options of `TokenStream`. */
 export interface TokenStreamOptions {
   /** Part of the tokens, at the end, that training never sees. Default 0.1. */
   validationFraction?: number;

@@ -15,6 +15,7 @@ import { runInSlices } from '../workers/slices';
 import { checkTokenizer, type Separator, separatorIds } from './documents';
 import { sizeOf, type TokenDType, wrongData } from './token-file';
 
+/** Options of `writeTokens`. */
 export interface WriteTokensOptions {
   /** Of texts; ids need none. */
   tokenizer?: Tokenizer;
@@ -108,6 +109,7 @@ function pack(ids: ArrayLike<number>, dtype: TokenDType, file: string, before: n
   return Buffer.from(array.buffer);
 }
 
+/** Options of `prepareTokens`. */
 export interface PrepareTokensOptions extends Pick<WriteTokensOptions, 'dtype'> {
   tokenizer: Tokenizer;
   /** Part of the text, at the end, that goes to `val.bin`. Default 0.1. */

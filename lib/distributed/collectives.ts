@@ -10,26 +10,31 @@ import { memberGroup, type ProcessGroup } from './group';
 /** How elements of several ranks become one (PyTorch's `ReduceOp`). */
 export type ReduceOp = 'sum' | 'avg' | 'product' | 'min' | 'max' | 'band' | 'bor' | 'bxor';
 
+/** The process group of a collective. Default: all ranks. */
 export interface GroupOption {
   /** Default: all ranks. */
   group?: ProcessGroup;
 }
 
+/** Options of collectives that reduce. */
 export interface ReduceOptions extends GroupOption {
   /** Default `sum`. */
   op?: ReduceOp;
 }
 
+/** The rank that a collective reads from. */
 export interface SourceOption extends GroupOption {
   /** The rank that gives, among all processes. Default 0, or the first of the group. */
   src?: number;
 }
 
+/** The rank that a collective writes to. */
 export interface DestinationOption extends GroupOption {
   /** The rank that receives, among all processes. Default 0, or the first of the group. */
   dst?: number;
 }
 
+/** Options of `send` and `recv`. */
 export interface MessageOptions extends GroupOption {
   /** Tells messages between the same two ranks apart. Default 0. */
   tag?: number;

@@ -6,6 +6,7 @@ import { distributedError, reportUncaught } from './failure';
 /** How processes exchange tensors: `gloo` on the CPU, `nccl` between GPUs, `cpu:gloo,cuda:nccl` both. */
 export type Backend = 'gloo' | 'nccl' | 'cpu:gloo,cuda:nccl';
 
+/** Options of `initProcessGroup`. */
 export interface InitProcessGroupOptions {
   /** Default `gloo`. */
   backend?: Backend;

@@ -1,4 +1,9 @@
-/** Several processes as one program, by PyTorch's own c10d: `torch.distributed`. */
+/**
+ * Several processes as one program, by PyTorch's own c10d: `torch.distributed`.
+ *
+ * @module
+ */
+
 export {
   destroyProcessGroup,
   getBackend,

@@ -34,6 +34,7 @@ import { noTraining, type SavedModel } from '../checkpoint/saved-model';
 import { listSteps, type StepBundle } from '../checkpoint/manifest';
 import type { DeviceName } from '../tensor/schema-types';
 
+/** Options of `CheckpointManager`. */
 export interface ManagerOptions {
   /** The directory that holds a directory for each model. Default `checkpoints`. */
   root?: PathLike;
@@ -41,6 +42,7 @@ export interface ManagerOptions {
   keep?: KeepOptions;
 }
 
+/** Options of `CheckpointManager.loadForInference`. */
 export interface LoadForInferenceOptions {
   /** The directory that holds a directory for each model. Default `checkpoints`. */
   root?: PathLike;
@@ -52,6 +54,7 @@ export interface LoadForInferenceOptions {
   step?: number;
 }
 
+/** Options of `initializeForTraining`. */
 export interface InitializeOptions {
   /** Of a new model. Not used where a model is resumed or a base model is taken: their own config counts. */
   config?: Partial<GPTOptions>;
@@ -74,6 +77,7 @@ export interface InitializeOptions {
   device?: DeviceName;
 }
 
+/** What `initializeForTraining` returns: a model and optimizer to train from `startStep`. */
 export interface TrainingStart {
   model: GPT;
   optimizer: AnyOptimizer;
@@ -85,6 +89,7 @@ export interface TrainingStart {
   source: string | null;
 }
 
+/** Options of `saveState`. */
 export interface SaveStateOptions {
   model: GPT;
   /** Default: the one that the model was last trained with. */

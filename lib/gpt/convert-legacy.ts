@@ -17,6 +17,7 @@ import { bundleFiles, exists } from '../checkpoint/files';
 import { legacyFiles } from '../checkpoint/programs/legacy';
 import { openModel } from '../checkpoint/open';
 
+/** Options of `convertLegacy`. */
 export interface ConvertLegacyOptions {
   /** Replace a bundle that is there already. Default false. */
   overwrite?: boolean;
@@ -42,6 +43,7 @@ export interface LegacyConversion {
   files: string[];
 }
 
+/** What `GPT.loadLegacy` returns. */
 export interface LegacyContents {
   /** The form of the file, and the family of its keys, as `GPT.load` tells them. */
   form: string;

@@ -84,6 +84,7 @@ const loadOptions = [
   'unknown',
 ];
 
+/** Options of `GPT.load`. */
 export interface LoadModelOptions {
   /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
   device?: DeviceName;

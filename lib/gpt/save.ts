@@ -47,6 +47,7 @@ export interface Training {
   origin: Origin | undefined;
 }
 
+/** Options of `gpt.save`. */
 export interface SaveModelOptions {
   /**
    * The family to write for, as `hf-gpt2`, `nanogpt` or `mypt`. Default: the one that the model came from, in the form that it
@@ -68,6 +69,7 @@ export interface SaveModelOptions {
   force?: boolean;
 }
 
+/** Options of `saveCheckpointFile`. */
 export interface SaveCheckpointFileOptions {
   /** Name of the data, or its path. */
   source: string;
@@ -83,6 +85,7 @@ export interface SaveCheckpointFileOptions {
   saved?: Date;
 }
 
+/** Options of `saveCheckpointBundle`. */
 export interface SaveBundleOptions {
   /** Optimizer updates made. Default: those of the model's training so far. */
   step?: number;

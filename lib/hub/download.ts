@@ -11,6 +11,7 @@ import { type HubSettings, hubSettings } from './settings';
 
 export { isHubReference } from './reference';
 
+/** Options of `download`. */
 export interface DownloadOptions {
   /** Called as bytes come; those that are in the cache count at once. */
   onProgress?: (progress: { bytes: number; totalBytes: number }) => void;

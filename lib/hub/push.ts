@@ -6,6 +6,7 @@ import { type HubReference, parseReference } from './reference';
 import { ask, checkedFetch, hubFetch } from './request';
 import { type HubSettings, hubSettings } from './settings';
 
+/** Options of `gpt.push`. */
 export interface PushOptions {
   /** First line of the commit. Default `Upload model with torchbind`. */
   message?: string;

@@ -31,6 +31,7 @@ export async function fetchPage(url: string): Promise<{ text: string; url: strin
   });
 }
 
+/** Options of `download`. */
 export interface DownloadOptions {
   /** Of the whole file, as hexadecimal digits. */
   sha256: string;

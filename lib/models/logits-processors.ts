@@ -25,6 +25,7 @@ export interface LogitsOptions {
   logitsProcessor?: LogitsProcessor;
 }
 
+/** Changes the logits before each token is drawn. */
 export type LogitsProcessor = (logits: Tensor, tokens: readonly number[]) => Tensor;
 
 export const logitsOptionNames = [

@@ -11,7 +11,7 @@ const PLACES = ['approximate'] as const;
 export class GELU extends Module {
   readonly approximate: 'none' | 'tanh';
 
-  /** @param options.approximate `none` (default) is the exact form with erf, `tanh` the approximation of GPT-2 */
+  /** @param rest `approximate`: `none` (default) is the exact form with erf, `tanh` the approximation of GPT-2 */
   constructor(...rest: Positional<{ approximate?: 'none' | 'tanh' }, typeof PLACES>) {
     super();
     const options = optionsFrom<{ approximate?: 'none' | 'tanh' }>(rest, PLACES, 'GELU', 0);

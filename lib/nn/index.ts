@@ -1,4 +1,9 @@
-/** PyTorch's `torch.nn`. */
+/**
+ * PyTorch's `torch.nn`.
+ *
+ * @module
+ */
+
 export { Module } from './module';
 export type { Layer, ModuleToOptions } from './module';
 export type { IncompatibleKeys } from './state-dict';

@@ -1,3 +1,9 @@
+/**
+ * Initialisation of parameters (PyTorch's `torch.nn.init`).
+ *
+ * @module
+ */
+
 import { checkArgument, checkOptions, takes, TorchBindError } from '../errors';
 import { noGrad } from '../tensor/autograd';
 import type { Generator } from '../tensor/random';

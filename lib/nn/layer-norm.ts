@@ -13,6 +13,7 @@ import { optionsFrom, type Positional } from './positional';
 /** The optional arguments in Python's order. */
 const PLACES = ['eps', 'elementwiseAffine', 'bias', 'device', 'dtype'] as const;
 
+/** Options of `LayerNorm`. */
 export interface LayerNormOptions extends Omit<FactoryOptions, 'init'> {
   /** Added to the variance. Default 1e-5. */
   eps?: number;

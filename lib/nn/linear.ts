@@ -22,6 +22,7 @@ export interface FactoryOptions {
   init?: boolean;
 }
 
+/** Options of `Linear`. */
 export interface LinearOptions extends FactoryOptions {
   /** Add a learned bias. Default true. */
   bias?: boolean;

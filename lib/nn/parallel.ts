@@ -1,3 +1,9 @@
+/**
+ * Training on several processes (PyTorch's `torch.nn.parallel`).
+ *
+ * @module
+ */
+
 import { checkArgument, checkFlags, checkOptions, isAbove, TorchBindError } from '../errors';
 import { engine } from '../distributed/engine';
 import { distributedError } from '../distributed/failure';
@@ -9,6 +15,7 @@ import { unwrap } from '../tensor/core';
 import { Tensor } from '../tensor/tensor';
 import { Module } from './module';
 
+/** Options of `DistributedDataParallel`. */
 export interface DistributedDataParallelOptions {
   /** Default: all ranks. */
   group?: ProcessGroup;

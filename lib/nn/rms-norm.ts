@@ -13,6 +13,7 @@ import { optionsFrom, type Positional } from './positional';
 /** The optional arguments in Python's order. */
 const PLACES = ['eps', 'elementwiseAffine', 'device', 'dtype'] as const;
 
+/** Options of `RMSNorm`. */
 export interface RMSNormOptions extends Omit<FactoryOptions, 'init'> {
   /** Added to the mean square. Default: the smallest step of the input's dtype from 1, as in PyTorch. */
   eps?: number | null;

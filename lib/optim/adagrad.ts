@@ -15,6 +15,7 @@ import { optionsFrom, type Positional } from '../nn/positional';
 /** The optional arguments in Python's order. */
 const PLACES = ['lr', 'lrDecay', 'weightDecay', 'initialAccumulatorValue', 'eps'] as const;
 
+/** Hyperparameters of `Adagrad`. */
 export interface AdagradOptions {
   /** Learning rate. Default 1e-2. */
   lr?: number;

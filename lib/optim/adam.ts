@@ -14,6 +14,7 @@ import { optionsFrom, type Positional } from '../nn/positional';
 /** The optional arguments in Python's order. */
 const PLACES = ['lr', 'betas', 'eps', 'weightDecay', 'amsgrad'] as const;
 
+/** Hyperparameters of `AdamW`. */
 export interface AdamWOptions {
   /** Learning rate. Default 1e-3. */
   lr?: number;
@@ -29,6 +30,7 @@ export interface AdamWOptions {
   maximize?: boolean;
 }
 
+/** Hyperparameters of `Adam`. */
 export interface AdamOptions extends AdamWOptions {
   /** L2 penalty. Default 0. */
   weightDecay?: number;

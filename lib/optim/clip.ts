@@ -2,12 +2,13 @@ import { checkArgument, checkIterable, checkOptions, takes, TorchBindError } fro
 import type { Parameter } from '../nn/parameter';
 import { noGrad } from '../tensor/autograd';
 import { zeros } from '../tensor/creation';
-import { linalgVectorNorm, stack } from '../tensor/generated/functions';
+import { linalg, stack } from '../tensor/generated/functions';
 import { tidy } from '../tensor/scope';
 import { type Tensor, unwrap } from '../tensor/tensor';
 import { byPlace } from './batches';
 import { foreachMul_, foreachNorm } from './kernels';
 
+/** Options of `clipGradNorm_`. */
 export interface ClipGradNormOptions {
   /** Order of the norm; Infinity for the largest element. Default 2. */
   normType?: number;
@@ -60,5 +61,5 @@ function checkParameter(parameter: Parameter): Parameter {
 function totalNorm(gradients: Tensor[], order: number): Tensor {
   const device = gradients[0]!.device;
   const norms = byPlace(gradients).flatMap((group) => foreachNorm(group, order));
-  return linalgVectorNorm(stack(norms.map((norm) => norm.to(device))), { ord: order });
+  return linalg.vectorNorm(stack(norms.map((norm) => norm.to(device))), { ord: order });
 }

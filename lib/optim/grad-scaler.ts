@@ -7,6 +7,7 @@ import { byPlace } from './batches';
 import { ampUnscale_ } from './kernels';
 import { Optimizer } from './optimizer';
 
+/** Options of `GradScaler`. */
 export interface GradScalerOptions {
   /** Default 65536. */
   initScale?: number;

@@ -1,4 +1,9 @@
-/** PyTorch's `torch.optim`, and gradient clipping. */
+/**
+ * PyTorch's `torch.optim`, and gradient clipping.
+ *
+ * @module
+ */
+
 import type { Adagrad } from './adagrad';
 import type { Adam, AdamW } from './adam';
 import type { SGD } from './sgd';

@@ -1,3 +1,9 @@
+/**
+ * Learning rates as functions of the step: constant, linear, cosine, each with warm-up.
+ *
+ * @module
+ */
+
 import {
   checkArgument,
   checkFunction,
@@ -18,11 +24,13 @@ import type { ParameterGroup } from './optimizer';
  */
 export type Schedule = (step: number) => number;
 
+/** Options of schedules with warm-up. */
 export interface WarmupOptions {
   /** Updates over which the rate rises in equal parts to the full one. Default 0. */
   warmup?: number;
 }
 
+/** Options of schedules that decay. */
 export interface DecayOptions extends WarmupOptions {
   /** Updates after which the rate has fallen to `min`, those of the warm-up included. */
   steps: number;

@@ -13,6 +13,7 @@ import { optionsFrom, type Positional } from '../nn/positional';
 /** The optional arguments in Python's order. */
 const PLACES = ['lr', 'momentum', 'dampening', 'weightDecay', 'nesterov'] as const;
 
+/** Hyperparameters of `SGD`. */
 export interface SGDOptions {
   /** Learning rate. Default 1e-3. */
   lr?: number;

@@ -96,6 +96,7 @@ export class MemoryBudget {
   }
 }
 
+/** Limits on what a file may make `load` allocate. */
 export interface LoadLimits {
   /** Bytes. */
   memory?: number | undefined;

@@ -21,6 +21,7 @@ type NativeGraph = object & { readonly __graph: unique symbol };
 /** What CUDA refuses while a graph is captured: of every thread, of the capturing thread, or nothing. */
 export type CaptureMode = 'global' | 'thread_local' | 'relaxed';
 
+/** Options of a CUDA graph capture. */
 export interface CaptureOptions {
   /** The graph takes memory from the pool of this one. They must then be replayed one after the other. */
   poolOf?: CUDAGraph;

@@ -6,6 +6,7 @@ import { deviceName, requireCuda } from './cuda-device';
 import { type Tensor, unwrap } from './tensor';
 import type { DeviceName } from './schema-types';
 
+/** Options of a CUDA stream. */
 export interface StreamOptions {
   /** Default: the current CUDA device. */
   device?: DeviceName | number;
@@ -13,6 +14,7 @@ export interface StreamOptions {
   priority?: number;
 }
 
+/** Options of a CUDA event. */
 export interface EventOptions {
   /** Measure time, for `elapsedTime`. Default false. */
   enableTiming?: boolean;

@@ -11,6 +11,7 @@ export interface ChatMessage {
   [field: string]: unknown;
 }
 
+/** Options of `applyChatTemplate`. */
 export interface ChatTemplateOptions {
   /** Whether the text ends with what begins an answer. Default false. */
   addGenerationPrompt?: boolean;

@@ -15,6 +15,7 @@ import type { TokenizerSource } from './worker-client';
 /** The tokens of GPT-2 itself. */
 const gpt2Tokens = 50257;
 
+/** Options of `Gpt2Tokenizer`. */
 export interface Gpt2TokenizerOptions {
   /** Texts that are one token each wherever they occur, with their ids, which follow those of GPT-2. Default: none. */
   specialTokens?: Readonly<Record<string, number>>;

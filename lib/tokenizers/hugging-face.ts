@@ -30,6 +30,7 @@ import {
   type TokenizerSource,
 } from './worker-client';
 
+/** Options of `HuggingFaceTokenizer`. */
 export interface HuggingFaceTokenizerOptions {
   /** The token that begins a text. Default: an added token of a known name for it, as `<|endoftext|>`, or else id 0. */
   startToken?: string;
@@ -179,6 +180,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 }
 
+/** Options of `encodeWithOffsets`. */
 export interface EncodeWithOffsetsOptions {
   /** Whether the post-processor adds its special tokens, such as `<s>`. Default true. */
   addSpecialTokens?: boolean;

@@ -49,6 +49,7 @@ export interface SaveErrorEvent {
   error: Error;
 }
 
+/** What `onEvent` of `fit` gets. */
 export type TrainEvent =
   | ({ type: 'step' } & StepEvent)
   | ({ type: 'eval' } & EvalEvent)

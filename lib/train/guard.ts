@@ -1,5 +1,6 @@
 import { checkOptions, describe, isAbove, TorchBindError } from '../errors';
 
+/** When training rolls back to the last good state. */
 export interface GuardOptions {
   /** A loss above this multiple of the median of the last 50 counts as a leap. Default: only NaN and infinity count. */
   spikeFactor?: number;

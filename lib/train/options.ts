@@ -24,6 +24,7 @@ import type { DataOrder } from './run-data';
 /** A function that `fit` calls, and awaits where it is async. */
 export type Callback<Event> = ((event: Event) => void) | ((event: Event) => Promise<void>);
 
+/** Options of `gpt.fit`. */
 export interface FitOptions {
   /** What to train on; the model's tokenizer turns it into tokens, of which the last tenth is kept for validation. */
   text?: string;

@@ -29,7 +29,7 @@ const found = [
   [
     'reflection_pad2d_backward without padding',
     INVALID,
-    () => torch.reflectionPad2dBackward(randn(2, 2, 2), randn(2, 4), []),
+    () => torch.ops.aten.reflection_pad2d_backward(randn(2, 2, 2), randn(2, 4), []),
   ],
   [
     'nothing to concatenate into a quantized tensor',
@@ -113,7 +113,7 @@ const found = [
   [
     'a beta that is no integer, backward',
     INVALID,
-    () => torch.smoothL1LossBackward(arange(3), arange(3), arange(3), 1, 0.5),
+    () => torch.ops.aten.smooth_l1_loss_backward(arange(3), arange(3), arange(3), 1, 0.5),
   ],
   [
     'a cell state with fewer layers than the hidden state',
@@ -185,7 +185,7 @@ const found = [
     'an inner step, as a function',
     UNSAFE,
     () =>
-      torch.quantizedLstmCell(
+      torch.ops.aten.quantized_lstm_cell(
         randn(2),
         [],
         randn(2),

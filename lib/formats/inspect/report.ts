@@ -38,6 +38,7 @@ export type ContainerKind =
   /** A directory with checkpoints that hold everything in one file. */
   | 'directory';
 
+/** The file that was inspected. */
 export interface ContainerInfo {
   kind: ContainerKind;
   /** The container's own version, as the file states it; null where it has none. */
@@ -50,6 +51,7 @@ export interface ContainerInfo {
   notes: string[];
 }
 
+/** A tensor in an inspected file: its key, dtype, shape and place. */
 export interface TensorInfo {
   /** The keys that lead to it, joined by dots: `model.lm_head.weight`. Cut where it is longer than 500 characters. */
   name: string;

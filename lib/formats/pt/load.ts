@@ -13,6 +13,7 @@ import { readGguf } from '../gguf/load';
 import { isGguf } from '../gguf/read';
 import type { DeviceName } from '../../tensor/schema-types';
 
+/** Options of `load`. */
 export interface LoadOptions {
   /** Where the tensors go, whatever device they were saved from: `cpu`, `cuda:0`, ... Default `cpu`. */
   device?: DeviceName;

@@ -10,12 +10,14 @@ import { combineCrc32 } from '../files/crc32';
 import { type SavedStorage, SavedStorages } from './saved-storages';
 import { alignment, ZipWriter } from '../zip/writer';
 
+/** How far `save` has come, in bytes. */
 export interface SaveProgress {
   /** Bytes of tensors that are written. */
   bytes: number;
   totalBytes: number;
 }
 
+/** Options of `save`. */
 export interface SaveOptions {
   /** Called after each part that was written. */
   onProgress?: (progress: SaveProgress) => void;

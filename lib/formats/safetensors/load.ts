@@ -12,6 +12,7 @@ import { type LoadLimits, memoryLimit } from '../../pickle/budget';
 import { contiguousStrides } from '../pt/tensor-spec';
 import type { DeviceName } from '../../tensor/schema-types';
 
+/** Options of `loadSafetensors`. */
 export interface LoadSafetensorsOptions {
   /** Where the tensors go: `cpu`, `cuda:0`, ... Default `cpu`. */
   device?: DeviceName;

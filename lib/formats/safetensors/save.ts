@@ -6,6 +6,7 @@ import { existingShards, indexPathOf, indexText, NamedTensors, parseSize, shardP
 import { disposePlanned, freezePlanned, type PlannedTensor, planTensors, resolveTied, type TiedMode } from './plan';
 import { encodeHeader, inFileOrder, type Progress, writeSafetensors } from './write';
 
+/** Options of `saveSafetensors`. */
 export interface SaveSafetensorsOptions {
   /**
    * Text to carry beside the tensors. Default: that of `loadSafetensors`, where its result is saved, else none;

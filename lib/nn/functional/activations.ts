@@ -62,6 +62,7 @@ export const tanhshrink = takes(1, function tanhshrink(input: Tensor): Tensor {
   return tidy(() => input.sub(input.tanh()));
 });
 
+/** Options of `gumbelSoftmax`. */
 export interface GumbelSoftmaxOptions {
   /** Temperature. Default 1. */
   tau?: number;

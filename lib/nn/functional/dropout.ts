@@ -4,6 +4,7 @@ import { tidy } from '../../tensor/scope';
 import { checkTensor } from '../../tensor/creation';
 import type { Tensor } from '../../tensor/tensor';
 
+/** Options of `dropout` and its variants. */
 export interface DropoutOptions {
   /** Probability of a zero. Default 0.5. */
   p?: number;

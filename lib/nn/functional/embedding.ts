@@ -16,6 +16,7 @@ export const embedding = byPosition(
   },
 );
 
+/** Options of `embeddingBag`. */
 export interface EmbeddingBagOptions {
   /** Where each bag begins in a row of indices; indices (B, N) are bags of N. */
   offsets?: Tensor;

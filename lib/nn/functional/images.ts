@@ -11,6 +11,7 @@ export { channelShuffle, pad, pixelShuffle, pixelUnshuffle } from '../../tensor/
 /** How values between pixels come about: by the nearest pixel, by lines, by cubic curves, or by means over areas. */
 export type InterpolationMode = 'nearest' | 'nearest-exact' | 'linear' | 'bilinear' | 'bicubic' | 'trilinear' | 'area';
 
+/** Options of `interpolate`. */
 export interface InterpolateOptions {
   /** Sizes of the output, this or `scaleFactor`. */
   size?: Sizes | null;
@@ -89,6 +90,7 @@ function spatial(
   return { size: list.map((factor, i) => Math.trunc(input.size(i + 2) * factor)), factors: null };
 }
 
+/** Options of `gridSample`. */
 export interface GridSampleOptions {
   /** Default `bilinear`. */
   mode?: 'bilinear' | 'nearest' | 'bicubic';
@@ -121,6 +123,7 @@ export const affineGrid = byPosition(
   },
 );
 
+/** Options of `unfold` and `fold`. */
 export interface WindowOptions {
   /** Default 1. */
   dilation?: Sizes;

@@ -1,4 +1,9 @@
-/** PyTorch's `torch.nn.functional`, in its argument order; arguments with defaults in trailing options. */
+/**
+ * PyTorch's `torch.nn.functional`, in its argument order. Optional arguments come by position or in trailing options.
+ *
+ * @module
+ */
+
 export * from './activations';
 export * from './dropout';
 export * from './embedding';

@@ -8,6 +8,7 @@ import type { Tensor } from '../../tensor/tensor';
 
 export { rmsNorm } from '../../tensor/generated/functions';
 
+/** Scale, shift and epsilon of a normalisation. */
 export interface AffineOptions {
   /** A factor for each channel (C), or each element of `normalizedShape`. */
   weight?: Tensor | null;
@@ -27,6 +28,7 @@ export const layerNorm = byPosition(
   },
 );
 
+/** Options of `batchNorm`. */
 export interface BatchNormOptions extends AffineOptions {
   /** Normalise by the batch, and move the running figures. Default false. */
   training?: boolean;
@@ -49,6 +51,7 @@ export const batchNorm = byPosition(
   },
 );
 
+/** Options of `instanceNorm`. */
 export interface InstanceNormOptions extends AffineOptions {
   runningMean?: Tensor | null;
   runningVar?: Tensor | null;
@@ -80,6 +83,7 @@ export const groupNorm = byPosition(
   },
 );
 
+/** Options of `localResponseNorm`. */
 export interface LocalResponseOptions {
   /** Default 1e-4. */
   alpha?: number;
@@ -115,6 +119,7 @@ export const localResponseNorm = byPosition(
   },
 );
 
+/** Options of `normalize`. */
 export interface NormalizeOptions {
   /** Norm. Default 2. */
   p?: number;

@@ -21,6 +21,7 @@ export {
   convTranspose3d,
 } from '../../tensor/generated/functions';
 
+/** Options of `maxPool1d` to `maxPool3d`. */
 export interface MaxPoolOptions {
   /** Default: the size of the kernel. */
   stride?: Sizes;
@@ -97,6 +98,7 @@ export const adaptiveMaxPool2d = adaptiveMaxPool(aten.adaptiveMaxPool2d, 'adapti
 /** As `maxPool3d`, of as many windows as the output shall have elements. */
 export const adaptiveMaxPool3d = adaptiveMaxPool(aten.adaptiveMaxPool3d, 'adaptiveMaxPool3d');
 
+/** Options of `maxUnpool1d` to `maxUnpool3d`. */
 export interface UnpoolOptions {
   /** Default: the size of the kernel. */
   stride?: Sizes;
@@ -155,6 +157,7 @@ export const maxUnpool3d = byPosition(
   },
 );
 
+/** Options of `lpPool1d` to `lpPool3d`. */
 export interface LpPoolOptions {
   /** Default: the size of the kernel. */
   stride?: Sizes;

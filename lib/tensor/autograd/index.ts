@@ -1,4 +1,9 @@
-/** Automatic differentiation (PyTorch's `torch.autograd`). */
+/**
+ * Automatic differentiation (PyTorch's `torch.autograd`).
+ *
+ * @module
+ */
+
 export { autocast, getAutocastDtype, isAutocastEnabled } from './autocast';
 export type { AutocastOptions } from './autocast';
 export { Function, FunctionContext } from './function';

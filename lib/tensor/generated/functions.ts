@@ -3,7 +3,7 @@ import type { DType } from '../dtype';
 import type { DeviceName, Layout, MemoryFormat, Scalar } from '../schema-types';
 import type { Generator } from '../random';
 import type { Tensor } from '../core';
-import type { ATau, EigenvaluesEigenvectors, GradInputGradWeightGradBias, GradSelfGradGrid, HistBinEdges, HistBinEdgesList, InverseInfo, LDPivots, LDPivotsInfo, LInfo, LUPivots, LUPivotsInfo, MantissaExponent, MinMax, OutputBuffer, OutputIsTarget, OutputMask, OutputTotalWeight, PLU, QR, ResultInfo, SignLogabsdet, SolutionClonedCoefficient, SolutionResidualsRankSingularValues, USV, USVh, ValuesIndices } from './tuples';
+import type { ATau, EigenvaluesEigenvectors, HistBinEdges, HistBinEdgesList, InverseInfo, LDPivots, LDPivotsInfo, LInfo, LUPivots, LUPivotsInfo, MantissaExponent, MinMax, PLU, QR, ResultInfo, SignLogabsdet, SolutionClonedCoefficient, SolutionResidualsRankSingularValues, USV, USVh, ValuesIndices } from './tuples';
 import { bindFunction as bind } from '../dispatch';
 
 /**
@@ -18,50 +18,90 @@ export const abs = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('a
  * `aten::abs_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const abs_ = bind<(self: Tensor) => Tensor>('abs_');
-/** `aten::absolute(Tensor self) -> Tensor` */
+/**
+ * Another name of `abs`. Absolute values; of complex numbers, their magnitudes.
+ *
+ * `aten::absolute(Tensor self) -> Tensor`
+ */
 export const absolute = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('absolute');
-/** `aten::acos(Tensor self) -> Tensor` */
+/**
+ * Arc cosine in radians.
+ *
+ * `aten::acos(Tensor self) -> Tensor`
+ */
 export const acos = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('acos');
-/** `aten::acos_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: arc cosine in radians.
+ *
+ * `aten::acos_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const acos_ = bind<(self: Tensor) => Tensor>('acos_');
-/** `aten::acosh(Tensor self) -> Tensor` */
+/**
+ * Inverse hyperbolic cosine.
+ *
+ * `aten::acosh(Tensor self) -> Tensor`
+ */
 export const acosh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('acosh');
-/** `aten::acosh_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: inverse hyperbolic cosine.
+ *
+ * `aten::acosh_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const acosh_ = bind<(self: Tensor) => Tensor>('acosh_');
-/** `aten::adaptive_avg_pool1d(Tensor self, int[1] output_size) -> Tensor` */
+/**
+ * Means over windows chosen so that the output has `outputSize` positions: (N, C, L).
+ *
+ * `aten::adaptive_avg_pool1d(Tensor self, int[1] output_size) -> Tensor`
+ */
 export const adaptiveAvgPool1d = bind<{
   (self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { outputSize: readonly number[] | number; out?: Tensor }): Tensor;
 }>('adaptive_avg_pool1d');
-/** `aten::adaptive_avg_pool2d(Tensor self, SymInt[2] output_size) -> Tensor` */
+/**
+ * Means over windows chosen so that the output has the given size: (N, C, H, W).
+ *
+ * `aten::adaptive_avg_pool2d(Tensor self, SymInt[2] output_size) -> Tensor`
+ */
 export const adaptiveAvgPool2d = bind<{
   (self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { outputSize: readonly number[] | number; out?: Tensor }): Tensor;
 }>('adaptive_avg_pool2d');
-/** `aten::adaptive_avg_pool3d(Tensor self, SymInt[3] output_size) -> Tensor` */
+/**
+ * Means over windows chosen so that the output has the given size: (N, C, D, H, W).
+ *
+ * `aten::adaptive_avg_pool3d(Tensor self, SymInt[3] output_size) -> Tensor`
+ */
 export const adaptiveAvgPool3d = bind<{
   (self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { outputSize: readonly number[] | number; out?: Tensor }): Tensor;
 }>('adaptive_avg_pool3d');
-/** `aten::adaptive_max_pool1d(Tensor self, int[1] output_size) -> (Tensor, Tensor)` */
+/**
+ * Maxima over windows chosen so that the output has `outputSize` positions, and their indices.
+ *
+ * `aten::adaptive_max_pool1d(Tensor self, int[1] output_size) -> (Tensor, Tensor)`
+ */
 export const adaptiveMaxPool1d = bind<{
   (self: Tensor, outputSize: readonly number[] | number): [Tensor, Tensor];
   (self: Tensor, options: { outputSize: readonly number[] | number }): [Tensor, Tensor];
 }>('adaptive_max_pool1d');
-/** `aten::adaptive_max_pool2d(Tensor self, int[2] output_size) -> (Tensor, Tensor)` */
+/**
+ * Maxima over windows chosen so that the output has the given size, and their indices.
+ *
+ * `aten::adaptive_max_pool2d(Tensor self, int[2] output_size) -> (Tensor, Tensor)`
+ */
 export const adaptiveMaxPool2d = bind<{
   (self: Tensor, outputSize: readonly number[] | number, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (self: Tensor, options: { outputSize: readonly number[] | number; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
 }>('adaptive_max_pool2d');
-/** `aten::adaptive_max_pool2d_backward(Tensor grad_output, Tensor self, Tensor indices) -> Tensor` */
-export const adaptiveMaxPool2dBackward = bind<(gradOutput: Tensor, self: Tensor, indices: Tensor, options?: { out?: Tensor }) => Tensor>('adaptive_max_pool2d_backward');
-/** `aten::adaptive_max_pool3d(Tensor self, int[3] output_size) -> (Tensor, Tensor)` */
+/**
+ * Maxima over windows chosen so that the output has the given size, and their indices.
+ *
+ * `aten::adaptive_max_pool3d(Tensor self, int[3] output_size) -> (Tensor, Tensor)`
+ */
 export const adaptiveMaxPool3d = bind<{
   (self: Tensor, outputSize: readonly number[] | number, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (self: Tensor, options: { outputSize: readonly number[] | number; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
 }>('adaptive_max_pool3d');
-/** `aten::adaptive_max_pool3d_backward(Tensor grad_output, Tensor self, Tensor indices) -> Tensor` */
-export const adaptiveMaxPool3dBackward = bind<(gradOutput: Tensor, self: Tensor, indices: Tensor, options?: { out?: Tensor }) => Tensor>('adaptive_max_pool3d_backward');
 /**
  * Sum of two tensors, or of a tensor and a number; `alpha` multiplies the second first.
  *
@@ -74,11 +114,23 @@ export const add = bind<{
   (self: Tensor, other: Tensor, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
 }>('add');
-/** `aten::addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+/**
+ * `beta * self` plus the sum over the batch of `batch1 @ batch2`, times `alpha`.
+ *
+ * `aten::addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+ */
 export const addbmm = bind<(self: Tensor, batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }) => Tensor>('addbmm');
-/** `aten::addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor` */
+/**
+ * `self + value * tensor1 / tensor2`.
+ *
+ * `aten::addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor`
+ */
 export const addcdiv = bind<(self: Tensor, tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar; out?: Tensor }) => Tensor>('addcdiv');
-/** `aten::addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor` */
+/**
+ * `self + value * tensor1 * tensor2`.
+ *
+ * `aten::addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor`
+ */
 export const addcmul = bind<(self: Tensor, tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar; out?: Tensor }) => Tensor>('addcmul');
 /**
  * `beta * self + alpha * (mat1 @ mat2)` in one step.
@@ -91,27 +143,50 @@ export const addmm = bind<{
   (self: Tensor, mat1: Tensor, mat2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, mat1: Tensor, mat2: Tensor, options: { outDtype: DType; beta?: Scalar; alpha?: Scalar; out?: Tensor }): Tensor;
 }>('addmm');
-/** `aten::addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+/**
+ * `beta * self + alpha * (mat @ vec)`.
+ *
+ * `aten::addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+ */
 export const addmv = bind<(self: Tensor, mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }) => Tensor>('addmv');
-/** `aten::addmv_(Tensor(a!) self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+/**
+ * In place: `beta * self + alpha * (mat @ vec)`.
+ *
+ * `aten::addmv_(Tensor(a!) self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+ */
 export const addmv_ = bind<(self: Tensor, mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar }) => Tensor>('addmv_');
-/** `aten::addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+/**
+ * `beta * self + alpha * outer(vec1, vec2)`.
+ *
+ * `aten::addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+ */
 export const addr = bind<(self: Tensor, vec1: Tensor, vec2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }) => Tensor>('addr');
-/** `aten::adjoint(Tensor(a) self) -> Tensor(a)` */
+/**
+ * View with the last two dimensions exchanged and conjugated.
+ *
+ * `aten::adjoint(Tensor(a) self) -> Tensor(a)`
+ */
 export const adjoint = bind<(self: Tensor) => Tensor>('adjoint');
-/** `aten::affine_grid_generator(Tensor theta, SymInt[] size, bool align_corners) -> Tensor` */
+/**
+ * Sampling grid of an affine map, for `gridSampler`.
+ *
+ * `aten::affine_grid_generator(Tensor theta, SymInt[] size, bool align_corners) -> Tensor`
+ */
 export const affineGridGenerator = bind<{
   (theta: Tensor, size: readonly number[], alignCorners: boolean, options?: { out?: Tensor }): Tensor;
   (theta: Tensor, options: { size: readonly number[]; alignCorners: boolean; out?: Tensor }): Tensor;
 }>('affine_grid_generator');
-/** `aten::affine_grid_generator_backward(Tensor grad, SymInt[] size, bool align_corners) -> Tensor` */
-export const affineGridGeneratorBackward = bind<{
-  (grad: Tensor, size: readonly number[], alignCorners: boolean): Tensor;
-  (grad: Tensor, options: { size: readonly number[]; alignCorners: boolean }): Tensor;
-}>('affine_grid_generator_backward');
-/** `aten::alias(Tensor(a) self) -> Tensor(a)` */
+/**
+ * Another tensor over the same memory.
+ *
+ * `aten::alias(Tensor(a) self) -> Tensor(a)`
+ */
 export const alias = bind<(self: Tensor) => Tensor>('alias');
-/** `aten::alias_copy(Tensor self) -> Tensor` */
+/**
+ * `alias` as a copy, not a view.
+ *
+ * `aten::alias_copy(Tensor self) -> Tensor`
+ */
 export const aliasCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('alias_copy');
 /**
  * Whether all elements, or all along `dim`, are not 0.
@@ -140,12 +215,20 @@ export const allclose = bind<{
   (self: Tensor, other: Tensor, rtol: number | undefined, options: { atol?: number; equalNan?: boolean }): boolean;
   (self: Tensor, other: Tensor, rtol: number | undefined, atol: number | undefined, options: { equalNan?: boolean }): boolean;
 }>('allclose');
-/** `aten::alpha_dropout(Tensor input, float p, bool train) -> Tensor` */
+/**
+ * Dropout that keeps mean and variance of inputs with mean 0 and variance 1.
+ *
+ * `aten::alpha_dropout(Tensor input, float p, bool train) -> Tensor`
+ */
 export const alphaDropout = bind<{
   (input: Tensor, p: number, train: boolean): Tensor;
   (input: Tensor, options: { p: number; train: boolean }): Tensor;
 }>('alpha_dropout');
-/** `aten::alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
+/**
+ * In place: dropout that keeps mean and variance of inputs with mean 0 and variance 1.
+ *
+ * `aten::alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)`
+ */
 export const alphaDropout_ = bind<{
   (self: Tensor, p: number, train: boolean): Tensor;
   (self: Tensor, options: { p: number; train: boolean }): Tensor;
@@ -170,9 +253,17 @@ export const amin = bind<{
   (self: Tensor, dim?: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number | undefined, options: { keepdim?: boolean; out?: Tensor }): Tensor;
 }>('amin');
-/** `aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)` */
+/**
+ * Smallest and largest values, of all elements or along `dim`.
+ *
+ * `aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)`
+ */
 export const aminmax = bind<(self: Tensor, options?: { dim?: number | null; keepdim?: boolean; out?: readonly [Tensor, Tensor] }) => MinMax>('aminmax');
-/** `aten::angle(Tensor self) -> Tensor` */
+/**
+ * Angle in radians of complex numbers; 0 or pi of real ones.
+ *
+ * `aten::angle(Tensor self) -> Tensor`
+ */
 export const angle = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('angle');
 /**
  * Whether any element, or any along `dim`, is not 0.
@@ -190,34 +281,86 @@ export const any = bind<{
   (self: Tensor, dim?: readonly number[] | null, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | null | undefined, options: { keepdim?: boolean; out?: Tensor }): Tensor;
 }>('any');
-/** `aten::arccos(Tensor self) -> Tensor` */
+/**
+ * Another name of `acos`. Arc cosine in radians.
+ *
+ * `aten::arccos(Tensor self) -> Tensor`
+ */
 export const arccos = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('arccos');
-/** `aten::arccos_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: another name of `acos`. Arc cosine in radians.
+ *
+ * `aten::arccos_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const arccos_ = bind<(self: Tensor) => Tensor>('arccos_');
-/** `aten::arccosh(Tensor self) -> Tensor` */
+/**
+ * Another name of `acosh`. Inverse hyperbolic cosine.
+ *
+ * `aten::arccosh(Tensor self) -> Tensor`
+ */
 export const arccosh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('arccosh');
-/** `aten::arccosh_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: another name of `acosh`. Inverse hyperbolic cosine.
+ *
+ * `aten::arccosh_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const arccosh_ = bind<(self: Tensor) => Tensor>('arccosh_');
-/** `aten::arcsin(Tensor self) -> Tensor` */
+/**
+ * Another name of `asin`. Arc sine in radians.
+ *
+ * `aten::arcsin(Tensor self) -> Tensor`
+ */
 export const arcsin = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('arcsin');
-/** `aten::arcsin_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: another name of `asin`. Arc sine in radians.
+ *
+ * `aten::arcsin_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const arcsin_ = bind<(self: Tensor) => Tensor>('arcsin_');
-/** `aten::arcsinh(Tensor self) -> Tensor` */
+/**
+ * Another name of `asinh`. Inverse hyperbolic sine.
+ *
+ * `aten::arcsinh(Tensor self) -> Tensor`
+ */
 export const arcsinh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('arcsinh');
-/** `aten::arcsinh_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: another name of `asinh`. Inverse hyperbolic sine.
+ *
+ * `aten::arcsinh_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const arcsinh_ = bind<(self: Tensor) => Tensor>('arcsinh_');
-/** `aten::arctan(Tensor self) -> Tensor` */
+/**
+ * Another name of `atan`. Arc tangent in radians.
+ *
+ * `aten::arctan(Tensor self) -> Tensor`
+ */
 export const arctan = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('arctan');
-/** `aten::arctan2(Tensor self, Tensor other) -> Tensor` */
+/**
+ * Another name of `atan2`. Angle in radians of the point (other, self), in the right quadrant.
+ *
+ * `aten::arctan2(Tensor self, Tensor other) -> Tensor`
+ */
 export const arctan2 = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('arctan2');
-/** `aten::arctan_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: another name of `atan`. Arc tangent in radians.
+ *
+ * `aten::arctan_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const arctan_ = bind<(self: Tensor) => Tensor>('arctan_');
-/** `aten::arctanh(Tensor self) -> Tensor` */
+/**
+ * Another name of `atanh`. Inverse hyperbolic tangent.
+ *
+ * `aten::arctanh(Tensor self) -> Tensor`
+ */
 export const arctanh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('arctanh');
-/** `aten::arctanh_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: another name of `atanh`. Inverse hyperbolic tangent.
+ *
+ * `aten::arctanh_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const arctanh_ = bind<(self: Tensor) => Tensor>('arctanh_');
 /**
  * Position of the largest value: in the flattened tensor, or along `dim`.
@@ -251,54 +394,114 @@ export const argsort = bind<{
   (self: Tensor, dim: number | undefined, options: { descending?: boolean }): Tensor;
   (self: Tensor, options: { stable: boolean; dim?: number; descending?: boolean; out?: Tensor }): Tensor;
 }>('argsort');
-/** `aten::argwhere(Tensor self) -> Tensor` */
+/**
+ * Indices of the elements that are not 0, one row per element.
+ *
+ * `aten::argwhere(Tensor self) -> Tensor`
+ */
 export const argwhere = bind<(self: Tensor) => Tensor>('argwhere');
-/** `aten::as_strided(Tensor(a) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a)` */
+/**
+ * View with the given sizes, strides and storage offset. Only bounds are checked.
+ *
+ * `aten::as_strided(Tensor(a) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a)`
+ */
 export const asStrided = bind<{
   (self: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): Tensor;
   (self: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor;
   (self: Tensor, options: { size: readonly number[]; stride: readonly number[]; storageOffset?: number | null }): Tensor;
 }>('as_strided');
-/** `aten::as_strided_(Tensor(a!) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a!)` */
+/**
+ * In place: view with the given sizes, strides and storage offset. Only bounds are checked.
+ *
+ * `aten::as_strided_(Tensor(a!) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a!)`
+ */
 export const asStrided_ = bind<{
   (self: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): Tensor;
   (self: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor;
   (self: Tensor, options: { size: readonly number[]; stride: readonly number[]; storageOffset?: number | null }): Tensor;
 }>('as_strided_');
-/** `aten::as_strided_copy(Tensor self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor` */
+/**
+ * `asStrided` as a copy, not a view.
+ *
+ * `aten::as_strided_copy(Tensor self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor`
+ */
 export const asStridedCopy = bind<{
   (self: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { size: readonly number[]; stride: readonly number[]; storageOffset?: number | null; out?: Tensor }): Tensor;
 }>('as_strided_copy');
-/** `aten::as_strided_scatter(Tensor self, Tensor src, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor` */
+/**
+ * Copy of `self` with `src` written to the positions of an `asStrided` view.
+ *
+ * `aten::as_strided_scatter(Tensor self, Tensor src, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor`
+ */
 export const asStridedScatter = bind<{
   (self: Tensor, src: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, src: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, src: Tensor, options: { size: readonly number[]; stride: readonly number[]; storageOffset?: number | null; out?: Tensor }): Tensor;
 }>('as_strided_scatter');
-/** `aten::asin(Tensor self) -> Tensor` */
+/**
+ * Arc sine in radians.
+ *
+ * `aten::asin(Tensor self) -> Tensor`
+ */
 export const asin = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('asin');
-/** `aten::asin_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: arc sine in radians.
+ *
+ * `aten::asin_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const asin_ = bind<(self: Tensor) => Tensor>('asin_');
-/** `aten::asinh(Tensor self) -> Tensor` */
+/**
+ * Inverse hyperbolic sine.
+ *
+ * `aten::asinh(Tensor self) -> Tensor`
+ */
 export const asinh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('asinh');
-/** `aten::asinh_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: inverse hyperbolic sine.
+ *
+ * `aten::asinh_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const asinh_ = bind<(self: Tensor) => Tensor>('asinh_');
-/** `aten::atan(Tensor self) -> Tensor` */
+/**
+ * Arc tangent in radians.
+ *
+ * `aten::atan(Tensor self) -> Tensor`
+ */
 export const atan = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('atan');
-/** `aten::atan2(Tensor self, Tensor other) -> Tensor` */
+/**
+ * Angle in radians of the point (other, self), in the right quadrant.
+ *
+ * `aten::atan2(Tensor self, Tensor other) -> Tensor`
+ */
 export const atan2 = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('atan2');
-/** `aten::atan_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: arc tangent in radians.
+ *
+ * `aten::atan_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const atan_ = bind<(self: Tensor) => Tensor>('atan_');
-/** `aten::atanh(Tensor self) -> Tensor` */
+/**
+ * Inverse hyperbolic tangent.
+ *
+ * `aten::atanh(Tensor self) -> Tensor`
+ */
 export const atanh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('atanh');
-/** `aten::atanh_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: inverse hyperbolic tangent.
+ *
+ * `aten::atanh_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const atanh_ = bind<(self: Tensor) => Tensor>('atanh_');
-/** `aten::avg_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], bool ceil_mode=False, bool count_include_pad=True) -> Tensor` */
+/**
+ * Means over windows of (N, C, L).
+ *
+ * `aten::avg_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], bool ceil_mode=False, bool count_include_pad=True) -> Tensor`
+ */
 export const avgPool1d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, ceilMode?: boolean, countIncludePad?: boolean, options?: { out?: Tensor }): Tensor;
@@ -307,7 +510,11 @@ export const avgPool1d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, ceilMode: boolean | undefined, options: { countIncludePad?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; out?: Tensor }): Tensor;
 }>('avg_pool1d');
-/** `aten::avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor` */
+/**
+ * Means over windows of (N, C, H, W).
+ *
+ * `aten::avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor`
+ */
 export const avgPool2d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, ceilMode?: boolean, countIncludePad?: boolean, divisorOverride?: number | null, options?: { out?: Tensor }): Tensor;
@@ -317,12 +524,11 @@ export const avgPool2d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, ceilMode: boolean | undefined, countIncludePad: boolean | undefined, options: { divisorOverride?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | null; out?: Tensor }): Tensor;
 }>('avg_pool2d');
-/** `aten::avg_pool2d_backward(Tensor grad_output, Tensor self, int[2] kernel_size, int[2] stride, int[2] padding, bool ceil_mode, bool count_include_pad, int? divisor_override) -> Tensor` */
-export const avgPool2dBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, ceilMode: boolean, countIncludePad: boolean, divisorOverride: number | null, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { kernelSize: readonly number[] | number; stride: readonly number[] | number; padding: readonly number[] | number; ceilMode: boolean; countIncludePad: boolean; divisorOverride: number | null; out?: Tensor }): Tensor;
-}>('avg_pool2d_backward');
-/** `aten::avg_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor` */
+/**
+ * Means over windows of (N, C, D, H, W).
+ *
+ * `aten::avg_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor`
+ */
 export const avgPool3d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, ceilMode?: boolean, countIncludePad?: boolean, divisorOverride?: number | null, options?: { out?: Tensor }): Tensor;
@@ -332,11 +538,6 @@ export const avgPool3d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, ceilMode: boolean | undefined, countIncludePad: boolean | undefined, options: { divisorOverride?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | null; out?: Tensor }): Tensor;
 }>('avg_pool3d');
-/** `aten::avg_pool3d_backward(Tensor grad_output, Tensor self, int[3] kernel_size, int[3] stride, int[3] padding, bool ceil_mode, bool count_include_pad, int? divisor_override) -> Tensor` */
-export const avgPool3dBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, ceilMode: boolean, countIncludePad: boolean, divisorOverride: number | null, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { kernelSize: readonly number[] | number; stride: readonly number[] | number; padding: readonly number[] | number; ceilMode: boolean; countIncludePad: boolean; divisorOverride: number | null; out?: Tensor }): Tensor;
-}>('avg_pool3d_backward');
 /**
  * `beta * self + alpha * (batch1 @ batch2)` for each matrix of a batch.
  *
@@ -349,6 +550,8 @@ export const baddbmm = bind<{
   (self: Tensor, batch1: Tensor, batch2: Tensor, options: { outDtype: DType; beta?: Scalar; alpha?: Scalar; out?: Tensor }): Tensor;
 }>('baddbmm');
 /**
+ * Bartlett (triangular) window.
+ *
  * - `aten::bartlett_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  * - `aten::bartlett_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  */
@@ -358,51 +561,15 @@ export const bartlettWindow = bind<{
   (windowLength: number, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (options: { windowLength: number; periodic: boolean; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('bartlett_window');
-/** `aten::batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps, bool cudnn_enabled) -> Tensor` */
+/**
+ * Normalises each channel by the batch or by running statistics, then applies weight and bias.
+ *
+ * `aten::batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps, bool cudnn_enabled) -> Tensor`
+ */
 export const batchNorm = bind<{
   (input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, momentum: number, eps: number, cudnnEnabled: boolean): Tensor;
   (input: Tensor, options: { weight: Tensor | null; bias: Tensor | null; runningMean: Tensor | null; runningVar: Tensor | null; training: boolean; momentum: number; eps: number; cudnnEnabled: boolean }): Tensor;
 }>('batch_norm');
-/** `aten::batch_norm_backward(Tensor grad_out, Tensor input, Tensor weight, Tensor? running_mean, Tensor? running_var, Tensor? save_mean, Tensor? save_var, bool update, float eps, bool[3] output_mask, Tensor reserve) -> (Tensor, Tensor, Tensor)` */
-export const batchNormBackward = bind<{
-  (gradOut: Tensor, input: Tensor, weight: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveVar: Tensor | null, update: boolean, eps: number, outputMask: readonly boolean[] | boolean, reserve: Tensor): [Tensor, Tensor, Tensor];
-  (gradOut: Tensor, input: Tensor, weight: Tensor, options: { runningMean: Tensor | null; runningVar: Tensor | null; saveMean: Tensor | null; saveVar: Tensor | null; update: boolean; eps: number; outputMask: readonly boolean[] | boolean; reserve: Tensor }): [Tensor, Tensor, Tensor];
-}>('batch_norm_backward');
-/** `aten::batch_norm_backward_elemt(Tensor grad_out, Tensor input, Tensor mean, Tensor invstd, Tensor? weight, Tensor sum_dy, Tensor sum_dy_xmu, Tensor count) -> Tensor` */
-export const batchNormBackwardElemt = bind<{
-  (gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | null, sumDy: Tensor, sumDyXmu: Tensor, count: Tensor, options?: { out?: Tensor }): Tensor;
-  (gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, options: { weight: Tensor | null; sumDy: Tensor; sumDyXmu: Tensor; count: Tensor; out?: Tensor }): Tensor;
-}>('batch_norm_backward_elemt');
-/** `aten::batch_norm_backward_reduce(Tensor grad_out, Tensor input, Tensor mean, Tensor invstd, Tensor? weight, bool input_g, bool weight_g, bool bias_g) -> (Tensor, Tensor, Tensor, Tensor)` */
-export const batchNormBackwardReduce = bind<{
-  (gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | null, inputG: boolean, weightG: boolean, biasG: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor];
-  (gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, options: { weight: Tensor | null; inputG: boolean; weightG: boolean; biasG: boolean; out?: readonly [Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor];
-}>('batch_norm_backward_reduce');
-/** `aten::batch_norm_elemt(Tensor input, Tensor? weight, Tensor? bias, Tensor mean, Tensor invstd, float eps) -> Tensor` */
-export const batchNormElemt = bind<{
-  (input: Tensor, weight: Tensor | null, bias: Tensor | null, mean: Tensor, invstd: Tensor, eps: number, options?: { out?: Tensor }): Tensor;
-  (input: Tensor, options: { weight: Tensor | null; bias: Tensor | null; mean: Tensor; invstd: Tensor; eps: number; out?: Tensor }): Tensor;
-}>('batch_norm_elemt');
-/** `aten::batch_norm_gather_stats(Tensor input, Tensor mean, Tensor invstd, Tensor? running_mean, Tensor? running_var, float momentum, float eps, int count) -> (Tensor, Tensor)` */
-export const batchNormGatherStats = bind<{
-  (input: Tensor, mean: Tensor, invstd: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, eps: number, count: number, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-  (input: Tensor, mean: Tensor, invstd: Tensor, options: { runningMean: Tensor | null; runningVar: Tensor | null; momentum: number; eps: number; count: number; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-}>('batch_norm_gather_stats');
-/** `aten::batch_norm_gather_stats_with_counts(Tensor input, Tensor mean, Tensor invstd, Tensor? running_mean, Tensor? running_var, float momentum, float eps, Tensor counts) -> (Tensor, Tensor)` */
-export const batchNormGatherStatsWithCounts = bind<{
-  (input: Tensor, mean: Tensor, invstd: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, eps: number, counts: Tensor, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-  (input: Tensor, mean: Tensor, invstd: Tensor, options: { runningMean: Tensor | null; runningVar: Tensor | null; momentum: number; eps: number; counts: Tensor; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-}>('batch_norm_gather_stats_with_counts');
-/** `aten::batch_norm_stats(Tensor input, float eps) -> (Tensor, Tensor)` */
-export const batchNormStats = bind<{
-  (input: Tensor, eps: number, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-  (input: Tensor, options: { eps: number; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-}>('batch_norm_stats');
-/** `aten::batch_norm_update_stats(Tensor input, Tensor? running_mean, Tensor? running_var, float momentum) -> (Tensor, Tensor)` */
-export const batchNormUpdateStats = bind<{
-  (input: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-  (input: Tensor, options: { runningMean: Tensor | null; runningVar: Tensor | null; momentum: number; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-}>('batch_norm_update_stats');
 /**
  * 1 with the probability that the element gives, else 0.
  *
@@ -416,24 +583,30 @@ export const bernoulli = bind<{
   (self: Tensor, p: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, options: { p: number; generator?: Generator | null; out?: Tensor }): Tensor;
 }>('bernoulli');
-/** `aten::bilinear(Tensor input1, Tensor input2, Tensor weight, Tensor? bias=None) -> Tensor` */
+/**
+ * `x1 @ weight @ x2 + bias` for each output feature.
+ *
+ * `aten::bilinear(Tensor input1, Tensor input2, Tensor weight, Tensor? bias=None) -> Tensor`
+ */
 export const bilinear = bind<{
   (input1: Tensor, input2: Tensor, weight: Tensor, options?: { bias?: Tensor | null }): Tensor;
   (input1: Tensor, input2: Tensor, weight: Tensor, bias?: Tensor | null): Tensor;
 }>('bilinear');
-/** `aten::binary_cross_entropy(Tensor self, Tensor target, Tensor? weight=None, int reduction=1) -> Tensor` */
+/**
+ * Cross-entropy of probabilities with targets between 0 and 1.
+ *
+ * `aten::binary_cross_entropy(Tensor self, Tensor target, Tensor? weight=None, int reduction=1) -> Tensor`
+ */
 export const binaryCrossEntropy = bind<{
   (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, weight: Tensor | null | undefined, options: { reduction?: number; out?: Tensor }): Tensor;
 }>('binary_cross_entropy');
-/** `aten::binary_cross_entropy_backward(Tensor grad_output, Tensor self, Tensor target, Tensor? weight=None, int reduction=1) -> Tensor` */
-export const binaryCrossEntropyBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, target: Tensor, weight: Tensor | null | undefined, options: { reduction?: number; out?: Tensor }): Tensor;
-}>('binary_cross_entropy_backward');
-/** `aten::binary_cross_entropy_with_logits(Tensor self, Tensor target, Tensor? weight=None, Tensor? pos_weight=None, int reduction=1) -> Tensor` */
+/**
+ * Cross-entropy of logits with targets between 0 and 1, computed without overflow.
+ *
+ * `aten::binary_cross_entropy_with_logits(Tensor self, Tensor target, Tensor? weight=None, Tensor? pos_weight=None, int reduction=1) -> Tensor`
+ */
 export const binaryCrossEntropyWithLogits = bind<{
   (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, weight?: Tensor | null, posWeight?: Tensor | null, reduction?: number, options?: { out?: Tensor }): Tensor;
@@ -450,12 +623,18 @@ export const bincount = bind<{
   (self: Tensor, weights?: Tensor | null, minlength?: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, weights: Tensor | null | undefined, options: { minlength?: number; out?: Tensor }): Tensor;
 }>('bincount');
-/** `aten::binomial(Tensor count, Tensor prob, Generator? generator=None) -> Tensor` */
+/**
+ * Samples of binomial distributions with `count` trials and probability `prob`.
+ *
+ * `aten::binomial(Tensor count, Tensor prob, Generator? generator=None) -> Tensor`
+ */
 export const binomial = bind<{
   (count: Tensor, prob: Tensor, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
   (count: Tensor, prob: Tensor, generator?: Generator | null, options?: { out?: Tensor }): Tensor;
 }>('binomial');
 /**
+ * Bitwise AND of integers; logical AND of bools.
+ *
  * - `aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::bitwise_and.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
  * - `aten::bitwise_and.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -466,6 +645,8 @@ export const bitwiseAnd = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('bitwise_and');
 /**
+ * Integers shifted left by the given number of bits.
+ *
  * - `aten::bitwise_left_shift.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
  * - `aten::bitwise_left_shift.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::bitwise_left_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
@@ -475,9 +656,15 @@ export const bitwiseLeftShift = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
 }>('bitwise_left_shift');
-/** `aten::bitwise_not(Tensor self) -> Tensor` */
+/**
+ * Bitwise NOT of integers; logical NOT of bools.
+ *
+ * `aten::bitwise_not(Tensor self) -> Tensor`
+ */
 export const bitwiseNot = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('bitwise_not');
 /**
+ * Bitwise OR of integers; logical OR of bools.
+ *
  * - `aten::bitwise_or.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::bitwise_or.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
  * - `aten::bitwise_or.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -488,6 +675,8 @@ export const bitwiseOr = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('bitwise_or');
 /**
+ * Integers shifted right by the given number of bits, keeping the sign.
+ *
  * - `aten::bitwise_right_shift.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
  * - `aten::bitwise_right_shift.Tensor(Tensor self, Tensor other) -> Tensor`
  * - `aten::bitwise_right_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
@@ -498,6 +687,8 @@ export const bitwiseRightShift = bind<{
   (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
 }>('bitwise_right_shift');
 /**
+ * Bitwise XOR of integers; logical XOR of bools.
+ *
  * - `aten::bitwise_xor.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::bitwise_xor.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
  * - `aten::bitwise_xor.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -508,6 +699,8 @@ export const bitwiseXor = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('bitwise_xor');
 /**
+ * Blackman window.
+ *
  * - `aten::blackman_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  * - `aten::blackman_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  */
@@ -528,7 +721,11 @@ export const bmm = bind<{
   (self: Tensor, mat2: Tensor, outDtype: DType, options?: { out?: Tensor }): Tensor;
   (self: Tensor, mat2: Tensor, options: { outDtype: DType; out?: Tensor }): Tensor;
 }>('bmm');
-/** `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)` */
+/**
+ * View broadcast to the given shape.
+ *
+ * `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)`
+ */
 export const broadcastTo = bind<{
   (self: Tensor, size: readonly number[]): Tensor;
   (self: Tensor, options: { size: readonly number[] }): Tensor;
@@ -543,7 +740,11 @@ export const bucketize = bind<{
   (self: Scalar, boundaries: Tensor, options?: { outInt32?: boolean; right?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, boundaries: Tensor, options?: { outInt32?: boolean; right?: boolean; out?: Tensor }): Tensor;
 }>('bucketize');
-/** `aten::can_cast(ScalarType from_, ScalarType to) -> bool` */
+/**
+ * Whether PyTorch's type promotion allows a cast from one dtype to another.
+ *
+ * `aten::can_cast(ScalarType from_, ScalarType to) -> bool`
+ */
 export const canCast = bind<{
   (from_: DType, to: DType): boolean;
   (options: { from_: DType; to: DType }): boolean;
@@ -558,13 +759,21 @@ export const cat = bind<{
   (tensors: readonly Tensor[], dim?: number, options?: { out?: Tensor }): Tensor;
   (options: { tensors: readonly Tensor[]; dim?: number; out?: Tensor }): Tensor;
 }>('cat');
-/** `aten::cauchy(Tensor self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor` */
+/**
+ * Samples of a Cauchy distribution, in the shape of `self`.
+ *
+ * `aten::cauchy(Tensor self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor`
+ */
 export const cauchy = bind<{
   (self: Tensor, options?: { median?: number; sigma?: number; generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, median?: number, sigma?: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, median: number | undefined, options: { sigma?: number; generator?: Generator | null; out?: Tensor }): Tensor;
 }>('cauchy');
-/** `aten::ccol_indices_copy(Tensor self) -> Tensor` */
+/**
+ * `ccolIndices` as a copy, not a view.
+ *
+ * `aten::ccol_indices_copy(Tensor self) -> Tensor`
+ */
 export const ccolIndicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('ccol_indices_copy');
 /**
  * Smallest integers that are not below the elements.
@@ -578,41 +787,60 @@ export const ceil = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('
  * `aten::ceil_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const ceil_ = bind<(self: Tensor) => Tensor>('ceil_');
-/** `aten::celu(Tensor self, Scalar alpha=1.) -> Tensor` */
+/**
+ * Continuously differentiable exponential linear unit.
+ *
+ * `aten::celu(Tensor self, Scalar alpha=1.) -> Tensor`
+ */
 export const celu = bind<{
   (self: Tensor, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, alpha?: Scalar, options?: { out?: Tensor }): Tensor;
 }>('celu');
-/** `aten::celu_(Tensor(a!) self, Scalar alpha=1.) -> Tensor(a!)` */
+/**
+ * In place: continuously differentiable exponential linear unit.
+ *
+ * `aten::celu_(Tensor(a!) self, Scalar alpha=1.) -> Tensor(a!)`
+ */
 export const celu_ = bind<{
   (self: Tensor, options?: { alpha?: Scalar }): Tensor;
   (self: Tensor, alpha?: Scalar): Tensor;
 }>('celu_');
-/** `aten::channel_shuffle(Tensor self, SymInt groups) -> Tensor` */
+/**
+ * Interleaves the channels of `groups` groups.
+ *
+ * `aten::channel_shuffle(Tensor self, SymInt groups) -> Tensor`
+ */
 export const channelShuffle = bind<{
   (self: Tensor, groups: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { groups: number; out?: Tensor }): Tensor;
 }>('channel_shuffle');
-/** `aten::cholesky(Tensor self, bool upper=False) -> Tensor` */
+/**
+ * Cholesky factor of positive-definite matrices. Use `linalg.cholesky` in new code.
+ *
+ * `aten::cholesky(Tensor self, bool upper=False) -> Tensor`
+ */
 export const cholesky = bind<{
   (self: Tensor, options?: { upper?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, upper?: boolean, options?: { out?: Tensor }): Tensor;
 }>('cholesky');
-/** `aten::cholesky_inverse(Tensor self, bool upper=False) -> Tensor` */
+/**
+ * Inverse of matrices, from their Cholesky factors.
+ *
+ * `aten::cholesky_inverse(Tensor self, bool upper=False) -> Tensor`
+ */
 export const choleskyInverse = bind<{
   (self: Tensor, options?: { upper?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, upper?: boolean, options?: { out?: Tensor }): Tensor;
 }>('cholesky_inverse');
-/** `aten::cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor` */
+/**
+ * Solves `A X = B` from the Cholesky factor of A.
+ *
+ * `aten::cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor`
+ */
 export const choleskySolve = bind<{
   (self: Tensor, input2: Tensor, options?: { upper?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, input2: Tensor, upper?: boolean, options?: { out?: Tensor }): Tensor;
 }>('cholesky_solve');
-/** `aten::choose_qparams_optimized(Tensor input, int numel, int n_bins, float ratio, int bit_width) -> (Tensor, Tensor)` */
-export const chooseQparamsOptimized = bind<{
-  (input: Tensor, numel: number, nBins: number, ratio: number, bitWidth: number): [Tensor, Tensor];
-  (input: Tensor, options: { numel: number; nBins: number; ratio: number; bitWidth: number }): [Tensor, Tensor];
-}>('choose_qparams_optimized');
 /**
  * Splits into a number of views of about equal size along `dim`.
  *
@@ -652,6 +880,8 @@ export const clamp_ = bind<{
   (self: Tensor, min: Tensor | null | undefined, options: { max?: Tensor | null }): Tensor;
 }>('clamp_');
 /**
+ * Values limited from above.
+ *
  * - `aten::clamp_max(Tensor self, Scalar max) -> Tensor`
  * - `aten::clamp_max.Tensor(Tensor self, Tensor max) -> Tensor`
  */
@@ -660,6 +890,8 @@ export const clampMax = bind<{
   (self: Tensor, max: Tensor, options?: { out?: Tensor }): Tensor;
 }>('clamp_max');
 /**
+ * In place: values limited from above.
+ *
  * - `aten::clamp_max_(Tensor(a!) self, Scalar max) -> Tensor(a!)`
  * - `aten::clamp_max_.Tensor(Tensor(a!) self, Tensor max) -> Tensor(a!)`
  */
@@ -668,6 +900,8 @@ export const clampMax_ = bind<{
   (self: Tensor, max: Tensor): Tensor;
 }>('clamp_max_');
 /**
+ * Values limited from below.
+ *
  * - `aten::clamp_min(Tensor self, Scalar min) -> Tensor`
  * - `aten::clamp_min.Tensor(Tensor self, Tensor min) -> Tensor`
  */
@@ -676,6 +910,8 @@ export const clampMin = bind<{
   (self: Tensor, min: Tensor, options?: { out?: Tensor }): Tensor;
 }>('clamp_min');
 /**
+ * In place: values limited from below.
+ *
  * - `aten::clamp_min_(Tensor(a!) self, Scalar min) -> Tensor(a!)`
  * - `aten::clamp_min_.Tensor(Tensor(a!) self, Tensor min) -> Tensor(a!)`
  */
@@ -684,6 +920,8 @@ export const clampMin_ = bind<{
   (self: Tensor, min: Tensor): Tensor;
 }>('clamp_min_');
 /**
+ * Another name of `clamp`. Limits elements to the range from `min` to `max`.
+ *
  * - `aten::clip(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor`
  * - `aten::clip.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor`
  */
@@ -696,6 +934,8 @@ export const clip = bind<{
   (self: Tensor, min: Tensor | null | undefined, options: { max?: Tensor | null; out?: Tensor }): Tensor;
 }>('clip');
 /**
+ * In place: another name of `clamp`. Limits elements to the range from `min` to `max`.
+ *
  * - `aten::clip_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)`
  * - `aten::clip_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)`
  */
@@ -713,45 +953,89 @@ export const clip_ = bind<{
  * `aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor`
  */
 export const clone = bind<(self: Tensor, options?: { memoryFormat?: MemoryFormat | null; out?: Tensor }) => Tensor>('clone');
-/** `aten::col2im(Tensor self, SymInt[2] output_size, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor` */
+/**
+ * Sums sliding blocks (columns) into images: the adjoint of `im2col`.
+ *
+ * `aten::col2im(Tensor self, SymInt[2] output_size, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor`
+ */
 export const col2im = bind<{
   (self: Tensor, outputSize: readonly number[] | number, kernelSize: readonly number[] | number, dilation: readonly number[] | number, padding: readonly number[] | number, stride: readonly number[] | number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { outputSize: readonly number[] | number; kernelSize: readonly number[] | number; dilation: readonly number[] | number; padding: readonly number[] | number; stride: readonly number[] | number; out?: Tensor }): Tensor;
 }>('col2im');
-/** `aten::col_indices_copy(Tensor self) -> Tensor` */
+/**
+ * `colIndices` as a copy, not a view.
+ *
+ * `aten::col_indices_copy(Tensor self) -> Tensor`
+ */
 export const colIndicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('col_indices_copy');
-/** `aten::column_stack(Tensor[] tensors) -> Tensor` */
+/**
+ * Joins tensors side by side; vectors become columns.
+ *
+ * `aten::column_stack(Tensor[] tensors) -> Tensor`
+ */
 export const columnStack = bind<{
   (tensors: readonly Tensor[], options?: { out?: Tensor }): Tensor;
   (options: { tensors: readonly Tensor[]; out?: Tensor }): Tensor;
 }>('column_stack');
-/** `aten::combinations(Tensor self, int r=2, bool with_replacement=False) -> Tensor` */
+/**
+ * All combinations of `r` elements of a vector, one row each.
+ *
+ * `aten::combinations(Tensor self, int r=2, bool with_replacement=False) -> Tensor`
+ */
 export const combinations = bind<{
   (self: Tensor, options?: { r?: number; withReplacement?: boolean }): Tensor;
   (self: Tensor, r?: number, withReplacement?: boolean): Tensor;
   (self: Tensor, r: number | undefined, options: { withReplacement?: boolean }): Tensor;
 }>('combinations');
-/** `aten::complex(Tensor real, Tensor imag) -> Tensor` */
+/**
+ * Complex tensor of real and imaginary parts.
+ *
+ * `aten::complex(Tensor real, Tensor imag) -> Tensor`
+ */
 export const complex = bind<(real: Tensor, imag: Tensor, options?: { out?: Tensor }) => Tensor>('complex');
-/** `aten::concat(Tensor[] tensors, int dim=0) -> Tensor` */
+/**
+ * Another name of `cat`. Joins tensors along an existing dimension.
+ *
+ * `aten::concat(Tensor[] tensors, int dim=0) -> Tensor`
+ */
 export const concat = bind<{
   (tensors: readonly Tensor[], options?: { dim?: number; out?: Tensor }): Tensor;
   (tensors: readonly Tensor[], dim?: number, options?: { out?: Tensor }): Tensor;
   (options: { tensors: readonly Tensor[]; dim?: number; out?: Tensor }): Tensor;
 }>('concat');
-/** `aten::concatenate(Tensor[] tensors, int dim=0) -> Tensor` */
+/**
+ * Another name of `cat`. Joins tensors along an existing dimension.
+ *
+ * `aten::concatenate(Tensor[] tensors, int dim=0) -> Tensor`
+ */
 export const concatenate = bind<{
   (tensors: readonly Tensor[], options?: { dim?: number; out?: Tensor }): Tensor;
   (tensors: readonly Tensor[], dim?: number, options?: { out?: Tensor }): Tensor;
   (options: { tensors: readonly Tensor[]; dim?: number; out?: Tensor }): Tensor;
 }>('concatenate');
-/** `aten::conj(Tensor(a) self) -> Tensor(a)` */
+/**
+ * View with the complex conjugates.
+ *
+ * `aten::conj(Tensor(a) self) -> Tensor(a)`
+ */
 export const conj = bind<(self: Tensor) => Tensor>('conj');
-/** `aten::conj_physical(Tensor self) -> Tensor` */
+/**
+ * Copy with the complex conjugates.
+ *
+ * `aten::conj_physical(Tensor self) -> Tensor`
+ */
 export const conjPhysical = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('conj_physical');
-/** `aten::conj_physical_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: copy with the complex conjugates.
+ *
+ * `aten::conj_physical_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const conjPhysical_ = bind<(self: Tensor) => Tensor>('conj_physical_');
-/** `aten::constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0) -> Tensor` */
+/**
+ * Pads with a constant; sizes come in pairs, the last dimension first.
+ *
+ * `aten::constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0) -> Tensor`
+ */
 export const constantPadNd = bind<{
   (self: Tensor, pad: readonly number[], options?: { value?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, pad: readonly number[], value?: Scalar, options?: { out?: Tensor }): Tensor;
@@ -798,6 +1082,8 @@ export const conv2d = bind<{
   (input: Tensor, weight: Tensor, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: 'valid' | 'same' | undefined, dilation: readonly number[] | number | undefined, options: { groups?: number }): Tensor;
 }>('conv2d');
 /**
+ * Cross-correlation of volumes (N, C, D, H, W) with a kernel, plus bias.
+ *
  * - `aten::conv3d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] dilation=[1, 1, 1], SymInt groups=1) -> Tensor`
  * - `aten::conv3d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], str padding="valid", SymInt[3] dilation=[1, 1, 1], SymInt groups=1) -> Tensor`
  */
@@ -815,22 +1101,20 @@ export const conv3d = bind<{
   (input: Tensor, weight: Tensor, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: 'valid' | 'same' | undefined, options: { dilation?: readonly number[] | number; groups?: number }): Tensor;
   (input: Tensor, weight: Tensor, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: 'valid' | 'same' | undefined, dilation: readonly number[] | number | undefined, options: { groups?: number }): Tensor;
 }>('conv3d');
-/** `aten::conv_depthwise3d(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias, SymInt[3] stride, SymInt[3] padding, SymInt[3] dilation) -> Tensor` */
-export const convDepthwise3d = bind<{
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias: Tensor | null; stride: readonly number[] | number; padding: readonly number[] | number; dilation: readonly number[] | number; out?: Tensor }): Tensor;
-}>('conv_depthwise3d');
-/** `aten::conv_tbc(Tensor self, Tensor weight, Tensor bias, int pad=0) -> Tensor` */
+/**
+ * 1-D convolution of inputs in the order time, batch, channels.
+ *
+ * `aten::conv_tbc(Tensor self, Tensor weight, Tensor bias, int pad=0) -> Tensor`
+ */
 export const convTbc = bind<{
   (self: Tensor, weight: Tensor, bias: Tensor, options?: { pad?: number; out?: Tensor }): Tensor;
   (self: Tensor, weight: Tensor, bias: Tensor, pad?: number, options?: { out?: Tensor }): Tensor;
 }>('conv_tbc');
-/** `aten::conv_tbc_backward(Tensor self, Tensor input, Tensor weight, Tensor bias, int pad) -> (Tensor, Tensor, Tensor)` */
-export const convTbcBackward = bind<{
-  (self: Tensor, input: Tensor, weight: Tensor, bias: Tensor, pad: number): [Tensor, Tensor, Tensor];
-  (self: Tensor, input: Tensor, weight: Tensor, bias: Tensor, options: { pad: number }): [Tensor, Tensor, Tensor];
-}>('conv_tbc_backward');
-/** `aten::conv_transpose1d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[1] stride=[1], SymInt[1] padding=[0], SymInt[1] output_padding=[0], SymInt groups=1, SymInt[1] dilation=[1]) -> Tensor` */
+/**
+ * Transposed convolution (the gradient of `conv1d` for its input) of (N, C, L).
+ *
+ * `aten::conv_transpose1d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[1] stride=[1], SymInt[1] padding=[0], SymInt[1] output_padding=[0], SymInt groups=1, SymInt[1] dilation=[1]) -> Tensor`
+ */
 export const convTranspose1d = bind<{
   (input: Tensor, weight: Tensor, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; groups?: number; dilation?: readonly number[] | number }): Tensor;
   (input: Tensor, weight: Tensor, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, outputPadding?: readonly number[] | number, groups?: number, dilation?: readonly number[] | number): Tensor;
@@ -840,7 +1124,11 @@ export const convTranspose1d = bind<{
   (input: Tensor, weight: Tensor, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, outputPadding: readonly number[] | number | undefined, options: { groups?: number; dilation?: readonly number[] | number }): Tensor;
   (input: Tensor, weight: Tensor, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, outputPadding: readonly number[] | number | undefined, groups: number | undefined, options: { dilation?: readonly number[] | number }): Tensor;
 }>('conv_transpose1d');
-/** `aten::conv_transpose2d.input(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] output_padding=[0, 0], SymInt groups=1, SymInt[2] dilation=[1, 1]) -> Tensor` */
+/**
+ * Transposed convolution (the gradient of `conv2d` for its input) of (N, C, H, W).
+ *
+ * `aten::conv_transpose2d.input(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] output_padding=[0, 0], SymInt groups=1, SymInt[2] dilation=[1, 1]) -> Tensor`
+ */
 export const convTranspose2d = bind<{
   (input: Tensor, weight: Tensor, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; groups?: number; dilation?: readonly number[] | number }): Tensor;
   (input: Tensor, weight: Tensor, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, outputPadding?: readonly number[] | number, groups?: number, dilation?: readonly number[] | number): Tensor;
@@ -850,7 +1138,11 @@ export const convTranspose2d = bind<{
   (input: Tensor, weight: Tensor, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, outputPadding: readonly number[] | number | undefined, options: { groups?: number; dilation?: readonly number[] | number }): Tensor;
   (input: Tensor, weight: Tensor, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, outputPadding: readonly number[] | number | undefined, groups: number | undefined, options: { dilation?: readonly number[] | number }): Tensor;
 }>('conv_transpose2d');
-/** `aten::conv_transpose3d.input(Tensor input, Tensor weight, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] output_padding=[0, 0, 0], SymInt groups=1, SymInt[3] dilation=[1, 1, 1]) -> Tensor` */
+/**
+ * Transposed convolution (the gradient of `conv3d` for its input) of (N, C, D, H, W).
+ *
+ * `aten::conv_transpose3d.input(Tensor input, Tensor weight, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] output_padding=[0, 0, 0], SymInt groups=1, SymInt[3] dilation=[1, 1, 1]) -> Tensor`
+ */
 export const convTranspose3d = bind<{
   (input: Tensor, weight: Tensor, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; groups?: number; dilation?: readonly number[] | number }): Tensor;
   (input: Tensor, weight: Tensor, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, outputPadding?: readonly number[] | number, groups?: number, dilation?: readonly number[] | number): Tensor;
@@ -860,42 +1152,27 @@ export const convTranspose3d = bind<{
   (input: Tensor, weight: Tensor, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, outputPadding: readonly number[] | number | undefined, options: { groups?: number; dilation?: readonly number[] | number }): Tensor;
   (input: Tensor, weight: Tensor, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, outputPadding: readonly number[] | number | undefined, groups: number | undefined, options: { dilation?: readonly number[] | number }): Tensor;
 }>('conv_transpose3d');
-/** `aten::convolution(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups) -> Tensor` */
+/**
+ * The convolution behind `conv1d` to `conv3d` and their transposed forms.
+ *
+ * `aten::convolution(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups) -> Tensor`
+ */
 export const convolution = bind<{
   (input: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, options?: { out?: Tensor }): Tensor;
   (input: Tensor, weight: Tensor, options: { bias: Tensor | null; stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; transposed: boolean; outputPadding: readonly number[]; groups: number; out?: Tensor }): Tensor;
 }>('convolution');
-/** `aten::convolution_backward(Tensor grad_output, Tensor input, Tensor weight, SymInt[]? bias_sizes, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const convolutionBackward = bind<{
-  (gradOutput: Tensor, input: Tensor, weight: Tensor, biasSizes: readonly number[] | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-  (gradOutput: Tensor, input: Tensor, weight: Tensor, options: { biasSizes: readonly number[] | null; stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; transposed: boolean; outputPadding: readonly number[]; groups: number; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-}>('convolution_backward');
-/** `aten::convolution_backward_overrideable(Tensor grad_output, Tensor input, Tensor weight, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups, bool[3] output_mask) -> (Tensor grad_input, Tensor grad_weight, Tensor grad_bias)` */
-export const convolutionBackwardOverrideable = bind<{
-  (gradOutput: Tensor, input: Tensor, weight: Tensor, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): GradInputGradWeightGradBias;
-  (gradOutput: Tensor, input: Tensor, weight: Tensor, options: { stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; transposed: boolean; outputPadding: readonly number[]; groups: number; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): GradInputGradWeightGradBias;
-}>('convolution_backward_overrideable');
-/** `aten::convolution_overrideable(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups) -> Tensor` */
-export const convolutionOverrideable = bind<{
-  (input: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number, options?: { out?: Tensor }): Tensor;
-  (input: Tensor, weight: Tensor, options: { bias: Tensor | null; stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; transposed: boolean; outputPadding: readonly number[]; groups: number; out?: Tensor }): Tensor;
-}>('convolution_overrideable');
-/** `aten::copy(Tensor self, Tensor src, bool non_blocking=False) -> Tensor` */
+/**
+ * Values of `src` in the shape, dtype and device of `self`.
+ *
+ * `aten::copy(Tensor self, Tensor src, bool non_blocking=False) -> Tensor`
+ */
 export const copy = bind<{
   (self: Tensor, src: Tensor, options?: { nonBlocking?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, src: Tensor, nonBlocking?: boolean, options?: { out?: Tensor }): Tensor;
 }>('copy');
-/** `aten::copy_sparse_to_sparse(Tensor self, Tensor src, bool non_blocking=False) -> Tensor` */
-export const copySparseToSparse = bind<{
-  (self: Tensor, src: Tensor, options?: { nonBlocking?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, src: Tensor, nonBlocking?: boolean, options?: { out?: Tensor }): Tensor;
-}>('copy_sparse_to_sparse');
-/** `aten::copy_sparse_to_sparse_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)` */
-export const copySparseToSparse_ = bind<{
-  (self: Tensor, src: Tensor, options?: { nonBlocking?: boolean }): Tensor;
-  (self: Tensor, src: Tensor, nonBlocking?: boolean): Tensor;
-}>('copy_sparse_to_sparse_');
 /**
+ * Magnitudes of `self` with the signs of `other`.
+ *
  * - `aten::copysign.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor`
  */
@@ -904,7 +1181,11 @@ export const copysign = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('copysign');
-/** `aten::corrcoef(Tensor self) -> Tensor` */
+/**
+ * Matrix of Pearson correlations of the rows.
+ *
+ * `aten::corrcoef(Tensor self) -> Tensor`
+ */
 export const corrcoef = bind<(self: Tensor) => Tensor>('corrcoef');
 /**
  * Cosines of angles in radians.
@@ -918,23 +1199,41 @@ export const cos = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('c
  * `aten::cos_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const cos_ = bind<(self: Tensor) => Tensor>('cos_');
-/** `aten::cosh(Tensor self) -> Tensor` */
+/**
+ * Hyperbolic cosine.
+ *
+ * `aten::cosh(Tensor self) -> Tensor`
+ */
 export const cosh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('cosh');
-/** `aten::cosh_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: hyperbolic cosine.
+ *
+ * `aten::cosh_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const cosh_ = bind<(self: Tensor) => Tensor>('cosh_');
-/** `aten::cosine_embedding_loss(Tensor input1, Tensor input2, Tensor target, float margin=0., int reduction=1) -> Tensor` */
+/**
+ * Loss that pulls pairs with target 1 together in angle, and pushes pairs with target -1 apart.
+ *
+ * `aten::cosine_embedding_loss(Tensor input1, Tensor input2, Tensor target, float margin=0., int reduction=1) -> Tensor`
+ */
 export const cosineEmbeddingLoss = bind<{
   (input1: Tensor, input2: Tensor, target: Tensor, options?: { margin?: number; reduction?: number }): Tensor;
   (input1: Tensor, input2: Tensor, target: Tensor, margin?: number, reduction?: number): Tensor;
   (input1: Tensor, input2: Tensor, target: Tensor, margin: number | undefined, options: { reduction?: number }): Tensor;
 }>('cosine_embedding_loss');
-/** `aten::cosine_similarity(Tensor x1, Tensor x2, int dim=1, float eps=1e-08) -> Tensor` */
+/**
+ * Cosine of the angle between vectors along `dim`.
+ *
+ * `aten::cosine_similarity(Tensor x1, Tensor x2, int dim=1, float eps=1e-08) -> Tensor`
+ */
 export const cosineSimilarity = bind<{
   (x1: Tensor, x2: Tensor, options?: { dim?: number; eps?: number }): Tensor;
   (x1: Tensor, x2: Tensor, dim?: number, eps?: number): Tensor;
   (x1: Tensor, x2: Tensor, dim: number | undefined, options: { eps?: number }): Tensor;
 }>('cosine_similarity');
 /**
+ * Number of elements that are not 0.
+ *
  * - `aten::count_nonzero(Tensor self, int? dim=None) -> Tensor`
  * - `aten::count_nonzero.dim_IntList(Tensor self, int[] dim) -> Tensor`
  */
@@ -944,9 +1243,17 @@ export const countNonzero = bind<{
   (self: Tensor, dim: readonly number[], options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: readonly number[]; out?: Tensor }): Tensor;
 }>('count_nonzero');
-/** `aten::cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor` */
+/**
+ * Covariance matrix of the rows.
+ *
+ * `aten::cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor`
+ */
 export const cov = bind<(self: Tensor, options?: { correction?: number; fweights?: Tensor | null; aweights?: Tensor | null }) => Tensor>('cov');
-/** `aten::cross(Tensor self, Tensor other, int? dim=None) -> Tensor` */
+/**
+ * Cross product of vectors of size 3 along `dim`.
+ *
+ * `aten::cross(Tensor self, Tensor other, int? dim=None) -> Tensor`
+ */
 export const cross = bind<{
   (self: Tensor, other: Tensor, options?: { dim?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, other: Tensor, dim?: number | null, options?: { out?: Tensor }): Tensor;
@@ -963,9 +1270,15 @@ export const crossEntropyLoss = bind<{
   (self: Tensor, target: Tensor, weight: Tensor | null | undefined, reduction: number | undefined, options: { ignoreIndex?: number; labelSmoothing?: number }): Tensor;
   (self: Tensor, target: Tensor, weight: Tensor | null | undefined, reduction: number | undefined, ignoreIndex: number | undefined, options: { labelSmoothing?: number }): Tensor;
 }>('cross_entropy_loss');
-/** `aten::crow_indices_copy(Tensor self) -> Tensor` */
+/**
+ * `crowIndices` as a copy, not a view.
+ *
+ * `aten::crow_indices_copy(Tensor self) -> Tensor`
+ */
 export const crowIndicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('crow_indices_copy');
 /**
+ * Connectionist temporal classification loss.
+ *
  * - `aten::ctc_loss.IntList(Tensor log_probs, Tensor targets, int[] input_lengths, int[] target_lengths, int blank=0, int reduction=1, bool zero_infinity=False) -> Tensor`
  * - `aten::ctc_loss.Tensor(Tensor log_probs, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank=0, int reduction=1, bool zero_infinity=False) -> Tensor`
  */
@@ -980,63 +1293,20 @@ export const ctcLoss = bind<{
   (logProbs: Tensor, targets: Tensor, inputLengths: Tensor, targetLengths: Tensor, blank: number | undefined, options: { reduction?: number; zeroInfinity?: boolean }): Tensor;
   (logProbs: Tensor, targets: Tensor, inputLengths: Tensor, targetLengths: Tensor, blank: number | undefined, reduction: number | undefined, options: { zeroInfinity?: boolean }): Tensor;
 }>('ctc_loss');
-/** `aten::cudnn_affine_grid_generator(Tensor theta, int N, int C, int H, int W) -> Tensor grid` */
-export const cudnnAffineGridGenerator = bind<{
-  (theta: Tensor, N: number, C: number, H: number, W: number, options?: { out?: Tensor }): Tensor;
-  (theta: Tensor, options: { N: number; C: number; H: number; W: number; out?: Tensor }): Tensor;
-}>('cudnn_affine_grid_generator');
-/** `aten::cudnn_affine_grid_generator_backward(Tensor grad, int N, int C, int H, int W) -> Tensor grad_theta` */
-export const cudnnAffineGridGeneratorBackward = bind<{
-  (grad: Tensor, N: number, C: number, H: number, W: number, options?: { out?: Tensor }): Tensor;
-  (grad: Tensor, options: { N: number; C: number; H: number; W: number; out?: Tensor }): Tensor;
-}>('cudnn_affine_grid_generator_backward');
-/** `aten::cudnn_batch_norm(Tensor input, Tensor weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float exponential_average_factor, float epsilon) -> (Tensor, Tensor, Tensor, Tensor)` */
-export const cudnnBatchNorm = bind<{
-  (input: Tensor, weight: Tensor, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, exponentialAverageFactor: number, epsilon: number, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor];
-  (input: Tensor, weight: Tensor, options: { bias: Tensor | null; runningMean: Tensor | null; runningVar: Tensor | null; training: boolean; exponentialAverageFactor: number; epsilon: number; out?: readonly [Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor];
-}>('cudnn_batch_norm');
-/** `aten::cudnn_batch_norm_backward(Tensor input, Tensor grad_output, Tensor weight, Tensor? running_mean, Tensor? running_var, Tensor? save_mean, Tensor? save_var, float epsilon, Tensor reserveSpace) -> (Tensor, Tensor, Tensor)` */
-export const cudnnBatchNormBackward = bind<{
-  (input: Tensor, gradOutput: Tensor, weight: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveVar: Tensor | null, epsilon: number, reserveSpace: Tensor, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-  (input: Tensor, gradOutput: Tensor, weight: Tensor, options: { runningMean: Tensor | null; runningVar: Tensor | null; saveMean: Tensor | null; saveVar: Tensor | null; epsilon: number; reserveSpace: Tensor; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-}>('cudnn_batch_norm_backward');
-/** `aten::cudnn_convolution(Tensor self, Tensor weight, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic, bool allow_tf32) -> Tensor` */
-export const cudnnConvolution = bind<{
-  (self: Tensor, weight: Tensor, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, allowTf32: boolean, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, options: { padding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; benchmark: boolean; deterministic: boolean; allowTf32: boolean; out?: Tensor }): Tensor;
-}>('cudnn_convolution');
-/** `aten::cudnn_convolution_add_relu(Tensor self, Tensor weight, Tensor z, Scalar? alpha, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor` */
-export const cudnnConvolutionAddRelu = bind<{
-  (self: Tensor, weight: Tensor, z: Tensor, alpha: Scalar | null, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, z: Tensor, options: { alpha: Scalar | null; bias: Tensor | null; stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; groups: number; out?: Tensor }): Tensor;
-}>('cudnn_convolution_add_relu');
-/** `aten::cudnn_convolution_relu(Tensor self, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor` */
-export const cudnnConvolutionRelu = bind<{
-  (self: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, options: { bias: Tensor | null; stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; groups: number; out?: Tensor }): Tensor;
-}>('cudnn_convolution_relu');
-/** `aten::cudnn_convolution_transpose(Tensor self, Tensor weight, SymInt[] padding, SymInt[] output_padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic, bool allow_tf32) -> Tensor` */
-export const cudnnConvolutionTranspose = bind<{
-  (self: Tensor, weight: Tensor, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, allowTf32: boolean, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, options: { padding: readonly number[]; outputPadding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; benchmark: boolean; deterministic: boolean; allowTf32: boolean; out?: Tensor }): Tensor;
-}>('cudnn_convolution_transpose');
-/** `aten::cudnn_grid_sampler(Tensor self, Tensor grid) -> Tensor output` */
-export const cudnnGridSampler = bind<(self: Tensor, grid: Tensor, options?: { out?: Tensor }) => Tensor>('cudnn_grid_sampler');
-/** `aten::cudnn_grid_sampler_backward(Tensor self, Tensor grid, Tensor grad_output) -> (Tensor grad_self, Tensor grad_grid)` */
-export const cudnnGridSamplerBackward = bind<(self: Tensor, grid: Tensor, gradOutput: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => GradSelfGradGrid>('cudnn_grid_sampler_backward');
-/** `aten::cudnn_is_acceptable(Tensor self) -> bool` */
-export const cudnnIsAcceptable = bind<(self: Tensor) => boolean>('cudnn_is_acceptable');
-/** `aten::cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
+/**
+ * Running maxima along `dim`, and their indices.
+ *
+ * `aten::cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)`
+ */
 export const cummax = bind<{
   (self: Tensor, dim: number, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, options: { dim: number; out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('cummax');
-/** `aten::cummaxmin_backward(Tensor grad, Tensor input, Tensor indices, int dim) -> Tensor` */
-export const cummaxminBackward = bind<{
-  (grad: Tensor, input: Tensor, indices: Tensor, dim: number): Tensor;
-  (grad: Tensor, input: Tensor, indices: Tensor, options: { dim: number }): Tensor;
-}>('cummaxmin_backward');
-/** `aten::cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
+/**
+ * Running minima along `dim`, and their indices.
+ *
+ * `aten::cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)`
+ */
 export const cummin = bind<{
   (self: Tensor, dim: number, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, options: { dim: number; out?: readonly [Tensor, Tensor] }): ValuesIndices;
@@ -1050,11 +1320,6 @@ export const cumprod = bind<{
   (self: Tensor, dim: number, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('cumprod');
-/** `aten::cumprod_backward(Tensor grad, Tensor input, int dim, Tensor output) -> Tensor` */
-export const cumprodBackward = bind<{
-  (grad: Tensor, input: Tensor, dim: number, output: Tensor): Tensor;
-  (grad: Tensor, input: Tensor, options: { dim: number; output: Tensor }): Tensor;
-}>('cumprod_backward');
 /**
  * Sums of all elements up to each, along `dim`.
  *
@@ -1065,6 +1330,8 @@ export const cumsum = bind<{
   (self: Tensor, options: { dim: number; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('cumsum');
 /**
+ * Running integral by the trapezoidal rule along `dim`.
+ *
  * - `aten::cumulative_trapezoid.dx(Tensor y, *, Scalar dx=1, int dim=-1) -> Tensor`
  * - `aten::cumulative_trapezoid.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor`
  */
@@ -1072,11 +1339,21 @@ export const cumulativeTrapezoid = bind<{
   (y: Tensor, options?: { dx?: Scalar; dim?: number }): Tensor;
   (y: Tensor, x: Tensor, options?: { dim?: number }): Tensor;
 }>('cumulative_trapezoid');
-/** `aten::deg2rad(Tensor self) -> Tensor` */
+/**
+ * Degrees to radians.
+ *
+ * `aten::deg2rad(Tensor self) -> Tensor`
+ */
 export const deg2rad = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('deg2rad');
-/** `aten::deg2rad_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: degrees to radians.
+ *
+ * `aten::deg2rad_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const deg2rad_ = bind<(self: Tensor) => Tensor>('deg2rad_');
 /**
+ * Float values of a quantized tensor.
+ *
  * - `aten::dequantize.self(Tensor self) -> Tensor`
  * - `aten::dequantize.tensors(Tensor[] tensors) -> Tensor[]`
  */
@@ -1085,7 +1362,11 @@ export const dequantize = bind<{
   (tensors: readonly Tensor[], options?: { out?: readonly Tensor[] }): Tensor[];
   (options: { tensors: readonly Tensor[]; out?: readonly Tensor[] }): Tensor[];
 }>('dequantize');
-/** `aten::det(Tensor self) -> Tensor` */
+/**
+ * Determinants of square matrices.
+ *
+ * `aten::det(Tensor self) -> Tensor`
+ */
 export const det = bind<(self: Tensor) => Tensor>('det');
 /**
  * The same values and memory outside the graph: no gradient flows back.
@@ -1099,7 +1380,11 @@ export const detach = bind<(self: Tensor) => Tensor>('detach');
  * `aten::detach_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const detach_ = bind<(self: Tensor) => Tensor>('detach_');
-/** `aten::detach_copy(Tensor self) -> Tensor` */
+/**
+ * `detach` as a copy, not a view.
+ *
+ * `aten::detach_copy(Tensor self) -> Tensor`
+ */
 export const detachCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('detach_copy');
 /**
  * A matrix with this diagonal, or the diagonal of a matrix.
@@ -1110,14 +1395,22 @@ export const diag = bind<{
   (self: Tensor, options?: { diagonal?: number; out?: Tensor }): Tensor;
   (self: Tensor, diagonal?: number, options?: { out?: Tensor }): Tensor;
 }>('diag');
-/** `aten::diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor` */
+/**
+ * Puts the last dimension on the diagonal of new matrices.
+ *
+ * `aten::diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor`
+ */
 export const diagEmbed = bind<{
   (self: Tensor, options?: { offset?: number; dim1?: number; dim2?: number; out?: Tensor }): Tensor;
   (self: Tensor, offset?: number, dim1?: number, dim2?: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, offset: number | undefined, options: { dim1?: number; dim2?: number; out?: Tensor }): Tensor;
   (self: Tensor, offset: number | undefined, dim1: number | undefined, options: { dim2?: number; out?: Tensor }): Tensor;
 }>('diag_embed');
-/** `aten::diagflat(Tensor self, int offset=0) -> Tensor` */
+/**
+ * Matrix with the flattened elements on its diagonal.
+ *
+ * `aten::diagflat(Tensor self, int offset=0) -> Tensor`
+ */
 export const diagflat = bind<{
   (self: Tensor, options?: { offset?: number }): Tensor;
   (self: Tensor, offset?: number): Tensor;
@@ -1133,26 +1426,33 @@ export const diagonal = bind<{
   (self: Tensor, offset: number | undefined, options: { dim1?: number; dim2?: number }): Tensor;
   (self: Tensor, offset: number | undefined, dim1: number | undefined, options: { dim2?: number }): Tensor;
 }>('diagonal');
-/** `aten::diagonal_backward(Tensor grad_output, SymInt[] input_sizes, int offset, int dim1, int dim2) -> Tensor` */
-export const diagonalBackward = bind<{
-  (gradOutput: Tensor, inputSizes: readonly number[], offset: number, dim1: number, dim2: number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, options: { inputSizes: readonly number[]; offset: number; dim1: number; dim2: number; out?: Tensor }): Tensor;
-}>('diagonal_backward');
-/** `aten::diagonal_copy(Tensor self, int offset=0, int dim1=0, int dim2=1) -> Tensor` */
+/**
+ * `diagonal` as a copy, not a view.
+ *
+ * `aten::diagonal_copy(Tensor self, int offset=0, int dim1=0, int dim2=1) -> Tensor`
+ */
 export const diagonalCopy = bind<{
   (self: Tensor, options?: { offset?: number; dim1?: number; dim2?: number; out?: Tensor }): Tensor;
   (self: Tensor, offset?: number, dim1?: number, dim2?: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, offset: number | undefined, options: { dim1?: number; dim2?: number; out?: Tensor }): Tensor;
   (self: Tensor, offset: number | undefined, dim1: number | undefined, options: { dim2?: number; out?: Tensor }): Tensor;
 }>('diagonal_copy');
-/** `aten::diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> Tensor` */
+/**
+ * Copy of `self` with `src` on its diagonal.
+ *
+ * `aten::diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> Tensor`
+ */
 export const diagonalScatter = bind<{
   (self: Tensor, src: Tensor, options?: { offset?: number; dim1?: number; dim2?: number; out?: Tensor }): Tensor;
   (self: Tensor, src: Tensor, offset?: number, dim1?: number, dim2?: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, src: Tensor, offset: number | undefined, options: { dim1?: number; dim2?: number; out?: Tensor }): Tensor;
   (self: Tensor, src: Tensor, offset: number | undefined, dim1: number | undefined, options: { dim2?: number; out?: Tensor }): Tensor;
 }>('diagonal_scatter');
-/** `aten::diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None) -> Tensor` */
+/**
+ * Differences of neighbours along `dim`, `n` times.
+ *
+ * `aten::diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None) -> Tensor`
+ */
 export const diff = bind<{
   (self: Tensor, options?: { n?: number; dim?: number; prepend?: Tensor | null; append?: Tensor | null; out?: Tensor }): Tensor;
   (self: Tensor, n?: number, dim?: number, prepend?: Tensor | null, append?: Tensor | null, options?: { out?: Tensor }): Tensor;
@@ -1160,9 +1460,17 @@ export const diff = bind<{
   (self: Tensor, n: number | undefined, dim: number | undefined, options: { prepend?: Tensor | null; append?: Tensor | null; out?: Tensor }): Tensor;
   (self: Tensor, n: number | undefined, dim: number | undefined, prepend: Tensor | null | undefined, options: { append?: Tensor | null; out?: Tensor }): Tensor;
 }>('diff');
-/** `aten::digamma(Tensor self) -> Tensor` */
+/**
+ * Logarithmic derivative of the gamma function.
+ *
+ * `aten::digamma(Tensor self) -> Tensor`
+ */
 export const digamma = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('digamma');
-/** `aten::dist(Tensor self, Tensor other, Scalar p=2) -> Tensor` */
+/**
+ * p-norm of `self - other`.
+ *
+ * `aten::dist(Tensor self, Tensor other, Scalar p=2) -> Tensor`
+ */
 export const dist = bind<{
   (self: Tensor, other: Tensor, options?: { p?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, other: Tensor, p?: Scalar, options?: { out?: Tensor }): Tensor;
@@ -1184,6 +1492,8 @@ export const div = bind<{
   (self: Scalar, other: Tensor, options?: { roundingMode?: 'trunc' | 'floor' | null; out?: Tensor }): Tensor;
 }>('div');
 /**
+ * Another name of `div`. True quotient; `roundingMode` `trunc` or `floor` rounds it.
+ *
  * - `aten::divide.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::divide.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor`
  * - `aten::divide.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -1197,7 +1507,11 @@ export const divide = bind<{
   (self: Tensor, other: Tensor, options?: { roundingMode?: 'trunc' | 'floor' | null; out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { roundingMode?: 'trunc' | 'floor' | null; out?: Tensor }): Tensor;
 }>('divide');
-/** `aten::dot(Tensor self, Tensor tensor) -> Tensor` */
+/**
+ * Dot product of two vectors.
+ *
+ * `aten::dot(Tensor self, Tensor tensor) -> Tensor`
+ */
 export const dot = bind<(self: Tensor, tensor: Tensor, options?: { out?: Tensor }) => Tensor>('dot');
 /**
  * Sets elements to 0 with probability `p` and scales the others by 1 / (1 - p), where `train` is true.
@@ -1218,6 +1532,8 @@ export const dropout_ = bind<{
   (self: Tensor, options: { p: number; train: boolean }): Tensor;
 }>('dropout_');
 /**
+ * Views split along the third dimension.
+ *
  * - `aten::dsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
  * - `aten::dsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
  */
@@ -1227,30 +1543,37 @@ export const dsplit = bind<{
   (self: Tensor, sections: number): Tensor[];
   (self: Tensor, options: { sections: number }): Tensor[];
 }>('dsplit');
-/** `aten::dstack(Tensor[] tensors) -> Tensor` */
+/**
+ * Joins tensors along the third dimension.
+ *
+ * `aten::dstack(Tensor[] tensors) -> Tensor`
+ */
 export const dstack = bind<{
   (tensors: readonly Tensor[], options?: { out?: Tensor }): Tensor;
   (options: { tensors: readonly Tensor[]; out?: Tensor }): Tensor;
 }>('dstack');
-/** `aten::elu(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor` */
+/**
+ * Exponential linear unit: x above 0, `alpha * (e^x - 1)` below.
+ *
+ * `aten::elu(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor`
+ */
 export const elu = bind<{
   (self: Tensor, options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, alpha?: Scalar, scale?: Scalar, inputScale?: Scalar, options?: { out?: Tensor }): Tensor;
   (self: Tensor, alpha: Scalar | undefined, options: { scale?: Scalar; inputScale?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, alpha: Scalar | undefined, scale: Scalar | undefined, options: { inputScale?: Scalar; out?: Tensor }): Tensor;
 }>('elu');
-/** `aten::elu_(Tensor(a!) self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor(a!)` */
+/**
+ * In place: exponential linear unit: x above 0, `alpha * (e^x - 1)` below.
+ *
+ * `aten::elu_(Tensor(a!) self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor(a!)`
+ */
 export const elu_ = bind<{
   (self: Tensor, options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }): Tensor;
   (self: Tensor, alpha?: Scalar, scale?: Scalar, inputScale?: Scalar): Tensor;
   (self: Tensor, alpha: Scalar | undefined, options: { scale?: Scalar; inputScale?: Scalar }): Tensor;
   (self: Tensor, alpha: Scalar | undefined, scale: Scalar | undefined, options: { inputScale?: Scalar }): Tensor;
 }>('elu_');
-/** `aten::elu_backward(Tensor grad_output, Scalar alpha, Scalar scale, Scalar input_scale, bool is_result, Tensor self_or_result) -> Tensor` */
-export const eluBackward = bind<{
-  (gradOutput: Tensor, alpha: Scalar, scale: Scalar, inputScale: Scalar, isResult: boolean, selfOrResult: Tensor, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, options: { alpha: Scalar; scale: Scalar; inputScale: Scalar; isResult: boolean; selfOrResult: Tensor; out?: Tensor }): Tensor;
-}>('elu_backward');
 /**
  * Rows of a table, picked by integer indices.
  *
@@ -1262,12 +1585,9 @@ export const embedding = bind<{
   (weight: Tensor, indices: Tensor, paddingIdx: number | undefined, options: { scaleGradByFreq?: boolean; sparse?: boolean; out?: Tensor }): Tensor;
   (weight: Tensor, indices: Tensor, paddingIdx: number | undefined, scaleGradByFreq: boolean | undefined, options: { sparse?: boolean; out?: Tensor }): Tensor;
 }>('embedding');
-/** `aten::embedding_backward(Tensor grad, Tensor indices, SymInt num_weights, SymInt padding_idx, bool scale_grad_by_freq, bool sparse) -> Tensor` */
-export const embeddingBackward = bind<{
-  (grad: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean, sparse: boolean): Tensor;
-  (grad: Tensor, indices: Tensor, options: { numWeights: number; paddingIdx: number; scaleGradByFreq: boolean; sparse: boolean }): Tensor;
-}>('embedding_backward');
 /**
+ * Sums, means or maxima of bags of embeddings, with what the backward pass needs.
+ *
  * - `aten::embedding_bag(Tensor weight, Tensor indices, Tensor offsets, bool scale_grad_by_freq=False, int mode=0, bool sparse=False, Tensor? per_sample_weights=None, bool include_last_offset=False) -> (Tensor, Tensor, Tensor, Tensor)`
  * - `aten::embedding_bag.padding_idx(Tensor weight, Tensor indices, Tensor offsets, bool scale_grad_by_freq, int mode, bool sparse, Tensor? per_sample_weights, bool include_last_offset, int? padding_idx) -> (Tensor, Tensor, Tensor, Tensor)`
  */
@@ -1281,43 +1601,53 @@ export const embeddingBag = bind<{
   (weight: Tensor, indices: Tensor, offsets: Tensor, scaleGradByFreq: boolean, mode: number, sparse: boolean, perSampleWeights: Tensor | null, includeLastOffset: boolean, paddingIdx: number | null): [Tensor, Tensor, Tensor, Tensor];
   (weight: Tensor, indices: Tensor, offsets: Tensor, options: { scaleGradByFreq: boolean; mode: number; sparse: boolean; perSampleWeights: Tensor | null; includeLastOffset: boolean; paddingIdx: number | null }): [Tensor, Tensor, Tensor, Tensor];
 }>('embedding_bag');
-/** `aten::embedding_dense_backward(Tensor grad_output, Tensor indices, SymInt num_weights, SymInt padding_idx, bool scale_grad_by_freq) -> Tensor` */
-export const embeddingDenseBackward = bind<{
-  (gradOutput: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, indices: Tensor, options: { numWeights: number; paddingIdx: number; scaleGradByFreq: boolean; out?: Tensor }): Tensor;
-}>('embedding_dense_backward');
-/** `aten::embedding_renorm(Tensor self, Tensor indices, float max_norm, float norm_type) -> Tensor` */
+/**
+ * Rows named by `indices`, scaled down to the norm `maxNorm`.
+ *
+ * `aten::embedding_renorm(Tensor self, Tensor indices, float max_norm, float norm_type) -> Tensor`
+ */
 export const embeddingRenorm = bind<{
   (self: Tensor, indices: Tensor, maxNorm: number, normType: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, indices: Tensor, options: { maxNorm: number; normType: number; out?: Tensor }): Tensor;
 }>('embedding_renorm');
-/** `aten::embedding_renorm_(Tensor(a!) self, Tensor indices, float max_norm, float norm_type) -> Tensor(a!)` */
+/**
+ * In place: rows named by `indices`, scaled down to the norm `maxNorm`.
+ *
+ * `aten::embedding_renorm_(Tensor(a!) self, Tensor indices, float max_norm, float norm_type) -> Tensor(a!)`
+ */
 export const embeddingRenorm_ = bind<{
   (self: Tensor, indices: Tensor, maxNorm: number, normType: number): Tensor;
   (self: Tensor, indices: Tensor, options: { maxNorm: number; normType: number }): Tensor;
 }>('embedding_renorm_');
-/** `aten::embedding_sparse_backward(Tensor grad, Tensor indices, int num_weights, int padding_idx, bool scale_grad_by_freq) -> Tensor` */
-export const embeddingSparseBackward = bind<{
-  (grad: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean): Tensor;
-  (grad: Tensor, indices: Tensor, options: { numWeights: number; paddingIdx: number; scaleGradByFreq: boolean }): Tensor;
-}>('embedding_sparse_backward');
 /**
  * Uninitialised memory of the shape and dtype of another tensor.
  *
  * `aten::empty_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
  */
 export const emptyLike = bind<(self: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }) => Tensor>('empty_like');
-/** `aten::empty_permuted(SymInt[] size, int[] physical_layout, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+/**
+ * Uninitialised memory with the dimensions in a given order.
+ *
+ * `aten::empty_permuted(SymInt[] size, int[] physical_layout, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+ */
 export const emptyPermuted = bind<{
   (size: readonly number[], physicalLayout: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (options: { size: readonly number[]; physicalLayout: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('empty_permuted');
-/** `aten::empty_quantized(int[] size, Tensor qtensor, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+/**
+ * Uninitialised quantized tensor with the parameters of another.
+ *
+ * `aten::empty_quantized(int[] size, Tensor qtensor, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+ */
 export const emptyQuantized = bind<{
   (size: readonly number[], qtensor: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
   (options: { size: readonly number[]; qtensor: Tensor; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
 }>('empty_quantized');
-/** `aten::empty_strided(SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+/**
+ * Uninitialised memory with given sizes and strides.
+ *
+ * `aten::empty_strided(SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+ */
 export const emptyStrided = bind<{
   (size: readonly number[], stride: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (options: { size: readonly number[]; stride: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
@@ -1351,11 +1681,23 @@ export const erf = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('e
  * `aten::erf_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const erf_ = bind<(self: Tensor) => Tensor>('erf_');
-/** `aten::erfc(Tensor self) -> Tensor` */
+/**
+ * Complementary error function, 1 - erf(x).
+ *
+ * `aten::erfc(Tensor self) -> Tensor`
+ */
 export const erfc = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('erfc');
-/** `aten::erfc_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: complementary error function, 1 - erf(x).
+ *
+ * `aten::erfc_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const erfc_ = bind<(self: Tensor) => Tensor>('erfc_');
-/** `aten::erfinv(Tensor self) -> Tensor` */
+/**
+ * Inverse of the error function.
+ *
+ * `aten::erfinv(Tensor self) -> Tensor`
+ */
 export const erfinv = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('erfinv');
 /**
  * e to the power of each element.
@@ -1363,9 +1705,17 @@ export const erfinv = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>
  * `aten::exp(Tensor self) -> Tensor`
  */
 export const exp = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('exp');
-/** `aten::exp2(Tensor self) -> Tensor` */
+/**
+ * 2 to the power of each element.
+ *
+ * `aten::exp2(Tensor self) -> Tensor`
+ */
 export const exp2 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('exp2');
-/** `aten::exp2_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: 2 to the power of each element.
+ *
+ * `aten::exp2_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const exp2_ = bind<(self: Tensor) => Tensor>('exp2_');
 /**
  * In place: e to the power of each element.
@@ -1373,7 +1723,11 @@ export const exp2_ = bind<(self: Tensor) => Tensor>('exp2_');
  * `aten::exp_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const exp_ = bind<(self: Tensor) => Tensor>('exp_');
-/** `aten::expand_copy(Tensor self, SymInt[] size, *, bool implicit=False) -> Tensor` */
+/**
+ * `expand` as a copy, not a view.
+ *
+ * `aten::expand_copy(Tensor self, SymInt[] size, *, bool implicit=False) -> Tensor`
+ */
 export const expandCopy = bind<{
   (self: Tensor, size: readonly number[], options?: { implicit?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, options: { size: readonly number[]; implicit?: boolean; out?: Tensor }): Tensor;
@@ -1390,24 +1744,27 @@ export const expm1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>(
  * `aten::expm1_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const expm1_ = bind<(self: Tensor) => Tensor>('expm1_');
-/** `aten::exponential(Tensor self, float lambd=1., *, Generator? generator=None) -> Tensor` */
+/**
+ * Samples of an exponential distribution with rate `lambd`, in the shape of `self`.
+ *
+ * `aten::exponential(Tensor self, float lambd=1., *, Generator? generator=None) -> Tensor`
+ */
 export const exponential = bind<{
   (self: Tensor, options?: { lambd?: number; generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, lambd?: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
 }>('exponential');
-/** `aten::fake_quantize_per_channel_affine(Tensor self, Tensor scale, Tensor zero_point, int axis, int quant_min, int quant_max) -> Tensor` */
+/**
+ * Values rounded to what int8 with a scale per channel can hold, kept in float.
+ *
+ * `aten::fake_quantize_per_channel_affine(Tensor self, Tensor scale, Tensor zero_point, int axis, int quant_min, int quant_max) -> Tensor`
+ */
 export const fakeQuantizePerChannelAffine = bind<{
   (self: Tensor, scale: Tensor, zeroPoint: Tensor, axis: number, quantMin: number, quantMax: number): Tensor;
   (self: Tensor, scale: Tensor, zeroPoint: Tensor, options: { axis: number; quantMin: number; quantMax: number }): Tensor;
 }>('fake_quantize_per_channel_affine');
-/** `aten::fake_quantize_per_channel_affine_cachemask(Tensor self, Tensor scale, Tensor zero_point, int axis, int quant_min, int quant_max) -> (Tensor output, Tensor mask)` */
-export const fakeQuantizePerChannelAffineCachemask = bind<{
-  (self: Tensor, scale: Tensor, zeroPoint: Tensor, axis: number, quantMin: number, quantMax: number, options?: { out?: readonly [Tensor, Tensor] }): OutputMask;
-  (self: Tensor, scale: Tensor, zeroPoint: Tensor, options: { axis: number; quantMin: number; quantMax: number; out?: readonly [Tensor, Tensor] }): OutputMask;
-}>('fake_quantize_per_channel_affine_cachemask');
-/** `aten::fake_quantize_per_channel_affine_cachemask_backward(Tensor grad, Tensor mask) -> Tensor` */
-export const fakeQuantizePerChannelAffineCachemaskBackward = bind<(grad: Tensor, mask: Tensor) => Tensor>('fake_quantize_per_channel_affine_cachemask_backward');
 /**
+ * Values rounded to what int8 with one scale can hold, kept in float.
+ *
  * - `aten::fake_quantize_per_tensor_affine(Tensor self, float scale, int zero_point, int quant_min, int quant_max) -> Tensor`
  * - `aten::fake_quantize_per_tensor_affine.tensor_qparams(Tensor self, Tensor scale, Tensor zero_point, int quant_min, int quant_max) -> Tensor`
  */
@@ -1417,217 +1774,281 @@ export const fakeQuantizePerTensorAffine = bind<{
   (self: Tensor, scale: Tensor, zeroPoint: Tensor, quantMin: number, quantMax: number): Tensor;
   (self: Tensor, scale: Tensor, zeroPoint: Tensor, options: { quantMin: number; quantMax: number }): Tensor;
 }>('fake_quantize_per_tensor_affine');
-/** `aten::fake_quantize_per_tensor_affine_cachemask(Tensor self, float scale, int zero_point, int quant_min, int quant_max) -> (Tensor output, Tensor mask)` */
-export const fakeQuantizePerTensorAffineCachemask = bind<{
-  (self: Tensor, scale: number, zeroPoint: number, quantMin: number, quantMax: number, options?: { out?: readonly [Tensor, Tensor] }): OutputMask;
-  (self: Tensor, options: { scale: number; zeroPoint: number; quantMin: number; quantMax: number; out?: readonly [Tensor, Tensor] }): OutputMask;
-}>('fake_quantize_per_tensor_affine_cachemask');
-/** `aten::fake_quantize_per_tensor_affine_cachemask_backward(Tensor grad, Tensor mask) -> Tensor` */
-export const fakeQuantizePerTensorAffineCachemaskBackward = bind<(grad: Tensor, mask: Tensor) => Tensor>('fake_quantize_per_tensor_affine_cachemask_backward');
 /**
- * - `aten::fbgemm_linear_fp16_weight(Tensor input, Tensor packed_weight, Tensor bias) -> Tensor`
- * - `aten::fbgemm_linear_fp16_weight.out(Tensor input, Tensor packed_weight, Tensor bias, Tensor(a!) output) -> Tensor`
+ * `alphaDropout` of whole channels.
+ *
+ * `aten::feature_alpha_dropout(Tensor input, float p, bool train) -> Tensor`
  */
-export const fbgemmLinearFp16Weight = bind<{
-  (input: Tensor, packedWeight: Tensor, bias: Tensor): Tensor;
-  (input: Tensor, packedWeight: Tensor, bias: Tensor, output: Tensor): Tensor;
-}>('fbgemm_linear_fp16_weight');
-/**
- * - `aten::fbgemm_linear_fp16_weight_fp32_activation(Tensor input, Tensor packed_weight, Tensor? bias) -> Tensor`
- * - `aten::fbgemm_linear_fp16_weight_fp32_activation.out(Tensor input, Tensor packed_weight, Tensor? bias, Tensor(a!) output) -> Tensor`
- */
-export const fbgemmLinearFp16WeightFp32Activation = bind<{
-  (input: Tensor, packedWeight: Tensor, bias: Tensor | null): Tensor;
-  (input: Tensor, packedWeight: Tensor, options: { bias: Tensor | null }): Tensor;
-  (input: Tensor, packedWeight: Tensor, bias: Tensor | null, output: Tensor): Tensor;
-  (input: Tensor, packedWeight: Tensor, options: { bias: Tensor | null; output: Tensor }): Tensor;
-}>('fbgemm_linear_fp16_weight_fp32_activation');
-/** `aten::fbgemm_linear_int8_weight(Tensor input, Tensor weight, Tensor packed, Tensor col_offsets, Scalar weight_scale, Scalar weight_zero_point, Tensor bias) -> Tensor` */
-export const fbgemmLinearInt8Weight = bind<(input: Tensor, weight: Tensor, packed: Tensor, colOffsets: Tensor, weightScale: Scalar, weightZeroPoint: Scalar, bias: Tensor) => Tensor>('fbgemm_linear_int8_weight');
-/** `aten::fbgemm_linear_int8_weight_fp32_activation(Tensor input, Tensor weight, Tensor packed, Tensor col_offsets, Scalar weight_scale, Scalar weight_zero_point, Tensor bias) -> Tensor` */
-export const fbgemmLinearInt8WeightFp32Activation = bind<(input: Tensor, weight: Tensor, packed: Tensor, colOffsets: Tensor, weightScale: Scalar, weightZeroPoint: Scalar, bias: Tensor) => Tensor>('fbgemm_linear_int8_weight_fp32_activation');
-/** `aten::fbgemm_linear_quantize_weight(Tensor input) -> (Tensor, Tensor, float, int)` */
-export const fbgemmLinearQuantizeWeight = bind<(input: Tensor) => [Tensor, Tensor, number, number]>('fbgemm_linear_quantize_weight');
-/** `aten::fbgemm_pack_gemm_matrix_fp16(Tensor input) -> Tensor` */
-export const fbgemmPackGemmMatrixFp16 = bind<(input: Tensor) => Tensor>('fbgemm_pack_gemm_matrix_fp16');
-/**
- * - `aten::fbgemm_pack_quantized_matrix(Tensor input) -> Tensor`
- * - `aten::fbgemm_pack_quantized_matrix.KN(Tensor input, int K, int N) -> Tensor`
- */
-export const fbgemmPackQuantizedMatrix = bind<{
-  (input: Tensor): Tensor;
-  (input: Tensor, K: number, N: number): Tensor;
-  (input: Tensor, options: { K: number; N: number }): Tensor;
-}>('fbgemm_pack_quantized_matrix');
-/** `aten::feature_alpha_dropout(Tensor input, float p, bool train) -> Tensor` */
 export const featureAlphaDropout = bind<{
   (input: Tensor, p: number, train: boolean): Tensor;
   (input: Tensor, options: { p: number; train: boolean }): Tensor;
 }>('feature_alpha_dropout');
-/** `aten::feature_alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
+/**
+ * In place: `alphaDropout` of whole channels.
+ *
+ * `aten::feature_alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)`
+ */
 export const featureAlphaDropout_ = bind<{
   (self: Tensor, p: number, train: boolean): Tensor;
   (self: Tensor, options: { p: number; train: boolean }): Tensor;
 }>('feature_alpha_dropout_');
-/** `aten::feature_dropout(Tensor input, float p, bool train) -> Tensor` */
+/**
+ * Dropout of whole channels.
+ *
+ * `aten::feature_dropout(Tensor input, float p, bool train) -> Tensor`
+ */
 export const featureDropout = bind<{
   (input: Tensor, p: number, train: boolean): Tensor;
   (input: Tensor, options: { p: number; train: boolean }): Tensor;
 }>('feature_dropout');
-/** `aten::feature_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
+/**
+ * In place: dropout of whole channels.
+ *
+ * `aten::feature_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)`
+ */
 export const featureDropout_ = bind<{
   (self: Tensor, p: number, train: boolean): Tensor;
   (self: Tensor, options: { p: number; train: boolean }): Tensor;
 }>('feature_dropout_');
-/** `aten::fft_fft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-export const fftFft = bind<{
+/**
+ * Discrete Fourier transform along one dimension.
+ *
+ * `aten::fft_fft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+ */
+const fftFft = bind<{
   (self: Tensor, options?: { n?: number | null; dim?: number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, n?: number | null, dim?: number, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, n: number | null | undefined, options: { dim?: number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, n: number | null | undefined, dim: number | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_fft');
-/** `aten::fft_fft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-export const fftFft2 = bind<{
+/**
+ * Discrete Fourier transform along two dimensions.
+ *
+ * `aten::fft_fft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+ */
+const fftFft2 = bind<{
   (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, options: { dim?: readonly number[] | number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, dim: readonly number[] | number | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_fft2');
-/** `aten::fft_fftfreq(int n, float d=1., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-export const fftFftfreq = bind<{
+/**
+ * Frequencies of the bins of `fft`.
+ *
+ * `aten::fft_fftfreq(int n, float d=1., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+ */
+const fftFftfreq = bind<{
   (n: number, options?: { d?: number; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (n: number, d?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (options: { n: number; d?: number; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('fft_fftfreq');
-/** `aten::fft_fftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-export const fftFftn = bind<{
+/**
+ * Discrete Fourier transform along any dimensions.
+ *
+ * `aten::fft_fftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+ */
+const fftFftn = bind<{
   (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, options: { dim?: readonly number[] | number | null; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, dim: readonly number[] | number | null | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_fftn');
-/** `aten::fft_fftshift(Tensor self, int[1]? dim=None) -> Tensor` */
-export const fftFftshift = bind<{
+/**
+ * Moves the zero frequency to the middle.
+ *
+ * `aten::fft_fftshift(Tensor self, int[1]? dim=None) -> Tensor`
+ */
+const fftFftshift = bind<{
   (self: Tensor, options?: { dim?: readonly number[] | number | null }): Tensor;
   (self: Tensor, dim?: readonly number[] | number | null): Tensor;
 }>('fft_fftshift');
-/** `aten::fft_hfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-export const fftHfft = bind<{
+/**
+ * Transform of a Hermitian signal, which is real.
+ *
+ * `aten::fft_hfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+ */
+const fftHfft = bind<{
   (self: Tensor, options?: { n?: number | null; dim?: number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, n?: number | null, dim?: number, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, n: number | null | undefined, options: { dim?: number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, n: number | null | undefined, dim: number | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_hfft');
-/** `aten::fft_hfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-export const fftHfft2 = bind<{
+/**
+ * Transform of a 2-D Hermitian signal, which is real.
+ *
+ * `aten::fft_hfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+ */
+const fftHfft2 = bind<{
   (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, options: { dim?: readonly number[] | number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, dim: readonly number[] | number | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_hfft2');
-/** `aten::fft_hfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-export const fftHfftn = bind<{
+/**
+ * Transform of a Hermitian signal along any dimensions, which is real.
+ *
+ * `aten::fft_hfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+ */
+const fftHfftn = bind<{
   (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, options: { dim?: readonly number[] | number | null; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, dim: readonly number[] | number | null | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_hfftn');
-/** `aten::fft_ifft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-export const fftIfft = bind<{
+/**
+ * Inverse of `fft`.
+ *
+ * `aten::fft_ifft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+ */
+const fftIfft = bind<{
   (self: Tensor, options?: { n?: number | null; dim?: number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, n?: number | null, dim?: number, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, n: number | null | undefined, options: { dim?: number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, n: number | null | undefined, dim: number | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_ifft');
-/** `aten::fft_ifft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-export const fftIfft2 = bind<{
+/**
+ * Inverse of `fft2`.
+ *
+ * `aten::fft_ifft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+ */
+const fftIfft2 = bind<{
   (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, options: { dim?: readonly number[] | number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, dim: readonly number[] | number | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_ifft2');
-/** `aten::fft_ifftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-export const fftIfftn = bind<{
+/**
+ * Inverse of `fftn`.
+ *
+ * `aten::fft_ifftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+ */
+const fftIfftn = bind<{
   (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, options: { dim?: readonly number[] | number | null; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, dim: readonly number[] | number | null | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_ifftn');
-/** `aten::fft_ifftshift(Tensor self, int[1]? dim=None) -> Tensor` */
-export const fftIfftshift = bind<{
+/**
+ * Inverse of `fftshift`.
+ *
+ * `aten::fft_ifftshift(Tensor self, int[1]? dim=None) -> Tensor`
+ */
+const fftIfftshift = bind<{
   (self: Tensor, options?: { dim?: readonly number[] | number | null }): Tensor;
   (self: Tensor, dim?: readonly number[] | number | null): Tensor;
 }>('fft_ifftshift');
-/** `aten::fft_ihfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-export const fftIhfft = bind<{
+/**
+ * Inverse of `hfft`.
+ *
+ * `aten::fft_ihfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+ */
+const fftIhfft = bind<{
   (self: Tensor, options?: { n?: number | null; dim?: number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, n?: number | null, dim?: number, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, n: number | null | undefined, options: { dim?: number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, n: number | null | undefined, dim: number | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_ihfft');
-/** `aten::fft_ihfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-export const fftIhfft2 = bind<{
+/**
+ * Inverse of `hfft2`.
+ *
+ * `aten::fft_ihfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+ */
+const fftIhfft2 = bind<{
   (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, options: { dim?: readonly number[] | number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, dim: readonly number[] | number | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_ihfft2');
-/** `aten::fft_ihfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-export const fftIhfftn = bind<{
+/**
+ * Inverse of `hfftn`.
+ *
+ * `aten::fft_ihfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+ */
+const fftIhfftn = bind<{
   (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, options: { dim?: readonly number[] | number | null; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, dim: readonly number[] | number | null | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_ihfftn');
-/** `aten::fft_irfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-export const fftIrfft = bind<{
+/**
+ * Inverse of `rfft`.
+ *
+ * `aten::fft_irfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+ */
+const fftIrfft = bind<{
   (self: Tensor, options?: { n?: number | null; dim?: number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, n?: number | null, dim?: number, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, n: number | null | undefined, options: { dim?: number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, n: number | null | undefined, dim: number | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_irfft');
-/** `aten::fft_irfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-export const fftIrfft2 = bind<{
+/**
+ * Inverse of `rfft2`.
+ *
+ * `aten::fft_irfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+ */
+const fftIrfft2 = bind<{
   (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, options: { dim?: readonly number[] | number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, dim: readonly number[] | number | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_irfft2');
-/** `aten::fft_irfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-export const fftIrfftn = bind<{
+/**
+ * Inverse of `rfftn`.
+ *
+ * `aten::fft_irfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+ */
+const fftIrfftn = bind<{
   (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, options: { dim?: readonly number[] | number | null; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, dim: readonly number[] | number | null | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_irfftn');
-/** `aten::fft_rfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-export const fftRfft = bind<{
+/**
+ * Transform of a real signal: the half that is not redundant.
+ *
+ * `aten::fft_rfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+ */
+const fftRfft = bind<{
   (self: Tensor, options?: { n?: number | null; dim?: number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, n?: number | null, dim?: number, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, n: number | null | undefined, options: { dim?: number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, n: number | null | undefined, dim: number | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_rfft');
-/** `aten::fft_rfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-export const fftRfft2 = bind<{
+/**
+ * Transform of a real signal along two dimensions: the half that is not redundant.
+ *
+ * `aten::fft_rfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+ */
+const fftRfft2 = bind<{
   (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, options: { dim?: readonly number[] | number; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, dim: readonly number[] | number | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_rfft2');
-/** `aten::fft_rfftfreq(int n, float d=1., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-export const fftRfftfreq = bind<{
+/**
+ * Frequencies of the bins of `rfft`.
+ *
+ * `aten::fft_rfftfreq(int n, float d=1., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+ */
+const fftRfftfreq = bind<{
   (n: number, options?: { d?: number; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (n: number, d?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (options: { n: number; d?: number; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('fft_rfftfreq');
-/** `aten::fft_rfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-export const fftRfftn = bind<{
+/**
+ * Transform of a real signal along any dimensions: the half that is not redundant.
+ *
+ * `aten::fft_rfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+ */
+const fftRfftn = bind<{
   (self: Tensor, options?: { s?: readonly number[] | number | null; dim?: readonly number[] | number | null; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s?: readonly number[] | number | null, dim?: readonly number[] | number | null, norm?: 'forward' | 'backward' | 'ortho' | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, options: { dim?: readonly number[] | number | null; norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
   (self: Tensor, s: readonly number[] | number | null | undefined, dim: readonly number[] | number | null | undefined, options: { norm?: 'forward' | 'backward' | 'ortho' | null; out?: Tensor }): Tensor;
 }>('fft_rfftn');
 /**
+ * One value everywhere, in the shape and dtype of `self`.
+ *
  * - `aten::fill.Scalar(Tensor self, Scalar value) -> Tensor`
  * - `aten::fill.Tensor(Tensor self, Tensor value) -> Tensor`
  */
@@ -1647,9 +2068,17 @@ export const fill_ = bind<{
   (self: Tensor, options: { value: Scalar }): Tensor;
   (self: Tensor, value: Tensor): Tensor;
 }>('fill_');
-/** `aten::fix(Tensor self) -> Tensor` */
+/**
+ * Another name of `trunc`. Integers nearest to 0: the fraction is cut off.
+ *
+ * `aten::fix(Tensor self) -> Tensor`
+ */
 export const fix = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('fix');
-/** `aten::fix_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: another name of `trunc`. Integers nearest to 0: the fraction is cut off.
+ *
+ * `aten::fix_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const fix_ = bind<(self: Tensor) => Tensor>('fix_');
 /**
  * Joins the dimensions from `startDim` to `endDim` into one.
@@ -1661,7 +2090,11 @@ export const flatten = bind<{
   (self: Tensor, startDim?: number, endDim?: number): Tensor;
   (self: Tensor, startDim: number | undefined, options: { endDim?: number }): Tensor;
 }>('flatten');
-/** `aten::flatten_dense_tensors(Tensor[] tensors) -> Tensor` */
+/**
+ * All elements of several tensors in one dimension.
+ *
+ * `aten::flatten_dense_tensors(Tensor[] tensors) -> Tensor`
+ */
 export const flattenDenseTensors = bind<{
   (tensors: readonly Tensor[]): Tensor;
   (options: { tensors: readonly Tensor[] }): Tensor;
@@ -1675,11 +2108,21 @@ export const flip = bind<{
   (self: Tensor, dims: readonly number[], options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dims: readonly number[]; out?: Tensor }): Tensor;
 }>('flip');
-/** `aten::fliplr(Tensor self) -> Tensor` */
+/**
+ * Reverses the order of the columns.
+ *
+ * `aten::fliplr(Tensor self) -> Tensor`
+ */
 export const fliplr = bind<(self: Tensor) => Tensor>('fliplr');
-/** `aten::flipud(Tensor self) -> Tensor` */
+/**
+ * Reverses the order of the rows.
+ *
+ * `aten::flipud(Tensor self) -> Tensor`
+ */
 export const flipud = bind<(self: Tensor) => Tensor>('flipud');
 /**
+ * Elements to a power, computed in float64 or complex128.
+ *
  * - `aten::float_power.Scalar(Scalar self, Tensor exponent) -> Tensor`
  * - `aten::float_power.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor`
  * - `aten::float_power.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
@@ -1712,17 +2155,27 @@ export const floorDivide = bind<{
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
 }>('floor_divide');
-/** `aten::fmax(Tensor self, Tensor other) -> Tensor` */
+/**
+ * The larger of each pair; a NaN loses against a number.
+ *
+ * `aten::fmax(Tensor self, Tensor other) -> Tensor`
+ */
 export const fmax = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('fmax');
-/** `aten::fmin(Tensor self, Tensor other) -> Tensor` */
+/**
+ * The smaller of each pair; a NaN loses against a number.
+ *
+ * `aten::fmin(Tensor self, Tensor other) -> Tensor`
+ */
 export const fmin = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('fmin');
 /**
+ * Remainder of the division rounded towards 0: it has the sign of the dividend.
+ *
  * - `aten::fmod.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::fmod.Tensor(Tensor self, Tensor other) -> Tensor`
  */
@@ -1731,31 +2184,41 @@ export const fmod = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('fmod');
-/** `aten::frac(Tensor self) -> Tensor` */
+/**
+ * Fractional parts.
+ *
+ * `aten::frac(Tensor self) -> Tensor`
+ */
 export const frac = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('frac');
-/** `aten::frac_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: fractional parts.
+ *
+ * `aten::frac_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const frac_ = bind<(self: Tensor) => Tensor>('frac_');
-/** `aten::fractional_max_pool2d(Tensor self, int[2] kernel_size, int[2] output_size, Tensor random_samples) -> (Tensor, Tensor)` */
+/**
+ * Maxima over windows of random sizes of (N, C, H, W), and their indices.
+ *
+ * `aten::fractional_max_pool2d(Tensor self, int[2] kernel_size, int[2] output_size, Tensor random_samples) -> (Tensor, Tensor)`
+ */
 export const fractionalMaxPool2d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, randomSamples: Tensor, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (self: Tensor, options: { kernelSize: readonly number[] | number; outputSize: readonly number[] | number; randomSamples: Tensor; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
 }>('fractional_max_pool2d');
-/** `aten::fractional_max_pool2d_backward(Tensor grad_output, Tensor self, int[2] kernel_size, int[2] output_size, Tensor indices) -> Tensor` */
-export const fractionalMaxPool2dBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, indices: Tensor, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { kernelSize: readonly number[] | number; outputSize: readonly number[] | number; indices: Tensor; out?: Tensor }): Tensor;
-}>('fractional_max_pool2d_backward');
-/** `aten::fractional_max_pool3d(Tensor self, int[3] kernel_size, int[3] output_size, Tensor random_samples) -> (Tensor, Tensor)` */
+/**
+ * Maxima over windows of random sizes of (N, C, D, H, W), and their indices.
+ *
+ * `aten::fractional_max_pool3d(Tensor self, int[3] kernel_size, int[3] output_size, Tensor random_samples) -> (Tensor, Tensor)`
+ */
 export const fractionalMaxPool3d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, randomSamples: Tensor, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (self: Tensor, options: { kernelSize: readonly number[] | number; outputSize: readonly number[] | number; randomSamples: Tensor; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
 }>('fractional_max_pool3d');
-/** `aten::fractional_max_pool3d_backward(Tensor grad_output, Tensor self, int[3] kernel_size, int[3] output_size, Tensor indices) -> Tensor` */
-export const fractionalMaxPool3dBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, outputSize: readonly number[] | number, indices: Tensor, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { kernelSize: readonly number[] | number; outputSize: readonly number[] | number; indices: Tensor; out?: Tensor }): Tensor;
-}>('fractional_max_pool3d_backward');
-/** `aten::frexp.Tensor(Tensor self) -> (Tensor mantissa, Tensor exponent)` */
+/**
+ * Mantissas between 0.5 and 1, and exponents to base 2.
+ *
+ * `aten::frexp.Tensor(Tensor self) -> (Tensor mantissa, Tensor exponent)`
+ */
 export const frexp = bind<(self: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => MantissaExponent>('frexp');
 /**
  * Square root of the sum of the squares.
@@ -1776,13 +2239,6 @@ export const fullLike = bind<{
   (self: Tensor, fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
   (self: Tensor, options: { fillValue: Scalar; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
 }>('full_like');
-/** `aten::fused_moving_avg_obs_fake_quant(Tensor self, Tensor observer_on, Tensor fake_quant_on, Tensor(a!) running_min, Tensor(b!) running_max, Tensor(c!) scale, Tensor(d!) zero_point, float averaging_const, int quant_min, int quant_max, int ch_axis, bool per_row_fake_quant=False, bool symmetric_quant=False) -> Tensor` */
-export const fusedMovingAvgObsFakeQuant = bind<{
-  (self: Tensor, observerOn: Tensor, fakeQuantOn: Tensor, runningMin: Tensor, runningMax: Tensor, scale: Tensor, zeroPoint: Tensor, averagingConst: number, quantMin: number, quantMax: number, chAxis: number, options?: { perRowFakeQuant?: boolean; symmetricQuant?: boolean }): Tensor;
-  (self: Tensor, observerOn: Tensor, fakeQuantOn: Tensor, runningMin: Tensor, runningMax: Tensor, scale: Tensor, zeroPoint: Tensor, averagingConst: number, quantMin: number, quantMax: number, chAxis: number, perRowFakeQuant?: boolean, symmetricQuant?: boolean): Tensor;
-  (self: Tensor, observerOn: Tensor, fakeQuantOn: Tensor, runningMin: Tensor, runningMax: Tensor, scale: Tensor, zeroPoint: Tensor, averagingConst: number, quantMin: number, quantMax: number, chAxis: number, perRowFakeQuant: boolean | undefined, options: { symmetricQuant?: boolean }): Tensor;
-  (self: Tensor, observerOn: Tensor, fakeQuantOn: Tensor, runningMin: Tensor, runningMax: Tensor, scale: Tensor, zeroPoint: Tensor, options: { averagingConst: number; quantMin: number; quantMax: number; chAxis: number; perRowFakeQuant?: boolean; symmetricQuant?: boolean }): Tensor;
-}>('fused_moving_avg_obs_fake_quant');
 /**
  * Picks elements along `dim` by an index tensor of the result’s shape.
  *
@@ -1792,14 +2248,17 @@ export const gather = bind<{
   (self: Tensor, dim: number, index: Tensor, options?: { sparseGrad?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; index: Tensor; sparseGrad?: boolean; out?: Tensor }): Tensor;
 }>('gather');
-/** `aten::gather_backward(Tensor grad, Tensor self, int dim, Tensor index, bool sparse_grad) -> Tensor` */
-export const gatherBackward = bind<{
-  (grad: Tensor, self: Tensor, dim: number, index: Tensor, sparseGrad: boolean): Tensor;
-  (grad: Tensor, self: Tensor, options: { dim: number; index: Tensor; sparseGrad: boolean }): Tensor;
-}>('gather_backward');
-/** `aten::gcd(Tensor self, Tensor other) -> Tensor` */
+/**
+ * Greatest common divisors.
+ *
+ * `aten::gcd(Tensor self, Tensor other) -> Tensor`
+ */
 export const gcd = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('gcd');
-/** `aten::gcd_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+/**
+ * In place: greatest common divisors.
+ *
+ * `aten::gcd_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+ */
 export const gcd_ = bind<(self: Tensor, other: Tensor) => Tensor>('gcd_');
 /**
  * Whether elements are greater or equal, as bool.
@@ -1824,38 +2283,39 @@ export const gelu = bind<(self: Tensor, options?: { approximate?: 'none' | 'tanh
  * `aten::gelu_(Tensor(a!) self, *, str approximate="none") -> Tensor(a!)`
  */
 export const gelu_ = bind<(self: Tensor, options?: { approximate?: 'none' | 'tanh' }) => Tensor>('gelu_');
-/** `aten::gelu_backward(Tensor grad_output, Tensor self, *, str approximate="none") -> Tensor` */
-export const geluBackward = bind<(gradOutput: Tensor, self: Tensor, options?: { approximate?: 'none' | 'tanh'; out?: Tensor }) => Tensor>('gelu_backward');
-/** `aten::geometric(Tensor self, float p, *, Generator? generator=None) -> Tensor` */
+/**
+ * Samples of a geometric distribution with probability `p`, in the shape of `self`.
+ *
+ * `aten::geometric(Tensor self, float p, *, Generator? generator=None) -> Tensor`
+ */
 export const geometric = bind<{
   (self: Tensor, p: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, options: { p: number; generator?: Generator | null; out?: Tensor }): Tensor;
 }>('geometric');
-/** `aten::geqrf(Tensor self) -> (Tensor a, Tensor tau)` */
+/**
+ * QR decomposition as Householder reflectors.
+ *
+ * `aten::geqrf(Tensor self) -> (Tensor a, Tensor tau)`
+ */
 export const geqrf = bind<(self: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => ATau>('geqrf');
-/** `aten::ger(Tensor self, Tensor vec2) -> Tensor` */
+/**
+ * Another name of `outer`. All products of an element of one vector and one of the other.
+ *
+ * `aten::ger(Tensor self, Tensor vec2) -> Tensor`
+ */
 export const ger = bind<(self: Tensor, vec2: Tensor, options?: { out?: Tensor }) => Tensor>('ger');
-/** `aten::glu(Tensor self, int dim=-1) -> Tensor` */
+/**
+ * First half along `dim`, times the sigmoid of the second half.
+ *
+ * `aten::glu(Tensor self, int dim=-1) -> Tensor`
+ */
 export const glu = bind<{
   (self: Tensor, options?: { dim?: number; out?: Tensor }): Tensor;
   (self: Tensor, dim?: number, options?: { out?: Tensor }): Tensor;
 }>('glu');
-/** `aten::glu_backward(Tensor grad_output, Tensor self, int dim) -> Tensor` */
-export const gluBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, dim: number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { dim: number; out?: Tensor }): Tensor;
-}>('glu_backward');
-/** `aten::glu_backward_jvp(Tensor grad_x, Tensor grad_glu, Tensor x, Tensor dgrad_glu, Tensor dx, int dim) -> Tensor` */
-export const gluBackwardJvp = bind<{
-  (gradX: Tensor, gradGlu: Tensor, x: Tensor, dgradGlu: Tensor, dx: Tensor, dim: number, options?: { out?: Tensor }): Tensor;
-  (gradX: Tensor, gradGlu: Tensor, x: Tensor, dgradGlu: Tensor, dx: Tensor, options: { dim: number; out?: Tensor }): Tensor;
-}>('glu_backward_jvp');
-/** `aten::glu_jvp(Tensor glu, Tensor x, Tensor dx, int dim) -> Tensor` */
-export const gluJvp = bind<{
-  (glu: Tensor, x: Tensor, dx: Tensor, dim: number, options?: { out?: Tensor }): Tensor;
-  (glu: Tensor, x: Tensor, dx: Tensor, options: { dim: number; out?: Tensor }): Tensor;
-}>('glu_jvp');
 /**
+ * Numerical derivatives by central differences.
+ *
  * - `aten::gradient.array(Tensor self, *, int[] dim, int edge_order=1) -> Tensor[]`
  * - `aten::gradient.scalararray(Tensor self, *, Scalar spacing, int[] dim, int edge_order=1) -> Tensor[]`
  * - `aten::gradient.scalarint(Tensor self, *, Scalar? spacing=None, int? dim=None, int edge_order=1) -> Tensor[]`
@@ -1874,6 +2334,8 @@ export const gradient = bind<{
   (self: Tensor, options: { spacing: readonly Tensor[]; dim?: number | null; edgeOrder?: number }): Tensor[];
 }>('gradient');
 /**
+ * Another name of `gt`. Whether elements are greater, as bool.
+ *
  * - `aten::greater.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::greater.Tensor(Tensor self, Tensor other) -> Tensor`
  */
@@ -1883,6 +2345,8 @@ export const greater = bind<{
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('greater');
 /**
+ * Another name of `ge`. Whether elements are greater or equal, as bool.
+ *
  * - `aten::greater_equal.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::greater_equal.Tensor(Tensor self, Tensor other) -> Tensor`
  */
@@ -1891,32 +2355,38 @@ export const greaterEqual = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('greater_equal');
-/** `aten::grid_sampler(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor` */
+/**
+ * Samples an image or volume at the positions of a grid.
+ *
+ * `aten::grid_sampler(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor`
+ */
 export const gridSampler = bind<{
   (input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean): Tensor;
   (input: Tensor, grid: Tensor, options: { interpolationMode: number; paddingMode: number; alignCorners: boolean }): Tensor;
 }>('grid_sampler');
-/** `aten::grid_sampler_2d(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor` */
+/**
+ * Samples images at the positions of a grid.
+ *
+ * `aten::grid_sampler_2d(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor`
+ */
 export const gridSampler2d = bind<{
   (input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, options?: { out?: Tensor }): Tensor;
   (input: Tensor, grid: Tensor, options: { interpolationMode: number; paddingMode: number; alignCorners: boolean; out?: Tensor }): Tensor;
 }>('grid_sampler_2d');
-/** `aten::grid_sampler_2d_backward(Tensor grad_output, Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners, bool[2] output_mask) -> (Tensor, Tensor)` */
-export const gridSampler2dBackward = bind<{
-  (gradOutput: Tensor, input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-  (gradOutput: Tensor, input: Tensor, grid: Tensor, options: { interpolationMode: number; paddingMode: number; alignCorners: boolean; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-}>('grid_sampler_2d_backward');
-/** `aten::grid_sampler_3d(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor` */
+/**
+ * Samples volumes at the positions of a grid.
+ *
+ * `aten::grid_sampler_3d(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor`
+ */
 export const gridSampler3d = bind<{
   (input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, options?: { out?: Tensor }): Tensor;
   (input: Tensor, grid: Tensor, options: { interpolationMode: number; paddingMode: number; alignCorners: boolean; out?: Tensor }): Tensor;
 }>('grid_sampler_3d');
-/** `aten::grid_sampler_3d_backward(Tensor grad_output, Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners, bool[2] output_mask) -> (Tensor, Tensor)` */
-export const gridSampler3dBackward = bind<{
-  (gradOutput: Tensor, input: Tensor, grid: Tensor, interpolationMode: number, paddingMode: number, alignCorners: boolean, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-  (gradOutput: Tensor, input: Tensor, grid: Tensor, options: { interpolationMode: number; paddingMode: number; alignCorners: boolean; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-}>('grid_sampler_3d_backward');
-/** `aten::group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enabled=True) -> Tensor` */
+/**
+ * Normalises groups of channels of each sample, then applies weight and bias.
+ *
+ * `aten::group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enabled=True) -> Tensor`
+ */
 export const groupNorm = bind<{
   (input: Tensor, numGroups: number, options?: { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean }): Tensor;
   (input: Tensor, numGroups: number, weight?: Tensor | null, bias?: Tensor | null, eps?: number, cudnnEnabled?: boolean): Tensor;
@@ -1926,6 +2396,8 @@ export const groupNorm = bind<{
   (input: Tensor, options: { numGroups: number; weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean }): Tensor;
 }>('group_norm');
 /**
+ * Gated recurrent units over a sequence.
+ *
  * - `aten::gru.data(Tensor data, Tensor batch_sizes, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor)`
  * - `aten::gru.input(Tensor input, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor)`
  */
@@ -1935,7 +2407,11 @@ export const gru = bind<{
   (input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor];
   (input: Tensor, hx: Tensor, options: { params: readonly Tensor[]; hasBiases: boolean; numLayers: number; dropout: number; train: boolean; bidirectional: boolean; batchFirst: boolean }): [Tensor, Tensor];
 }>('gru');
-/** `aten::gru_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor` */
+/**
+ * One step of a gated recurrent unit.
+ *
+ * `aten::gru_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor`
+ */
 export const gruCell = bind<{
   (input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, options?: { bIh?: Tensor | null; bHh?: Tensor | null }): Tensor;
   (input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh?: Tensor | null, bHh?: Tensor | null): Tensor;
@@ -1953,6 +2429,8 @@ export const gt = bind<{
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('gt');
 /**
+ * Hamming window.
+ *
  * - `aten::hamming_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  * - `aten::hamming_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  * - `aten::hamming_window.periodic_alpha(int window_length, bool periodic, float alpha, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
@@ -1969,6 +2447,8 @@ export const hammingWindow = bind<{
   (options: { windowLength: number; periodic: boolean; alpha: number; beta: number; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('hamming_window');
 /**
+ * Hann window.
+ *
  * - `aten::hann_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  * - `aten::hann_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  */
@@ -1978,47 +2458,79 @@ export const hannWindow = bind<{
   (windowLength: number, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (options: { windowLength: number; periodic: boolean; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('hann_window');
-/** `aten::hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor` */
+/**
+ * 0 for elements within `lambd` of 0, the elements elsewhere.
+ *
+ * `aten::hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor`
+ */
 export const hardshrink = bind<{
   (self: Tensor, options?: { lambd?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, lambd?: Scalar, options?: { out?: Tensor }): Tensor;
 }>('hardshrink');
-/** `aten::hardshrink_backward(Tensor grad_out, Tensor self, Scalar lambd) -> Tensor` */
-export const hardshrinkBackward = bind<(gradOut: Tensor, self: Tensor, lambd: Scalar, options?: { out?: Tensor }) => Tensor>('hardshrink_backward');
-/** `aten::hardsigmoid(Tensor self) -> Tensor` */
+/**
+ * Piecewise linear approximation of the sigmoid.
+ *
+ * `aten::hardsigmoid(Tensor self) -> Tensor`
+ */
 export const hardsigmoid = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('hardsigmoid');
-/** `aten::hardsigmoid_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: piecewise linear approximation of the sigmoid.
+ *
+ * `aten::hardsigmoid_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const hardsigmoid_ = bind<(self: Tensor) => Tensor>('hardsigmoid_');
-/** `aten::hardsigmoid_backward(Tensor grad_output, Tensor self) -> Tensor` */
-export const hardsigmoidBackward = bind<(gradOutput: Tensor, self: Tensor, options?: { out?: Tensor }) => Tensor>('hardsigmoid_backward');
-/** `aten::hardswish(Tensor self) -> Tensor` */
+/**
+ * x times the hard sigmoid of x.
+ *
+ * `aten::hardswish(Tensor self) -> Tensor`
+ */
 export const hardswish = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('hardswish');
-/** `aten::hardswish_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: x times the hard sigmoid of x.
+ *
+ * `aten::hardswish_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const hardswish_ = bind<(self: Tensor) => Tensor>('hardswish_');
-/** `aten::hardswish_backward(Tensor grad_output, Tensor self) -> Tensor` */
-export const hardswishBackward = bind<(gradOutput: Tensor, self: Tensor, options?: { out?: Tensor }) => Tensor>('hardswish_backward');
-/** `aten::hardtanh(Tensor self, Scalar min_val=-1, Scalar max_val=1) -> Tensor` */
+/**
+ * Values limited to `minVal` and `maxVal`.
+ *
+ * `aten::hardtanh(Tensor self, Scalar min_val=-1, Scalar max_val=1) -> Tensor`
+ */
 export const hardtanh = bind<{
   (self: Tensor, options?: { minVal?: Scalar; maxVal?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, minVal?: Scalar, maxVal?: Scalar, options?: { out?: Tensor }): Tensor;
   (self: Tensor, minVal: Scalar | undefined, options: { maxVal?: Scalar; out?: Tensor }): Tensor;
 }>('hardtanh');
-/** `aten::hardtanh_(Tensor(a!) self, Scalar min_val=-1, Scalar max_val=1) -> Tensor(a!)` */
+/**
+ * In place: values limited to `minVal` and `maxVal`.
+ *
+ * `aten::hardtanh_(Tensor(a!) self, Scalar min_val=-1, Scalar max_val=1) -> Tensor(a!)`
+ */
 export const hardtanh_ = bind<{
   (self: Tensor, options?: { minVal?: Scalar; maxVal?: Scalar }): Tensor;
   (self: Tensor, minVal?: Scalar, maxVal?: Scalar): Tensor;
   (self: Tensor, minVal: Scalar | undefined, options: { maxVal?: Scalar }): Tensor;
 }>('hardtanh_');
-/** `aten::hardtanh_backward(Tensor grad_output, Tensor self, Scalar min_val, Scalar max_val) -> Tensor` */
-export const hardtanhBackward = bind<(gradOutput: Tensor, self: Tensor, minVal: Scalar, maxVal: Scalar, options?: { out?: Tensor }) => Tensor>('hardtanh_backward');
-/** `aten::hash_tensor(Tensor self, int[1] dim=[], *, bool keepdim=False, int mode=0) -> Tensor` */
+/**
+ * One number that depends on all elements: their XOR.
+ *
+ * `aten::hash_tensor(Tensor self, int[1] dim=[], *, bool keepdim=False, int mode=0) -> Tensor`
+ */
 export const hashTensor = bind<{
   (self: Tensor, options?: { dim?: readonly number[] | number; keepdim?: boolean; mode?: number; out?: Tensor }): Tensor;
   (self: Tensor, dim?: readonly number[] | number, options?: { keepdim?: boolean; mode?: number; out?: Tensor }): Tensor;
 }>('hash_tensor');
-/** `aten::heaviside(Tensor self, Tensor values) -> Tensor` */
+/**
+ * Step function: 0 below 0, 1 above, `values` at 0.
+ *
+ * `aten::heaviside(Tensor self, Tensor values) -> Tensor`
+ */
 export const heaviside = bind<(self: Tensor, values: Tensor, options?: { out?: Tensor }) => Tensor>('heaviside');
-/** `aten::hinge_embedding_loss(Tensor self, Tensor target, float margin=1., int reduction=1) -> Tensor` */
+/**
+ * x for target 1, `max(0, margin - x)` for target -1.
+ *
+ * `aten::hinge_embedding_loss(Tensor self, Tensor target, float margin=1., int reduction=1) -> Tensor`
+ */
 export const hingeEmbeddingLoss = bind<{
   (self: Tensor, target: Tensor, options?: { margin?: number; reduction?: number }): Tensor;
   (self: Tensor, target: Tensor, margin?: number, reduction?: number): Tensor;
@@ -2036,6 +2548,8 @@ export const histc = bind<{
   (self: Tensor, bins: number | undefined, min: Scalar | undefined, options: { max?: Scalar; out?: Tensor }): Tensor;
 }>('histc');
 /**
+ * Counts per bin, and the edges of the bins.
+ *
  * - `aten::histogram.bin_ct(Tensor self, int bins=100, *, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
  * - `aten::histogram.bins_tensor(Tensor self, Tensor bins, *, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
  */
@@ -2045,6 +2559,8 @@ export const histogram = bind<{
   (self: Tensor, bins: Tensor, options?: { weight?: Tensor | null; density?: boolean; out?: readonly [Tensor, Tensor] }): HistBinEdges;
 }>('histogram');
 /**
+ * Counts per bin in several dimensions, and the edges of the bins.
+ *
  * - `aten::histogramdd(Tensor self, int[] bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)`
  * - `aten::histogramdd.TensorList_bins(Tensor self, Tensor[] bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)`
  * - `aten::histogramdd.int_bins(Tensor self, int bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)`
@@ -2067,6 +2583,8 @@ export const histogramdd = bind<{
   (self: Tensor, options: { bins: number; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): HistBinEdgesList;
 }>('histogramdd');
 /**
+ * Views split along columns (the second dimension, or the first of vectors).
+ *
  * - `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
  * - `aten::hsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
  */
@@ -2076,45 +2594,84 @@ export const hsplit = bind<{
   (self: Tensor, sections: number): Tensor[];
   (self: Tensor, options: { sections: number }): Tensor[];
 }>('hsplit');
-/** `aten::hspmm(Tensor mat1, Tensor mat2) -> Tensor` */
+/**
+ * Product of a sparse and a dense matrix, as a hybrid tensor.
+ *
+ * `aten::hspmm(Tensor mat1, Tensor mat2) -> Tensor`
+ */
 export const hspmm = bind<(mat1: Tensor, mat2: Tensor, options?: { out?: Tensor }) => Tensor>('hspmm');
-/** `aten::hstack(Tensor[] tensors) -> Tensor` */
+/**
+ * Joins tensors along columns (the second dimension, or the first of vectors).
+ *
+ * `aten::hstack(Tensor[] tensors) -> Tensor`
+ */
 export const hstack = bind<{
   (tensors: readonly Tensor[], options?: { out?: Tensor }): Tensor;
   (options: { tensors: readonly Tensor[]; out?: Tensor }): Tensor;
 }>('hstack');
-/** `aten::huber_loss(Tensor self, Tensor target, int reduction=1, float delta=1.) -> Tensor` */
+/**
+ * Squared below `delta`, linear above.
+ *
+ * `aten::huber_loss(Tensor self, Tensor target, int reduction=1, float delta=1.) -> Tensor`
+ */
 export const huberLoss = bind<{
   (self: Tensor, target: Tensor, options?: { reduction?: number; delta?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, reduction?: number, delta?: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, reduction: number | undefined, options: { delta?: number; out?: Tensor }): Tensor;
 }>('huber_loss');
-/** `aten::huber_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction, float delta) -> Tensor` */
-export const huberLossBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, delta: number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, target: Tensor, options: { reduction: number; delta: number; out?: Tensor }): Tensor;
-}>('huber_loss_backward');
-/** `aten::hypot(Tensor self, Tensor other) -> Tensor` */
+/**
+ * Length of the hypotenuse: the root of `self² + other²`.
+ *
+ * `aten::hypot(Tensor self, Tensor other) -> Tensor`
+ */
 export const hypot = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('hypot');
-/** `aten::i0(Tensor self) -> Tensor` */
+/**
+ * Modified Bessel function of the first kind, order 0.
+ *
+ * `aten::i0(Tensor self) -> Tensor`
+ */
 export const i0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('i0');
-/** `aten::i0_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: modified Bessel function of the first kind, order 0.
+ *
+ * `aten::i0_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const i0_ = bind<(self: Tensor) => Tensor>('i0_');
-/** `aten::igamma(Tensor self, Tensor other) -> Tensor` */
+/**
+ * Regularised lower incomplete gamma function.
+ *
+ * `aten::igamma(Tensor self, Tensor other) -> Tensor`
+ */
 export const igamma = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('igamma');
-/** `aten::igammac(Tensor self, Tensor other) -> Tensor` */
+/**
+ * Regularised upper incomplete gamma function.
+ *
+ * `aten::igammac(Tensor self, Tensor other) -> Tensor`
+ */
 export const igammac = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('igammac');
-/** `aten::im2col(Tensor self, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor` */
+/**
+ * Sliding blocks of images as columns.
+ *
+ * `aten::im2col(Tensor self, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor`
+ */
 export const im2col = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, dilation: readonly number[] | number, padding: readonly number[] | number, stride: readonly number[] | number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { kernelSize: readonly number[] | number; dilation: readonly number[] | number; padding: readonly number[] | number; stride: readonly number[] | number; out?: Tensor }): Tensor;
 }>('im2col');
-/** `aten::imag(Tensor(a) self) -> Tensor(a)` */
+/**
+ * View of the imaginary parts.
+ *
+ * `aten::imag(Tensor(a) self) -> Tensor(a)`
+ */
 export const imag = bind<(self: Tensor) => Tensor>('imag');
-/** `aten::index.Tensor(Tensor self, Tensor?[] indices) -> Tensor` */
+/**
+ * Elements at the positions that index tensors give, one per dimension.
+ *
+ * `aten::index.Tensor(Tensor self, Tensor?[] indices) -> Tensor`
+ */
 export const index = bind<{
   (self: Tensor, indices: readonly (Tensor | null)[], options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { indices: readonly (Tensor | null)[]; out?: Tensor }): Tensor;
@@ -2128,12 +2685,18 @@ export const indexAdd = bind<{
   (self: Tensor, dim: number, index: Tensor, source: Tensor, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; index: Tensor; source: Tensor; alpha?: Scalar; out?: Tensor }): Tensor;
 }>('index_add');
-/** `aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor` */
+/**
+ * Copy of `self` with rows of `source` written at `index` along `dim`.
+ *
+ * `aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor`
+ */
 export const indexCopy = bind<{
   (self: Tensor, dim: number, index: Tensor, source: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; index: Tensor; source: Tensor; out?: Tensor }): Tensor;
 }>('index_copy');
 /**
+ * Copy of `self` with one value written at `index` along `dim`.
+ *
  * - `aten::index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
  * - `aten::index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor`
  */
@@ -2143,19 +2706,31 @@ export const indexFill = bind<{
   (self: Tensor, dim: number, index: Tensor, value: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; index: Tensor; value: Tensor; out?: Tensor }): Tensor;
 }>('index_fill');
-/** `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor` */
+/**
+ * Copy of `self` with `values` written, or with `accumulate` added, at the positions of index tensors.
+ *
+ * `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor`
+ */
 export const indexPut = bind<{
   (self: Tensor, indices: readonly (Tensor | null)[], values: Tensor, options?: { accumulate?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { indices: readonly (Tensor | null)[]; values: Tensor; accumulate?: boolean; out?: Tensor }): Tensor;
 }>('index_put');
-/** `aten::index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)` */
+/**
+ * In place: copy of `self` with `values` written, or with `accumulate` added, at the positions of index tensors.
+ *
+ * `aten::index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)`
+ */
 export const indexPut_ = bind<{
   (self: Tensor, indices: readonly (Tensor | null)[], values: Tensor, options?: { accumulate?: boolean }): Tensor;
   (self: Tensor, indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean): Tensor;
   (self: Tensor, options: { indices: readonly (Tensor | null)[]; values: Tensor; accumulate?: boolean }): Tensor;
 }>('index_put_');
-/** `aten::index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor` */
+/**
+ * Combines rows of `source` with the rows that `index` names, by product, mean, maximum or minimum.
+ *
+ * `aten::index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor`
+ */
 export const indexReduce = bind<{
   (self: Tensor, dim: number, index: Tensor, source: Tensor, reduce: 'prod' | 'mean' | 'amax' | 'amin', options?: { includeSelf?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; index: Tensor; source: Tensor; reduce: 'prod' | 'mean' | 'amax' | 'amin'; includeSelf?: boolean; out?: Tensor }): Tensor;
@@ -2169,47 +2744,104 @@ export const indexSelect = bind<{
   (self: Tensor, dim: number, index: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; index: Tensor; out?: Tensor }): Tensor;
 }>('index_select');
-/** `aten::index_select_backward(Tensor grad, SymInt[] self_sizes, int dim, Tensor index) -> Tensor` */
-export const indexSelectBackward = bind<{
-  (grad: Tensor, selfSizes: readonly number[], dim: number, index: Tensor): Tensor;
-  (grad: Tensor, options: { selfSizes: readonly number[]; dim: number; index: Tensor }): Tensor;
-}>('index_select_backward');
-/** `aten::indices_copy(Tensor self) -> Tensor` */
+/**
+ * `indices` as a copy, not a view.
+ *
+ * `aten::indices_copy(Tensor self) -> Tensor`
+ */
 export const indicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('indices_copy');
-/** `aten::infinitely_differentiable_gelu_backward(Tensor grad, Tensor self) -> Tensor` */
-export const infinitelyDifferentiableGeluBackward = bind<(grad: Tensor, self: Tensor) => Tensor>('infinitely_differentiable_gelu_backward');
-/** `aten::inner(Tensor self, Tensor other) -> Tensor` */
+/**
+ * Dot products along the last dimensions.
+ *
+ * `aten::inner(Tensor self, Tensor other) -> Tensor`
+ */
 export const inner = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('inner');
-/** `aten::instance_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool use_input_stats, float momentum, float eps, bool cudnn_enabled) -> Tensor` */
+/**
+ * Normalises each channel of each sample, then applies weight and bias.
+ *
+ * `aten::instance_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool use_input_stats, float momentum, float eps, bool cudnn_enabled) -> Tensor`
+ */
 export const instanceNorm = bind<{
   (input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, useInputStats: boolean, momentum: number, eps: number, cudnnEnabled: boolean): Tensor;
   (input: Tensor, options: { weight: Tensor | null; bias: Tensor | null; runningMean: Tensor | null; runningVar: Tensor | null; useInputStats: boolean; momentum: number; eps: number; cudnnEnabled: boolean }): Tensor;
 }>('instance_norm');
-/** `aten::int_repr(Tensor self) -> Tensor` */
+/**
+ * Stored integers of a quantized tensor.
+ *
+ * `aten::int_repr(Tensor self) -> Tensor`
+ */
 export const intRepr = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('int_repr');
-/** `aten::inverse(Tensor self) -> Tensor` */
+/**
+ * Inverse of square matrices.
+ *
+ * `aten::inverse(Tensor self) -> Tensor`
+ */
 export const inverse = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('inverse');
-/** `aten::is_complex(Tensor self) -> bool` */
+/**
+ * Whether the dtype is complex.
+ *
+ * `aten::is_complex(Tensor self) -> bool`
+ */
 export const isComplex = bind<(self: Tensor) => boolean>('is_complex');
-/** `aten::is_conj(Tensor self) -> bool` */
+/**
+ * Whether the tensor is a view that conjugates when it is read.
+ *
+ * `aten::is_conj(Tensor self) -> bool`
+ */
 export const isConj = bind<(self: Tensor) => boolean>('is_conj');
-/** `aten::is_distributed(Tensor self) -> bool` */
+/**
+ * Always false: distributed tensors are not supported.
+ *
+ * `aten::is_distributed(Tensor self) -> bool`
+ */
 export const isDistributed = bind<(self: Tensor) => boolean>('is_distributed');
-/** `aten::is_floating_point(Tensor self) -> bool` */
+/**
+ * Whether the dtype is floating point.
+ *
+ * `aten::is_floating_point(Tensor self) -> bool`
+ */
 export const isFloatingPoint = bind<(self: Tensor) => boolean>('is_floating_point');
-/** `aten::is_inference(Tensor self) -> bool` */
+/**
+ * Whether the tensor was made in inference mode.
+ *
+ * `aten::is_inference(Tensor self) -> bool`
+ */
 export const isInference = bind<(self: Tensor) => boolean>('is_inference');
-/** `aten::is_neg(Tensor self) -> bool` */
+/**
+ * Whether the tensor is a view that negates when it is read.
+ *
+ * `aten::is_neg(Tensor self) -> bool`
+ */
 export const isNeg = bind<(self: Tensor) => boolean>('is_neg');
-/** `aten::is_nonzero(Tensor self) -> bool` */
+/**
+ * Whether the only element is not 0.
+ *
+ * `aten::is_nonzero(Tensor self) -> bool`
+ */
 export const isNonzero = bind<(self: Tensor) => boolean>('is_nonzero');
-/** `aten::is_same_size(Tensor self, Tensor other) -> bool` */
+/**
+ * Whether two tensors have the same shape.
+ *
+ * `aten::is_same_size(Tensor self, Tensor other) -> bool`
+ */
 export const isSameSize = bind<(self: Tensor, other: Tensor) => boolean>('is_same_size');
-/** `aten::is_signed(Tensor self) -> bool` */
+/**
+ * Whether the dtype has negative numbers.
+ *
+ * `aten::is_signed(Tensor self) -> bool`
+ */
 export const isSigned = bind<(self: Tensor) => boolean>('is_signed');
-/** `aten::is_vulkan_available() -> bool` */
+/**
+ * Whether libtorch was built for Vulkan.
+ *
+ * `aten::is_vulkan_available() -> bool`
+ */
 export const isVulkanAvailable = bind<() => boolean>('is_vulkan_available');
-/** `aten::isclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> Tensor` */
+/**
+ * Whether elements are equal within `atol + rtol * |other|`.
+ *
+ * `aten::isclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> Tensor`
+ */
 export const isclose = bind<{
   (self: Tensor, other: Tensor, options?: { rtol?: number; atol?: number; equalNan?: boolean }): Tensor;
   (self: Tensor, other: Tensor, rtol?: number, atol?: number, equalNan?: boolean): Tensor;
@@ -2223,6 +2855,8 @@ export const isclose = bind<{
  */
 export const isfinite = bind<(self: Tensor) => Tensor>('isfinite');
 /**
+ * Whether each element is one of `testElements`.
+ *
  * - `aten::isin.Scalar_Tensor(Scalar element, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor`
  * - `aten::isin.Tensor_Scalar(Tensor elements, Scalar test_element, *, bool assume_unique=False, bool invert=False) -> Tensor`
  * - `aten::isin.Tensor_Tensor(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor`
@@ -2232,7 +2866,11 @@ export const isin = bind<{
   (elements: Tensor, testElement: Scalar, options?: { assumeUnique?: boolean; invert?: boolean; out?: Tensor }): Tensor;
   (elements: Tensor, testElements: Tensor, options?: { assumeUnique?: boolean; invert?: boolean; out?: Tensor }): Tensor;
 }>('isin');
-/** `aten::isinf(Tensor self) -> Tensor` */
+/**
+ * Whether elements are infinite.
+ *
+ * `aten::isinf(Tensor self) -> Tensor`
+ */
 export const isinf = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('isinf');
 /**
  * Whether elements are NaN.
@@ -2240,13 +2878,29 @@ export const isinf = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>(
  * `aten::isnan(Tensor self) -> Tensor`
  */
 export const isnan = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('isnan');
-/** `aten::isneginf(Tensor self) -> Tensor` */
+/**
+ * Whether elements are minus infinity.
+ *
+ * `aten::isneginf(Tensor self) -> Tensor`
+ */
 export const isneginf = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('isneginf');
-/** `aten::isposinf(Tensor self) -> Tensor` */
+/**
+ * Whether elements are plus infinity.
+ *
+ * `aten::isposinf(Tensor self) -> Tensor`
+ */
 export const isposinf = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('isposinf');
-/** `aten::isreal(Tensor self) -> Tensor` */
+/**
+ * Whether elements have no imaginary part.
+ *
+ * `aten::isreal(Tensor self) -> Tensor`
+ */
 export const isreal = bind<(self: Tensor) => Tensor>('isreal');
-/** `aten::istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, bool normalized=False, bool? onesided=None, int? length=None, bool return_complex=False) -> Tensor` */
+/**
+ * Inverse of `stft`.
+ *
+ * `aten::istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, bool normalized=False, bool? onesided=None, int? length=None, bool return_complex=False) -> Tensor`
+ */
 export const istft = bind<{
   (self: Tensor, nFft: number, options?: { hopLength?: number | null; winLength?: number | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | null; returnComplex?: boolean }): Tensor;
   (self: Tensor, nFft: number, hopLength?: number | null, winLength?: number | null, window?: Tensor | null, center?: boolean, normalized?: boolean, onesided?: boolean | null, length?: number | null, returnComplex?: boolean): Tensor;
@@ -2260,6 +2914,8 @@ export const istft = bind<{
   (self: Tensor, options: { nFft: number; hopLength?: number | null; winLength?: number | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | null; returnComplex?: boolean }): Tensor;
 }>('istft');
 /**
+ * Kaiser window with shape `beta`.
+ *
  * - `aten::kaiser_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  * - `aten::kaiser_window.beta(int window_length, bool periodic, float beta, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  * - `aten::kaiser_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
@@ -2272,12 +2928,20 @@ export const kaiserWindow = bind<{
   (windowLength: number, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (options: { windowLength: number; periodic: boolean; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('kaiser_window');
-/** `aten::kl_div(Tensor self, Tensor target, int reduction=1, *, bool log_target=False) -> Tensor` */
+/**
+ * Kullback-Leibler divergence from the log-probabilities `self` to `target`.
+ *
+ * `aten::kl_div(Tensor self, Tensor target, int reduction=1, *, bool log_target=False) -> Tensor`
+ */
 export const klDiv = bind<{
   (self: Tensor, target: Tensor, options?: { reduction?: number; logTarget?: boolean }): Tensor;
   (self: Tensor, target: Tensor, reduction?: number, options?: { logTarget?: boolean }): Tensor;
 }>('kl_div');
-/** `aten::kron(Tensor self, Tensor other) -> Tensor` */
+/**
+ * Kronecker product.
+ *
+ * `aten::kron(Tensor self, Tensor other) -> Tensor`
+ */
 export const kron = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('kron');
 /**
  * The k-th smallest value along `dim`, and its position.
@@ -2290,7 +2954,11 @@ export const kthvalue = bind<{
   (self: Tensor, k: number, dim: number | undefined, options: { keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, options: { k: number; dim?: number; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('kthvalue');
-/** `aten::l1_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
+/**
+ * Mean absolute difference.
+ *
+ * `aten::l1_loss(Tensor self, Tensor target, int reduction=1) -> Tensor`
+ */
 export const l1Loss = bind<{
   (self: Tensor, target: Tensor, options?: { reduction?: number }): Tensor;
   (self: Tensor, target: Tensor, reduction?: number): Tensor;
@@ -2308,13 +2976,29 @@ export const layerNorm = bind<{
   (input: Tensor, normalizedShape: readonly number[], weight: Tensor | null | undefined, bias: Tensor | null | undefined, eps: number | undefined, options: { cudnnEnable?: boolean }): Tensor;
   (input: Tensor, options: { normalizedShape: readonly number[]; weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean }): Tensor;
 }>('layer_norm');
-/** `aten::lcm(Tensor self, Tensor other) -> Tensor` */
+/**
+ * Least common multiples.
+ *
+ * `aten::lcm(Tensor self, Tensor other) -> Tensor`
+ */
 export const lcm = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('lcm');
-/** `aten::lcm_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+/**
+ * In place: least common multiples.
+ *
+ * `aten::lcm_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+ */
 export const lcm_ = bind<(self: Tensor, other: Tensor) => Tensor>('lcm_');
-/** `aten::ldexp.Tensor(Tensor self, Tensor other) -> Tensor` */
+/**
+ * `self * 2^other`.
+ *
+ * `aten::ldexp.Tensor(Tensor self, Tensor other) -> Tensor`
+ */
 export const ldexp = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('ldexp');
-/** `aten::ldexp_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+/**
+ * In place: `self * 2^other`.
+ *
+ * `aten::ldexp_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+ */
 export const ldexp_ = bind<(self: Tensor, other: Tensor) => Tensor>('ldexp_');
 /**
  * Whether elements are less or equal, as bool.
@@ -2327,21 +3011,24 @@ export const le = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('le');
-/** `aten::leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor` */
+/**
+ * x above 0, `negativeSlope * x` below.
+ *
+ * `aten::leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor`
+ */
 export const leakyRelu = bind<{
   (self: Tensor, options?: { negativeSlope?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, negativeSlope?: Scalar, options?: { out?: Tensor }): Tensor;
 }>('leaky_relu');
-/** `aten::leaky_relu_(Tensor(a!) self, Scalar negative_slope=0.01) -> Tensor(a!)` */
+/**
+ * In place: x above 0, `negativeSlope * x` below.
+ *
+ * `aten::leaky_relu_(Tensor(a!) self, Scalar negative_slope=0.01) -> Tensor(a!)`
+ */
 export const leakyRelu_ = bind<{
   (self: Tensor, options?: { negativeSlope?: Scalar }): Tensor;
   (self: Tensor, negativeSlope?: Scalar): Tensor;
 }>('leaky_relu_');
-/** `aten::leaky_relu_backward(Tensor grad_output, Tensor self, Scalar negative_slope, bool self_is_result) -> Tensor` */
-export const leakyReluBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, negativeSlope: Scalar, selfIsResult: boolean, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { negativeSlope: Scalar; selfIsResult: boolean; out?: Tensor }): Tensor;
-}>('leaky_relu_backward');
 /**
  * Values between two tensors: `self + weight * (end - self)`.
  *
@@ -2353,6 +3040,8 @@ export const lerp = bind<{
   (self: Tensor, end: Tensor, weight: Tensor, options?: { out?: Tensor }): Tensor;
 }>('lerp');
 /**
+ * Another name of `lt`. Whether elements are less, as bool.
+ *
  * - `aten::less.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::less.Tensor(Tensor self, Tensor other) -> Tensor`
  */
@@ -2362,6 +3051,8 @@ export const less = bind<{
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('less');
 /**
+ * Another name of `le`. Whether elements are less or equal, as bool.
+ *
  * - `aten::less_equal.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::less_equal.Tensor(Tensor self, Tensor other) -> Tensor`
  */
@@ -2370,89 +3061,183 @@ export const lessEqual = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('less_equal');
-/** `aten::lgamma(Tensor self) -> Tensor` */
+/**
+ * Logarithm of the absolute value of the gamma function.
+ *
+ * `aten::lgamma(Tensor self) -> Tensor`
+ */
 export const lgamma = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('lgamma');
-/** `aten::lift(Tensor self) -> Tensor` */
-export const lift = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('lift');
-/** `aten::lift_fresh(Tensor(a) self) -> Tensor(a)` */
-export const liftFresh = bind<(self: Tensor) => Tensor>('lift_fresh');
-/** `aten::lift_fresh_copy(Tensor self) -> Tensor` */
-export const liftFreshCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('lift_fresh_copy');
-/** `aten::linalg__powsum(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-export const linalgPowsum = bind<{
+/**
+ * Sum of the absolute values to a power.
+ *
+ * `aten::linalg__powsum(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+ */
+const linalgPowsum = bind<{
   (self: Tensor, options?: { ord?: Scalar; dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
   (self: Tensor, ord?: Scalar, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
   (self: Tensor, ord: Scalar | undefined, options: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
   (self: Tensor, ord: Scalar | undefined, dim: readonly number[] | number | null | undefined, options: { keepdim?: boolean; dtype?: DType | null }): Tensor;
 }>('linalg__powsum');
-/** `aten::linalg_cholesky(Tensor self, *, bool upper=False) -> Tensor` */
-export const linalgCholesky = bind<(self: Tensor, options?: { upper?: boolean; out?: Tensor }) => Tensor>('linalg_cholesky');
-/** `aten::linalg_cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) -> (Tensor L, Tensor info)` */
-export const linalgCholeskyEx = bind<(self: Tensor, options?: { upper?: boolean; checkErrors?: boolean; out?: readonly [Tensor, Tensor] }) => LInfo>('linalg_cholesky_ex');
 /**
+ * Cholesky factor of positive-definite matrices.
+ *
+ * `aten::linalg_cholesky(Tensor self, *, bool upper=False) -> Tensor`
+ */
+const linalgCholesky = bind<(self: Tensor, options?: { upper?: boolean; out?: Tensor }) => Tensor>('linalg_cholesky');
+/**
+ * `cholesky` with an error code per matrix instead of an error.
+ *
+ * `aten::linalg_cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) -> (Tensor L, Tensor info)`
+ */
+const linalgCholeskyEx = bind<(self: Tensor, options?: { upper?: boolean; checkErrors?: boolean; out?: readonly [Tensor, Tensor] }) => LInfo>('linalg_cholesky_ex');
+/**
+ * Condition number of matrices.
+ *
  * - `aten::linalg_cond(Tensor self, Scalar? p=None) -> Tensor`
  * - `aten::linalg_cond.p_str(Tensor self, str p) -> Tensor`
  */
-export const linalgCond = bind<{
+const linalgCond = bind<{
   (self: Tensor, options?: { p?: Scalar | null; out?: Tensor }): Tensor;
   (self: Tensor, p?: Scalar | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, p: 'fro' | 'nuc', options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { p: 'fro' | 'nuc'; out?: Tensor }): Tensor;
 }>('linalg_cond');
-/** `aten::linalg_cross(Tensor self, Tensor other, *, int dim=-1) -> Tensor` */
-export const linalgCross = bind<(self: Tensor, other: Tensor, options?: { dim?: number; out?: Tensor }) => Tensor>('linalg_cross');
-/** `aten::linalg_det(Tensor A) -> Tensor` */
-export const linalgDet = bind<(A: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_det');
-/** `aten::linalg_diagonal(Tensor(a) A, *, int offset=0, int dim1=-2, int dim2=-1) -> Tensor(a)` */
-export const linalgDiagonal = bind<(A: Tensor, options?: { offset?: number; dim1?: number; dim2?: number }) => Tensor>('linalg_diagonal');
-/** `aten::linalg_eig(Tensor self) -> (Tensor eigenvalues, Tensor eigenvectors)` */
-export const linalgEig = bind<(self: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => EigenvaluesEigenvectors>('linalg_eig');
-/** `aten::linalg_eigh(Tensor self, str UPLO="L") -> (Tensor eigenvalues, Tensor eigenvectors)` */
-export const linalgEigh = bind<{
+/**
+ * Cross product of vectors of size 3 along `dim`.
+ *
+ * `aten::linalg_cross(Tensor self, Tensor other, *, int dim=-1) -> Tensor`
+ */
+const linalgCross = bind<(self: Tensor, other: Tensor, options?: { dim?: number; out?: Tensor }) => Tensor>('linalg_cross');
+/**
+ * Determinants of square matrices.
+ *
+ * `aten::linalg_det(Tensor A) -> Tensor`
+ */
+const linalgDet = bind<(A: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_det');
+/**
+ * View of the diagonals of matrices.
+ *
+ * `aten::linalg_diagonal(Tensor(a) A, *, int offset=0, int dim1=-2, int dim2=-1) -> Tensor(a)`
+ */
+const linalgDiagonal = bind<(A: Tensor, options?: { offset?: number; dim1?: number; dim2?: number }) => Tensor>('linalg_diagonal');
+/**
+ * Eigenvalues and eigenvectors of square matrices.
+ *
+ * `aten::linalg_eig(Tensor self) -> (Tensor eigenvalues, Tensor eigenvectors)`
+ */
+const linalgEig = bind<(self: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => EigenvaluesEigenvectors>('linalg_eig');
+/**
+ * Eigenvalues and eigenvectors of Hermitian matrices.
+ *
+ * `aten::linalg_eigh(Tensor self, str UPLO="L") -> (Tensor eigenvalues, Tensor eigenvectors)`
+ */
+const linalgEigh = bind<{
   (self: Tensor, options?: { UPLO?: 'L' | 'U'; out?: readonly [Tensor, Tensor] }): EigenvaluesEigenvectors;
   (self: Tensor, UPLO?: 'L' | 'U', options?: { out?: readonly [Tensor, Tensor] }): EigenvaluesEigenvectors;
 }>('linalg_eigh');
-/** `aten::linalg_eigvals(Tensor self) -> Tensor` */
-export const linalgEigvals = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_eigvals');
-/** `aten::linalg_eigvalsh(Tensor self, str UPLO="L") -> Tensor` */
-export const linalgEigvalsh = bind<{
+/**
+ * Eigenvalues of square matrices.
+ *
+ * `aten::linalg_eigvals(Tensor self) -> Tensor`
+ */
+const linalgEigvals = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_eigvals');
+/**
+ * Eigenvalues of Hermitian matrices.
+ *
+ * `aten::linalg_eigvalsh(Tensor self, str UPLO="L") -> Tensor`
+ */
+const linalgEigvalsh = bind<{
   (self: Tensor, options?: { UPLO?: 'L' | 'U'; out?: Tensor }): Tensor;
   (self: Tensor, UPLO?: 'L' | 'U', options?: { out?: Tensor }): Tensor;
 }>('linalg_eigvalsh');
-/** `aten::linalg_householder_product(Tensor input, Tensor tau) -> Tensor` */
-export const linalgHouseholderProduct = bind<(input: Tensor, tau: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_householder_product');
-/** `aten::linalg_inv(Tensor A) -> Tensor` */
-export const linalgInv = bind<(A: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_inv');
-/** `aten::linalg_inv_ex(Tensor A, *, bool check_errors=False) -> (Tensor inverse, Tensor info)` */
-export const linalgInvEx = bind<(A: Tensor, options?: { checkErrors?: boolean; out?: readonly [Tensor, Tensor] }) => InverseInfo>('linalg_inv_ex');
-/** `aten::linalg_ldl_factor(Tensor self, *, bool hermitian=False) -> (Tensor LD, Tensor pivots)` */
-export const linalgLdlFactor = bind<(self: Tensor, options?: { hermitian?: boolean; out?: readonly [Tensor, Tensor] }) => LDPivots>('linalg_ldl_factor');
-/** `aten::linalg_ldl_factor_ex(Tensor self, *, bool hermitian=False, bool check_errors=False) -> (Tensor LD, Tensor pivots, Tensor info)` */
-export const linalgLdlFactorEx = bind<(self: Tensor, options?: { hermitian?: boolean; checkErrors?: boolean; out?: readonly [Tensor, Tensor, Tensor] }) => LDPivotsInfo>('linalg_ldl_factor_ex');
-/** `aten::linalg_ldl_solve(Tensor LD, Tensor pivots, Tensor B, *, bool hermitian=False) -> Tensor` */
-export const linalgLdlSolve = bind<(LD: Tensor, pivots: Tensor, B: Tensor, options?: { hermitian?: boolean; out?: Tensor }) => Tensor>('linalg_ldl_solve');
-/** `aten::linalg_lstsq(Tensor self, Tensor b, float? rcond=None, *, str? driver=None) -> (Tensor solution, Tensor residuals, Tensor rank, Tensor singular_values)` */
-export const linalgLstsq = bind<{
+/**
+ * Product of Householder reflectors, as `geqrf` gives them.
+ *
+ * `aten::linalg_householder_product(Tensor input, Tensor tau) -> Tensor`
+ */
+const linalgHouseholderProduct = bind<(input: Tensor, tau: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_householder_product');
+/**
+ * Inverse of square matrices.
+ *
+ * `aten::linalg_inv(Tensor A) -> Tensor`
+ */
+const linalgInv = bind<(A: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_inv');
+/**
+ * `inv` with an error code per matrix instead of an error.
+ *
+ * `aten::linalg_inv_ex(Tensor A, *, bool check_errors=False) -> (Tensor inverse, Tensor info)`
+ */
+const linalgInvEx = bind<(A: Tensor, options?: { checkErrors?: boolean; out?: readonly [Tensor, Tensor] }) => InverseInfo>('linalg_inv_ex');
+/**
+ * LDL factors of Hermitian matrices.
+ *
+ * `aten::linalg_ldl_factor(Tensor self, *, bool hermitian=False) -> (Tensor LD, Tensor pivots)`
+ */
+const linalgLdlFactor = bind<(self: Tensor, options?: { hermitian?: boolean; out?: readonly [Tensor, Tensor] }) => LDPivots>('linalg_ldl_factor');
+/**
+ * `ldlFactor` with an error code per matrix instead of an error.
+ *
+ * `aten::linalg_ldl_factor_ex(Tensor self, *, bool hermitian=False, bool check_errors=False) -> (Tensor LD, Tensor pivots, Tensor info)`
+ */
+const linalgLdlFactorEx = bind<(self: Tensor, options?: { hermitian?: boolean; checkErrors?: boolean; out?: readonly [Tensor, Tensor, Tensor] }) => LDPivotsInfo>('linalg_ldl_factor_ex');
+/**
+ * Solves `A X = B` from LDL factors of A.
+ *
+ * `aten::linalg_ldl_solve(Tensor LD, Tensor pivots, Tensor B, *, bool hermitian=False) -> Tensor`
+ */
+const linalgLdlSolve = bind<(LD: Tensor, pivots: Tensor, B: Tensor, options?: { hermitian?: boolean; out?: Tensor }) => Tensor>('linalg_ldl_solve');
+/**
+ * Least-squares solution of `A X = B`.
+ *
+ * `aten::linalg_lstsq(Tensor self, Tensor b, float? rcond=None, *, str? driver=None) -> (Tensor solution, Tensor residuals, Tensor rank, Tensor singular_values)`
+ */
+const linalgLstsq = bind<{
   (self: Tensor, b: Tensor, options?: { rcond?: number | null; driver?: 'gels' | 'gelsy' | 'gelsd' | 'gelss' | null; out?: readonly [Tensor, Tensor, Tensor, Tensor] }): SolutionResidualsRankSingularValues;
   (self: Tensor, b: Tensor, rcond?: number | null, options?: { driver?: 'gels' | 'gelsy' | 'gelsd' | 'gelss' | null; out?: readonly [Tensor, Tensor, Tensor, Tensor] }): SolutionResidualsRankSingularValues;
 }>('linalg_lstsq');
-/** `aten::linalg_lu(Tensor A, *, bool pivot=True) -> (Tensor P, Tensor L, Tensor U)` */
-export const linalgLu = bind<(A: Tensor, options?: { pivot?: boolean; out?: readonly [Tensor, Tensor, Tensor] }) => PLU>('linalg_lu');
-/** `aten::linalg_lu_factor(Tensor A, *, bool pivot=True) -> (Tensor LU, Tensor pivots)` */
-export const linalgLuFactor = bind<(A: Tensor, options?: { pivot?: boolean; out?: readonly [Tensor, Tensor] }) => LUPivots>('linalg_lu_factor');
-/** `aten::linalg_lu_factor_ex(Tensor A, *, bool pivot=True, bool check_errors=False) -> (Tensor LU, Tensor pivots, Tensor info)` */
-export const linalgLuFactorEx = bind<(A: Tensor, options?: { pivot?: boolean; checkErrors?: boolean; out?: readonly [Tensor, Tensor, Tensor] }) => LUPivotsInfo>('linalg_lu_factor_ex');
-/** `aten::linalg_lu_solve(Tensor LU, Tensor pivots, Tensor B, *, bool left=True, bool adjoint=False) -> Tensor` */
-export const linalgLuSolve = bind<(LU: Tensor, pivots: Tensor, B: Tensor, options?: { left?: boolean; adjoint?: boolean; out?: Tensor }) => Tensor>('linalg_lu_solve');
-/** `aten::linalg_matmul(Tensor self, Tensor other) -> Tensor` */
-export const linalgMatmul = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_matmul');
-/** `aten::linalg_matrix_exp(Tensor self) -> Tensor` */
-export const linalgMatrixExp = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_matrix_exp');
 /**
+ * LU decomposition with partial pivoting: P, L and U.
+ *
+ * `aten::linalg_lu(Tensor A, *, bool pivot=True) -> (Tensor P, Tensor L, Tensor U)`
+ */
+const linalgLu = bind<(A: Tensor, options?: { pivot?: boolean; out?: readonly [Tensor, Tensor, Tensor] }) => PLU>('linalg_lu');
+/**
+ * LU factors in compact form, and pivots.
+ *
+ * `aten::linalg_lu_factor(Tensor A, *, bool pivot=True) -> (Tensor LU, Tensor pivots)`
+ */
+const linalgLuFactor = bind<(A: Tensor, options?: { pivot?: boolean; out?: readonly [Tensor, Tensor] }) => LUPivots>('linalg_lu_factor');
+/**
+ * `luFactor` with an error code per matrix instead of an error.
+ *
+ * `aten::linalg_lu_factor_ex(Tensor A, *, bool pivot=True, bool check_errors=False) -> (Tensor LU, Tensor pivots, Tensor info)`
+ */
+const linalgLuFactorEx = bind<(A: Tensor, options?: { pivot?: boolean; checkErrors?: boolean; out?: readonly [Tensor, Tensor, Tensor] }) => LUPivotsInfo>('linalg_lu_factor_ex');
+/**
+ * Solves `A X = B` from LU factors of A.
+ *
+ * `aten::linalg_lu_solve(Tensor LU, Tensor pivots, Tensor B, *, bool left=True, bool adjoint=False) -> Tensor`
+ */
+const linalgLuSolve = bind<(LU: Tensor, pivots: Tensor, B: Tensor, options?: { left?: boolean; adjoint?: boolean; out?: Tensor }) => Tensor>('linalg_lu_solve');
+/**
+ * Another name of `matmul`. Matrix product; vectors count as rows or columns, further dimensions are batches and broadcast.
+ *
+ * `aten::linalg_matmul(Tensor self, Tensor other) -> Tensor`
+ */
+const linalgMatmul = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_matmul');
+/**
+ * Exponential of square matrices.
+ *
+ * `aten::linalg_matrix_exp(Tensor self) -> Tensor`
+ */
+const linalgMatrixExp = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('linalg_matrix_exp');
+/**
+ * Norm of matrices: Frobenius, nuclear, or by order.
+ *
  * - `aten::linalg_matrix_norm(Tensor self, Scalar ord, int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
  * - `aten::linalg_matrix_norm.str_ord(Tensor self, str ord="fro", int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
  */
-export const linalgMatrixNorm = bind<{
+const linalgMatrixNorm = bind<{
   (self: Tensor, ord: Scalar, options?: { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, ord: Scalar, dim?: readonly number[], keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, ord: Scalar, dim: readonly number[] | undefined, options: { keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
@@ -2461,18 +3246,24 @@ export const linalgMatrixNorm = bind<{
   (self: Tensor, ord: 'fro' | 'nuc' | undefined, options: { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, ord: 'fro' | 'nuc' | undefined, dim: readonly number[] | undefined, options: { keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('linalg_matrix_norm');
-/** `aten::linalg_matrix_power(Tensor self, int n) -> Tensor` */
-export const linalgMatrixPower = bind<{
+/**
+ * Square matrices to an integer power.
+ *
+ * `aten::linalg_matrix_power(Tensor self, int n) -> Tensor`
+ */
+const linalgMatrixPower = bind<{
   (self: Tensor, n: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { n: number; out?: Tensor }): Tensor;
 }>('linalg_matrix_power');
 /**
+ * Rank of matrices within a tolerance.
+ *
  * - `aten::linalg_matrix_rank(Tensor self, float tol, bool hermitian=False) -> Tensor`
  * - `aten::linalg_matrix_rank.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor`
  * - `aten::linalg_matrix_rank.atol_rtol_tensor(Tensor input, *, Tensor? atol=None, Tensor? rtol=None, bool hermitian=False) -> Tensor`
  * - `aten::linalg_matrix_rank.tol_tensor(Tensor input, Tensor tol, bool hermitian=False) -> Tensor`
  */
-export const linalgMatrixRank = bind<{
+const linalgMatrixRank = bind<{
   (self: Tensor, tol: number, options?: { hermitian?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, tol: number, hermitian?: boolean, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { tol: number; hermitian?: boolean; out?: Tensor }): Tensor;
@@ -2481,16 +3272,22 @@ export const linalgMatrixRank = bind<{
   (input: Tensor, tol: Tensor, options?: { hermitian?: boolean; out?: Tensor }): Tensor;
   (input: Tensor, tol: Tensor, hermitian?: boolean, options?: { out?: Tensor }): Tensor;
 }>('linalg_matrix_rank');
-/** `aten::linalg_multi_dot(Tensor[] tensors) -> Tensor` */
-export const linalgMultiDot = bind<{
+/**
+ * Product of several matrices, in the cheapest order.
+ *
+ * `aten::linalg_multi_dot(Tensor[] tensors) -> Tensor`
+ */
+const linalgMultiDot = bind<{
   (tensors: readonly Tensor[], options?: { out?: Tensor }): Tensor;
   (options: { tensors: readonly Tensor[]; out?: Tensor }): Tensor;
 }>('linalg_multi_dot');
 /**
+ * Norm of vectors or matrices.
+ *
  * - `aten::linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
  * - `aten::linalg_norm.ord_str(Tensor self, str ord, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
  */
-export const linalgNorm = bind<{
+const linalgNorm = bind<{
   (self: Tensor, options?: { ord?: Scalar | null; dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, ord?: Scalar | null, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, ord: Scalar | null | undefined, options: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
@@ -2501,12 +3298,14 @@ export const linalgNorm = bind<{
   (self: Tensor, options: { ord: 'fro' | 'nuc'; dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('linalg_norm');
 /**
+ * Pseudoinverse of matrices.
+ *
  * - `aten::linalg_pinv(Tensor self, float rcond, bool hermitian=False) -> Tensor`
  * - `aten::linalg_pinv.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor`
  * - `aten::linalg_pinv.atol_rtol_tensor(Tensor self, *, Tensor? atol=None, Tensor? rtol=None, bool hermitian=False) -> Tensor`
  * - `aten::linalg_pinv.rcond_tensor(Tensor self, Tensor rcond, bool hermitian=False) -> Tensor`
  */
-export const linalgPinv = bind<{
+const linalgPinv = bind<{
   (self: Tensor, rcond: number, options?: { hermitian?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, rcond: number, hermitian?: boolean, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { rcond: number; hermitian?: boolean; out?: Tensor }): Tensor;
@@ -2515,42 +3314,90 @@ export const linalgPinv = bind<{
   (self: Tensor, rcond: Tensor, options?: { hermitian?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, rcond: Tensor, hermitian?: boolean, options?: { out?: Tensor }): Tensor;
 }>('linalg_pinv');
-/** `aten::linalg_qr(Tensor A, str mode="reduced") -> (Tensor Q, Tensor R)` */
-export const linalgQr = bind<{
+/**
+ * QR decomposition.
+ *
+ * `aten::linalg_qr(Tensor A, str mode="reduced") -> (Tensor Q, Tensor R)`
+ */
+const linalgQr = bind<{
   (A: Tensor, options?: { mode?: 'reduced' | 'complete' | 'r'; out?: readonly [Tensor, Tensor] }): QR;
   (A: Tensor, mode?: 'reduced' | 'complete' | 'r', options?: { out?: readonly [Tensor, Tensor] }): QR;
 }>('linalg_qr');
-/** `aten::linalg_slogdet(Tensor A) -> (Tensor sign, Tensor logabsdet)` */
-export const linalgSlogdet = bind<(A: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => SignLogabsdet>('linalg_slogdet');
-/** `aten::linalg_solve(Tensor A, Tensor B, *, bool left=True) -> Tensor` */
-export const linalgSolve = bind<(A: Tensor, B: Tensor, options?: { left?: boolean; out?: Tensor }) => Tensor>('linalg_solve');
-/** `aten::linalg_solve_ex(Tensor A, Tensor B, *, bool left=True, bool check_errors=False) -> (Tensor result, Tensor info)` */
-export const linalgSolveEx = bind<(A: Tensor, B: Tensor, options?: { left?: boolean; checkErrors?: boolean; out?: readonly [Tensor, Tensor] }) => ResultInfo>('linalg_solve_ex');
-/** `aten::linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, bool unitriangular=False) -> Tensor` */
-export const linalgSolveTriangular = bind<(self: Tensor, B: Tensor, options: { upper: boolean; left?: boolean; unitriangular?: boolean; out?: Tensor }) => Tensor>('linalg_solve_triangular');
-/** `aten::linalg_svd(Tensor A, bool full_matrices=True, *, str? driver=None) -> (Tensor U, Tensor S, Tensor Vh)` */
-export const linalgSvd = bind<{
+/**
+ * Sign and logarithm of the absolute value of determinants.
+ *
+ * `aten::linalg_slogdet(Tensor A) -> (Tensor sign, Tensor logabsdet)`
+ */
+const linalgSlogdet = bind<(A: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => SignLogabsdet>('linalg_slogdet');
+/**
+ * Solves `A X = B` for square A.
+ *
+ * `aten::linalg_solve(Tensor A, Tensor B, *, bool left=True) -> Tensor`
+ */
+const linalgSolve = bind<(A: Tensor, B: Tensor, options?: { left?: boolean; out?: Tensor }) => Tensor>('linalg_solve');
+/**
+ * `solve` with an error code per matrix instead of an error.
+ *
+ * `aten::linalg_solve_ex(Tensor A, Tensor B, *, bool left=True, bool check_errors=False) -> (Tensor result, Tensor info)`
+ */
+const linalgSolveEx = bind<(A: Tensor, B: Tensor, options?: { left?: boolean; checkErrors?: boolean; out?: readonly [Tensor, Tensor] }) => ResultInfo>('linalg_solve_ex');
+/**
+ * Solves `A X = B` for triangular A.
+ *
+ * `aten::linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, bool unitriangular=False) -> Tensor`
+ */
+const linalgSolveTriangular = bind<(self: Tensor, B: Tensor, options: { upper: boolean; left?: boolean; unitriangular?: boolean; out?: Tensor }) => Tensor>('linalg_solve_triangular');
+/**
+ * Singular value decomposition: U, S and Vh.
+ *
+ * `aten::linalg_svd(Tensor A, bool full_matrices=True, *, str? driver=None) -> (Tensor U, Tensor S, Tensor Vh)`
+ */
+const linalgSvd = bind<{
   (A: Tensor, options?: { fullMatrices?: boolean; driver?: 'gesvd' | 'gesvdj' | 'gesvda' | null; out?: readonly [Tensor, Tensor, Tensor] }): USVh;
   (A: Tensor, fullMatrices?: boolean, options?: { driver?: 'gesvd' | 'gesvdj' | 'gesvda' | null; out?: readonly [Tensor, Tensor, Tensor] }): USVh;
 }>('linalg_svd');
-/** `aten::linalg_svdvals(Tensor A, *, str? driver=None) -> Tensor` */
-export const linalgSvdvals = bind<(A: Tensor, options?: { driver?: 'gesvd' | 'gesvdj' | 'gesvda' | null; out?: Tensor }) => Tensor>('linalg_svdvals');
-/** `aten::linalg_tensorinv(Tensor self, int ind=2) -> Tensor` */
-export const linalgTensorinv = bind<{
+/**
+ * Singular values.
+ *
+ * `aten::linalg_svdvals(Tensor A, *, str? driver=None) -> Tensor`
+ */
+const linalgSvdvals = bind<(A: Tensor, options?: { driver?: 'gesvd' | 'gesvdj' | 'gesvda' | null; out?: Tensor }) => Tensor>('linalg_svdvals');
+/**
+ * Inverse for `tensordot`.
+ *
+ * `aten::linalg_tensorinv(Tensor self, int ind=2) -> Tensor`
+ */
+const linalgTensorinv = bind<{
   (self: Tensor, options?: { ind?: number; out?: Tensor }): Tensor;
   (self: Tensor, ind?: number, options?: { out?: Tensor }): Tensor;
 }>('linalg_tensorinv');
-/** `aten::linalg_tensorsolve(Tensor self, Tensor other, int[]? dims=None) -> Tensor` */
-export const linalgTensorsolve = bind<{
+/**
+ * Solves `tensordot(A, X) = B`.
+ *
+ * `aten::linalg_tensorsolve(Tensor self, Tensor other, int[]? dims=None) -> Tensor`
+ */
+const linalgTensorsolve = bind<{
   (self: Tensor, other: Tensor, options?: { dims?: readonly number[] | null; out?: Tensor }): Tensor;
   (self: Tensor, other: Tensor, dims?: readonly number[] | null, options?: { out?: Tensor }): Tensor;
 }>('linalg_tensorsolve');
-/** `aten::linalg_vander(Tensor x, *, SymInt? N=None) -> Tensor` */
-export const linalgVander = bind<(x: Tensor, options?: { N?: number | null }) => Tensor>('linalg_vander');
-/** `aten::linalg_vecdot(Tensor x, Tensor y, *, int dim=-1) -> Tensor` */
-export const linalgVecdot = bind<(x: Tensor, y: Tensor, options?: { dim?: number; out?: Tensor }) => Tensor>('linalg_vecdot');
-/** `aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-export const linalgVectorNorm = bind<{
+/**
+ * Vandermonde matrix.
+ *
+ * `aten::linalg_vander(Tensor x, *, SymInt? N=None) -> Tensor`
+ */
+const linalgVander = bind<(x: Tensor, options?: { N?: number | null }) => Tensor>('linalg_vander');
+/**
+ * Dot products along `dim`.
+ *
+ * `aten::linalg_vecdot(Tensor x, Tensor y, *, int dim=-1) -> Tensor`
+ */
+const linalgVecdot = bind<(x: Tensor, y: Tensor, options?: { dim?: number; out?: Tensor }) => Tensor>('linalg_vecdot');
+/**
+ * Norm of vectors.
+ *
+ * `aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+ */
+const linalgVectorNorm = bind<{
   (self: Tensor, options?: { ord?: Scalar; dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, ord?: Scalar, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, ord: Scalar | undefined, options: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
@@ -2565,20 +3412,23 @@ export const linear = bind<{
   (input: Tensor, weight: Tensor, options?: { bias?: Tensor | null; out?: Tensor }): Tensor;
   (input: Tensor, weight: Tensor, bias?: Tensor | null, options?: { out?: Tensor }): Tensor;
 }>('linear');
-/** `aten::linear_backward(Tensor self, Tensor grad_output, Tensor weight, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const linearBackward = bind<{
-  (self: Tensor, gradOutput: Tensor, weight: Tensor, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-  (self: Tensor, gradOutput: Tensor, weight: Tensor, options: { outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-}>('linear_backward');
 /**
  * Natural logarithms.
  *
  * `aten::log(Tensor self) -> Tensor`
  */
 export const log = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('log');
-/** `aten::log10(Tensor self) -> Tensor` */
+/**
+ * Logarithms to base 10.
+ *
+ * `aten::log10(Tensor self) -> Tensor`
+ */
 export const log10 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('log10');
-/** `aten::log10_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: logarithms to base 10.
+ *
+ * `aten::log10_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const log10_ = bind<(self: Tensor) => Tensor>('log10_');
 /**
  * Logarithm of 1 + x, exact near 0.
@@ -2610,18 +3460,22 @@ export const log2_ = bind<(self: Tensor) => Tensor>('log2_');
  * `aten::log_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const log_ = bind<(self: Tensor) => Tensor>('log_');
-/** `aten::log_normal(Tensor self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor` */
+/**
+ * Samples of a log-normal distribution, in the shape of `self`.
+ *
+ * `aten::log_normal(Tensor self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor`
+ */
 export const logNormal = bind<{
   (self: Tensor, options?: { mean?: number; std?: number; generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, mean?: number, std?: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, mean: number | undefined, options: { std?: number; generator?: Generator | null; out?: Tensor }): Tensor;
 }>('log_normal');
-/** `aten::log_sigmoid(Tensor self) -> Tensor` */
+/**
+ * Logarithm of the sigmoid.
+ *
+ * `aten::log_sigmoid(Tensor self) -> Tensor`
+ */
 export const logSigmoid = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('log_sigmoid');
-/** `aten::log_sigmoid_backward(Tensor grad_output, Tensor self, Tensor buffer) -> Tensor` */
-export const logSigmoidBackward = bind<(gradOutput: Tensor, self: Tensor, buffer: Tensor, options?: { out?: Tensor }) => Tensor>('log_sigmoid_backward');
-/** `aten::log_sigmoid_forward(Tensor self) -> (Tensor output, Tensor buffer)` */
-export const logSigmoidForward = bind<(self: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => OutputBuffer>('log_sigmoid_forward');
 /**
  * Logarithm of the softmax along `dim`, computed without overflow.
  *
@@ -2632,22 +3486,38 @@ export const logSoftmax = bind<{
   (self: Tensor, dim: number, dtype?: DType | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('log_softmax');
-/** `aten::logaddexp(Tensor self, Tensor other) -> Tensor` */
+/**
+ * `log(e^self + e^other)`, without overflow.
+ *
+ * `aten::logaddexp(Tensor self, Tensor other) -> Tensor`
+ */
 export const logaddexp = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('logaddexp');
-/** `aten::logaddexp2(Tensor self, Tensor other) -> Tensor` */
+/**
+ * `log2(2^self + 2^other)`, without overflow.
+ *
+ * `aten::logaddexp2(Tensor self, Tensor other) -> Tensor`
+ */
 export const logaddexp2 = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('logaddexp2');
-/** `aten::logcumsumexp(Tensor self, int dim) -> Tensor` */
+/**
+ * Logarithm of the running sum of exponentials along `dim`.
+ *
+ * `aten::logcumsumexp(Tensor self, int dim) -> Tensor`
+ */
 export const logcumsumexp = bind<{
   (self: Tensor, dim: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; out?: Tensor }): Tensor;
 }>('logcumsumexp');
-/** `aten::logdet(Tensor self) -> Tensor` */
+/**
+ * Logarithm of determinants.
+ *
+ * `aten::logdet(Tensor self) -> Tensor`
+ */
 export const logdet = bind<(self: Tensor) => Tensor>('logdet');
 /**
  * Whether both elements are not 0.
@@ -2664,32 +3534,45 @@ export const logicalAnd = bind<{
  * `aten::logical_not(Tensor self) -> Tensor`
  */
 export const logicalNot = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('logical_not');
-/** `aten::logical_or(Tensor self, Tensor other) -> Tensor` */
+/**
+ * Whether either element is not 0.
+ *
+ * `aten::logical_or(Tensor self, Tensor other) -> Tensor`
+ */
 export const logicalOr = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('logical_or');
-/** `aten::logical_xor(Tensor self, Tensor other) -> Tensor` */
+/**
+ * Whether exactly one of both elements is not 0.
+ *
+ * `aten::logical_xor(Tensor self, Tensor other) -> Tensor`
+ */
 export const logicalXor = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('logical_xor');
-/** `aten::logit(Tensor self, float? eps=None) -> Tensor` */
+/**
+ * Inverse of the sigmoid: `log(x / (1 - x))`.
+ *
+ * `aten::logit(Tensor self, float? eps=None) -> Tensor`
+ */
 export const logit = bind<{
   (self: Tensor, options?: { eps?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, eps?: number | null, options?: { out?: Tensor }): Tensor;
 }>('logit');
-/** `aten::logit_(Tensor(a!) self, float? eps=None) -> Tensor(a!)` */
+/**
+ * In place: inverse of the sigmoid: `log(x / (1 - x))`.
+ *
+ * `aten::logit_(Tensor(a!) self, float? eps=None) -> Tensor(a!)`
+ */
 export const logit_ = bind<{
   (self: Tensor, options?: { eps?: number | null }): Tensor;
   (self: Tensor, eps?: number | null): Tensor;
 }>('logit_');
-/** `aten::logit_backward(Tensor grad_output, Tensor self, float? eps=None) -> Tensor` */
-export const logitBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, options?: { eps?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, eps?: number | null, options?: { out?: Tensor }): Tensor;
-}>('logit_backward');
 /**
+ * `base` to evenly spaced powers from `start` to `end`.
+ *
  * - `aten::logspace(Scalar start, Scalar end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  * - `aten::logspace.Scalar_Tensor(Scalar start, Tensor end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  * - `aten::logspace.Tensor_Scalar(Tensor start, Scalar end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
@@ -2720,6 +3603,8 @@ export const logsumexp = bind<{
   (self: Tensor, options: { dim: readonly number[] | number; keepdim?: boolean; out?: Tensor }): Tensor;
 }>('logsumexp');
 /**
+ * Long short-term memory over a sequence.
+ *
  * - `aten::lstm.data(Tensor data, Tensor batch_sizes, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor, Tensor)`
  * - `aten::lstm.input(Tensor input, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor, Tensor)`
  */
@@ -2729,18 +3614,17 @@ export const lstm = bind<{
   (input: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor, Tensor];
   (input: Tensor, options: { hx: readonly Tensor[]; params: readonly Tensor[]; hasBiases: boolean; numLayers: number; dropout: number; train: boolean; bidirectional: boolean; batchFirst: boolean }): [Tensor, Tensor, Tensor];
 }>('lstm');
-/** `aten::lstm_cell(Tensor input, Tensor[] hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> (Tensor, Tensor)` */
+/**
+ * One step of a long short-term memory.
+ *
+ * `aten::lstm_cell(Tensor input, Tensor[] hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> (Tensor, Tensor)`
+ */
 export const lstmCell = bind<{
   (input: Tensor, hx: readonly Tensor[], wIh: Tensor, wHh: Tensor, options?: { bIh?: Tensor | null; bHh?: Tensor | null }): [Tensor, Tensor];
   (input: Tensor, hx: readonly Tensor[], wIh: Tensor, wHh: Tensor, bIh?: Tensor | null, bHh?: Tensor | null): [Tensor, Tensor];
   (input: Tensor, hx: readonly Tensor[], wIh: Tensor, wHh: Tensor, bIh: Tensor | null | undefined, options: { bHh?: Tensor | null }): [Tensor, Tensor];
   (input: Tensor, options: { hx: readonly Tensor[]; wIh: Tensor; wHh: Tensor; bIh?: Tensor | null; bHh?: Tensor | null }): [Tensor, Tensor];
 }>('lstm_cell');
-/** `aten::lstm_mps_backward(Tensor? grad_y, Tensor? grad_hy, Tensor? grad_cy, Tensor z_state, Tensor cell_state_fwd, Tensor input, Tensor layersOutputs, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor[], Tensor[])` */
-export const lstmMpsBackward = bind<{
-  (gradY: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, zState: Tensor, cellStateFwd: Tensor, input: Tensor, layersOutputs: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean, options?: { out?: readonly [Tensor, readonly Tensor[], readonly Tensor[]] }): [Tensor, Tensor[], Tensor[]];
-  (options: { gradY: Tensor | null; gradHy: Tensor | null; gradCy: Tensor | null; zState: Tensor; cellStateFwd: Tensor; input: Tensor; layersOutputs: Tensor; hx: readonly Tensor[]; params: readonly Tensor[]; hasBiases: boolean; numLayers: number; dropout: number; train: boolean; bidirectional: boolean; batchFirst: boolean; out?: readonly [Tensor, readonly Tensor[], readonly Tensor[]] }): [Tensor, Tensor[], Tensor[]];
-}>('lstm_mps_backward');
 /**
  * Whether elements are less, as bool.
  *
@@ -2752,15 +3636,27 @@ export const lt = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('lt');
-/** `aten::lu_solve(Tensor self, Tensor LU_data, Tensor LU_pivots) -> Tensor` */
+/**
+ * Solves `A X = B` from LU factors of A. Use `linalg.luSolve` in new code.
+ *
+ * `aten::lu_solve(Tensor self, Tensor LU_data, Tensor LU_pivots) -> Tensor`
+ */
 export const luSolve = bind<(self: Tensor, LUData: Tensor, LUPivots: Tensor, options?: { out?: Tensor }) => Tensor>('lu_solve');
-/** `aten::lu_unpack(Tensor LU_data, Tensor LU_pivots, bool unpack_data=True, bool unpack_pivots=True) -> (Tensor P, Tensor L, Tensor U)` */
+/**
+ * P, L and U of compact LU factors.
+ *
+ * `aten::lu_unpack(Tensor LU_data, Tensor LU_pivots, bool unpack_data=True, bool unpack_pivots=True) -> (Tensor P, Tensor L, Tensor U)`
+ */
 export const luUnpack = bind<{
   (LUData: Tensor, LUPivots: Tensor, options?: { unpackData?: boolean; unpackPivots?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): PLU;
   (LUData: Tensor, LUPivots: Tensor, unpackData?: boolean, unpackPivots?: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): PLU;
   (LUData: Tensor, LUPivots: Tensor, unpackData: boolean | undefined, options: { unpackPivots?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): PLU;
 }>('lu_unpack');
-/** `aten::margin_ranking_loss(Tensor input1, Tensor input2, Tensor target, float margin=0., int reduction=1) -> Tensor` */
+/**
+ * Loss of pairs whose order by `target` is violated or closer than `margin`.
+ *
+ * `aten::margin_ranking_loss(Tensor input1, Tensor input2, Tensor target, float margin=0., int reduction=1) -> Tensor`
+ */
 export const marginRankingLoss = bind<{
   (input1: Tensor, input2: Tensor, target: Tensor, options?: { margin?: number; reduction?: number }): Tensor;
   (input1: Tensor, input2: Tensor, target: Tensor, margin?: number, reduction?: number): Tensor;
@@ -2777,37 +3673,35 @@ export const maskedFill = bind<{
   (self: Tensor, mask: Tensor, options: { value: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, mask: Tensor, value: Tensor, options?: { out?: Tensor }): Tensor;
 }>('masked_fill');
-/** `aten::masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor` */
+/**
+ * Copy of `self` with the elements of `source` written, in order, where the mask is true.
+ *
+ * `aten::masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor`
+ */
 export const maskedScatter = bind<(self: Tensor, mask: Tensor, source: Tensor, options?: { out?: Tensor }) => Tensor>('masked_scatter');
-/** `aten::masked_scatter_backward(Tensor grad_output, Tensor mask, SymInt[] sizes) -> Tensor` */
-export const maskedScatterBackward = bind<{
-  (gradOutput: Tensor, mask: Tensor, sizes: readonly number[]): Tensor;
-  (gradOutput: Tensor, mask: Tensor, options: { sizes: readonly number[] }): Tensor;
-}>('masked_scatter_backward');
 /**
  * The elements where the mask is true, in one dimension.
  *
  * `aten::masked_select(Tensor self, Tensor mask) -> Tensor`
  */
 export const maskedSelect = bind<(self: Tensor, mask: Tensor, options?: { out?: Tensor }) => Tensor>('masked_select');
-/** `aten::masked_select_backward(Tensor grad, Tensor input, Tensor mask) -> Tensor` */
-export const maskedSelectBackward = bind<(grad: Tensor, input: Tensor, mask: Tensor) => Tensor>('masked_select_backward');
 /**
  * Matrix product; vectors count as rows or columns, further dimensions are batches and broadcast.
  *
  * `aten::matmul(Tensor self, Tensor other) -> Tensor`
  */
 export const matmul = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('matmul');
-/** `aten::matmul_backward(Tensor grad, Tensor self, Tensor other, bool[2] mask) -> (Tensor, Tensor)` */
-export const matmulBackward = bind<{
-  (grad: Tensor, self: Tensor, other: Tensor, mask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-  (grad: Tensor, self: Tensor, other: Tensor, options: { mask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-}>('matmul_backward');
-/** `aten::matrix_exp(Tensor self) -> Tensor` */
+/**
+ * Exponential of square matrices.
+ *
+ * `aten::matrix_exp(Tensor self) -> Tensor`
+ */
 export const matrixExp = bind<(self: Tensor) => Tensor>('matrix_exp');
-/** `aten::matrix_exp_backward(Tensor self, Tensor grad) -> Tensor` */
-export const matrixExpBackward = bind<(self: Tensor, grad: Tensor) => Tensor>('matrix_exp_backward');
-/** `aten::matrix_power(Tensor self, int n) -> Tensor` */
+/**
+ * Square matrices to an integer power.
+ *
+ * `aten::matrix_power(Tensor self, int n) -> Tensor`
+ */
 export const matrixPower = bind<{
   (self: Tensor, n: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { n: number; out?: Tensor }): Tensor;
@@ -2826,7 +3720,11 @@ export const max = bind<{
   (self: Tensor, options: { dim: number; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('max');
-/** `aten::max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor` */
+/**
+ * Maxima over windows of (N, C, L).
+ *
+ * `aten::max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor`
+ */
 export const maxPool1d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): Tensor;
@@ -2835,7 +3733,11 @@ export const maxPool1d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { ceilMode?: boolean }): Tensor;
   (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
 }>('max_pool1d');
-/** `aten::max_pool1d_with_indices(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> (Tensor, Tensor)` */
+/**
+ * Maxima over windows of (N, C, L), and their indices.
+ *
+ * `aten::max_pool1d_with_indices(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> (Tensor, Tensor)`
+ */
 export const maxPool1dWithIndices = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): [Tensor, Tensor];
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): [Tensor, Tensor];
@@ -2844,7 +3746,11 @@ export const maxPool1dWithIndices = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { ceilMode?: boolean }): [Tensor, Tensor];
   (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): [Tensor, Tensor];
 }>('max_pool1d_with_indices');
-/** `aten::max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
+/**
+ * Maxima over windows of (N, C, H, W).
+ *
+ * `aten::max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor`
+ */
 export const maxPool2d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): Tensor;
@@ -2853,16 +3759,11 @@ export const maxPool2d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { ceilMode?: boolean }): Tensor;
   (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
 }>('max_pool2d');
-/** `aten::max_pool2d_backward(Tensor grad_output, Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
-export const maxPool2dBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, options: { padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, options: { dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { ceilMode?: boolean; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-}>('max_pool2d_backward');
-/** `aten::max_pool2d_with_indices(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)` */
+/**
+ * Maxima over windows of (N, C, H, W), and their indices.
+ *
+ * `aten::max_pool2d_with_indices(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)`
+ */
 export const maxPool2dWithIndices = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
@@ -2871,12 +3772,11 @@ export const maxPool2dWithIndices = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { ceilMode?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
 }>('max_pool2d_with_indices');
-/** `aten::max_pool2d_with_indices_backward(Tensor grad_output, Tensor self, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation, bool ceil_mode, Tensor indices) -> Tensor` */
-export const maxPool2dWithIndicesBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number, ceilMode: boolean, indices: Tensor, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { kernelSize: readonly number[] | number; stride: readonly number[] | number; padding: readonly number[] | number; dilation: readonly number[] | number; ceilMode: boolean; indices: Tensor; out?: Tensor }): Tensor;
-}>('max_pool2d_with_indices_backward');
-/** `aten::max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
+/**
+ * Maxima over windows of (N, C, D, H, W).
+ *
+ * `aten::max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor`
+ */
 export const maxPool3d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean): Tensor;
@@ -2885,7 +3785,11 @@ export const maxPool3d = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { ceilMode?: boolean }): Tensor;
   (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean }): Tensor;
 }>('max_pool3d');
-/** `aten::max_pool3d_with_indices(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)` */
+/**
+ * Maxima over windows of (N, C, D, H, W), and their indices.
+ *
+ * `aten::max_pool3d_with_indices(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)`
+ */
 export const maxPool3dWithIndices = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
@@ -2894,17 +3798,20 @@ export const maxPool3dWithIndices = bind<{
   (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { ceilMode?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
 }>('max_pool3d_with_indices');
-/** `aten::max_pool3d_with_indices_backward(Tensor grad_output, Tensor self, int[3] kernel_size, int[3] stride, int[3] padding, int[3] dilation, bool ceil_mode, Tensor indices) -> Tensor` */
-export const maxPool3dWithIndicesBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, dilation: readonly number[] | number, ceilMode: boolean, indices: Tensor, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { kernelSize: readonly number[] | number; stride: readonly number[] | number; padding: readonly number[] | number; dilation: readonly number[] | number; ceilMode: boolean; indices: Tensor; out?: Tensor }): Tensor;
-}>('max_pool3d_with_indices_backward');
-/** `aten::max_unpool2d(Tensor self, Tensor indices, SymInt[2] output_size) -> Tensor` */
+/**
+ * Puts maxima back to their indices, zeros elsewhere.
+ *
+ * `aten::max_unpool2d(Tensor self, Tensor indices, SymInt[2] output_size) -> Tensor`
+ */
 export const maxUnpool2d = bind<{
   (self: Tensor, indices: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, indices: Tensor, options: { outputSize: readonly number[] | number; out?: Tensor }): Tensor;
 }>('max_unpool2d');
-/** `aten::max_unpool3d(Tensor self, Tensor indices, SymInt[3] output_size, int[3] stride, int[3] padding) -> Tensor` */
+/**
+ * Puts maxima back to their indices, zeros elsewhere.
+ *
+ * `aten::max_unpool3d(Tensor self, Tensor indices, SymInt[3] output_size, int[3] stride, int[3] padding) -> Tensor`
+ */
 export const maxUnpool3d = bind<{
   (self: Tensor, indices: Tensor, outputSize: readonly number[] | number, stride: readonly number[] | number, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, indices: Tensor, options: { outputSize: readonly number[] | number; stride: readonly number[] | number; padding: readonly number[] | number; out?: Tensor }): Tensor;
@@ -2965,163 +3872,18 @@ export const minimum = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('minimum');
-/** `aten::miopen_batch_norm(Tensor input, Tensor weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float exponential_average_factor, float epsilon) -> (Tensor, Tensor, Tensor)` */
-export const miopenBatchNorm = bind<{
-  (input: Tensor, weight: Tensor, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, exponentialAverageFactor: number, epsilon: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-  (input: Tensor, weight: Tensor, options: { bias: Tensor | null; runningMean: Tensor | null; runningVar: Tensor | null; training: boolean; exponentialAverageFactor: number; epsilon: number; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-}>('miopen_batch_norm');
-/** `aten::miopen_batch_norm_backward(Tensor input, Tensor grad_output, Tensor weight, Tensor? running_mean, Tensor? running_var, Tensor? save_mean, Tensor? save_var, float epsilon) -> (Tensor, Tensor, Tensor)` */
-export const miopenBatchNormBackward = bind<{
-  (input: Tensor, gradOutput: Tensor, weight: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveVar: Tensor | null, epsilon: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-  (input: Tensor, gradOutput: Tensor, weight: Tensor, options: { runningMean: Tensor | null; runningVar: Tensor | null; saveMean: Tensor | null; saveVar: Tensor | null; epsilon: number; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-}>('miopen_batch_norm_backward');
-/** `aten::miopen_convolution(Tensor self, Tensor weight, Tensor? bias, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic) -> Tensor` */
-export const miopenConvolution = bind<{
-  (self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, options: { bias: Tensor | null; padding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; benchmark: boolean; deterministic: boolean; out?: Tensor }): Tensor;
-}>('miopen_convolution');
-/** `aten::miopen_convolution_add_relu(Tensor self, Tensor weight, Tensor z, Scalar? alpha, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor` */
-export const miopenConvolutionAddRelu = bind<{
-  (self: Tensor, weight: Tensor, z: Tensor, alpha: Scalar | null, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number): Tensor;
-  (self: Tensor, weight: Tensor, z: Tensor, options: { alpha: Scalar | null; bias: Tensor | null; stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; groups: number }): Tensor;
-}>('miopen_convolution_add_relu');
-/** `aten::miopen_convolution_relu(Tensor self, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor` */
-export const miopenConvolutionRelu = bind<{
-  (self: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], groups: number): Tensor;
-  (self: Tensor, weight: Tensor, options: { bias: Tensor | null; stride: readonly number[]; padding: readonly number[]; dilation: readonly number[]; groups: number }): Tensor;
-}>('miopen_convolution_relu');
-/** `aten::miopen_convolution_transpose(Tensor self, Tensor weight, Tensor? bias, SymInt[] padding, SymInt[] output_padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic) -> Tensor` */
-export const miopenConvolutionTranspose = bind<{
-  (self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, options: { bias: Tensor | null; padding: readonly number[]; outputPadding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; benchmark: boolean; deterministic: boolean; out?: Tensor }): Tensor;
-}>('miopen_convolution_transpose');
 /**
- * - `aten::miopen_ctc_loss(Tensor log_probs, Tensor targets, int[] input_lengths, int[] target_lengths, int blank, bool deterministic, bool zero_infinity) -> (Tensor, Tensor)`
- * - `aten::miopen_ctc_loss.Tensor(Tensor log_probs, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank, bool deterministic, bool zero_infinity) -> (Tensor, Tensor)`
+ * x times the tanh of the softplus of x.
+ *
+ * `aten::mish(Tensor self) -> Tensor`
  */
-export const miopenCtcLoss = bind<{
-  (logProbs: Tensor, targets: Tensor, inputLengths: readonly number[], targetLengths: readonly number[], blank: number, deterministic: boolean, zeroInfinity: boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-  (logProbs: Tensor, targets: Tensor, options: { inputLengths: readonly number[]; targetLengths: readonly number[]; blank: number; deterministic: boolean; zeroInfinity: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-  (logProbs: Tensor, targets: Tensor, inputLengths: Tensor, targetLengths: Tensor, blank: number, deterministic: boolean, zeroInfinity: boolean): [Tensor, Tensor];
-  (logProbs: Tensor, targets: Tensor, inputLengths: Tensor, targetLengths: Tensor, options: { blank: number; deterministic: boolean; zeroInfinity: boolean }): [Tensor, Tensor];
-}>('miopen_ctc_loss');
-/** `aten::miopen_depthwise_convolution(Tensor self, Tensor weight, Tensor? bias, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool benchmark, bool deterministic) -> Tensor` */
-export const miopenDepthwiseConvolution = bind<{
-  (self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, benchmark: boolean, deterministic: boolean, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, options: { bias: Tensor | null; padding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; benchmark: boolean; deterministic: boolean; out?: Tensor }): Tensor;
-}>('miopen_depthwise_convolution');
-/** `aten::miopen_rnn(Tensor input, Tensor[] weight, int weight_stride0, Tensor hx, Tensor? cx, int mode, int hidden_size, int num_layers, bool batch_first, float dropout, bool train, bool bidirectional, int[] batch_sizes, Tensor? dropout_state) -> (Tensor, Tensor, Tensor, Tensor, Tensor)` */
-export const miopenRnn = bind<{
-  (input: Tensor, weight: readonly Tensor[], weightStride0: number, hx: Tensor, cx: Tensor | null, mode: number, hiddenSize: number, numLayers: number, batchFirst: boolean, dropout: number, train: boolean, bidirectional: boolean, batchSizes: readonly number[], dropoutState: Tensor | null, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor, Tensor];
-  (input: Tensor, options: { weight: readonly Tensor[]; weightStride0: number; hx: Tensor; cx: Tensor | null; mode: number; hiddenSize: number; numLayers: number; batchFirst: boolean; dropout: number; train: boolean; bidirectional: boolean; batchSizes: readonly number[]; dropoutState: Tensor | null; out?: readonly [Tensor, Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor, Tensor];
-}>('miopen_rnn');
-/** `aten::miopen_rnn_backward(Tensor input, Tensor[] weight, int weight_stride0, Tensor weight_buf, Tensor hx, Tensor? cx, Tensor output, Tensor? grad_output, Tensor? grad_hy, Tensor? grad_cy, int mode, int hidden_size, int num_layers, bool batch_first, float dropout, bool train, bool bidirectional, int[] batch_sizes, Tensor? dropout_state, Tensor reserve, bool[4] output_mask) -> (Tensor, Tensor, Tensor, Tensor[])` */
-export const miopenRnnBackward = bind<{
-  (input: Tensor, weight: readonly Tensor[], weightStride0: number, weightBuf: Tensor, hx: Tensor, cx: Tensor | null, output: Tensor, gradOutput: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, mode: number, hiddenSize: number, numLayers: number, batchFirst: boolean, dropout: number, train: boolean, bidirectional: boolean, batchSizes: readonly number[], dropoutState: Tensor | null, reserve: Tensor, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor, readonly Tensor[]] }): [Tensor, Tensor, Tensor, Tensor[]];
-  (input: Tensor, options: { weight: readonly Tensor[]; weightStride0: number; weightBuf: Tensor; hx: Tensor; cx: Tensor | null; output: Tensor; gradOutput: Tensor | null; gradHy: Tensor | null; gradCy: Tensor | null; mode: number; hiddenSize: number; numLayers: number; batchFirst: boolean; dropout: number; train: boolean; bidirectional: boolean; batchSizes: readonly number[]; dropoutState: Tensor | null; reserve: Tensor; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor, readonly Tensor[]] }): [Tensor, Tensor, Tensor, Tensor[]];
-}>('miopen_rnn_backward');
-/** `aten::mish(Tensor self) -> Tensor` */
 export const mish = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('mish');
-/** `aten::mish_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: x times the tanh of the softplus of x.
+ *
+ * `aten::mish_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const mish_ = bind<(self: Tensor) => Tensor>('mish_');
-/** `aten::mish_backward(Tensor grad_output, Tensor self) -> Tensor` */
-export const mishBackward = bind<(gradOutput: Tensor, self: Tensor) => Tensor>('mish_backward');
-/** `aten::mkldnn_adaptive_avg_pool2d(Tensor self, int[2] output_size) -> Tensor` */
-export const mkldnnAdaptiveAvgPool2d = bind<{
-  (self: Tensor, outputSize: readonly number[] | number, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, options: { outputSize: readonly number[] | number; out?: Tensor }): Tensor;
-}>('mkldnn_adaptive_avg_pool2d');
-/** `aten::mkldnn_adaptive_avg_pool2d_backward(Tensor grad_output, Tensor self) -> Tensor` */
-export const mkldnnAdaptiveAvgPool2dBackward = bind<(gradOutput: Tensor, self: Tensor, options?: { out?: Tensor }) => Tensor>('mkldnn_adaptive_avg_pool2d_backward');
-/** `aten::mkldnn_convolution(Tensor self, Tensor weight, Tensor? bias, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups) -> Tensor` */
-export const mkldnnConvolution = bind<{
-  (self: Tensor, weight: Tensor, bias: Tensor | null, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, options: { bias: Tensor | null; padding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; out?: Tensor }): Tensor;
-}>('mkldnn_convolution');
-/** `aten::mkldnn_linear(Tensor self, Tensor weight, Tensor? bias=None) -> Tensor` */
-export const mkldnnLinear = bind<{
-  (self: Tensor, weight: Tensor, options?: { bias?: Tensor | null; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, bias?: Tensor | null, options?: { out?: Tensor }): Tensor;
-}>('mkldnn_linear');
-/** `aten::mkldnn_linear_backward(Tensor self, Tensor grad_output, Tensor weight, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const mkldnnLinearBackward = bind<{
-  (self: Tensor, gradOutput: Tensor, weight: Tensor, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-  (self: Tensor, gradOutput: Tensor, weight: Tensor, options: { outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-}>('mkldnn_linear_backward');
-/** `aten::mkldnn_linear_backward_input(int[] input_size, Tensor grad_output, Tensor weight) -> Tensor` */
-export const mkldnnLinearBackwardInput = bind<{
-  (inputSize: readonly number[], gradOutput: Tensor, weight: Tensor, options?: { out?: Tensor }): Tensor;
-  (options: { inputSize: readonly number[]; gradOutput: Tensor; weight: Tensor; out?: Tensor }): Tensor;
-}>('mkldnn_linear_backward_input');
-/** `aten::mkldnn_linear_backward_weights(Tensor grad_output, Tensor input, Tensor weight, bool bias_defined) -> (Tensor, Tensor)` */
-export const mkldnnLinearBackwardWeights = bind<{
-  (gradOutput: Tensor, input: Tensor, weight: Tensor, biasDefined: boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-  (gradOutput: Tensor, input: Tensor, weight: Tensor, options: { biasDefined: boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-}>('mkldnn_linear_backward_weights');
-/** `aten::mkldnn_max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
-export const mkldnnMaxPool2d = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, options: { padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, options: { dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-}>('mkldnn_max_pool2d');
-/** `aten::mkldnn_max_pool2d_backward(Tensor grad_output, Tensor output, Tensor input, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
-export const mkldnnMaxPool2dBackward = bind<{
-  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, options: { padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, options: { dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { ceilMode?: boolean; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, output: Tensor, input: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-}>('mkldnn_max_pool2d_backward');
-/** `aten::mkldnn_max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
-export const mkldnnMaxPool3d = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, options: { padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, options: { dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-}>('mkldnn_max_pool3d');
-/** `aten::mkldnn_max_pool3d_backward(Tensor grad_output, Tensor output, Tensor input, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
-export const mkldnnMaxPool3dBackward = bind<{
-  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, options: { padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, options: { dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, output: Tensor, input: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { ceilMode?: boolean; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, output: Tensor, input: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-}>('mkldnn_max_pool3d_backward');
-/** `aten::mkldnn_reorder_conv2d_weight(Tensor self, SymInt[2] padding=[0, 0], SymInt[2] stride=[1, 1], SymInt[2] dilation=[1, 1], SymInt groups=1, SymInt[]? input_size=None) -> Tensor` */
-export const mkldnnReorderConv2dWeight = bind<{
-  (self: Tensor, options?: { padding?: readonly number[] | number; stride?: readonly number[] | number; dilation?: readonly number[] | number; groups?: number; inputSize?: readonly number[] | null; out?: Tensor }): Tensor;
-  (self: Tensor, padding?: readonly number[] | number, stride?: readonly number[] | number, dilation?: readonly number[] | number, groups?: number, inputSize?: readonly number[] | null, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, padding: readonly number[] | number | undefined, options: { stride?: readonly number[] | number; dilation?: readonly number[] | number; groups?: number; inputSize?: readonly number[] | null; out?: Tensor }): Tensor;
-  (self: Tensor, padding: readonly number[] | number | undefined, stride: readonly number[] | number | undefined, options: { dilation?: readonly number[] | number; groups?: number; inputSize?: readonly number[] | null; out?: Tensor }): Tensor;
-  (self: Tensor, padding: readonly number[] | number | undefined, stride: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { groups?: number; inputSize?: readonly number[] | null; out?: Tensor }): Tensor;
-  (self: Tensor, padding: readonly number[] | number | undefined, stride: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, groups: number | undefined, options: { inputSize?: readonly number[] | null; out?: Tensor }): Tensor;
-}>('mkldnn_reorder_conv2d_weight');
-/** `aten::mkldnn_reorder_conv3d_weight(Tensor self, SymInt[3] padding=[0, 0, 0], SymInt[3] stride=[1, 1, 1], SymInt[3] dilation=[1, 1, 1], SymInt groups=1, SymInt[]? input_size=None) -> Tensor` */
-export const mkldnnReorderConv3dWeight = bind<{
-  (self: Tensor, options?: { padding?: readonly number[] | number; stride?: readonly number[] | number; dilation?: readonly number[] | number; groups?: number; inputSize?: readonly number[] | null; out?: Tensor }): Tensor;
-  (self: Tensor, padding?: readonly number[] | number, stride?: readonly number[] | number, dilation?: readonly number[] | number, groups?: number, inputSize?: readonly number[] | null, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, padding: readonly number[] | number | undefined, options: { stride?: readonly number[] | number; dilation?: readonly number[] | number; groups?: number; inputSize?: readonly number[] | null; out?: Tensor }): Tensor;
-  (self: Tensor, padding: readonly number[] | number | undefined, stride: readonly number[] | number | undefined, options: { dilation?: readonly number[] | number; groups?: number; inputSize?: readonly number[] | null; out?: Tensor }): Tensor;
-  (self: Tensor, padding: readonly number[] | number | undefined, stride: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { groups?: number; inputSize?: readonly number[] | null; out?: Tensor }): Tensor;
-  (self: Tensor, padding: readonly number[] | number | undefined, stride: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, groups: number | undefined, options: { inputSize?: readonly number[] | null; out?: Tensor }): Tensor;
-}>('mkldnn_reorder_conv3d_weight');
-/** `aten::mkldnn_rnn_layer(Tensor input, Tensor weight0, Tensor weight1, Tensor weight2, Tensor weight3, Tensor hx_, Tensor cx_, bool reverse, int[] batch_sizes, int mode, int hidden_size, int num_layers, bool has_biases, bool bidirectional, bool batch_first, bool train) -> (Tensor, Tensor, Tensor, Tensor)` */
-export const mkldnnRnnLayer = bind<{
-  (input: Tensor, weight0: Tensor, weight1: Tensor, weight2: Tensor, weight3: Tensor, hx_: Tensor, cx_: Tensor, reverse: boolean, batchSizes: readonly number[], mode: number, hiddenSize: number, numLayers: number, hasBiases: boolean, bidirectional: boolean, batchFirst: boolean, train: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor];
-  (input: Tensor, weight0: Tensor, weight1: Tensor, weight2: Tensor, weight3: Tensor, hx_: Tensor, cx_: Tensor, options: { reverse: boolean; batchSizes: readonly number[]; mode: number; hiddenSize: number; numLayers: number; hasBiases: boolean; bidirectional: boolean; batchFirst: boolean; train: boolean; out?: readonly [Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor];
-}>('mkldnn_rnn_layer');
-/** `aten::mkldnn_rnn_layer_backward(Tensor input, Tensor weight1, Tensor weight2, Tensor weight3, Tensor weight4, Tensor hx_, Tensor cx_tmp, Tensor output, Tensor hy_, Tensor cy_, Tensor? grad_output, Tensor? grad_hy, Tensor? grad_cy, bool reverse, int mode, int hidden_size, int num_layers, bool has_biases, bool train, bool bidirectional, int[] batch_sizes, bool batch_first, Tensor workspace) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)` */
-export const mkldnnRnnLayerBackward = bind<{
-  (input: Tensor, weight1: Tensor, weight2: Tensor, weight3: Tensor, weight4: Tensor, hx_: Tensor, cxTmp: Tensor, output: Tensor, hy_: Tensor, cy_: Tensor, gradOutput: Tensor | null, gradHy: Tensor | null, gradCy: Tensor | null, reverse: boolean, mode: number, hiddenSize: number, numLayers: number, hasBiases: boolean, train: boolean, bidirectional: boolean, batchSizes: readonly number[], batchFirst: boolean, workspace: Tensor, options?: { out?: readonly [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
-  (input: Tensor, weight1: Tensor, weight2: Tensor, weight3: Tensor, weight4: Tensor, hx_: Tensor, cxTmp: Tensor, output: Tensor, hy_: Tensor, cy_: Tensor, options: { gradOutput: Tensor | null; gradHy: Tensor | null; gradCy: Tensor | null; reverse: boolean; mode: number; hiddenSize: number; numLayers: number; hasBiases: boolean; train: boolean; bidirectional: boolean; batchSizes: readonly number[]; batchFirst: boolean; workspace: Tensor; out?: readonly [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
-}>('mkldnn_rnn_layer_backward');
 /**
  * Product of two matrices.
  *
@@ -3133,13 +3895,19 @@ export const mm = bind<{
   (self: Tensor, mat2: Tensor, outDtype: DType, options?: { out?: Tensor }): Tensor;
   (self: Tensor, mat2: Tensor, options: { outDtype: DType; out?: Tensor }): Tensor;
 }>('mm');
-/** `aten::mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+/**
+ * Most frequent value along `dim`, and its position.
+ *
+ * `aten::mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)`
+ */
 export const mode = bind<{
   (self: Tensor, options?: { dim?: number; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, dim?: number, keepdim?: boolean, options?: { out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, dim: number | undefined, options: { keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('mode');
 /**
+ * Another name of `movedim`. Moves dimensions to other places.
+ *
  * - `aten::moveaxis.int(Tensor(a) self, int source, int destination) -> Tensor(a)`
  * - `aten::moveaxis.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
  */
@@ -3161,16 +3929,6 @@ export const movedim = bind<{
   (self: Tensor, source: readonly number[], destination: readonly number[]): Tensor;
   (self: Tensor, options: { source: readonly number[]; destination: readonly number[] }): Tensor;
 }>('movedim');
-/** `aten::mps_convolution_backward(Tensor self, Tensor grad_output, Tensor weight, SymInt[] padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const mpsConvolutionBackward = bind<{
-  (self: Tensor, gradOutput: Tensor, weight: Tensor, padding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-  (self: Tensor, gradOutput: Tensor, weight: Tensor, options: { padding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-}>('mps_convolution_backward');
-/** `aten::mps_convolution_transpose_backward(Tensor self, Tensor grad_output, Tensor weight, SymInt[] padding, SymInt[] output_padding, SymInt[] stride, SymInt[] dilation, SymInt groups, bool[2] output_mask) -> (Tensor, Tensor)` */
-export const mpsConvolutionTransposeBackward = bind<{
-  (self: Tensor, gradOutput: Tensor, weight: Tensor, padding: readonly number[], outputPadding: readonly number[], stride: readonly number[], dilation: readonly number[], groups: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-  (self: Tensor, gradOutput: Tensor, weight: Tensor, options: { padding: readonly number[]; outputPadding: readonly number[]; stride: readonly number[]; dilation: readonly number[]; groups: number; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
-}>('mps_convolution_transpose_backward');
 /**
  * Mean squared difference.
  *
@@ -3180,12 +3938,11 @@ export const mseLoss = bind<{
   (self: Tensor, target: Tensor, options?: { reduction?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, reduction?: number, options?: { out?: Tensor }): Tensor;
 }>('mse_loss');
-/** `aten::mse_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction) -> Tensor` */
-export const mseLossBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, target: Tensor, options: { reduction: number; out?: Tensor }): Tensor;
-}>('mse_loss_backward');
-/** `aten::msort(Tensor self) -> Tensor` */
+/**
+ * Values in order along the first dimension.
+ *
+ * `aten::msort(Tensor self) -> Tensor`
+ */
 export const msort = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('msort');
 /**
  * Product, element by element.
@@ -3198,7 +3955,11 @@ export const mul = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('mul');
-/** `aten::multi_margin_loss(Tensor self, Tensor target, Scalar p=1, Scalar margin=1, Tensor? weight=None, int reduction=1) -> Tensor` */
+/**
+ * Hinge loss of class scores (N, C) with class indices (N).
+ *
+ * `aten::multi_margin_loss(Tensor self, Tensor target, Scalar p=1, Scalar margin=1, Tensor? weight=None, int reduction=1) -> Tensor`
+ */
 export const multiMarginLoss = bind<{
   (self: Tensor, target: Tensor, options?: { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, p?: Scalar, margin?: Scalar, weight?: Tensor | null, reduction?: number, options?: { out?: Tensor }): Tensor;
@@ -3206,27 +3967,15 @@ export const multiMarginLoss = bind<{
   (self: Tensor, target: Tensor, p: Scalar | undefined, margin: Scalar | undefined, options: { weight?: Tensor | null; reduction?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, p: Scalar | undefined, margin: Scalar | undefined, weight: Tensor | null | undefined, options: { reduction?: number; out?: Tensor }): Tensor;
 }>('multi_margin_loss');
-/** `aten::multi_margin_loss_backward(Tensor grad_output, Tensor self, Tensor target, Scalar p, Scalar margin, Tensor? weight=None, int reduction=1) -> Tensor` */
-export const multiMarginLossBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, target: Tensor, p: Scalar, margin: Scalar, options?: { weight?: Tensor | null; reduction?: number; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, target: Tensor, p: Scalar, margin: Scalar, weight?: Tensor | null, reduction?: number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, target: Tensor, p: Scalar, margin: Scalar, weight: Tensor | null | undefined, options: { reduction?: number; out?: Tensor }): Tensor;
-}>('multi_margin_loss_backward');
-/** `aten::multilabel_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
+/**
+ * Hinge loss of class scores with several classes per sample.
+ *
+ * `aten::multilabel_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor`
+ */
 export const multilabelMarginLoss = bind<{
   (self: Tensor, target: Tensor, options?: { reduction?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, reduction?: number, options?: { out?: Tensor }): Tensor;
 }>('multilabel_margin_loss');
-/** `aten::multilabel_margin_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction, Tensor is_target) -> Tensor` */
-export const multilabelMarginLossBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, isTarget: Tensor, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, target: Tensor, options: { reduction: number; isTarget: Tensor; out?: Tensor }): Tensor;
-}>('multilabel_margin_loss_backward');
-/** `aten::multilabel_margin_loss_forward(Tensor self, Tensor target, int reduction) -> (Tensor output, Tensor is_target)` */
-export const multilabelMarginLossForward = bind<{
-  (self: Tensor, target: Tensor, reduction: number, options?: { out?: readonly [Tensor, Tensor] }): OutputIsTarget;
-  (self: Tensor, target: Tensor, options: { reduction: number; out?: readonly [Tensor, Tensor] }): OutputIsTarget;
-}>('multilabel_margin_loss_forward');
 /**
  * Draws positions with probability in proportion to the elements.
  *
@@ -3238,6 +3987,8 @@ export const multinomial = bind<{
   (self: Tensor, options: { numSamples: number; replacement?: boolean; generator?: Generator | null; out?: Tensor }): Tensor;
 }>('multinomial');
 /**
+ * Another name of `mul`. Product, element by element.
+ *
  * - `aten::multiply.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::multiply.Tensor(Tensor self, Tensor other) -> Tensor`
  */
@@ -3252,7 +4003,11 @@ export const multiply = bind<{
  * `aten::mv(Tensor self, Tensor vec) -> Tensor`
  */
 export const mv = bind<(self: Tensor, vec: Tensor, options?: { out?: Tensor }) => Tensor>('mv');
-/** `aten::mvlgamma(Tensor self, int p) -> Tensor` */
+/**
+ * Logarithm of the multivariate gamma function.
+ *
+ * `aten::mvlgamma(Tensor self, int p) -> Tensor`
+ */
 export const mvlgamma = bind<{
   (self: Tensor, p: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { p: number; out?: Tensor }): Tensor;
@@ -3279,13 +4034,19 @@ export const nanToNum_ = bind<{
   (self: Tensor, nan: number | null | undefined, options: { posinf?: number | null; neginf?: number | null }): Tensor;
   (self: Tensor, nan: number | null | undefined, posinf: number | null | undefined, options: { neginf?: number | null }): Tensor;
 }>('nan_to_num_');
-/** `aten::nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+/**
+ * Mean without the NaNs.
+ *
+ * `aten::nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+ */
 export const nanmean = bind<{
   (self: Tensor, options?: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number | null | undefined, options: { keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('nanmean');
 /**
+ * Median without the NaNs.
+ *
  * - `aten::nanmedian(Tensor self) -> Tensor`
  * - `aten::nanmedian.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
  */
@@ -3296,6 +4057,8 @@ export const nanmedian = bind<{
   (self: Tensor, options: { dim: number; keepdim?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('nanmedian');
 /**
+ * Quantiles without the NaNs.
+ *
  * - `aten::nanquantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
  * - `aten::nanquantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
  */
@@ -3308,7 +4071,11 @@ export const nanquantile = bind<{
   (self: Tensor, q: number, dim: number | null | undefined, options: { keepdim?: boolean; interpolation?: 'linear' | 'lower' | 'higher' | 'midpoint' | 'nearest'; out?: Tensor }): Tensor;
   (self: Tensor, options: { q: number; dim?: number | null; keepdim?: boolean; interpolation?: 'linear' | 'lower' | 'higher' | 'midpoint' | 'nearest'; out?: Tensor }): Tensor;
 }>('nanquantile');
-/** `aten::nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+/**
+ * Sum without the NaNs.
+ *
+ * `aten::nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+ */
 export const nansum = bind<{
   (self: Tensor, options?: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
@@ -3326,57 +4093,63 @@ export const narrow = bind<{
   (self: Tensor, dim: number, start: Tensor, length: number): Tensor;
   (self: Tensor, options: { dim: number; start: Tensor; length: number }): Tensor;
 }>('narrow');
-/** `aten::narrow_copy(Tensor self, int dim, SymInt start, SymInt length) -> Tensor` */
+/**
+ * `narrow` as a copy, not a view.
+ *
+ * `aten::narrow_copy(Tensor self, int dim, SymInt start, SymInt length) -> Tensor`
+ */
 export const narrowCopy = bind<{
   (self: Tensor, dim: number, start: number, length: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; start: number; length: number; out?: Tensor }): Tensor;
 }>('narrow_copy');
-/** `aten::native_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps) -> (Tensor, Tensor, Tensor)` */
+/**
+ * `batchNorm` with the mean and inverse deviation that the backward pass needs.
+ *
+ * `aten::native_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps) -> (Tensor, Tensor, Tensor)`
+ */
 export const nativeBatchNorm = bind<{
   (input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, momentum: number, eps: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
   (input: Tensor, options: { weight: Tensor | null; bias: Tensor | null; runningMean: Tensor | null; runningVar: Tensor | null; training: boolean; momentum: number; eps: number; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
 }>('native_batch_norm');
-/** `aten::native_batch_norm_backward(Tensor grad_out, Tensor input, Tensor? weight, Tensor? running_mean, Tensor? running_var, Tensor? save_mean, Tensor? save_invstd, bool train, float eps, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const nativeBatchNormBackward = bind<{
-  (gradOut: Tensor, input: Tensor, weight: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, saveMean: Tensor | null, saveInvstd: Tensor | null, train: boolean, eps: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-  (gradOut: Tensor, input: Tensor, options: { weight: Tensor | null; runningMean: Tensor | null; runningVar: Tensor | null; saveMean: Tensor | null; saveInvstd: Tensor | null; train: boolean; eps: number; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-}>('native_batch_norm_backward');
-/** `aten::native_channel_shuffle(Tensor self, SymInt groups) -> Tensor` */
+/**
+ * `channelShuffle` by the CPU kernel.
+ *
+ * `aten::native_channel_shuffle(Tensor self, SymInt groups) -> Tensor`
+ */
 export const nativeChannelShuffle = bind<{
   (self: Tensor, groups: number): Tensor;
   (self: Tensor, options: { groups: number }): Tensor;
 }>('native_channel_shuffle');
-/** `aten::native_dropout(Tensor input, float p, bool? train) -> (Tensor, Tensor)` */
+/**
+ * Dropout with its mask.
+ *
+ * `aten::native_dropout(Tensor input, float p, bool? train) -> (Tensor, Tensor)`
+ */
 export const nativeDropout = bind<{
   (input: Tensor, p: number, train: boolean | null, options?: { out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
   (input: Tensor, options: { p: number; train: boolean | null; out?: readonly [Tensor, Tensor] }): [Tensor, Tensor];
 }>('native_dropout');
-/** `aten::native_dropout_backward(Tensor grad_output, Tensor mask, float scale) -> Tensor` */
-export const nativeDropoutBackward = bind<{
-  (gradOutput: Tensor, mask: Tensor, scale: number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, mask: Tensor, options: { scale: number; out?: Tensor }): Tensor;
-}>('native_dropout_backward');
-/** `aten::native_group_norm(Tensor input, Tensor? weight, Tensor? bias, SymInt N, SymInt C, SymInt HxW, int group, float eps) -> (Tensor, Tensor, Tensor)` */
+/**
+ * `groupNorm` with the mean and inverse deviation that the backward pass needs.
+ *
+ * `aten::native_group_norm(Tensor input, Tensor? weight, Tensor? bias, SymInt N, SymInt C, SymInt HxW, int group, float eps) -> (Tensor, Tensor, Tensor)`
+ */
 export const nativeGroupNorm = bind<{
   (input: Tensor, weight: Tensor | null, bias: Tensor | null, N: number, C: number, HxW: number, group: number, eps: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
   (input: Tensor, options: { weight: Tensor | null; bias: Tensor | null; N: number; C: number; HxW: number; group: number; eps: number; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
 }>('native_group_norm');
-/** `aten::native_group_norm_backward(Tensor grad_out, Tensor input, Tensor mean, Tensor rstd, Tensor? weight, SymInt N, SymInt C, SymInt HxW, int group, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const nativeGroupNormBackward = bind<{
-  (gradOut: Tensor, input: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | null, N: number, C: number, HxW: number, group: number, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-  (gradOut: Tensor, input: Tensor, mean: Tensor, rstd: Tensor, options: { weight: Tensor | null; N: number; C: number; HxW: number; group: number; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-}>('native_group_norm_backward');
-/** `aten::native_layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight, Tensor? bias, float eps) -> (Tensor, Tensor, Tensor)` */
+/**
+ * `layerNorm` with the mean and inverse deviation that the backward pass needs.
+ *
+ * `aten::native_layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight, Tensor? bias, float eps) -> (Tensor, Tensor, Tensor)`
+ */
 export const nativeLayerNorm = bind<{
   (input: Tensor, normalizedShape: readonly number[], weight: Tensor | null, bias: Tensor | null, eps: number, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
   (input: Tensor, options: { normalizedShape: readonly number[]; weight: Tensor | null; bias: Tensor | null; eps: number; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
 }>('native_layer_norm');
-/** `aten::native_layer_norm_backward(Tensor grad_out, Tensor input, SymInt[] normalized_shape, Tensor mean, Tensor rstd, Tensor? weight, Tensor? bias, bool[3] output_mask) -> (Tensor, Tensor, Tensor)` */
-export const nativeLayerNormBackward = bind<{
-  (gradOut: Tensor, input: Tensor, normalizedShape: readonly number[], mean: Tensor, rstd: Tensor, weight: Tensor | null, bias: Tensor | null, outputMask: readonly boolean[] | boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-  (gradOut: Tensor, input: Tensor, options: { normalizedShape: readonly number[]; mean: Tensor; rstd: Tensor; weight: Tensor | null; bias: Tensor | null; outputMask: readonly boolean[] | boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
-}>('native_layer_norm_backward');
 /**
+ * p-norm of a sparse tensor.
+ *
  * - `aten::native_norm(Tensor self, Scalar p=2) -> Tensor`
  * - `aten::native_norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, ScalarType? dtype) -> Tensor`
  */
@@ -3409,53 +4182,61 @@ export const neg = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('n
  * `aten::neg_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const neg_ = bind<(self: Tensor) => Tensor>('neg_');
-/** `aten::negative(Tensor self) -> Tensor` */
+/**
+ * Another name of `neg`. Elements with the opposite sign.
+ *
+ * `aten::negative(Tensor self) -> Tensor`
+ */
 export const negative = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('negative');
-/** `aten::negative_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: another name of `neg`. Elements with the opposite sign.
+ *
+ * `aten::negative_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const negative_ = bind<(self: Tensor) => Tensor>('negative_');
-/** `aten::nested_to_padded_tensor(Tensor self, float padding, int[]? output_size=None) -> Tensor` */
+/**
+ * A nested tensor as a padded dense one.
+ *
+ * `aten::nested_to_padded_tensor(Tensor self, float padding, int[]? output_size=None) -> Tensor`
+ */
 export const nestedToPaddedTensor = bind<{
   (self: Tensor, padding: number, options?: { outputSize?: readonly number[] | null }): Tensor;
   (self: Tensor, padding: number, outputSize?: readonly number[] | null): Tensor;
   (self: Tensor, options: { padding: number; outputSize?: readonly number[] | null }): Tensor;
 }>('nested_to_padded_tensor');
-/** `aten::nextafter(Tensor self, Tensor other) -> Tensor` */
+/**
+ * Next floating-point number towards `other`.
+ *
+ * `aten::nextafter(Tensor self, Tensor other) -> Tensor`
+ */
 export const nextafter = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('nextafter');
-/** `aten::nll_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
+/**
+ * Negative log-likelihood of log-probabilities (N, C) with class indices (N).
+ *
+ * `aten::nll_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor`
+ */
 export const nllLoss = bind<{
   (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number; ignoreIndex?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number, ignoreIndex?: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, weight: Tensor | null | undefined, options: { reduction?: number; ignoreIndex?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, weight: Tensor | null | undefined, reduction: number | undefined, options: { ignoreIndex?: number; out?: Tensor }): Tensor;
 }>('nll_loss');
-/** `aten::nll_loss2d(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
+/**
+ * Negative log-likelihood of images of log-probabilities (N, C, H, W).
+ *
+ * `aten::nll_loss2d(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor`
+ */
 export const nllLoss2d = bind<{
   (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number; ignoreIndex?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number, ignoreIndex?: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, weight: Tensor | null | undefined, options: { reduction?: number; ignoreIndex?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, weight: Tensor | null | undefined, reduction: number | undefined, options: { ignoreIndex?: number; out?: Tensor }): Tensor;
 }>('nll_loss2d');
-/** `aten::nll_loss2d_backward(Tensor grad_output, Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index, Tensor total_weight) -> Tensor` */
-export const nllLoss2dBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, totalWeight: Tensor, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, target: Tensor, options: { weight: Tensor | null; reduction: number; ignoreIndex: number; totalWeight: Tensor; out?: Tensor }): Tensor;
-}>('nll_loss2d_backward');
-/** `aten::nll_loss2d_forward(Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index) -> (Tensor output, Tensor total_weight)` */
-export const nllLoss2dForward = bind<{
-  (self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, options?: { out?: readonly [Tensor, Tensor] }): OutputTotalWeight;
-  (self: Tensor, target: Tensor, options: { weight: Tensor | null; reduction: number; ignoreIndex: number; out?: readonly [Tensor, Tensor] }): OutputTotalWeight;
-}>('nll_loss2d_forward');
-/** `aten::nll_loss_backward(Tensor grad_output, Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index, Tensor total_weight) -> Tensor` */
-export const nllLossBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, totalWeight: Tensor, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, target: Tensor, options: { weight: Tensor | null; reduction: number; ignoreIndex: number; totalWeight: Tensor; out?: Tensor }): Tensor;
-}>('nll_loss_backward');
-/** `aten::nll_loss_forward(Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index) -> (Tensor output, Tensor total_weight)` */
-export const nllLossForward = bind<{
-  (self: Tensor, target: Tensor, weight: Tensor | null, reduction: number, ignoreIndex: number, options?: { out?: readonly [Tensor, Tensor] }): OutputTotalWeight;
-  (self: Tensor, target: Tensor, options: { weight: Tensor | null; reduction: number; ignoreIndex: number; out?: readonly [Tensor, Tensor] }): OutputTotalWeight;
-}>('nll_loss_forward');
-/** `aten::nll_loss_nd(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
+/**
+ * Negative log-likelihood of log-probabilities (N, C, ...).
+ *
+ * `aten::nll_loss_nd(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor`
+ */
 export const nllLossNd = bind<{
   (self: Tensor, target: Tensor, options?: { weight?: Tensor | null; reduction?: number; ignoreIndex?: number }): Tensor;
   (self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number, ignoreIndex?: number): Tensor;
@@ -3468,17 +4249,31 @@ export const nllLossNd = bind<{
  * `aten::nonzero(Tensor self) -> Tensor`
  */
 export const nonzero = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('nonzero');
-/** `aten::nonzero_numpy(Tensor self) -> Tensor[]` */
+/**
+ * Positions of all elements that are not 0, one tensor per dimension.
+ *
+ * `aten::nonzero_numpy(Tensor self) -> Tensor[]`
+ */
 export const nonzeroNumpy = bind<(self: Tensor) => Tensor[]>('nonzero_numpy');
-/** `aten::nonzero_static(Tensor self, *, SymInt size, int fill_value=-1) -> Tensor` */
+/**
+ * Positions of the first `size` elements that are not 0, filled up with `fillValue`.
+ *
+ * `aten::nonzero_static(Tensor self, *, SymInt size, int fill_value=-1) -> Tensor`
+ */
 export const nonzeroStatic = bind<(self: Tensor, options: { size: number; fillValue?: number; out?: Tensor }) => Tensor>('nonzero_static');
-/** `aten::norm_except_dim(Tensor v, int pow=2, int dim=0) -> Tensor` */
+/**
+ * Norm over all dimensions but one.
+ *
+ * `aten::norm_except_dim(Tensor v, int pow=2, int dim=0) -> Tensor`
+ */
 export const normExceptDim = bind<{
   (v: Tensor, options?: { pow?: number; dim?: number }): Tensor;
   (v: Tensor, pow?: number, dim?: number): Tensor;
   (v: Tensor, pow: number | undefined, options: { dim?: number }): Tensor;
 }>('norm_except_dim');
 /**
+ * Samples of normal distributions.
+ *
  * - `aten::normal.Tensor_Tensor(Tensor mean, Tensor std, *, Generator? generator=None) -> Tensor`
  * - `aten::normal.Tensor_float(Tensor mean, float std=1., *, Generator? generator=None) -> Tensor`
  * - `aten::normal.float_Tensor(float mean, Tensor std, *, Generator? generator=None) -> Tensor`
@@ -3493,13 +4288,9 @@ export const normal = bind<{
   (mean: number, std: number, size: readonly number[], options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (options: { mean: number; std: number; size: readonly number[]; generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('normal');
-/** `aten::normal_functional(Tensor self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor` */
-export const normalFunctional = bind<{
-  (self: Tensor, options?: { mean?: number; std?: number; generator?: Generator | null }): Tensor;
-  (self: Tensor, mean?: number, std?: number, options?: { generator?: Generator | null }): Tensor;
-  (self: Tensor, mean: number | undefined, options: { std?: number; generator?: Generator | null }): Tensor;
-}>('normal_functional');
 /**
+ * Another name of `ne`. Whether elements differ, as bool.
+ *
  * - `aten::not_equal.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor`
  */
@@ -3509,6 +4300,8 @@ export const notEqual = bind<{
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('not_equal');
 /**
+ * Sum of the singular values.
+ *
  * - `aten::nuclear_norm(Tensor self, bool keepdim=False) -> Tensor`
  * - `aten::nuclear_norm.dim(Tensor self, int[2] dim, bool keepdim=False) -> Tensor`
  */
@@ -3519,7 +4312,11 @@ export const nuclearNorm = bind<{
   (self: Tensor, dim: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: readonly number[] | number; keepdim?: boolean; out?: Tensor }): Tensor;
 }>('nuclear_norm');
-/** `aten::numel(Tensor self) -> int` */
+/**
+ * Number of elements.
+ *
+ * `aten::numel(Tensor self) -> int`
+ */
 export const numel = bind<(self: Tensor) => number>('numel');
 /**
  * Vectors with a 1 at each index and 0 elsewhere.
@@ -3536,9 +4333,17 @@ export const oneHot = bind<{
  * `aten::ones_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
  */
 export const onesLike = bind<(self: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }) => Tensor>('ones_like');
-/** `aten::orgqr(Tensor self, Tensor input2) -> Tensor` */
+/**
+ * Product of Householder reflectors. Use `linalg.householderProduct` in new code.
+ *
+ * `aten::orgqr(Tensor self, Tensor input2) -> Tensor`
+ */
 export const orgqr = bind<(self: Tensor, input2: Tensor, options?: { out?: Tensor }) => Tensor>('orgqr');
-/** `aten::ormqr(Tensor self, Tensor input2, Tensor input3, bool left=True, bool transpose=False) -> Tensor` */
+/**
+ * Product of a matrix and Householder reflectors.
+ *
+ * `aten::ormqr(Tensor self, Tensor input2, Tensor input3, bool left=True, bool transpose=False) -> Tensor`
+ */
 export const ormqr = bind<{
   (self: Tensor, input2: Tensor, input3: Tensor, options?: { left?: boolean; transpose?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, input2: Tensor, input3: Tensor, left?: boolean, transpose?: boolean, options?: { out?: Tensor }): Tensor;
@@ -3550,14 +4355,22 @@ export const ormqr = bind<{
  * `aten::outer(Tensor self, Tensor vec2) -> Tensor`
  */
 export const outer = bind<(self: Tensor, vec2: Tensor, options?: { out?: Tensor }) => Tensor>('outer');
-/** `aten::pad(Tensor self, SymInt[] pad, str mode="constant", float? value=None) -> Tensor` */
+/**
+ * Pads by a constant or by the input's edge; sizes come in pairs, the last dimension first.
+ *
+ * `aten::pad(Tensor self, SymInt[] pad, str mode="constant", float? value=None) -> Tensor`
+ */
 export const pad = bind<{
   (self: Tensor, pad: readonly number[], options?: { mode?: 'constant' | 'reflect' | 'replicate' | 'circular'; value?: number | null }): Tensor;
   (self: Tensor, pad: readonly number[], mode?: 'constant' | 'reflect' | 'replicate' | 'circular', value?: number | null): Tensor;
   (self: Tensor, pad: readonly number[], mode: 'constant' | 'reflect' | 'replicate' | 'circular' | undefined, options: { value?: number | null }): Tensor;
   (self: Tensor, options: { pad: readonly number[]; mode?: 'constant' | 'reflect' | 'replicate' | 'circular'; value?: number | null }): Tensor;
 }>('pad');
-/** `aten::pad_sequence(Tensor[] sequences, bool batch_first=False, float padding_value=0., str padding_side="right") -> Tensor` */
+/**
+ * Sequences of different lengths as one padded tensor.
+ *
+ * `aten::pad_sequence(Tensor[] sequences, bool batch_first=False, float padding_value=0., str padding_side="right") -> Tensor`
+ */
 export const padSequence = bind<{
   (sequences: readonly Tensor[], options?: { batchFirst?: boolean; paddingValue?: number; paddingSide?: 'right' | 'left' }): Tensor;
   (sequences: readonly Tensor[], batchFirst?: boolean, paddingValue?: number, paddingSide?: 'right' | 'left'): Tensor;
@@ -3565,14 +4378,22 @@ export const padSequence = bind<{
   (sequences: readonly Tensor[], batchFirst: boolean | undefined, paddingValue: number | undefined, options: { paddingSide?: 'right' | 'left' }): Tensor;
   (options: { sequences: readonly Tensor[]; batchFirst?: boolean; paddingValue?: number; paddingSide?: 'right' | 'left' }): Tensor;
 }>('pad_sequence');
-/** `aten::pairwise_distance(Tensor x1, Tensor x2, float p=2., float eps=9.9999999999999995e-07, bool keepdim=False) -> Tensor` */
+/**
+ * p-norm of the differences of vectors.
+ *
+ * `aten::pairwise_distance(Tensor x1, Tensor x2, float p=2., float eps=9.9999999999999995e-07, bool keepdim=False) -> Tensor`
+ */
 export const pairwiseDistance = bind<{
   (x1: Tensor, x2: Tensor, options?: { p?: number; eps?: number; keepdim?: boolean }): Tensor;
   (x1: Tensor, x2: Tensor, p?: number, eps?: number, keepdim?: boolean): Tensor;
   (x1: Tensor, x2: Tensor, p: number | undefined, options: { eps?: number; keepdim?: boolean }): Tensor;
   (x1: Tensor, x2: Tensor, p: number | undefined, eps: number | undefined, options: { keepdim?: boolean }): Tensor;
 }>('pairwise_distance');
-/** `aten::pdist(Tensor self, float p=2.) -> Tensor` */
+/**
+ * Distances of all pairs of rows.
+ *
+ * `aten::pdist(Tensor self, float p=2.) -> Tensor`
+ */
 export const pdist = bind<{
   (self: Tensor, options?: { p?: number }): Tensor;
   (self: Tensor, p?: number): Tensor;
@@ -3586,44 +4407,80 @@ export const permute = bind<{
   (self: Tensor, dims: readonly number[]): Tensor;
   (self: Tensor, options: { dims: readonly number[] }): Tensor;
 }>('permute');
-/** `aten::permute_copy(Tensor self, int[] dims) -> Tensor` */
+/**
+ * `permute` as a copy, not a view.
+ *
+ * `aten::permute_copy(Tensor self, int[] dims) -> Tensor`
+ */
 export const permuteCopy = bind<{
   (self: Tensor, dims: readonly number[], options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dims: readonly number[]; out?: Tensor }): Tensor;
 }>('permute_copy');
-/** `aten::pinverse(Tensor self, float rcond=1.0000000000000001e-15) -> Tensor` */
+/**
+ * Pseudoinverse of matrices.
+ *
+ * `aten::pinverse(Tensor self, float rcond=1.0000000000000001e-15) -> Tensor`
+ */
 export const pinverse = bind<{
   (self: Tensor, options?: { rcond?: number }): Tensor;
   (self: Tensor, rcond?: number): Tensor;
 }>('pinverse');
-/** `aten::pixel_shuffle(Tensor self, int upscale_factor) -> Tensor` */
+/**
+ * (N, C·r², H, W) to (N, C, H·r, W·r).
+ *
+ * `aten::pixel_shuffle(Tensor self, int upscale_factor) -> Tensor`
+ */
 export const pixelShuffle = bind<{
   (self: Tensor, upscaleFactor: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { upscaleFactor: number; out?: Tensor }): Tensor;
 }>('pixel_shuffle');
-/** `aten::pixel_unshuffle(Tensor self, int downscale_factor) -> Tensor` */
+/**
+ * (N, C, H·r, W·r) to (N, C·r², H, W).
+ *
+ * `aten::pixel_unshuffle(Tensor self, int downscale_factor) -> Tensor`
+ */
 export const pixelUnshuffle = bind<{
   (self: Tensor, downscaleFactor: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { downscaleFactor: number; out?: Tensor }): Tensor;
 }>('pixel_unshuffle');
-/** `aten::poisson(Tensor self, Generator? generator=None) -> Tensor` */
+/**
+ * Samples of Poisson distributions with the elements as rates.
+ *
+ * `aten::poisson(Tensor self, Generator? generator=None) -> Tensor`
+ */
 export const poisson = bind<{
   (self: Tensor, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, generator?: Generator | null, options?: { out?: Tensor }): Tensor;
 }>('poisson');
-/** `aten::poisson_nll_loss(Tensor input, Tensor target, bool log_input, bool full, float eps, int reduction) -> Tensor` */
+/**
+ * Negative log-likelihood of counts with Poisson distribution.
+ *
+ * `aten::poisson_nll_loss(Tensor input, Tensor target, bool log_input, bool full, float eps, int reduction) -> Tensor`
+ */
 export const poissonNllLoss = bind<{
   (input: Tensor, target: Tensor, logInput: boolean, full: boolean, eps: number, reduction: number): Tensor;
   (input: Tensor, target: Tensor, options: { logInput: boolean; full: boolean; eps: number; reduction: number }): Tensor;
 }>('poisson_nll_loss');
-/** `aten::polar(Tensor abs, Tensor angle) -> Tensor` */
+/**
+ * Complex numbers of absolute values and angles.
+ *
+ * `aten::polar(Tensor abs, Tensor angle) -> Tensor`
+ */
 export const polar = bind<(abs: Tensor, angle: Tensor, options?: { out?: Tensor }) => Tensor>('polar');
-/** `aten::polygamma(int n, Tensor self) -> Tensor` */
+/**
+ * n-th derivative of the digamma function.
+ *
+ * `aten::polygamma(int n, Tensor self) -> Tensor`
+ */
 export const polygamma = bind<{
   (n: number, self: Tensor, options?: { out?: Tensor }): Tensor;
   (options: { n: number; self: Tensor; out?: Tensor }): Tensor;
 }>('polygamma');
-/** `aten::positive(Tensor(a) self) -> Tensor(a)` */
+/**
+ * The tensor itself; bools are refused.
+ *
+ * `aten::positive(Tensor(a) self) -> Tensor(a)`
+ */
 export const positive = bind<(self: Tensor) => Tensor>('positive');
 /**
  * Elements to a power.
@@ -3637,7 +4494,11 @@ export const pow = bind<{
   (self: Tensor, exponent: Scalar, options?: { out?: Tensor }): Tensor;
   (self: Tensor, exponent: Tensor, options?: { out?: Tensor }): Tensor;
 }>('pow');
-/** `aten::prelu(Tensor self, Tensor weight) -> Tensor` */
+/**
+ * x above 0, `weight * x` below, with a learned weight.
+ *
+ * `aten::prelu(Tensor self, Tensor weight) -> Tensor`
+ */
 export const prelu = bind<(self: Tensor, weight: Tensor) => Tensor>('prelu');
 /**
  * Product of all elements, or along `dim`.
@@ -3651,27 +4512,59 @@ export const prod = bind<{
   (self: Tensor, dim: number, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('prod');
-/** `aten::promote_types(ScalarType type1, ScalarType type2) -> ScalarType` */
+/**
+ * Dtype that an operation of two dtypes has.
+ *
+ * `aten::promote_types(ScalarType type1, ScalarType type2) -> ScalarType`
+ */
 export const promoteTypes = bind<{
   (type1: DType, type2: DType): DType;
   (options: { type1: DType; type2: DType }): DType;
 }>('promote_types');
-/** `aten::put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor` */
+/**
+ * Copy of `self` with `source` written, or with `accumulate` added, at flat indices.
+ *
+ * `aten::put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor`
+ */
 export const put = bind<{
   (self: Tensor, index: Tensor, source: Tensor, options?: { accumulate?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, index: Tensor, source: Tensor, accumulate?: boolean, options?: { out?: Tensor }): Tensor;
 }>('put');
-/** `aten::q_per_channel_axis(Tensor self) -> int` */
+/**
+ * Dimension that has the scales of a quantized tensor.
+ *
+ * `aten::q_per_channel_axis(Tensor self) -> int`
+ */
 export const qPerChannelAxis = bind<(self: Tensor) => number>('q_per_channel_axis');
-/** `aten::q_per_channel_scales(Tensor self) -> Tensor` */
+/**
+ * Scales of a quantized tensor, one per channel.
+ *
+ * `aten::q_per_channel_scales(Tensor self) -> Tensor`
+ */
 export const qPerChannelScales = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('q_per_channel_scales');
-/** `aten::q_per_channel_zero_points(Tensor self) -> Tensor` */
+/**
+ * Zero points of a quantized tensor, one per channel.
+ *
+ * `aten::q_per_channel_zero_points(Tensor self) -> Tensor`
+ */
 export const qPerChannelZeroPoints = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('q_per_channel_zero_points');
-/** `aten::q_scale(Tensor self) -> float` */
+/**
+ * Scale of a quantized tensor.
+ *
+ * `aten::q_scale(Tensor self) -> float`
+ */
 export const qScale = bind<(self: Tensor) => number>('q_scale');
-/** `aten::q_zero_point(Tensor self) -> int` */
+/**
+ * Zero point of a quantized tensor.
+ *
+ * `aten::q_zero_point(Tensor self) -> int`
+ */
 export const qZeroPoint = bind<(self: Tensor) => number>('q_zero_point');
-/** `aten::qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)` */
+/**
+ * QR decomposition. Use `linalg.qr` in new code.
+ *
+ * `aten::qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)`
+ */
 export const qr = bind<{
   (self: Tensor, options?: { some?: boolean; out?: readonly [Tensor, Tensor] }): QR;
   (self: Tensor, some?: boolean, options?: { out?: readonly [Tensor, Tensor] }): QR;
@@ -3691,12 +4584,18 @@ export const quantile = bind<{
   (self: Tensor, q: number, dim: number | null | undefined, options: { keepdim?: boolean; interpolation?: 'linear' | 'lower' | 'higher' | 'midpoint' | 'nearest'; out?: Tensor }): Tensor;
   (self: Tensor, options: { q: number; dim?: number | null; keepdim?: boolean; interpolation?: 'linear' | 'lower' | 'higher' | 'midpoint' | 'nearest'; out?: Tensor }): Tensor;
 }>('quantile');
-/** `aten::quantize_per_channel(Tensor self, Tensor scales, Tensor zero_points, int axis, ScalarType dtype) -> Tensor` */
+/**
+ * Quantized tensor with a scale per channel.
+ *
+ * `aten::quantize_per_channel(Tensor self, Tensor scales, Tensor zero_points, int axis, ScalarType dtype) -> Tensor`
+ */
 export const quantizePerChannel = bind<{
   (self: Tensor, scales: Tensor, zeroPoints: Tensor, axis: number, dtype: DType, options?: { out?: Tensor }): Tensor;
   (self: Tensor, scales: Tensor, zeroPoints: Tensor, options: { axis: number; dtype: DType; out?: Tensor }): Tensor;
 }>('quantize_per_channel');
 /**
+ * Quantized tensor with one scale.
+ *
  * - `aten::quantize_per_tensor(Tensor self, float scale, int zero_point, ScalarType dtype) -> Tensor`
  * - `aten::quantize_per_tensor.tensor_qparams(Tensor self, Tensor scale, Tensor zero_point, ScalarType dtype) -> Tensor`
  * - `aten::quantize_per_tensor.tensors(Tensor[] tensors, Tensor scales, Tensor zero_points, ScalarType dtype) -> Tensor[]`
@@ -3709,59 +4608,30 @@ export const quantizePerTensor = bind<{
   (tensors: readonly Tensor[], scales: Tensor, zeroPoints: Tensor, dtype: DType, options?: { out?: readonly Tensor[] }): Tensor[];
   (options: { tensors: readonly Tensor[]; scales: Tensor; zeroPoints: Tensor; dtype: DType; out?: readonly Tensor[] }): Tensor[];
 }>('quantize_per_tensor');
-/** `aten::quantize_per_tensor_dynamic(Tensor self, ScalarType dtype, bool reduce_range) -> Tensor` */
+/**
+ * Quantized tensor whose scale follows from its values.
+ *
+ * `aten::quantize_per_tensor_dynamic(Tensor self, ScalarType dtype, bool reduce_range) -> Tensor`
+ */
 export const quantizePerTensorDynamic = bind<{
   (self: Tensor, dtype: DType, reduceRange: boolean, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dtype: DType; reduceRange: boolean; out?: Tensor }): Tensor;
 }>('quantize_per_tensor_dynamic');
-/** `aten::quantized_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor mean, Tensor var, float eps, float output_scale, int output_zero_point) -> Tensor` */
-export const quantizedBatchNorm = bind<{
-  (input: Tensor, weight: Tensor | null, bias: Tensor | null, mean: Tensor, var_: Tensor, eps: number, outputScale: number, outputZeroPoint: number, options?: { out?: Tensor }): Tensor;
-  (input: Tensor, options: { weight: Tensor | null; bias: Tensor | null; mean: Tensor; var: Tensor; eps: number; outputScale: number; outputZeroPoint: number; out?: Tensor }): Tensor;
-}>('quantized_batch_norm');
-/** `aten::quantized_gru_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> Tensor` */
-export const quantizedGruCell = bind<(input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar) => Tensor>('quantized_gru_cell');
-/** `aten::quantized_lstm_cell(Tensor input, Tensor[] hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> (Tensor, Tensor)` */
-export const quantizedLstmCell = bind<{
-  (input: Tensor, hx: readonly Tensor[], wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar): [Tensor, Tensor];
-  (input: Tensor, options: { hx: readonly Tensor[]; wIh: Tensor; wHh: Tensor; bIh: Tensor; bHh: Tensor; packedIh: Tensor; packedHh: Tensor; colOffsetsIh: Tensor; colOffsetsHh: Tensor; scaleIh: Scalar; scaleHh: Scalar; zeroPointIh: Scalar; zeroPointHh: Scalar }): [Tensor, Tensor];
-}>('quantized_lstm_cell');
-/** `aten::quantized_max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor` */
-export const quantizedMaxPool1d = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, options: { padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, options: { dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-}>('quantized_max_pool1d');
-/** `aten::quantized_max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
-export const quantizedMaxPool2d = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, options: { padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, options: { dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-}>('quantized_max_pool2d');
-/** `aten::quantized_max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
-export const quantizedMaxPool3d = bind<{
-  (self: Tensor, kernelSize: readonly number[] | number, options?: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceilMode?: boolean, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, options: { padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, options: { dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, kernelSize: readonly number[] | number, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, dilation: readonly number[] | number | undefined, options: { ceilMode?: boolean; out?: Tensor }): Tensor;
-  (self: Tensor, options: { kernelSize: readonly number[] | number; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; ceilMode?: boolean; out?: Tensor }): Tensor;
-}>('quantized_max_pool3d');
-/** `aten::quantized_rnn_relu_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> Tensor` */
-export const quantizedRnnReluCell = bind<(input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar) => Tensor>('quantized_rnn_relu_cell');
-/** `aten::quantized_rnn_tanh_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> Tensor` */
-export const quantizedRnnTanhCell = bind<(input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar) => Tensor>('quantized_rnn_tanh_cell');
-/** `aten::rad2deg(Tensor self) -> Tensor` */
+/**
+ * Radians to degrees.
+ *
+ * `aten::rad2deg(Tensor self) -> Tensor`
+ */
 export const rad2deg = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('rad2deg');
-/** `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: radians to degrees.
+ *
+ * `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const rad2deg_ = bind<(self: Tensor) => Tensor>('rad2deg_');
 /**
+ * Uniform samples between 0 and 1 in the shape of another tensor.
+ *
  * - `aten::rand_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
  * - `aten::rand_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
  */
@@ -3770,6 +4640,8 @@ export const randLike = bind<{
   (self: Tensor, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
 }>('rand_like');
 /**
+ * Random integers in the shape of another tensor.
+ *
  * - `aten::randint_like(Tensor self, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
  * - `aten::randint_like.Tensor(Tensor self, Tensor high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
  * - `aten::randint_like.Tensor_generator(Tensor self, Tensor high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
@@ -3790,6 +4662,8 @@ export const randintLike = bind<{
   (self: Tensor, options: { low: number; high: number; generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
 }>('randint_like');
 /**
+ * Normal samples in the shape of another tensor.
+ *
  * - `aten::randn_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
  * - `aten::randn_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
  */
@@ -3798,6 +4672,8 @@ export const randnLike = bind<{
   (self: Tensor, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Tensor;
 }>('randn_like');
 /**
+ * Random integers in the shape of `self`.
+ *
  * - `aten::random(Tensor self, *, Generator? generator=None) -> Tensor`
  * - `aten::random.from(Tensor self, int from, int? to, *, Generator? generator=None) -> Tensor`
  * - `aten::random.to(Tensor self, int to, *, Generator? generator=None) -> Tensor`
@@ -3810,6 +4686,8 @@ export const random = bind<{
   (self: Tensor, options: { to: number; generator?: Generator | null; out?: Tensor }): Tensor;
 }>('random');
 /**
+ * Numbers from `start` to `end`, both included. Use `arange` in new code.
+ *
  * - `aten::range(Scalar start, Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  * - `aten::range.step(Scalar start, Scalar end, Scalar step=1, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
  */
@@ -3818,9 +4696,17 @@ export const range = bind<{
   (start: Scalar, end: Scalar, options?: { step?: Scalar; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (start: Scalar, end: Scalar, step?: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('range');
-/** `aten::ravel(Tensor(a) self) -> Tensor(a)` */
+/**
+ * The elements in one dimension: a view if possible.
+ *
+ * `aten::ravel(Tensor(a) self) -> Tensor(a)`
+ */
 export const ravel = bind<(self: Tensor) => Tensor>('ravel');
-/** `aten::real(Tensor(a) self) -> Tensor(a)` */
+/**
+ * View of the real parts.
+ *
+ * `aten::real(Tensor(a) self) -> Tensor(a)`
+ */
 export const real = bind<(self: Tensor) => Tensor>('real');
 /**
  * 1 divided by each element.
@@ -3834,45 +4720,50 @@ export const reciprocal = bind<(self: Tensor, options?: { out?: Tensor }) => Ten
  * `aten::reciprocal_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const reciprocal_ = bind<(self: Tensor) => Tensor>('reciprocal_');
-/** `aten::reflection_pad1d(Tensor self, SymInt[2] padding) -> Tensor` */
+/**
+ * Pads (N, C, L) with the input mirrored at its edges.
+ *
+ * `aten::reflection_pad1d(Tensor self, SymInt[2] padding) -> Tensor`
+ */
 export const reflectionPad1d = bind<{
   (self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
 }>('reflection_pad1d');
-/** `aten::reflection_pad1d_backward(Tensor grad_output, Tensor self, SymInt[2] padding) -> Tensor` */
-export const reflectionPad1dBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
-}>('reflection_pad1d_backward');
-/** `aten::reflection_pad2d(Tensor self, SymInt[4] padding) -> Tensor` */
+/**
+ * Pads (N, C, H, W) with the input mirrored at its edges.
+ *
+ * `aten::reflection_pad2d(Tensor self, SymInt[4] padding) -> Tensor`
+ */
 export const reflectionPad2d = bind<{
   (self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
 }>('reflection_pad2d');
-/** `aten::reflection_pad2d_backward(Tensor grad_output, Tensor self, SymInt[4] padding) -> Tensor` */
-export const reflectionPad2dBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
-}>('reflection_pad2d_backward');
-/** `aten::reflection_pad3d(Tensor self, SymInt[6] padding) -> Tensor` */
+/**
+ * Pads (N, C, D, H, W) with the input mirrored at its edges.
+ *
+ * `aten::reflection_pad3d(Tensor self, SymInt[6] padding) -> Tensor`
+ */
 export const reflectionPad3d = bind<{
   (self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
 }>('reflection_pad3d');
-/** `aten::reflection_pad3d_backward(Tensor grad_output, Tensor self, SymInt[6] padding) -> Tensor` */
-export const reflectionPad3dBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
-}>('reflection_pad3d_backward');
 /**
  * Elements below 0 become 0.
  *
  * `aten::relu(Tensor self) -> Tensor`
  */
 export const relu = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('relu');
-/** `aten::relu6(Tensor self) -> Tensor` */
+/**
+ * Values limited to 0 and 6.
+ *
+ * `aten::relu6(Tensor self) -> Tensor`
+ */
 export const relu6 = bind<(self: Tensor) => Tensor>('relu6');
-/** `aten::relu6_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: values limited to 0 and 6.
+ *
+ * `aten::relu6_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const relu6_ = bind<(self: Tensor) => Tensor>('relu6_');
 /**
  * In place: elements below 0 become 0.
@@ -3892,7 +4783,11 @@ export const remainder = bind<{
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('remainder');
-/** `aten::renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor` */
+/**
+ * Parts along `dim`, scaled down to the norm `maxnorm`.
+ *
+ * `aten::renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor`
+ */
 export const renorm = bind<{
   (self: Tensor, p: Scalar, dim: number, maxnorm: Scalar, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { p: Scalar; dim: number; maxnorm: Scalar; out?: Tensor }): Tensor;
@@ -3912,36 +4807,33 @@ export const repeatInterleave = bind<{
   (self: Tensor, repeats: number, dim?: number | null, options?: { outputSize?: number | null }): Tensor;
   (self: Tensor, options: { repeats: number; dim?: number | null; outputSize?: number | null }): Tensor;
 }>('repeat_interleave');
-/** `aten::replication_pad1d(Tensor self, SymInt[2] padding) -> Tensor` */
+/**
+ * Pads (N, C, L) with the values at its edges.
+ *
+ * `aten::replication_pad1d(Tensor self, SymInt[2] padding) -> Tensor`
+ */
 export const replicationPad1d = bind<{
   (self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
 }>('replication_pad1d');
-/** `aten::replication_pad1d_backward(Tensor grad_output, Tensor self, SymInt[2] padding) -> Tensor` */
-export const replicationPad1dBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
-}>('replication_pad1d_backward');
-/** `aten::replication_pad2d(Tensor self, SymInt[4] padding) -> Tensor` */
+/**
+ * Pads (N, C, H, W) with the values at its edges.
+ *
+ * `aten::replication_pad2d(Tensor self, SymInt[4] padding) -> Tensor`
+ */
 export const replicationPad2d = bind<{
   (self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
 }>('replication_pad2d');
-/** `aten::replication_pad2d_backward(Tensor grad_output, Tensor self, SymInt[4] padding) -> Tensor` */
-export const replicationPad2dBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
-}>('replication_pad2d_backward');
-/** `aten::replication_pad3d(Tensor self, SymInt[6] padding) -> Tensor` */
+/**
+ * Pads (N, C, D, H, W) with the values at its edges.
+ *
+ * `aten::replication_pad3d(Tensor self, SymInt[6] padding) -> Tensor`
+ */
 export const replicationPad3d = bind<{
   (self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
 }>('replication_pad3d');
-/** `aten::replication_pad3d_backward(Tensor grad_output, Tensor self, SymInt[6] padding) -> Tensor` */
-export const replicationPad3dBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, options: { padding: readonly number[] | number; out?: Tensor }): Tensor;
-}>('replication_pad3d_backward');
 /**
  * The elements in another shape: a view where that is possible, else a copy. -1 stands for what is left.
  *
@@ -3951,24 +4843,54 @@ export const reshape = bind<{
   (self: Tensor, shape: readonly number[]): Tensor;
   (self: Tensor, options: { shape: readonly number[] }): Tensor;
 }>('reshape');
-/** `aten::resize(Tensor self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor` */
+/**
+ * The elements in another size; new ones are uninitialised.
+ *
+ * `aten::resize(Tensor self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor`
+ */
 export const resize = bind<{
   (self: Tensor, size: readonly number[], options?: { memoryFormat?: MemoryFormat | null; out?: Tensor }): Tensor;
   (self: Tensor, options: { size: readonly number[]; memoryFormat?: MemoryFormat | null; out?: Tensor }): Tensor;
 }>('resize');
-/** `aten::resize_as(Tensor self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor` */
+/**
+ * The elements in the size of another tensor.
+ *
+ * `aten::resize_as(Tensor self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor`
+ */
 export const resizeAs = bind<(self: Tensor, theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null; out?: Tensor }) => Tensor>('resize_as');
-/** `aten::resize_as_(Tensor(a!) self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
+/**
+ * In place: the elements in the size of another tensor.
+ *
+ * `aten::resize_as_(Tensor(a!) self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor(a!)`
+ */
 export const resizeAs_ = bind<(self: Tensor, theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }) => Tensor>('resize_as_');
-/** `aten::resize_as_sparse(Tensor self, Tensor the_template) -> Tensor` */
+/**
+ * The size of another sparse tensor.
+ *
+ * `aten::resize_as_sparse(Tensor self, Tensor the_template) -> Tensor`
+ */
 export const resizeAsSparse = bind<(self: Tensor, theTemplate: Tensor, options?: { out?: Tensor }) => Tensor>('resize_as_sparse');
-/** `aten::resize_as_sparse_(Tensor(a!) self, Tensor the_template) -> Tensor(a!)` */
+/**
+ * In place: the size of another sparse tensor.
+ *
+ * `aten::resize_as_sparse_(Tensor(a!) self, Tensor the_template) -> Tensor(a!)`
+ */
 export const resizeAsSparse_ = bind<(self: Tensor, theTemplate: Tensor) => Tensor>('resize_as_sparse_');
-/** `aten::resolve_conj(Tensor(a) self) -> Tensor(a)` */
+/**
+ * The tensor with any pending conjugation carried out.
+ *
+ * `aten::resolve_conj(Tensor(a) self) -> Tensor(a)`
+ */
 export const resolveConj = bind<(self: Tensor) => Tensor>('resolve_conj');
-/** `aten::resolve_neg(Tensor(a) self) -> Tensor(a)` */
+/**
+ * The tensor with any pending negation carried out.
+ *
+ * `aten::resolve_neg(Tensor(a) self) -> Tensor(a)`
+ */
 export const resolveNeg = bind<(self: Tensor) => Tensor>('resolve_neg');
 /**
+ * Dtype that an operation of two operands has.
+ *
  * - `aten::result_type.Scalar(Tensor tensor, Scalar other) -> ScalarType`
  * - `aten::result_type.Scalar_Scalar(Scalar scalar1, Scalar scalar2) -> ScalarType`
  * - `aten::result_type.Scalar_Tensor(Scalar scalar, Tensor tensor) -> ScalarType`
@@ -3980,7 +4902,11 @@ export const resultType = bind<{
   (scalar: Scalar, tensor: Tensor): DType;
   (tensor: Tensor, other: Tensor): DType;
 }>('result_type');
-/** `aten::rms_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, float? eps=None) -> Tensor` */
+/**
+ * Divides by the root mean square over the last dimensions, then applies weight.
+ *
+ * `aten::rms_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, float? eps=None) -> Tensor`
+ */
 export const rmsNorm = bind<{
   (input: Tensor, normalizedShape: readonly number[], options?: { weight?: Tensor | null; eps?: number | null }): Tensor;
   (input: Tensor, normalizedShape: readonly number[], weight?: Tensor | null, eps?: number | null): Tensor;
@@ -3988,6 +4914,8 @@ export const rmsNorm = bind<{
   (input: Tensor, options: { normalizedShape: readonly number[]; weight?: Tensor | null; eps?: number | null }): Tensor;
 }>('rms_norm');
 /**
+ * Elman network with ReLU over a sequence.
+ *
  * - `aten::rnn_relu.data(Tensor data, Tensor batch_sizes, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor)`
  * - `aten::rnn_relu.input(Tensor input, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor)`
  */
@@ -3997,13 +4925,19 @@ export const rnnRelu = bind<{
   (input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor];
   (input: Tensor, hx: Tensor, options: { params: readonly Tensor[]; hasBiases: boolean; numLayers: number; dropout: number; train: boolean; bidirectional: boolean; batchFirst: boolean }): [Tensor, Tensor];
 }>('rnn_relu');
-/** `aten::rnn_relu_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor` */
+/**
+ * One step of an Elman network with ReLU.
+ *
+ * `aten::rnn_relu_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor`
+ */
 export const rnnReluCell = bind<{
   (input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, options?: { bIh?: Tensor | null; bHh?: Tensor | null }): Tensor;
   (input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh?: Tensor | null, bHh?: Tensor | null): Tensor;
   (input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh: Tensor | null | undefined, options: { bHh?: Tensor | null }): Tensor;
 }>('rnn_relu_cell');
 /**
+ * Elman network with tanh over a sequence.
+ *
  * - `aten::rnn_tanh.data(Tensor data, Tensor batch_sizes, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor)`
  * - `aten::rnn_tanh.input(Tensor input, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor)`
  */
@@ -4013,7 +4947,11 @@ export const rnnTanh = bind<{
   (input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): [Tensor, Tensor];
   (input: Tensor, hx: Tensor, options: { params: readonly Tensor[]; hasBiases: boolean; numLayers: number; dropout: number; train: boolean; bidirectional: boolean; batchFirst: boolean }): [Tensor, Tensor];
 }>('rnn_tanh');
-/** `aten::rnn_tanh_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor` */
+/**
+ * One step of an Elman network with tanh.
+ *
+ * `aten::rnn_tanh_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor`
+ */
 export const rnnTanhCell = bind<{
   (input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, options?: { bIh?: Tensor | null; bHh?: Tensor | null }): Tensor;
   (input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh?: Tensor | null, bHh?: Tensor | null): Tensor;
@@ -4029,7 +4967,11 @@ export const roll = bind<{
   (self: Tensor, shifts: readonly number[] | number, dims?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { shifts: readonly number[] | number; dims?: readonly number[] | number; out?: Tensor }): Tensor;
 }>('roll');
-/** `aten::rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor` */
+/**
+ * Rotates by 90 degrees in the plane of two dimensions.
+ *
+ * `aten::rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor`
+ */
 export const rot90 = bind<{
   (self: Tensor, options?: { k?: number; dims?: readonly number[]; out?: Tensor }): Tensor;
   (self: Tensor, k?: number, dims?: readonly number[], options?: { out?: Tensor }): Tensor;
@@ -4055,14 +4997,26 @@ export const round_ = bind<{
   (self: Tensor): Tensor;
   (self: Tensor, options: { decimals: number }): Tensor;
 }>('round_');
-/** `aten::row_indices_copy(Tensor self) -> Tensor` */
+/**
+ * `rowIndices` as a copy, not a view.
+ *
+ * `aten::row_indices_copy(Tensor self) -> Tensor`
+ */
 export const rowIndicesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('row_indices_copy');
-/** `aten::row_stack(Tensor[] tensors) -> Tensor` */
+/**
+ * Another name of `vstack`. Joins tensors along rows.
+ *
+ * `aten::row_stack(Tensor[] tensors) -> Tensor`
+ */
 export const rowStack = bind<{
   (tensors: readonly Tensor[], options?: { out?: Tensor }): Tensor;
   (options: { tensors: readonly Tensor[]; out?: Tensor }): Tensor;
 }>('row_stack');
-/** `aten::rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor` */
+/**
+ * Leaky ReLU with a random slope while training.
+ *
+ * `aten::rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor`
+ */
 export const rrelu = bind<{
   (self: Tensor, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Tensor;
   (self: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null): Tensor;
@@ -4070,7 +5024,11 @@ export const rrelu = bind<{
   (self: Tensor, lower: Scalar | undefined, upper: Scalar | undefined, options: { training?: boolean; generator?: Generator | null }): Tensor;
   (self: Tensor, lower: Scalar | undefined, upper: Scalar | undefined, training: boolean | undefined, options: { generator?: Generator | null }): Tensor;
 }>('rrelu');
-/** `aten::rrelu_(Tensor(a!) self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)` */
+/**
+ * In place: leaky ReLU with a random slope while training.
+ *
+ * `aten::rrelu_(Tensor(a!) self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)`
+ */
 export const rrelu_ = bind<{
   (self: Tensor, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Tensor;
   (self: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null): Tensor;
@@ -4078,35 +5036,6 @@ export const rrelu_ = bind<{
   (self: Tensor, lower: Scalar | undefined, upper: Scalar | undefined, options: { training?: boolean; generator?: Generator | null }): Tensor;
   (self: Tensor, lower: Scalar | undefined, upper: Scalar | undefined, training: boolean | undefined, options: { generator?: Generator | null }): Tensor;
 }>('rrelu_');
-/** `aten::rrelu_with_noise(Tensor self, Tensor(b!) noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor` */
-export const rreluWithNoise = bind<{
-  (self: Tensor, noise: Tensor, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null; out?: Tensor }): Tensor;
-  (self: Tensor, noise: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, noise: Tensor, lower: Scalar | undefined, options: { upper?: Scalar; training?: boolean; generator?: Generator | null; out?: Tensor }): Tensor;
-  (self: Tensor, noise: Tensor, lower: Scalar | undefined, upper: Scalar | undefined, options: { training?: boolean; generator?: Generator | null; out?: Tensor }): Tensor;
-  (self: Tensor, noise: Tensor, lower: Scalar | undefined, upper: Scalar | undefined, training: boolean | undefined, options: { generator?: Generator | null; out?: Tensor }): Tensor;
-}>('rrelu_with_noise');
-/** `aten::rrelu_with_noise_(Tensor(a!) self, Tensor(b!) noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)` */
-export const rreluWithNoise_ = bind<{
-  (self: Tensor, noise: Tensor, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Tensor;
-  (self: Tensor, noise: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null): Tensor;
-  (self: Tensor, noise: Tensor, lower: Scalar | undefined, options: { upper?: Scalar; training?: boolean; generator?: Generator | null }): Tensor;
-  (self: Tensor, noise: Tensor, lower: Scalar | undefined, upper: Scalar | undefined, options: { training?: boolean; generator?: Generator | null }): Tensor;
-  (self: Tensor, noise: Tensor, lower: Scalar | undefined, upper: Scalar | undefined, training: boolean | undefined, options: { generator?: Generator | null }): Tensor;
-}>('rrelu_with_noise_');
-/** `aten::rrelu_with_noise_backward(Tensor grad_output, Tensor self, Tensor noise, Scalar lower, Scalar upper, bool training, bool self_is_result) -> Tensor` */
-export const rreluWithNoiseBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, noise: Tensor, lower: Scalar, upper: Scalar, training: boolean, selfIsResult: boolean, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, noise: Tensor, options: { lower: Scalar; upper: Scalar; training: boolean; selfIsResult: boolean; out?: Tensor }): Tensor;
-}>('rrelu_with_noise_backward');
-/** `aten::rrelu_with_noise_functional(Tensor self, Tensor noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> (Tensor, Tensor noise_out)` */
-export const rreluWithNoiseFunctional = bind<{
-  (self: Tensor, noise: Tensor, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): [Tensor, Tensor];
-  (self: Tensor, noise: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null): [Tensor, Tensor];
-  (self: Tensor, noise: Tensor, lower: Scalar | undefined, options: { upper?: Scalar; training?: boolean; generator?: Generator | null }): [Tensor, Tensor];
-  (self: Tensor, noise: Tensor, lower: Scalar | undefined, upper: Scalar | undefined, options: { training?: boolean; generator?: Generator | null }): [Tensor, Tensor];
-  (self: Tensor, noise: Tensor, lower: Scalar | undefined, upper: Scalar | undefined, training: boolean | undefined, options: { generator?: Generator | null }): [Tensor, Tensor];
-}>('rrelu_with_noise_functional');
 /**
  * 1 divided by the square root.
  *
@@ -4120,6 +5049,8 @@ export const rsqrt = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>(
  */
 export const rsqrt_ = bind<(self: Tensor) => Tensor>('rsqrt_');
 /**
+ * `other - alpha * self`.
+ *
  * - `aten::rsub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
  * - `aten::rsub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
  */
@@ -4166,7 +5097,11 @@ export const scatterAdd = bind<{
   (self: Tensor, dim: number, index: Tensor, src: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; index: Tensor; src: Tensor; out?: Tensor }): Tensor;
 }>('scatter_add');
-/** `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor` */
+/**
+ * Combines values with those at the positions of an index tensor: sum, product, mean, maximum, minimum.
+ *
+ * `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor`
+ */
 export const scatterReduce = bind<{
   (self: Tensor, dim: number, index: Tensor, src: Tensor, reduce: 'sum' | 'prod' | 'mean' | 'amax' | 'amin', options?: { includeSelf?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; index: Tensor; src: Tensor; reduce: 'sum' | 'prod' | 'mean' | 'amax' | 'amin'; includeSelf?: boolean; out?: Tensor }): Tensor;
@@ -4181,7 +5116,11 @@ export const searchsorted = bind<{
   (sortedSequence: Tensor, self: Scalar, options?: { outInt32?: boolean; right?: boolean; side?: 'left' | 'right' | null; sorter?: Tensor | null; out?: Tensor }): Tensor;
   (sortedSequence: Tensor, self: Tensor, options?: { outInt32?: boolean; right?: boolean; side?: 'left' | 'right' | null; sorter?: Tensor | null; out?: Tensor }): Tensor;
 }>('searchsorted');
-/** `aten::segment_reduce(Tensor data, str reduce, *, Tensor? lengths=None, Tensor? indices=None, Tensor? offsets=None, int axis=0, bool unsafe=False, Scalar? initial=None) -> Tensor` */
+/**
+ * Reduces consecutive segments of rows.
+ *
+ * `aten::segment_reduce(Tensor data, str reduce, *, Tensor? lengths=None, Tensor? indices=None, Tensor? offsets=None, int axis=0, bool unsafe=False, Scalar? initial=None) -> Tensor`
+ */
 export const segmentReduce = bind<{
   (data: Tensor, reduce: 'sum' | 'prod' | 'mean' | 'max' | 'min', options?: { lengths?: Tensor | null; indices?: Tensor | null; offsets?: Tensor | null; axis?: number; unsafe?: boolean; initial?: Scalar | null; out?: Tensor }): Tensor;
   (data: Tensor, options: { reduce: 'sum' | 'prod' | 'mean' | 'max' | 'min'; lengths?: Tensor | null; indices?: Tensor | null; offsets?: Tensor | null; axis?: number; unsafe?: boolean; initial?: Scalar | null; out?: Tensor }): Tensor;
@@ -4195,26 +5134,39 @@ export const select = bind<{
   (self: Tensor, dim: number, index: number): Tensor;
   (self: Tensor, options: { dim: number; index: number }): Tensor;
 }>('select');
-/** `aten::select_backward(Tensor grad_output, SymInt[] input_sizes, int dim, SymInt index) -> Tensor` */
-export const selectBackward = bind<{
-  (gradOutput: Tensor, inputSizes: readonly number[], dim: number, index: number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, options: { inputSizes: readonly number[]; dim: number; index: number; out?: Tensor }): Tensor;
-}>('select_backward');
-/** `aten::select_copy.int(Tensor self, int dim, SymInt index) -> Tensor` */
+/**
+ * `select` as a copy, not a view.
+ *
+ * `aten::select_copy.int(Tensor self, int dim, SymInt index) -> Tensor`
+ */
 export const selectCopy = bind<{
   (self: Tensor, dim: number, index: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; index: number; out?: Tensor }): Tensor;
 }>('select_copy');
-/** `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor` */
+/**
+ * Copy of `self` with `src` at one position along `dim`.
+ *
+ * `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor`
+ */
 export const selectScatter = bind<{
   (self: Tensor, src: Tensor, dim: number, index: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, src: Tensor, options: { dim: number; index: number; out?: Tensor }): Tensor;
 }>('select_scatter');
-/** `aten::selu(Tensor self) -> Tensor` */
+/**
+ * Scaled exponential linear unit.
+ *
+ * `aten::selu(Tensor self) -> Tensor`
+ */
 export const selu = bind<(self: Tensor) => Tensor>('selu');
-/** `aten::selu_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: scaled exponential linear unit.
+ *
+ * `aten::selu_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const selu_ = bind<(self: Tensor) => Tensor>('selu_');
 /**
+ * The memory of another tensor.
+ *
  * - `aten::set(Tensor self) -> Tensor`
  * - `aten::set.source_Storage(Tensor self, Storage source) -> Tensor`
  * - `aten::set.source_Storage_storage_offset(Tensor self, Storage source, SymInt storage_offset, SymInt[] size, SymInt[] stride=[]) -> Tensor`
@@ -4227,7 +5179,11 @@ export const set = bind<{
   (self: Tensor, source: Tensor, storageOffset: number, size: readonly number[], stride?: readonly number[], options?: { out?: Tensor }): Tensor;
   (self: Tensor, source: Tensor, options: { storageOffset: number; size: readonly number[]; stride?: readonly number[]; out?: Tensor }): Tensor;
 }>('set');
-/** `aten::sgn(Tensor self) -> Tensor` */
+/**
+ * Signs; of complex numbers, `x / |x|`.
+ *
+ * `aten::sgn(Tensor self) -> Tensor`
+ */
 export const sgn = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('sgn');
 /**
  * 1 / (1 + e^-x).
@@ -4241,15 +5197,17 @@ export const sigmoid = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor
  * `aten::sigmoid_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const sigmoid_ = bind<(self: Tensor) => Tensor>('sigmoid_');
-/** `aten::sigmoid_backward(Tensor grad_output, Tensor output) -> Tensor` */
-export const sigmoidBackward = bind<(gradOutput: Tensor, output: Tensor, options?: { out?: Tensor }) => Tensor>('sigmoid_backward');
 /**
  * -1, 0 or 1.
  *
  * `aten::sign(Tensor self) -> Tensor`
  */
 export const sign = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('sign');
-/** `aten::signbit(Tensor self) -> Tensor` */
+/**
+ * Whether the sign bit is set.
+ *
+ * `aten::signbit(Tensor self) -> Tensor`
+ */
 export const signbit = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('signbit');
 /**
  * x · sigmoid(x).
@@ -4263,8 +5221,6 @@ export const silu = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('
  * `aten::silu_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const silu_ = bind<(self: Tensor) => Tensor>('silu_');
-/** `aten::silu_backward(Tensor grad_output, Tensor self) -> Tensor` */
-export const siluBackward = bind<(gradOutput: Tensor, self: Tensor, options?: { out?: Tensor }) => Tensor>('silu_backward');
 /**
  * Sines of angles in radians.
  *
@@ -4277,20 +5233,35 @@ export const sin = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('s
  * `aten::sin_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const sin_ = bind<(self: Tensor) => Tensor>('sin_');
-/** `aten::sinc(Tensor self) -> Tensor` */
+/**
+ * `sin(pi x) / (pi x)`.
+ *
+ * `aten::sinc(Tensor self) -> Tensor`
+ */
 export const sinc = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('sinc');
-/** `aten::sinc_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: `sin(pi x) / (pi x)`.
+ *
+ * `aten::sinc_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const sinc_ = bind<(self: Tensor) => Tensor>('sinc_');
-/** `aten::sinh(Tensor self) -> Tensor` */
+/**
+ * Hyperbolic sine.
+ *
+ * `aten::sinh(Tensor self) -> Tensor`
+ */
 export const sinh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('sinh');
-/** `aten::sinh_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: hyperbolic sine.
+ *
+ * `aten::sinh_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const sinh_ = bind<(self: Tensor) => Tensor>('sinh_');
-/** `aten::slice_backward(Tensor grad_output, SymInt[] input_sizes, int dim, SymInt start, SymInt end, SymInt step) -> Tensor` */
-export const sliceBackward = bind<{
-  (gradOutput: Tensor, inputSizes: readonly number[], dim: number, start: number, end: number, step: number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, options: { inputSizes: readonly number[]; dim: number; start: number; end: number; step: number; out?: Tensor }): Tensor;
-}>('slice_backward');
-/** `aten::slice_copy.Tensor(Tensor self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor` */
+/**
+ * `slice` as a copy, not a view.
+ *
+ * `aten::slice_copy.Tensor(Tensor self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor`
+ */
 export const sliceCopy = bind<{
   (self: Tensor, options?: { dim?: number; start?: number | null; end?: number | null; step?: number; out?: Tensor }): Tensor;
   (self: Tensor, dim?: number, start?: number | null, end?: number | null, step?: number, options?: { out?: Tensor }): Tensor;
@@ -4298,7 +5269,11 @@ export const sliceCopy = bind<{
   (self: Tensor, dim: number | undefined, start: number | null | undefined, options: { end?: number | null; step?: number; out?: Tensor }): Tensor;
   (self: Tensor, dim: number | undefined, start: number | null | undefined, end: number | null | undefined, options: { step?: number; out?: Tensor }): Tensor;
 }>('slice_copy');
-/** `aten::slice_inverse(Tensor(a) self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)` */
+/**
+ * `src` extended to the shape of `self`, with `self` outside the slice.
+ *
+ * `aten::slice_inverse(Tensor(a) self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)`
+ */
 export const sliceInverse = bind<{
   (self: Tensor, src: Tensor, options?: { dim?: number; start?: number | null; end?: number | null; step?: number }): Tensor;
   (self: Tensor, src: Tensor, dim?: number, start?: number | null, end?: number | null, step?: number): Tensor;
@@ -4306,7 +5281,11 @@ export const sliceInverse = bind<{
   (self: Tensor, src: Tensor, dim: number | undefined, start: number | null | undefined, options: { end?: number | null; step?: number }): Tensor;
   (self: Tensor, src: Tensor, dim: number | undefined, start: number | null | undefined, end: number | null | undefined, options: { step?: number }): Tensor;
 }>('slice_inverse');
-/** `aten::slice_scatter(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor` */
+/**
+ * Copy of `self` with `src` written to a slice.
+ *
+ * `aten::slice_scatter(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor`
+ */
 export const sliceScatter = bind<{
   (self: Tensor, src: Tensor, options?: { dim?: number; start?: number | null; end?: number | null; step?: number; out?: Tensor }): Tensor;
   (self: Tensor, src: Tensor, dim?: number, start?: number | null, end?: number | null, step?: number, options?: { out?: Tensor }): Tensor;
@@ -4314,9 +5293,17 @@ export const sliceScatter = bind<{
   (self: Tensor, src: Tensor, dim: number | undefined, start: number | null | undefined, options: { end?: number | null; step?: number; out?: Tensor }): Tensor;
   (self: Tensor, src: Tensor, dim: number | undefined, start: number | null | undefined, end: number | null | undefined, options: { step?: number; out?: Tensor }): Tensor;
 }>('slice_scatter');
-/** `aten::slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)` */
+/**
+ * Sign and logarithm of the absolute value of determinants.
+ *
+ * `aten::slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)`
+ */
 export const slogdet = bind<(self: Tensor, options?: { out?: readonly [Tensor, Tensor] }) => SignLogabsdet>('slogdet');
-/** `aten::slow_conv3d(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0]) -> Tensor` */
+/**
+ * `conv3d` by the kernel that every build has.
+ *
+ * `aten::slow_conv3d(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0]) -> Tensor`
+ */
 export const slowConv3d = bind<{
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; out?: Tensor }): Tensor;
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
@@ -4324,72 +5311,31 @@ export const slowConv3d = bind<{
   (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, options: { padding?: readonly number[] | number; out?: Tensor }): Tensor;
   (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; out?: Tensor }): Tensor;
 }>('slow_conv3d');
-/** `aten::slow_conv3d_forward(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias, SymInt[3] stride, SymInt[3] padding) -> Tensor` */
-export const slowConv3dForward = bind<{
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null, stride: readonly number[] | number, padding: readonly number[] | number, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias: Tensor | null; stride: readonly number[] | number; padding: readonly number[] | number; out?: Tensor }): Tensor;
-}>('slow_conv3d_forward');
-/** `aten::slow_conv_dilated2d(Tensor self, Tensor weight, SymInt[2] kernel_size, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] dilation=[1, 1]) -> Tensor` */
-export const slowConvDilated2d = bind<{
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, options: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, options: { padding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, options: { dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-}>('slow_conv_dilated2d');
-/** `aten::slow_conv_dilated3d(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] dilation=[1, 1, 1]) -> Tensor` */
-export const slowConvDilated3d = bind<{
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, options: { stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, options: { padding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, options: { dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-}>('slow_conv_dilated3d');
-/** `aten::slow_conv_transpose2d(Tensor self, Tensor weight, SymInt[2] kernel_size, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] output_padding=[0, 0], SymInt[2] dilation=[1, 1]) -> Tensor` */
-export const slowConvTranspose2d = bind<{
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, outputPadding?: readonly number[] | number, dilation?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, options: { stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, options: { padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, options: { outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, outputPadding: readonly number[] | number | undefined, options: { dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-}>('slow_conv_transpose2d');
-/** `aten::slow_conv_transpose3d(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] output_padding=[0, 0, 0], SymInt[3] dilation=[1, 1, 1]) -> Tensor` */
-export const slowConvTranspose3d = bind<{
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, outputPadding?: readonly number[] | number, dilation?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, options: { stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, options: { padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, options: { outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, padding: readonly number[] | number | undefined, outputPadding: readonly number[] | number | undefined, options: { dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; outputPadding?: readonly number[] | number; dilation?: readonly number[] | number; out?: Tensor }): Tensor;
-}>('slow_conv_transpose3d');
-/** `aten::smm(Tensor self, Tensor mat2) -> Tensor` */
+/**
+ * Product of a sparse and a dense matrix, as a sparse matrix.
+ *
+ * `aten::smm(Tensor self, Tensor mat2) -> Tensor`
+ */
 export const smm = bind<(self: Tensor, mat2: Tensor) => Tensor>('smm');
-/** `aten::smooth_l1_loss(Tensor self, Tensor target, int reduction=1, float beta=1.) -> Tensor` */
+/**
+ * Squared below `beta`, linear above.
+ *
+ * `aten::smooth_l1_loss(Tensor self, Tensor target, int reduction=1, float beta=1.) -> Tensor`
+ */
 export const smoothL1Loss = bind<{
   (self: Tensor, target: Tensor, options?: { reduction?: number; beta?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, reduction?: number, beta?: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, reduction: number | undefined, options: { beta?: number; out?: Tensor }): Tensor;
 }>('smooth_l1_loss');
-/** `aten::smooth_l1_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction, float beta) -> Tensor` */
-export const smoothL1LossBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, beta: number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, target: Tensor, options: { reduction: number; beta: number; out?: Tensor }): Tensor;
-}>('smooth_l1_loss_backward');
-/** `aten::soft_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
+/**
+ * Logistic loss of targets 1 and -1.
+ *
+ * `aten::soft_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor`
+ */
 export const softMarginLoss = bind<{
   (self: Tensor, target: Tensor, options?: { reduction?: number; out?: Tensor }): Tensor;
   (self: Tensor, target: Tensor, reduction?: number, options?: { out?: Tensor }): Tensor;
 }>('soft_margin_loss');
-/** `aten::soft_margin_loss_backward(Tensor grad_output, Tensor self, Tensor target, int reduction) -> Tensor` */
-export const softMarginLossBackward = bind<{
-  (gradOutput: Tensor, self: Tensor, target: Tensor, reduction: number, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, self: Tensor, target: Tensor, options: { reduction: number; out?: Tensor }): Tensor;
-}>('soft_margin_loss_backward');
 /**
  * Exponentials along `dim`, scaled to the sum 1.
  *
@@ -4400,21 +5346,25 @@ export const softmax = bind<{
   (self: Tensor, dim: number, dtype?: DType | null, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('softmax');
-/** `aten::softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor` */
+/**
+ * `log(1 + e^(beta x)) / beta`.
+ *
+ * `aten::softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor`
+ */
 export const softplus = bind<{
   (self: Tensor, options?: { beta?: Scalar; threshold?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, beta?: Scalar, threshold?: Scalar, options?: { out?: Tensor }): Tensor;
   (self: Tensor, beta: Scalar | undefined, options: { threshold?: Scalar; out?: Tensor }): Tensor;
 }>('softplus');
-/** `aten::softplus_backward(Tensor grad_output, Tensor self, Scalar beta, Scalar threshold) -> Tensor` */
-export const softplusBackward = bind<(gradOutput: Tensor, self: Tensor, beta: Scalar, threshold: Scalar, options?: { out?: Tensor }) => Tensor>('softplus_backward');
-/** `aten::softshrink(Tensor self, Scalar lambd=0.5) -> Tensor` */
+/**
+ * Elements moved towards 0 by `lambd`.
+ *
+ * `aten::softshrink(Tensor self, Scalar lambd=0.5) -> Tensor`
+ */
 export const softshrink = bind<{
   (self: Tensor, options?: { lambd?: Scalar; out?: Tensor }): Tensor;
   (self: Tensor, lambd?: Scalar, options?: { out?: Tensor }): Tensor;
 }>('softshrink');
-/** `aten::softshrink_backward(Tensor grad_output, Tensor self, Scalar lambd) -> Tensor` */
-export const softshrinkBackward = bind<(gradOutput: Tensor, self: Tensor, lambd: Scalar, options?: { out?: Tensor }) => Tensor>('softshrink_backward');
 /**
  * Values in order along `dim`, and the positions that they had.
  *
@@ -4428,6 +5378,8 @@ export const sort = bind<{
   (self: Tensor, options?: { stable?: boolean | null; dim?: number; descending?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('sort');
 /**
+ * Sparse tensor in blocked column form.
+ *
  * - `aten::sparse_bsc_tensor.ccol_row_value(Tensor ccol_indices, Tensor row_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  * - `aten::sparse_bsc_tensor.ccol_row_value_size(Tensor ccol_indices, Tensor row_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  */
@@ -4437,6 +5389,8 @@ export const sparseBscTensor = bind<{
   (ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_bsc_tensor');
 /**
+ * Sparse tensor in blocked row form.
+ *
  * - `aten::sparse_bsr_tensor.crow_col_value(Tensor crow_indices, Tensor col_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  * - `aten::sparse_bsr_tensor.crow_col_value_size(Tensor crow_indices, Tensor col_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  */
@@ -4446,6 +5400,8 @@ export const sparseBsrTensor = bind<{
   (crowIndices: Tensor, colIndices: Tensor, values: Tensor, options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_bsr_tensor');
 /**
+ * Sparse tensor in compressed form.
+ *
  * - `aten::sparse_compressed_tensor.comp_plain_value(Tensor compressed_indices, Tensor plain_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  * - `aten::sparse_compressed_tensor.comp_plain_value_size(Tensor compressed_indices, Tensor plain_indices, Tensor values, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  */
@@ -4455,6 +5411,8 @@ export const sparseCompressedTensor = bind<{
   (compressedIndices: Tensor, plainIndices: Tensor, values: Tensor, options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_compressed_tensor');
 /**
+ * Sparse tensor of indices and values.
+ *
  * - `aten::sparse_coo_tensor.indices(Tensor indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool? is_coalesced=None) -> Tensor`
  * - `aten::sparse_coo_tensor.indices_size(Tensor indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool? is_coalesced=None) -> Tensor`
  * - `aten::sparse_coo_tensor.size(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
@@ -4467,6 +5425,8 @@ export const sparseCooTensor = bind<{
   (options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_coo_tensor');
 /**
+ * Sparse tensor in compressed column form.
+ *
  * - `aten::sparse_csc_tensor.ccol_row_value(Tensor ccol_indices, Tensor row_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  * - `aten::sparse_csc_tensor.ccol_row_value_size(Tensor ccol_indices, Tensor row_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  */
@@ -4476,6 +5436,8 @@ export const sparseCscTensor = bind<{
   (ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_csc_tensor');
 /**
+ * Sparse tensor in compressed row form.
+ *
  * - `aten::sparse_csr_tensor.crow_col_value(Tensor crow_indices, Tensor col_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  * - `aten::sparse_csr_tensor.crow_col_value_size(Tensor crow_indices, Tensor col_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
  */
@@ -4484,266 +5446,454 @@ export const sparseCsrTensor = bind<{
   (crowIndices: Tensor, colIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (crowIndices: Tensor, colIndices: Tensor, values: Tensor, options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('sparse_csr_tensor');
-/** `aten::sparse_resize(Tensor self, int[] size, int sparse_dim, int dense_dim) -> Tensor` */
-export const sparseResize = bind<{
-  (self: Tensor, size: readonly number[], sparseDim: number, denseDim: number, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, options: { size: readonly number[]; sparseDim: number; denseDim: number; out?: Tensor }): Tensor;
-}>('sparse_resize');
-/** `aten::sparse_resize_and_clear(Tensor self, int[] size, int sparse_dim, int dense_dim) -> Tensor` */
-export const sparseResizeAndClear = bind<{
-  (self: Tensor, size: readonly number[], sparseDim: number, denseDim: number, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, options: { size: readonly number[]; sparseDim: number; denseDim: number; out?: Tensor }): Tensor;
-}>('sparse_resize_and_clear');
-/** `aten::sparse_sampled_addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
-export const sparseSampledAddmm = bind<(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }) => Tensor>('sparse_sampled_addmm');
-/** `aten::special_airy_ai(Tensor x) -> Tensor` */
-export const specialAiryAi = bind<(x: Tensor, options?: { out?: Tensor }) => Tensor>('special_airy_ai');
-/** `aten::special_bessel_j0(Tensor self) -> Tensor` */
-export const specialBesselJ0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_bessel_j0');
-/** `aten::special_bessel_j1(Tensor self) -> Tensor` */
-export const specialBesselJ1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_bessel_j1');
-/** `aten::special_bessel_y0(Tensor self) -> Tensor` */
-export const specialBesselY0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_bessel_y0');
-/** `aten::special_bessel_y1(Tensor self) -> Tensor` */
-export const specialBesselY1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_bessel_y1');
 /**
+ * `addmm` at the positions of a sparse matrix only.
+ *
+ * `aten::sparse_sampled_addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+ */
+export const sparseSampledAddmm = bind<(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }) => Tensor>('sparse_sampled_addmm');
+/**
+ * Airy function Ai.
+ *
+ * `aten::special_airy_ai(Tensor x) -> Tensor`
+ */
+const specialAiryAi = bind<(x: Tensor, options?: { out?: Tensor }) => Tensor>('special_airy_ai');
+/**
+ * Bessel function of the first kind, order 0.
+ *
+ * `aten::special_bessel_j0(Tensor self) -> Tensor`
+ */
+const specialBesselJ0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_bessel_j0');
+/**
+ * Bessel function of the first kind, order 1.
+ *
+ * `aten::special_bessel_j1(Tensor self) -> Tensor`
+ */
+const specialBesselJ1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_bessel_j1');
+/**
+ * Bessel function of the second kind, order 0.
+ *
+ * `aten::special_bessel_y0(Tensor self) -> Tensor`
+ */
+const specialBesselY0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_bessel_y0');
+/**
+ * Bessel function of the second kind, order 1.
+ *
+ * `aten::special_bessel_y1(Tensor self) -> Tensor`
+ */
+const specialBesselY1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_bessel_y1');
+/**
+ * Chebyshev polynomial of the first kind.
+ *
  * - `aten::special_chebyshev_polynomial_t(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_chebyshev_polynomial_t.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_chebyshev_polynomial_t.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
-export const specialChebyshevPolynomialT = bind<{
+const specialChebyshevPolynomialT = bind<{
   (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
   (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
   (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_chebyshev_polynomial_t');
 /**
+ * Chebyshev polynomial of the second kind.
+ *
  * - `aten::special_chebyshev_polynomial_u(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_chebyshev_polynomial_u.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_chebyshev_polynomial_u.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
-export const specialChebyshevPolynomialU = bind<{
+const specialChebyshevPolynomialU = bind<{
   (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
   (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
   (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_chebyshev_polynomial_u');
 /**
+ * Chebyshev polynomial of the third kind.
+ *
  * - `aten::special_chebyshev_polynomial_v(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_chebyshev_polynomial_v.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_chebyshev_polynomial_v.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
-export const specialChebyshevPolynomialV = bind<{
+const specialChebyshevPolynomialV = bind<{
   (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
   (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
   (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_chebyshev_polynomial_v');
 /**
+ * Chebyshev polynomial of the fourth kind.
+ *
  * - `aten::special_chebyshev_polynomial_w(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_chebyshev_polynomial_w.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_chebyshev_polynomial_w.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
-export const specialChebyshevPolynomialW = bind<{
+const specialChebyshevPolynomialW = bind<{
   (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
   (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
   (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_chebyshev_polynomial_w');
-/** `aten::special_digamma(Tensor self) -> Tensor` */
-export const specialDigamma = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_digamma');
-/** `aten::special_entr(Tensor self) -> Tensor` */
-export const specialEntr = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_entr');
-/** `aten::special_erf(Tensor self) -> Tensor` */
-export const specialErf = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_erf');
-/** `aten::special_erfc(Tensor self) -> Tensor` */
-export const specialErfc = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_erfc');
-/** `aten::special_erfcx(Tensor self) -> Tensor` */
-export const specialErfcx = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_erfcx');
-/** `aten::special_erfinv(Tensor self) -> Tensor` */
-export const specialErfinv = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_erfinv');
-/** `aten::special_exp2(Tensor self) -> Tensor` */
-export const specialExp2 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_exp2');
-/** `aten::special_expit(Tensor self) -> Tensor` */
-export const specialExpit = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_expit');
-/** `aten::special_expm1(Tensor self) -> Tensor` */
-export const specialExpm1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_expm1');
-/** `aten::special_gammainc(Tensor self, Tensor other) -> Tensor` */
-export const specialGammainc = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('special_gammainc');
-/** `aten::special_gammaincc(Tensor self, Tensor other) -> Tensor` */
-export const specialGammaincc = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('special_gammaincc');
-/** `aten::special_gammaln(Tensor self) -> Tensor` */
-export const specialGammaln = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_gammaln');
 /**
+ * Another name of `digamma`. Logarithmic derivative of the gamma function.
+ *
+ * `aten::special_digamma(Tensor self) -> Tensor`
+ */
+const specialDigamma = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_digamma');
+/**
+ * `-x log x`.
+ *
+ * `aten::special_entr(Tensor self) -> Tensor`
+ */
+const specialEntr = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_entr');
+/**
+ * Another name of `erf`. The error function.
+ *
+ * `aten::special_erf(Tensor self) -> Tensor`
+ */
+const specialErf = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_erf');
+/**
+ * Another name of `erfc`. Complementary error function, 1 - erf(x).
+ *
+ * `aten::special_erfc(Tensor self) -> Tensor`
+ */
+const specialErfc = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_erfc');
+/**
+ * `e^(x²) erfc(x)`.
+ *
+ * `aten::special_erfcx(Tensor self) -> Tensor`
+ */
+const specialErfcx = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_erfcx');
+/**
+ * Another name of `erfinv`. Inverse of the error function.
+ *
+ * `aten::special_erfinv(Tensor self) -> Tensor`
+ */
+const specialErfinv = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_erfinv');
+/**
+ * Another name of `exp2`. 2 to the power of each element.
+ *
+ * `aten::special_exp2(Tensor self) -> Tensor`
+ */
+const specialExp2 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_exp2');
+/**
+ * The sigmoid.
+ *
+ * `aten::special_expit(Tensor self) -> Tensor`
+ */
+const specialExpit = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_expit');
+/**
+ * Another name of `expm1`. e^x - 1, exact near 0.
+ *
+ * `aten::special_expm1(Tensor self) -> Tensor`
+ */
+const specialExpm1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_expm1');
+/**
+ * Regularised lower incomplete gamma function.
+ *
+ * `aten::special_gammainc(Tensor self, Tensor other) -> Tensor`
+ */
+const specialGammainc = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('special_gammainc');
+/**
+ * Regularised upper incomplete gamma function.
+ *
+ * `aten::special_gammaincc(Tensor self, Tensor other) -> Tensor`
+ */
+const specialGammaincc = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('special_gammaincc');
+/**
+ * Logarithm of the absolute value of the gamma function.
+ *
+ * `aten::special_gammaln(Tensor self) -> Tensor`
+ */
+const specialGammaln = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_gammaln');
+/**
+ * Hermite polynomial (physicists').
+ *
  * - `aten::special_hermite_polynomial_h(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_hermite_polynomial_h.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_hermite_polynomial_h.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
-export const specialHermitePolynomialH = bind<{
+const specialHermitePolynomialH = bind<{
   (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
   (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
   (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_hermite_polynomial_h');
 /**
+ * Hermite polynomial (probabilists').
+ *
  * - `aten::special_hermite_polynomial_he(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_hermite_polynomial_he.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_hermite_polynomial_he.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
-export const specialHermitePolynomialHe = bind<{
+const specialHermitePolynomialHe = bind<{
   (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
   (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
   (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_hermite_polynomial_he');
-/** `aten::special_i0(Tensor self) -> Tensor` */
-export const specialI0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_i0');
-/** `aten::special_i0e(Tensor self) -> Tensor` */
-export const specialI0e = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_i0e');
-/** `aten::special_i1(Tensor self) -> Tensor` */
-export const specialI1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_i1');
-/** `aten::special_i1e(Tensor self) -> Tensor` */
-export const specialI1e = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_i1e');
 /**
+ * Another name of `i0`. Modified Bessel function of the first kind, order 0.
+ *
+ * `aten::special_i0(Tensor self) -> Tensor`
+ */
+const specialI0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_i0');
+/**
+ * `e^-|x| i0(x)`.
+ *
+ * `aten::special_i0e(Tensor self) -> Tensor`
+ */
+const specialI0e = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_i0e');
+/**
+ * Modified Bessel function of the first kind, order 1.
+ *
+ * `aten::special_i1(Tensor self) -> Tensor`
+ */
+const specialI1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_i1');
+/**
+ * `e^-|x| i1(x)`.
+ *
+ * `aten::special_i1e(Tensor self) -> Tensor`
+ */
+const specialI1e = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_i1e');
+/**
+ * Laguerre polynomial.
+ *
  * - `aten::special_laguerre_polynomial_l(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_laguerre_polynomial_l.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_laguerre_polynomial_l.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
-export const specialLaguerrePolynomialL = bind<{
+const specialLaguerrePolynomialL = bind<{
   (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
   (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
   (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_laguerre_polynomial_l');
 /**
+ * Legendre polynomial.
+ *
  * - `aten::special_legendre_polynomial_p(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_legendre_polynomial_p.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_legendre_polynomial_p.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
-export const specialLegendrePolynomialP = bind<{
+const specialLegendrePolynomialP = bind<{
   (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
   (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
   (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_legendre_polynomial_p');
-/** `aten::special_log1p(Tensor self) -> Tensor` */
-export const specialLog1p = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_log1p');
-/** `aten::special_log_ndtr(Tensor self) -> Tensor` */
-export const specialLogNdtr = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_log_ndtr');
-/** `aten::special_log_softmax(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
-export const specialLogSoftmax = bind<{
+/**
+ * Another name of `log1p`. Logarithm of 1 + x, exact near 0.
+ *
+ * `aten::special_log1p(Tensor self) -> Tensor`
+ */
+const specialLog1p = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_log1p');
+/**
+ * Logarithm of the normal distribution function.
+ *
+ * `aten::special_log_ndtr(Tensor self) -> Tensor`
+ */
+const specialLogNdtr = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_log_ndtr');
+/**
+ * Another name of `logSoftmax`. Logarithm of the softmax along `dim`, computed without overflow.
+ *
+ * `aten::special_log_softmax(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
+ */
+const specialLogSoftmax = bind<{
   (self: Tensor, dim: number, options?: { dtype?: DType | null }): Tensor;
   (self: Tensor, options: { dim: number; dtype?: DType | null }): Tensor;
 }>('special_log_softmax');
-/** `aten::special_logit(Tensor self, float? eps=None) -> Tensor` */
-export const specialLogit = bind<{
+/**
+ * Another name of `logit`. Inverse of the sigmoid: `log(x / (1 - x))`.
+ *
+ * `aten::special_logit(Tensor self, float? eps=None) -> Tensor`
+ */
+const specialLogit = bind<{
   (self: Tensor, options?: { eps?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, eps?: number | null, options?: { out?: Tensor }): Tensor;
 }>('special_logit');
-/** `aten::special_logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
-export const specialLogsumexp = bind<{
+/**
+ * Another name of `logsumexp`. Logarithm of the sum of exponentials along dimensions, without overflow.
+ *
+ * `aten::special_logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor`
+ */
+const specialLogsumexp = bind<{
   (self: Tensor, dim: readonly number[] | number, options?: { keepdim?: boolean; out?: Tensor }): Tensor;
   (self: Tensor, dim: readonly number[] | number, keepdim?: boolean, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: readonly number[] | number; keepdim?: boolean; out?: Tensor }): Tensor;
 }>('special_logsumexp');
-/** `aten::special_modified_bessel_i0(Tensor self) -> Tensor` */
-export const specialModifiedBesselI0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_modified_bessel_i0');
-/** `aten::special_modified_bessel_i1(Tensor self) -> Tensor` */
-export const specialModifiedBesselI1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_modified_bessel_i1');
-/** `aten::special_modified_bessel_k0(Tensor self) -> Tensor` */
-export const specialModifiedBesselK0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_modified_bessel_k0');
-/** `aten::special_modified_bessel_k1(Tensor self) -> Tensor` */
-export const specialModifiedBesselK1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_modified_bessel_k1');
-/** `aten::special_multigammaln(Tensor self, int p) -> Tensor` */
-export const specialMultigammaln = bind<{
+/**
+ * Modified Bessel function of the first kind, order 0.
+ *
+ * `aten::special_modified_bessel_i0(Tensor self) -> Tensor`
+ */
+const specialModifiedBesselI0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_modified_bessel_i0');
+/**
+ * Modified Bessel function of the first kind, order 1.
+ *
+ * `aten::special_modified_bessel_i1(Tensor self) -> Tensor`
+ */
+const specialModifiedBesselI1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_modified_bessel_i1');
+/**
+ * Modified Bessel function of the second kind, order 0.
+ *
+ * `aten::special_modified_bessel_k0(Tensor self) -> Tensor`
+ */
+const specialModifiedBesselK0 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_modified_bessel_k0');
+/**
+ * Modified Bessel function of the second kind, order 1.
+ *
+ * `aten::special_modified_bessel_k1(Tensor self) -> Tensor`
+ */
+const specialModifiedBesselK1 = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_modified_bessel_k1');
+/**
+ * Logarithm of the multivariate gamma function.
+ *
+ * `aten::special_multigammaln(Tensor self, int p) -> Tensor`
+ */
+const specialMultigammaln = bind<{
   (self: Tensor, p: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { p: number; out?: Tensor }): Tensor;
 }>('special_multigammaln');
-/** `aten::special_ndtr(Tensor self) -> Tensor` */
-export const specialNdtr = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_ndtr');
-/** `aten::special_ndtri(Tensor self) -> Tensor` */
-export const specialNdtri = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_ndtri');
-/** `aten::special_polygamma(int n, Tensor self) -> Tensor` */
-export const specialPolygamma = bind<{
+/**
+ * Normal distribution function.
+ *
+ * `aten::special_ndtr(Tensor self) -> Tensor`
+ */
+const specialNdtr = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_ndtr');
+/**
+ * Quantiles of the normal distribution.
+ *
+ * `aten::special_ndtri(Tensor self) -> Tensor`
+ */
+const specialNdtri = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_ndtri');
+/**
+ * Another name of `polygamma`. n-th derivative of the digamma function.
+ *
+ * `aten::special_polygamma(int n, Tensor self) -> Tensor`
+ */
+const specialPolygamma = bind<{
   (n: number, self: Tensor, options?: { out?: Tensor }): Tensor;
   (options: { n: number; self: Tensor; out?: Tensor }): Tensor;
 }>('special_polygamma');
-/** `aten::special_psi(Tensor self) -> Tensor` */
-export const specialPsi = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_psi');
-/** `aten::special_round(Tensor self, *, int decimals=0) -> Tensor` */
-export const specialRound = bind<(self: Tensor, options?: { decimals?: number; out?: Tensor }) => Tensor>('special_round');
-/** `aten::special_scaled_modified_bessel_k0(Tensor x) -> Tensor` */
-export const specialScaledModifiedBesselK0 = bind<(x: Tensor, options?: { out?: Tensor }) => Tensor>('special_scaled_modified_bessel_k0');
-/** `aten::special_scaled_modified_bessel_k1(Tensor x) -> Tensor` */
-export const specialScaledModifiedBesselK1 = bind<(x: Tensor, options?: { out?: Tensor }) => Tensor>('special_scaled_modified_bessel_k1');
 /**
+ * The digamma function.
+ *
+ * `aten::special_psi(Tensor self) -> Tensor`
+ */
+const specialPsi = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_psi');
+/**
+ * Another name of `round`. Nearest integers, halves to the even one.
+ *
+ * `aten::special_round(Tensor self, *, int decimals=0) -> Tensor`
+ */
+const specialRound = bind<(self: Tensor, options?: { decimals?: number; out?: Tensor }) => Tensor>('special_round');
+/**
+ * `e^x k0(x)`.
+ *
+ * `aten::special_scaled_modified_bessel_k0(Tensor x) -> Tensor`
+ */
+const specialScaledModifiedBesselK0 = bind<(x: Tensor, options?: { out?: Tensor }) => Tensor>('special_scaled_modified_bessel_k0');
+/**
+ * `e^x k1(x)`.
+ *
+ * `aten::special_scaled_modified_bessel_k1(Tensor x) -> Tensor`
+ */
+const specialScaledModifiedBesselK1 = bind<(x: Tensor, options?: { out?: Tensor }) => Tensor>('special_scaled_modified_bessel_k1');
+/**
+ * Shifted Chebyshev polynomial of the first kind.
+ *
  * - `aten::special_shifted_chebyshev_polynomial_t(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_shifted_chebyshev_polynomial_t.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_shifted_chebyshev_polynomial_t.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
-export const specialShiftedChebyshevPolynomialT = bind<{
+const specialShiftedChebyshevPolynomialT = bind<{
   (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
   (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
   (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_shifted_chebyshev_polynomial_t');
 /**
+ * Shifted Chebyshev polynomial of the second kind.
+ *
  * - `aten::special_shifted_chebyshev_polynomial_u(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_shifted_chebyshev_polynomial_u.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_shifted_chebyshev_polynomial_u.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
-export const specialShiftedChebyshevPolynomialU = bind<{
+const specialShiftedChebyshevPolynomialU = bind<{
   (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
   (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
   (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_shifted_chebyshev_polynomial_u');
 /**
+ * Shifted Chebyshev polynomial of the third kind.
+ *
  * - `aten::special_shifted_chebyshev_polynomial_v(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_shifted_chebyshev_polynomial_v.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_shifted_chebyshev_polynomial_v.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
-export const specialShiftedChebyshevPolynomialV = bind<{
+const specialShiftedChebyshevPolynomialV = bind<{
   (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
   (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
   (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_shifted_chebyshev_polynomial_v');
 /**
+ * Shifted Chebyshev polynomial of the fourth kind.
+ *
  * - `aten::special_shifted_chebyshev_polynomial_w(Tensor x, Tensor n) -> Tensor`
  * - `aten::special_shifted_chebyshev_polynomial_w.n_scalar(Tensor x, Scalar n) -> Tensor`
  * - `aten::special_shifted_chebyshev_polynomial_w.x_scalar(Scalar x, Tensor n) -> Tensor`
  */
-export const specialShiftedChebyshevPolynomialW = bind<{
+const specialShiftedChebyshevPolynomialW = bind<{
   (x: Tensor, n: Tensor, options?: { out?: Tensor }): Tensor;
   (x: Tensor, n: Scalar, options?: { out?: Tensor }): Tensor;
   (x: Scalar, n: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_shifted_chebyshev_polynomial_w');
-/** `aten::special_sinc(Tensor self) -> Tensor` */
-export const specialSinc = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_sinc');
-/** `aten::special_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
-export const specialSoftmax = bind<{
+/**
+ * Another name of `sinc`. `sin(pi x) / (pi x)`.
+ *
+ * `aten::special_sinc(Tensor self) -> Tensor`
+ */
+const specialSinc = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('special_sinc');
+/**
+ * Another name of `softmax`. Exponentials along `dim`, scaled to the sum 1.
+ *
+ * `aten::special_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor`
+ */
+const specialSoftmax = bind<{
   (self: Tensor, dim: number, options?: { dtype?: DType | null }): Tensor;
   (self: Tensor, dim: number, dtype?: DType | null): Tensor;
   (self: Tensor, options: { dim: number; dtype?: DType | null }): Tensor;
 }>('special_softmax');
-/** `aten::special_spherical_bessel_j0(Tensor x) -> Tensor` */
-export const specialSphericalBesselJ0 = bind<(x: Tensor, options?: { out?: Tensor }) => Tensor>('special_spherical_bessel_j0');
 /**
+ * Spherical Bessel function of the first kind, order 0.
+ *
+ * `aten::special_spherical_bessel_j0(Tensor x) -> Tensor`
+ */
+const specialSphericalBesselJ0 = bind<(x: Tensor, options?: { out?: Tensor }) => Tensor>('special_spherical_bessel_j0');
+/**
+ * `self * log1p(other)`, 0 where `self` is 0.
+ *
  * - `aten::special_xlog1py(Tensor self, Tensor other) -> Tensor`
  * - `aten::special_xlog1py.other_scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::special_xlog1py.self_scalar(Scalar self, Tensor other) -> Tensor`
  */
-export const specialXlog1py = bind<{
+const specialXlog1py = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_xlog1py');
 /**
+ * `self * log(other)`, 0 where `self` is 0.
+ *
  * - `aten::special_xlogy(Tensor self, Tensor other) -> Tensor`
  * - `aten::special_xlogy.other_scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::special_xlogy.self_scalar(Scalar self, Tensor other) -> Tensor`
  */
-export const specialXlogy = bind<{
+const specialXlogy = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('special_xlogy');
 /**
+ * Hurwitz zeta function.
+ *
  * - `aten::special_zeta(Tensor self, Tensor other) -> Tensor`
  * - `aten::special_zeta.other_scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::special_zeta.self_scalar(Scalar self, Tensor other) -> Tensor`
  */
-export const specialZeta = bind<{
+const specialZeta = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Tensor, other: Scalar, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
@@ -4762,19 +5912,31 @@ export const split = bind<{
   (self: Tensor, splitSize: readonly number[], dim?: number): Tensor[];
   (self: Tensor, options: { splitSize: readonly number[]; dim?: number }): Tensor[];
 }>('split');
-/** `aten::split_copy.Tensor(Tensor self, SymInt split_size, int dim=0) -> Tensor[]` */
+/**
+ * `split` as a copy, not a view.
+ *
+ * `aten::split_copy.Tensor(Tensor self, SymInt split_size, int dim=0) -> Tensor[]`
+ */
 export const splitCopy = bind<{
   (self: Tensor, splitSize: number, options?: { dim?: number; out?: readonly Tensor[] }): Tensor[];
   (self: Tensor, splitSize: number, dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
   (self: Tensor, options: { splitSize: number; dim?: number; out?: readonly Tensor[] }): Tensor[];
 }>('split_copy');
-/** `aten::split_with_sizes(Tensor(a -> *) self, SymInt[] split_sizes, int dim=0) -> Tensor(a)[]` */
+/**
+ * Views of the given sizes along `dim`.
+ *
+ * `aten::split_with_sizes(Tensor(a -> *) self, SymInt[] split_sizes, int dim=0) -> Tensor(a)[]`
+ */
 export const splitWithSizes = bind<{
   (self: Tensor, splitSizes: readonly number[], options?: { dim?: number }): Tensor[];
   (self: Tensor, splitSizes: readonly number[], dim?: number): Tensor[];
   (self: Tensor, options: { splitSizes: readonly number[]; dim?: number }): Tensor[];
 }>('split_with_sizes');
-/** `aten::split_with_sizes_copy(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]` */
+/**
+ * `splitWithSizes` as a copy, not a view.
+ *
+ * `aten::split_with_sizes_copy(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]`
+ */
 export const splitWithSizesCopy = bind<{
   (self: Tensor, splitSizes: readonly number[], options?: { dim?: number; out?: readonly Tensor[] }): Tensor[];
   (self: Tensor, splitSizes: readonly number[], dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
@@ -4792,9 +5954,17 @@ export const sqrt = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('
  * `aten::sqrt_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const sqrt_ = bind<(self: Tensor) => Tensor>('sqrt_');
-/** `aten::square(Tensor self) -> Tensor` */
+/**
+ * Squares.
+ *
+ * `aten::square(Tensor self) -> Tensor`
+ */
 export const square = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('square');
-/** `aten::square_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: squares.
+ *
+ * `aten::square_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const square_ = bind<(self: Tensor) => Tensor>('square_');
 /**
  * View without dimensions of size 1, or without one of them.
@@ -4811,6 +5981,8 @@ export const squeeze = bind<{
   (self: Tensor, options: { dim: readonly number[] }): Tensor;
 }>('squeeze');
 /**
+ * `squeeze` as a copy, not a view.
+ *
  * - `aten::squeeze_copy(Tensor self) -> Tensor`
  * - `aten::squeeze_copy.dim(Tensor self, int dim) -> Tensor`
  * - `aten::squeeze_copy.dims(Tensor self, int[] dim) -> Tensor`
@@ -4822,7 +5994,11 @@ export const squeezeCopy = bind<{
   (self: Tensor, dim: readonly number[], options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: readonly number[]; out?: Tensor }): Tensor;
 }>('squeeze_copy');
-/** `aten::sspaddmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+/**
+ * `beta * self + alpha * (mat1 @ mat2)` with sparse `self` and `mat1`.
+ *
+ * `aten::sspaddmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+ */
 export const sspaddmm = bind<(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar; out?: Tensor }) => Tensor>('sspaddmm');
 /**
  * Joins tensors of one shape along a new dimension.
@@ -4852,6 +6028,8 @@ export const std = bind<{
   (self: Tensor, options: { dim: readonly number[] | number | null; unbiased?: boolean; keepdim?: boolean; out?: Tensor }): Tensor;
 }>('std');
 /**
+ * Standard deviation and mean.
+ *
  * - `aten::std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)`
  * - `aten::std_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)`
  * - `aten::std_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)`
@@ -4879,6 +6057,8 @@ export const sub = bind<{
   (self: Scalar, other: Tensor, options?: { alpha?: Scalar; out?: Tensor }): Tensor;
 }>('sub');
 /**
+ * Another name of `sub`. Difference of two tensors; `alpha` multiplies the second first.
+ *
  * - `aten::subtract.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
  * - `aten::subtract.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
  */
@@ -4900,44 +6080,72 @@ export const sum = bind<{
   (self: Tensor, dim: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null; out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null; out?: Tensor }): Tensor;
 }>('sum');
-/** `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)` */
+/**
+ * Singular value decomposition: U, S and V. Use `linalg.svd` in new code.
+ *
+ * `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)`
+ */
 export const svd = bind<{
   (self: Tensor, options?: { some?: boolean; computeUv?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): USV;
   (self: Tensor, some?: boolean, computeUv?: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): USV;
   (self: Tensor, some: boolean | undefined, options: { computeUv?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): USV;
 }>('svd');
-/** `aten::swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)` */
+/**
+ * Another name of `transpose`. View with two dimensions exchanged.
+ *
+ * `aten::swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)`
+ */
 export const swapaxes = bind<{
   (self: Tensor, axis0: number, axis1: number): Tensor;
   (self: Tensor, options: { axis0: number; axis1: number }): Tensor;
 }>('swapaxes');
-/** `aten::swapdims(Tensor(a) self, int dim0, int dim1) -> Tensor(a)` */
+/**
+ * Another name of `transpose`. View with two dimensions exchanged.
+ *
+ * `aten::swapdims(Tensor(a) self, int dim0, int dim1) -> Tensor(a)`
+ */
 export const swapdims = bind<{
   (self: Tensor, dim0: number, dim1: number): Tensor;
   (self: Tensor, options: { dim0: number; dim1: number }): Tensor;
 }>('swapdims');
-/** `aten::sym_constrain_range(Scalar size, *, int? min=None, int? max=None) -> ()` */
-export const symConstrainRange = bind<(size: Scalar, options?: { min?: number | null; max?: number | null }) => void>('sym_constrain_range');
-/** `aten::sym_constrain_range_for_size(Scalar size, *, int? min=None, int? max=None) -> ()` */
-export const symConstrainRangeForSize = bind<(size: Scalar, options?: { min?: number | null; max?: number | null }) => void>('sym_constrain_range_for_size');
 /**
  * View of a matrix transposed.
  *
  * `aten::t(Tensor(a) self) -> Tensor(a)`
  */
 export const t = bind<(self: Tensor) => Tensor>('t');
-/** `aten::t_copy(Tensor self) -> Tensor` */
+/**
+ * `t` as a copy, not a view.
+ *
+ * `aten::t_copy(Tensor self) -> Tensor`
+ */
 export const tCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('t_copy');
-/** `aten::take(Tensor self, Tensor index) -> Tensor` */
+/**
+ * Elements at flat indices.
+ *
+ * `aten::take(Tensor self, Tensor index) -> Tensor`
+ */
 export const take = bind<(self: Tensor, index: Tensor, options?: { out?: Tensor }) => Tensor>('take');
-/** `aten::take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor` */
+/**
+ * Elements along `dim` at the positions of an index tensor.
+ *
+ * `aten::take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor`
+ */
 export const takeAlongDim = bind<{
   (self: Tensor, indices: Tensor, options?: { dim?: number | null; out?: Tensor }): Tensor;
   (self: Tensor, indices: Tensor, dim?: number | null, options?: { out?: Tensor }): Tensor;
 }>('take_along_dim');
-/** `aten::tan(Tensor self) -> Tensor` */
+/**
+ * Tangents of angles in radians.
+ *
+ * `aten::tan(Tensor self) -> Tensor`
+ */
 export const tan = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('tan');
-/** `aten::tan_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: tangents of angles in radians.
+ *
+ * `aten::tan_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const tan_ = bind<(self: Tensor) => Tensor>('tan_');
 /**
  * Hyperbolic tangents.
@@ -4951,9 +6159,9 @@ export const tanh = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('
  * `aten::tanh_(Tensor(a!) self) -> Tensor(a!)`
  */
 export const tanh_ = bind<(self: Tensor) => Tensor>('tanh_');
-/** `aten::tanh_backward(Tensor grad_output, Tensor output) -> Tensor` */
-export const tanhBackward = bind<(gradOutput: Tensor, output: Tensor, options?: { out?: Tensor }) => Tensor>('tanh_backward');
 /**
+ * Views split into parts of nearly equal size, or at indices.
+ *
  * - `aten::tensor_split.indices(Tensor(a -> *) self, SymInt[] indices, int dim=0) -> Tensor(a)[]`
  * - `aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]`
  * - `aten::tensor_split.tensor_indices_or_sections(Tensor(a -> *) self, Tensor tensor_indices_or_sections, int dim=0) -> Tensor(a)[]`
@@ -4968,38 +6176,33 @@ export const tensorSplit = bind<{
   (self: Tensor, tensorIndicesOrSections: Tensor, options?: { dim?: number }): Tensor[];
   (self: Tensor, tensorIndicesOrSections: Tensor, dim?: number): Tensor[];
 }>('tensor_split');
-/** `aten::thnn_conv2d(Tensor self, Tensor weight, SymInt[2] kernel_size, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0]) -> Tensor` */
-export const thnnConv2d = bind<{
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, options?: { bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias?: Tensor | null, stride?: readonly number[] | number, padding?: readonly number[] | number, options?: { out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, options: { stride?: readonly number[] | number; padding?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, kernelSize: readonly number[] | number, bias: Tensor | null | undefined, stride: readonly number[] | number | undefined, options: { padding?: readonly number[] | number; out?: Tensor }): Tensor;
-  (self: Tensor, weight: Tensor, options: { kernelSize: readonly number[] | number; bias?: Tensor | null; stride?: readonly number[] | number; padding?: readonly number[] | number; out?: Tensor }): Tensor;
-}>('thnn_conv2d');
-/** `aten::threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor` */
+/**
+ * Elements above `threshold`; `value` for the others.
+ *
+ * `aten::threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor`
+ */
 export const threshold = bind<{
   (self: Tensor, threshold: Scalar, value: Scalar, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { threshold: Scalar; value: Scalar; out?: Tensor }): Tensor;
 }>('threshold');
-/** `aten::threshold_(Tensor(a!) self, Scalar threshold, Scalar value) -> Tensor(a!)` */
+/**
+ * In place: elements above `threshold`; `value` for the others.
+ *
+ * `aten::threshold_(Tensor(a!) self, Scalar threshold, Scalar value) -> Tensor(a!)`
+ */
 export const threshold_ = bind<{
   (self: Tensor, threshold: Scalar, value: Scalar): Tensor;
   (self: Tensor, options: { threshold: Scalar; value: Scalar }): Tensor;
 }>('threshold_');
-/** `aten::threshold_backward(Tensor grad_output, Tensor self, Scalar threshold) -> Tensor` */
-export const thresholdBackward = bind<(gradOutput: Tensor, self: Tensor, threshold: Scalar, options?: { out?: Tensor }) => Tensor>('threshold_backward');
-/** `aten::tile(Tensor self, SymInt[] dims) -> Tensor` */
+/**
+ * Copies of the tensor along each dimension.
+ *
+ * `aten::tile(Tensor self, SymInt[] dims) -> Tensor`
+ */
 export const tile = bind<{
   (self: Tensor, dims: readonly number[]): Tensor;
   (self: Tensor, options: { dims: readonly number[] }): Tensor;
 }>('tile');
-/** `aten::to_dense_backward(Tensor grad, Tensor input, bool? masked_grad=None) -> Tensor` */
-export const toDenseBackward = bind<{
-  (grad: Tensor, input: Tensor, options?: { maskedGrad?: boolean | null }): Tensor;
-  (grad: Tensor, input: Tensor, maskedGrad?: boolean | null): Tensor;
-}>('to_dense_backward');
-/** `aten::to_mkldnn_backward(Tensor grad, Tensor input) -> Tensor` */
-export const toMkldnnBackward = bind<(grad: Tensor, input: Tensor) => Tensor>('to_mkldnn_backward');
 /**
  * The k largest values along `dim`, in order, and their positions.
  *
@@ -5012,13 +6215,12 @@ export const topk = bind<{
   (self: Tensor, k: number, dim: number | undefined, largest: boolean | undefined, options: { sorted?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
   (self: Tensor, options: { k: number; dim?: number; largest?: boolean; sorted?: boolean; out?: readonly [Tensor, Tensor] }): ValuesIndices;
 }>('topk');
-/** `aten::trace(Tensor self) -> Tensor` */
+/**
+ * Sum of the diagonal.
+ *
+ * `aten::trace(Tensor self) -> Tensor`
+ */
 export const trace = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('trace');
-/** `aten::trace_backward(Tensor grad, SymInt[] sizes) -> Tensor` */
-export const traceBackward = bind<{
-  (grad: Tensor, sizes: readonly number[]): Tensor;
-  (grad: Tensor, options: { sizes: readonly number[] }): Tensor;
-}>('trace_backward');
 /**
  * View with two dimensions exchanged.
  *
@@ -5028,12 +6230,18 @@ export const transpose = bind<{
   (self: Tensor, dim0: number, dim1: number): Tensor;
   (self: Tensor, options: { dim0: number; dim1: number }): Tensor;
 }>('transpose');
-/** `aten::transpose_copy.int(Tensor self, int dim0, int dim1) -> Tensor` */
+/**
+ * `transpose` as a copy, not a view.
+ *
+ * `aten::transpose_copy.int(Tensor self, int dim0, int dim1) -> Tensor`
+ */
 export const transposeCopy = bind<{
   (self: Tensor, dim0: number, dim1: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim0: number; dim1: number; out?: Tensor }): Tensor;
 }>('transpose_copy');
 /**
+ * Integral by the trapezoidal rule along `dim`.
+ *
  * - `aten::trapezoid.dx(Tensor y, *, Scalar dx=1, int dim=-1) -> Tensor`
  * - `aten::trapezoid.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor`
  */
@@ -5042,6 +6250,8 @@ export const trapezoid = bind<{
   (y: Tensor, x: Tensor, options?: { dim?: number }): Tensor;
 }>('trapezoid');
 /**
+ * Another name of `trapezoid`. Integral by the trapezoidal rule along `dim`.
+ *
  * - `aten::trapz.dx(Tensor y, *, float dx=1., int dim=-1) -> Tensor`
  * - `aten::trapz.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor`
  */
@@ -5049,7 +6259,11 @@ export const trapz = bind<{
   (y: Tensor, options?: { dx?: number; dim?: number }): Tensor;
   (y: Tensor, x: Tensor, options?: { dim?: number }): Tensor;
 }>('trapz');
-/** `aten::triangular_solve(Tensor self, Tensor A, bool upper=True, bool transpose=False, bool unitriangular=False) -> (Tensor solution, Tensor cloned_coefficient)` */
+/**
+ * Solves `A X = B` for triangular A. Use `linalg.solveTriangular` in new code.
+ *
+ * `aten::triangular_solve(Tensor self, Tensor A, bool upper=True, bool transpose=False, bool unitriangular=False) -> (Tensor solution, Tensor cloned_coefficient)`
+ */
 export const triangularSolve = bind<{
   (self: Tensor, A: Tensor, options?: { upper?: boolean; transpose?: boolean; unitriangular?: boolean; out?: readonly [Tensor, Tensor] }): SolutionClonedCoefficient;
   (self: Tensor, A: Tensor, upper?: boolean, transpose?: boolean, unitriangular?: boolean, options?: { out?: readonly [Tensor, Tensor] }): SolutionClonedCoefficient;
@@ -5065,13 +6279,21 @@ export const tril = bind<{
   (self: Tensor, options?: { diagonal?: number; out?: Tensor }): Tensor;
   (self: Tensor, diagonal?: number, options?: { out?: Tensor }): Tensor;
 }>('tril');
-/** `aten::tril_indices(int row, int col, int offset=0, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+/**
+ * Indices of the lower triangle of a matrix, 2 rows.
+ *
+ * `aten::tril_indices(int row, int col, int offset=0, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+ */
 export const trilIndices = bind<{
   (row: number, col: number, options?: { offset?: number; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (row: number, col: number, offset?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (options: { row: number; col: number; offset?: number; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('tril_indices');
-/** `aten::triplet_margin_loss(Tensor anchor, Tensor positive, Tensor negative, float margin=1., float p=2., float eps=9.9999999999999995e-07, bool swap=False, int reduction=1) -> Tensor` */
+/**
+ * Loss of triplets whose positive distance is not below the negative one by `margin`.
+ *
+ * `aten::triplet_margin_loss(Tensor anchor, Tensor positive, Tensor negative, float margin=1., float p=2., float eps=9.9999999999999995e-07, bool swap=False, int reduction=1) -> Tensor`
+ */
 export const tripletMarginLoss = bind<{
   (anchor: Tensor, positive: Tensor, negative: Tensor, options?: { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number }): Tensor;
   (anchor: Tensor, positive: Tensor, negative: Tensor, margin?: number, p?: number, eps?: number, swap?: boolean, reduction?: number): Tensor;
@@ -5089,13 +6311,19 @@ export const triu = bind<{
   (self: Tensor, options?: { diagonal?: number; out?: Tensor }): Tensor;
   (self: Tensor, diagonal?: number, options?: { out?: Tensor }): Tensor;
 }>('triu');
-/** `aten::triu_indices(int row, int col, int offset=0, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+/**
+ * Indices of the upper triangle of a matrix, 2 rows.
+ *
+ * `aten::triu_indices(int row, int col, int offset=0, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+ */
 export const triuIndices = bind<{
   (row: number, col: number, options?: { offset?: number; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (row: number, col: number, offset?: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   (options: { row: number; col: number; offset?: number; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
 }>('triu_indices');
 /**
+ * Another name of `div`. True quotient; `roundingMode` `trunc` or `floor` rounds it.
+ *
  * - `aten::true_divide.Scalar(Tensor self, Scalar other) -> Tensor`
  * - `aten::true_divide.Tensor(Tensor self, Tensor other) -> Tensor`
  */
@@ -5104,9 +6332,17 @@ export const trueDivide = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
   (self: Scalar, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('true_divide');
-/** `aten::trunc(Tensor self) -> Tensor` */
+/**
+ * Integers nearest to 0: the fraction is cut off.
+ *
+ * `aten::trunc(Tensor self) -> Tensor`
+ */
 export const trunc = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('trunc');
-/** `aten::trunc_(Tensor(a!) self) -> Tensor(a!)` */
+/**
+ * In place: integers nearest to 0: the fraction is cut off.
+ *
+ * `aten::trunc_(Tensor(a!) self) -> Tensor(a!)`
+ */
 export const trunc_ = bind<(self: Tensor) => Tensor>('trunc_');
 /**
  * Views of all positions along `dim`.
@@ -5117,38 +6353,57 @@ export const unbind = bind<{
   (self: Tensor, options?: { dim?: number }): Tensor[];
   (self: Tensor, dim?: number): Tensor[];
 }>('unbind');
-/** `aten::unbind_copy.int(Tensor self, int dim=0) -> Tensor[]` */
+/**
+ * `unbind` as a copy, not a view.
+ *
+ * `aten::unbind_copy.int(Tensor self, int dim=0) -> Tensor[]`
+ */
 export const unbindCopy = bind<{
   (self: Tensor, options?: { dim?: number; out?: readonly Tensor[] }): Tensor[];
   (self: Tensor, dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
 }>('unbind_copy');
-/** `aten::unflatten.int(Tensor(a) self, int dim, SymInt[] sizes) -> Tensor(a)` */
+/**
+ * View with one dimension split into several.
+ *
+ * `aten::unflatten.int(Tensor(a) self, int dim, SymInt[] sizes) -> Tensor(a)`
+ */
 export const unflatten = bind<{
   (self: Tensor, dim: number, sizes: readonly number[]): Tensor;
   (self: Tensor, options: { dim: number; sizes: readonly number[] }): Tensor;
 }>('unflatten');
-/** `aten::unflatten_dense_tensors(Tensor flat, Tensor[] tensors) -> Tensor[]` */
+/**
+ * Inverse of `flattenDenseTensors`.
+ *
+ * `aten::unflatten_dense_tensors(Tensor flat, Tensor[] tensors) -> Tensor[]`
+ */
 export const unflattenDenseTensors = bind<{
   (flat: Tensor, tensors: readonly Tensor[]): Tensor[];
   (flat: Tensor, options: { tensors: readonly Tensor[] }): Tensor[];
 }>('unflatten_dense_tensors');
-/** `aten::unfold_backward(Tensor grad_in, SymInt[] input_sizes, int dim, int size, int step) -> Tensor` */
-export const unfoldBackward = bind<{
-  (gradIn: Tensor, inputSizes: readonly number[], dim: number, size: number, step: number, options?: { out?: Tensor }): Tensor;
-  (gradIn: Tensor, options: { inputSizes: readonly number[]; dim: number; size: number; step: number; out?: Tensor }): Tensor;
-}>('unfold_backward');
-/** `aten::unfold_copy(Tensor self, int dimension, int size, int step) -> Tensor` */
+/**
+ * `unfold` as a copy, not a view.
+ *
+ * `aten::unfold_copy(Tensor self, int dimension, int size, int step) -> Tensor`
+ */
 export const unfoldCopy = bind<{
   (self: Tensor, dimension: number, size: number, step: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dimension: number; size: number; step: number; out?: Tensor }): Tensor;
 }>('unfold_copy');
-/** `aten::uniform(Tensor self, float from=0., float to=1., *, Generator? generator=None) -> Tensor` */
+/**
+ * Uniform samples in the shape of `self`.
+ *
+ * `aten::uniform(Tensor self, float from=0., float to=1., *, Generator? generator=None) -> Tensor`
+ */
 export const uniform = bind<{
   (self: Tensor, options?: { from?: number; to?: number; generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, from?: number, to?: number, options?: { generator?: Generator | null; out?: Tensor }): Tensor;
   (self: Tensor, from: number | undefined, options: { to?: number; generator?: Generator | null; out?: Tensor }): Tensor;
 }>('uniform');
-/** `aten::unique_dim(Tensor self, int dim, bool sorted=True, bool return_inverse=False, bool return_counts=False) -> (Tensor, Tensor, Tensor)` */
+/**
+ * Distinct slices along `dim`.
+ *
+ * `aten::unique_dim(Tensor self, int dim, bool sorted=True, bool return_inverse=False, bool return_counts=False) -> (Tensor, Tensor, Tensor)`
+ */
 export const uniqueDim = bind<{
   (self: Tensor, dim: number, options?: { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
   (self: Tensor, dim: number, sorted?: boolean, returnInverse?: boolean, returnCounts?: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
@@ -5156,26 +6411,42 @@ export const uniqueDim = bind<{
   (self: Tensor, dim: number, sorted: boolean | undefined, returnInverse: boolean | undefined, options: { returnCounts?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
   (self: Tensor, options: { dim: number; sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
 }>('unique_dim');
-/** `aten::unique_dim_consecutive(Tensor self, int dim, bool return_inverse=False, bool return_counts=False) -> (Tensor, Tensor, Tensor)` */
+/**
+ * Slices along `dim` without consecutive duplicates.
+ *
+ * `aten::unique_dim_consecutive(Tensor self, int dim, bool return_inverse=False, bool return_counts=False) -> (Tensor, Tensor, Tensor)`
+ */
 export const uniqueDimConsecutive = bind<{
   (self: Tensor, dim: number, options?: { returnInverse?: boolean; returnCounts?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
   (self: Tensor, dim: number, returnInverse?: boolean, returnCounts?: boolean, options?: { out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
   (self: Tensor, dim: number, returnInverse: boolean | undefined, options: { returnCounts?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
   (self: Tensor, options: { dim: number; returnInverse?: boolean; returnCounts?: boolean; out?: readonly [Tensor, Tensor, Tensor] }): [Tensor, Tensor, Tensor];
 }>('unique_dim_consecutive');
-/** `aten::unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]` */
+/**
+ * `chunk`, whose views may be changed in place although autograd does not track it.
+ *
+ * `aten::unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]`
+ */
 export const unsafeChunk = bind<{
   (self: Tensor, chunks: number, options?: { dim?: number }): Tensor[];
   (self: Tensor, chunks: number, dim?: number): Tensor[];
   (self: Tensor, options: { chunks: number; dim?: number }): Tensor[];
 }>('unsafe_chunk');
-/** `aten::unsafe_split.Tensor(Tensor self, SymInt split_size, int dim=0) -> Tensor[]` */
+/**
+ * `split`, whose views may be changed in place although autograd does not track it.
+ *
+ * `aten::unsafe_split.Tensor(Tensor self, SymInt split_size, int dim=0) -> Tensor[]`
+ */
 export const unsafeSplit = bind<{
   (self: Tensor, splitSize: number, options?: { dim?: number; out?: readonly Tensor[] }): Tensor[];
   (self: Tensor, splitSize: number, dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
   (self: Tensor, options: { splitSize: number; dim?: number; out?: readonly Tensor[] }): Tensor[];
 }>('unsafe_split');
-/** `aten::unsafe_split_with_sizes(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]` */
+/**
+ * `splitWithSizes`, whose views may be changed in place although autograd does not track it.
+ *
+ * `aten::unsafe_split_with_sizes(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]`
+ */
 export const unsafeSplitWithSizes = bind<{
   (self: Tensor, splitSizes: readonly number[], options?: { dim?: number; out?: readonly Tensor[] }): Tensor[];
   (self: Tensor, splitSizes: readonly number[], dim?: number, options?: { out?: readonly Tensor[] }): Tensor[];
@@ -5190,12 +6461,18 @@ export const unsqueeze = bind<{
   (self: Tensor, dim: number): Tensor;
   (self: Tensor, options: { dim: number }): Tensor;
 }>('unsqueeze');
-/** `aten::unsqueeze_copy(Tensor self, int dim) -> Tensor` */
+/**
+ * `unsqueeze` as a copy, not a view.
+ *
+ * `aten::unsqueeze_copy(Tensor self, int dim) -> Tensor`
+ */
 export const unsqueezeCopy = bind<{
   (self: Tensor, dim: number, options?: { out?: Tensor }): Tensor;
   (self: Tensor, options: { dim: number; out?: Tensor }): Tensor;
 }>('unsqueeze_copy');
 /**
+ * Resizes images by cubic interpolation.
+ *
  * - `aten::upsample_bicubic2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor`
  * - `aten::upsample_bicubic2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor`
  */
@@ -5207,14 +6484,9 @@ export const upsampleBicubic2d = bind<{
   (input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null): Tensor;
   (input: Tensor, options: { outputSize: readonly number[] | null; alignCorners: boolean; scaleFactors: readonly number[] | null }): Tensor;
 }>('upsample_bicubic2d');
-/** `aten::upsample_bicubic2d_backward(Tensor grad_output, SymInt[2] output_size, SymInt[4] input_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
-export const upsampleBicubic2dBackward = bind<{
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesH: number | null | undefined, options: { scalesW?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, options: { outputSize: readonly number[] | number; inputSize: readonly number[] | number; alignCorners: boolean; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
-}>('upsample_bicubic2d_backward');
 /**
+ * Resizes images by linear interpolation.
+ *
  * - `aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor`
  * - `aten::upsample_bilinear2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor`
  */
@@ -5226,14 +6498,9 @@ export const upsampleBilinear2d = bind<{
   (input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null, options?: { out?: Tensor }): Tensor;
   (input: Tensor, options: { outputSize: readonly number[] | null; alignCorners: boolean; scaleFactors: readonly number[] | null; out?: Tensor }): Tensor;
 }>('upsample_bilinear2d');
-/** `aten::upsample_bilinear2d_backward(Tensor grad_output, SymInt[2] output_size, SymInt[4] input_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
-export const upsampleBilinear2dBackward = bind<{
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesH: number | null | undefined, options: { scalesW?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, options: { outputSize: readonly number[] | number; inputSize: readonly number[] | number; alignCorners: boolean; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
-}>('upsample_bilinear2d_backward');
 /**
+ * Resizes signals by linear interpolation.
+ *
  * - `aten::upsample_linear1d(Tensor self, SymInt[1] output_size, bool align_corners, float? scales=None) -> Tensor`
  * - `aten::upsample_linear1d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor`
  */
@@ -5244,13 +6511,9 @@ export const upsampleLinear1d = bind<{
   (input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null): Tensor;
   (input: Tensor, options: { outputSize: readonly number[] | null; alignCorners: boolean; scaleFactors: readonly number[] | null }): Tensor;
 }>('upsample_linear1d');
-/** `aten::upsample_linear1d_backward(Tensor grad_output, SymInt[1] output_size, SymInt[3] input_size, bool align_corners, float? scales=None) -> Tensor` */
-export const upsampleLinear1dBackward = bind<{
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scales?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scales?: number | null, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, options: { outputSize: readonly number[] | number; inputSize: readonly number[] | number; alignCorners: boolean; scales?: number | null; out?: Tensor }): Tensor;
-}>('upsample_linear1d_backward');
 /**
+ * Resizes signals by the nearest value.
+ *
  * - `aten::upsample_nearest1d(Tensor self, SymInt[1] output_size, float? scales=None) -> Tensor`
  * - `aten::upsample_nearest1d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor`
  */
@@ -5261,13 +6524,9 @@ export const upsampleNearest1d = bind<{
   (input: Tensor, outputSize: readonly number[] | null, scaleFactors: readonly number[] | null): Tensor;
   (input: Tensor, options: { outputSize: readonly number[] | null; scaleFactors: readonly number[] | null }): Tensor;
 }>('upsample_nearest1d');
-/** `aten::upsample_nearest1d_backward(Tensor grad_output, SymInt[1] output_size, SymInt[3] input_size, float? scales=None) -> Tensor` */
-export const upsampleNearest1dBackward = bind<{
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, options?: { scales?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scales?: number | null, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, options: { outputSize: readonly number[] | number; inputSize: readonly number[] | number; scales?: number | null; out?: Tensor }): Tensor;
-}>('upsample_nearest1d_backward');
 /**
+ * Resizes images by the nearest value.
+ *
  * - `aten::upsample_nearest2d(Tensor self, SymInt[2] output_size, float? scales_h=None, float? scales_w=None) -> Tensor`
  * - `aten::upsample_nearest2d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor`
  */
@@ -5279,14 +6538,9 @@ export const upsampleNearest2d = bind<{
   (input: Tensor, outputSize: readonly number[] | null, scaleFactors: readonly number[] | null, options?: { out?: Tensor }): Tensor;
   (input: Tensor, options: { outputSize: readonly number[] | null; scaleFactors: readonly number[] | null; out?: Tensor }): Tensor;
 }>('upsample_nearest2d');
-/** `aten::upsample_nearest2d_backward(Tensor grad_output, SymInt[2] output_size, SymInt[4] input_size, float? scales_h=None, float? scales_w=None) -> Tensor` */
-export const upsampleNearest2dBackward = bind<{
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, options?: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scalesH: number | null | undefined, options: { scalesW?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, options: { outputSize: readonly number[] | number; inputSize: readonly number[] | number; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
-}>('upsample_nearest2d_backward');
 /**
+ * Resizes volumes by the nearest value.
+ *
  * - `aten::upsample_nearest3d(Tensor self, SymInt[3] output_size, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor`
  * - `aten::upsample_nearest3d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor`
  */
@@ -5299,15 +6553,9 @@ export const upsampleNearest3d = bind<{
   (input: Tensor, outputSize: readonly number[] | null, scaleFactors: readonly number[] | null): Tensor;
   (input: Tensor, options: { outputSize: readonly number[] | null; scaleFactors: readonly number[] | null }): Tensor;
 }>('upsample_nearest3d');
-/** `aten::upsample_nearest3d_backward(Tensor grad_output, SymInt[3] output_size, SymInt[5] input_size, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor` */
-export const upsampleNearest3dBackward = bind<{
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scalesD?: number | null, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scalesD: number | null | undefined, options: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, scalesD: number | null | undefined, scalesH: number | null | undefined, options: { scalesW?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, options: { outputSize: readonly number[] | number; inputSize: readonly number[] | number; scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
-}>('upsample_nearest3d_backward');
 /**
+ * Resizes volumes by linear interpolation.
+ *
  * - `aten::upsample_trilinear3d(Tensor self, SymInt[3] output_size, bool align_corners, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor`
  * - `aten::upsample_trilinear3d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor`
  */
@@ -5320,22 +6568,17 @@ export const upsampleTrilinear3d = bind<{
   (input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null): Tensor;
   (input: Tensor, options: { outputSize: readonly number[] | null; alignCorners: boolean; scaleFactors: readonly number[] | null }): Tensor;
 }>('upsample_trilinear3d');
-/** `aten::upsample_trilinear3d_backward(Tensor grad_output, SymInt[3] output_size, SymInt[5] input_size, bool align_corners, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor` */
-export const upsampleTrilinear3dBackward = bind<{
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesD?: number | null, scalesH?: number | null, scalesW?: number | null, options?: { out?: Tensor }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesD: number | null | undefined, options: { scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, outputSize: readonly number[] | number, inputSize: readonly number[] | number, alignCorners: boolean, scalesD: number | null | undefined, scalesH: number | null | undefined, options: { scalesW?: number | null; out?: Tensor }): Tensor;
-  (gradOutput: Tensor, options: { outputSize: readonly number[] | number; inputSize: readonly number[] | number; alignCorners: boolean; scalesD?: number | null; scalesH?: number | null; scalesW?: number | null; out?: Tensor }): Tensor;
-}>('upsample_trilinear3d_backward');
-/** `aten::value_selecting_reduction_backward(Tensor grad, int dim, Tensor indices, SymInt[] sizes, bool keepdim) -> Tensor` */
-export const valueSelectingReductionBackward = bind<{
-  (grad: Tensor, dim: number, indices: Tensor, sizes: readonly number[], keepdim: boolean): Tensor;
-  (grad: Tensor, options: { dim: number; indices: Tensor; sizes: readonly number[]; keepdim: boolean }): Tensor;
-}>('value_selecting_reduction_backward');
-/** `aten::values_copy(Tensor self) -> Tensor` */
+/**
+ * `values` as a copy, not a view.
+ *
+ * `aten::values_copy(Tensor self) -> Tensor`
+ */
 export const valuesCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('values_copy');
-/** `aten::vander(Tensor x, int? N=None, bool increasing=False) -> Tensor` */
+/**
+ * Vandermonde matrix.
+ *
+ * `aten::vander(Tensor x, int? N=None, bool increasing=False) -> Tensor`
+ */
 export const vander = bind<{
   (x: Tensor, options?: { N?: number | null; increasing?: boolean }): Tensor;
   (x: Tensor, N?: number | null, increasing?: boolean): Tensor;
@@ -5359,6 +6602,8 @@ const var_ = bind<{
   (self: Tensor, options: { dim: readonly number[] | number | null; unbiased?: boolean; keepdim?: boolean; out?: Tensor }): Tensor;
 }>('var');
 /**
+ * Variance and mean.
+ *
  * - `aten::var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)`
  * - `aten::var_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)`
  * - `aten::var_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)`
@@ -5373,17 +6618,39 @@ export const varMean = bind<{
   (self: Tensor, dim: readonly number[] | number | null, unbiased: boolean | undefined, options: { keepdim?: boolean }): [Tensor, Tensor];
   (self: Tensor, options: { dim: readonly number[] | number | null; unbiased?: boolean; keepdim?: boolean }): [Tensor, Tensor];
 }>('var_mean');
-/** `aten::vdot(Tensor self, Tensor other) -> Tensor` */
+/**
+ * Dot product of two vectors, with the first conjugated.
+ *
+ * `aten::vdot(Tensor self, Tensor other) -> Tensor`
+ */
 export const vdot = bind<(self: Tensor, other: Tensor, options?: { out?: Tensor }) => Tensor>('vdot');
-/** `aten::view_as_complex(Tensor(a) self) -> Tensor(a)` */
+/**
+ * View of pairs of real numbers as complex ones.
+ *
+ * `aten::view_as_complex(Tensor(a) self) -> Tensor(a)`
+ */
 export const viewAsComplex = bind<(self: Tensor) => Tensor>('view_as_complex');
-/** `aten::view_as_complex_copy(Tensor self) -> Tensor` */
+/**
+ * `viewAsComplex` as a copy, not a view.
+ *
+ * `aten::view_as_complex_copy(Tensor self) -> Tensor`
+ */
 export const viewAsComplexCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('view_as_complex_copy');
-/** `aten::view_as_real(Tensor(a) self) -> Tensor(a)` */
+/**
+ * View of complex numbers as pairs of real ones.
+ *
+ * `aten::view_as_real(Tensor(a) self) -> Tensor(a)`
+ */
 export const viewAsReal = bind<(self: Tensor) => Tensor>('view_as_real');
-/** `aten::view_as_real_copy(Tensor self) -> Tensor` */
+/**
+ * `viewAsReal` as a copy, not a view.
+ *
+ * `aten::view_as_real_copy(Tensor self) -> Tensor`
+ */
 export const viewAsRealCopy = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('view_as_real_copy');
 /**
+ * `view` as a copy, not a view.
+ *
  * - `aten::view_copy(Tensor self, SymInt[] size) -> Tensor`
  * - `aten::view_copy.dtype(Tensor self, ScalarType dtype) -> Tensor`
  */
@@ -5394,6 +6661,8 @@ export const viewCopy = bind<{
   (self: Tensor, options: { dtype: DType; out?: Tensor }): Tensor;
 }>('view_copy');
 /**
+ * Views split along rows.
+ *
  * - `aten::vsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
  * - `aten::vsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
  */
@@ -5403,7 +6672,11 @@ export const vsplit = bind<{
   (self: Tensor, sections: number): Tensor[];
   (self: Tensor, options: { sections: number }): Tensor[];
 }>('vsplit');
-/** `aten::vstack(Tensor[] tensors) -> Tensor` */
+/**
+ * Joins tensors along rows.
+ *
+ * `aten::vstack(Tensor[] tensors) -> Tensor`
+ */
 export const vstack = bind<{
   (tensors: readonly Tensor[], options?: { out?: Tensor }): Tensor;
   (options: { tensors: readonly Tensor[]; out?: Tensor }): Tensor;
@@ -5425,6 +6698,8 @@ export const where = bind<{
   (condition: Tensor, self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('where');
 /**
+ * `self * log(other)`, 0 where `self` is 0.
+ *
  * - `aten::xlogy.Scalar_Other(Tensor self, Scalar other) -> Tensor`
  * - `aten::xlogy.Scalar_Self(Scalar self, Tensor other) -> Tensor`
  * - `aten::xlogy.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -5435,6 +6710,8 @@ export const xlogy = bind<{
   (self: Tensor, other: Tensor, options?: { out?: Tensor }): Tensor;
 }>('xlogy');
 /**
+ * In place: `self * log(other)`, 0 where `self` is 0.
+ *
  * - `aten::xlogy_.Scalar_Other(Tensor(a!) self, Scalar other) -> Tensor(a!)`
  * - `aten::xlogy_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
  */
@@ -5442,7 +6719,11 @@ export const xlogy_ = bind<{
   (self: Tensor, other: Scalar): Tensor;
   (self: Tensor, other: Tensor): Tensor;
 }>('xlogy_');
-/** `aten::zero(Tensor self) -> Tensor` */
+/**
+ * Zeros in the shape and dtype of `self`.
+ *
+ * `aten::zero(Tensor self) -> Tensor`
+ */
 export const zero = bind<(self: Tensor, options?: { out?: Tensor }) => Tensor>('zero');
 /**
  * Sets every element to 0.

@@ -19,17 +19,41 @@ export interface TensorMethods {
    * `aten::abs_(Tensor(a!) self) -> Tensor(a!)`
    */
   abs_(): this;
-  /** `aten::absolute(Tensor self) -> Tensor` */
+  /**
+   * Another name of `abs`. Absolute values; of complex numbers, their magnitudes.
+   *
+   * `aten::absolute(Tensor self) -> Tensor`
+   */
   absolute(): Tensor;
-  /** `aten::absolute_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: another name of `abs`. Absolute values; of complex numbers, their magnitudes.
+   *
+   * `aten::absolute_(Tensor(a!) self) -> Tensor(a!)`
+   */
   absolute_(): this;
-  /** `aten::acos(Tensor self) -> Tensor` */
+  /**
+   * Arc cosine in radians.
+   *
+   * `aten::acos(Tensor self) -> Tensor`
+   */
   acos(): Tensor;
-  /** `aten::acos_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: arc cosine in radians.
+   *
+   * `aten::acos_(Tensor(a!) self) -> Tensor(a!)`
+   */
   acos_(): this;
-  /** `aten::acosh(Tensor self) -> Tensor` */
+  /**
+   * Inverse hyperbolic cosine.
+   *
+   * `aten::acosh(Tensor self) -> Tensor`
+   */
   acosh(): Tensor;
-  /** `aten::acosh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: inverse hyperbolic cosine.
+   *
+   * `aten::acosh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   acosh_(): this;
   /**
    * Sum of two tensors, or of a tensor and a number; `alpha` multiplies the second first.
@@ -49,17 +73,41 @@ export interface TensorMethods {
   add_(other: Scalar, options?: { alpha?: Scalar }): this;
   add_(other: Scalar, alpha?: Scalar): this;
   add_(other: Tensor, options?: { alpha?: Scalar }): this;
-  /** `aten::addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * `beta * self` plus the sum over the batch of `batch1 @ batch2`, times `alpha`.
+   *
+   * `aten::addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   addbmm(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
-  /** `aten::addbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * In place: `beta * self` plus the sum over the batch of `batch1 @ batch2`, times `alpha`.
+   *
+   * `aten::addbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
   addbmm_(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): this;
-  /** `aten::addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor` */
+  /**
+   * `self + value * tensor1 / tensor2`.
+   *
+   * `aten::addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor`
+   */
   addcdiv(tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): Tensor;
-  /** `aten::addcdiv_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)` */
+  /**
+   * In place: `self + value * tensor1 / tensor2`.
+   *
+   * `aten::addcdiv_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)`
+   */
   addcdiv_(tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): this;
-  /** `aten::addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor` */
+  /**
+   * `self + value * tensor1 * tensor2`.
+   *
+   * `aten::addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor`
+   */
   addcmul(tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): Tensor;
-  /** `aten::addcmul_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)` */
+  /**
+   * In place: `self + value * tensor1 * tensor2`.
+   *
+   * `aten::addcmul_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)`
+   */
   addcmul_(tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): this;
   /**
    * `beta * self + alpha * (mat1 @ mat2)` in one step.
@@ -76,17 +124,41 @@ export interface TensorMethods {
    * `aten::addmm_(Tensor(a!) self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
    */
   addmm_(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): this;
-  /** `aten::addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * `beta * self + alpha * (mat @ vec)`.
+   *
+   * `aten::addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   addmv(mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
-  /** `aten::addmv_(Tensor(a!) self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * In place: `beta * self + alpha * (mat @ vec)`.
+   *
+   * `aten::addmv_(Tensor(a!) self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
   addmv_(mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): this;
-  /** `aten::addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * `beta * self + alpha * outer(vec1, vec2)`.
+   *
+   * `aten::addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   addr(vec1: Tensor, vec2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
-  /** `aten::addr_(Tensor(a!) self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * In place: `beta * self + alpha * outer(vec1, vec2)`.
+   *
+   * `aten::addr_(Tensor(a!) self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
   addr_(vec1: Tensor, vec2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): this;
-  /** `aten::adjoint(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * View with the last two dimensions exchanged and conjugated.
+   *
+   * `aten::adjoint(Tensor(a) self) -> Tensor(a)`
+   */
   adjoint(): Tensor;
-  /** `aten::alias(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Another tensor over the same memory.
+   *
+   * `aten::alias(Tensor(a) self) -> Tensor(a)`
+   */
   alias(): Tensor;
   /**
    * Whether all elements, or all along `dim`, are not 0.
@@ -127,9 +199,17 @@ export interface TensorMethods {
   amin(options?: { dim?: readonly number[] | number; keepdim?: boolean }): Tensor;
   amin(dim?: readonly number[] | number, keepdim?: boolean): Tensor;
   amin(dim: readonly number[] | number | undefined, options: { keepdim?: boolean }): Tensor;
-  /** `aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)` */
+  /**
+   * Smallest and largest values, of all elements or along `dim`.
+   *
+   * `aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)`
+   */
   aminmax(options?: { dim?: number | null; keepdim?: boolean }): MinMax;
-  /** `aten::angle(Tensor self) -> Tensor` */
+  /**
+   * Angle in radians of complex numbers; 0 or pi of real ones.
+   *
+   * `aten::angle(Tensor self) -> Tensor`
+   */
   angle(): Tensor;
   /**
    * Whether any element, or any along `dim`, is not 0.
@@ -145,33 +225,89 @@ export interface TensorMethods {
   any(options?: { dim?: readonly number[] | null; keepdim?: boolean }): Tensor;
   any(dim?: readonly number[] | null, keepdim?: boolean): Tensor;
   any(dim: readonly number[] | null | undefined, options: { keepdim?: boolean }): Tensor;
-  /** `aten::arccos(Tensor self) -> Tensor` */
+  /**
+   * Another name of `acos`. Arc cosine in radians.
+   *
+   * `aten::arccos(Tensor self) -> Tensor`
+   */
   arccos(): Tensor;
-  /** `aten::arccos_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: another name of `acos`. Arc cosine in radians.
+   *
+   * `aten::arccos_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arccos_(): this;
-  /** `aten::arccosh(Tensor self) -> Tensor` */
+  /**
+   * Another name of `acosh`. Inverse hyperbolic cosine.
+   *
+   * `aten::arccosh(Tensor self) -> Tensor`
+   */
   arccosh(): Tensor;
-  /** `aten::arccosh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: another name of `acosh`. Inverse hyperbolic cosine.
+   *
+   * `aten::arccosh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arccosh_(): this;
-  /** `aten::arcsin(Tensor self) -> Tensor` */
+  /**
+   * Another name of `asin`. Arc sine in radians.
+   *
+   * `aten::arcsin(Tensor self) -> Tensor`
+   */
   arcsin(): Tensor;
-  /** `aten::arcsin_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: another name of `asin`. Arc sine in radians.
+   *
+   * `aten::arcsin_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arcsin_(): this;
-  /** `aten::arcsinh(Tensor self) -> Tensor` */
+  /**
+   * Another name of `asinh`. Inverse hyperbolic sine.
+   *
+   * `aten::arcsinh(Tensor self) -> Tensor`
+   */
   arcsinh(): Tensor;
-  /** `aten::arcsinh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: another name of `asinh`. Inverse hyperbolic sine.
+   *
+   * `aten::arcsinh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arcsinh_(): this;
-  /** `aten::arctan(Tensor self) -> Tensor` */
+  /**
+   * Another name of `atan`. Arc tangent in radians.
+   *
+   * `aten::arctan(Tensor self) -> Tensor`
+   */
   arctan(): Tensor;
-  /** `aten::arctan2(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Another name of `atan2`. Angle in radians of the point (other, self), in the right quadrant.
+   *
+   * `aten::arctan2(Tensor self, Tensor other) -> Tensor`
+   */
   arctan2(other: Tensor): Tensor;
-  /** `aten::arctan2_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * In place: another name of `atan2`. Angle in radians of the point (other, self), in the right quadrant.
+   *
+   * `aten::arctan2_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   arctan2_(other: Tensor): this;
-  /** `aten::arctan_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: another name of `atan`. Arc tangent in radians.
+   *
+   * `aten::arctan_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arctan_(): this;
-  /** `aten::arctanh(Tensor self) -> Tensor` */
+  /**
+   * Another name of `atanh`. Inverse hyperbolic tangent.
+   *
+   * `aten::arctanh(Tensor self) -> Tensor`
+   */
   arctanh(): Tensor;
-  /** `aten::arctanh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: another name of `atanh`. Inverse hyperbolic tangent.
+   *
+   * `aten::arctanh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arctanh_(): this;
   /**
    * Position of the largest value: in the flattened tensor, or along `dim`.
@@ -199,39 +335,95 @@ export interface TensorMethods {
   argsort(dim?: number, descending?: boolean): Tensor;
   argsort(dim: number | undefined, options: { descending?: boolean }): Tensor;
   argsort(options: { stable: boolean; dim?: number; descending?: boolean }): Tensor;
-  /** `aten::argwhere(Tensor self) -> Tensor` */
+  /**
+   * Indices of the elements that are not 0, one row per element.
+   *
+   * `aten::argwhere(Tensor self) -> Tensor`
+   */
   argwhere(): Tensor;
-  /** `aten::as_strided(Tensor(a) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a)` */
+  /**
+   * View with the given sizes, strides and storage offset. Only bounds are checked.
+   *
+   * `aten::as_strided(Tensor(a) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a)`
+   */
   asStrided(size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): Tensor;
   asStrided(size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor;
   asStrided(options: { size: readonly number[]; stride: readonly number[]; storageOffset?: number | null }): Tensor;
-  /** `aten::as_strided_(Tensor(a!) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a!)` */
+  /**
+   * In place: view with the given sizes, strides and storage offset. Only bounds are checked.
+   *
+   * `aten::as_strided_(Tensor(a!) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a!)`
+   */
   asStrided_(size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): this;
   asStrided_(size: readonly number[], stride: readonly number[], storageOffset?: number | null): this;
   asStrided_(options: { size: readonly number[]; stride: readonly number[]; storageOffset?: number | null }): this;
-  /** `aten::as_strided_scatter(Tensor self, Tensor src, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor` */
+  /**
+   * Copy of `self` with `src` written to the positions of an `asStrided` view.
+   *
+   * `aten::as_strided_scatter(Tensor self, Tensor src, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor`
+   */
   asStridedScatter(src: Tensor, size: readonly number[], stride: readonly number[], options?: { storageOffset?: number | null }): Tensor;
   asStridedScatter(src: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor;
   asStridedScatter(src: Tensor, options: { size: readonly number[]; stride: readonly number[]; storageOffset?: number | null }): Tensor;
-  /** `aten::asin(Tensor self) -> Tensor` */
+  /**
+   * Arc sine in radians.
+   *
+   * `aten::asin(Tensor self) -> Tensor`
+   */
   asin(): Tensor;
-  /** `aten::asin_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: arc sine in radians.
+   *
+   * `aten::asin_(Tensor(a!) self) -> Tensor(a!)`
+   */
   asin_(): this;
-  /** `aten::asinh(Tensor self) -> Tensor` */
+  /**
+   * Inverse hyperbolic sine.
+   *
+   * `aten::asinh(Tensor self) -> Tensor`
+   */
   asinh(): Tensor;
-  /** `aten::asinh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: inverse hyperbolic sine.
+   *
+   * `aten::asinh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   asinh_(): this;
-  /** `aten::atan(Tensor self) -> Tensor` */
+  /**
+   * Arc tangent in radians.
+   *
+   * `aten::atan(Tensor self) -> Tensor`
+   */
   atan(): Tensor;
-  /** `aten::atan2(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Angle in radians of the point (other, self), in the right quadrant.
+   *
+   * `aten::atan2(Tensor self, Tensor other) -> Tensor`
+   */
   atan2(other: Tensor): Tensor;
-  /** `aten::atan2_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * In place: angle in radians of the point (other, self), in the right quadrant.
+   *
+   * `aten::atan2_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   atan2_(other: Tensor): this;
-  /** `aten::atan_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: arc tangent in radians.
+   *
+   * `aten::atan_(Tensor(a!) self) -> Tensor(a!)`
+   */
   atan_(): this;
-  /** `aten::atanh(Tensor self) -> Tensor` */
+  /**
+   * Inverse hyperbolic tangent.
+   *
+   * `aten::atanh(Tensor self) -> Tensor`
+   */
   atanh(): Tensor;
-  /** `aten::atanh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: inverse hyperbolic tangent.
+   *
+   * `aten::atanh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   atanh_(): this;
   /**
    * `beta * self + alpha * (batch1 @ batch2)` for each matrix of a batch.
@@ -277,64 +469,92 @@ export interface TensorMethods {
   bincount(weights?: Tensor | null, minlength?: number): Tensor;
   bincount(weights: Tensor | null | undefined, options: { minlength?: number }): Tensor;
   /**
+   * Bitwise AND of integers; logical AND of bools.
+   *
    * - `aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::bitwise_and.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   bitwiseAnd(other: Scalar): Tensor;
   bitwiseAnd(other: Tensor): Tensor;
   /**
+   * In place: bitwise AND of integers; logical AND of bools.
+   *
    * - `aten::bitwise_and_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::bitwise_and_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
   bitwiseAnd_(other: Scalar): this;
   bitwiseAnd_(other: Tensor): this;
   /**
+   * Integers shifted left by the given number of bits.
+   *
    * - `aten::bitwise_left_shift.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::bitwise_left_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
    */
   bitwiseLeftShift(other: Tensor): Tensor;
   bitwiseLeftShift(other: Scalar): Tensor;
   /**
+   * In place: integers shifted left by the given number of bits.
+   *
    * - `aten::bitwise_left_shift_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::bitwise_left_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    */
   bitwiseLeftShift_(other: Tensor): this;
   bitwiseLeftShift_(other: Scalar): this;
-  /** `aten::bitwise_not(Tensor self) -> Tensor` */
+  /**
+   * Bitwise NOT of integers; logical NOT of bools.
+   *
+   * `aten::bitwise_not(Tensor self) -> Tensor`
+   */
   bitwiseNot(): Tensor;
-  /** `aten::bitwise_not_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: bitwise NOT of integers; logical NOT of bools.
+   *
+   * `aten::bitwise_not_(Tensor(a!) self) -> Tensor(a!)`
+   */
   bitwiseNot_(): this;
   /**
+   * Bitwise OR of integers; logical OR of bools.
+   *
    * - `aten::bitwise_or.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::bitwise_or.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   bitwiseOr(other: Scalar): Tensor;
   bitwiseOr(other: Tensor): Tensor;
   /**
+   * In place: bitwise OR of integers; logical OR of bools.
+   *
    * - `aten::bitwise_or_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
   bitwiseOr_(other: Scalar): this;
   bitwiseOr_(other: Tensor): this;
   /**
+   * Integers shifted right by the given number of bits, keeping the sign.
+   *
    * - `aten::bitwise_right_shift.Tensor(Tensor self, Tensor other) -> Tensor`
    * - `aten::bitwise_right_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
    */
   bitwiseRightShift(other: Tensor): Tensor;
   bitwiseRightShift(other: Scalar): Tensor;
   /**
+   * In place: integers shifted right by the given number of bits, keeping the sign.
+   *
    * - `aten::bitwise_right_shift_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    * - `aten::bitwise_right_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    */
   bitwiseRightShift_(other: Tensor): this;
   bitwiseRightShift_(other: Scalar): this;
   /**
+   * Bitwise XOR of integers; logical XOR of bools.
+   *
    * - `aten::bitwise_xor.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::bitwise_xor.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   bitwiseXor(other: Scalar): Tensor;
   bitwiseXor(other: Tensor): Tensor;
   /**
+   * In place: bitwise XOR of integers; logical XOR of bools.
+   *
    * - `aten::bitwise_xor_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::bitwise_xor_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
@@ -349,15 +569,27 @@ export interface TensorMethods {
   bmm(mat2: Tensor): Tensor;
   bmm(mat2: Tensor, outDtype: DType): Tensor;
   bmm(mat2: Tensor, options: { outDtype: DType }): Tensor;
-  /** `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)` */
+  /**
+   * View broadcast to the given shape.
+   *
+   * `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)`
+   */
   broadcastTo(size: readonly number[]): Tensor;
   broadcastTo(...size: number[]): Tensor;
   broadcastTo(options: { size: readonly number[] }): Tensor;
-  /** `aten::cauchy_(Tensor(a!) self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * In place: samples of a Cauchy distribution, in the shape of `self`.
+   *
+   * `aten::cauchy_(Tensor(a!) self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor(a!)`
+   */
   cauchy_(options?: { median?: number; sigma?: number; generator?: Generator | null }): this;
   cauchy_(median?: number, sigma?: number, options?: { generator?: Generator | null }): this;
   cauchy_(median: number | undefined, options: { sigma?: number; generator?: Generator | null }): this;
-  /** `aten::ccol_indices(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Compressed column pointers of a sparse tensor.
+   *
+   * `aten::ccol_indices(Tensor(a) self) -> Tensor(a)`
+   */
   ccolIndices(): Tensor;
   /**
    * Smallest integers that are not below the elements.
@@ -371,15 +603,31 @@ export interface TensorMethods {
    * `aten::ceil_(Tensor(a!) self) -> Tensor(a!)`
    */
   ceil_(): this;
-  /** `aten::chalf(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * The tensor as complex numbers of half precision.
+   *
+   * `aten::chalf(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor`
+   */
   chalf(options?: { memoryFormat?: MemoryFormat | null }): Tensor;
-  /** `aten::cholesky(Tensor self, bool upper=False) -> Tensor` */
+  /**
+   * Cholesky factor of positive-definite matrices. Use `linalg.cholesky` in new code.
+   *
+   * `aten::cholesky(Tensor self, bool upper=False) -> Tensor`
+   */
   cholesky(options?: { upper?: boolean }): Tensor;
   cholesky(upper?: boolean): Tensor;
-  /** `aten::cholesky_inverse(Tensor self, bool upper=False) -> Tensor` */
+  /**
+   * Inverse of matrices, from their Cholesky factors.
+   *
+   * `aten::cholesky_inverse(Tensor self, bool upper=False) -> Tensor`
+   */
   choleskyInverse(options?: { upper?: boolean }): Tensor;
   choleskyInverse(upper?: boolean): Tensor;
-  /** `aten::cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor` */
+  /**
+   * Solves `A X = B` from the Cholesky factor of A.
+   *
+   * `aten::cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor`
+   */
   choleskySolve(input2: Tensor, options?: { upper?: boolean }): Tensor;
   choleskySolve(input2: Tensor, upper?: boolean): Tensor;
   /**
@@ -415,30 +663,40 @@ export interface TensorMethods {
   clamp_(min?: Tensor | null, max?: Tensor | null): this;
   clamp_(min: Tensor | null | undefined, options: { max?: Tensor | null }): this;
   /**
+   * Values limited from above.
+   *
    * - `aten::clamp_max(Tensor self, Scalar max) -> Tensor`
    * - `aten::clamp_max.Tensor(Tensor self, Tensor max) -> Tensor`
    */
   clampMax(max: Scalar): Tensor;
   clampMax(max: Tensor): Tensor;
   /**
+   * In place: values limited from above.
+   *
    * - `aten::clamp_max_(Tensor(a!) self, Scalar max) -> Tensor(a!)`
    * - `aten::clamp_max_.Tensor(Tensor(a!) self, Tensor max) -> Tensor(a!)`
    */
   clampMax_(max: Scalar): this;
   clampMax_(max: Tensor): this;
   /**
+   * Values limited from below.
+   *
    * - `aten::clamp_min(Tensor self, Scalar min) -> Tensor`
    * - `aten::clamp_min.Tensor(Tensor self, Tensor min) -> Tensor`
    */
   clampMin(min: Scalar): Tensor;
   clampMin(min: Tensor): Tensor;
   /**
+   * In place: values limited from below.
+   *
    * - `aten::clamp_min_(Tensor(a!) self, Scalar min) -> Tensor(a!)`
    * - `aten::clamp_min_.Tensor(Tensor(a!) self, Tensor min) -> Tensor(a!)`
    */
   clampMin_(min: Scalar): this;
   clampMin_(min: Tensor): this;
   /**
+   * Another name of `clamp`. Limits elements to the range from `min` to `max`.
+   *
    * - `aten::clip(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor`
    * - `aten::clip.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor`
    */
@@ -449,6 +707,8 @@ export interface TensorMethods {
   clip(min?: Tensor | null, max?: Tensor | null): Tensor;
   clip(min: Tensor | null | undefined, options: { max?: Tensor | null }): Tensor;
   /**
+   * In place: another name of `clamp`. Limits elements to the range from `min` to `max`.
+   *
    * - `aten::clip_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)`
    * - `aten::clip_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)`
    */
@@ -464,15 +724,35 @@ export interface TensorMethods {
    * `aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor`
    */
   clone(options?: { memoryFormat?: MemoryFormat | null }): Tensor;
-  /** `aten::coalesce(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Sparse tensor with its indices sorted and duplicates added up.
+   *
+   * `aten::coalesce(Tensor(a) self) -> Tensor(a)`
+   */
   coalesce(): Tensor;
-  /** `aten::col_indices(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Column indices of a sparse tensor.
+   *
+   * `aten::col_indices(Tensor(a) self) -> Tensor(a)`
+   */
   colIndices(): Tensor;
-  /** `aten::conj(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * View with the complex conjugates.
+   *
+   * `aten::conj(Tensor(a) self) -> Tensor(a)`
+   */
   conj(): Tensor;
-  /** `aten::conj_physical(Tensor self) -> Tensor` */
+  /**
+   * Copy with the complex conjugates.
+   *
+   * `aten::conj_physical(Tensor self) -> Tensor`
+   */
   conjPhysical(): Tensor;
-  /** `aten::conj_physical_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: copy with the complex conjugates.
+   *
+   * `aten::conj_physical_(Tensor(a!) self) -> Tensor(a!)`
+   */
   conjPhysical_(): this;
   /**
    * The tensor laid out in row-major order: itself where it is so already.
@@ -488,18 +768,26 @@ export interface TensorMethods {
   copy_(src: Tensor, options?: { nonBlocking?: boolean }): this;
   copy_(src: Tensor, nonBlocking?: boolean): this;
   /**
+   * Magnitudes of `self` with the signs of `other`.
+   *
    * - `aten::copysign.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   copysign(other: Scalar): Tensor;
   copysign(other: Tensor): Tensor;
   /**
+   * In place: magnitudes of `self` with the signs of `other`.
+   *
    * - `aten::copysign_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::copysign_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
   copysign_(other: Scalar): this;
   copysign_(other: Tensor): this;
-  /** `aten::corrcoef(Tensor self) -> Tensor` */
+  /**
+   * Matrix of Pearson correlations of the rows.
+   *
+   * `aten::corrcoef(Tensor self) -> Tensor`
+   */
   corrcoef(): Tensor;
   /**
    * Cosines of angles in radians.
@@ -513,11 +801,21 @@ export interface TensorMethods {
    * `aten::cos_(Tensor(a!) self) -> Tensor(a!)`
    */
   cos_(): this;
-  /** `aten::cosh(Tensor self) -> Tensor` */
+  /**
+   * Hyperbolic cosine.
+   *
+   * `aten::cosh(Tensor self) -> Tensor`
+   */
   cosh(): Tensor;
-  /** `aten::cosh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: hyperbolic cosine.
+   *
+   * `aten::cosh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   cosh_(): this;
   /**
+   * Number of elements that are not 0.
+   *
    * - `aten::count_nonzero(Tensor self, int? dim=None) -> Tensor`
    * - `aten::count_nonzero.dim_IntList(Tensor self, int[] dim) -> Tensor`
    */
@@ -526,17 +824,37 @@ export interface TensorMethods {
   countNonzero(dim: readonly number[]): Tensor;
   countNonzero(...dim: number[]): Tensor;
   countNonzero(options: { dim: readonly number[] }): Tensor;
-  /** `aten::cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor` */
+  /**
+   * Covariance matrix of the rows.
+   *
+   * `aten::cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor`
+   */
   cov(options?: { correction?: number; fweights?: Tensor | null; aweights?: Tensor | null }): Tensor;
-  /** `aten::cross(Tensor self, Tensor other, int? dim=None) -> Tensor` */
+  /**
+   * Cross product of vectors of size 3 along `dim`.
+   *
+   * `aten::cross(Tensor self, Tensor other, int? dim=None) -> Tensor`
+   */
   cross(other: Tensor, options?: { dim?: number | null }): Tensor;
   cross(other: Tensor, dim?: number | null): Tensor;
-  /** `aten::crow_indices(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Compressed row pointers of a sparse tensor.
+   *
+   * `aten::crow_indices(Tensor(a) self) -> Tensor(a)`
+   */
   crowIndices(): Tensor;
-  /** `aten::cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
+  /**
+   * Running maxima along `dim`, and their indices.
+   *
+   * `aten::cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)`
+   */
   cummax(dim: number): ValuesIndices;
   cummax(options: { dim: number }): ValuesIndices;
-  /** `aten::cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
+  /**
+   * Running minima along `dim`, and their indices.
+   *
+   * `aten::cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)`
+   */
   cummin(dim: number): ValuesIndices;
   cummin(options: { dim: number }): ValuesIndices;
   /**
@@ -567,15 +885,35 @@ export interface TensorMethods {
    */
   cumsum_(dim: number, options?: { dtype?: DType | null }): this;
   cumsum_(options: { dim: number; dtype?: DType | null }): this;
-  /** `aten::deg2rad(Tensor self) -> Tensor` */
+  /**
+   * Degrees to radians.
+   *
+   * `aten::deg2rad(Tensor self) -> Tensor`
+   */
   deg2rad(): Tensor;
-  /** `aten::deg2rad_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: degrees to radians.
+   *
+   * `aten::deg2rad_(Tensor(a!) self) -> Tensor(a!)`
+   */
   deg2rad_(): this;
-  /** `aten::dense_dim(Tensor self) -> int` */
+  /**
+   * Number of dense dimensions of a sparse tensor.
+   *
+   * `aten::dense_dim(Tensor self) -> int`
+   */
   denseDim(): number;
-  /** `aten::dequantize.self(Tensor self) -> Tensor` */
+  /**
+   * Float values of a quantized tensor.
+   *
+   * `aten::dequantize.self(Tensor self) -> Tensor`
+   */
   dequantize(): Tensor;
-  /** `aten::det(Tensor self) -> Tensor` */
+  /**
+   * Determinants of square matrices.
+   *
+   * `aten::det(Tensor self) -> Tensor`
+   */
   det(): Tensor;
   /**
    * The same values and memory outside the graph: no gradient flows back.
@@ -596,12 +934,20 @@ export interface TensorMethods {
    */
   diag(options?: { diagonal?: number }): Tensor;
   diag(diagonal?: number): Tensor;
-  /** `aten::diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor` */
+  /**
+   * Puts the last dimension on the diagonal of new matrices.
+   *
+   * `aten::diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor`
+   */
   diagEmbed(options?: { offset?: number; dim1?: number; dim2?: number }): Tensor;
   diagEmbed(offset?: number, dim1?: number, dim2?: number): Tensor;
   diagEmbed(offset: number | undefined, options: { dim1?: number; dim2?: number }): Tensor;
   diagEmbed(offset: number | undefined, dim1: number | undefined, options: { dim2?: number }): Tensor;
-  /** `aten::diagflat(Tensor self, int offset=0) -> Tensor` */
+  /**
+   * Matrix with the flattened elements on its diagonal.
+   *
+   * `aten::diagflat(Tensor self, int offset=0) -> Tensor`
+   */
   diagflat(options?: { offset?: number }): Tensor;
   diagflat(offset?: number): Tensor;
   /**
@@ -613,22 +959,42 @@ export interface TensorMethods {
   diagonal(offset?: number, dim1?: number, dim2?: number): Tensor;
   diagonal(offset: number | undefined, options: { dim1?: number; dim2?: number }): Tensor;
   diagonal(offset: number | undefined, dim1: number | undefined, options: { dim2?: number }): Tensor;
-  /** `aten::diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> Tensor` */
+  /**
+   * Copy of `self` with `src` on its diagonal.
+   *
+   * `aten::diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> Tensor`
+   */
   diagonalScatter(src: Tensor, options?: { offset?: number; dim1?: number; dim2?: number }): Tensor;
   diagonalScatter(src: Tensor, offset?: number, dim1?: number, dim2?: number): Tensor;
   diagonalScatter(src: Tensor, offset: number | undefined, options: { dim1?: number; dim2?: number }): Tensor;
   diagonalScatter(src: Tensor, offset: number | undefined, dim1: number | undefined, options: { dim2?: number }): Tensor;
-  /** `aten::diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None) -> Tensor` */
+  /**
+   * Differences of neighbours along `dim`, `n` times.
+   *
+   * `aten::diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None) -> Tensor`
+   */
   diff(options?: { n?: number; dim?: number; prepend?: Tensor | null; append?: Tensor | null }): Tensor;
   diff(n?: number, dim?: number, prepend?: Tensor | null, append?: Tensor | null): Tensor;
   diff(n: number | undefined, options: { dim?: number; prepend?: Tensor | null; append?: Tensor | null }): Tensor;
   diff(n: number | undefined, dim: number | undefined, options: { prepend?: Tensor | null; append?: Tensor | null }): Tensor;
   diff(n: number | undefined, dim: number | undefined, prepend: Tensor | null | undefined, options: { append?: Tensor | null }): Tensor;
-  /** `aten::digamma(Tensor self) -> Tensor` */
+  /**
+   * Logarithmic derivative of the gamma function.
+   *
+   * `aten::digamma(Tensor self) -> Tensor`
+   */
   digamma(): Tensor;
-  /** `aten::digamma_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: logarithmic derivative of the gamma function.
+   *
+   * `aten::digamma_(Tensor(a!) self) -> Tensor(a!)`
+   */
   digamma_(): this;
-  /** `aten::dist(Tensor self, Tensor other, Scalar p=2) -> Tensor` */
+  /**
+   * p-norm of `self - other`.
+   *
+   * `aten::dist(Tensor self, Tensor other, Scalar p=2) -> Tensor`
+   */
   dist(other: Tensor, options?: { p?: Scalar }): Tensor;
   dist(other: Tensor, p?: Scalar): Tensor;
   /**
@@ -656,6 +1022,8 @@ export interface TensorMethods {
   div_(other: Tensor): this;
   div_(other: Tensor, options?: { roundingMode?: 'trunc' | 'floor' | null }): this;
   /**
+   * Another name of `div`. True quotient; `roundingMode` `trunc` or `floor` rounds it.
+   *
    * - `aten::divide.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::divide.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor`
    * - `aten::divide.Tensor(Tensor self, Tensor other) -> Tensor`
@@ -666,6 +1034,8 @@ export interface TensorMethods {
   divide(other: Tensor): Tensor;
   divide(other: Tensor, options?: { roundingMode?: 'trunc' | 'floor' | null }): Tensor;
   /**
+   * In place: another name of `div`. True quotient; `roundingMode` `trunc` or `floor` rounds it.
+   *
    * - `aten::divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::divide_.Scalar_mode(Tensor(a!) self, Scalar other, *, str? rounding_mode) -> Tensor(a!)`
    * - `aten::divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
@@ -675,9 +1045,15 @@ export interface TensorMethods {
   divide_(other: Scalar, options?: { roundingMode?: 'trunc' | 'floor' | null }): this;
   divide_(other: Tensor): this;
   divide_(other: Tensor, options?: { roundingMode?: 'trunc' | 'floor' | null }): this;
-  /** `aten::dot(Tensor self, Tensor tensor) -> Tensor` */
+  /**
+   * Dot product of two vectors.
+   *
+   * `aten::dot(Tensor self, Tensor tensor) -> Tensor`
+   */
   dot(tensor: Tensor): Tensor;
   /**
+   * Views split along the third dimension.
+   *
    * - `aten::dsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
    * - `aten::dsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
    */
@@ -720,13 +1096,29 @@ export interface TensorMethods {
    * `aten::erf_(Tensor(a!) self) -> Tensor(a!)`
    */
   erf_(): this;
-  /** `aten::erfc(Tensor self) -> Tensor` */
+  /**
+   * Complementary error function, 1 - erf(x).
+   *
+   * `aten::erfc(Tensor self) -> Tensor`
+   */
   erfc(): Tensor;
-  /** `aten::erfc_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: complementary error function, 1 - erf(x).
+   *
+   * `aten::erfc_(Tensor(a!) self) -> Tensor(a!)`
+   */
   erfc_(): this;
-  /** `aten::erfinv(Tensor self) -> Tensor` */
+  /**
+   * Inverse of the error function.
+   *
+   * `aten::erfinv(Tensor self) -> Tensor`
+   */
   erfinv(): Tensor;
-  /** `aten::erfinv_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: inverse of the error function.
+   *
+   * `aten::erfinv_(Tensor(a!) self) -> Tensor(a!)`
+   */
   erfinv_(): this;
   /**
    * e to the power of each element.
@@ -734,9 +1126,17 @@ export interface TensorMethods {
    * `aten::exp(Tensor self) -> Tensor`
    */
   exp(): Tensor;
-  /** `aten::exp2(Tensor self) -> Tensor` */
+  /**
+   * 2 to the power of each element.
+   *
+   * `aten::exp2(Tensor self) -> Tensor`
+   */
   exp2(): Tensor;
-  /** `aten::exp2_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: 2 to the power of each element.
+   *
+   * `aten::exp2_(Tensor(a!) self) -> Tensor(a!)`
+   */
   exp2_(): this;
   /**
    * In place: e to the power of each element.
@@ -752,7 +1152,11 @@ export interface TensorMethods {
   expand(size: readonly number[], options?: { implicit?: boolean }): Tensor;
   expand(...size: number[]): Tensor;
   expand(options: { size: readonly number[]; implicit?: boolean }): Tensor;
-  /** `aten::expand_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
+  /**
+   * View broadcast to the shape of another tensor.
+   *
+   * `aten::expand_as(Tensor(a) self, Tensor other) -> Tensor(a)`
+   */
   expandAs(other: Tensor): Tensor;
   /**
    * e^x - 1, exact near 0.
@@ -766,7 +1170,11 @@ export interface TensorMethods {
    * `aten::expm1_(Tensor(a!) self) -> Tensor(a!)`
    */
   expm1_(): this;
-  /** `aten::exponential_(Tensor(a!) self, float lambd=1., *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * In place: samples of an exponential distribution with rate `lambd`, in the shape of `self`.
+   *
+   * `aten::exponential_(Tensor(a!) self, float lambd=1., *, Generator? generator=None) -> Tensor(a!)`
+   */
   exponential_(options?: { lambd?: number; generator?: Generator | null }): this;
   exponential_(lambd?: number, options?: { generator?: Generator | null }): this;
   /**
@@ -778,13 +1186,25 @@ export interface TensorMethods {
   fill_(value: Scalar): this;
   fill_(options: { value: Scalar }): this;
   fill_(value: Tensor): this;
-  /** `aten::fill_diagonal_(Tensor(a!) self, Scalar fill_value, bool wrap=False) -> Tensor(a!)` */
+  /**
+   * Sets the diagonal to one value, in place.
+   *
+   * `aten::fill_diagonal_(Tensor(a!) self, Scalar fill_value, bool wrap=False) -> Tensor(a!)`
+   */
   fillDiagonal_(fillValue: Scalar, options?: { wrap?: boolean }): this;
   fillDiagonal_(fillValue: Scalar, wrap?: boolean): this;
   fillDiagonal_(options: { fillValue: Scalar; wrap?: boolean }): this;
-  /** `aten::fix(Tensor self) -> Tensor` */
+  /**
+   * Another name of `trunc`. Integers nearest to 0: the fraction is cut off.
+   *
+   * `aten::fix(Tensor self) -> Tensor`
+   */
   fix(): Tensor;
-  /** `aten::fix_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: another name of `trunc`. Integers nearest to 0: the fraction is cut off.
+   *
+   * `aten::fix_(Tensor(a!) self) -> Tensor(a!)`
+   */
   fix_(): this;
   /**
    * Joins the dimensions from `startDim` to `endDim` into one.
@@ -802,17 +1222,29 @@ export interface TensorMethods {
   flip(dims: readonly number[]): Tensor;
   flip(...dims: number[]): Tensor;
   flip(options: { dims: readonly number[] }): Tensor;
-  /** `aten::fliplr(Tensor self) -> Tensor` */
+  /**
+   * Reverses the order of the columns.
+   *
+   * `aten::fliplr(Tensor self) -> Tensor`
+   */
   fliplr(): Tensor;
-  /** `aten::flipud(Tensor self) -> Tensor` */
+  /**
+   * Reverses the order of the rows.
+   *
+   * `aten::flipud(Tensor self) -> Tensor`
+   */
   flipud(): Tensor;
   /**
+   * Elements to a power, computed in float64 or complex128.
+   *
    * - `aten::float_power.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor`
    * - `aten::float_power.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
    */
   floatPower(exponent: Scalar): Tensor;
   floatPower(exponent: Tensor): Tensor;
   /**
+   * In place: elements to a power, computed in float64 or complex128.
+   *
    * - `aten::float_power_.Scalar(Tensor(a!) self, Scalar exponent) -> Tensor(a!)`
    * - `aten::float_power_.Tensor(Tensor(a!) self, Tensor exponent) -> Tensor(a!)`
    */
@@ -846,27 +1278,51 @@ export interface TensorMethods {
    */
   floorDivide_(other: Scalar): this;
   floorDivide_(other: Tensor): this;
-  /** `aten::fmax(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * The larger of each pair; a NaN loses against a number.
+   *
+   * `aten::fmax(Tensor self, Tensor other) -> Tensor`
+   */
   fmax(other: Tensor): Tensor;
-  /** `aten::fmin(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * The smaller of each pair; a NaN loses against a number.
+   *
+   * `aten::fmin(Tensor self, Tensor other) -> Tensor`
+   */
   fmin(other: Tensor): Tensor;
   /**
+   * Remainder of the division rounded towards 0: it has the sign of the dividend.
+   *
    * - `aten::fmod.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::fmod.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   fmod(other: Scalar): Tensor;
   fmod(other: Tensor): Tensor;
   /**
+   * In place: remainder of the division rounded towards 0: it has the sign of the dividend.
+   *
    * - `aten::fmod_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::fmod_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
   fmod_(other: Scalar): this;
   fmod_(other: Tensor): this;
-  /** `aten::frac(Tensor self) -> Tensor` */
+  /**
+   * Fractional parts.
+   *
+   * `aten::frac(Tensor self) -> Tensor`
+   */
   frac(): Tensor;
-  /** `aten::frac_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: fractional parts.
+   *
+   * `aten::frac_(Tensor(a!) self) -> Tensor(a!)`
+   */
   frac_(): this;
-  /** `aten::frexp.Tensor(Tensor self) -> (Tensor mantissa, Tensor exponent)` */
+  /**
+   * Mantissas between 0.5 and 1, and exponents to base 2.
+   *
+   * `aten::frexp.Tensor(Tensor self) -> (Tensor mantissa, Tensor exponent)`
+   */
   frexp(): MantissaExponent;
   /**
    * Picks elements along `dim` by an index tensor of the result’s shape.
@@ -875,9 +1331,17 @@ export interface TensorMethods {
    */
   gather(dim: number, index: Tensor, options?: { sparseGrad?: boolean }): Tensor;
   gather(options: { dim: number; index: Tensor; sparseGrad?: boolean }): Tensor;
-  /** `aten::gcd(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Greatest common divisors.
+   *
+   * `aten::gcd(Tensor self, Tensor other) -> Tensor`
+   */
   gcd(other: Tensor): Tensor;
-  /** `aten::gcd_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * In place: greatest common divisors.
+   *
+   * `aten::gcd_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   gcd_(other: Tensor): this;
   /**
    * Whether elements are greater or equal, as bool.
@@ -895,32 +1359,52 @@ export interface TensorMethods {
    */
   ge_(other: Scalar): this;
   ge_(other: Tensor): this;
-  /** `aten::geometric_(Tensor(a!) self, float p, *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * In place: samples of a geometric distribution with probability `p`, in the shape of `self`.
+   *
+   * `aten::geometric_(Tensor(a!) self, float p, *, Generator? generator=None) -> Tensor(a!)`
+   */
   geometric_(p: number, options?: { generator?: Generator | null }): this;
   geometric_(options: { p: number; generator?: Generator | null }): this;
-  /** `aten::geqrf(Tensor self) -> (Tensor a, Tensor tau)` */
+  /**
+   * QR decomposition as Householder reflectors.
+   *
+   * `aten::geqrf(Tensor self) -> (Tensor a, Tensor tau)`
+   */
   geqrf(): ATau;
-  /** `aten::ger(Tensor self, Tensor vec2) -> Tensor` */
+  /**
+   * Another name of `outer`. All products of an element of one vector and one of the other.
+   *
+   * `aten::ger(Tensor self, Tensor vec2) -> Tensor`
+   */
   ger(vec2: Tensor): Tensor;
   /**
+   * Another name of `gt`. Whether elements are greater, as bool.
+   *
    * - `aten::greater.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::greater.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   greater(other: Scalar): Tensor;
   greater(other: Tensor): Tensor;
   /**
+   * In place: another name of `gt`. Whether elements are greater, as bool.
+   *
    * - `aten::greater_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::greater_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
   greater_(other: Scalar): this;
   greater_(other: Tensor): this;
   /**
+   * Another name of `ge`. Whether elements are greater or equal, as bool.
+   *
    * - `aten::greater_equal.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::greater_equal.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   greaterEqual(other: Scalar): Tensor;
   greaterEqual(other: Tensor): Tensor;
   /**
+   * In place: another name of `ge`. Whether elements are greater or equal, as bool.
+   *
    * - `aten::greater_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::greater_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
@@ -942,15 +1426,31 @@ export interface TensorMethods {
    */
   gt_(other: Scalar): this;
   gt_(other: Tensor): this;
-  /** `aten::hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor` */
+  /**
+   * 0 for elements within `lambd` of 0, the elements elsewhere.
+   *
+   * `aten::hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor`
+   */
   hardshrink(options?: { lambd?: Scalar }): Tensor;
   hardshrink(lambd?: Scalar): Tensor;
-  /** `aten::hash_tensor(Tensor self, int[1] dim=[], *, bool keepdim=False, int mode=0) -> Tensor` */
+  /**
+   * One number that depends on all elements: their XOR.
+   *
+   * `aten::hash_tensor(Tensor self, int[1] dim=[], *, bool keepdim=False, int mode=0) -> Tensor`
+   */
   hashTensor(options?: { dim?: readonly number[] | number; keepdim?: boolean; mode?: number }): Tensor;
   hashTensor(dim?: readonly number[] | number, options?: { keepdim?: boolean; mode?: number }): Tensor;
-  /** `aten::heaviside(Tensor self, Tensor values) -> Tensor` */
+  /**
+   * Step function: 0 below 0, 1 above, `values` at 0.
+   *
+   * `aten::heaviside(Tensor self, Tensor values) -> Tensor`
+   */
   heaviside(values: Tensor): Tensor;
-  /** `aten::heaviside_(Tensor(a!) self, Tensor values) -> Tensor(a!)` */
+  /**
+   * In place: step function: 0 below 0, 1 above, `values` at 0.
+   *
+   * `aten::heaviside_(Tensor(a!) self, Tensor values) -> Tensor(a!)`
+   */
   heaviside_(values: Tensor): this;
   /**
    * Counts of elements in equal bins between `min` and `max`.
@@ -962,6 +1462,8 @@ export interface TensorMethods {
   histc(bins: number | undefined, options: { min?: Scalar; max?: Scalar }): Tensor;
   histc(bins: number | undefined, min: Scalar | undefined, options: { max?: Scalar }): Tensor;
   /**
+   * Counts per bin, and the edges of the bins.
+   *
    * - `aten::histogram.bin_ct(Tensor self, int bins=100, *, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
    * - `aten::histogram.bins_tensor(Tensor self, Tensor bins, *, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
    */
@@ -969,6 +1471,8 @@ export interface TensorMethods {
   histogram(bins?: number, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): HistBinEdges;
   histogram(bins: Tensor, options?: { weight?: Tensor | null; density?: boolean }): HistBinEdges;
   /**
+   * Views split along columns (the second dimension, or the first of vectors).
+   *
    * - `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
    * - `aten::hsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
    */
@@ -977,23 +1481,59 @@ export interface TensorMethods {
   hsplit(options: { indices: readonly number[] }): Tensor[];
   hsplit(sections: number): Tensor[];
   hsplit(options: { sections: number }): Tensor[];
-  /** `aten::hypot(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Length of the hypotenuse: the root of `self² + other²`.
+   *
+   * `aten::hypot(Tensor self, Tensor other) -> Tensor`
+   */
   hypot(other: Tensor): Tensor;
-  /** `aten::hypot_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * In place: length of the hypotenuse: the root of `self² + other²`.
+   *
+   * `aten::hypot_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   hypot_(other: Tensor): this;
-  /** `aten::i0(Tensor self) -> Tensor` */
+  /**
+   * Modified Bessel function of the first kind, order 0.
+   *
+   * `aten::i0(Tensor self) -> Tensor`
+   */
   i0(): Tensor;
-  /** `aten::i0_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: modified Bessel function of the first kind, order 0.
+   *
+   * `aten::i0_(Tensor(a!) self) -> Tensor(a!)`
+   */
   i0_(): this;
-  /** `aten::igamma(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Regularised lower incomplete gamma function.
+   *
+   * `aten::igamma(Tensor self, Tensor other) -> Tensor`
+   */
   igamma(other: Tensor): Tensor;
-  /** `aten::igamma_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * In place: regularised lower incomplete gamma function.
+   *
+   * `aten::igamma_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   igamma_(other: Tensor): this;
-  /** `aten::igammac(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Regularised upper incomplete gamma function.
+   *
+   * `aten::igammac(Tensor self, Tensor other) -> Tensor`
+   */
   igammac(other: Tensor): Tensor;
-  /** `aten::igammac_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * In place: regularised upper incomplete gamma function.
+   *
+   * `aten::igammac_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   igammac_(other: Tensor): this;
-  /** `aten::index.Tensor(Tensor self, Tensor?[] indices) -> Tensor` */
+  /**
+   * Elements at the positions that index tensors give, one per dimension.
+   *
+   * `aten::index.Tensor(Tensor self, Tensor?[] indices) -> Tensor`
+   */
   index(indices: readonly (Tensor | null)[]): Tensor;
   index(options: { indices: readonly (Tensor | null)[] }): Tensor;
   /**
@@ -1010,13 +1550,23 @@ export interface TensorMethods {
    */
   indexAdd_(dim: number, index: Tensor, source: Tensor, options?: { alpha?: Scalar }): this;
   indexAdd_(options: { dim: number; index: Tensor; source: Tensor; alpha?: Scalar }): this;
-  /** `aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor` */
+  /**
+   * Copy of `self` with rows of `source` written at `index` along `dim`.
+   *
+   * `aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor`
+   */
   indexCopy(dim: number, index: Tensor, source: Tensor): Tensor;
   indexCopy(options: { dim: number; index: Tensor; source: Tensor }): Tensor;
-  /** `aten::index_copy_(Tensor(a!) self, int dim, Tensor index, Tensor source) -> Tensor(a!)` */
+  /**
+   * In place: copy of `self` with rows of `source` written at `index` along `dim`.
+   *
+   * `aten::index_copy_(Tensor(a!) self, int dim, Tensor index, Tensor source) -> Tensor(a!)`
+   */
   indexCopy_(dim: number, index: Tensor, source: Tensor): this;
   indexCopy_(options: { dim: number; index: Tensor; source: Tensor }): this;
   /**
+   * Copy of `self` with one value written at `index` along `dim`.
+   *
    * - `aten::index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
    * - `aten::index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor`
    */
@@ -1025,6 +1575,8 @@ export interface TensorMethods {
   indexFill(dim: number, index: Tensor, value: Tensor): Tensor;
   indexFill(options: { dim: number; index: Tensor; value: Tensor }): Tensor;
   /**
+   * In place: copy of `self` with one value written at `index` along `dim`.
+   *
    * - `aten::index_fill_.int_Scalar(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)`
    * - `aten::index_fill_.int_Tensor(Tensor(a!) self, int dim, Tensor index, Tensor value) -> Tensor(a!)`
    */
@@ -1032,18 +1584,34 @@ export interface TensorMethods {
   indexFill_(options: { dim: number; index: Tensor; value: Scalar }): this;
   indexFill_(dim: number, index: Tensor, value: Tensor): this;
   indexFill_(options: { dim: number; index: Tensor; value: Tensor }): this;
-  /** `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor` */
+  /**
+   * Copy of `self` with `values` written, or with `accumulate` added, at the positions of index tensors.
+   *
+   * `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor`
+   */
   indexPut(indices: readonly (Tensor | null)[], values: Tensor, options?: { accumulate?: boolean }): Tensor;
   indexPut(indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean): Tensor;
   indexPut(options: { indices: readonly (Tensor | null)[]; values: Tensor; accumulate?: boolean }): Tensor;
-  /** `aten::index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)` */
+  /**
+   * In place: copy of `self` with `values` written, or with `accumulate` added, at the positions of index tensors.
+   *
+   * `aten::index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)`
+   */
   indexPut_(indices: readonly (Tensor | null)[], values: Tensor, options?: { accumulate?: boolean }): this;
   indexPut_(indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean): this;
   indexPut_(options: { indices: readonly (Tensor | null)[]; values: Tensor; accumulate?: boolean }): this;
-  /** `aten::index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor` */
+  /**
+   * Combines rows of `source` with the rows that `index` names, by product, mean, maximum or minimum.
+   *
+   * `aten::index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor`
+   */
   indexReduce(dim: number, index: Tensor, source: Tensor, reduce: 'prod' | 'mean' | 'amax' | 'amin', options?: { includeSelf?: boolean }): Tensor;
   indexReduce(options: { dim: number; index: Tensor; source: Tensor; reduce: 'prod' | 'mean' | 'amax' | 'amin'; includeSelf?: boolean }): Tensor;
-  /** `aten::index_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor(a!)` */
+  /**
+   * In place: combines rows of `source` with the rows that `index` names, by product, mean, maximum or minimum.
+   *
+   * `aten::index_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor(a!)`
+   */
   indexReduce_(dim: number, index: Tensor, source: Tensor, reduce: 'prod' | 'mean' | 'amax' | 'amin', options?: { includeSelf?: boolean }): this;
   indexReduce_(options: { dim: number; index: Tensor; source: Tensor; reduce: 'prod' | 'mean' | 'amax' | 'amin'; includeSelf?: boolean }): this;
   /**
@@ -1053,40 +1621,108 @@ export interface TensorMethods {
    */
   indexSelect(dim: number, index: Tensor): Tensor;
   indexSelect(options: { dim: number; index: Tensor }): Tensor;
-  /** `aten::indices(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Indices of a coalesced sparse tensor.
+   *
+   * `aten::indices(Tensor(a) self) -> Tensor(a)`
+   */
   indices(): Tensor;
-  /** `aten::inner(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Dot products along the last dimensions.
+   *
+   * `aten::inner(Tensor self, Tensor other) -> Tensor`
+   */
   inner(other: Tensor): Tensor;
-  /** `aten::int_repr(Tensor self) -> Tensor` */
+  /**
+   * Stored integers of a quantized tensor.
+   *
+   * `aten::int_repr(Tensor self) -> Tensor`
+   */
   intRepr(): Tensor;
-  /** `aten::inverse(Tensor self) -> Tensor` */
+  /**
+   * Inverse of square matrices.
+   *
+   * `aten::inverse(Tensor self) -> Tensor`
+   */
   inverse(): Tensor;
-  /** `aten::is_coalesced(Tensor self) -> bool` */
+  /**
+   * Whether the indices of a sparse tensor are sorted and unique.
+   *
+   * `aten::is_coalesced(Tensor self) -> bool`
+   */
   isCoalesced(): boolean;
-  /** `aten::is_complex(Tensor self) -> bool` */
+  /**
+   * Whether the dtype is complex.
+   *
+   * `aten::is_complex(Tensor self) -> bool`
+   */
   isComplex(): boolean;
-  /** `aten::is_conj(Tensor self) -> bool` */
+  /**
+   * Whether the tensor is a view that conjugates when it is read.
+   *
+   * `aten::is_conj(Tensor self) -> bool`
+   */
   isConj(): boolean;
-  /** `aten::is_distributed(Tensor self) -> bool` */
+  /**
+   * Always false: distributed tensors are not supported.
+   *
+   * `aten::is_distributed(Tensor self) -> bool`
+   */
   isDistributed(): boolean;
-  /** `aten::is_floating_point(Tensor self) -> bool` */
+  /**
+   * Whether the dtype is floating point.
+   *
+   * `aten::is_floating_point(Tensor self) -> bool`
+   */
   isFloatingPoint(): boolean;
-  /** `aten::is_inference(Tensor self) -> bool` */
+  /**
+   * Whether the tensor was made in inference mode.
+   *
+   * `aten::is_inference(Tensor self) -> bool`
+   */
   isInference(): boolean;
-  /** `aten::is_neg(Tensor self) -> bool` */
+  /**
+   * Whether the tensor is a view that negates when it is read.
+   *
+   * `aten::is_neg(Tensor self) -> bool`
+   */
   isNeg(): boolean;
-  /** `aten::is_nonzero(Tensor self) -> bool` */
+  /**
+   * Whether the only element is not 0.
+   *
+   * `aten::is_nonzero(Tensor self) -> bool`
+   */
   isNonzero(): boolean;
-  /** `aten::is_pinned(Tensor self, Device? device=None) -> bool` */
+  /**
+   * Whether the memory is page-locked, for copies to a GPU.
+   *
+   * `aten::is_pinned(Tensor self, Device? device=None) -> bool`
+   */
   isPinned(options?: { device?: DeviceName | null }): boolean;
   isPinned(device?: DeviceName | null): boolean;
-  /** `aten::is_same_size(Tensor self, Tensor other) -> bool` */
+  /**
+   * Whether two tensors have the same shape.
+   *
+   * `aten::is_same_size(Tensor self, Tensor other) -> bool`
+   */
   isSameSize(other: Tensor): boolean;
-  /** `aten::is_set_to(Tensor self, Tensor tensor) -> bool` */
+  /**
+   * Whether two tensors have the same memory, offset, sizes and strides.
+   *
+   * `aten::is_set_to(Tensor self, Tensor tensor) -> bool`
+   */
   isSetTo(tensor: Tensor): boolean;
-  /** `aten::is_signed(Tensor self) -> bool` */
+  /**
+   * Whether the dtype has negative numbers.
+   *
+   * `aten::is_signed(Tensor self) -> bool`
+   */
   isSigned(): boolean;
-  /** `aten::isclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> Tensor` */
+  /**
+   * Whether elements are equal within `atol + rtol * |other|`.
+   *
+   * `aten::isclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> Tensor`
+   */
   isclose(other: Tensor, options?: { rtol?: number; atol?: number; equalNan?: boolean }): Tensor;
   isclose(other: Tensor, rtol?: number, atol?: number, equalNan?: boolean): Tensor;
   isclose(other: Tensor, rtol: number | undefined, options: { atol?: number; equalNan?: boolean }): Tensor;
@@ -1097,7 +1733,11 @@ export interface TensorMethods {
    * `aten::isfinite(Tensor self) -> Tensor`
    */
   isfinite(): Tensor;
-  /** `aten::isinf(Tensor self) -> Tensor` */
+  /**
+   * Whether elements are infinite.
+   *
+   * `aten::isinf(Tensor self) -> Tensor`
+   */
   isinf(): Tensor;
   /**
    * Whether elements are NaN.
@@ -1105,13 +1745,29 @@ export interface TensorMethods {
    * `aten::isnan(Tensor self) -> Tensor`
    */
   isnan(): Tensor;
-  /** `aten::isneginf(Tensor self) -> Tensor` */
+  /**
+   * Whether elements are minus infinity.
+   *
+   * `aten::isneginf(Tensor self) -> Tensor`
+   */
   isneginf(): Tensor;
-  /** `aten::isposinf(Tensor self) -> Tensor` */
+  /**
+   * Whether elements are plus infinity.
+   *
+   * `aten::isposinf(Tensor self) -> Tensor`
+   */
   isposinf(): Tensor;
-  /** `aten::isreal(Tensor self) -> Tensor` */
+  /**
+   * Whether elements have no imaginary part.
+   *
+   * `aten::isreal(Tensor self) -> Tensor`
+   */
   isreal(): Tensor;
-  /** `aten::istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, bool normalized=False, bool? onesided=None, int? length=None, bool return_complex=False) -> Tensor` */
+  /**
+   * Inverse of `stft`.
+   *
+   * `aten::istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, bool normalized=False, bool? onesided=None, int? length=None, bool return_complex=False) -> Tensor`
+   */
   istft(nFft: number, options?: { hopLength?: number | null; winLength?: number | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | null; returnComplex?: boolean }): Tensor;
   istft(nFft: number, hopLength?: number | null, winLength?: number | null, window?: Tensor | null, center?: boolean, normalized?: boolean, onesided?: boolean | null, length?: number | null, returnComplex?: boolean): Tensor;
   istft(nFft: number, hopLength: number | null | undefined, options: { winLength?: number | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | null; returnComplex?: boolean }): Tensor;
@@ -1122,7 +1778,11 @@ export interface TensorMethods {
   istft(nFft: number, hopLength: number | null | undefined, winLength: number | null | undefined, window: Tensor | null | undefined, center: boolean | undefined, normalized: boolean | undefined, onesided: boolean | null | undefined, options: { length?: number | null; returnComplex?: boolean }): Tensor;
   istft(nFft: number, hopLength: number | null | undefined, winLength: number | null | undefined, window: Tensor | null | undefined, center: boolean | undefined, normalized: boolean | undefined, onesided: boolean | null | undefined, length: number | null | undefined, options: { returnComplex?: boolean }): Tensor;
   istft(options: { nFft: number; hopLength?: number | null; winLength?: number | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | null; returnComplex?: boolean }): Tensor;
-  /** `aten::kron(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Kronecker product.
+   *
+   * `aten::kron(Tensor self, Tensor other) -> Tensor`
+   */
   kron(other: Tensor): Tensor;
   /**
    * The k-th smallest value along `dim`, and its position.
@@ -1133,13 +1793,29 @@ export interface TensorMethods {
   kthvalue(k: number, dim?: number, keepdim?: boolean): ValuesIndices;
   kthvalue(k: number, dim: number | undefined, options: { keepdim?: boolean }): ValuesIndices;
   kthvalue(options: { k: number; dim?: number; keepdim?: boolean }): ValuesIndices;
-  /** `aten::lcm(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Least common multiples.
+   *
+   * `aten::lcm(Tensor self, Tensor other) -> Tensor`
+   */
   lcm(other: Tensor): Tensor;
-  /** `aten::lcm_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * In place: least common multiples.
+   *
+   * `aten::lcm_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   lcm_(other: Tensor): this;
-  /** `aten::ldexp.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * `self * 2^other`.
+   *
+   * `aten::ldexp.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   ldexp(other: Tensor): Tensor;
-  /** `aten::ldexp_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * In place: `self * 2^other`.
+   *
+   * `aten::ldexp_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   ldexp_(other: Tensor): this;
   /**
    * Whether elements are less or equal, as bool.
@@ -1174,32 +1850,48 @@ export interface TensorMethods {
   lerp_(end: Tensor, weight: Scalar): this;
   lerp_(end: Tensor, weight: Tensor): this;
   /**
+   * Another name of `lt`. Whether elements are less, as bool.
+   *
    * - `aten::less.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::less.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   less(other: Scalar): Tensor;
   less(other: Tensor): Tensor;
   /**
+   * In place: another name of `lt`. Whether elements are less, as bool.
+   *
    * - `aten::less_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::less_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
   less_(other: Scalar): this;
   less_(other: Tensor): this;
   /**
+   * Another name of `le`. Whether elements are less or equal, as bool.
+   *
    * - `aten::less_equal.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::less_equal.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   lessEqual(other: Scalar): Tensor;
   lessEqual(other: Tensor): Tensor;
   /**
+   * In place: another name of `le`. Whether elements are less or equal, as bool.
+   *
    * - `aten::less_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::less_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
   lessEqual_(other: Scalar): this;
   lessEqual_(other: Tensor): this;
-  /** `aten::lgamma(Tensor self) -> Tensor` */
+  /**
+   * Logarithm of the absolute value of the gamma function.
+   *
+   * `aten::lgamma(Tensor self) -> Tensor`
+   */
   lgamma(): Tensor;
-  /** `aten::lgamma_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: logarithm of the absolute value of the gamma function.
+   *
+   * `aten::lgamma_(Tensor(a!) self) -> Tensor(a!)`
+   */
   lgamma_(): this;
   /**
    * Natural logarithms.
@@ -1207,9 +1899,17 @@ export interface TensorMethods {
    * `aten::log(Tensor self) -> Tensor`
    */
   log(): Tensor;
-  /** `aten::log10(Tensor self) -> Tensor` */
+  /**
+   * Logarithms to base 10.
+   *
+   * `aten::log10(Tensor self) -> Tensor`
+   */
   log10(): Tensor;
-  /** `aten::log10_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: logarithms to base 10.
+   *
+   * `aten::log10_(Tensor(a!) self) -> Tensor(a!)`
+   */
   log10_(): this;
   /**
    * Logarithm of 1 + x, exact near 0.
@@ -1241,7 +1941,11 @@ export interface TensorMethods {
    * `aten::log_(Tensor(a!) self) -> Tensor(a!)`
    */
   log_(): this;
-  /** `aten::log_normal_(Tensor(a!) self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * In place: samples of a log-normal distribution, in the shape of `self`.
+   *
+   * `aten::log_normal_(Tensor(a!) self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor(a!)`
+   */
   logNormal_(options?: { mean?: number; std?: number; generator?: Generator | null }): this;
   logNormal_(mean?: number, std?: number, options?: { generator?: Generator | null }): this;
   logNormal_(mean: number | undefined, options: { std?: number; generator?: Generator | null }): this;
@@ -1253,14 +1957,30 @@ export interface TensorMethods {
   logSoftmax(dim: number, options?: { dtype?: DType | null }): Tensor;
   logSoftmax(dim: number, dtype?: DType | null): Tensor;
   logSoftmax(options: { dim: number; dtype?: DType | null }): Tensor;
-  /** `aten::logaddexp(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * `log(e^self + e^other)`, without overflow.
+   *
+   * `aten::logaddexp(Tensor self, Tensor other) -> Tensor`
+   */
   logaddexp(other: Tensor): Tensor;
-  /** `aten::logaddexp2(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * `log2(2^self + 2^other)`, without overflow.
+   *
+   * `aten::logaddexp2(Tensor self, Tensor other) -> Tensor`
+   */
   logaddexp2(other: Tensor): Tensor;
-  /** `aten::logcumsumexp(Tensor self, int dim) -> Tensor` */
+  /**
+   * Logarithm of the running sum of exponentials along `dim`.
+   *
+   * `aten::logcumsumexp(Tensor self, int dim) -> Tensor`
+   */
   logcumsumexp(dim: number): Tensor;
   logcumsumexp(options: { dim: number }): Tensor;
-  /** `aten::logdet(Tensor self) -> Tensor` */
+  /**
+   * Logarithm of determinants.
+   *
+   * `aten::logdet(Tensor self) -> Tensor`
+   */
   logdet(): Tensor;
   /**
    * Whether both elements are not 0.
@@ -1286,18 +2006,42 @@ export interface TensorMethods {
    * `aten::logical_not_(Tensor(a!) self) -> Tensor(a!)`
    */
   logicalNot_(): this;
-  /** `aten::logical_or(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Whether either element is not 0.
+   *
+   * `aten::logical_or(Tensor self, Tensor other) -> Tensor`
+   */
   logicalOr(other: Tensor): Tensor;
-  /** `aten::logical_or_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * In place: whether either element is not 0.
+   *
+   * `aten::logical_or_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   logicalOr_(other: Tensor): this;
-  /** `aten::logical_xor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Whether exactly one of both elements is not 0.
+   *
+   * `aten::logical_xor(Tensor self, Tensor other) -> Tensor`
+   */
   logicalXor(other: Tensor): Tensor;
-  /** `aten::logical_xor_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * In place: whether exactly one of both elements is not 0.
+   *
+   * `aten::logical_xor_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   logicalXor_(other: Tensor): this;
-  /** `aten::logit(Tensor self, float? eps=None) -> Tensor` */
+  /**
+   * Inverse of the sigmoid: `log(x / (1 - x))`.
+   *
+   * `aten::logit(Tensor self, float? eps=None) -> Tensor`
+   */
   logit(options?: { eps?: number | null }): Tensor;
   logit(eps?: number | null): Tensor;
-  /** `aten::logit_(Tensor(a!) self, float? eps=None) -> Tensor(a!)` */
+  /**
+   * In place: inverse of the sigmoid: `log(x / (1 - x))`.
+   *
+   * `aten::logit_(Tensor(a!) self, float? eps=None) -> Tensor(a!)`
+   */
   logit_(options?: { eps?: number | null }): this;
   logit_(eps?: number | null): this;
   /**
@@ -1324,7 +2068,11 @@ export interface TensorMethods {
    */
   lt_(other: Scalar): this;
   lt_(other: Tensor): this;
-  /** `aten::lu_solve(Tensor self, Tensor LU_data, Tensor LU_pivots) -> Tensor` */
+  /**
+   * Solves `A X = B` from LU factors of A. Use `linalg.luSolve` in new code.
+   *
+   * `aten::lu_solve(Tensor self, Tensor LU_data, Tensor LU_pivots) -> Tensor`
+   */
   luSolve(LUData: Tensor, LUPivots: Tensor): Tensor;
   /**
    * Sets elements to one value where the mask is true.
@@ -1344,9 +2092,17 @@ export interface TensorMethods {
   maskedFill_(mask: Tensor, value: Scalar): this;
   maskedFill_(mask: Tensor, options: { value: Scalar }): this;
   maskedFill_(mask: Tensor, value: Tensor): this;
-  /** `aten::masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor` */
+  /**
+   * Copy of `self` with the elements of `source` written, in order, where the mask is true.
+   *
+   * `aten::masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor`
+   */
   maskedScatter(mask: Tensor, source: Tensor): Tensor;
-  /** `aten::masked_scatter_(Tensor(a!) self, Tensor mask, Tensor source) -> Tensor(a!)` */
+  /**
+   * In place: copy of `self` with the elements of `source` written, in order, where the mask is true.
+   *
+   * `aten::masked_scatter_(Tensor(a!) self, Tensor mask, Tensor source) -> Tensor(a!)`
+   */
   maskedScatter_(mask: Tensor, source: Tensor): this;
   /**
    * The elements where the mask is true, in one dimension.
@@ -1360,9 +2116,17 @@ export interface TensorMethods {
    * `aten::matmul(Tensor self, Tensor other) -> Tensor`
    */
   matmul(other: Tensor): Tensor;
-  /** `aten::matrix_exp(Tensor self) -> Tensor` */
+  /**
+   * Exponential of square matrices.
+   *
+   * `aten::matrix_exp(Tensor self) -> Tensor`
+   */
   matrixExp(): Tensor;
-  /** `aten::matrix_power(Tensor self, int n) -> Tensor` */
+  /**
+   * Square matrices to an integer power.
+   *
+   * `aten::matrix_power(Tensor self, int n) -> Tensor`
+   */
   matrixPower(n: number): Tensor;
   matrixPower(options: { n: number }): Tensor;
   /**
@@ -1430,11 +2194,17 @@ export interface TensorMethods {
   mm(mat2: Tensor): Tensor;
   mm(mat2: Tensor, outDtype: DType): Tensor;
   mm(mat2: Tensor, options: { outDtype: DType }): Tensor;
-  /** `aten::mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Most frequent value along `dim`, and its position.
+   *
+   * `aten::mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   */
   mode(options?: { dim?: number; keepdim?: boolean }): ValuesIndices;
   mode(dim?: number, keepdim?: boolean): ValuesIndices;
   mode(dim: number | undefined, options: { keepdim?: boolean }): ValuesIndices;
   /**
+   * Another name of `movedim`. Moves dimensions to other places.
+   *
    * - `aten::moveaxis.int(Tensor(a) self, int source, int destination) -> Tensor(a)`
    * - `aten::moveaxis.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
    */
@@ -1452,7 +2222,11 @@ export interface TensorMethods {
   movedim(options: { source: number; destination: number }): Tensor;
   movedim(source: readonly number[], destination: readonly number[]): Tensor;
   movedim(options: { source: readonly number[]; destination: readonly number[] }): Tensor;
-  /** `aten::msort(Tensor self) -> Tensor` */
+  /**
+   * Values in order along the first dimension.
+   *
+   * `aten::msort(Tensor self) -> Tensor`
+   */
   msort(): Tensor;
   /**
    * Product, element by element.
@@ -1479,12 +2253,16 @@ export interface TensorMethods {
   multinomial(numSamples: number, replacement?: boolean, options?: { generator?: Generator | null }): Tensor;
   multinomial(options: { numSamples: number; replacement?: boolean; generator?: Generator | null }): Tensor;
   /**
+   * Another name of `mul`. Product, element by element.
+   *
    * - `aten::multiply.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::multiply.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   multiply(other: Scalar): Tensor;
   multiply(other: Tensor): Tensor;
   /**
+   * In place: another name of `mul`. Product, element by element.
+   *
    * - `aten::multiply_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::multiply_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
@@ -1496,10 +2274,18 @@ export interface TensorMethods {
    * `aten::mv(Tensor self, Tensor vec) -> Tensor`
    */
   mv(vec: Tensor): Tensor;
-  /** `aten::mvlgamma(Tensor self, int p) -> Tensor` */
+  /**
+   * Logarithm of the multivariate gamma function.
+   *
+   * `aten::mvlgamma(Tensor self, int p) -> Tensor`
+   */
   mvlgamma(p: number): Tensor;
   mvlgamma(options: { p: number }): Tensor;
-  /** `aten::mvlgamma_(Tensor(a!) self, int p) -> Tensor(a!)` */
+  /**
+   * In place: logarithm of the multivariate gamma function.
+   *
+   * `aten::mvlgamma_(Tensor(a!) self, int p) -> Tensor(a!)`
+   */
   mvlgamma_(p: number): this;
   mvlgamma_(options: { p: number }): this;
   /**
@@ -1520,11 +2306,17 @@ export interface TensorMethods {
   nanToNum_(nan?: number | null, posinf?: number | null, neginf?: number | null): this;
   nanToNum_(nan: number | null | undefined, options: { posinf?: number | null; neginf?: number | null }): this;
   nanToNum_(nan: number | null | undefined, posinf: number | null | undefined, options: { neginf?: number | null }): this;
-  /** `aten::nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Mean without the NaNs.
+   *
+   * `aten::nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   nanmean(options?: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
   nanmean(dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
   nanmean(dim: readonly number[] | number | null | undefined, options: { keepdim?: boolean; dtype?: DType | null }): Tensor;
   /**
+   * Median without the NaNs.
+   *
    * - `aten::nanmedian(Tensor self) -> Tensor`
    * - `aten::nanmedian.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
    */
@@ -1533,6 +2325,8 @@ export interface TensorMethods {
   nanmedian(dim: number, keepdim?: boolean): ValuesIndices;
   nanmedian(options: { dim: number; keepdim?: boolean }): ValuesIndices;
   /**
+   * Quantiles without the NaNs.
+   *
    * - `aten::nanquantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
    * - `aten::nanquantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
    */
@@ -1543,7 +2337,11 @@ export interface TensorMethods {
   nanquantile(q: number, dim?: number | null, keepdim?: boolean, options?: { interpolation?: 'linear' | 'lower' | 'higher' | 'midpoint' | 'nearest' }): Tensor;
   nanquantile(q: number, dim: number | null | undefined, options: { keepdim?: boolean; interpolation?: 'linear' | 'lower' | 'higher' | 'midpoint' | 'nearest' }): Tensor;
   nanquantile(options: { q: number; dim?: number | null; keepdim?: boolean; interpolation?: 'linear' | 'lower' | 'higher' | 'midpoint' | 'nearest' }): Tensor;
-  /** `aten::nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Sum without the NaNs.
+   *
+   * `aten::nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   nansum(options?: { dim?: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
   nansum(dim?: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
   nansum(dim: readonly number[] | number | null | undefined, options: { keepdim?: boolean; dtype?: DType | null }): Tensor;
@@ -1557,7 +2355,11 @@ export interface TensorMethods {
   narrow(options: { dim: number; start: number; length: number }): Tensor;
   narrow(dim: number, start: Tensor, length: number): Tensor;
   narrow(options: { dim: number; start: Tensor; length: number }): Tensor;
-  /** `aten::narrow_copy(Tensor self, int dim, SymInt start, SymInt length) -> Tensor` */
+  /**
+   * `narrow` as a copy, not a view.
+   *
+   * `aten::narrow_copy(Tensor self, int dim, SymInt start, SymInt length) -> Tensor`
+   */
   narrowCopy(dim: number, start: number, length: number): Tensor;
   narrowCopy(options: { dim: number; start: number; length: number }): Tensor;
   /**
@@ -1588,31 +2390,67 @@ export interface TensorMethods {
    * `aten::neg_(Tensor(a!) self) -> Tensor(a!)`
    */
   neg_(): this;
-  /** `aten::negative(Tensor self) -> Tensor` */
+  /**
+   * Another name of `neg`. Elements with the opposite sign.
+   *
+   * `aten::negative(Tensor self) -> Tensor`
+   */
   negative(): Tensor;
-  /** `aten::negative_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: another name of `neg`. Elements with the opposite sign.
+   *
+   * `aten::negative_(Tensor(a!) self) -> Tensor(a!)`
+   */
   negative_(): this;
-  /** `aten::new_empty(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Uninitialised memory with the dtype and device of `self`.
+   *
+   * `aten::new_empty(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newEmpty(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   newEmpty(...size: number[]): Tensor;
   newEmpty(options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
-  /** `aten::new_empty_strided(Tensor self, SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Uninitialised memory with given strides and the dtype and device of `self`.
+   *
+   * `aten::new_empty_strided(Tensor self, SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newEmptyStrided(size: readonly number[], stride: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   newEmptyStrided(options: { size: readonly number[]; stride: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
-  /** `aten::new_full(Tensor self, SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * One value everywhere, with the dtype and device of `self`.
+   *
+   * `aten::new_full(Tensor self, SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newFull(size: readonly number[], fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   newFull(options: { size: readonly number[]; fillValue: Scalar; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
-  /** `aten::new_ones(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Ones with the dtype and device of `self`.
+   *
+   * `aten::new_ones(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newOnes(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   newOnes(...size: number[]): Tensor;
   newOnes(options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
-  /** `aten::new_zeros(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Zeros with the dtype and device of `self`.
+   *
+   * `aten::new_zeros(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newZeros(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
   newZeros(...size: number[]): Tensor;
   newZeros(options: { size: readonly number[]; dtype?: DType | null; layout?: Layout | null; device?: DeviceName | null; pinMemory?: boolean | null }): Tensor;
-  /** `aten::nextafter(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Next floating-point number towards `other`.
+   *
+   * `aten::nextafter(Tensor self, Tensor other) -> Tensor`
+   */
   nextafter(other: Tensor): Tensor;
-  /** `aten::nextafter_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * In place: next floating-point number towards `other`.
+   *
+   * `aten::nextafter_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   nextafter_(other: Tensor): this;
   /**
    * Positions of all elements that are not 0, one row each.
@@ -1620,9 +2458,17 @@ export interface TensorMethods {
    * `aten::nonzero(Tensor self) -> Tensor`
    */
   nonzero(): Tensor;
-  /** `aten::nonzero_numpy(Tensor self) -> Tensor[]` */
+  /**
+   * Positions of all elements that are not 0, one tensor per dimension.
+   *
+   * `aten::nonzero_numpy(Tensor self) -> Tensor[]`
+   */
   nonzeroNumpy(): Tensor[];
-  /** `aten::nonzero_static(Tensor self, *, SymInt size, int fill_value=-1) -> Tensor` */
+  /**
+   * Positions of the first `size` elements that are not 0, filled up with `fillValue`.
+   *
+   * `aten::nonzero_static(Tensor self, *, SymInt size, int fill_value=-1) -> Tensor`
+   */
   nonzeroStatic(options: { size: number; fillValue?: number }): Tensor;
   /**
    * Fills with normally distributed numbers.
@@ -1633,20 +2479,32 @@ export interface TensorMethods {
   normal_(mean?: number, std?: number, options?: { generator?: Generator | null }): this;
   normal_(mean: number | undefined, options: { std?: number; generator?: Generator | null }): this;
   /**
+   * Another name of `ne`. Whether elements differ, as bool.
+   *
    * - `aten::not_equal.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   notEqual(other: Scalar): Tensor;
   notEqual(other: Tensor): Tensor;
   /**
+   * In place: another name of `ne`. Whether elements differ, as bool.
+   *
    * - `aten::not_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::not_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
   notEqual_(other: Scalar): this;
   notEqual_(other: Tensor): this;
-  /** `aten::orgqr(Tensor self, Tensor input2) -> Tensor` */
+  /**
+   * Product of Householder reflectors. Use `linalg.householderProduct` in new code.
+   *
+   * `aten::orgqr(Tensor self, Tensor input2) -> Tensor`
+   */
   orgqr(input2: Tensor): Tensor;
-  /** `aten::ormqr(Tensor self, Tensor input2, Tensor input3, bool left=True, bool transpose=False) -> Tensor` */
+  /**
+   * Product of a matrix and Householder reflectors.
+   *
+   * `aten::ormqr(Tensor self, Tensor input2, Tensor input3, bool left=True, bool transpose=False) -> Tensor`
+   */
   ormqr(input2: Tensor, input3: Tensor, options?: { left?: boolean; transpose?: boolean }): Tensor;
   ormqr(input2: Tensor, input3: Tensor, left?: boolean, transpose?: boolean): Tensor;
   ormqr(input2: Tensor, input3: Tensor, left: boolean | undefined, options: { transpose?: boolean }): Tensor;
@@ -1664,16 +2522,32 @@ export interface TensorMethods {
   permute(dims: readonly number[]): Tensor;
   permute(...dims: number[]): Tensor;
   permute(options: { dims: readonly number[] }): Tensor;
-  /** `aten::pin_memory(Tensor(a) self, Device? device=None) -> Tensor(a)` */
+  /**
+   * The tensor in page-locked memory, for copies to a GPU.
+   *
+   * `aten::pin_memory(Tensor(a) self, Device? device=None) -> Tensor(a)`
+   */
   pinMemory(options?: { device?: DeviceName | null }): Tensor;
   pinMemory(device?: DeviceName | null): Tensor;
-  /** `aten::pinverse(Tensor self, float rcond=1.0000000000000001e-15) -> Tensor` */
+  /**
+   * Pseudoinverse of matrices.
+   *
+   * `aten::pinverse(Tensor self, float rcond=1.0000000000000001e-15) -> Tensor`
+   */
   pinverse(options?: { rcond?: number }): Tensor;
   pinverse(rcond?: number): Tensor;
-  /** `aten::polygamma_(Tensor(a!) self, int n) -> Tensor(a!)` */
+  /**
+   * In place: n-th derivative of the digamma function.
+   *
+   * `aten::polygamma_(Tensor(a!) self, int n) -> Tensor(a!)`
+   */
   polygamma_(n: number): this;
   polygamma_(options: { n: number }): this;
-  /** `aten::positive(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * The tensor itself; bools are refused.
+   *
+   * `aten::positive(Tensor(a) self) -> Tensor(a)`
+   */
   positive(): Tensor;
   /**
    * Elements to a power.
@@ -1691,7 +2565,11 @@ export interface TensorMethods {
    */
   pow_(exponent: Scalar): this;
   pow_(exponent: Tensor): this;
-  /** `aten::prelu(Tensor self, Tensor weight) -> Tensor` */
+  /**
+   * x above 0, `weight * x` below, with a learned weight.
+   *
+   * `aten::prelu(Tensor self, Tensor weight) -> Tensor`
+   */
   prelu(weight: Tensor): Tensor;
   /**
    * Product of all elements, or along `dim`.
@@ -1703,26 +2581,62 @@ export interface TensorMethods {
   prod(dim: number, options?: { keepdim?: boolean; dtype?: DType | null }): Tensor;
   prod(dim: number, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
   prod(options: { dim: number; keepdim?: boolean; dtype?: DType | null }): Tensor;
-  /** `aten::put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor` */
+  /**
+   * Copy of `self` with `source` written, or with `accumulate` added, at flat indices.
+   *
+   * `aten::put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor`
+   */
   put(index: Tensor, source: Tensor, options?: { accumulate?: boolean }): Tensor;
   put(index: Tensor, source: Tensor, accumulate?: boolean): Tensor;
-  /** `aten::put_(Tensor(a!) self, Tensor index, Tensor source, bool accumulate=False) -> Tensor(a!)` */
+  /**
+   * In place: copy of `self` with `source` written, or with `accumulate` added, at flat indices.
+   *
+   * `aten::put_(Tensor(a!) self, Tensor index, Tensor source, bool accumulate=False) -> Tensor(a!)`
+   */
   put_(index: Tensor, source: Tensor, options?: { accumulate?: boolean }): this;
   put_(index: Tensor, source: Tensor, accumulate?: boolean): this;
-  /** `aten::q_per_channel_axis(Tensor self) -> int` */
+  /**
+   * Dimension that has the scales of a quantized tensor.
+   *
+   * `aten::q_per_channel_axis(Tensor self) -> int`
+   */
   qPerChannelAxis(): number;
-  /** `aten::q_per_channel_scales(Tensor self) -> Tensor` */
+  /**
+   * Scales of a quantized tensor, one per channel.
+   *
+   * `aten::q_per_channel_scales(Tensor self) -> Tensor`
+   */
   qPerChannelScales(): Tensor;
-  /** `aten::q_per_channel_zero_points(Tensor self) -> Tensor` */
+  /**
+   * Zero points of a quantized tensor, one per channel.
+   *
+   * `aten::q_per_channel_zero_points(Tensor self) -> Tensor`
+   */
   qPerChannelZeroPoints(): Tensor;
-  /** `aten::q_scale(Tensor self) -> float` */
+  /**
+   * Scale of a quantized tensor.
+   *
+   * `aten::q_scale(Tensor self) -> float`
+   */
   qScale(): number;
-  /** `aten::q_zero_point(Tensor self) -> int` */
+  /**
+   * Zero point of a quantized tensor.
+   *
+   * `aten::q_zero_point(Tensor self) -> int`
+   */
   qZeroPoint(): number;
-  /** `aten::qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)` */
+  /**
+   * QR decomposition. Use `linalg.qr` in new code.
+   *
+   * `aten::qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)`
+   */
   qr(options?: { some?: boolean }): QR;
   qr(some?: boolean): QR;
-  /** `aten::qscheme(Tensor self) -> QScheme` */
+  /**
+   * How a quantized tensor has its scales.
+   *
+   * `aten::qscheme(Tensor self) -> QScheme`
+   */
   qscheme(): number;
   /**
    * Quantiles of all elements, or along `dim`.
@@ -1737,11 +2651,21 @@ export interface TensorMethods {
   quantile(q: number, dim?: number | null, keepdim?: boolean, options?: { interpolation?: 'linear' | 'lower' | 'higher' | 'midpoint' | 'nearest' }): Tensor;
   quantile(q: number, dim: number | null | undefined, options: { keepdim?: boolean; interpolation?: 'linear' | 'lower' | 'higher' | 'midpoint' | 'nearest' }): Tensor;
   quantile(options: { q: number; dim?: number | null; keepdim?: boolean; interpolation?: 'linear' | 'lower' | 'higher' | 'midpoint' | 'nearest' }): Tensor;
-  /** `aten::rad2deg(Tensor self) -> Tensor` */
+  /**
+   * Radians to degrees.
+   *
+   * `aten::rad2deg(Tensor self) -> Tensor`
+   */
   rad2deg(): Tensor;
-  /** `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: radians to degrees.
+   *
+   * `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)`
+   */
   rad2deg_(): this;
   /**
+   * In place: random integers in the shape of `self`.
+   *
    * - `aten::random_(Tensor(a!) self, *, Generator? generator=None) -> Tensor(a!)`
    * - `aten::random_.from(Tensor(a!) self, int from, int? to, *, Generator? generator=None) -> Tensor(a!)`
    * - `aten::random_.to(Tensor(a!) self, int to, *, Generator? generator=None) -> Tensor(a!)`
@@ -1751,7 +2675,11 @@ export interface TensorMethods {
   random_(options: { from: number; to: number | null; generator?: Generator | null }): this;
   random_(to: number, options?: { generator?: Generator | null }): this;
   random_(options: { to: number; generator?: Generator | null }): this;
-  /** `aten::ravel(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * The elements in one dimension: a view if possible.
+   *
+   * `aten::ravel(Tensor(a) self) -> Tensor(a)`
+   */
   ravel(): Tensor;
   /**
    * 1 divided by each element.
@@ -1793,10 +2721,18 @@ export interface TensorMethods {
    */
   remainder_(other: Scalar): this;
   remainder_(other: Tensor): this;
-  /** `aten::renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor` */
+  /**
+   * Parts along `dim`, scaled down to the norm `maxnorm`.
+   *
+   * `aten::renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor`
+   */
   renorm(p: Scalar, dim: number, maxnorm: Scalar): Tensor;
   renorm(options: { p: Scalar; dim: number; maxnorm: Scalar }): Tensor;
-  /** `aten::renorm_(Tensor(a!) self, Scalar p, int dim, Scalar maxnorm) -> Tensor(a!)` */
+  /**
+   * In place: parts along `dim`, scaled down to the norm `maxnorm`.
+   *
+   * `aten::renorm_(Tensor(a!) self, Scalar p, int dim, Scalar maxnorm) -> Tensor(a!)`
+   */
   renorm_(p: Scalar, dim: number, maxnorm: Scalar): this;
   renorm_(options: { p: Scalar; dim: number; maxnorm: Scalar }): this;
   /**
@@ -1826,19 +2762,43 @@ export interface TensorMethods {
   reshape(shape: readonly number[]): Tensor;
   reshape(...shape: number[]): Tensor;
   reshape(options: { shape: readonly number[] }): Tensor;
-  /** `aten::reshape_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
+  /**
+   * The elements in the shape of another tensor.
+   *
+   * `aten::reshape_as(Tensor(a) self, Tensor other) -> Tensor(a)`
+   */
   reshapeAs(other: Tensor): Tensor;
-  /** `aten::resize_(Tensor(a!) self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
+  /**
+   * In place: the elements in another size; new ones are uninitialised.
+   *
+   * `aten::resize_(Tensor(a!) self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor(a!)`
+   */
   resize_(size: readonly number[], options?: { memoryFormat?: MemoryFormat | null }): this;
   resize_(...size: number[]): this;
   resize_(options: { size: readonly number[]; memoryFormat?: MemoryFormat | null }): this;
-  /** `aten::resize_as_(Tensor(a!) self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
+  /**
+   * In place: the elements in the size of another tensor.
+   *
+   * `aten::resize_as_(Tensor(a!) self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor(a!)`
+   */
   resizeAs_(theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }): this;
-  /** `aten::resize_as_sparse_(Tensor(a!) self, Tensor the_template) -> Tensor(a!)` */
+  /**
+   * In place: the size of another sparse tensor.
+   *
+   * `aten::resize_as_sparse_(Tensor(a!) self, Tensor the_template) -> Tensor(a!)`
+   */
   resizeAsSparse_(theTemplate: Tensor): this;
-  /** `aten::resolve_conj(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * The tensor with any pending conjugation carried out.
+   *
+   * `aten::resolve_conj(Tensor(a) self) -> Tensor(a)`
+   */
   resolveConj(): Tensor;
-  /** `aten::resolve_neg(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * The tensor with any pending negation carried out.
+   *
+   * `aten::resolve_neg(Tensor(a) self) -> Tensor(a)`
+   */
   resolveNeg(): Tensor;
   /**
    * Moves elements along dimensions; what falls off one end comes in at the other.
@@ -1848,7 +2808,11 @@ export interface TensorMethods {
   roll(shifts: readonly number[] | number, options?: { dims?: readonly number[] | number }): Tensor;
   roll(shifts: readonly number[] | number, dims?: readonly number[] | number): Tensor;
   roll(options: { shifts: readonly number[] | number; dims?: readonly number[] | number }): Tensor;
-  /** `aten::rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor` */
+  /**
+   * Rotates by 90 degrees in the plane of two dimensions.
+   *
+   * `aten::rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor`
+   */
   rot90(options?: { k?: number; dims?: readonly number[] }): Tensor;
   rot90(k?: number, dims?: readonly number[]): Tensor;
   rot90(k: number | undefined, options: { dims?: readonly number[] }): Tensor;
@@ -1868,7 +2832,11 @@ export interface TensorMethods {
    */
   round_(): this;
   round_(options: { decimals: number }): this;
-  /** `aten::row_indices(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Row indices of a sparse tensor.
+   *
+   * `aten::row_indices(Tensor(a) self) -> Tensor(a)`
+   */
   rowIndices(): Tensor;
   /**
    * 1 divided by the square root.
@@ -1928,10 +2896,18 @@ export interface TensorMethods {
    */
   scatterAdd_(dim: number, index: Tensor, src: Tensor): this;
   scatterAdd_(options: { dim: number; index: Tensor; src: Tensor }): this;
-  /** `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor` */
+  /**
+   * Combines values with those at the positions of an index tensor: sum, product, mean, maximum, minimum.
+   *
+   * `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor`
+   */
   scatterReduce(dim: number, index: Tensor, src: Tensor, reduce: 'sum' | 'prod' | 'mean' | 'amax' | 'amin', options?: { includeSelf?: boolean }): Tensor;
   scatterReduce(options: { dim: number; index: Tensor; src: Tensor; reduce: 'sum' | 'prod' | 'mean' | 'amax' | 'amin'; includeSelf?: boolean }): Tensor;
-  /** `aten::scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)` */
+  /**
+   * In place: combines values with those at the positions of an index tensor: sum, product, mean, maximum, minimum.
+   *
+   * `aten::scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)`
+   */
   scatterReduce_(dim: number, index: Tensor, src: Tensor, reduce: 'sum' | 'prod' | 'mean' | 'amax' | 'amin', options?: { includeSelf?: boolean }): this;
   scatterReduce_(options: { dim: number; index: Tensor; src: Tensor; reduce: 'sum' | 'prod' | 'mean' | 'amax' | 'amin'; includeSelf?: boolean }): this;
   /**
@@ -1941,10 +2917,16 @@ export interface TensorMethods {
    */
   select(dim: number, index: number): Tensor;
   select(options: { dim: number; index: number }): Tensor;
-  /** `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor` */
+  /**
+   * Copy of `self` with `src` at one position along `dim`.
+   *
+   * `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor`
+   */
   selectScatter(src: Tensor, dim: number, index: number): Tensor;
   selectScatter(src: Tensor, options: { dim: number; index: number }): Tensor;
   /**
+   * In place: the memory of another tensor.
+   *
    * - `aten::set_(Tensor(a!) self) -> Tensor(a!)`
    * - `aten::set_.source_Storage(Tensor(a!) self, Storage source) -> Tensor(a!)`
    * - `aten::set_.source_Storage_storage_offset(Tensor(a!) self, Storage source, SymInt storage_offset, SymInt[] size, SymInt[] stride=[]) -> Tensor(a!)`
@@ -1956,9 +2938,17 @@ export interface TensorMethods {
   set_(source: Tensor, storageOffset: number, size: readonly number[], options?: { stride?: readonly number[] }): this;
   set_(source: Tensor, storageOffset: number, size: readonly number[], stride?: readonly number[]): this;
   set_(source: Tensor, options: { storageOffset: number; size: readonly number[]; stride?: readonly number[] }): this;
-  /** `aten::sgn(Tensor self) -> Tensor` */
+  /**
+   * Signs; of complex numbers, `x / |x|`.
+   *
+   * `aten::sgn(Tensor self) -> Tensor`
+   */
   sgn(): Tensor;
-  /** `aten::sgn_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: signs; of complex numbers, `x / |x|`.
+   *
+   * `aten::sgn_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sgn_(): this;
   /**
    * 1 / (1 + e^-x).
@@ -1984,7 +2974,11 @@ export interface TensorMethods {
    * `aten::sign_(Tensor(a!) self) -> Tensor(a!)`
    */
   sign_(): this;
-  /** `aten::signbit(Tensor self) -> Tensor` */
+  /**
+   * Whether the sign bit is set.
+   *
+   * `aten::signbit(Tensor self) -> Tensor`
+   */
   signbit(): Tensor;
   /**
    * Sines of angles in radians.
@@ -1998,13 +2992,29 @@ export interface TensorMethods {
    * `aten::sin_(Tensor(a!) self) -> Tensor(a!)`
    */
   sin_(): this;
-  /** `aten::sinc(Tensor self) -> Tensor` */
+  /**
+   * `sin(pi x) / (pi x)`.
+   *
+   * `aten::sinc(Tensor self) -> Tensor`
+   */
   sinc(): Tensor;
-  /** `aten::sinc_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: `sin(pi x) / (pi x)`.
+   *
+   * `aten::sinc_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sinc_(): this;
-  /** `aten::sinh(Tensor self) -> Tensor` */
+  /**
+   * Hyperbolic sine.
+   *
+   * `aten::sinh(Tensor self) -> Tensor`
+   */
   sinh(): Tensor;
-  /** `aten::sinh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: hyperbolic sine.
+   *
+   * `aten::sinh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sinh_(): this;
   /**
    * View from `start` to `end` in steps along `dim`.
@@ -2016,21 +3026,37 @@ export interface TensorMethods {
   slice(dim: number | undefined, options: { start?: number | null; end?: number | null; step?: number }): Tensor;
   slice(dim: number | undefined, start: number | null | undefined, options: { end?: number | null; step?: number }): Tensor;
   slice(dim: number | undefined, start: number | null | undefined, end: number | null | undefined, options: { step?: number }): Tensor;
-  /** `aten::slice_inverse(Tensor(a) self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)` */
+  /**
+   * `src` extended to the shape of `self`, with `self` outside the slice.
+   *
+   * `aten::slice_inverse(Tensor(a) self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)`
+   */
   sliceInverse(src: Tensor, options?: { dim?: number; start?: number | null; end?: number | null; step?: number }): Tensor;
   sliceInverse(src: Tensor, dim?: number, start?: number | null, end?: number | null, step?: number): Tensor;
   sliceInverse(src: Tensor, dim: number | undefined, options: { start?: number | null; end?: number | null; step?: number }): Tensor;
   sliceInverse(src: Tensor, dim: number | undefined, start: number | null | undefined, options: { end?: number | null; step?: number }): Tensor;
   sliceInverse(src: Tensor, dim: number | undefined, start: number | null | undefined, end: number | null | undefined, options: { step?: number }): Tensor;
-  /** `aten::slice_scatter(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor` */
+  /**
+   * Copy of `self` with `src` written to a slice.
+   *
+   * `aten::slice_scatter(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor`
+   */
   sliceScatter(src: Tensor, options?: { dim?: number; start?: number | null; end?: number | null; step?: number }): Tensor;
   sliceScatter(src: Tensor, dim?: number, start?: number | null, end?: number | null, step?: number): Tensor;
   sliceScatter(src: Tensor, dim: number | undefined, options: { start?: number | null; end?: number | null; step?: number }): Tensor;
   sliceScatter(src: Tensor, dim: number | undefined, start: number | null | undefined, options: { end?: number | null; step?: number }): Tensor;
   sliceScatter(src: Tensor, dim: number | undefined, start: number | null | undefined, end: number | null | undefined, options: { step?: number }): Tensor;
-  /** `aten::slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)` */
+  /**
+   * Sign and logarithm of the absolute value of determinants.
+   *
+   * `aten::slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)`
+   */
   slogdet(): SignLogabsdet;
-  /** `aten::smm(Tensor self, Tensor mat2) -> Tensor` */
+  /**
+   * Product of a sparse and a dense matrix, as a sparse matrix.
+   *
+   * `aten::smm(Tensor self, Tensor mat2) -> Tensor`
+   */
   smm(mat2: Tensor): Tensor;
   /**
    * Exponentials along `dim`, scaled to the sum 1.
@@ -2050,14 +3076,30 @@ export interface TensorMethods {
   sort(dim?: number, descending?: boolean): ValuesIndices;
   sort(dim: number | undefined, options: { descending?: boolean }): ValuesIndices;
   sort(options?: { stable?: boolean | null; dim?: number; descending?: boolean }): ValuesIndices;
-  /** `aten::sparse_dim(Tensor self) -> int` */
+  /**
+   * Number of sparse dimensions.
+   *
+   * `aten::sparse_dim(Tensor self) -> int`
+   */
   sparseDim(): number;
-  /** `aten::sparse_mask(Tensor self, Tensor mask) -> Tensor` */
+  /**
+   * Elements at the positions of a sparse tensor.
+   *
+   * `aten::sparse_mask(Tensor self, Tensor mask) -> Tensor`
+   */
   sparseMask(mask: Tensor): Tensor;
-  /** `aten::sparse_resize_(Tensor(a!) self, int[] size, int sparse_dim, int dense_dim) -> Tensor(a!)` */
+  /**
+   * Another size, in place.
+   *
+   * `aten::sparse_resize_(Tensor(a!) self, int[] size, int sparse_dim, int dense_dim) -> Tensor(a!)`
+   */
   sparseResize_(size: readonly number[], sparseDim: number, denseDim: number): this;
   sparseResize_(options: { size: readonly number[]; sparseDim: number; denseDim: number }): this;
-  /** `aten::sparse_resize_and_clear_(Tensor(a!) self, int[] size, int sparse_dim, int dense_dim) -> Tensor(a!)` */
+  /**
+   * Another size without elements, in place.
+   *
+   * `aten::sparse_resize_and_clear_(Tensor(a!) self, int[] size, int sparse_dim, int dense_dim) -> Tensor(a!)`
+   */
   sparseResizeAndClear_(size: readonly number[], sparseDim: number, denseDim: number): this;
   sparseResizeAndClear_(options: { size: readonly number[]; sparseDim: number; denseDim: number }): this;
   /**
@@ -2072,7 +3114,11 @@ export interface TensorMethods {
   split(splitSize: readonly number[], options?: { dim?: number }): Tensor[];
   split(splitSize: readonly number[], dim?: number): Tensor[];
   split(options: { splitSize: readonly number[]; dim?: number }): Tensor[];
-  /** `aten::split_with_sizes(Tensor(a -> *) self, SymInt[] split_sizes, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Views of the given sizes along `dim`.
+   *
+   * `aten::split_with_sizes(Tensor(a -> *) self, SymInt[] split_sizes, int dim=0) -> Tensor(a)[]`
+   */
   splitWithSizes(splitSizes: readonly number[], options?: { dim?: number }): Tensor[];
   splitWithSizes(splitSizes: readonly number[], dim?: number): Tensor[];
   splitWithSizes(options: { splitSizes: readonly number[]; dim?: number }): Tensor[];
@@ -2088,9 +3134,17 @@ export interface TensorMethods {
    * `aten::sqrt_(Tensor(a!) self) -> Tensor(a!)`
    */
   sqrt_(): this;
-  /** `aten::square(Tensor self) -> Tensor` */
+  /**
+   * Squares.
+   *
+   * `aten::square(Tensor self) -> Tensor`
+   */
   square(): Tensor;
-  /** `aten::square_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: squares.
+   *
+   * `aten::square_(Tensor(a!) self) -> Tensor(a!)`
+   */
   square_(): this;
   /**
    * View without dimensions of size 1, or without one of them.
@@ -2118,7 +3172,11 @@ export interface TensorMethods {
   squeeze_(dim: readonly number[]): this;
   squeeze_(...dim: number[]): this;
   squeeze_(options: { dim: readonly number[] }): this;
-  /** `aten::sspaddmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * `beta * self + alpha * (mat1 @ mat2)` with sparse `self` and `mat1`.
+   *
+   * `aten::sspaddmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   sspaddmm(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Tensor;
   /**
    * Standard deviation; divided by n - 1 unless `correction` says otherwise.
@@ -2154,6 +3212,8 @@ export interface TensorMethods {
   sub_(other: Scalar, alpha?: Scalar): this;
   sub_(other: Tensor, options?: { alpha?: Scalar }): this;
   /**
+   * Another name of `sub`. Difference of two tensors; `alpha` multiplies the second first.
+   *
    * - `aten::subtract.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
    * - `aten::subtract.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
    */
@@ -2161,6 +3221,8 @@ export interface TensorMethods {
   subtract(other: Scalar, alpha?: Scalar): Tensor;
   subtract(other: Tensor, options?: { alpha?: Scalar }): Tensor;
   /**
+   * In place: another name of `sub`. Difference of two tensors; `alpha` multiplies the second first.
+   *
    * - `aten::subtract_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)`
    * - `aten::subtract_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
    */
@@ -2177,24 +3239,48 @@ export interface TensorMethods {
   sum(dim: readonly number[] | number | null, options?: { keepdim?: boolean; dtype?: DType | null }): Tensor;
   sum(dim: readonly number[] | number | null, keepdim?: boolean, options?: { dtype?: DType | null }): Tensor;
   sum(options: { dim: readonly number[] | number | null; keepdim?: boolean; dtype?: DType | null }): Tensor;
-  /** `aten::sum_to_size(Tensor self, SymInt[] size) -> Tensor` */
+  /**
+   * Sum over the dimensions that broadcasting added, back to a size.
+   *
+   * `aten::sum_to_size(Tensor self, SymInt[] size) -> Tensor`
+   */
   sumToSize(size: readonly number[]): Tensor;
   sumToSize(...size: number[]): Tensor;
   sumToSize(options: { size: readonly number[] }): Tensor;
-  /** `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)` */
+  /**
+   * Singular value decomposition: U, S and V. Use `linalg.svd` in new code.
+   *
+   * `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)`
+   */
   svd(options?: { some?: boolean; computeUv?: boolean }): USV;
   svd(some?: boolean, computeUv?: boolean): USV;
   svd(some: boolean | undefined, options: { computeUv?: boolean }): USV;
-  /** `aten::swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)` */
+  /**
+   * Another name of `transpose`. View with two dimensions exchanged.
+   *
+   * `aten::swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)`
+   */
   swapaxes(axis0: number, axis1: number): Tensor;
   swapaxes(options: { axis0: number; axis1: number }): Tensor;
-  /** `aten::swapaxes_(Tensor(a!) self, int axis0, int axis1) -> Tensor(a!)` */
+  /**
+   * In place: another name of `transpose`. View with two dimensions exchanged.
+   *
+   * `aten::swapaxes_(Tensor(a!) self, int axis0, int axis1) -> Tensor(a!)`
+   */
   swapaxes_(axis0: number, axis1: number): this;
   swapaxes_(options: { axis0: number; axis1: number }): this;
-  /** `aten::swapdims(Tensor(a) self, int dim0, int dim1) -> Tensor(a)` */
+  /**
+   * Another name of `transpose`. View with two dimensions exchanged.
+   *
+   * `aten::swapdims(Tensor(a) self, int dim0, int dim1) -> Tensor(a)`
+   */
   swapdims(dim0: number, dim1: number): Tensor;
   swapdims(options: { dim0: number; dim1: number }): Tensor;
-  /** `aten::swapdims_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)` */
+  /**
+   * In place: another name of `transpose`. View with two dimensions exchanged.
+   *
+   * `aten::swapdims_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)`
+   */
   swapdims_(dim0: number, dim1: number): this;
   swapdims_(options: { dim0: number; dim1: number }): this;
   /**
@@ -2209,14 +3295,30 @@ export interface TensorMethods {
    * `aten::t_(Tensor(a!) self) -> Tensor(a!)`
    */
   t_(): this;
-  /** `aten::take(Tensor self, Tensor index) -> Tensor` */
+  /**
+   * Elements at flat indices.
+   *
+   * `aten::take(Tensor self, Tensor index) -> Tensor`
+   */
   take(index: Tensor): Tensor;
-  /** `aten::take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor` */
+  /**
+   * Elements along `dim` at the positions of an index tensor.
+   *
+   * `aten::take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor`
+   */
   takeAlongDim(indices: Tensor, options?: { dim?: number | null }): Tensor;
   takeAlongDim(indices: Tensor, dim?: number | null): Tensor;
-  /** `aten::tan(Tensor self) -> Tensor` */
+  /**
+   * Tangents of angles in radians.
+   *
+   * `aten::tan(Tensor self) -> Tensor`
+   */
   tan(): Tensor;
-  /** `aten::tan_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: tangents of angles in radians.
+   *
+   * `aten::tan_(Tensor(a!) self) -> Tensor(a!)`
+   */
   tan_(): this;
   /**
    * Hyperbolic tangents.
@@ -2231,6 +3333,8 @@ export interface TensorMethods {
    */
   tanh_(): this;
   /**
+   * Views split into parts of nearly equal size, or at indices.
+   *
    * - `aten::tensor_split.indices(Tensor(a -> *) self, SymInt[] indices, int dim=0) -> Tensor(a)[]`
    * - `aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]`
    * - `aten::tensor_split.tensor_indices_or_sections(Tensor(a -> *) self, Tensor tensor_indices_or_sections, int dim=0) -> Tensor(a)[]`
@@ -2243,39 +3347,73 @@ export interface TensorMethods {
   tensorSplit(options: { sections: number; dim?: number }): Tensor[];
   tensorSplit(tensorIndicesOrSections: Tensor, options?: { dim?: number }): Tensor[];
   tensorSplit(tensorIndicesOrSections: Tensor, dim?: number): Tensor[];
-  /** `aten::tile(Tensor self, SymInt[] dims) -> Tensor` */
+  /**
+   * Copies of the tensor along each dimension.
+   *
+   * `aten::tile(Tensor self, SymInt[] dims) -> Tensor`
+   */
   tile(dims: readonly number[]): Tensor;
   tile(...dims: number[]): Tensor;
   tile(options: { dims: readonly number[] }): Tensor;
-  /** `aten::to_dense(Tensor self, ScalarType? dtype=None, *, bool? masked_grad=None) -> Tensor` */
+  /**
+   * Dense tensor of a sparse one.
+   *
+   * `aten::to_dense(Tensor self, ScalarType? dtype=None, *, bool? masked_grad=None) -> Tensor`
+   */
   toDense(options?: { dtype?: DType | null; maskedGrad?: boolean | null }): Tensor;
   toDense(dtype?: DType | null, options?: { maskedGrad?: boolean | null }): Tensor;
-  /** `aten::to_mkldnn(Tensor self, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * The tensor in the layout of oneDNN.
+   *
+   * `aten::to_mkldnn(Tensor self, ScalarType? dtype=None) -> Tensor`
+   */
   toMkldnn(options?: { dtype?: DType | null }): Tensor;
   toMkldnn(dtype?: DType | null): Tensor;
-  /** `aten::to_padded_tensor(Tensor self, float padding, SymInt[]? output_size=None) -> Tensor` */
+  /**
+   * A nested tensor as a padded dense one.
+   *
+   * `aten::to_padded_tensor(Tensor self, float padding, SymInt[]? output_size=None) -> Tensor`
+   */
   toPaddedTensor(padding: number, options?: { outputSize?: readonly number[] | null }): Tensor;
   toPaddedTensor(padding: number, outputSize?: readonly number[] | null): Tensor;
   toPaddedTensor(options: { padding: number; outputSize?: readonly number[] | null }): Tensor;
   /**
+   * Sparse tensor of a dense one.
+   *
    * - `aten::to_sparse(Tensor self, *, Layout? layout=None, int[2]? blocksize=None, int? dense_dim=None) -> Tensor`
    * - `aten::to_sparse.sparse_dim(Tensor self, int sparse_dim) -> Tensor`
    */
   toSparse(options?: { layout?: Layout | null; blocksize?: readonly number[] | number | null; denseDim?: number | null }): Tensor;
   toSparse(sparseDim: number): Tensor;
   toSparse(options: { sparseDim: number }): Tensor;
-  /** `aten::to_sparse_bsc(Tensor self, int[2] blocksize, int? dense_dim=None) -> Tensor` */
+  /**
+   * Sparse tensor in blocked column form.
+   *
+   * `aten::to_sparse_bsc(Tensor self, int[2] blocksize, int? dense_dim=None) -> Tensor`
+   */
   toSparseBsc(blocksize: readonly number[] | number, options?: { denseDim?: number | null }): Tensor;
   toSparseBsc(blocksize: readonly number[] | number, denseDim?: number | null): Tensor;
   toSparseBsc(options: { blocksize: readonly number[] | number; denseDim?: number | null }): Tensor;
-  /** `aten::to_sparse_bsr(Tensor self, int[2] blocksize, int? dense_dim=None) -> Tensor` */
+  /**
+   * Sparse tensor in blocked row form.
+   *
+   * `aten::to_sparse_bsr(Tensor self, int[2] blocksize, int? dense_dim=None) -> Tensor`
+   */
   toSparseBsr(blocksize: readonly number[] | number, options?: { denseDim?: number | null }): Tensor;
   toSparseBsr(blocksize: readonly number[] | number, denseDim?: number | null): Tensor;
   toSparseBsr(options: { blocksize: readonly number[] | number; denseDim?: number | null }): Tensor;
-  /** `aten::to_sparse_csc(Tensor self, int? dense_dim=None) -> Tensor` */
+  /**
+   * Sparse tensor in compressed column form.
+   *
+   * `aten::to_sparse_csc(Tensor self, int? dense_dim=None) -> Tensor`
+   */
   toSparseCsc(options?: { denseDim?: number | null }): Tensor;
   toSparseCsc(denseDim?: number | null): Tensor;
-  /** `aten::to_sparse_csr(Tensor self, int? dense_dim=None) -> Tensor` */
+  /**
+   * Sparse tensor in compressed row form.
+   *
+   * `aten::to_sparse_csr(Tensor self, int? dense_dim=None) -> Tensor`
+   */
   toSparseCsr(options?: { denseDim?: number | null }): Tensor;
   toSparseCsr(denseDim?: number | null): Tensor;
   /**
@@ -2288,7 +3426,11 @@ export interface TensorMethods {
   topk(k: number, dim: number | undefined, options: { largest?: boolean; sorted?: boolean }): ValuesIndices;
   topk(k: number, dim: number | undefined, largest: boolean | undefined, options: { sorted?: boolean }): ValuesIndices;
   topk(options: { k: number; dim?: number; largest?: boolean; sorted?: boolean }): ValuesIndices;
-  /** `aten::trace(Tensor self) -> Tensor` */
+  /**
+   * Sum of the diagonal.
+   *
+   * `aten::trace(Tensor self) -> Tensor`
+   */
   trace(): Tensor;
   /**
    * View with two dimensions exchanged.
@@ -2304,7 +3446,11 @@ export interface TensorMethods {
    */
   transpose_(dim0: number, dim1: number): this;
   transpose_(options: { dim0: number; dim1: number }): this;
-  /** `aten::triangular_solve(Tensor self, Tensor A, bool upper=True, bool transpose=False, bool unitriangular=False) -> (Tensor solution, Tensor cloned_coefficient)` */
+  /**
+   * Solves `A X = B` for triangular A. Use `linalg.solveTriangular` in new code.
+   *
+   * `aten::triangular_solve(Tensor self, Tensor A, bool upper=True, bool transpose=False, bool unitriangular=False) -> (Tensor solution, Tensor cloned_coefficient)`
+   */
   triangularSolve(A: Tensor, options?: { upper?: boolean; transpose?: boolean; unitriangular?: boolean }): SolutionClonedCoefficient;
   triangularSolve(A: Tensor, upper?: boolean, transpose?: boolean, unitriangular?: boolean): SolutionClonedCoefficient;
   triangularSolve(A: Tensor, upper: boolean | undefined, options: { transpose?: boolean; unitriangular?: boolean }): SolutionClonedCoefficient;
@@ -2338,22 +3484,38 @@ export interface TensorMethods {
   triu_(options?: { diagonal?: number }): this;
   triu_(diagonal?: number): this;
   /**
+   * Another name of `div`. True quotient; `roundingMode` `trunc` or `floor` rounds it.
+   *
    * - `aten::true_divide.Scalar(Tensor self, Scalar other) -> Tensor`
    * - `aten::true_divide.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   trueDivide(other: Scalar): Tensor;
   trueDivide(other: Tensor): Tensor;
   /**
+   * In place: another name of `div`. True quotient; `roundingMode` `trunc` or `floor` rounds it.
+   *
    * - `aten::true_divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::true_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */
   trueDivide_(other: Scalar): this;
   trueDivide_(other: Tensor): this;
-  /** `aten::trunc(Tensor self) -> Tensor` */
+  /**
+   * Integers nearest to 0: the fraction is cut off.
+   *
+   * `aten::trunc(Tensor self) -> Tensor`
+   */
   trunc(): Tensor;
-  /** `aten::trunc_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * In place: integers nearest to 0: the fraction is cut off.
+   *
+   * `aten::trunc_(Tensor(a!) self) -> Tensor(a!)`
+   */
   trunc_(): this;
-  /** `aten::type_as(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * The tensor in the dtype and device of another.
+   *
+   * `aten::type_as(Tensor self, Tensor other) -> Tensor`
+   */
   typeAs(other: Tensor): Tensor;
   /**
    * Views of all positions along `dim`.
@@ -2362,7 +3524,11 @@ export interface TensorMethods {
    */
   unbind(options?: { dim?: number }): Tensor[];
   unbind(dim?: number): Tensor[];
-  /** `aten::unflatten.int(Tensor(a) self, int dim, SymInt[] sizes) -> Tensor(a)` */
+  /**
+   * View with one dimension split into several.
+   *
+   * `aten::unflatten.int(Tensor(a) self, int dim, SymInt[] sizes) -> Tensor(a)`
+   */
   unflatten(dim: number, sizes: readonly number[]): Tensor;
   unflatten(options: { dim: number; sizes: readonly number[] }): Tensor;
   /**
@@ -2380,15 +3546,27 @@ export interface TensorMethods {
   uniform_(options?: { from?: number; to?: number; generator?: Generator | null }): this;
   uniform_(from?: number, to?: number, options?: { generator?: Generator | null }): this;
   uniform_(from: number | undefined, options: { to?: number; generator?: Generator | null }): this;
-  /** `aten::unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]` */
+  /**
+   * `chunk`, whose views may be changed in place although autograd does not track it.
+   *
+   * `aten::unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]`
+   */
   unsafeChunk(chunks: number, options?: { dim?: number }): Tensor[];
   unsafeChunk(chunks: number, dim?: number): Tensor[];
   unsafeChunk(options: { chunks: number; dim?: number }): Tensor[];
-  /** `aten::unsafe_split.Tensor(Tensor self, SymInt split_size, int dim=0) -> Tensor[]` */
+  /**
+   * `split`, whose views may be changed in place although autograd does not track it.
+   *
+   * `aten::unsafe_split.Tensor(Tensor self, SymInt split_size, int dim=0) -> Tensor[]`
+   */
   unsafeSplit(splitSize: number, options?: { dim?: number }): Tensor[];
   unsafeSplit(splitSize: number, dim?: number): Tensor[];
   unsafeSplit(options: { splitSize: number; dim?: number }): Tensor[];
-  /** `aten::unsafe_split_with_sizes(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]` */
+  /**
+   * `splitWithSizes`, whose views may be changed in place although autograd does not track it.
+   *
+   * `aten::unsafe_split_with_sizes(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]`
+   */
   unsafeSplitWithSizes(splitSizes: readonly number[], options?: { dim?: number }): Tensor[];
   unsafeSplitWithSizes(splitSizes: readonly number[], dim?: number): Tensor[];
   unsafeSplitWithSizes(options: { splitSizes: readonly number[]; dim?: number }): Tensor[];
@@ -2406,7 +3584,11 @@ export interface TensorMethods {
    */
   unsqueeze_(dim: number): this;
   unsqueeze_(options: { dim: number }): this;
-  /** `aten::values(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Values of a sparse tensor.
+   *
+   * `aten::values(Tensor(a) self) -> Tensor(a)`
+   */
   values(): Tensor;
   /**
    * Variance; divided by n - 1 unless `correction` says otherwise.
@@ -2423,7 +3605,11 @@ export interface TensorMethods {
   var(dim: readonly number[] | number | null, unbiased?: boolean, keepdim?: boolean): Tensor;
   var(dim: readonly number[] | number | null, unbiased: boolean | undefined, options: { keepdim?: boolean }): Tensor;
   var(options: { dim: readonly number[] | number | null; unbiased?: boolean; keepdim?: boolean }): Tensor;
-  /** `aten::vdot(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Dot product of two vectors, with the first conjugated.
+   *
+   * `aten::vdot(Tensor self, Tensor other) -> Tensor`
+   */
   vdot(other: Tensor): Tensor;
   /**
    * The same memory in another shape; -1 stands for what is left. Fails where strides do not allow it.
@@ -2436,9 +3622,15 @@ export interface TensorMethods {
   view(options: { size: readonly number[] }): Tensor;
   view(dtype: DType): Tensor;
   view(options: { dtype: DType }): Tensor;
-  /** `aten::view_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
+  /**
+   * The same memory in the shape of another tensor.
+   *
+   * `aten::view_as(Tensor(a) self, Tensor other) -> Tensor(a)`
+   */
   viewAs(other: Tensor): Tensor;
   /**
+   * Views split along rows.
+   *
    * - `aten::vsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
    * - `aten::vsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
    */
@@ -2448,12 +3640,16 @@ export interface TensorMethods {
   vsplit(sections: number): Tensor[];
   vsplit(options: { sections: number }): Tensor[];
   /**
+   * `self * log(other)`, 0 where `self` is 0.
+   *
    * - `aten::xlogy.Scalar_Other(Tensor self, Scalar other) -> Tensor`
    * - `aten::xlogy.Tensor(Tensor self, Tensor other) -> Tensor`
    */
   xlogy(other: Scalar): Tensor;
   xlogy(other: Tensor): Tensor;
   /**
+   * In place: `self * log(other)`, 0 where `self` is 0.
+   *
    * - `aten::xlogy_.Scalar_Other(Tensor(a!) self, Scalar other) -> Tensor(a!)`
    * - `aten::xlogy_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
    */

@@ -5,8 +5,6 @@ import type { Tensor } from '../core';
 
 export interface ATau extends NamedTuple<[Tensor, Tensor], { readonly a: Tensor; readonly tau: Tensor }> {}
 export interface EigenvaluesEigenvectors extends NamedTuple<[Tensor, Tensor], { readonly eigenvalues: Tensor; readonly eigenvectors: Tensor }> {}
-export interface GradInputGradWeightGradBias extends NamedTuple<[Tensor, Tensor, Tensor], { readonly gradInput: Tensor; readonly gradWeight: Tensor; readonly gradBias: Tensor }> {}
-export interface GradSelfGradGrid extends NamedTuple<[Tensor, Tensor], { readonly gradSelf: Tensor; readonly gradGrid: Tensor }> {}
 export interface HistBinEdges extends NamedTuple<[Tensor, Tensor], { readonly hist: Tensor; readonly binEdges: Tensor }> {}
 export interface HistBinEdgesList extends NamedTuple<[Tensor, Tensor[]], { readonly hist: Tensor; readonly binEdges: Tensor[] }> {}
 export interface InverseInfo extends NamedTuple<[Tensor, Tensor], { readonly inverse: Tensor; readonly info: Tensor }> {}
@@ -17,10 +15,6 @@ export interface LUPivots extends NamedTuple<[Tensor, Tensor], { readonly LU: Te
 export interface LUPivotsInfo extends NamedTuple<[Tensor, Tensor, Tensor], { readonly LU: Tensor; readonly pivots: Tensor; readonly info: Tensor }> {}
 export interface MantissaExponent extends NamedTuple<[Tensor, Tensor], { readonly mantissa: Tensor; readonly exponent: Tensor }> {}
 export interface MinMax extends NamedTuple<[Tensor, Tensor], { readonly min: Tensor; readonly max: Tensor }> {}
-export interface OutputBuffer extends NamedTuple<[Tensor, Tensor], { readonly output: Tensor; readonly buffer: Tensor }> {}
-export interface OutputIsTarget extends NamedTuple<[Tensor, Tensor], { readonly output: Tensor; readonly isTarget: Tensor }> {}
-export interface OutputMask extends NamedTuple<[Tensor, Tensor], { readonly output: Tensor; readonly mask: Tensor }> {}
-export interface OutputTotalWeight extends NamedTuple<[Tensor, Tensor], { readonly output: Tensor; readonly totalWeight: Tensor }> {}
 export interface PLU extends NamedTuple<[Tensor, Tensor, Tensor], { readonly P: Tensor; readonly L: Tensor; readonly U: Tensor }> {}
 export interface QR extends NamedTuple<[Tensor, Tensor], { readonly Q: Tensor; readonly R: Tensor }> {}
 export interface ResultInfo extends NamedTuple<[Tensor, Tensor], { readonly result: Tensor; readonly info: Tensor }> {}
