@@ -200,6 +200,7 @@ export {
   loadTokenizer,
   tokenizerForText,
   tokenizerFromJson,
+  trainTokenizer,
 } from './tokenizers';
 export type {
   ChatMessage,
@@ -214,6 +215,7 @@ export type {
   Tokenizer,
   TokenizerFields,
   TokenizerJson,
+  TrainTokenizerOptions,
 } from './tokenizers';
 export {
   encodeDocuments,

@@ -9,3 +9,4 @@ export type { TokenEncoding } from './rust-engine';
 export { loadNanoGptTokenizer, loadTokenizer } from './load';
 export { charFromMetaPickle, charToMetaPickle } from './meta-pickle';
 export type { HuggingFaceJson, StreamDecoder, Tokenizer, TokenizerFields, TokenizerJson } from './tokenizer';
+export { trainTokenizer, type TrainTokenizerOptions } from './train-bpe';

@@ -121,6 +121,16 @@ made["bpe-suffix"] = engine(
     normalizers.Lowercase(), pre_tokenizers.WhitespaceSplit(), decoders.BPEDecoder())
 made["mistral"].add_tokens([AddedToken("<mask>", lstrip=True), AddedToken("user", single_word=True)])
 
+trained = {}
+for name, size, frequency, special in [("small", 700, 0, ["<|endoftext|>"]), ("large", 3000, 2, ["<a>", "<b>"])]:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = byte_level(add_prefix_space=False)
+    tokenizer.train_from_iterator(texts[:3000], trainers.BpeTrainer(
+        vocab_size=size, min_frequency=frequency, special_tokens=special, show_progress=False,
+        initial_alphabet=byte_level.alphabet()))
+    trained[name] = json.loads(tokenizer.to_str())["model"]
+(root / "trained.json").write_text(json.dumps(trained))
+
 results = {}
 for name, tokenizer in {"gpt2": gpt2, **made}.items():
     if name != "gpt2":

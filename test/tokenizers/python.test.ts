@@ -8,6 +8,7 @@ import {
   type HuggingFaceTokenizer,
   loadTokenizer,
   type Tokenizer,
+  trainTokenizer,
 } from '../../lib/tokenizers';
 import { bytePairEncode } from '../../lib/tokenizers/bpe';
 import { pythonTimeout, runPython } from '../helpers/python';
@@ -118,6 +119,36 @@ describe('tokenizers, compared with Python on 10,000 strings', { timeout: python
         for (const piece of pieces) expect(wellFormed(piece)).toBe(piece);
       }
     }
+  });
+
+  it("are trained to the vocabulary and the merges of Python's BpeTrainer", async () => {
+    interface Model {
+      vocab: Record<string, number>;
+      merges: [string, string][];
+    }
+    const expected = JSON.parse(readFileSync(path.join(directory, 'trained.json'), 'utf8')) as Record<string, Model>;
+    const own = texts.slice(0, 3000);
+    for (const [name, options] of Object.entries({
+      small: { vocabSize: 700, minFrequency: 0 },
+      large: { vocabSize: 3000, specialTokens: ['<a>', '<b>'] },
+    })) {
+      const tokenizer = await trainTokenizer(own, options);
+      const { vocab, merges } = tokenizer.toJson().model as Model;
+      expect(merges, name).toEqual(expected[name]!.merges);
+      expect(vocab, name).toEqual(expected[name]!.vocab);
+      expect(tokenizer.decode(tokenizer.encode(own[7]!))).toBe(wellFormed(own[7]!));
+    }
+    const reason = new Error('enough');
+    const aborted = trainTokenizer(own, { vocabSize: 700, signal: AbortSignal.abort(reason) });
+    await expect(aborted).rejects.toBe(reason);
+    for (const wrong of [
+      { vocabSize: 100 },
+      { vocabSize: 300, minFrequency: -1 },
+      { vocabSize: 300, specialTokens: 'a' },
+    ])
+      await expect(trainTokenizer(own, wrong as never)).rejects.toMatchObject({
+        code: 'ERR_TORCHBIND_INVALID_ARGUMENT',
+      });
   });
 
   it("encode as GPT-2's own class, but for <|endoftext|>, which is text to it", () => {

@@ -674,6 +674,7 @@ const calls = [
   ['charFromMetaPickle', () => [torch.charToMetaPickle(tokenizer()), 'meta.pkl']],
   ['charToMetaPickle', () => [tokenizer()]],
   ['loadTokenizer', () => ['bundle']],
+  ['trainTokenizer', () => [[text], { vocabSize: 260, minFrequency: 1, specialTokens: ['<a>'] }]],
   ['tokenizerForText', () => ['char', text]],
   ['tokenizerFromJson', () => [tokenizer().toJson(), 'tokenizer.json']],
   ['TokenStream', () => [tokens(), { validationFraction: 0.1 }]],
