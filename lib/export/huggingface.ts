@@ -6,6 +6,7 @@ import type { StorageCopies } from '../compute';
 import { convertModel } from '../models/convert';
 import { GPTModel } from '../models/gpt-model';
 import { conformConfig, layoutByName } from '../models/layouts';
+import { isHuggingFace } from '../models/layouts/layout';
 import { huggingFaceJson, type Tokenizer } from '../tokenizers';
 import type { Tensor } from '../tensor/tensor';
 import { TorchBindError } from '../errors';
@@ -13,8 +14,6 @@ import { floatDType, type Wanted } from './options';
 import { type TakenWeights, takeWeights } from './weights';
 
 /** A package as a directory of Hugging Face. */
-
-const layoutName = 'hf-gpt2';
 
 /** What is taken from a model at once. */
 export interface TakenModel {
@@ -32,21 +31,26 @@ export interface TakenModel {
  * @throws ERR_TORCHBIND_CONVERT naming what the family has no place for
  */
 export function takeForHuggingFace(model: GPTModel, { force }: Wanted, copies: StorageCopies): TakenModel {
-  const isSame = model.layout.name === layoutName || isComputedBy(model);
-  if (isSame) {
-    const layout = model.layout.name === layoutName ? model.layout : layoutByName(layoutName);
+  const name = familyOf(model);
+  if (model.layout.name === name || isComputedBy(model, name)) {
+    const layout = model.layout.name === name ? model.layout : layoutByName(name);
     const taken = takeWeights(model, layout, copies);
     const { config, tokenizer } = model;
     const described = new GPTModel(config, { layout, tokenizer, device: 'meta', init: false });
     return { taken, described, release: () => described.dispose() };
   }
-  const converted = convertModel(model, layoutName, force === undefined ? {} : { force });
+  const converted = convertModel(model, name, force === undefined ? {} : { force });
   const taken = takeWeights(converted, converted.layout, copies);
   return { taken, described: converted, release: () => converted.dispose() };
 }
 
+/** The family of Hugging Face that a model is written as: its own, or GPT-2, which others are converted to where that is exact. */
+function familyOf({ layout }: GPTModel): string {
+  return isHuggingFace(layout) ? layout.name : 'hf-gpt2';
+}
+
 /** Whether the family's config differs from the model's in nothing that has weights or changes results. */
-function isComputedBy({ config }: GPTModel): boolean {
+function isComputedBy({ config }: GPTModel, layoutName: string): boolean {
   const target = conformConfig(layoutName, config);
   return Object.entries(target).every(([name, value]) => config[name as keyof typeof config] === value);
 }

@@ -241,6 +241,9 @@ def generate(directory):
             found[name] = dict(tokens=greedy(model, idx[:1, :8], 20))
         if not os.path.exists(f"{directory}/resumed/{name}"):
             continue
+        exported = AutoModelForCausalLM.from_pretrained(f"{directory}/exported/{name}").eval()
+        with torch.no_grad():
+            found[name]["exported"] = greedy(exported, idx[:1, :8], 20)
         base = AutoModelForCausalLM.from_pretrained(f"{directory}/{name}")
         adapted = PeftModel.from_pretrained(base, f"{directory}/own-adapters/{name}").eval()
         with torch.no_grad():

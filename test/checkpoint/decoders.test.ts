@@ -2,7 +2,18 @@
 import { mkdtempSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { applyLora, foldLora, GPT, inspect, noGrad, optim, tensor, tidy, type TorchBindError } from '../../lib';
+import {
+  applyLora,
+  compare,
+  foldLora,
+  GPT,
+  inspect,
+  noGrad,
+  optim,
+  tensor,
+  tidy,
+  type TorchBindError,
+} from '../../lib';
 import { pythonJson, pythonTimeout, repositoryRoot } from '../helpers/python';
 import { sharedTemporaryDirectory } from '../helpers/tmp';
 
@@ -132,6 +143,19 @@ describe.each(names)('%s', (name) => {
     foldLora(bundle);
     expect(difference(logitsOf(bundle, [prompt]), adapted)).toBeLessThan(1e-5);
     bundle.dispose();
+
+    if (firsts.includes(name)) {
+      await gpt.export(at(`exported/${name}`), { form: 'huggingface' });
+      await gpt.export(at(`released/${name}`));
+      const released = await GPT.load(at(`released/${name}`));
+      expect(logitsOf(released, [prompt])).toEqual(before);
+      released.dispose();
+      expect(await compare(at(name), at(`exported/${name}`))).toMatchObject({
+        onlyInA: [],
+        onlyInB: [],
+        totals: { equal: true },
+      });
+    }
 
     gpt.quantize({ bits: 8 });
     const rounded = logitsOf(gpt, [prompt]);
@@ -312,17 +336,17 @@ test(
       at('prompts.json'),
       JSON.stringify(Object.fromEntries(names.map((name) => [name, references[name]!.idx]))),
     );
-    const found = await pythonJson<Record<string, { tokens: number[]; logits?: number[][][]; losses?: number[] }>>(
-      script,
-      ['generate', directory],
-    );
+    const found = await pythonJson<
+      Record<string, { tokens: number[]; logits?: number[][][]; losses?: number[]; exported?: number[] }>
+    >(script, ['generate', directory]);
     for (const name of names) {
-      const { tokens, logits, losses } = found[name]!;
+      const { tokens, logits, losses, exported } = found[name]!;
       expect(tokens, name).toEqual(own[name]);
       if (logits === undefined || losses === undefined) {
         expect(firsts).not.toContain(name);
         continue;
       }
+      expect(exported, name).toEqual(references[name]!.tokens);
       expect(difference(logits.flat(2), ownAdapted[name]!), name).toBeLessThan(1e-5);
       expect(difference(losses, references[name]!.losses.slice(12)), name).toBeLessThan(1e-4);
     }
