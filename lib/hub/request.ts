@@ -1,4 +1,5 @@
 import { TorchBindError } from '../errors';
+import { proxyAgent } from '../install/download';
 import { answerError, HubUnreachable } from './errors';
 import type { HubReference } from './reference';
 import type { HubSettings } from './settings';
@@ -47,7 +48,7 @@ async function send(url: URL, init: RequestInit, repo: string, signal: AbortSign
   const timer = init.body == null ? setTimeout(() => controller.abort(), patience) : undefined;
   const signals = [controller.signal, ...(signal ? [signal] : []), ...(init.signal ? [init.signal] : [])];
   try {
-    return await fetch(url, { ...init, signal: AbortSignal.any(signals) });
+    return await fetchThroughProxy(url, { ...init, signal: AbortSignal.any(signals) });
   } catch (error) {
     signal?.throwIfAborted();
     const { code } = ((error as Error).cause ?? error) as { code?: unknown };
@@ -56,6 +57,17 @@ async function send(url: URL, init: RequestInit, repo: string, signal: AbortSign
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Node's own `fetch` knows no proxy variables. That of undici takes an agent for them. */
+async function fetchThroughProxy(url: URL, init: RequestInit): Promise<Response> {
+  const dispatcher = proxyAgent();
+  if (dispatcher === undefined) return fetch(url, init);
+  const undici = await import('undici');
+  const answer = await undici.fetch(url, { ...(init as object), dispatcher });
+  // It ends when the answer has been read.
+  void dispatcher.close();
+  return answer as unknown as Response;
 }
 
 /** Runs a call of \@huggingface/hub, whose errors have addresses and answers in them: ours have not. */

@@ -144,10 +144,17 @@ async function withAgent<T>(work: (agent: Dispatcher) => Promise<T>): Promise<T>
   }
 }
 
-/** HTTP_PROXY, HTTPS_PROXY and NO_PROXY count, in either case; undici warns of its agent for them, so use it only then. */
 function newAgent(): Dispatcher {
+  return proxyAgent(TIMEOUTS) ?? new Agent(TIMEOUTS);
+}
+
+/**
+ * An agent for HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in either case; undefined where they name no proxy. undici warns of its agent
+ * for them, so use it only then.
+ */
+export function proxyAgent(options: EnvHttpProxyAgent.Options = {}): Dispatcher | undefined {
   const isProxied = ['HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy'].some((name) => process.env[name]);
-  return isProxied ? new EnvHttpProxyAgent(TIMEOUTS) : new Agent(TIMEOUTS);
+  return isProxied ? new EnvHttpProxyAgent(options) : undefined;
 }
 
 /** An answer such as 404 stays what it is however often it is asked for. */

@@ -10,9 +10,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
 import { CharTokenizer, download, GPT, tensor, tidy } from '../../lib/index';
 import { pythonJson, pythonTimeout } from '../helpers/python';
+import { startProxy } from '../helpers/proxy';
 import { sharedTemporaryDirectory } from '../helpers/tmp';
 import { Hub, sha256 } from './server';
 
@@ -109,6 +110,18 @@ test('GPT.load fetches what is needed, once, and opens it offline afterwards', a
   expect(hub.log).toEqual([]);
   expect(await failure(download('hf:owner/other'))).toMatchObject({ code: 'ERR_TORCHBIND_HUB_OFFLINE' });
   model.dispose();
+});
+
+test('proxy variables are honoured', async () => {
+  const { url, tunnels, stop } = await startProxy();
+  onTestFinished(stop);
+  for (const name of ['http_proxy', 'https_proxy', 'no_proxy', 'NO_PROXY', 'HTTPS_PROXY']) vi.stubEnv(name, undefined);
+  vi.stubEnv('HTTP_PROXY', url);
+  const directory = await download('hf:owner/model');
+  expect(readFileSync(path.join(directory, 'model.safetensors')).equals(weights)).toBe(true);
+  // The hub leads to another host for large files, which is asked through the proxy too.
+  expect(new Set(tunnels).size).toBe(2);
+  expect(tunnels).toContain(new URL(hub.endpoint).host);
 });
 
 test('without a connection the cache serves, with a warning', async () => {

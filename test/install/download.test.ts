@@ -1,10 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
-import { connect } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
+import { startProxy } from '../helpers/proxy';
 import { download, fetchPage } from '../../lib/install/download';
 import { silentReporter } from '../../lib/install/report';
 import { temporaryDirectory } from '../helpers/tmp';
@@ -93,26 +92,14 @@ test('a server that is not there, or has no such file, is unreachable, which is 
 });
 
 test('proxy variables are honoured, and NO_PROXY too', async () => {
-  const tunnels: string[] = [];
-  const proxy = http.createServer().on('connect', (request, client, head) => {
-    tunnels.push(request.url!);
-    const [host, port] = request.url!.split(':');
-    const upstream = connect(Number(port), host, () => {
-      client.write('HTTP/1.1 200 Connection Established\r\n\r\n');
-      upstream.write(head);
-      upstream.pipe(client).pipe(upstream);
-    });
-    client.on('error', () => upstream.destroy());
-    upstream.on('error', () => client.destroy());
-  });
-  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+  const { url: proxy, tunnels, stop } = await startProxy();
   onTestFinished(() => {
     vi.unstubAllEnvs();
-    proxy.close();
+    stop();
   });
   const url = await serve((_, response) => response.end('through'));
   for (const name of ['http_proxy', 'https_proxy', 'no_proxy', 'NO_PROXY']) vi.stubEnv(name, undefined);
-  vi.stubEnv('HTTP_PROXY', `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`);
+  vi.stubEnv('HTTP_PROXY', proxy);
   expect((await fetchPage(`${url}/`)).text).toBe('through');
   expect(tunnels).toEqual([new URL(url).host]);
   vi.stubEnv('NO_PROXY', '127.0.0.1');
