@@ -9,6 +9,23 @@ const MEANINGS: readonly (readonly [message: RegExp, code: string, meaning: stri
     'All ranks of a group must make the same calls in the same order, with tensors of one shape and dtype.',
   ],
   [
+    /Unable to find address for/i,
+    'ERR_TORCHBIND_DISTRIBUTED',
+    'This machine has no network interface of that name with an address. GLOO_SOCKET_IFNAME names the one that the other ranks reach: ' +
+      '`ip addr` (Linux) or `ifconfig` (macOS) lists them.',
+  ],
+  [
+    /client socket has timed out.*trying to connect/is,
+    'ERR_TORCHBIND_DISTRIBUTED_TIMEOUT',
+    'Nothing answers at that address: rank 0, or the launcher, listens there. Check that it was started, that MASTER_ADDR and MASTER_PORT are ' +
+      'the same for all ranks, and that no firewall is between them.',
+  ],
+  [
+    /EADDRINUSE/,
+    'ERR_TORCHBIND_DISTRIBUTED',
+    'Another program listens on MASTER_PORT. Choose another port, the same for all ranks.',
+  ],
+  [
     /Connection refused|No route to host|Network is unreachable|Connect timeout|failed to connect|listening on (127\.|\[?::1)/i,
     'ERR_TORCHBIND_DISTRIBUTED',
     "If ranks are on several machines and the address is one of loopback (127.x.x.x), this machine's host name resolves to loopback: " +

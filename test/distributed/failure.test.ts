@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
 import { temporaryDirectory } from '../helpers/tmp';
-import { startRanks } from './ranks';
+import { runRanks, startRanks } from './ranks';
 
 interface Failure {
   code: string;
@@ -54,4 +54,20 @@ it('an error that ends a rank is written where torchrun looks', async () => {
   for (const { ended } of ranks) expect((await ended).status).toBe(1);
   const { message } = JSON.parse(readFileSync(file, 'utf8')) as { message: { message: string } };
   expect(message.message).toBe('the data is not there');
+});
+
+it('says what to do where a rank cannot join', async () => {
+  const [[said]] = (await runRanks([{ part: 'unreachable' }])) as [[Record<string, Failure>]];
+  expect(said.nobody).toMatchObject({
+    code: 'ERR_TORCHBIND_DISTRIBUTED_TIMEOUT',
+    message: expect.stringMatching(/Nothing answers at that address.*MASTER_PORT/s) as string,
+  });
+  expect(said.taken).toMatchObject({
+    code: 'ERR_TORCHBIND_DISTRIBUTED',
+    message: expect.stringMatching(/Another program listens on MASTER_PORT/) as string,
+  });
+  expect(said.unknown).toMatchObject({
+    code: 'ERR_TORCHBIND_DISTRIBUTED',
+    message: expect.stringMatching(/nope0.*GLOO_SOCKET_IFNAME/s) as string,
+  });
 });

@@ -217,6 +217,18 @@ async function lonely() {
   say(await failureOf(() => distributed.initProcessGroup({ timeout: 1000, worldSize: 2 })));
 }
 
+/** Joins that cannot work: what each says. */
+async function unreachable() {
+  const join = (options) => failureOf(() => distributed.initProcessGroup({ timeout: 1000, ...options }));
+  const nobody = await join({ rank: 1, worldSize: 2 });
+  const server = require('node:net').createServer();
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const taken = await join({ rank: 0, worldSize: 2, masterPort: server.address().port });
+  server.close();
+  process.env.GLOO_SOCKET_IFNAME = 'nope0';
+  say({ nobody, taken, unknown: await join({ rank: 0, worldSize: 1, masterPort: 0 }) });
+}
+
 /** `process.exit()` at a stage that waits for another rank. */
 async function exits() {
   const stage = process.argv[3];
@@ -311,5 +323,5 @@ const parts = {
   exits,
   mismatch,
 };
-Object.assign(parts, { throws, inWorker, fits });
+Object.assign(parts, { unreachable, throws, inWorker, fits });
 parts[process.argv[2]]();
