@@ -95,6 +95,16 @@ test(
   pythonTimeout,
 );
 
+test(
+  'export: Python opens the package and generates the same tokens',
+  async () => {
+    const text = await example('export');
+    const [before, code] = text.split(/\n\n/) as [string, string];
+    expect(before).toContain((await pythonCode(code, [], { cwd: directory })).trim());
+  },
+  pythonTimeout,
+);
+
 test.runIf(process.platform === 'linux')(
   'ranks: two of them, under torchrun',
   async () => {
