@@ -14,6 +14,7 @@ const LAYERS = [
   ['train'],
   ['checkpoint'],
   ['compute'],
+  ['generation'],
   ['models', 'data', 'tokenizers'],
   ['nn', 'optim'],
   ['formats'],

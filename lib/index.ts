@@ -177,18 +177,18 @@ export type {
   GenerateOptions,
   GenerateTokensOptions,
   TextGenerator,
-} from './models/generate';
+} from './generation/generate';
 export type {
   BeamOptions,
   GeneratedSequence,
   GenerateSequencesOptions,
   SequencesOption,
-} from './models/generate-search';
-export { readGenerationConfig, writeGenerationConfig } from './models/generation-config';
-export type { GenerationConfig } from './models/generation-config';
-export { GenerationSession } from './models/session';
-export type { TokenLogprobs } from './models/decoder';
-export type { LogitsProcessor } from './models/logits-processors';
+} from './generation/generate-search';
+export { readGenerationConfig, writeGenerationConfig } from './generation/config';
+export type { GenerationConfig } from './generation/config';
+export { GenerationSession } from './generation/session';
+export type { TokenLogprobs } from './generation/decoder';
+export type { LogitsProcessor } from './generation/logits-processors';
 
 // Text and training
 export {

@@ -11,7 +11,8 @@ const BUNDLE = 'torchbind.js';
 const restFile = (name) => `torchbind-${name.split('/').slice(0, -1).join('-') || 'root'}.js`;
 
 /** Folders that only some programs use: a module of theirs is loaded when it is first used. */
-const LAZY_FOLDERS = /^(checkpoint|cli|compute|data|export|formats|hub|install|pickle|serve|tokenizers|train)\//;
+const LAZY_FOLDERS =
+  /^(checkpoint|cli|compute|data|export|formats|generation|hub|install|pickle|serve|tokenizers|train)\//;
 
 const DYNAMIC_IMPORT = /\bimport\((['"])(\.[^'"]*)\1\)/g;
 const PACKAGE_IMPORT = /\bimport\((['"])([^.'"][^'"]*)\1\)/g;

@@ -2,7 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { TorchBindError } from '../errors';
 import { GPT } from '../gpt';
-import type { GenerateOptions } from '../models/generate';
+import type { GenerateOptions } from '../generation/generate';
 import { deviceOption } from './device';
 import { usageError } from './errors';
 import { findModel, type ModelFlags } from './models';

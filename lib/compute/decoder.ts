@@ -1,7 +1,7 @@
-import type { DecodedSequence, DecodeRequest, Decoder, SearchRequest, TokenSink } from '../models/decoder';
-import type { ThreadOption } from '../models/generate';
+import type { DecodedSequence, DecodeRequest, Decoder, SearchRequest, TokenSink } from '../generation/decoder';
+import type { ThreadOption } from '../generation/generate';
 import type { GPTModel } from '../models/gpt-model';
-import { decoderOf } from '../models/turn-decoder';
+import { decoderOf } from '../generation/turn-decoder';
 import { receiveError } from '../workers/errors';
 import type { SequenceListener } from './compute-thread';
 import { acquireReplica, releaseReplica } from './models';

@@ -1,5 +1,5 @@
 import { embedBatch, type EmbedRequest } from '../models/embed';
-import type { ThreadOption } from '../models/generate';
+import type { ThreadOption } from '../generation/generate';
 import type { GPTModel } from '../models/gpt-model';
 import type { Tensor } from '../tensor/tensor';
 import { acquireReplica, releaseReplica } from './models';

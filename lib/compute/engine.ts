@@ -1,5 +1,5 @@
 import type { Batch } from '../data';
-import type { ThreadOption } from '../models/generate';
+import type { ThreadOption } from '../generation/generate';
 import type { GPTModel } from '../models/gpt-model';
 import type { Precision } from '../models/precision';
 import type { Parameter } from '../nn/parameter';

@@ -1,5 +1,5 @@
-import { BatchDecoder } from '../models/batch-decoder';
-import type { DecodedSequence, DecodeRequest, FoundSequence, SearchRequest, TokenLogprobs } from '../models/decoder';
+import { BatchDecoder } from '../generation/batch-decoder';
+import type { DecodedSequence, DecodeRequest, FoundSequence, SearchRequest, TokenLogprobs } from '../generation/decoder';
 import type { GPTModel } from '../models/gpt-model';
 import { getNumThreads, setNumThreads } from '../tensor/device';
 import { postError } from '../workers/errors';

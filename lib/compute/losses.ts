@@ -1,5 +1,5 @@
 import type { Batch } from '../data';
-import type { ThreadOption } from '../models/generate';
+import type { ThreadOption } from '../generation/generate';
 import type { GPTModel } from '../models/gpt-model';
 import { dispose } from '../tensor/scope';
 import { post } from './engine';

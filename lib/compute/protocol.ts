@@ -1,4 +1,4 @@
-import type { DecodeRequest, FoundSequence, SearchRequest, TokenLogprobs } from '../models/decoder';
+import type { DecodeRequest, FoundSequence, SearchRequest, TokenLogprobs } from '../generation/decoder';
 import type { EmbedRequest } from '../models/embed';
 import type { Precision } from '../models/precision';
 import type { GradScalerState } from '../optim';

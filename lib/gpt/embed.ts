@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { checkArgument, checkOptions, describe, TorchBindError } from '../errors';
 import { embeddings } from '../compute';
 import { embedsTogether, type EmbedRequest, type Pooling } from '../models/embed';
-import { readPrompt, type ThreadOption, tokenizerOf } from '../models/generate';
+import { readPrompt, type ThreadOption, tokenizerOf } from '../generation/generate';
 import type { GPTModel } from '../models/gpt-model';
 import { cat } from '../tensor/generated/functions';
 import { dispose, tidy } from '../tensor/scope';

@@ -1,5 +1,5 @@
 import { decoderFor } from '../compute';
-import type { Decoder, TokenLogprobs } from '../models/decoder';
+import type { Decoder, TokenLogprobs } from '../generation/decoder';
 import {
   type GenerateDetails,
   type GenerateOptions,
@@ -9,7 +9,7 @@ import {
   streamTokens,
   type TextGenerator,
   type ThreadOption,
-} from '../models/generate';
+} from '../generation/generate';
 import {
   asksForSearch,
   type BeamOptions,
@@ -19,10 +19,10 @@ import {
   searchTokens,
   type SequencesOption,
   withoutSearch,
-} from '../models/generate-search';
-import { type GenerationConfig, readGenerationConfig, writeGenerationConfig } from '../models/generation-config';
+} from '../generation/generate-search';
+import { type GenerationConfig, readGenerationConfig, writeGenerationConfig } from '../generation/config';
 import { GPTModel } from '../models/gpt-model';
-import { GenerationSession } from '../models/session';
+import { GenerationSession } from '../generation/session';
 import type { TokenFile } from '../data';
 import type { Tensor } from '../tensor/tensor';
 import { evaluateText, type EvaluateOptions, type EvaluateResult, perplexity } from '../train';

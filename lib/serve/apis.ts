@@ -1,6 +1,6 @@
 import { TorchBindError } from '../errors';
 import type { GPT } from '../gpt';
-import type { TokenLogprobs } from '../models/decoder';
+import type { TokenLogprobs } from '../generation/decoder';
 import type { ChatMessage, Tokenizer } from '../tokenizers';
 import { HttpError } from './http-error';
 import { chatLogprobs, completionLogprobs } from './logprobs';

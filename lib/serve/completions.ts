@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { Readable } from 'node:stream';
 import type { GPT } from '../gpt';
-import type { TokenLogprobs } from '../models/decoder';
+import type { TokenLogprobs } from '../generation/decoder';
 import { encodeText } from '../tokenizers';
 import type { Answer, Api, Prompt, Usage } from './apis';
 import { endTokensOf, generatePieces, type Ending, type Piece } from './generation';

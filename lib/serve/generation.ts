@@ -1,8 +1,8 @@
 import type { GPT } from '../gpt';
-import type { TokenLogprobs } from '../models/decoder';
-import { decodeStream, type FinishReason, type GenerateOptions } from '../models/generate';
-import { endIdsOf } from '../models/generation-config';
-import { StopText } from '../models/stop-text';
+import type { TokenLogprobs } from '../generation/decoder';
+import { decodeStream, type FinishReason, type GenerateOptions } from '../generation/generate';
+import { endIdsOf } from '../generation/config';
+import { StopText } from '../generation/stop-text';
 
 /** How a sequence ended. */
 export interface Ending {

@@ -1,4 +1,4 @@
-import type { TokenLogprobs } from '../models/decoder';
+import type { TokenLogprobs } from '../generation/decoder';
 import type { Tokenizer } from '../tokenizers';
 
 /** Log-probabilities as OpenAI's answers have them. */

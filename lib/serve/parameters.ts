@@ -1,4 +1,4 @@
-import type { GenerateOptions } from '../models/generate';
+import type { GenerateOptions } from '../generation/generate';
 import { withoutUndefined } from '../objects';
 import { HttpError } from './http-error';
 import type { ServerLimits } from './options';

@@ -3,7 +3,7 @@ import { checkArgument, checkIterable, checkOptions, checkWatchers, describe, To
 import { batchLosses } from '../compute';
 import { type Batch, TokenFile, type Tokens } from '../data';
 import { windowsAt } from '../data/batch';
-import { type ThreadOption, tokenizerOf } from '../models/generate';
+import { type ThreadOption, tokenizerOf } from '../generation/generate';
 import type { GPTModel } from '../models/gpt-model';
 import { encodeText } from '../tokenizers';
 

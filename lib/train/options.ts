@@ -10,7 +10,7 @@ import {
   toPath,
   TorchBindError,
 } from '../errors';
-import type { ThreadOption } from '../models/generate';
+import type { ThreadOption } from '../generation/generate';
 import { TextStream, TokenFile, TokenStream, type Tokens } from '../data';
 import type { GPTModel } from '../models/gpt-model';
 import { type AnyOptimizer, Optimizer } from '../optim';

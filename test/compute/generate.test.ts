@@ -4,7 +4,7 @@ import { CharTokenizer, GPT, manualSeed, noGrad, setNumThreads, type Tensor, tid
 import { LayerNorm } from '../../lib/nn/layer-norm';
 import { heldTensors } from '../../lib/compute/posted-module';
 import { whyNotReplicable } from '../../lib/compute/replicable';
-import type { GenerateOptions } from '../../lib/models/generate';
+import type { GenerateOptions } from '../../lib/generation/generate';
 import { getRngState } from '../../lib/tensor/random';
 import { memoryInUse } from '../helpers/garbage';
 import { bytesOf } from '../helpers/tensors';

@@ -14,7 +14,7 @@ import {
   type TextGenerator,
   type ThreadOption,
 } from './generate';
-import { GPTModel } from './gpt-model';
+import { GPTModel } from '../models/gpt-model';
 import { weightsVersion } from './session-caches';
 import { decoderOf } from './turn-decoder';
 

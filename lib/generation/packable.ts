@@ -6,8 +6,8 @@ import type { Module } from '../nn/module';
 import { ModuleList } from '../nn/module-list';
 import { QuantizedLinear } from '../nn/quantized-linear';
 import { OnePlusRMSNorm, RMSNorm } from '../nn/rms-norm';
-import { Block, CausalSelfAttention, GPTModel, MLP } from './gpt-model';
-import { LoraLinear } from './lora';
+import { Block, CausalSelfAttention, GPTModel, MLP } from '../models/gpt-model';
+import { LoraLinear } from '../models/lora';
 
 /** Modules that compute each token apart from the others; attention knows the sequences. */
 const PACKABLE = new Set<unknown>([

@@ -1,8 +1,8 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { GPT } from '../../lib/gpt/gpt';
-import { readGenerationConfig, writeGenerationConfig } from '../../lib/models/generation-config';
-import type { SamplingOptions } from '../../lib/models/sampler';
-import { Sampler } from '../../lib/models/sampler';
+import { readGenerationConfig, writeGenerationConfig } from '../../lib/generation/config';
+import type { SamplingOptions } from '../../lib/generation/sampler';
+import { Sampler } from '../../lib/generation/sampler';
 import { tensor } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';
 import { manualSeed } from '../../lib/tensor/random';

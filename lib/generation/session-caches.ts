@@ -2,7 +2,7 @@ import { fusedUpdates } from '../optim/kernels';
 import { ops } from '../tensor/ops';
 import type { Context, KeptCache } from './context';
 import type { SessionTurn } from './decoder';
-import type { GPTModel } from './gpt-model';
+import type { GPTModel } from '../models/gpt-model';
 
 /** The caches of sessions between their turns. */
 export class SessionCaches {

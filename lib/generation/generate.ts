@@ -1,7 +1,7 @@
 import { checkIterable, checkOptions, checkWatchers, describe, TorchBindError } from '../errors';
 import { encodeText, takesLong, type Tokenizer } from '../tokenizers';
 import type { ContextShift, DecodeRequest, Decoder, SessionTurn, TokenLogprobs } from './decoder';
-import type { GPTModel } from './gpt-model';
+import type { GPTModel } from '../models/gpt-model';
 import { Sampler, samplingOptionNames, type SamplingOptions } from './sampler';
 import { StopText } from './stop-text';
 import { TokenQueue } from './token-queue';

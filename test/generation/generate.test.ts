@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { GPT } from '../../lib/gpt/gpt';
-import { Sampler } from '../../lib/models/sampler';
-import { StopText } from '../../lib/models/stop-text';
+import { Sampler } from '../../lib/generation/sampler';
+import { StopText } from '../../lib/generation/stop-text';
 import { noGrad } from '../../lib/tensor/autograd';
 import { tensor } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';

@@ -1,6 +1,6 @@
 """
 Models of transformers with random weights, and what transformers generates from them: texts for each case of options, hidden
-states, attentions, and losses over windows. usage: generation.py directory cases.json
+states, attentions, and losses over windows. usage: reference.py directory cases.json
 """
 
 import json

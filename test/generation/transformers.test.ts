@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { GPT } from '../../lib/gpt/gpt';
-import type { GenerateSequencesOptions } from '../../lib/models/generate-search';
+import type { GenerateSequencesOptions } from '../../lib/generation/generate-search';
 import { tensor } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';
 import { pythonJson, pythonTimeout } from '../helpers/python';
@@ -127,7 +127,7 @@ beforeAll(async () => {
     options: { ...python, max_new_tokens: maxNewTokens },
   }));
   writeFileSync(file, JSON.stringify(posted));
-  reference = await pythonJson(path.join(__dirname, 'generation.py'), [directory, file]);
+  reference = await pythonJson(path.join(__dirname, 'reference.py'), [directory, file]);
 }, pythonTimeout);
 
 describe.each(['gpt2', 'llama'])('%s of transformers', (name) => {

@@ -1,6 +1,6 @@
 import type { ContextShift } from './decoder';
-import type { GPTModel } from './gpt-model';
-import type { KVCache } from './kv-cache';
+import type { GPTModel } from '../models/gpt-model';
+import type { KVCache } from '../models/kv-cache';
 
 /** A cache between the turns of a session, and the tokens whose keys and values it holds. */
 export interface KeptCache {

@@ -3,7 +3,7 @@ import { cat } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
 import { Context } from './context';
 import type { Beams, FoundSequence, SearchRequest, TokenSink } from './decoder';
-import type { GPTModel } from './gpt-model';
+import type { GPTModel } from '../models/gpt-model';
 import { Sampler } from './sampler';
 import { Search } from './search';
 import type { Waiting } from './sequence';

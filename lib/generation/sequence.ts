@@ -1,6 +1,6 @@
 import { Context } from './context';
 import type { DecodedSequence, DecodeRequest, TokenLogprobs, TokenSink } from './decoder';
-import type { GPTModel } from './gpt-model';
+import type { GPTModel } from '../models/gpt-model';
 import { Sampler } from './sampler';
 import type { SessionCaches } from './session-caches';
 

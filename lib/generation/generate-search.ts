@@ -19,7 +19,7 @@ import {
   TOKEN_OPTIONS,
   whole,
 } from './generate';
-import type { GPTModel } from './gpt-model';
+import type { GPTModel } from '../models/gpt-model';
 import { StopText } from './stop-text';
 import { TokenQueue } from './token-queue';
 

@@ -3,7 +3,7 @@ import { cat } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
 import { Context } from './context';
 import type { FoundSequence, SearchRequest, TokenLogprobs, TokenSink } from './decoder';
-import type { GPTModel } from './gpt-model';
+import type { GPTModel } from '../models/gpt-model';
 import { logprobsOf } from './logprobs';
 import { Sampler } from './sampler';
 import { Search } from './search';

@@ -12,9 +12,9 @@ import type {
   TokenLogprobs,
   TokenSink,
 } from './decoder';
-import type { GPTModel } from './gpt-model';
+import type { GPTModel } from '../models/gpt-model';
 import { logprobsOf } from './logprobs';
-import { evaluation } from './mode';
+import { evaluation } from '../models/mode';
 import { isPackable } from './packable';
 import { SampleGroup } from './sample-group';
 import { Search } from './search';

@@ -1,6 +1,6 @@
 import { BatchDecoder } from './batch-decoder';
 import type { DecodedSequence, DecodeRequest, Decoder, SearchRequest, TokenSink } from './decoder';
-import type { GPTModel } from './gpt-model';
+import type { GPTModel } from '../models/gpt-model';
 
 /** Decodes on the thread that it is made on: a step, a turn of the event loop, the next step. */
 class TurnDecoder implements Decoder {

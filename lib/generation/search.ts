@@ -3,7 +3,7 @@ import type { Tensor } from '../tensor/tensor';
 import { tensor } from '../tensor/creation';
 import type { Context } from './context';
 import type { DecodedSequence, FoundSequence, TokenSink } from './decoder';
-import type { GPTModel } from './gpt-model';
+import type { GPTModel } from '../models/gpt-model';
 import { isPackable } from './packable';
 import type { Waiting } from './sequence';
 
