@@ -391,7 +391,7 @@ export class GPT extends TextModel {
    * Writes the LoRA adapters alone, as PEFT's `save_pretrained` does: `adapter_config.json` and `adapter_model.safetensors`.
    * `PeftModel.from_pretrained(base, directory)` and `GPT.load(directory, { base })` take them.
    *
-   * @throws ERR_TORCHBIND_INVALID_ARGUMENT where the model is not of layout `hf-gpt2` or has no adapters
+   * @throws ERR_TORCHBIND_INVALID_ARGUMENT where the model is not of a family of Hugging Face or has no adapters
    */
   async saveAdapter(directory: PathLike): Promise<void> {
     return atWholeUpdate(this, (copies) => saveAdapter(this, this.#training(), directory, copies));

@@ -1,5 +1,4 @@
 import { checkArgument } from '../errors';
-import type { GPTModel } from './gpt-model';
 import { autocast } from '../tensor/autograd';
 import type { Tensor } from '../tensor/tensor';
 import type { DeviceName } from '../tensor/schema-types';
@@ -21,8 +20,14 @@ export function checkWeightDType(dtype: unknown, where: string): asserts dtype i
   checkArgument(isWeightDType(dtype), "'float32', 'bfloat16' or 'float16' for 'dtype'", dtype, where);
 }
 
+/** A model that gives the loss of token ids and the ids that follow. */
+interface Learner {
+  readonly device: string;
+  loss(idx: Tensor, targets: Tensor): Tensor;
+}
+
 /** The loss of a batch (B, T), computed in a precision. */
-export function lossOf(model: GPTModel, { x, y }: { x: Tensor; y: Tensor }, precision: Precision): Tensor {
+export function lossOf(model: Learner, { x, y }: { x: Tensor; y: Tensor }, precision: Precision): Tensor {
   const compute = (): Tensor => model.loss(x, y);
   if (precision === 'float32') return compute();
   return autocast({ device: model.device.split(':')[0] as DeviceName, dtype: precision }, compute);
