@@ -1,5 +1,11 @@
 import { BatchDecoder } from '../generation/batch-decoder';
-import type { DecodedSequence, DecodeRequest, FoundSequence, SearchRequest, TokenLogprobs } from '../generation/decoder';
+import type {
+  DecodedSequence,
+  DecodeRequest,
+  FoundSequence,
+  SearchRequest,
+  TokenLogprobs,
+} from '../generation/decoder';
 import type { GPTModel } from '../models/gpt-model';
 import { getNumThreads, setNumThreads } from '../tensor/device';
 import { postError } from '../workers/errors';
