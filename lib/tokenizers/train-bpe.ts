@@ -1,5 +1,5 @@
 import { runInSlices } from '../workers/slices';
-import { checkArgument, checkOptions, describe, TorchBindError } from '../errors';
+import { checkArgument, describe, requireOptions, TorchBindError } from '../errors';
 import { byteCharacters } from './decode';
 import { HuggingFaceTokenizer } from './hugging-face';
 import { exactWhiteSpace } from './regex';
@@ -31,7 +31,7 @@ export async function trainTokenizer(
   texts: string | Iterable<string>,
   options: TrainTokenizerOptions,
 ): Promise<HuggingFaceTokenizer> {
-  checkOptions(options, ['vocabSize', 'minFrequency', 'specialTokens', 'signal'], 'trainTokenizer');
+  requireOptions(options, ['vocabSize', 'minFrequency', 'specialTokens', 'signal'], 'trainTokenizer');
   const { vocabSize, minFrequency = 2, specialTokens = ['<|endoftext|>'], signal } = options;
   const areTexts =
     Array.isArray(specialTokens) && specialTokens.every((text) => typeof text === 'string' && text !== '');
