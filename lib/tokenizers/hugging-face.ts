@@ -61,6 +61,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   /** The special tokens that `tokenizer_config.json` names: `bos_token`, `eos_token` and others. */
   readonly specialTokens: Readonly<Record<string, string>>;
   private readonly state: State;
+  private foundEnd: { id: number | undefined } | undefined;
 
   /**
    * @param json the contents of `tokenizer.json`
@@ -88,6 +89,22 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const { engine, isTimed } = this.state.parsed;
     const run = (): readonly number[] => engine.encode(wellFormed, { add_special_tokens: false }).ids;
     return Int32Array.from(isTimed ? runWithin(timeFor(text.length), run) : run());
+  }
+
+  /** The id of `specialTokens.eos_token`; undefined where none is named. */
+  get endId(): number | undefined {
+    return (this.foundEnd ??= { id: this.idOf(this.specialTokens.eos_token) }).id;
+  }
+
+  private idOf(token: string | undefined): number | undefined {
+    if (token === undefined) return undefined;
+    const bytes = Buffer.from(token);
+    // Special tokens mostly come last.
+    for (let id = this.vocabSize - 1; id >= 0; id--) {
+      const own = this.state.bytesOf(id);
+      if (own?.length === bytes.length && bytes.equals(own)) return id;
+    }
+    return undefined;
   }
 
   get isReady(): boolean {

@@ -12,7 +12,7 @@ export interface Tokenizer {
   readonly startId: number;
 
   /** The token that ends a text; undefined where there is none. */
-  readonly endId?: number;
+  readonly endId?: number | undefined;
 
   /**
    * The ids of a text, and no others: nothing is put before or after it. Throws `ERR_TORCHBIND_UNKNOWN_CHARACTER` where the

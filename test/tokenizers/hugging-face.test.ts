@@ -26,6 +26,10 @@ describe('HuggingFaceTokenizer', () => {
     expect(tokenizer.vocabSize).toBe(5);
     expect(tokenizer.startId).toBe(4);
     expect(tokenizer.encode('')).toHaveLength(0);
+    expect(tokenizer.endId).toBeUndefined();
+    const named = { specialTokens: { eos_token: '<|endoftext|>', pad_token: 'x' } };
+    expect(new HuggingFaceTokenizer(json(), named).endId).toBe(4);
+    expect(new HuggingFaceTokenizer(json(), { specialTokens: { eos_token: '<end>' } }).endId).toBeUndefined();
   });
 
   it('decodes ids of padding rows to the replacement character, and refuses what is no id', () => {

@@ -667,6 +667,7 @@ const calls = [
   ['CharTokenizer#vocabSize', () => [tokenizer()]],
   ['Gpt2Tokenizer#isReady', () => [new torch.Gpt2Tokenizer()]],
   ['HuggingFaceTokenizer#isReady', () => [new torch.HuggingFaceTokenizer(hfJson())]],
+  ['HuggingFaceTokenizer#endId', () => [new torch.HuggingFaceTokenizer(hfJson())]],
   [
     'HuggingFaceTokenizer#encodeWithOffsets',
     () => [new torch.HuggingFaceTokenizer(hfJson()), 'ab', { addSpecialTokens: false }],
