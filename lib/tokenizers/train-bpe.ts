@@ -4,6 +4,7 @@ import { byteCharacters } from './decode';
 import { HuggingFaceTokenizer } from './hugging-face';
 import { exactWhiteSpace } from './regex';
 
+/** Options of `trainTokenizer`. */
 export interface TrainTokenizerOptions {
   /** Tokens to make, the 256 bytes and the special tokens among them. */
   vocabSize: number;
