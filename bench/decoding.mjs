@@ -1,4 +1,4 @@
-// Tokens per second of one sequence, greedy, beside the memory's bandwidth, a fused Python loop, transformers and node-llama-cpp.
+// Tokens per second of one sequence, greedy, next to the memory's bandwidth, a fused Python loop, transformers and node-llama-cpp.
 //
 //   node bench/decoding.mjs [--models g124,m6,s6,s4] [--tokens 60] [--rounds 3] [--threads N] [--prompt 16]
 //                           [--sides auto,stock,bf16,int8,int4,python,transformers] [--llama directory --gguf file]

@@ -1,4 +1,4 @@
-// What data-parallel training costs: all-reduce beside Python's, and a step of DistributedDataParallel beside one without communication.
+// What data-parallel training costs: all-reduce next to Python's, and a step of DistributedDataParallel next to one without communication.
 // Two ranks on this machine, one thread each, variants in turn in the same processes.
 //
 //   node bench/distributed.mjs [rounds]

@@ -1,4 +1,4 @@
-// What `import 'torchbind'` costs beside loading libtorch itself: fresh processes taking turns; medians of the time on the
+// What `import 'torchbind'` costs next to loading libtorch itself: fresh processes taking turns; medians of the time on the
 // clock, and of the processor's, which other work on the machine moves less.
 //
 //   node bench/import.mjs [--rounds 9] [--limit 60]     exit status 1 where the import costs more than --limit ms

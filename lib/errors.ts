@@ -134,7 +134,7 @@ export function checkOptions(
   }
 }
 
-/** Refuses what is no string. */
+/** Refuses what is not a string. */
 export function checkText(value: unknown, where: string): void {
   checkArgument(typeof value === 'string', 'a string', value, where);
 }
@@ -168,7 +168,7 @@ export function checkFlags(flags: Readonly<Record<string, unknown>>, where: stri
     checkArgument(value === undefined || typeof value === 'boolean', `true or false for '${name}'`, value, where);
 }
 
-/** Refuses a `signal` that is no AbortSignal, and an `onProgress` that cannot be called. */
+/** Refuses a `signal` that is not an AbortSignal, and an `onProgress` that cannot be called. */
 export function checkWatchers({ signal, onProgress }: { signal?: unknown; onProgress?: unknown }, where: string): void {
   checkArgument(signal === undefined || signal instanceof AbortSignal, "an AbortSignal for 'signal'", signal, where);
   if (onProgress !== undefined) checkFunction(onProgress, `${where}: onProgress`);
@@ -184,7 +184,7 @@ export function isAbove(value: unknown, bound: number): boolean {
   return typeof value === 'number' && value > bound;
 }
 
-/** Refuses what is no function. */
+/** Refuses what is not a function. */
 export function checkFunction(value: unknown, where: string): void {
   checkArgument(typeof value === 'function', 'a function', value, where);
 }

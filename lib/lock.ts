@@ -64,7 +64,7 @@ function writeNote(file: string, text: string): void {
 
 function readNote(file: string): string {
   try {
-    // Whatever else lies there is not shown.
+    // Whatever else is there is not shown.
     return /^process \d+ on [\w.-]{1,255} since [\d:.TZ-]+$/.exec(readFileSync(file, 'utf8'))?.[0] ?? 'another process';
   } catch {
     return 'another process';

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// npm run gpu-check: does on a GPU what the tests do on the CPU, and times it beside Python. docs/gpu.md says more.
+// npm run gpu-check: does on a GPU what the tests do on the CPU, and times it next to Python. docs/gpu.md says more.
 import { main } from './steps.mjs';
 import { parseOptions } from './gpu-check/options.mjs';
 

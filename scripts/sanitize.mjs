@@ -18,7 +18,7 @@ const SANITIZE = '-fsanitize=address,undefined -fno-omit-frame-pointer';
 const directory = inRoot('build/sanitize');
 const reports = path.join(directory, 'reports');
 const TESTS = ['test/native', 'test/tensor', 'test/formats', 'test/fuzz/found.test.ts'];
-// Resident memory means nothing beside the sanitizer's shadow and quarantine.
+// Resident memory means nothing besides the sanitizer's shadow and quarantine.
 const NOT_MEASURED = '^(?!.*a synchronous loop that never yields stays small)';
 const FUZZ_CALLS = 20_000;
 const SEQUENCES = 20;

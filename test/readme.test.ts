@@ -15,7 +15,7 @@ interface Block {
   language: 'js' | 'ts' | 'python';
   code: string;
   line: number;
-  /** The comments after lines that print, in order; undefined where there is none. */
+  /** The comments after lines that print, in order; undefined if there is none. */
   expected: (string | undefined)[];
 }
 

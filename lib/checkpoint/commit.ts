@@ -113,7 +113,7 @@ export async function commitBundle(
   }
 }
 
-/** @throws CheckpointError where something else than a file has the name of one: what is no file is never replaced */
+/** @throws CheckpointError where something else than a file has the name of one: what is not a file is never replaced */
 async function begin(target: string): Promise<void> {
   for (const name of [...Object.values(bundleFiles), manifestFile]) {
     const special = await specialFileAt(path.join(target, name));
@@ -289,7 +289,7 @@ async function identity(target: string): Promise<string> {
 /**
  * Makes the bundle of a step the current one again, and removes those that were saved after it.
  *
- * @throws CheckpointError where there is none of that step, or it is damaged
+ * @throws CheckpointError if there is none of that step, or it is damaged
  */
 export async function rollbackBundle(directory: string, step: number): Promise<void> {
   if (!(await exists(directory))) refuseStep(directory, step, []); // locking would make it

@@ -59,7 +59,7 @@ function short(value: number): string {
   return value === 0 ? '0' : value.toPrecision(4);
 }
 
-/** In their order, those that differ most; what is no number differs most of all. */
+/** In their order, those that differ most; what is not a number differs most of all. */
 function mostDifferent(tensors: readonly TensorComparison[], limit: number): readonly TensorComparison[] {
   if (tensors.length <= limit) return tensors;
   const distance = ({ relative }: TensorComparison): number =>

@@ -39,7 +39,7 @@ export interface Comparison {
   onlyInB: string[];
   /** Tensors of one name that cannot be compared. */
   shapesDiffer: { name: string; a: readonly number[]; b: readonly number[] }[];
-  /** Over `tensors` as one long vector; what lies in the same memory, as tied weights, counts once. */
+  /** Over `tensors` as one long vector; what is in the same memory, as tied weights, counts once. */
   totals: Omit<TensorComparison, 'name' | 'shape' | 'dtypes'> & {
     /** Tensors that were compared, and those of them that are equal. */
     tensors: number;

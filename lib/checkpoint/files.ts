@@ -30,7 +30,7 @@ export async function exists(file: string): Promise<boolean> {
   );
 }
 
-/** What is at a path that is no regular file: `a FIFO`, which would be waited for, `a directory`; undefined for a file or nothing. */
+/** What is at a path that is not a regular file: `a FIFO`, which would be waited for, `a directory`; undefined for a file or nothing. */
 export async function specialFileAt(file: string): Promise<string | undefined> {
   const info = await stat(file).catch(() => undefined);
   if (info === undefined || info.isFile()) return undefined;
@@ -43,14 +43,14 @@ export function readJson(file: string): Promise<JsonObject> {
   return withPath(file, async () => parseJson(await readText(file)));
 }
 
-/** @throws CheckpointError for a text that is no JSON object */
+/** @throws CheckpointError for a text that is not a JSON object */
 export function parseJson(text: string): JsonObject {
   const value = parseSettings(text);
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject;
   throw new CheckpointError(`expected a JSON object, got ${describe(value)}`, CheckpointCode.format);
 }
 
-/** As `readJson`; undefined where there is no such file. */
+/** As `readJson`; undefined if there is no such file. */
 export async function readOptionalJson(file: string): Promise<JsonObject | undefined> {
   return (await exists(file)) ? readJson(file) : undefined;
 }

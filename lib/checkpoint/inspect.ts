@@ -32,9 +32,9 @@ export interface InspectOptions {
  * class and function that the pickles name with a verdict, and whether the bytes are whole.
  *
  * Takes what `load`, `loadSafetensors` and `GPT.load` open, and files that they refuse: what is wrong with those is in
- * `problems`, beside what could still be read. A hostile pickle is described, never run.
+ * `problems`, besides what could still be read. A hostile pickle is described, never run.
  *
- * @throws CheckpointError where there is no such file, it cannot be read or is empty, or a directory holds no checkpoint
+ * @throws CheckpointError if there is no such file, it cannot be read or is empty, or a directory holds no checkpoint
  */
 export async function inspect(from: PathLike, options: InspectOptions = {}): Promise<Inspection> {
   checkOptions(options, ['verify'], 'inspect');

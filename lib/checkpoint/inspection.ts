@@ -24,7 +24,7 @@ export interface InspectionTotals {
 
 /** How far the bytes are known to be what was saved. */
 export interface InspectionIntegrity {
-  /** What the file has for its records: CRC-32; `zero` where the writer left them out; `none` where there is no place for them. */
+  /** What the file has for its records: CRC-32; `zero` where the writer left them out; `none` if there is no place for them. */
   checksums: FileInspection['checksums'];
   /** Whether all bytes were read and have their checksums; null where `verify` was not given, or there are none. */
   verified: boolean | null;
@@ -57,7 +57,7 @@ export class Inspection {
   readonly optimizer: OptimizerInfo | null;
   /** What the pickles name. Nothing of it was looked up or called. */
   readonly globals: readonly GlobalInfo[];
-  /** Text beside the tensors, as safetensors has it. */
+  /** Text besides the tensors, as safetensors has it. */
   readonly metadata: Readonly<Record<string, string>>;
   readonly integrity: InspectionIntegrity;
   /** Everything that is wrong; empty where `load` would read the file. */

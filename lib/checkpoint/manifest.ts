@@ -60,7 +60,7 @@ export async function writeManifest(directory: string, names: readonly string[],
   await writeJson(path.join(directory, manifestFile), manifest);
 }
 
-/** The manifest of a directory; undefined where there is none. */
+/** The manifest of a directory; undefined if there is none. */
 export async function readManifest(directory: string): Promise<Manifest | undefined> {
   const file = path.join(directory, manifestFile);
   if (!(await exists(file))) return undefined;
@@ -133,7 +133,7 @@ async function differenceOf(file: string, expected: FileRecord, hash = true): Pr
 /**
  * Size and SHA-256 of a file.
  *
- * @throws CheckpointError for what is no regular file
+ * @throws CheckpointError for what is not a regular file
  */
 export async function recordOf(file: string): Promise<FileRecord> {
   const special = await specialFileAt(file);

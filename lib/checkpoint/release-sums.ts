@@ -5,7 +5,7 @@ import { exists, readText } from './files';
 import { recordOf } from './manifest';
 import { sumsFile } from './programs/release';
 
-/** The lines of SHA256SUMS: 64 digits, two spaces, and the plain name of a file beside it. */
+/** The lines of SHA256SUMS: 64 digits, two spaces, and the plain name of a file next to it. */
 const linePattern = /^([0-9a-f]{64}) [ *]([^/\\:\0]+)$/;
 
 /** As `sha256sum` writes it, by name. */

@@ -22,7 +22,7 @@ import type { DeviceName } from '../tensor/schema-types';
 export interface TrainingState {
   /** Optimizer updates made, which is the index of the next one. */
   step: number | null;
-  /** Name of the file with the optimizer's state; null where there is none. */
+  /** Name of the file with the optimizer's state; null if there is none. */
   optimizerFile: string | null;
   /** Where the training run stands; null in bundles of programs that do not say. */
   run: SavedRun | null;
@@ -52,7 +52,7 @@ export type ProgramName =
   | 'peft'
   | 'distributed';
 
-/** Where a model came from, and what writing it back needs beside the model. */
+/** Where a model came from, and what writing it back needs besides the model. */
 export interface Origin {
   program: ProgramName;
   /** File or directory. */
@@ -61,7 +61,7 @@ export interface Origin {
   saw: readonly string[];
   /** The dtype of the weights in the files, where it is one and not float32. */
   dtype: DType | null;
-  /** What the program's files hold beside the model, to write them back: entries of a dict, files of a directory. */
+  /** What the program's files hold besides the model, to write them back: entries of a dict, files of a directory. */
   kept: ReadonlyMap<string, unknown>;
   /** Whether the files hold an optimizer's state, which writing over them would lose. */
   hasOptimizer: boolean;
@@ -77,7 +77,7 @@ export interface SavedModel {
   training: TrainingState;
   /** Whether its program opens models with dropout off until they are trained, as `from_pretrained` does. */
   opensInEval?: boolean;
-  /** State dict of the optimizer, as the program that wrote it has it; null where there is none, or none was asked for. */
+  /** State dict of the optimizer, as the program that wrote it has it; null if there is none, or none was asked for. */
   optimizerState: Map<string, unknown> | null;
   origin: Origin;
   /** Hugging Face's `generation_config.json`, where it is not among what the origin keeps. */
@@ -111,7 +111,7 @@ export interface ReadOptions {
   optimizer: boolean;
   /** Facts of the architecture that the files do not say, or say wrongly. */
   config?: Partial<GPTOptions> | undefined;
-  /** Instead of the tokenizer that lies with the model, which is then not read; null for none. */
+  /** Instead of the tokenizer that comes with the model, which is then not read; null for none. */
   tokenizer?: Tokenizer | null | undefined;
   /** Map the weights of safetensors instead of reading them. Default: large ones. */
   mmap?: boolean | undefined;
@@ -296,12 +296,12 @@ export function plain(value: unknown): unknown {
   return Object.fromEntries(Array.from(entries, ([key, item]) => [String(key), plain(item)]));
 }
 
-/** The fields of a dict as plain data; none where it is no dict. */
+/** The fields of a dict as plain data; none where it is not a dict. */
 export function plainFields(value: unknown): JsonObject {
   return value instanceof Map ? (plain(value) as JsonObject) : {};
 }
 
-/** A Python number; null for what is none. */
+/** A Python number; null for anything else. */
 export function numberIn(value: unknown): number | null {
   if (value instanceof Tensor) return value.numel() === 1 ? Number(value.item()) : null;
   return plainNumber(value) ?? null;

@@ -1,7 +1,7 @@
 import { cuda } from '../tensor/device';
 import type { DeviceName } from '../tensor/schema-types';
 
-/** The device that a flag names: `auto`, or none named, is the GPU where there is one for a new model. */
+/** The device that a flag names: `auto`, or none named, is the GPU if there is one for a new model. */
 export function deviceOption(name: string | undefined): { device?: DeviceName } {
   return name === undefined || name === 'auto' ? {} : { device: name as DeviceName }; // a wrong name is refused where it is used
 }

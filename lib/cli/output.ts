@@ -22,7 +22,7 @@ export function printLine(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-/** A remark that is no data. */
+/** A remark that is not data. */
 export function note(text: string): void {
   if (isSilent) return;
   process.stderr.write(`${text}\n`);

@@ -21,7 +21,7 @@ const defaultInterval = 500;
 
 /**
  * Trains a model whose checkpoints are single files, checkpoint_{model}_{source}_step{N}_{time}.pt: a new one, GPT-2, or
- * one that goes on from such a file.
+ * one that continues from such a file.
  */
 export async function trainSingleFiles(flags: TrainFlags): Promise<void> {
   const { checkpointDir, enableCheckpoints, json } = flags;
@@ -33,7 +33,7 @@ export async function trainSingleFiles(flags: TrainFlags): Promise<void> {
   const startStep = model.step ?? 0;
   const updates = updatesToMake(flags, startStep);
   note(`${startStep > 0 ? `from step ${startStep}` : 'from the beginning'}: ${describeModel(model)}`);
-  // A run that goes on from a checkpoint keeps what it makes.
+  // A run that continues from a checkpoint keeps what it makes.
   const keeps = enableCheckpoints ?? flags.checkpointPath !== undefined;
   const source = inputFile === '-' ? 'stdin' : inputFile!;
   let savedStep: number | undefined;

@@ -68,7 +68,10 @@ const rate = (name: string, text: string, env?: string, most = Infinity): Option
 /** The flags of `torchbind train` by the heading they have in its help. */
 export const trainFlagGroups: Record<string, Option[]> = {
   'Model and data': [
-    flag('--model-name <name>', 'name of the model in the checkpoint directory; it goes on where it is there already'),
+    flag(
+      '--model-name <name>',
+      'name of the model in the checkpoint directory; it continues where it is there already',
+    ),
     flag(
       '--input-file <file>',
       "text to train on (UTF-8; - is stdin), or a directory with nanoGPT's train.bin and val.bin",

@@ -5,7 +5,7 @@ import { canDrawStatus } from '../status-line';
 import { note, printLine } from './output';
 import type { TrainFlags } from './train-flags';
 
-/** What `follow` does beside printing, between two updates. */
+/** What `follow` does besides printing, between two updates. */
 export type OnEvent = (event: TrainEvent) => Promise<void>;
 
 /** Updates to make, given those that were made before. */

@@ -26,7 +26,7 @@ export function configOf(flags: TrainFlags): Partial<GPTOptions> {
   return { ...(Object.fromEntries(given) as Partial<GPTOptions>), device: deviceForNew(flags.device) };
 }
 
-/** A model that goes on has the size that it has; the batch may change. */
+/** A model that continues has the size that it has; the batch may change. */
 export function noteUnused(flags: TrainFlags, { config }: GPT): void {
   const ignored = configFlags.filter(
     (name) => name !== 'batchSize' && flags[name] !== undefined && flags[name] !== config[name],

@@ -70,7 +70,7 @@ function keepsSingleFiles(flags: TrainFlags, isGiven: IsGiven): boolean {
   return flags.checkpointPath !== undefined || flags.modelType !== undefined || flags.enableCheckpoints === true;
 }
 
-/** A model with a directory of its name, which goes on where it is there already. */
+/** A model with a directory of its name, which continues where it is there already. */
 async function trainNamed(flags: TrainFlags): Promise<void> {
   const { modelName = 'default', checkpointDir: root, keep, evalInterval, json } = flags;
   const data = await readData(flags.inputFile);
@@ -80,7 +80,7 @@ async function trainNamed(flags: TrainFlags): Promise<void> {
   const updates = updatesToMake(flags, startStep);
   note(`${introduction(start, modelName)}: ${describeModel(model)}`);
   if (updates === 0) {
-    note(`Step ${startStep} is reached already; a higher --max-iters goes on.`);
+    note(`Step ${startStep} is reached already; a higher --max-iters continues.`);
     return;
   }
   const result = await follow(
@@ -123,6 +123,6 @@ async function startNamed(manager: CheckpointManager, flags: TrainFlags, data: T
 }
 
 function introduction({ mode, source, startStep }: TrainingStart, name: string): string {
-  if (mode === 'resume') return `${name} goes on from step ${startStep} of ${source}`;
+  if (mode === 'resume') return `${name} continues from step ${startStep} of ${source}`;
   return mode === 'init' ? `${name}, from the weights of ${source}` : `${name}, a new model`;
 }

@@ -6,7 +6,7 @@ export function trainCommand(): Command {
   const command = new Command('train')
     .summary('train a model, or go on with one')
     .description(
-      'Trains a GPT on a text. A model of that name that is in the checkpoint directory goes on from where it stopped.',
+      'Trains a GPT on a text. A model of that name that is in the checkpoint directory continues from where it stopped.',
     );
   for (const [title, options] of Object.entries(trainFlagGroups)) {
     command.optionsGroup(`${title}:`);
@@ -24,7 +24,7 @@ Flags are also understood with underscores (--max_iters). They go before environ
 
 Examples:
   torchbind train --model-name dante --input-file dante.txt --tokenization char --max-iters 2000
-  torchbind train --model-name dante --input-file dante.txt --max-iters 3000      (goes on)
+  torchbind train --model-name dante --input-file dante.txt --max-iters 3000      (continues)
   torchbind train --model-name poet --init-from-model dante --input-file poems.txt
   ENABLE_CHECKPOINTS=true CHECKPOINT_INTERVAL=500 TRAINING_STEPS=2000 TRAINING_DATA_SOURCE=letters.md torchbind train
   CHECKPOINT_PATH='checkpoints/checkpoint_bigram_*.pt' RESUME_TRAINING_STEPS=2000 torchbind train

@@ -4,7 +4,7 @@ import { encodeText, type Tokenizer } from '../tokenizers';
 /** What stands between texts: a token's id, or text that is encoded. */
 export type Separator = number | string;
 
-/** The ids of a separator; none where there is none. The text of the token that texts start from is that token. */
+/** The ids of a separator; none if there is none. The text of the token that texts start from is that token. */
 export function separatorIds(tokenizer: Tokenizer, separator: Separator | undefined): Int32Array {
   if (separator === undefined) return new Int32Array(0);
   if (typeof separator === 'string') {
@@ -20,7 +20,7 @@ export function separatorIds(tokenizer: Tokenizer, separator: Separator | undefi
   );
 }
 
-/** Refuses what is no tokenizer. */
+/** Refuses what is not a tokenizer. */
 export function checkTokenizer(value: unknown, where: string): void {
   const tokenizer = value as Tokenizer | null | undefined;
   const isOne = typeof tokenizer?.encode === 'function' && typeof tokenizer.decode === 'function';

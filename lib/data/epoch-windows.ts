@@ -72,7 +72,7 @@ export class EpochWindows implements BatchSource {
     return { ...this.position };
   }
 
-  /** Goes on at a position. */
+  /** Continues at a position. */
   setState(position: EpochPosition): void {
     requireOptions(position, ['epoch', 'batch'], 'EpochWindows.setState()');
     const { epoch, batch } = position;

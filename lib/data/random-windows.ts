@@ -55,7 +55,7 @@ export class RandomWindows implements BatchSource {
     return this.options.generator?.getState() ?? getRngState();
   }
 
-  /** Goes on where `getState` was taken. */
+  /** Continues where `getState` was taken. */
   setState(state: Tensor): void {
     if (this.options.generator === undefined) setRngState(state);
     else this.options.generator.setState(state);

@@ -124,7 +124,7 @@ export class StreamWindows {
     return block === undefined ? { ...this.next } : { ...block.start, given: block.given };
   }
 
-  /** Goes on at a position: one whose block is held still, or else the source is opened there. */
+  /** Continues at a position: one whose block is held still, or else the source is opened there. */
   setState(position: StreamPosition): void {
     const held = this.blocks.findIndex(({ start }) => start.block === position.block);
     if (held >= 0) {

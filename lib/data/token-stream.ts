@@ -16,7 +16,7 @@ import { TokenFile, type TokenFileOptions } from './token-file';
 /** Token ids one after the other, in memory or in a file. */
 export type Tokens = Int32Array | Uint16Array | Uint32Array | TokenFile;
 
-/** @internal Refuses what is no token ids. */
+/** @internal Refuses what is not token ids. */
 export function checkTokens(tokens: unknown, where: string): void {
   const kinds = [Int32Array, Uint16Array, Uint32Array, TokenFile];
   if (kinds.some((kind) => tokens instanceof kind)) return;

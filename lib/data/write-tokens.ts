@@ -53,7 +53,7 @@ export async function writeTokens(
     let waiting: Buffer[] = [];
     let bytes = 0;
     const flush = async (): Promise<void> => {
-      // writeFile on a handle goes on where the last one ended, and writes all of it.
+      // writeFile on a handle continues where the last one ended, and writes all of it.
       await handle.writeFile(Buffer.concat(waiting));
       [waiting, bytes] = [[], 0];
     };

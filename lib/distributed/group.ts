@@ -35,7 +35,7 @@ export class ProcessGroup {
     readonly name: string,
     /** The ranks that it has, by their numbers among all processes. */
     readonly ranks: readonly number[],
-    /** This process in it, from 0; -1 where it is no member. */
+    /** This process in it, from 0; -1 where it is not a member. */
     readonly rank: number,
     /** Milliseconds that a collective waits for the other ranks. */
     readonly timeout: number,
@@ -137,7 +137,7 @@ export const isInitialized = takes(0, function isInitialized(): boolean {
   return world !== undefined;
 });
 
-/** This process in a group, from 0; -1 where it is no member (PyTorch's `torch.distributed.get_rank`). */
+/** This process in a group, from 0; -1 where it is not a member (PyTorch's `torch.distributed.get_rank`). */
 export const rank = takes(1, function rank(group?: ProcessGroup): number {
   return groupOf(group, 'rank').rank;
 });

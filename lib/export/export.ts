@@ -33,7 +33,7 @@ import { checkExportable, ownLayout, takeWeights, writeOwnWeights } from './weig
 
 export type { ExportOptions, ExportResult, ReleaseDType } from './options';
 
-/** What is known of a model beside its weights. */
+/** What is known of a model besides its weights. */
 export interface ExportedModel {
   model: GPTModel;
   step: number | null;

@@ -123,7 +123,7 @@ export class Sampler {
     return token;
   }
 
-  /** Runs `choose`, and names the cause where there is nothing to choose from. */
+  /** Runs `choose`, and names the cause if there is nothing to choose from. */
   private reporting<T>(logits: Tensor, choose: () => T): T {
     // On other devices a draw from what are no probabilities ends the process; the CPU's says so itself.
     if (!this.onCpu && !this.greedy) checkFinite(logits.amax(-1));

@@ -66,7 +66,7 @@ export interface InitializeOptions {
   text?: string;
   /** Of a new optimizer; a resumed one keeps the learning rate that it was saved with. Default 3e-4. */
   learningRate?: number;
-  /** Name of a model beside this one to start from, where this one has no checkpoint yet. */
+  /** Name of a model next to this one to start from, where this one has no checkpoint yet. */
   initFromModel?: string;
   /**
    * Go on training from weights that another program replaced alone, with the optimizer and the step of the weights before.
@@ -116,7 +116,7 @@ export class CheckpointManager {
   private readonly root: string;
   private readonly keep: KeepOptions;
 
-  /** @throws ERR_TORCHBIND_INVALID_ARGUMENT for a name that is no plain directory name */
+  /** @throws ERR_TORCHBIND_INVALID_ARGUMENT for a name that is not a plain directory name */
   constructor(
     readonly name: string,
     options: ManagerOptions = {},
@@ -132,7 +132,7 @@ export class CheckpointManager {
    * Opens a model for generating: its bundle, else `latest.pt`, else `final.pt`, or the single file that
    * `legacyCheckpoint` names.
    *
-   * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN where there is none, saying what was looked for
+   * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN if there is none, saying what was looked for
    */
   static async loadForInference(name: string, options: LoadForInferenceOptions = {}): Promise<GPT> {
     checkOptions(options, ['root', 'device', 'legacyCheckpoint', 'step'], 'loadForInference');
@@ -265,7 +265,7 @@ export class CheckpointManager {
   /**
    * Makes the bundle of a step the current one again, and removes those that were saved after it.
    *
-   * @throws CheckpointError where there is none of that step, or it is damaged
+   * @throws CheckpointError if there is none of that step, or it is damaged
    */
   rollback(step: number): Promise<void> {
     return rollbackBundle(this.checkpointDir, step);
@@ -275,7 +275,7 @@ export class CheckpointManager {
    * How far the weights of two of the model's checkpoints are from each other, each given by the step of a bundle that is
    * kept or by the name of a file in the model's directory. See `compare`.
    *
-   * @throws CheckpointError where there is no such checkpoint, or it is damaged
+   * @throws CheckpointError if there is no such checkpoint, or it is damaged
    */
   async compare(a: number | string, b: number | string, options: { signal?: AbortSignal } = {}): Promise<Comparison> {
     const place = async (which: number | string): Promise<string> =>
@@ -284,7 +284,7 @@ export class CheckpointManager {
   }
 
   /**
-   * Converts a single-file checkpoint of the model's directory to a bundle beside it. The old file is kept. `convertLegacy` says
+   * Converts a single-file checkpoint of the model's directory to a bundle next to it. The old file is kept. `convertLegacy` says
    * what was done, and can be asked what it would do.
    */
   async convertLegacy(file = 'latest.pt', options: { overwrite?: boolean } = {}): Promise<string> {
@@ -302,7 +302,7 @@ export class CheckpointManager {
    * What the model's checkpoint holds: its bundle, or that of a step which is kept; else `latest.pt` or `final.pt`. See
    * `inspect`.
    *
-   * @throws CheckpointError where there is none
+   * @throws CheckpointError if there is none
    */
   async inspect(options: { step?: number; verify?: boolean } = {}): Promise<Inspection> {
     checkOptions(options, ['step', 'verify'], 'inspect');

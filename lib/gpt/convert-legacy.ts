@@ -31,7 +31,7 @@ export interface LegacyConversion {
   file: string;
   /** The bundle's directory. */
   directory: string;
-  /** `convert`, or why not: `skip` where there is a bundle already, `fail` where the file cannot be converted. */
+  /** `convert`, or why not: `skip` if there is a bundle already, `fail` where the file cannot be converted. */
   action: 'convert' | 'skip' | 'fail';
   /** Whether the bundle was written. */
   written: boolean;
@@ -51,7 +51,7 @@ export interface LegacyContents {
   /** Optimizer updates made; null where the file does not say. */
   step: number | null;
   parameters: number;
-  /** Kind of the tokenizer; null where there is none. */
+  /** Kind of the tokenizer; null if there is none. */
   tokenizer: string | null;
   /** Whether the optimizer's state is there. */
   optimizer: boolean;
@@ -63,7 +63,7 @@ export interface LegacyContents {
  *
  * @param options to: where the bundle goes; default: the file's directory, and of a file named
  *   `checkpoint_{model}_{source}_step{N}_{timestamp}.pt` the directory `{model}_{source}` there
- * @throws ERR_TORCHBIND_EXISTS where there is a bundle already; CheckpointError where the file is not right
+ * @throws ERR_TORCHBIND_EXISTS if there is a bundle already; CheckpointError where the file is not right
  */
 export async function convertLegacy(
   target: PathLike,
@@ -126,12 +126,12 @@ function defaultTarget(file: string): string {
 
 /**
  * Converts the single-file checkpoints of all models in a directory, one after the other: of each model's directory
- * `latest.pt`, or where there is none `final.pt`. One that cannot be converted does not keep the others from it.
+ * `latest.pt`, or if there is none `final.pt`. One that cannot be converted does not keep the others from it.
  *
  * @param from the directory that holds a directory for each model. Default `checkpoints`
  * @param options checkpoint: the name of the file to look for instead
  * @returns what was done with each, by name; models without such a file are left out
- * @throws CheckpointError where there is no such directory
+ * @throws CheckpointError if there is no such directory
  */
 export async function convertAllLegacy(
   from: PathLike = 'checkpoints',

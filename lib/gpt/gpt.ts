@@ -104,11 +104,11 @@ export interface LoadModelOptions {
    */
   config?: Partial<GPTOptions>;
   /**
-   * Instead of the tokenizer that lies with the model, which is then not looked at; null for none. Default: what
-   * `loadTokenizer` finds beside it.
+   * Instead of the tokenizer that comes with the model, which is then not looked at; null for none. Default: what
+   * `loadTokenizer` finds next to it.
    */
   tokenizer?: Tokenizer | null;
-  /** Load the optimizer too where the files hold one, and the step: `fit` then goes on with it. Default false. */
+  /** Load the optimizer too where the files hold one, and the step: `fit` then continues with it. Default false. */
   optimizer?: boolean;
   /** Of LoRA adapters what the files do not say: `{ alpha: 32 }`. It goes before what they say. */
   lora?: LoraFacts;
@@ -179,7 +179,7 @@ export class GPT extends TextModel {
   }
 
   /**
-   * Trains the model on a text; a second call goes on with the same optimizer, random numbers and place in the text.
+   * Trains the model on a text; a second call continues with the same optimizer, random numbers and place in the text.
    *
    * @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_UNKNOWN_OPTION, ERR_TORCHBIND_UNKNOWN_CHARACTER before anything
    *   is done; ERR_TORCHBIND_NONFINITE_LOSS and ERR_TORCHBIND_SAVE in between
@@ -233,14 +233,14 @@ export class GPT extends TextModel {
     return this;
   }
 
-  /** Makes this optimizer the one that `fit` goes on with and that bundles are saved with. */
+  /** Makes this optimizer the one that `fit` continues with and that bundles are saved with. */
   setTraining(optimizer: AnyOptimizer | undefined, step: number | null, run?: RunState | (() => RunState)): void {
     this.#run = typeof run === 'object' ? () => run : run;
     this.#optimizer = optimizer;
     this.#step = step;
   }
 
-  /** What saving needs beside the model. */
+  /** What saving needs besides the model. */
   #training(): Training {
     const origin = this.#origin && withGenerationJson(this.#origin, this.generationJson);
     return { optimizer: this.#optimizer, step: this.#step, run: this.#run, extra: this.#extra, origin };

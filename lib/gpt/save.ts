@@ -35,7 +35,7 @@ import { type RunState, saveRun } from '../train';
 
 /** How a GPT is saved: the methods of class GPT that write files. */
 
-/** What saving needs beside the model. */
+/** What saving needs besides the model. */
 export interface Training {
   /** The optimizer that the model was last trained with. */
   optimizer: AnyOptimizer | undefined;
@@ -99,7 +99,7 @@ export interface SaveBundleOptions {
   metrics?: Metrics;
 }
 
-/** What goes into a bundle beside the model. */
+/** What goes into a bundle besides the model. */
 export interface BundleContents {
   step: number | null;
   optimizer: AnyOptimizer | undefined;

@@ -15,7 +15,7 @@ export { isHubReference } from './reference';
 export interface DownloadOptions {
   /** Called as bytes come; those that are in the cache count at once. */
   onProgress?: (progress: { bytes: number; totalBytes: number }) => void;
-  /** Abandons the download. What has come stays, and the next call goes on from there. */
+  /** Abandons the download. What has come stays, and the next call continues from there. */
   signal?: AbortSignal;
 }
 

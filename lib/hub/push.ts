@@ -63,7 +63,7 @@ async function upload(
   const { endpoint: hubUrl, token: accessToken } = settings;
   const common = { repo, hubUrl, fetch: checkedFetch(settings, model, signal), accessToken };
   return ask(model, true, async () => {
-    // An answer of 404 means no here, and is no error.
+    // An answer of 404 means no here, and is not an error.
     const there = await repoExists({ ...common, fetch: hubFetch(settings, model, signal) });
     if (!there) await createRepo({ ...common, ...(options.private !== undefined && { private: options.private }) });
     const names = (await readdir(directory)).sort();

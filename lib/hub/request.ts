@@ -83,7 +83,7 @@ export async function ask<T>(reference: HubReference, hasToken: boolean, call: (
   }
 }
 
-/** As `hubFetch`, with an error of ours for an answer that is none of success. */
+/** As `hubFetch`, with an error of ours for an answer without success. */
 export function checkedFetch(settings: HubSettings, reference: HubReference, signal?: AbortSignal): typeof fetch {
   const plain = hubFetch(settings, reference, signal);
   return async (input, init) => {

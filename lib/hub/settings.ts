@@ -25,7 +25,7 @@ function home(env: NodeJS.ProcessEnv): string {
   return path.join(env.XDG_CACHE_HOME ? expand(env.XDG_CACHE_HOME) : path.join(homedir(), '.cache'), 'huggingface');
 }
 
-/** @throws ERR_TORCHBIND_INVALID_ARGUMENT for an HF_ENDPOINT that is no address */
+/** @throws ERR_TORCHBIND_INVALID_ARGUMENT for an HF_ENDPOINT that is not an address */
 export async function hubSettings(env = process.env): Promise<HubSettings> {
   const cache = env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE;
   return {

@@ -44,7 +44,7 @@ export function libtorchCache(env: NodeJS.ProcessEnv = process.env): string {
   return path.join(cacheDirectory(env), 'libtorch');
 }
 
-/** Why there is no cache, or undefined where there is one. */
+/** Why there is no cache, or undefined if there is one. */
 export function cacheProblem(env: NodeJS.ProcessEnv = process.env): string | undefined {
   try {
     cacheDirectory(env);
@@ -54,7 +54,7 @@ export function cacheProblem(env: NodeJS.ProcessEnv = process.env): string | und
   }
 }
 
-/** Entries of the cache, the one to prefer first: CUDA builds where there is an NVIDIA driver, CPU builds elsewhere. */
+/** Entries of the cache, the one to prefer first: CUDA builds if there is an NVIDIA driver, CPU builds elsewhere. */
 export function cacheEntries(env: NodeJS.ProcessEnv = process.env): string[] {
   const directory = libtorchCache(env);
   if (!existsSync(directory)) return [];
@@ -70,7 +70,7 @@ export function writeStamp(entry: string, stamp: Omit<Stamp, 'libraries'>): void
   writeFileSync(path.join(entry, STAMP), `${JSON.stringify({ ...stamp, libraries: librarySizes(entry) }, null, 2)}\n`);
 }
 
-/** The stamp of an entry, or undefined where there is none that can be read. */
+/** The stamp of an entry, or undefined if there is none that can be read. */
 export function readStamp(entry: string): Stamp | undefined {
   try {
     const stamp = JSON.parse(readFileSync(path.join(entry, STAMP), 'utf8')) as Partial<Stamp>;

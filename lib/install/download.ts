@@ -39,7 +39,7 @@ export interface DownloadOptions {
 }
 
 /**
- * Downloads to `file`. What has come so far lies in `file`.part: a broken connection, or a later call, goes on from
+ * Downloads to `file`. What has come so far is in `file`.part: a broken connection, or a later call, continues from
  * there. A file whose SHA-256 is not the expected one is deleted and refused.
  */
 export async function download(url: string, file: string, options: DownloadOptions): Promise<void> {

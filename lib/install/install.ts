@@ -44,7 +44,7 @@ interface Archive {
   isOurs: boolean;
 }
 
-/** Returns the libtorch that discovery finds; where there is none, fetches it into the cache first. */
+/** Returns the libtorch that discovery finds; if there is none, fetches it into the cache first. */
 export async function ensureLibtorch(options: InstallOptions = {}): Promise<FoundLibtorch> {
   const env = options.env ?? process.env;
   if (options.fromFile === undefined && options.variant === undefined) {

@@ -22,7 +22,7 @@ export interface PythonEnvironment {
 
 const NUMPY = ['numpy==2.4.6; python_version >= "3.11"', 'numpy==2.2.6; python_version < "3.11"'];
 
-/** What the tests compare with beside PyTorch itself: each is the reference implementation of what it names. */
+/** What the tests compare with besides PyTorch itself: each is the reference implementation of what it names. */
 const ORACLES = [
   ...NUMPY,
   'safetensors==0.8.0',
@@ -49,7 +49,7 @@ export function pythonEnvironment(env: NodeJS.ProcessEnv = process.env): PythonE
 
 /**
  * Sets the environment up where it is not there yet. A Python that imports the pinned torch and numpy already serves;
- * else the unpacked wheel in the cache, which also serves as libtorch, gets what torch imports put beside it.
+ * else the unpacked wheel in the cache, which also serves as libtorch, gets what torch imports put next to it.
  */
 export async function ensurePythonEnvironment(
   reporter: Reporter,

@@ -24,7 +24,7 @@ print(json.dumps({
 /** `python3`, else `python`, on PATH; undefined where neither runs. */
 export function findPython(env: NodeJS.ProcessEnv = process.env): Python | undefined {
   for (const command of process.platform === 'win32' ? ['python', 'python3'] : ['python3', 'python']) {
-    // Asked for here, because it is not needed where libtorch lies in the cache, and takes milliseconds to load.
+    // Asked for here, because it is not needed where libtorch is in the cache, and takes milliseconds to load.
     const { spawnSync } = process.getBuiltinModule('node:child_process');
     const result = spawnSync(command, ['-c', PROBE], { env, encoding: 'utf8', timeout: 30_000, windowsHide: true });
     if (result.status !== 0) continue;

@@ -217,7 +217,7 @@ const DERIVED = {
     isGated(activation) ? 64 * Math.ceil(Math.trunc((8 * nEmbd) / 3) / 64) : 4 * nEmbd,
   attentionDropout: ({ dropout }: GPTConfig) => dropout,
   nKvHead: ({ nHead }: GPTConfig) => nHead,
-  // What is no number is refused later.
+  // What is not a number is refused later.
   headSize: ({ nEmbd, nHead }: GPTConfig) => (isSize(nHead) ? nEmbd / nHead : nEmbd),
   ropeSize: ({ headSize, nEmbd, nHead }: GPTConfig) => headSize ?? (isSize(nHead) ? nEmbd / nHead : nEmbd),
 };
@@ -415,7 +415,7 @@ export function configToJson(config: GPTConfig, family: FamilyFacts = noFacts): 
  * The config in a config.json. Fields that are left out are what the family has, or take the defaults of the program
  * that writes such files; unknown ones are kept in `extra`.
  *
- * @throws ERR_TORCHBIND_CONFIG for what is no config, and for architectures that this model does not compute
+ * @throws ERR_TORCHBIND_CONFIG for what is not a config, and for architectures that this model does not compute
  */
 export function configFromJson(json: unknown, family: FamilyFacts = noFacts): GPTConfig {
   checkFunction(family, 'configFromJson(): family');

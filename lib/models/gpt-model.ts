@@ -37,7 +37,7 @@ import type { DeviceName } from '../tensor/schema-types';
  * Shapes: B batch, T time, C channels (nEmbd), nh heads, nkv heads of keys and values, hs channels of a head, V vocabulary.
  */
 
-/** What a GPT is made with beside its architecture. */
+/** What a GPT is made with besides its architecture. */
 export interface GPTModelOptions {
   tokenizer?: Tokenizer | null;
   /** The family of checkpoints whose keys state dicts have: its name, or what `detectLayout` gave. Default `mypt`. */

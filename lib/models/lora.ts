@@ -176,7 +176,7 @@ function checkLayer(base: Linear, spec: LayerSpec, slots: number): void {
   check(isDivisor, 'slots', slots, `a divisor of ${base.outFeatures}`);
 }
 
-/** Layers that an adapter can go beside, by their names. */
+/** Layers that can have an adapter, by their names. */
 function linears(model: GPTModel): [string, Linear][] {
   return model
     .namedModules()

@@ -92,7 +92,7 @@ export async function prepareOptimizerState(
   try {
     const own = tidy(() => noGrad(() => fromFile(model, optimizer, stateDict, joinParts)));
     await copyTensors(pairs);
-    dispose(pairs); // what refers to a joined tensor beside it would keep it from being adopted
+    dispose(pairs); // what refers to a joined tensor next to it would keep it from being adopted
     const commit = await optimizer.prepareStateDict(own);
     return () => {
       commit();

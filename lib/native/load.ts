@@ -12,7 +12,7 @@ import { noteCopy, refuseSecondCopy } from './only-copy';
 
 export interface LoadedAddon {
   binding: Binding;
-  /** The loader; the core lies beside it. */
+  /** The loader; the core is next to it. */
   addon: string;
   libtorch: FoundLibtorch;
   /** Why this libtorch's CUDA part was not loaded: null where it was, or where it has none. */

@@ -31,7 +31,7 @@ export interface Loader {
 // Both lib/native and dist/native lie two levels below the package.
 export const packageRoot = path.resolve(__dirname, '../..');
 
-/** Path of torchbind.node; the core lies beside it. @throws ERR_TORCHBIND_LOAD */
+/** Path of torchbind.node; the core is next to it. @throws ERR_TORCHBIND_LOAD */
 export function resolveAddon(): string {
   try {
     return nodeGypBuild.resolve(packageRoot);

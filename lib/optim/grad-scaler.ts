@@ -112,7 +112,7 @@ export class GradScaler {
     return { scale: this.#scale, growthTracker: this.#growthTracker };
   }
 
-  /** Goes on where `getState` was taken. */
+  /** Continues where `getState` was taken. */
   setState(state: GradScalerState): void {
     requireOptions(state, ['scale', 'growthTracker'], 'setState()');
     const { scale, growthTracker } = state;

@@ -20,7 +20,7 @@ import type { ParameterGroup } from './optimizer';
 
 /**
  * Factor of the learning rate for the update of an index, which counts from 0: a function of the step alone, so that a
- * resumed run goes on with the rates that it would have had.
+ * resumed run continues with the rates that it would have had.
  */
 export type Schedule = (step: number) => number;
 

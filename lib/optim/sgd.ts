@@ -17,7 +17,7 @@ const PLACES = ['lr', 'momentum', 'dampening', 'weightDecay', 'nesterov'] as con
 export interface SGDOptions {
   /** Learning rate. Default 1e-3. */
   lr?: number;
-  /** Share of the last update that goes on. Default 0. */
+  /** Share of the last update that continues. Default 0. */
   momentum?: number;
   /** How much less of the gradient enters the momentum. Default 0. */
   dampening?: number;

@@ -1,7 +1,7 @@
 import { checkOptions, CheckpointCode, CheckpointError, describe, TorchBindError } from '../errors';
 
 /**
- * Memory that what a file makes may take beside the bytes of its tensors: honest checkpoints stay far below, and a file
+ * Memory that what a file makes may take besides the bytes of its tensors: honest checkpoints stay far below, and a file
  * that is made to exhaust the memory goes past it long before the process does.
  */
 export const defaultMemory = 48 * 2 ** 20;
@@ -42,7 +42,7 @@ export function tupleCost(length: number): number {
   return length === 0 ? Cost.array : Cost.tuple + length * Cost.item;
 }
 
-/** Takes memory from a budget, before it is allocated; throws where there is too little left. */
+/** Takes memory from a budget, before it is allocated; throws if there is too little left. */
 export type Spend = (bytes: number) => void;
 
 /**

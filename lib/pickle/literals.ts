@@ -34,7 +34,7 @@ export class LiteralReader {
     private readonly spend: (bytes: number) => void,
   ) {}
 
-  /** The value of an opcode; `notLiteral` where it is none of these. */
+  /** The value of an opcode; `notLiteral` if it is not one of these. */
   read(op: number): unknown {
     const { cursor } = this;
     switch (op) {

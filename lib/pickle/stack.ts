@@ -23,7 +23,7 @@ export class TallStack<T> {
     this.height++;
   }
 
-  /** Only where there is something. */
+  /** Only if there is something. */
   pop(): T {
     this.height--;
     const piece = this.pieces[this.height >> pieceBits]!;
@@ -34,7 +34,7 @@ export class TallStack<T> {
     return value;
   }
 
-  /** The one on top; undefined where there is none. */
+  /** The one on top; undefined if there is none. */
   get top(): T | undefined {
     const last = this.height - 1;
     return last < 0 ? undefined : this.pieces[last >> pieceBits]![last & (pieceSize - 1)];

@@ -22,7 +22,7 @@ export class Counter<K = unknown> extends Map<K, unknown> {}
 /** Python's `collections.defaultdict`. Missing keys are not made up: it is a Map that knows its factory. */
 export class DefaultDict<K = unknown, V = unknown> extends Map<K, V> {
   constructor(
-    /** The function that Python calls for a missing key, as `builtins.list`; null where there is none. */
+    /** The function that Python calls for a missing key, as `builtins.list`; null if there is none. */
     readonly factory: GlobalName | null,
     entries?: Iterable<readonly [K, V]>,
   ) {
@@ -73,7 +73,7 @@ export class InertObject {
  * so that `save` writes it back as it was.
  */
 export class DictSubclass<K = unknown, V = unknown> extends Map<K, V> {
-  /** As that of an `InertObject`: attributes beside the items, if the class has any. */
+  /** As that of an `InertObject`: attributes besides the items, if the class has any. */
   state: unknown = null;
 
   constructor(

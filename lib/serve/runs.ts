@@ -10,7 +10,7 @@ export interface Run {
   step: number | null;
   /** The step that is best by its validation loss. */
   best: number | null;
-  /** When the newest checkpoint was saved, ISO 8601; null where there is none. */
+  /** When the newest checkpoint was saved, ISO 8601; null if there is none. */
   saved: string | null;
   checkpoints: { id: string; kind: string; step: number | null; size: number; saved: string; loss: number | null }[];
 }

@@ -11,7 +11,7 @@ export interface ToOptions {
   device?: DeviceName;
   /** Copy even where nothing changes. Default false. */
   copy?: boolean;
-  /** Let a copy from pinned memory run beside the program. Default false. */
+  /** Let a copy from pinned memory run next to the program. Default false. */
   nonBlocking?: boolean;
   /** Order of the elements in memory. Default `preserve_format`. */
   memoryFormat?: MemoryFormat;

@@ -150,12 +150,12 @@ export class Tensor {
     native().setGrad(unwrap(this, 'grad'), value === null ? null : unwrap(value, 'grad'));
   }
 
-  /** Lets a tensor that is no leaf have its `grad` after `backward()` (PyTorch's `Tensor.retain_grad`). */
+  /** Lets a tensor that is not a leaf have its `grad` after `backward()` (PyTorch's `Tensor.retain_grad`). */
   retainGrad(): void {
     native().retainGrad(unwrap(this, 'retainGrad'));
   }
 
-  /** Whether `retainGrad()` was called on a tensor that is no leaf. */
+  /** Whether `retainGrad()` was called on a tensor that is not a leaf. */
   get retainsGrad(): boolean {
     return native().retainsGrad(unwrap(this, 'retainsGrad'));
   }

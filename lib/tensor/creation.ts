@@ -194,7 +194,7 @@ export function isTensor(value: unknown): value is Tensor {
   return value instanceof Tensor;
 }
 
-/** @internal Refuses what is no tensor. */
+/** @internal Refuses what is not a tensor. */
 export function checkTensor(value: unknown, where: string): asserts value is Tensor {
   checkArgument(isTensor(value), 'a tensor', value, where);
 }

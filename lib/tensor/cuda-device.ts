@@ -1,4 +1,4 @@
-/** What the functions of `cuda` share: devices by name or number, and the error where there is none. */
+/** What the functions of `cuda` share: devices by name or number, and the error if there is none. */
 import { checkArgument, TorchBindError } from '../errors';
 import { native } from '../native/native';
 import type { DeviceName } from './schema-types';

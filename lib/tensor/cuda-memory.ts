@@ -32,14 +32,14 @@ const TITLE_WIDTH = 22;
 const WIDTH = 16;
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
 
-/** Figures of a device; zeros where there is no CUDA, as in PyTorch, unless a device was asked for by name. */
+/** Figures of a device; zeros if there is no CUDA, as in PyTorch, unless a device was asked for by name. */
 export function memoryOf(device: DeviceArgument): DeviceMemory {
   if (device === undefined && !hasCuda()) return { allocated: 0, reserved: 0, peakAllocated: 0, peakReserved: 0 };
   return native().deviceMemory(deviceName(device));
 }
 
 /**
- * A table of the allocator's figures for a person to read (PyTorch's `torch.cuda.memory_summary`); of zeros where there is no
+ * A table of the allocator's figures for a person to read (PyTorch's `torch.cuda.memory_summary`); of zeros if there is no
  * CUDA, unless a device is named.
  */
 export function memorySummary(device?: DeviceName | number): string {

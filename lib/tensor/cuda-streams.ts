@@ -21,7 +21,7 @@ export interface EventOptions {
 }
 
 /**
- * A queue of work on a CUDA device (PyTorch's `torch.cuda.Stream`): what it is given is done in order, and beside what other
+ * A queue of work on a CUDA device (PyTorch's `torch.cuda.Stream`): what it is given is done in order, and next to what other
  * streams do. `cuda.stream(stream, fn)` gives it the work of a function.
  */
 export class Stream {

@@ -88,7 +88,7 @@ function keyOfThree(a: unknown, b: unknown, c: unknown): TypeKey {
   return ((TYPES + first) * TYPES + second) * TYPES + third;
 }
 
-/** As `keyOf`, for options beside the positional arguments; '' where the types do not settle the overload. */
+/** As `keyOf`, for options besides the positional arguments; '' where the types do not settle the overload. */
 function keyWithOptions(positional: TypeKey, options: Record<string, unknown>): string {
   if (positional === UNSETTLED) return '';
   let key = String(positional);

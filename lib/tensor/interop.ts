@@ -11,7 +11,7 @@ import { tidy } from './scope';
 /** What `toTypedArray` takes. */
 export interface TypedArrayOptions {
   /**
-   * false: the array lies over the tensor's own memory, and writing to one changes the other (PyTorch's `numpy()`).
+   * false: the array covers the tensor's own memory, and writing to one changes the other (PyTorch's `numpy()`).
    * Default true: a copy.
    */
   copy?: boolean;

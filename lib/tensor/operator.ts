@@ -103,7 +103,7 @@ export class Operator {
     return this.parameters.some((parameter) => parameter.isOut);
   }
 
-  /** Where the argument of a name stands, PyTorch's or in camelCase; -1 where there is none. */
+  /** Where the argument of a name stands, PyTorch's or in camelCase; -1 if there is none. */
   indexOf(name: string): number {
     return this.parameters.findIndex((parameter) => parameter.key === name || parameter.name === name);
   }

@@ -36,7 +36,7 @@ export const printing = {
 
 const INDENT = ' '.repeat('tensor('.length);
 
-/** A tensor as PyTorch prints it, whatever its kind. It never fails: a program that logs a tensor goes on. */
+/** A tensor as PyTorch prints it, whatever its kind. It never fails: a program that logs a tensor continues. */
 export function format(tensor: Tensor): string {
   return tidy(() => {
     if (isNested(tensor)) return formatNested(tensor);

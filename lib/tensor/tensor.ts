@@ -25,7 +25,7 @@ type Member = (this: Tensor, ...args: unknown[]) => unknown;
 const OWN_COUNT = new Set(['at', 'norm', 'stft', 'toJSON']);
 
 /**
- * The member, refusing a `this` that is no tensor, and surplus arguments. JavaScript does not count parameters with a default
+ * The member, refusing a `this` that is not a tensor, and surplus arguments. JavaScript does not count parameters with a default
  * value in `length`, so these members have none.
  */
 function onTensors(key: string, member: Member): Member {

@@ -28,7 +28,7 @@ export function elementsOf(view: ArrayBufferView): unknown[] {
   return view.byteLength === 0 ? [] : Array.from(view as unknown as ArrayLike<unknown>);
 }
 
-/** A view of any buffer's bytes or elements; undefined for what is none. */
+/** A view of any buffer's bytes or elements; undefined for anything else. */
 export function viewOf(data: unknown): ArrayBufferView | undefined {
   if (ArrayBuffer.isView(data)) return data;
   return isBuffer(data) ? new Uint8Array(data) : undefined;

@@ -15,7 +15,7 @@ export async function huggingFaceJson(tokenizer: Tokenizer): Promise<HuggingFace
   return tokenizer.kind === 'char' ? charJson(tokenizer as CharTokenizer) : undefined;
 }
 
-/** What a tokenizer.json has beside its model. */
+/** What a tokenizer.json has besides its model. */
 const common = {
   version: '1.0',
   truncation: null,

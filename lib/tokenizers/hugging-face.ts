@@ -123,7 +123,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return ids ?? this.encodeHere(text);
   }
 
-  /** @internal The same on this thread: the worker's, or where there is none. */
+  /** @internal The same on this thread: the worker's, or if there is none. */
   async encodeHere(text: string): Promise<Int32Array> {
     if (this.state.chain === undefined) return this.encode(text);
     const encoding = await this.state.parsed

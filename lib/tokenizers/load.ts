@@ -21,7 +21,7 @@ const files = {
 } as const;
 
 /**
- * The tokenizer in a directory, or beside a checkpoint's file, or in a file of its own. It is told by what the files hold:
+ * The tokenizer in a directory, or next to a checkpoint's file, or in a file of its own. It is told by what the files hold:
  * `tokenizer.json` of a bundle or of Hugging Face, else `vocab.json` with `merges.txt`, else nanoGPT's `meta.pkl`; null where
  * there is none of them.
  *
@@ -86,7 +86,7 @@ async function fromPair(directory: string): Promise<Tokenizer> {
 
 /**
  * The tokenizer of a nanoGPT checkpoint, by the rule of its sample.py: the `meta.pkl` of the dataset that it was trained on,
- * which is looked for beside the checkpoint and under `data/<dataset>` beside its directory; without one, that of GPT-2 where
+ * which is looked for next to the checkpoint and under `data/<dataset>` next to its directory; without one, that of GPT-2 where
  * the model has GPT-2's number of tokens or its padded form, and else none.
  */
 export async function loadNanoGptTokenizer(

@@ -37,7 +37,7 @@ export function charFromMetaPickle(bytes: Uint8Array, where: string): CharTokeni
   return new CharTokenizer(chars);
 }
 
-/** The `meta.pkl` of a character tokenizer, which nanoGPT's sample.py reads beside its data. */
+/** The `meta.pkl` of a character tokenizer, which nanoGPT's sample.py reads next to its data. */
 export function charToMetaPickle(tokenizer: CharTokenizer): Uint8Array {
   checkArgument(tokenizer instanceof CharTokenizer, 'a CharTokenizer', tokenizer, 'charToMetaPickle');
   const { chars } = tokenizer;

@@ -6,7 +6,7 @@ import { readSmallFile } from '../formats/files/small-file';
 import type { ChatTemplates } from './chat-template';
 import { isObject, type Json } from './json-checks';
 
-/** What the files beside a tokenizer say of it. */
+/** What the files next to a tokenizer say of it. */
 export interface Settings {
   startToken?: string;
   addPrefixSpace: boolean;
@@ -18,7 +18,7 @@ export interface Settings {
 const tokenFiles = ['tokenizer_config.json', 'special_tokens_map.json'];
 const templateFile = 'chat_template.jinja';
 
-/** Reads `tokenizer_config.json`, `special_tokens_map.json` and `chat_template.jinja` beside a file. */
+/** Reads `tokenizer_config.json`, `special_tokens_map.json` and `chat_template.jinja` next to a file. */
 export async function settingsBeside(file: string): Promise<Settings> {
   const at = (name: string): string => path.join(path.dirname(file), name);
   const [config = {}, map = {}] = await Promise.all(tokenFiles.map((name) => objectAt(at(name))));

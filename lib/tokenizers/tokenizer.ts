@@ -11,7 +11,7 @@ export interface Tokenizer {
   /** What text without a prompt starts from: the end of the text before, or else the first id. */
   readonly startId: number;
 
-  /** The token that ends a text; undefined where there is none. */
+  /** The token that ends a text; undefined if there is none. */
   readonly endId?: number | undefined;
 
   /**
@@ -31,7 +31,7 @@ export interface Tokenizer {
 
   /**
    * The text of ids. Ids past the vocabulary, which a padded model can sample, and bytes that are not UTF-8 become
-   * U+FFFD. Throws `ERR_TORCHBIND_INVALID_ARGUMENT` for what is no id at all.
+   * U+FFFD. Throws `ERR_TORCHBIND_INVALID_ARGUMENT` for what is not an id at all.
    */
   decode(ids: ArrayLike<number>): string;
 
@@ -75,5 +75,5 @@ export interface TokenizerJson {
 /** The contents of Hugging Face's `tokenizer.json`. */
 export type HuggingFaceJson = Readonly<Record<string, unknown>>;
 
-/** Fields of a bundle's `tokenizer.json` beside kind and vocabulary, which are kept and written back. */
+/** Fields of a bundle's `tokenizer.json` besides kind and vocabulary, which are kept and written back. */
 export type TokenizerFields = Readonly<Record<string, unknown>>;

@@ -28,10 +28,10 @@ export interface SaveEvent {
   directory: string;
 }
 
-/** Where a run goes on that was stopped before. */
+/** Where a run continues that was stopped before. */
 export interface ResumeEvent {
   step: number;
-  /** What was not in the files, so that the run goes on as far as it can and not exactly. */
+  /** What was not in the files, so that the run continues as far as it can and not exactly. */
   missing: string[];
 }
 
@@ -43,7 +43,7 @@ export interface RollbackEvent {
   reason: string;
 }
 
-/** Where a save failed and training goes on. */
+/** Where a save failed and training continues. */
 export interface SaveErrorEvent {
   step: number;
   error: Error;

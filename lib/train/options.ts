@@ -41,7 +41,7 @@ export interface FitOptions {
   /** Learning rate of all groups of the optimizer. Default 3e-4 for a new optimizer, else what it has. */
   learningRate?: number;
   /**
-   * What counts where a run goes on: `keep` the saved rate and schedule, whatever `learningRate` says; `restart` the
+   * What counts where a run continues: `keep` the saved rate and schedule, whatever `learningRate` says; `restart` the
    * schedule at this step, with `learningRate` if it is given; or a rate. Default: `learningRate` if given, else `keep`.
    */
   resumeLearningRate?: 'keep' | 'restart' | number;
@@ -82,22 +82,22 @@ export interface FitOptions {
   evalSteps?: number;
   /** Stop after so many evaluations in a row without a lower validation loss. Default: never. */
   patience?: number;
-  /** What to do when the loss is no number or leaps. Default: an error where it is no number. */
+  /** What to do when the loss is no number or leaps. Default: an error where it is not a number. */
   guard?: GuardOptions;
   /**
-   * Seeds the default generators (dropout) and the order of windows. A run that goes on with the seed that it began
-   * with, or with none given, goes on with its random numbers too; another seed begins anew. Default: drawn from the
+   * Seeds the default generators (dropout) and the order of windows. A run that continues with the seed that it began
+   * with, or with none given, continues with its random numbers too; another seed begins anew. Default: drawn from the
    * default generator.
    */
   seed?: number;
   /** Stops at the end of an update; the result says `stopped: 'aborted'`. */
   signal?: AbortSignal;
   /**
-   * Take SIGINT, SIGTERM and SIGUSR1 while training: each saves at the end of the update where there is a
+   * Take SIGINT, SIGTERM and SIGUSR1 while training: each saves at the end of the update if there is a
    * checkpointDir; the first two then stop, and a second one ends the process at once. Default false.
    */
   handleSignals?: boolean;
-  /** Updates that the optimizer made before: numbering goes on from there. */
+  /** Updates that the optimizer made before: numbering continues from there. */
   startStep?: number;
   /** Where to save a bundle at the end, stopped early or not. */
   checkpointDir?: PathLike;
@@ -235,7 +235,7 @@ function checkCalls({ signal, onStep, onEval, onSave, optimizer, ...options }: F
   );
 }
 
-/** Refuses options that change nothing beside the others that are given: something else was meant. */
+/** Refuses options that change nothing besides the others that are given: something else was meant. */
 function checkEffects(options: FitOptions, { data, evalInterval }: Settings): void {
   const refuse = (names: readonly (keyof FitOptions)[], reason: string): void => {
     const given = names.find((name) => options[name] !== undefined && options[name] !== false);
@@ -255,7 +255,7 @@ function checkEffects(options: FitOptions, { data, evalInterval }: Settings): vo
     refuse(['decaySteps', 'minLearningRate'], "with the constant schedule: give schedule: 'linear' or 'cosine'");
 }
 
-/** Refuses options of a new optimizer beside one that exists. */
+/** Refuses options of a new optimizer next to one that exists. */
 export function checkOptimizer({ optimizer, weightDecay, betas }: FitOptions): void {
   if (optimizer === undefined) return;
   for (const [name, value] of Object.entries({ weightDecay, betas })) {

@@ -6,7 +6,7 @@ import type { CpuKernels } from '../native/cpu-kernels';
 import { loadedAddon } from '../native/native';
 
 /**
- * Where a run stands, beside weights, optimizer and step: what it takes to go on as if it had never stopped. Held as
+ * Where a run stands, besides weights, optimizer and step: what it takes to go on as if it had never stopped. Held as
  * plain values, so that it costs no tensors between runs.
  */
 export interface RunState {
@@ -22,7 +22,7 @@ export interface RunState {
   best: { valLoss: number; step: number } | null;
   /** Evaluations since then. */
   evaluationsSinceBest: number;
-  /** Of the gradient scaler; null where there is none. */
+  /** Of the gradient scaler; null if there is none. */
   scaler: { scale: number; growthTracker: number } | null;
   /** What the updates were computed with; null on other devices than the CPU, and in bundles that do not say. */
   cpuKernels: CpuKernels | null;

@@ -3,7 +3,7 @@ import type { AnyOptimizer } from '../optim';
 import type { KeepOptions } from '../checkpoint/retention';
 import type { RunState } from './run-state';
 
-/** What a trainer asks to be saved beside the model. */
+/** What a trainer asks to be saved besides the model. */
 export interface SaveRequest {
   step: number;
   optimizer: AnyOptimizer;

@@ -78,7 +78,7 @@ async function agreedSeed(
   return seed ?? (await ranks.same(before?.seed ?? drawSeed()));
 }
 
-/** Passes events on, and writes them down where there is a directory for that. */
+/** Passes events on, and writes them down if there is a directory for that. */
 async function* logged(
   events: AsyncGenerator<TrainEvent, FitResult>,
   settings: Settings,

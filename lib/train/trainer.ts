@@ -222,7 +222,7 @@ export class Trainer {
     else for (const group of paramGroups) group.lr = baseLearningRate(group);
   }
 
-  /** Makes one update, or goes back to the last bundle; false where there is none to report. */
+  /** Makes one update, or goes back to the last bundle; false if there is none to report. */
   private async *makeUpdate(): AsyncGenerator<TrainEvent, boolean> {
     const { gradAccumulation, batchSize } = this.settings;
     const tokens = gradAccumulation * batchSize * (this.ranks?.size ?? 1) * this.model.config.blockSize;
@@ -315,7 +315,7 @@ export class Trainer {
     const trainLoss =
       data instanceof TokenStream ? await evaluate(this.engine, this.model, data.train, options) : this.recentLoss();
     const valLoss = await evaluate(this.engine, this.model, data.validation, options);
-    // A signal does not wait for an evaluation; a run that goes on makes it.
+    // A signal does not wait for an evaluation; a run that continues makes it.
     if (trainLoss === undefined || valLoss === undefined) return;
     const event = { step: this.step, trainLoss: trainLoss!, valLoss };
     this.lastEvaluation = event;
@@ -332,7 +332,7 @@ export class Trainer {
     return recent.reduce((sum, loss) => sum + loss, 0) / recent.length;
   }
 
-  /** Evaluations of a step count once, also where a run stopped there and goes on. */
+  /** Evaluations of a step count once, also where a run stopped there and continues. */
   private countTowardsBest(valLoss: number): void {
     const { best, evaluationsSinceBest } = this.counters;
     if (best === null || valLoss < best.valLoss) {
@@ -426,7 +426,7 @@ export class Trainer {
     this.bundles.publish({ step, optimizer, run: () => state ?? this.state() });
   }
 
-  /** Ends what goes on beside training. A save that is under way is waited for; its failure was reported or is lost. */
+  /** Ends what runs next to training. A save that is under way is waited for; its failure was reported or is lost. */
   async close(): Promise<void> {
     this.publishState(this.state());
     this.engine.close();

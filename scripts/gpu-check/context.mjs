@@ -30,7 +30,7 @@ export class Context {
 
   /**
    * Runs one check. It gives `{ ok, measured, allowed, note }`, or true or false; what it throws is a failure, and the
-   * section goes on.
+   * section continues.
    */
   async check(name, run) {
     try {
@@ -46,7 +46,7 @@ export class Context {
     this.#send({ name, ok: null, measured, note });
   }
 
-  /** A Python process beside this one, which answers requests (python/partner.py). */
+  /** A Python process next to this one, which answers requests (python/partner.py). */
   async ask(request) {
     this.#partner ??= new Partner(this.python);
     return this.#partner.ask(request);

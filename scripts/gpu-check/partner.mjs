@@ -1,4 +1,4 @@
-// The Python process beside a section: one request a line, one answer a line.
+// The Python process next to a section: one request a line, one answer a line.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import readline from 'node:readline';

@@ -107,7 +107,7 @@ export async function runGuided(
     const target = all[batch % all.length]!;
     const inputs = Array.from({ length: batchSize }, () => mutant(target, random));
     for (const input of inputs) await execute(target.wrap(input), figures);
-    // All at once, and one by one only where there is something new: to ask takes longer than to parse.
+    // All at once, and one by one only if there is something new: to ask takes longer than to parse.
     if (coverage.fresh(false) > 0) {
       for (const input of inputs) {
         await execute(target.wrap(input), figures);

@@ -31,7 +31,7 @@ const bundleFiles = [
   'training_state.json',
 ];
 
-/** What a directory holds beside the file that writers lock. */
+/** What a directory holds next to the file that writers lock. */
 function filesIn(directory: string): string[] {
   return readdirSync(directory)
     .filter((name) => name !== lockFile)

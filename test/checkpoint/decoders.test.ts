@@ -1,4 +1,4 @@
-/** Decoders of Hugging Face beside GPT-2, compared with transformers. */
+/** Decoders of Hugging Face besides GPT-2, compared with transformers. */
 import { mkdtempSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -168,7 +168,7 @@ describe.each(names)('%s', (name) => {
 });
 
 describe.each(firsts)('%s', (name) => {
-  test('goes on from a checkpoint of Trainer, which goes on from what is written here', async () => {
+  test('continues from a checkpoint of Trainer, which continues from what is written here', async () => {
     const { idx, losses } = references[name]!;
     const source = at(`trainer/${name}/checkpoint-10`);
     const gpt = await GPT.load(source, { optimizer: true });

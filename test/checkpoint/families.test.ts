@@ -142,7 +142,7 @@ test.each(Object.keys(CASES).filter((name) => CASES[name]!.seeded === true))(
 );
 
 test(
-  'what Node writes back loads in the families, goes on as before, and says what it said',
+  'what Node writes back loads in the families, continues as before, and says what it said',
   async () => {
     const losses = new Map<string, number[]>();
     const lossesAfterFit = new Map<string, number[]>();

@@ -79,7 +79,7 @@ interface Verdict {
   moments: number;
 }
 
-/** A run of Python's Trainer, which goes on in Node. */
+/** A run of Python's Trainer, which continues in Node. */
 const runs = {
   plain: { first, options: {}, batches: () => reference.batches, losses: () => reference.losses },
   lora: {
@@ -135,7 +135,7 @@ test('a checkpoint opens with step and optimizer', async () => {
 });
 
 test(
-  'training goes on as in Python, and Trainer resumes what is written back: a model, an adapter of PEFT, SGD and Adagrad',
+  'training continues as in Python, and Trainer resumes what is written back: a model, an adapter of PEFT, SGD and Adagrad',
   async () => {
     const { same, trained } = await goOn('plain');
     const places: Record<string, string> = { same, trained };

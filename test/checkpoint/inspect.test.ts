@@ -62,7 +62,7 @@ it('compares the files of a bundle with its manifest', async () => {
   expect(report.problems[0]).toMatchObject({ code: 'ERR_TORCHBIND_CHECKPOINT_CHECKSUM' });
 });
 
-it('describes a directory of Hugging Face, and says where there is no checkpoint', async () => {
+it('describes a directory of Hugging Face, and says if there is no checkpoint', async () => {
   const directory = temporaryDirectory();
   const tensors = new Map([['transformer.wte.weight', zeros([4, 2])]]);
   await saveSafetensors(tensors, path.join(directory, 'model.safetensors'));

@@ -1,7 +1,7 @@
 """Checkpoints with each class of torch.optim, for test/checkpoint/optimizers.test.ts.
 
     python optimizers.py OUT   writes nanoGPT's ckpt.pt and a bundle after two updates to OUT/<class>; when OUT/node.json is there,
-                               goes on from what Node wrote after a third, and prints how far the fourth is from its own
+                               continues from what Node wrote after a third, and prints how far the fourth is from its own
 """
 
 import json

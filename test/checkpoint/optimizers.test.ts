@@ -1,5 +1,5 @@
 /**
- * Checkpoints whose optimizer is not AdamW. One Python process trains with each class, and goes on from what Node writes.
+ * Checkpoints whose optimizer is not AdamW. One Python process trains with each class, and continues from what Node writes.
  */
 import { existsSync } from 'node:fs';
 import { mkdir, rename, writeFile } from 'node:fs/promises';
@@ -82,7 +82,7 @@ test(
   pythonTimeout,
 );
 
-test('fit goes on with the class that the file has', async () => {
+test('fit continues with the class that the file has', async () => {
   const model = await GPT.load(at('momentum', 'nano'), { optimizer: true });
   const { optimizer } = model;
   const data = new TokenStream(Int32Array.from({ length: 200 }, (_, i) => i % 19));

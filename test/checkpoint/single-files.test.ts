@@ -129,7 +129,7 @@ describe('findCheckpoints', () => {
     await expect(of('checkpoint_gpt2xl_*.pt')).rejects.toThrow(/has a name like checkpoint_gpt2xl_\*\.pt/);
   });
 
-  it('says where there is no directory, and refuses a filter that is none', async () => {
+  it('says if there is no directory, and refuses a filter that is none', async () => {
     await expect(findCheckpoints(path.join(samples, 'none'))).rejects.toThrow(/cannot open/);
     await expect(findCheckpoints(numbered, { step: 'last' as never })).rejects.toThrow(/or 'newest'/);
     await expect(findCheckpoints(numbered, { modell: 'x' } as never)).rejects.toThrow(/Did you mean 'model'/);
@@ -137,14 +137,14 @@ describe('findCheckpoints', () => {
 });
 
 describe('a checkpoint by number', () => {
-  it('of Python goes on here: same step, same next losses', async () => {
+  it('of Python continues here: same step, same next losses', async () => {
     const [newest] = await findCheckpoints(numbered, { model: 'bigram', step: 'newest' });
     const model = disposeAfterwards(await GPT.load(newest!.path, { optimizer: true }));
     expect([model.step, model.layout.name, model.tokenizer]).toEqual([3, 'build-llm', null]);
     expect(updates(model)).toEqual(close(python.next));
   });
 
-  it('of here goes on in Python, in its name and with its contents', { timeout: pythonTimeout }, async () => {
+  it('of here continues in Python, in its name and with its contents', { timeout: pythonTimeout }, async () => {
     const directory = path.join(temporaryDirectory(), 'new');
     manualSeed(5);
     const tokenizer = CharTokenizer.fromText('the quick brown fox jumps over the lazy dog');

@@ -85,7 +85,7 @@ describe("nanoGPT's ckpt.pt", () => {
     expect(await generate(path.join(out, 'ckpt.pt'), 'beta', 8)).toBe(await generate(ckpt, 'beta', 8));
   });
 
-  it('has none where there is no meta.pkl and its size is not of GPT-2', async () => {
+  it('has none if there is no meta.pkl and its size is not of GPT-2', async () => {
     const out = temporaryDirectory();
     copyFileSync(ckpt, path.join(out, 'ckpt.pt'));
     const model = await GPT.load(out);

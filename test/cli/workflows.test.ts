@@ -47,7 +47,7 @@ function lines(ran: Ran): Record<string, unknown>[] {
 }
 
 describe('models with a name (seed 002)', () => {
-  it('trains, goes on, and Python goes on from there', { timeout }, async () => {
+  it('trains, continues, and Python continues from there', { timeout }, async () => {
     const { cwd, run } = workplace();
     const train = ['train', '--model_name', 'dante', '--input_file', 'dante.txt', '--tokenization', 'char'];
     const first = run([...train, ...small, '--max_iters', '10', '--learning_rate', '1e-2']);
@@ -58,7 +58,7 @@ describe('models with a name (seed 002)', () => {
     expect(events.filter(({ type }) => type === 'step').map(({ step }) => step)).toEqual([11, 12, 13, 14]);
     expect(events.at(-1)).toMatchObject({ type: 'end', step: 14, stopped: 'done' });
     expect(second.stderr).toMatch(/--n-embd 24 is not used: the model was made with 12/);
-    expect(second.stderr).toMatch(/goes on from step 10/);
+    expect(second.stderr).toMatch(/continues from step 10/);
     const read = await pythonJson(script, ['read', path.join(cwd, 'checkpoints/dante')]);
     expect(read).toEqual({ step: 14, first: 'token_embedding_table.weight', moments: 38 });
     const again = run([...train, ...small, '--max_iters', '14']);
@@ -66,7 +66,7 @@ describe('models with a name (seed 002)', () => {
     expect([again.status, again.stdout]).toEqual([0, '']);
   });
 
-  it('goes on from weights that another program replaced only where it is told to', { timeout }, async () => {
+  it('continues from weights that another program replaced only where it is told to', { timeout }, async () => {
     const { cwd, run } = workplace();
     const train = ['train', '--model-name', 'dante', '--input-file', 'dante.txt', '--tokenization', 'char'];
     expectDone(run([...train, ...small, '--max-iters', '2']));
@@ -86,7 +86,7 @@ describe('models with a name (seed 002)', () => {
     expect(run(['convert', 'checkpoints/dante', 'copy']).stderr).toMatch(/give --allow-mixed/);
     const mixed = run([...train, '--max-iters', '3', ...quick, '--allow-mixed']);
     expectDone(mixed);
-    expect(mixed.stderr).toMatch(/goes on from step 2/);
+    expect(mixed.stderr).toMatch(/continues from step 2/);
   });
 
   it('starts from another model, whose tokenizer it takes', { timeout }, () => {
@@ -132,12 +132,12 @@ describe('models with a name (seed 002)', () => {
     expect(expectDone(run(sampled))).toBe(expectDone(run(sampled)));
   });
 
-  it('goes on from a legacy file, saves the new form and keeps the old file', { timeout }, async () => {
+  it('continues from a legacy file, saves the new form and keeps the old file', { timeout }, async () => {
     const { cwd, run } = workplace('checkpoints');
     const old = readFileSync(path.join(cwd, 'checkpoints/old/latest.pt'));
     const ran = run(['train', '--model_name', 'old', '--input_file', 'dante.txt', '--max_iters', '5', ...quick]);
     expectDone(ran);
-    expect(ran.stderr).toContain('goes on from step 3 of checkpoints/old/latest.pt');
+    expect(ran.stderr).toContain('continues from step 3 of checkpoints/old/latest.pt');
     expect(readFileSync(path.join(cwd, 'checkpoints/old/latest.pt'))).toEqual(old);
     expect(await pythonJson(script, ['read', path.join(cwd, 'checkpoints/old')])).toMatchObject({ step: 5 });
   });
@@ -228,7 +228,7 @@ describe('single files (seed 004)', () => {
     expect(lost.stderr).toMatch(/was trained on dante\.txt, which is not here.*--input-file FILE/);
   });
 
-  it('goes on with a file of Python with other steps and another learning rate', { timeout }, async () => {
+  it('continues with a file of Python with other steps and another learning rate', { timeout }, async () => {
     const { cwd, run } = workplace('numbered');
     const ran = run(['--json', '--eval-interval', '0'], {
       MODE: 'resume',

@@ -38,7 +38,7 @@ describe('EpochWindows', () => {
     ]);
   });
 
-  it('goes on where its position was taken, in the middle of an epoch too', () => {
+  it('continues where its position was taken, in the middle of an epoch too', () => {
     const windows = new EpochWindows(tokens, options);
     starts(windows, 4);
     const position = windows.getState();

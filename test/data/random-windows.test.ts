@@ -42,7 +42,7 @@ describe('RandomWindows', () => {
     expect([x.shape, x.dtype, y.shape, y.dtype]).toEqual([[4, 8], 'int64', [4, 8], 'int64']);
   });
 
-  it('goes on where its state was taken', () => {
+  it('continues where its state was taken', () => {
     const windows = new RandomWindows(tokens, { ...options, generator: new Generator().manualSeed(1) });
     draw(windows, 3);
     const state = windows.getState();

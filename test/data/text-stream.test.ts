@@ -171,7 +171,7 @@ describe('training on a stream', () => {
   const weights = (model: GPT): unknown =>
     tidy(() => [...model.stateDict()].map(([key, value]) => [key, value.tolist()]));
 
-  it.each([0, 5, 1000])('goes on as if it had not stopped, bit for bit: buffer of %i', async (shuffleBuffer) => {
+  it.each([0, 5, 1000])('continues as if it had not stopped, bit for bit: buffer of %i', async (shuffleBuffer) => {
     const data = (): TextStream => new TextStream(reopenable(), { ...held, shuffleBuffer });
     const straight = makeGpt();
     const expected = await straight.fit({ ...options, data: data(), maxSteps: 21 });

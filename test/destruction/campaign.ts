@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileS
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 
-/** Where a kill fell: the last call on a bundle's files, where what lies about tells of a save that was under way. */
+/** Where a kill fell: the last call on a bundle's files, where what is about tells of a save that was under way. */
 export type Phase = 'write' | 'fsync' | 'rename' | 'prune' | 'between saves';
 
 export interface CampaignResult {
@@ -149,7 +149,7 @@ function phaseOf(directory: string, phaseFile: string): Phase {
   return phaseNames[readFileSync(phaseFile, 'utf8')] ?? 'write';
 }
 
-/** Cuts or flips a file of the newest bundle, where there is another one to go back to; whether it did. */
+/** Cuts or flips a file of the newest bundle, if there is another one to go back to; whether it did. */
 function damage(directory: string, random: () => number): boolean {
   const steps = keptSteps(directory);
   if (steps.length < 2 || leftovers(directory).length > 0) return false;

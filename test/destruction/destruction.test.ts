@@ -45,7 +45,7 @@ function compile(name: string): string {
 
 describe.runIf(process.platform === 'linux')('a training process that is killed at any moment', () => {
   it(
-    `finds a whole bundle no older than the last one reported, and goes on exactly, ${kills} times`,
+    `finds a whole bundle no older than the last one reported, and resumes exactly, ${kills} times`,
     { timeout: hours },
     async () => {
       const report = (soFar: CampaignResult): void => {

@@ -80,7 +80,7 @@ describe('saving and resuming', () => {
     expect(readdirSync(directory)).toEqual(expect.arrayContaining(['model.pt', 'manifest.json', 'random_state.pt']));
   });
 
-  it('goes on with another number of ranks, and says what differs', async () => {
+  it('continues with another number of ranks, and says what differs', async () => {
     const [one] = await fit({ ...options, maxSteps: 1, resume: directory, group: false }, 1);
     expect(one!.step).toBe(5);
     expect(one!.seen).toEqual(['resume', [expect.stringContaining('2 saved them and now 1 train') as string]]);

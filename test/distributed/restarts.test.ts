@@ -5,7 +5,7 @@ import { killAtRandom } from './kills';
 import { faultOf, underTorchrun } from './restarts';
 
 it(
-  'a run whose ranks are killed goes on from the last bundle under torchrun, and ends with the same weights',
+  'a run whose ranks are killed continues from the last bundle under torchrun, and ends with the same weights',
   async () => {
     const undisturbed = await underTorchrun(temporaryDirectory(), 20, () => false);
     expect(faultOf(undisturbed, 20)).toBeUndefined();

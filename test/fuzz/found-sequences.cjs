@@ -1,5 +1,5 @@
 // What sequences of calls found, each as the fewest that showed it. As in found.cjs, each must throw a TorchBindError with
-// the code beside it or give the text, and one that crashes ends the output at its name.
+// the code next to it or give the text, and one that crashes ends the output at its name.
 const { writeSync } = require('node:fs');
 const { inspect } = require('node:util');
 const torch = require('../../dist/index.js');

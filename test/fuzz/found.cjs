@@ -1,5 +1,5 @@
 // What the fuzzer found, each as the smallest call that showed it. Every call must throw a TorchBindError with the code
-// beside it, or give the text. All run in one process: one that crashes ends the output at its name.
+// next to it, or give the text. All run in one process: one that crashes ends the output at its name.
 const { writeSync } = require('node:fs');
 const torch = require('../../dist/index.js');
 const { native } = require('../../dist/native/native.js');

@@ -29,7 +29,7 @@ function detached() {
   return array;
 }
 
-/** An array over a buffer that shrinks when the array beside it is read. */
+/** An array over a buffer that shrinks when the array next to it is read. */
 function shrinking() {
   const buffer = new ArrayBuffer(64, { maxByteLength: 128 });
   const view = new Float64Array(buffer, 8, 4);

@@ -77,7 +77,7 @@ describe.each(['worker', 'main'] as const)('a session on the thread %s', (thread
     }
   });
 
-  it('leaves a stop text out, and goes on before it', async () => {
+  it('leaves a stop text out, and continues before it', async () => {
     const whole = await gpt.generate('a', { ...options, maxNewTokens: 12 });
     const stop = whole.slice(5, 7);
     const end = whole.indexOf(stop, 1);

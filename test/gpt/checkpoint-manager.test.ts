@@ -94,7 +94,7 @@ describe('loadForInference', () => {
     expect(model.step).toBeNull();
   });
 
-  it('says what it looked for where there is nothing', async () => {
+  it('says what it looked for if there is nothing', async () => {
     const open = CheckpointManager.loadForInference('nobody', { root: samples });
     await expect(open).rejects.toThrow(
       /no checkpoint of 'nobody'.*model\.pt with config\.json nor latest\.pt, final\.pt or ckpt\.pt/,

@@ -44,7 +44,7 @@ test('a connection that is cut again and again is resumed where it broke', async
   expect(ranges.slice(1).every((range) => /^bytes=[1-9]\d*-$/.test(range!))).toBe(true);
 });
 
-test('a later call goes on with what an earlier one left', async () => {
+test('a later call continues with what an earlier one left', async () => {
   const file = path.join(temporaryDirectory(), 'file');
   const ranges: (string | undefined)[] = [];
   writeFileSync(`${file}.part`, data.subarray(0, 200_000));

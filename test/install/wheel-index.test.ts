@@ -48,7 +48,7 @@ describe('the wheel to fetch', () => {
     expect(choose('cp312', 'linux', 'x64')).toBe(names[1]);
   });
 
-  test('is the one for the lowest Python where there is no Python, or none for it', () => {
+  test('is the one for the lowest Python if there is no Python, or none for it', () => {
     expect(choose(undefined, 'linux', 'x64')).toBe(names[2]);
     expect(choose('cp399', 'linux', 'x64')).toBe(names[2]);
   });

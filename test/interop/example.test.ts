@@ -12,7 +12,7 @@ beforeAll(async () => {
   python = await pythonJson(path.join(__dirname, '../fixtures/example_program.py'), [directory]);
 }, pythonTimeout);
 
-test('it trains, and goes on where its bundle stands', () => {
+test('it trains, and continues where its bundle stands', () => {
   expect(python.trained).toMatch(/^5,437 parameters.* from step 0$/m);
   expect(python.resumed).toMatch(/ from step 200$/m);
 });

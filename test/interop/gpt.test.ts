@@ -77,7 +77,7 @@ async function trainInNode(): Promise<void> {
   const { model, optimizer, startStep } = await resume('young');
   node.losses = updates(model, optimizer, 0, UPDATES);
   await new CheckpointManager('node-trained', { root }).saveState({ model, optimizer, step: startStep + UPDATES });
-  node.weights = await weightsIn('node-trained'); // now, because Python goes on in that directory
+  node.weights = await weightsIn('node-trained'); // now, because Python continues in that directory
   const saved = await GPT.load(path.join(root, 'node-trained'));
   node.greedy = await greedyTokens(saved);
   node.next = updates(model, optimizer, UPDATES, UPDATES + 2);
@@ -232,7 +232,7 @@ describe('50 updates of AdamW in Node and in Python', () => {
     expectSameLosses(answer.next, node.next, 1e-5);
   });
 
-  test('leave a bundle that Python goes on with in place, and Node opens again where Python stopped', async () => {
+  test('leave a bundle that Python continues with in place, and Node opens again where Python stopped', async () => {
     const { model, optimizer, startStep } = await resume('node-trained');
     expect(startStep).toBe(3 * UPDATES + 2);
     const python = await resume('python-trained'); // two updates behind

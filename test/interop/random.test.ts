@@ -83,7 +83,7 @@ describe.each(SEEDS)('seed %s', (seed) => {
     }
   });
 
-  test("goes on from a state that Python's generator saved", () => {
+  test("continues from a state that Python's generator saved", () => {
     const expected = oracle.get(seed)!.get('resumed') as Tensors;
     const generator = new Generator();
     generator.setState(expected.get('state')!);

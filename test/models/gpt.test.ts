@@ -188,7 +188,7 @@ test.each(SEEDED)('%s: the seed gives the initial weights that it gives in Pytho
 
 describe('what Node trained and saved', () => {
   test(
-    'loads strictly in Python and goes on to the same weights',
+    'loads strictly in Python and continues to the same weights',
     async () => {
       const names = ['seed', 'bias', 'tied', 'lecture'];
       const runs = new Map<string, { model: GPT; loss: number }>();

@@ -91,7 +91,7 @@ test.each([...Object.keys(CHECKPOINTS), ...ADAPTERS])(
 );
 
 test(
-  'what Node writes back says what it said, and goes on in Python as here',
+  'what Node writes back says what it said, and continues in Python as here',
   async () => {
     const expected = new Map<string, number[]>();
     for (const name of [...Object.keys(CHECKPOINTS), ...ADAPTERS]) {

@@ -19,7 +19,7 @@ SMALL = {
     "dropout": 0.0, "bias": False, "device": "cpu",
 }  # fmt: skip
 
-# Fields beside the nine of the example program say how the case differs from it.
+# Fields next to the nine of the example program say how the case differs from it.
 CASES = {
     "seed": {},
     "bias": {"bias": True},
@@ -139,7 +139,7 @@ def case(facts):
 
 
 def judge(directory, names):
-    """What Node trained and saved: loads strictly, has the reference's form, and goes on."""
+    """What Node trained and saved: loads strictly, has the reference's form, and continues."""
     verdicts = {}
     for name in names:
         model = build(CASES[name])

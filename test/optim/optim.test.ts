@@ -192,7 +192,7 @@ test(
   pythonTimeout,
 );
 
-test.each(Object.entries(GROUPED))('a state dict of %s goes on here where it was taken', (_, make) => {
+test.each(Object.entries(GROUPED))('a state dict of %s continues here where it was taken', (_, make) => {
   const params = makeParameters();
   const first = make(params);
   replay(params, first, [0, 12]);

@@ -10,7 +10,7 @@ export interface ExpectedTensor {
 /** A result as Python gave it: an `ExpectedTensor`, another marked value, a plain one, or a list of them. */
 export type Expected = unknown;
 
-/** What is compared, beside the values. */
+/** What is compared, besides the values. */
 export interface Comparison {
   /** The tensors of the file. */
   tensors: readonly Tensor[];
@@ -32,7 +32,7 @@ function isMarked(value: unknown): value is { $: string; [key: string]: unknown 
   return typeof value === 'object' && value !== null && '$' in value;
 }
 
-/** The JavaScript value of a marked Python value that is no tensor. */
+/** The JavaScript value of a marked Python value that is not a tensor. */
 export function plainValue(value: { $: string; [key: string]: unknown }): unknown {
   switch (value.$) {
     case 'bigint':

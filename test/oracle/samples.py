@@ -233,7 +233,7 @@ class Case:
         return {**encoded, "found": [writer.encode_result(gradient) for gradient in found]}
 
     def method_name(self, call):
-        """Tensor's method of the same name, where there is one and the function is called straight."""
+        """Tensor's method of the same name, if there is one and the function is called straight."""
         method = self.op.method_variant
         plain = type(method).__name__ == "method_descriptor" and not self.changed
         if not plain or call.method or call.attribute or not isinstance(self.input, torch.Tensor):

@@ -1,4 +1,4 @@
-/** What a server does beside generating: new bundles, limits, clients that leave, strangers, runs. */
+/** What a server does besides generating: new bundles, limits, clients that leave, strangers, runs. */
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Readable } from 'node:stream';

@@ -1,4 +1,4 @@
-/** Hooks and custom functions against Python's, with the engine on the JavaScript thread and beside it. */
+/** Hooks and custom functions against Python's, with the engine on the JavaScript thread and next to it. */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';

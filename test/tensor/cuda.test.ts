@@ -1,4 +1,4 @@
-/** `cuda` and `backends` where there is no GPU: what asks is answered as Python answers, what acts on a device is refused. */
+/** `cuda` and `backends` if there is no GPU: what asks is answered as Python answers, what acts on a device is refused. */
 import { afterEach, describe, expect, it } from 'vitest';
 import {
   areDeterministicAlgorithmsEnabled,

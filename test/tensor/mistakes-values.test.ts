@@ -200,7 +200,7 @@ const mistakes: Mistake[] = [
 /** On a machine with a GPU these are no mistakes. */
 const withoutCuda: Mistake[] = [
   [
-    'CUDA where there is none',
+    'CUDA if there is none',
     () => ones(2).cuda(),
     'DEVICE',
     "Device 'cuda' is not available: libtorch sees 0 devices of this type. Use 'cpu', or see what `torchbind doctor` says.",

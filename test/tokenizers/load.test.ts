@@ -54,7 +54,7 @@ describe('loadTokenizer', () => {
     await expect(loadTokenizer(wrong)).rejects.toThrow(/tokenizer\.json: token_kind is undefined/);
   });
 
-  it('finds none where there is none, and says which path is not there', async () => {
+  it('finds none if there is none, and says which path is not there', async () => {
     expect(await loadTokenizer(directoryOf({ 'model.pt': 'x' }))).toBeNull();
     await expect(loadTokenizer('/nowhere/tokenizer.json')).rejects.toThrow(
       expect.objectContaining({ code: 'ERR_TORCHBIND_CHECKPOINT_OPEN' }),

@@ -94,7 +94,7 @@ describe('fit', () => {
     expect([typeof result.trainLoss, result.valLoss]).toEqual(['number', null]);
   });
 
-  it('goes on with the same optimizer when it is called again', async () => {
+  it('continues with the same optimizer when it is called again', async () => {
     const twice = makeGpt();
     const first = await twice.fit({ text, ...quiet, maxSteps: 3, learningRate: 1e-2, seed: 1 });
     const second = await twice.fit({ text, ...quiet, maxSteps: 2, seed: 2 });
@@ -235,7 +235,7 @@ describe('fit', () => {
     await expect(makeGpt().fit(options as never)).rejects.toThrow(message);
   });
 
-  it('prints a line for each evaluation where there is no terminal, and nothing unless asked', async () => {
+  it('prints a line for each evaluation if there is no terminal, and nothing unless asked', async () => {
     const lines: string[] = [];
     const write = vi.spyOn(process.stderr, 'write').mockImplementation((line) => lines.push(String(line)) > 0);
     vi.stubEnv('CI', 'true');

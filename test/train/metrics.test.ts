@@ -1,4 +1,4 @@
-/** What training writes down beside the bundle: lines, TensorBoard's events, and a page. */
+/** What training writes down next to the bundle: lines, TensorBoard's events, and a page. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
@@ -59,7 +59,7 @@ describe('metrics', () => {
     }
   });
 
-  it('go on where a run goes on, without the lines that it makes again', async () => {
+  it('go on where a run continues, without the lines that it makes again', async () => {
     const checkpointDir = path.join(temporaryDirectory(), 'run');
     const model = makeGpt();
     await model.fit({ ...options, checkpointDir });

@@ -1,4 +1,4 @@
-/** A run that was stopped goes on as if it had never stopped: same losses, weights, moments, random numbers. */
+/** A run that was stopped continues as if it had never stopped: same losses, weights, moments, random numbers. */
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';

@@ -54,7 +54,7 @@ beforeAll(async () => {
   reference = lossesOf(await live(path.join(shared, 'straight'), { maxSteps: 60 }));
 }, 120_000);
 
-/** Goes on, and sees to it that the losses are those of the run that nobody interrupted. */
+/** Continues, and sees to it that the losses are those of the run that nobody interrupted. */
 async function expectExactResume(root: string, interrupted: Life): Promise<void> {
   const { step } = await opened(root);
   const again = await live(root, { maxSteps: step + 5 });
@@ -73,7 +73,7 @@ describe.runIf(process.platform !== 'win32')('a training process', () => {
     ['SIGTERM', 143],
     ['SIGINT', 130],
   ] as const)(
-    'saves the step that it is at when %s comes, ends with %i, and goes on exactly',
+    'saves the step that it is at when %s comes, ends with %i, and resumes exactly',
     async (signal, status) => {
       const root = temporaryDirectory();
       const life = await live(root, { react: ({ type, step }, send) => type === 'step' && step === 7 && send(signal) });
@@ -91,7 +91,7 @@ describe.runIf(process.platform !== 'win32')('a training process', () => {
     120_000,
   );
 
-  it('saves when SIGUSR1 comes, each time, and goes on', async () => {
+  it('saves when SIGUSR1 comes, each time, and continues', async () => {
     const root = temporaryDirectory();
     const saves: number[] = [];
     const life = await live(root, {

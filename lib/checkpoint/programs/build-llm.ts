@@ -96,7 +96,7 @@ async function read(file: string, dict: Map<string, unknown>, options: ReadOptio
 }
 
 /**
- * Its program keeps no tokenizer with a checkpoint: GPT-2's is told by its name, one of its own lies beside the file. Files that
+ * Its program keeps no tokenizer with a checkpoint: GPT-2's is told by its name, one of its own is next to the file. Files that
  * are written here have it inside.
  */
 async function findTokenizer(

@@ -306,7 +306,7 @@ async function writeModel(directory: string, { weights, config, tokenizer }: Bun
   if (tokenizer !== null) await writeJson(path.join(directory, bundleFiles.tokenizer), tokenizer.toJson());
 }
 
-/** As the Python programs write it: each field only where there is something to say. */
+/** As the Python programs write it: each field only if there is something to say. */
 function trainingJson({ step, optimizerState, run, extra }: BundleToWrite): JsonObject | undefined {
   const fields = {
     ...(step === null ? {} : { step }),

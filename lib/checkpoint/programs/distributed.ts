@@ -58,7 +58,7 @@ async function locateRun({ directory, names }: Listing): Promise<ModelFiles[]> {
 interface Parts {
   /** The one key that all is under; null for the root. */
   outer: string | null;
-  /** Null for tensors beside the other parts. */
+  /** Null for tensors besides the other parts. */
   weights: string | null;
   optimizer: string | null;
   form: OptimizerForm;
@@ -150,7 +150,7 @@ function tensorsOf(dict: ReadonlyMap<string, unknown>): Map<string, unknown> {
   return new Map([...dict].filter(([, value]) => value instanceof Tensor));
 }
 
-/** With the config and the tokenizer beside it, which the parts do not say. */
+/** With the config and the tokenizer next to it, which the parts do not say. */
 async function write(directory: string, request: WriteRequest): Promise<void> {
   const { model, optimizerState, step, kept } = request;
   const parts = (kept.get('parts') as Parts | undefined) ?? {

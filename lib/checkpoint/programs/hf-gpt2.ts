@@ -295,16 +295,16 @@ interface HfContainer {
   kind: 'bin' | 'safetensors';
   /** Of several files: which key is in which. */
   weightMap: ReadonlyMap<string, string> | null;
-  /** What the index says beside that. */
+  /** What the index says besides that. */
   indexMetadata?: JsonObject;
-  /** What safetensors says beside the tensors. */
+  /** What safetensors says besides the tensors. */
   metadata: Readonly<Record<string, string>>;
 }
 
 /** In the order in which transformers looks for them. */
 const candidates = ['model.safetensors', 'pytorch_model.bin'].flatMap((file) => [file, `${file}.index.json`]);
 
-/** The name of the file of weights in a directory, or of its index; undefined where there is none. */
+/** The name of the file of weights in a directory, or of its index; undefined if there is none. */
 export function hfWeightsIn(listing: Listing): string | undefined {
   return listing.first(candidates);
 }

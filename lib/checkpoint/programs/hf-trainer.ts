@@ -39,7 +39,7 @@ const isTrainers = (name: string): boolean =>
   isHfWeightsName(name) ||
   isAdapterName(name);
 
-/** What writing back needs beside the model. */
+/** What writing back needs besides the model. */
 interface Kept {
   state: TrainerState;
   scheduler: ReadonlyMap<string, unknown> | undefined;

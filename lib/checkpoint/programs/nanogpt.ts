@@ -84,7 +84,7 @@ async function write(file: string, request: WriteRequest): Promise<void> {
   }
 }
 
-/** Puts the vocabulary beside a checkpoint, where there is none. */
+/** Puts the vocabulary next to a checkpoint, if there is none. */
 async function writeMeta(checkpoint: string, tokenizer: CharTokenizer): Promise<void> {
   const file = path.join(path.dirname(checkpoint), 'meta.pkl');
   if (await exists(file)) return;

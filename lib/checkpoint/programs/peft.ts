@@ -21,7 +21,7 @@ import { hfCompanions, readCompanions } from './hf-gpt2';
 import { type DirectoryProgram, type ModelFiles, type OpenModel, withWeights, type WriteRequest } from './program';
 import type { DeviceName } from '../../tensor/schema-types';
 
-/** A directory of PEFT: adapter_config.json and adapter_model.safetensors, for a model that lies elsewhere. */
+/** A directory of PEFT: adapter_config.json and adapter_model.safetensors, for a model that is elsewhere. */
 
 const configFile = 'adapter_config.json';
 /** Files that go with an adapter, and are written back byte for byte. */

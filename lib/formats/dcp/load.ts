@@ -58,7 +58,7 @@ async function checkSize(file: string, end: number): Promise<void> {
 
 /**
  * Reads a distributed checkpoint: every tensor is put together from its chunks, which are read one after the other in the order
- * of the files, so that no more than a few chunks are in memory beside the tensors.
+ * of the files, so that no more than a few chunks are in memory next to the tensors.
  *
  * @throws CheckpointError
  */

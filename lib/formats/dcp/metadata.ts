@@ -184,7 +184,7 @@ function chunkFrom(
   throw new GlobalError(`its ${text} has ${nbytes} bytes, more than the ${slice.length} in ${slice.file} for it`);
 }
 
-/** Key of an entry, then offsets of a chunk as text, or `noOffset` for a value that is no tensor. */
+/** Key of an entry, then offsets of a chunk as text, or `noOffset` for a value that is not a tensor. */
 type SlicesByKey = ReadonlyMap<string, ReadonlyMap<string, Slice>>;
 
 const noOffset = 'none';

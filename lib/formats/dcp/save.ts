@@ -20,7 +20,7 @@ import { leavesOf } from './tree';
 interface Item {
   key: string;
   path: KeyPath;
-  /** Undefined for a value that is no tensor. */
+  /** Undefined for a value that is not a tensor. */
   tensor: { dtype: string; shape: readonly number[] } | undefined;
   pickle: Uint8Array;
   storages: SavedStorages;
@@ -90,7 +90,7 @@ async function write(items: readonly Item[], directory: string): Promise<void> {
     }
   });
   const pickle = writePickle(metadataOf(items, lengths), { reduce: reduceTorchValue });
-  // Last: a directory without it is no checkpoint.
+  // Last: a directory without it is not a checkpoint.
   await writeFileAtomically(path.join(directory, metadataName), async (handle) => handle.writeFile(pickle));
 }
 

@@ -76,7 +76,7 @@ const maxDepth = 100;
 /**
  * The leaves of a state dict: what is in dicts, and in lists that hold tensors, dicts or lists of those.
  *
- * @throws TorchBindError ERR_TORCHBIND_UNSUPPORTED_VALUE for keys that become equal as text, and for a value that is no dict
+ * @throws TorchBindError ERR_TORCHBIND_UNSUPPORTED_VALUE for keys that become equal as text, and for a value that is not a dict
  */
 export function leavesOf(stateDict: unknown): Map<string, { path: KeyPath; value: unknown }> {
   const leaves = new Map<string, { path: KeyPath; value: unknown }>();

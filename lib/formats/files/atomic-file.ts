@@ -6,7 +6,7 @@ import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { describe, TorchBindError } from '../../errors';
 
-/** A file whose new content is on the disk, under another name beside it. */
+/** A file whose new content is on the disk, under another name next to it. */
 export interface StagedFile {
   /** Moves the content to its place, at once. The directory must be synced afterwards. */
   commit(): Promise<void>;
@@ -90,7 +90,7 @@ export async function followLinks(file: string): Promise<string> {
   return file;
 }
 
-/** For what is no regular file: bytes may be written there in their order only, so the content is made in a file first. */
+/** For what is not a regular file: bytes may be written there in their order only, so the content is made in a file first. */
 async function stageStream(
   file: string,
   target: string,
@@ -144,7 +144,7 @@ async function writeAndClose(
   await handle.close();
 }
 
-/** Makes renames and removals beside `target` durable. */
+/** Makes renames and removals next to `target` durable. */
 export async function syncDirectoryOf(target: string): Promise<void> {
   // Windows cannot open directories, and makes renames durable by itself.
   if (process.platform === 'win32') return;

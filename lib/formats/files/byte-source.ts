@@ -15,7 +15,7 @@ const readAt = promisify(read);
 /** Ranges that lie nearer to one another than this are read as one. */
 const smallGap = 4096;
 
-/** What is prefetched at most; what lies beyond is read in its turn. */
+/** What is prefetched at most; what is beyond is read in its turn. */
 const maxPrefetch = 8 * 2 ** 20;
 const maxPieces = 2048;
 

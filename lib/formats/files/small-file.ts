@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { CheckpointCode, CheckpointError, systemReason, withPath } from '../../errors';
 import { withSource } from './byte-source';
 
-/** The largest file beside the tensors that is read whole: those of the largest tokenizers take half of it. */
+/** The largest file next to the tensors that is read whole: those of the largest tokenizers take half of it. */
 export const maxSmallFile = 64 * 2 ** 20;
 
 /**

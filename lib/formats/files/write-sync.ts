@@ -46,7 +46,7 @@ export function replaceContent(file: string, content: string | Buffer): void {
   }
 }
 
-/** Whether something is there that is no regular file. */
+/** Whether something is there that is not a regular file. */
 export function isSpecial(file: string): boolean {
   return statSync(file, { throwIfNoEntry: false })?.isFile() === false;
 }

@@ -235,7 +235,7 @@ export async function inspectPickle(source: ByteSource, certain: boolean): Promi
   const report = newInspection(source.path, source.size, 'pickle');
   const bytes = await source.read(0, Math.min(source.size, certain ? maxPickle : maxGuess));
   const isWhole = await noteGlobals(report, bytes, 'pickle');
-  // What is no pickle may look like one that computes a name.
+  // What is not a pickle may look like one that computes a name.
   const names = report.globals.filter(
     ({ name, verdict }) => isWhole || (verdict === 'attack-only' && !name.includes('?')),
   );

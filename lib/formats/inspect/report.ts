@@ -62,7 +62,7 @@ export interface TensorInfo {
   bytes: number;
   /** `array` is one of NumPy, `meta` has no data. */
   kind: TensorKind;
-  /** The storage that holds its bytes, by the container's name for it (`data/0`); null where there is none to share. */
+  /** The storage that holds its bytes, by the container's name for it (`data/0`); null if there is none to share. */
   storage: string | null;
   /** The file that it is in, where the tensors are in several; else null. */
   file: string | null;
@@ -116,7 +116,7 @@ export interface FileInspection {
   tensors: TensorInfo[];
   shared: SharedStorage[];
   globals: GlobalInfo[];
-  /** Text that the file holds beside the tensors, as safetensors has it. */
+  /** Text that the file holds besides the tensors, as safetensors has it. */
   metadata: Record<string, string>;
   /** `zero` where a zip's writer left them out. */
   checksums: 'crc32' | 'zero' | 'none';
@@ -162,7 +162,7 @@ export function addProblem(report: FileInspection, { code, message }: Checkpoint
 
 const known: GlobalTable = torchGlobals(new TensorChecker(false));
 
-/** Notes what a pickle names, beside what is in the table. Gives whether it can be followed to its end. */
+/** Notes what a pickle names, besides what is in the table. Gives whether it can be followed to its end. */
 export async function noteGlobals(
   report: FileInspection,
   bytes: Uint8Array,

@@ -31,7 +31,7 @@ export interface StoredBytes {
 
 /** How the pickle's values are given. */
 export interface ValueOptions extends Pick<PickleReaderOptions, 'exact' | 'inert'> {
-  /** What may be made of memory beside the bytes of the tensors; default `defaultMemory`. */
+  /** What may be made of memory besides the bytes of the tensors; default `defaultMemory`. */
   memory?: number;
   /** The budget itself, in place of one with the limit `memory`. */
   budget?: MemoryBudget;

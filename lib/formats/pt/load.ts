@@ -35,7 +35,7 @@ export interface LoadOptions {
    */
   unknown?: 'refuse' | 'inert';
   /**
-   * `memory`: bytes that the file may take beside its own size, by an estimate; what would take more is refused
+   * `memory`: bytes that the file may take besides its own size, by an estimate; what would take more is refused
    * (ERR_TORCHBIND_CHECKPOINT_LIMIT). Give more for a file that you trust and that holds a great deal of other things than
    * tensors, or compressed ones. Default 48 MB and, for each tensor with a storage of its own, what that takes.
    */

@@ -133,7 +133,7 @@ export class NativeTensors implements TensorBuilder {
     return there;
   }
 
-  /** A storage is moved once, so that what shares it goes on sharing it. */
+  /** A storage is moved once, so that what shares it continues sharing it. */
   private onDevice(storage: StorageRef): Tensor {
     let tensor = this.moved.get(storage);
     if (tensor === undefined) {

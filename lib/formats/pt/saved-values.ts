@@ -39,7 +39,7 @@ export function reduceTorchValue(value: object): Reduction | GlobalName | undefi
 type Keep = (part: Tensor) => Tensor;
 
 /**
- * How a tensor is written that is no view of a storage: sparse tensors by their parts, NumPy arrays by their bytes, meta
+ * How a tensor is written that is not a view of a storage: sparse tensors by their parts, NumPy arrays by their bytes, meta
  * tensors by their shape alone; undefined for all others.
  */
 export function reduceCompound(tensor: Tensor, keep: Keep): Reduced | undefined {

@@ -24,7 +24,7 @@ const partSize = 8 * 1024 * 1024;
 /** libuv has four threads. */
 const concurrentReads = 4;
 
-/** Item sizes are powers of two up to this: what lies at a multiple of it can be used in place. */
+/** Item sizes are powers of two up to this: what is at a multiple of it can be used in place. */
 const mappedAlignment = 16;
 
 /** The bytes of storages in memory, as uint8 tensors, until `dispose()`; tensors made over them live on. */

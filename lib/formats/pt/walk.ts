@@ -1,7 +1,7 @@
 import { DictSubclass, InertObject, OrderedDict } from '../../pickle/types';
 
 /**
- * Puts `change(value)` in the place of every value in a tree of what a pickle can hold, and goes on into what it gives. What the
+ * Puts `change(value)` in the place of every value in a tree of what a pickle can hold, and continues into what it gives. What the
  * tree shares is entered once, and its depth is bounded by memory alone. Keys and the members of sets stay: they can be no more
  * than numbers, text and tuples of those.
  *

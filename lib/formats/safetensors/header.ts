@@ -44,7 +44,7 @@ const entryCost = Cost.object + 2 * Cost.array + Cost.dimension + 300;
 export interface HeaderOptions {
   /** Takes the error where the header is right but the data does not lie as it says, for who only looks. */
   tolerate?: (error: CheckpointError) => void;
-  /** What may be made of memory beside the bytes of the tensors; default `defaultMemory`. */
+  /** What may be made of memory besides the bytes of the tensors; default `defaultMemory`. */
   memory?: number | undefined;
 }
 

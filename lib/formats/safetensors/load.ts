@@ -27,7 +27,7 @@ export interface LoadSafetensorsOptions {
    */
   tied?: boolean;
   /**
-   * `memory`: bytes that the file may take beside its own size, by an estimate; what would take more is refused
+   * `memory`: bytes that the file may take besides its own size, by an estimate; what would take more is refused
    * (ERR_TORCHBIND_CHECKPOINT_LIMIT). Default 48 MB, enough for some 30,000 tensors.
    */
   limits?: LoadLimits;

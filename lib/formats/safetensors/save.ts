@@ -9,7 +9,7 @@ import { encodeHeader, inFileOrder, type Progress, writeSafetensors } from './wr
 /** Options of `saveSafetensors`. */
 export interface SaveSafetensorsOptions {
   /**
-   * Text to carry beside the tensors. Default: that of `loadSafetensors`, where its result is saved, else none;
+   * Text to carry besides the tensors. Default: that of `loadSafetensors`, where its result is saved, else none;
    * Hugging Face's transformers wants `{ format: 'pt' }`.
    */
   metadata?: Record<string, string> | ReadonlyMap<string, string>;

@@ -8,14 +8,14 @@ import type { PlannedTensor } from './plan';
 
 /** Tensors by name, in the order of the file, as safetensors files and sharded checkpoints hold them. */
 export class NamedTensors extends Map<string, Tensor> {
-  /** The text that a safetensors file carries beside its tensors, `format` for instance. */
+  /** The text that a safetensors file carries besides its tensors, `format` for instance. */
   readonly metadata = new Map<string, string>();
 }
 
 /** Index files of the largest models have a few megabytes. */
 const maxIndexSize = 100_000_000;
 
-/** The name of the index beside `model.safetensors` or `pytorch_model.bin`. */
+/** The name of the index next to `model.safetensors` or `pytorch_model.bin`. */
 export function indexPathOf(file: string): string {
   return `${file}.index.json`;
 }
@@ -33,7 +33,7 @@ export async function isShardIndex(source: ByteSource): Promise<boolean> {
 }
 
 /**
- * Reads all the files that an index (`{ "metadata": {...}, "weight_map": { name: file } }`) names, which lie beside it.
+ * Reads all the files that an index (`{ "metadata": {...}, "weight_map": { name: file } }`) names, which is next to it.
  *
  * @param load what reads one of them
  * @throws CheckpointError where the index is malformed or leads elsewhere, or where a tensor is missing or comes twice
@@ -81,7 +81,7 @@ function readWeightMap(json: JsonReader): Map<string, string> {
   const map = new Map<string, string>();
   json.object((name, offset) => {
     const file = json.string();
-    // A file beside the index and nothing else: no directory, drive, device name or stream.
+    // A file next to the index and nothing else: no directory, drive, device name or stream.
     if (!/^[^/\\:\0]+$/.test(file) || file === '.' || file === '..')
       throw json.error(`${quoted(name)} is in ${quoted(file)}, which is not the plain name of a file`, offset);
     map.set(name, file);
@@ -168,7 +168,7 @@ export function indexText(shards: readonly PlannedTensor[][], files: readonly st
   return `{\n  "metadata": {\n    "total_size": ${totalSize}\n  },\n  "weight_map": {\n${lines.join(',\n')}\n  }\n}\n`;
 }
 
-/** The shards that an index beside `file` names, where it is one that was written under this path. */
+/** The shards that an index next to `file` names, where it is one that was written under this path. */
 export async function existingShards(file: string): Promise<string[]> {
   const { name, ext } = path.parse(file);
   const isOurs = (shard: string): boolean =>

@@ -14,7 +14,7 @@ export interface Progress {
   totalBytes: number;
 }
 
-/** The header's end, and with it every tensor whose item size is no larger, lies at a multiple of this. */
+/** The header's end, and with it every tensor whose item size is no larger, is at a multiple of this. */
 const headerAlignment = 8;
 
 /** Tensors up to this size are gathered in memory. */

@@ -64,7 +64,7 @@ export class ZipWriter {
   /**
    * Writes the directory, and before it the last record, whose content PyTorch uses as a fingerprint of the others.
    *
-   * @param hasFingerprint false leaves that record out: for a zip that is none of PyTorch's
+   * @param hasFingerprint false leaves that record out: for a zip that PyTorch did not write
    * @returns the length of the file
    */
   async close(hasFingerprint = true): Promise<number> {

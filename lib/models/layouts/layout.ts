@@ -13,7 +13,7 @@ export interface CheckpointLayout {
   readonly name: string;
   /** For messages: where such files come from. */
   readonly description: string;
-  /** What all models of the family have in common beside what their configs say. */
+  /** What all models of the family have in common besides what their configs say. */
   readonly facts: FamilyFacts;
   /** The family's modules in the order of `named_modules()`, parents before children. */
   modules(config: GPTConfig): LayoutModule[];

@@ -20,7 +20,7 @@ interface Variant {
   initialisation: Initialisation;
   facts: FamilyFacts;
   asks?: Recognised['asks'];
-  /** What of a config the family's program leaves open beside sizes and dropout. */
+  /** What of a config the family's program leaves open besides sizes and dropout. */
   open: (config: GPTConfig) => Partial<GPTConfig>;
 }
 

@@ -104,7 +104,7 @@ export function adaptedLayers(layout: CheckpointLayout, config: GPTConfig, paths
   return [...new Set(found)];
 }
 
-/** The layers whose names are, or end in, one of the targets. Throws for a target that is none. */
+/** The layers whose names are, or end in, one of the targets. Throws for a target that is not one. */
 export function matchTargets(layers: readonly string[], targets: readonly string[]): string[] {
   const matches = (target: string): string[] =>
     layers.filter((layer) => layer === target || layer.endsWith(`.${target}`));

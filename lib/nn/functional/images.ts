@@ -94,7 +94,7 @@ function spatial(
 export interface GridSampleOptions {
   /** Default `bilinear`. */
   mode?: 'bilinear' | 'nearest' | 'bicubic';
-  /** What lies outside: zeros (default), the border's values, or the input reflected. */
+  /** What is outside: zeros (default), the border's values, or the input reflected. */
   paddingMode?: 'zeros' | 'border' | 'reflection';
   /** Whether -1 and 1 are the centres of the corner pixels, not their edges. Default false. */
   alignCorners?: boolean;

@@ -83,7 +83,7 @@ export class FunctionContext {
   }
 }
 
-/** A gradient for each argument of `apply`, null for those that are no tensors or need none; alone where there is one. */
+/** A gradient for each argument of `apply`, null for those that are no tensors or need none; alone if there is one. */
 export type InputGradients = Tensor | null | undefined | void | readonly (Tensor | null | undefined)[];
 
 /** What a class that extends `Function` must have. */
@@ -120,7 +120,7 @@ interface Plan {
  *     const y = Exp.apply(x);
  *
  * `forward` runs without recording. It returns a tensor or an array, in which values that are no tensors pass through.
- * `backward` gets a gradient for each output (null for what is no tensor) and returns one for each argument. With
+ * `backward` gets a gradient for each output (null for what is not a tensor) and returns one for each argument. With
  * `createGraph` its operations are recorded: derivatives of any order come of themselves.
  */
 class CustomFunction {

@@ -20,7 +20,7 @@ function refuse(name: string, what: string): never {
   );
 }
 
-/** Refuses what is no function, and functions that cannot end before they return. */
+/** Refuses what is not a function, and functions that cannot end before they return. */
 export function refuseAsyncFunction(fn: unknown, name: string): void {
   if (typeof fn !== 'function') {
     throw new TorchBindError(`${name}: expected a function, got ${describe(fn)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');

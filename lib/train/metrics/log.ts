@@ -12,10 +12,10 @@ const pageFile = 'metrics.html';
 const FLUSH_MS = 1000;
 
 /**
- * Writes what happens in training beside the bundle: `metrics.jsonl`, TensorBoard's event file, and `metrics.html` with
- * the curves. A run that goes on at a step drops the lines of later steps, which it makes again.
+ * Writes what happens in training next to the bundle: `metrics.jsonl`, TensorBoard's event file, and `metrics.html` with
+ * the curves. A run that continues at a step drops the lines of later steps, which it makes again.
  *
- * A log that cannot be written is given up with a warning; training goes on.
+ * A log that cannot be written is given up with a warning; training continues.
  */
 export class MetricsLog {
   private readonly directory: string;

@@ -198,7 +198,7 @@ def main():
         request = json.loads(line)
         try:
             answer = ASKED[request["ask"]](request)
-        except Exception as error:  # the check tells it, and goes on
+        except Exception as error:  # the check tells it, and continues
             answer = {"error": f"{type(error).__name__}: {error}\n{traceback.format_exc()}"}
         print(json.dumps(answer), file=answers, flush=True)
 

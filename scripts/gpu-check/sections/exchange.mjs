@@ -1,4 +1,4 @@
-// Python resumes a bundle that was saved here, makes updates on its device and saves; this side goes on from there.
+// Python resumes a bundle that was saved here, makes updates on its device and saves; this side continues from there.
 import path from 'node:path';
 import { atMost } from '../context.mjs';
 import { smallGpt, trainingText } from '../models.mjs';

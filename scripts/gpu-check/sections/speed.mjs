@@ -1,4 +1,4 @@
-// Times beside Python in the same run: training steps, decoding, calls of operators. A goal that is missed is a failure on a
+// Times next to Python in the same run: training steps, decoding, calls of operators. A goal that is missed is a failure on a
 // GPU; a rehearsal only shows figures.
 import { format } from '../context.mjs';
 import { DecodeStep, TrainingStep } from '../graphed.mjs';

@@ -1,6 +1,6 @@
 """Trains with the program of examples/pytorch in a directory where Node trains too, for test/destruction/turns.ts.
 
-    python turns.py    reads the path of a bundle a line; for each a process of its own goes on from it, saves in place after every
+    python turns.py    reads the path of a bundle a line; for each a process of its own continues from it, saves in place after every
                        update, and tells of it in lines of JSON until it is killed
 """
 

@@ -1,4 +1,4 @@
-// One rank of a run that goes on after every restart: prints its process id, and at the end what all weights decide.
+// One rank of a run that continues after every restart: prints its process id, and at the end what all weights decide.
 const { writeSync } = require('node:fs');
 const torch = require('../../../dist/index.js');
 

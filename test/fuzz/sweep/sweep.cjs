@@ -9,7 +9,7 @@ const { existsSync, mkdtempSync, openSync, readdirSync, rmSync, writeSync } = re
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');
 const { OnPurpose } = require('../junk.cjs');
-/** In memory where there is such a place: every save waits for the disk. */
+/** In memory if there is such a place: every save waits for the disk. */
 const directory = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'torchbind-sweep-'));
 process.on('exit', () => rmSync(directory, { recursive: true, force: true }));
 process.chdir(directory);

@@ -1,4 +1,4 @@
-// Hooks and custom functions where they could leak, hang or crash. argv: what to do, whether the engine runs beside.
+// Hooks and custom functions where they could leak, hang or crash. argv: what to do, whether the engine runs next to.
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { autograd, memory, ones, tensor } = require('../../../dist/index.js');
 const { native } = require('../../../dist/native/native.js');
@@ -28,7 +28,7 @@ async function settle() {
   return memory().numTensors;
 }
 
-// Each hook is made in a function of its own: V8's closures keep all variables that closures beside them use.
+// Each hook is made in a function of its own: V8's closures keep all variables that closures next to them use.
 const multiplyBy = (other) => (grad) => grad.mul(other);
 
 function graphs() {

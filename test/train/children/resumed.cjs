@@ -1,4 +1,4 @@
-// Goes on with the run in a directory, in a process of its own, saves it, and prints its losses and next random numbers.
+// Continues with the run in a directory, in a process of its own, saves it, and prints its losses and next random numbers.
 const { CheckpointManager, rand, setNumThreads } = require('../../../dist/index.js');
 
 async function main(root, options) {
