@@ -183,15 +183,6 @@ function isSet(json: Json, name: string): boolean {
   return value !== undefined && value !== null && NEUTRAL[name]?.includes(value) !== true;
 }
 
-/** The ids of tokens that end a text; none where the field holds something else. */
-export function endIdsOf({ eos_token_id: ids }: Json): number[] {
-  try {
-    return idsIn(ids, 'eos_token_id');
-  } catch {
-    return [];
-  }
-}
-
 function idsIn(value: unknown, name: string): number[] {
   if (value === undefined || value === null) return [];
   const ids = Array.isArray(value) ? (value as unknown[]) : [value];

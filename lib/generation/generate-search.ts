@@ -46,7 +46,8 @@ export interface SequencesOption {
 }
 
 /** Options of `gpt.generateSequences`. */
-export interface GenerateSequencesOptions extends GenerateTokensOptions, BeamOptions, Partial<SequencesOption> {}
+export interface GenerateSequencesOptions
+  extends Omit<GenerateTokensOptions, 'stop'>, BeamOptions, Partial<SequencesOption> {}
 
 /** A text of `gpt.generateSequences`. */
 export interface GeneratedSequence {
@@ -158,7 +159,7 @@ export async function searchText(
   checkOptions(options, [...TEXT_OPTIONS, ...SEARCH_OPTIONS], 'generate');
   const prompts = typeof prompt === 'string' ? [prompt] : [...prompt];
   for (const text of prompts) checkText(text);
-  const { tokenOptions, tokenizer, stops, endId } = readTextRequest(withoutSearch(options), model);
+  const { tokenOptions, tokenizer, stops, stopTokens, endIds } = readTextRequest(withoutSearch(options), model);
   const seen = await Promise.all(prompts.map(async (text) => (text === '' ? [] : encodeText(tokenizer, text))));
   const ids = seen.map((tokens) => (tokens.length === 0 ? [tokenizer.startId] : tokens));
   const { numReturnSequences, numBeams, lengthPenalty, earlyStopping } = options;
@@ -168,7 +169,7 @@ export async function searchText(
   const texts = await Promise.all(
     found.map(async ({ tokens, score, logprobs }, i) => {
       const p = Math.floor(i / each);
-      const ends = { text: new StopText(stops), tokens: new Set(tokenOptions.stopTokens), endId };
+      const ends = { text: new StopText(stops), tokens: stopTokens, endIds };
       const started = { tokens, ids: ids[p]!, seen: seen[p]! };
       const details: GenerateDetails = await endOf(decodeStream(() => started, tokenizer, ends, logprobs));
       return whole(prompts[p]!, { ...details, ...(score === undefined ? {} : { score }) }, options);

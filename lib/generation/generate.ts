@@ -1,7 +1,8 @@
 import { checkIterable, checkOptions, checkWatchers, describe, TorchBindError } from '../errors';
-import { encodeText, takesLong, type Tokenizer } from '../tokenizers';
+import { encodeText, type StreamDecoder, takesLong, type Tokenizer } from '../tokenizers';
 import type { ContextShift, DecodeRequest, Decoder, SessionTurn, TokenLogprobs } from './decoder';
 import type { GPTModel } from '../models/gpt-model';
+import { endIdsOf } from './end-ids';
 import { Sampler, samplingOptionNames, type SamplingOptions } from './sampler';
 import { StopText } from './stop-text';
 import { TokenQueue } from './token-queue';
@@ -11,8 +12,15 @@ import { decoderOf } from './turn-decoder';
 export interface GenerateTokensOptions extends SamplingOptions {
   /** Tokens to generate at most. Default 100. */
   maxNewTokens?: number;
+  /** End before any of these texts appears in the generated text; in token ids, with the token that completes it. */
+  stop?: string | readonly string[];
   /** End after any of these token ids. Default: none. */
   stopTokens?: readonly number[];
+  /**
+   * End after the token that ends a text: those that the model's generation config names, or else the tokenizer's. Default false:
+   * PyTorch's programs write on.
+   */
+  endOfText?: boolean;
   /** Give the log-probability of each token, with so many of the likeliest tokens; 0 for that of the token alone. */
   logprobs?: number;
   /** Ends the generation at the next token: what waits for it is rejected with the signal's reason. */
@@ -36,6 +44,7 @@ export type ThreadOption = 'main' | 'worker';
 export const TOKEN_OPTIONS = [
   'maxNewTokens',
   'stopTokens',
+  'endOfText',
   'logprobs',
   'signal',
   'thread',
@@ -65,15 +74,11 @@ export interface GenerateDetails {
 
 /** Options of generating text. */
 export interface GenerateOptions extends GenerateTokensOptions {
-  /** End before any of these texts appears in the generated text. */
-  stop?: string | readonly string[];
   /** Give an object with tokens, finish reason and usage instead of the text. Default false. */
   details?: boolean;
-  /** End after the tokenizer's end-of-text token. Default false: PyTorch's programs write on. */
-  endOfText?: boolean;
 }
 
-export const TEXT_OPTIONS = [...TOKEN_OPTIONS, 'stop', 'details', 'endOfText'] as const;
+export const TEXT_OPTIONS = [...TOKEN_OPTIONS, 'stop', 'details'] as const;
 
 /** How a sequence is generated and read. */
 export interface Reading {
@@ -103,19 +108,37 @@ export function streamTokens(
   options: GenerateTokensOptions = {},
   { all = false, decoderOn = () => decoderOf(model), onToken, session }: Reading = {},
 ): AsyncGenerator<number, void, undefined> {
-  const { thread, signal, ...request } = readRequest(options, model);
-  const tokens = readPrompt(prompt, model);
+  checkOptions(options, [...TOKEN_OPTIONS, 'stop'], 'generate');
+  const { stop, ...rest } = options;
+  const stops = readStops(stop);
+  const { thread, signal, ...request } = readRequest(rest, model);
+  const ids = readPrompt(prompt, model);
   const decoder = decoderOn(thread);
-  return run(decoder, () => ({ ...request, prompt: tokens, session: session?.() }), signal, all, onToken);
+  const begin = (): DecodeRequest => ({ ...request, prompt: ids, session: session?.() });
+  const tokens = run(decoder, begin, signal, all && stops.length === 0, onToken);
+  return stops.length === 0 ? tokens : untilText(tokens, tokenizerOf(model).decoder(ids), new StopText(stops));
+}
+
+/** The tokens up to the one that completes a stop text. */
+async function* untilText(
+  tokens: AsyncGenerator<number, void, undefined>,
+  decoder: StreamDecoder,
+  stop: StopText,
+): AsyncGenerator<number, void, undefined> {
+  for await (const token of tokens) {
+    stop.push(decoder.push(token));
+    yield token;
+    if (stop.done) return;
+  }
 }
 
 /** What a request says, apart from its prompt. */
 type RequestOptions = Omit<DecodeRequest, 'prompt'> & { thread: ThreadOption; signal: AbortSignal | undefined };
 
 /** @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_UNKNOWN_OPTION */
-export function readRequest(options: GenerateTokensOptions, model: GPTModel): RequestOptions {
+export function readRequest(options: Omit<GenerateTokensOptions, 'stop'>, model: GPTModel): RequestOptions {
   checkOptions(options, TOKEN_OPTIONS, 'generate');
-  const { maxNewTokens = 100, stopTokens = [], logprobs, ...others } = options;
+  const { maxNewTokens = 100, stopTokens = [], endOfText = false, logprobs, ...others } = options;
   const { signal, thread = 'worker', contextShift = 'exact', ...sampling } = others;
   if (!Number.isSafeInteger(maxNewTokens) || maxNewTokens < 0) {
     throw invalid(`maxNewTokens must be an integer of at least 0, got ${describe(maxNewTokens)}`);
@@ -127,7 +150,8 @@ export function readRequest(options: GenerateTokensOptions, model: GPTModel): Re
     throw invalid(`contextShift must be 'exact' or 'half', got ${describe(contextShift)}`);
   }
   checkIterable(stopTokens, 'a list of token ids for stopTokens', 'generate');
-  const stops = [...stopTokens];
+  if (typeof endOfText !== 'boolean') throw invalid(`endOfText must be true or false, got ${describe(endOfText)}`);
+  const stops = [...stopTokens, ...(endOfText ? requireEndIds(model) : [])];
   checkIds(stops, model.config.vocabSize, 'stopTokens holds');
   if (logprobs !== undefined && !(Number.isInteger(logprobs) && logprobs >= 0 && logprobs <= MOST_LOGPROBS)) {
     throw invalid(`logprobs must be an integer from 0 to ${MOST_LOGPROBS}, got ${describe(logprobs)}`);
@@ -176,30 +200,33 @@ async function* run(
 
 /** How text is generated: options for its tokens, and what ends it. */
 interface TextRequest {
-  tokenOptions: GenerateTokensOptions;
+  tokenOptions: Omit<GenerateTokensOptions, 'stop'>;
   tokenizer: Tokenizer;
   stops: string[];
-  endId: number | undefined;
+  /** Tokens that end a text, `endIds` among them. */
+  stopTokens: ReadonlySet<number>;
+  endIds: readonly number[];
   details: boolean;
 }
 
 /** @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_UNKNOWN_OPTION, ERR_TORCHBIND_NO_TOKENIZER */
 export function readTextRequest(options: GenerateOptions, model: GPTModel): TextRequest {
   checkOptions(options, TEXT_OPTIONS, 'generate');
-  const { stop = [], details = false, endOfText = false, ...rest } = options;
+  const { stop, details = false, ...tokenOptions } = options;
+  const stops = readStops(stop);
+  if (typeof details !== 'boolean') throw invalid(`details must be true or false, got ${describe(details)}`);
+  const tokenizer = tokenizerOf(model);
+  const { stopTokens = [], endOfText } = tokenOptions;
+  checkIterable(stopTokens, 'a list of token ids for stopTokens', 'generate');
+  const endIds = endOfText === true ? requireEndIds(model) : [];
+  return { tokenOptions, tokenizer, stops, stopTokens: new Set([...stopTokens, ...endIds]), endIds, details };
+}
+
+function readStops(stop: GenerateTokensOptions['stop'] = []): string[] {
   if (typeof stop !== 'string') checkIterable(stop, 'a text or a list of texts for stop', 'generate');
   const stops = typeof stop === 'string' ? [stop] : [...stop];
-  if (!stops.every((text) => typeof text === 'string' && text !== '')) {
-    throw invalid(`stop must be a text or a list of texts, none empty, got ${describe(stop)}`);
-  }
-  for (const [name, value] of Object.entries({ details, endOfText }))
-    if (typeof value !== 'boolean') throw invalid(`${name} must be true or false, got ${describe(value)}`);
-  const tokenizer = tokenizerOf(model);
-  const endId = endOfText ? endIdOf(tokenizer) : undefined;
-  const stopTokens = rest.stopTokens ?? [];
-  checkIterable(stopTokens, 'a list of token ids for stopTokens', 'generate');
-  const tokenOptions = { ...rest, stopTokens: [...stopTokens, ...(endId === undefined ? [] : [endId])] };
-  return { tokenOptions, tokenizer, stops, endId, details };
+  if (stops.every((text) => typeof text === 'string' && text !== '')) return stops;
+  throw invalid(`stop must be a text or a list of texts, none empty, got ${describe(stop)}`);
 }
 
 /**
@@ -213,7 +240,7 @@ export function streamText(
   { all = false, onToken, onPrompt, before = [], ...reading }: Reading = {},
 ): TextGenerator {
   checkText(prompt);
-  const { tokenOptions, tokenizer, stops, endId, details } = readTextRequest(options, model);
+  const { tokenOptions, tokenizer, stops, stopTokens, endIds, details } = readTextRequest(options, model);
   const logprobs: TokenLogprobs[] | undefined = tokenOptions.logprobs === undefined ? undefined : [];
   const own: Reading = {
     ...reading,
@@ -224,7 +251,7 @@ export function streamText(
       onToken?.(token, of);
     },
   };
-  const ends = { text: new StopText(stops), tokens: new Set(tokenOptions.stopTokens), endId };
+  const ends = { text: new StopText(stops), tokens: stopTokens, endIds };
   const { signal } = tokenOptions;
   const start = (promptIds: ArrayLike<number>): Started => {
     const seen = before.length === 0 ? promptIds : [...before, ...Array.from(promptIds)];
@@ -263,7 +290,8 @@ interface Started {
 interface Ends {
   text: StopText;
   tokens: ReadonlySet<number>;
-  endId: number | undefined;
+  /** Those of `tokens` that the finish reason `eos` is for. */
+  endIds: readonly number[];
 }
 
 /**
@@ -289,7 +317,7 @@ export async function* decodeStream(
     for await (const token of started.tokens) {
       tokens.push(token);
       if (ends.tokens.has(token)) {
-        finishReason = token === ends.endId ? 'eos' : 'stop';
+        finishReason = ends.endIds.includes(token) ? 'eos' : 'stop';
         break;
       }
       const piece = stop.push(decoder.push(token));
@@ -347,10 +375,11 @@ export async function endOf(stream: TextGenerator): Promise<GenerateDetails> {
   }
 }
 
-function endIdOf({ endId, kind }: Tokenizer): number {
-  if (endId !== undefined) return endId;
+function requireEndIds(model: GPTModel): number[] {
+  const ids = endIdsOf(model);
+  if (ids.length > 0) return ids;
   throw invalid(
-    `endOfText needs a tokenizer that has an end of text; this one, of the kind '${kind}', has none. Use stopTokens or stop`,
+    'endOfText needs a tokenizer that has an end of text, or a generation config that names one. Use stopTokens or stop',
   );
 }
 

@@ -92,8 +92,8 @@ export class GenerationSession {
     const before = this.ids;
     const ids = readPrompt([...before, ...Array.from(prompt)], this.model);
     const turn: Turn = { prompt: ids, written: [] };
-    const { stop, details, endOfText, ...defaults } = this.defaults;
-    void [stop, details, endOfText]; // of texts
+    const { details, ...defaults } = this.defaults;
+    void details; // of texts
     const tokens = streamTokens(this.model, ids, { ...defaults, ...options }, this.reading(turn));
     return this.take(before, tokens, () => (this.ids = [...ids, ...turn.written]));
   }

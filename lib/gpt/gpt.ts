@@ -495,7 +495,7 @@ export class GPT extends TextModel {
       // An adapter has a precision of its own.
       const keeps = dtype === 'float32' || saved.adapter !== undefined;
       model.#origin = keeps ? saved.origin : { ...saved.origin, dtype };
-      model.setGenerationJson(saved.generationConfig ?? keptGenerationJson(saved.origin));
+      model.generationJson = saved.generationConfig ?? keptGenerationJson(saved.origin);
       if (!saysDropout(saved.config)) {
         model.#takesNoDropout = true;
         model.#origin = { ...model.#origin, saw: [...saved.origin.saw, 'no dropout: it is taken to be 0'] };

@@ -31,8 +31,6 @@ import { embed, type EmbedOptions } from './embed';
 /** A GPT that reads and writes text. */
 export class TextModel extends GPTModel {
   readonly #decoderOn = (thread: ThreadOption): Decoder => decoderFor(this, thread);
-  /** As it is in the model's files. */
-  #generationJson: Readonly<Record<string, unknown>> | undefined;
 
   /**
    * The options that came with the model in Hugging Face's `generation_config.json`, or that were set; undefined without. Nothing uses
@@ -42,21 +40,11 @@ export class TextModel extends GPTModel {
    * @throws ERR_TORCHBIND_CONFIG naming a field that changes the text and that torchbind does not have
    */
   get generationConfig(): GenerationConfig | undefined {
-    return this.#generationJson === undefined ? undefined : readGenerationConfig(this.#generationJson);
+    return this.generationJson === undefined ? undefined : readGenerationConfig(this.generationJson);
   }
 
   set generationConfig(options: GenerationConfig | undefined) {
-    this.#generationJson = options === undefined ? undefined : writeGenerationConfig(options, this.#generationJson);
-  }
-
-  /** @internal */
-  get generationJson(): Readonly<Record<string, unknown>> | undefined {
-    return this.#generationJson;
-  }
-
-  /** @internal */
-  setGenerationJson(json: Readonly<Record<string, unknown>> | undefined): void {
-    this.#generationJson = json;
+    this.generationJson = options === undefined ? undefined : writeGenerationConfig(options, this.generationJson);
   }
 
   /**

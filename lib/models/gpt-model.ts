@@ -358,6 +358,8 @@ export class GPTModel extends Module {
   /** Compute the loss of training and evaluation in chunks of the positions, so that the logits are never all in memory at a time. */
   chunkedLoss = false;
   readonly config: GPTConfig;
+  /** @internal What `generation_config.json` holds; `gpt.generationConfig` reads it. */
+  generationJson: Readonly<Record<string, unknown>> | undefined;
   /** Turns text into token ids and back; null when the model is used with ids alone. */
   tokenizer: Tokenizer | null;
   readonly tokenEmbedding: Embedding;

@@ -3,9 +3,10 @@ import { setMaxListeners } from 'node:events';
 import { Readable } from 'node:stream';
 import type { GPT } from '../gpt';
 import type { TokenLogprobs } from '../generation/decoder';
+import { endIdsOf } from '../generation/end-ids';
 import { encodeText } from '../tokenizers';
 import type { Answer, Api, Prompt, Usage } from './apis';
-import { endTokensOf, generatePieces, type Ending, type Piece } from './generation';
+import { generatePieces, type Ending, type Piece } from './generation';
 import { errorBody, HttpError, toHttpError } from './http-error';
 import { merge } from './merge';
 import type { ServerMetrics } from './metrics';
@@ -127,7 +128,7 @@ export class Completions {
     job: Job,
     { n, maxTokens, sampling, logprobs, ignoresEnd, stop }: Parameters,
   ): AsyncGenerator<Piece, Ending, undefined>[] {
-    const stopTokens = ignoresEnd ? [] : endTokensOf(job.gpt);
+    const stopTokens = ignoresEnd ? [] : endIdsOf(job.gpt);
     return job.prompts.flatMap((prompt) =>
       Array.from({ length: n }, (_, i) => {
         const seed = sampling.seed === undefined ? {} : { seed: Number(sampling.seed) + i };

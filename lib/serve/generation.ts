@@ -1,7 +1,6 @@
 import type { GPT } from '../gpt';
 import type { TokenLogprobs } from '../generation/decoder';
 import { decodeStream, type FinishReason, type GenerateOptions } from '../generation/generate';
-import { endIdsOf } from '../generation/config';
 import { StopText } from '../generation/stop-text';
 
 /** How a sequence ended. */
@@ -28,7 +27,7 @@ export async function* generatePieces(
     if (logprobs !== undefined && !stopTokens.has(token)) waiting.push(logprobs);
   };
   const tokens = gpt.readTokens(prompt, options, onToken);
-  const ends = { text: new StopText(stop), tokens: stopTokens, endId: undefined };
+  const ends = { text: new StopText(stop), tokens: stopTokens, endIds: [] };
   const stream = decodeStream(() => ({ tokens, ids: prompt, seen: prompt }), gpt.tokenizer!, ends);
   try {
     for (;;) {
@@ -43,11 +42,4 @@ export async function* generatePieces(
   } finally {
     await stream.return(undefined as never);
   }
-}
-
-/** What ends a text: the tokens that the model's generation config names, or else the tokenizer's end of text. */
-export function endTokensOf({ generationJson, tokenizer, config: { vocabSize } }: GPT): number[] {
-  const ids = endIdsOf(generationJson ?? {});
-  const ends = ids.length > 0 ? ids : tokenizer?.endId === undefined ? [] : [tokenizer.endId];
-  return ends.filter((id) => id < vocabSize);
 }

@@ -81,6 +81,38 @@ it('an abort is an end of details, and an error elsewhere', async () => {
   await expect(gpt.generate('a', { signal })).rejects.toThrow('enough');
 });
 
+describe('the end of a text', () => {
+  it('is named by the generation config, or else by the tokenizer', async () => {
+    const options = { greedy: true, maxNewTokens: 12, endOfText: true } as const;
+    const { tokens } = await gpt.generate('a', { ...options, endOfText: false, details: true });
+    const end = tokens[3]!;
+    const until = tokens.slice(0, tokens.indexOf(end) + 1);
+    gpt.generationConfig = { greedy: true, stopTokens: [end] };
+    try {
+      const details = await gpt.generate('a', { ...options, details: true });
+      expect([details.tokens, details.finishReason]).toEqual([until, 'eos']);
+      expect(details.text).toBe(gpt.tokenizer!.decode(until.slice(0, -1)));
+      expect(await all(gpt.generateTokens([0], options))).toEqual(until);
+      const [found] = await gpt.generateSequences([0], options);
+      expect(found).toMatchObject({ tokens: until, finishReason: 'stop' });
+    } finally {
+      gpt.generationConfig = undefined;
+    }
+    const tokenizer = Object.assign(Object.create(gpt.tokenizer!) as CharTokenizer, { endId: end });
+    const other = new GPT(gpt.config, { tokenizer });
+    other.loadStateDict(gpt.stateDict());
+    expect(await all(other.generateTokens([0], options))).toEqual(until);
+    other.dispose();
+  });
+
+  it.each(['worker', 'main'] as const)('is a stop text for token ids too, on the thread %s', async (thread) => {
+    const options = { greedy: true, maxNewTokens: 12, thread } as const;
+    const { text, tokens } = await gpt.generate('a', { ...options, details: true });
+    const stop = text.slice(4, 6);
+    expect(await all(gpt.generateTokens([0], { ...options, stop }))).toEqual(tokens.slice(0, text.indexOf(stop) + 2));
+  });
+});
+
 describe('several texts', () => {
   it.each(['worker', 'main'] as const)('are texts or details, prompt by prompt, on the thread %s', async (thread) => {
     const options = { numReturnSequences: 2, maxNewTokens: 6, seed: 1, thread };
@@ -257,6 +289,12 @@ it('evaluates text with bits for each byte', async () => {
   expect(seen.at(-1)).toBe(tokens);
   expect(bitsPerByte).toBeCloseTo((loss * tokens) / Math.LN2 / text.length, 9);
 });
+
+async function all(tokens: AsyncIterable<number>): Promise<number[]> {
+  const list: number[] = [];
+  for await (const token of tokens) list.push(token);
+  return list;
+}
 
 /** The warpers and processors of transformers, in the order in which its `generate` applies them. */
 const script = `
