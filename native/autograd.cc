@@ -91,7 +91,7 @@ Napi::Value exit_inference_mode(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// For tests: whether the engine always runs beside the JavaScript thread, as it does with devices.
+// For tests: whether the engine always runs next to the JavaScript thread, as it does with devices.
 Napi::Value set_always_beside(const Napi::CallbackInfo& info) {
   Addon::of(info.Env()).js->always_beside = to_bool(info[0], "always");
   return info.Env().Undefined();

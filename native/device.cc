@@ -155,7 +155,7 @@ c10::Device to_accelerator(const Napi::Value& value) {
   const c10::Device device = to_device(value, "device");
   if (device.type() != *at::getAccelerator()) {
     throw Error("ERR_TORCHBIND_DEVICE",
-                "'" + device.str() + "' is no accelerator: give a device such as 'cuda:0'.");
+                "'" + device.str() + "' is not an accelerator: give a device such as 'cuda:0'.");
   }
   at::globalContext().lazyInitDevice(device.type());
   return device.has_index() ? device : c10::Device(device.type(), at::accelerator::getDeviceIndex());

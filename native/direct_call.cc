@@ -116,7 +116,7 @@ bool only_records(const OperatorHandle& handle) {
          !any_alias(handle.schema().arguments(), false) && !any_alias(handle.schema().returns(), false);
 }
 
-// A tensor that requires no gradient, has no forward derivative and is no view.
+// A tensor that requires no gradient, has no forward derivative and is not a view.
 bool unknown_to_autograd(const Tensor* tensor) {
   return tensor == nullptr || tensor->unsafeGetTensorImpl()->autograd_meta() == nullptr;
 }

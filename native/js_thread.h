@@ -33,7 +33,7 @@ class JsThread : public std::enable_shared_from_this<JsThread> {
   void run(const std::function<void()>& work);
 
   // On the JavaScript thread: runs `engine`, which may call `run` from any thread. Never deadlocks: where
-  // device threads can take part, `engine` itself runs beside this thread, which serves the calls.
+  // device threads can take part, `engine` itself runs next to this thread, which serves the calls.
   void drive(const std::function<void()>& engine);
 
   // A value that JavaScript no longer needs to keep; from any thread, and inside garbage collection.

@@ -10,7 +10,7 @@
 
 namespace torchbind {
 
-// Null where the size is none of a large block, or the system has no memory left.
+// Null where the size is not that of a large block, or the system has no memory left.
 void* take_large_block(size_t bytes);
 
 // False for a block that did not come from take_large_block().

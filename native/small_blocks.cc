@@ -12,7 +12,7 @@ namespace torchbind {
 namespace {
 
 constexpr size_t kUnit = 64;       // libtorch's alignment: sizes are rounded up to it, so every block has it
-constexpr size_t kLargest = 1024;  // above this malloc costs little beside the operator
+constexpr size_t kLargest = 1024;  // above this malloc costs little compared with the operator
 constexpr size_t kClasses = kLargest / kUnit;
 constexpr size_t kChunk = size_t{64} << 10;  // a chunk holds blocks of one size
 constexpr size_t kArena = size_t{16} << 20;  // beyond this, libtorch's own allocator

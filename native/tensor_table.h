@@ -17,7 +17,7 @@ namespace torchbind {
 // An integer below 2^53, so that it is exact as a JavaScript number. 0 is never a tensor.
 using Handle = uint64_t;
 
-// A handle as JavaScript stores it; anything that is none becomes 0.
+// A handle as JavaScript stores it; anything else becomes 0.
 inline Handle handle_from_double(double value) {
   if (!(value >= 1 && value < 9007199254740992.0)) return 0;
   const Handle handle = static_cast<Handle>(value);

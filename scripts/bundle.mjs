@@ -74,7 +74,7 @@ function rewrite(name, text, sources) {
   const resolve = (specifier) => {
     const at = path.posix.join(path.posix.dirname(name), specifier);
     const found = [at, `${at}.js`, `${at}/index.js`].find((candidate) => sources.has(candidate));
-    if (found === undefined) throw new Error(`${name} requires ${specifier}, which is no module of dist/`);
+    if (found === undefined) throw new Error(`${name} requires ${specifier}, which is not a module of dist/`);
     return found;
   };
   const local = text

@@ -12,7 +12,7 @@ import { inRoot, main, say, SetupError } from './steps.mjs';
 const HELP = `Usage: npm run fuzz -- [options]
 
 Makes random calls through every way into the library, each from the seed and its number alone, in processes of their
-own, and prints a line of JSON for every crash, hang, leak and error that is no TorchBindError.
+own, and prints a line of JSON for every crash, hang, leak and error that is not a TorchBindError.
 
   --seed N --calls N     which calls (default: 100,000 of seed 1)
   --first N              begin at this call

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // npm run release:check: the package as a stranger meets it. Packs the tarball, checks its size, installs it with npm, pnpm, yarn and bun in
 // empty JavaScript and TypeScript projects, with and without install scripts, uses it without libtorch and with it, updates it, removes
-// it, and lints the container recipes of docs/deploy.md. It needs the network and some minutes, so it is no part of npm test.
+// it, and lints the container recipes of docs/deploy.md. It needs the network and some minutes, so it is not part of npm test.
 //
 //     npm run release:check [-- npm pnpm yarn bun containers]    only these
 import { spawnSync } from 'node:child_process';

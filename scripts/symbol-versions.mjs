@@ -40,7 +40,7 @@ export function neededSymbols(bytes, file) {
   const sections = sectionsOf(bytes, file);
   const only = (type) => sections.find((section) => section.type === type);
   const [dynsym, versym, verneed] = [SHT_DYNSYM, SHT_GNU_VERSYM, SHT_GNU_VERNEED].map(only);
-  if (dynsym === undefined) throw new SetupError(`${file} has no dynamic symbols: it is no shared library`);
+  if (dynsym === undefined) throw new SetupError(`${file} has no dynamic symbols: it is not a shared library`);
   if (versym === undefined || verneed === undefined) return [];
   const text = (offset) => {
     const start = sections[dynsym.link].offset + offset;
@@ -59,7 +59,7 @@ export function neededSymbols(bytes, file) {
 
 function sectionsOf(bytes, file) {
   const is64BitsLittleEndian = bytes.toString('latin1', 0, 6) === '\x7fELF\x02\x01';
-  if (!is64BitsLittleEndian) throw new SetupError(`${file} is no ELF file of 64 bits, little-endian`);
+  if (!is64BitsLittleEndian) throw new SetupError(`${file} is not an ELF file of 64 bits, little-endian`);
   const start = Number(bytes.readBigUInt64LE(40));
   return Array.from({ length: bytes.readUInt16LE(60) }, (_, i) => {
     const at = start + i * bytes.readUInt16LE(58);

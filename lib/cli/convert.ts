@@ -11,7 +11,7 @@ export function convertCommand(): Command {
         'of another family, or with a target that ends in .gguf for llama.cpp. What is there stays as it is.',
     )
     .argument('[source]', 'path of a file or directory, or the name of a model in the checkpoint directory')
-    .argument('[target]', 'file or directory to write; default: a bundle beside the file')
+    .argument('[target]', 'file or directory to write; default: a bundle next to the file')
     .addOption(checkpointDirectory())
     .optionsGroup('Single-file checkpoints to bundles:')
     .addOption(flag('--model-name <name>', 'the model to convert'))

@@ -86,7 +86,7 @@ async function write(model: GPT, flags: GenerateFlags, signal: AbortSignal): Pro
 function promptError(error: unknown): unknown {
   const isOfPrompt = error instanceof TorchBindError && error.code === 'ERR_TORCHBIND_UNKNOWN_CHARACTER';
   if (!isOfPrompt) return error;
-  // What to do in a program is no help here.
+  // What to do in a program does not help here.
   return usageError(`--prompt: ${error.message.replace(/, or make the tokenizer [^]*$/, '.')}`);
 }
 

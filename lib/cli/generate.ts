@@ -17,7 +17,7 @@ export function generateCommand(): Command {
     .addOption(flag('--step <n>', 'the bundle that was kept of this step', { parse: count(0) }))
     .addOption(flag('--checkpoint-path <path>', "as the argument; '*' matches any text", { env: 'CHECKPOINT_PATH' }))
     .addOption(checkpointDirectory())
-    .addOption(flag('--tokenizer <path>', 'where its tokenizer is, if it does not lie beside it'))
+    .addOption(flag('--tokenizer <path>', 'where its tokenizer is, if it is not next to it'))
     .addOption(
       flag('--input-file <file>', 'of a file without a tokenizer: the text whose characters are its tokens', {
         env: 'TRAINING_DATA_SOURCE',

@@ -42,7 +42,7 @@ export async function readText(file: string): Promise<string> {
   try {
     return withPythonsLineEnds(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
   } catch {
-    throw usageError(`${file} is no text in UTF-8.`);
+    throw usageError(`${file} is not text in UTF-8.`);
   }
 }
 

@@ -39,7 +39,7 @@ export class TokenFile implements Iterable<number> {
     this.length = length;
   }
 
-  /** @throws ERR_TORCHBIND_DATA if there is no such file, it is empty, or its size is no whole number of ids */
+  /** @throws ERR_TORCHBIND_DATA if there is no such file, it is empty, or its size is not a whole number of ids */
   static open(target: PathLike, options: TokenFileOptions = {}): TokenFile {
     const path = toPath(target, 'TokenFile.open');
     checkOptions(options, ['dtype'], 'TokenFile.open');
@@ -48,11 +48,11 @@ export class TokenFile implements Iterable<number> {
     const fd = existing(path);
     try {
       const info = fstatSync(fd);
-      if (!info.isFile()) throw wrongData(`${path} is no file`);
+      if (!info.isFile()) throw wrongData(`${path} is not a file`);
       if (info.size === 0) throw wrongData(`${path} is empty: it holds no tokens`);
       if (info.size % size !== 0) {
         throw wrongData(
-          `${path} has ${info.size} bytes, which is no whole number of ${dtype} ids of ${size} bytes each. It was cut ` +
+          `${path} has ${info.size} bytes, which is not a whole number of ${dtype} ids of ${size} bytes each. It was cut ` +
             'short, or holds ids of another type (option dtype), or no ids at all',
         );
       }

@@ -104,7 +104,7 @@ function pack(ids: ArrayLike<number>, dtype: TokenDType, file: string, before: n
   const array = dtype === 'uint16' ? Uint16Array.from(ids) : Uint32Array.from(ids);
   for (let i = 0; i < array.length; i++) {
     if (array[i] === ids[i]) continue;
-    throw wrongData(`${file}: token ${before + i} is ${ids[i]}, which is no ${dtype}`);
+    throw wrongData(`${file}: token ${before + i} is ${ids[i]}, which is not a ${dtype}`);
   }
   return Buffer.from(array.buffer);
 }

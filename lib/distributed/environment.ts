@@ -18,7 +18,7 @@ const VARIABLES = {
 /**
  * The options, completed from the environment's variables.
  *
- * @throws ERR_TORCHBIND_INVALID_ARGUMENT naming the variable that is missing or is no number
+ * @throws ERR_TORCHBIND_INVALID_ARGUMENT naming the variable that is missing or not a number
  */
 export function completeEnvironment(given: Partial<Environment>, env: NodeJS.ProcessEnv = process.env): Environment {
   const worldSize = given.worldSize ?? wholeNumber(env, 'worldSize', 1);

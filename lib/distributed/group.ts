@@ -231,7 +231,7 @@ export function memberGroup(group: ProcessGroup | undefined, where: string): Pro
   const member = groupOf(group, where);
   if (member.rank >= 0) return member;
   throw new TorchBindError(
-    `${where}: this process is no member of the group of ranks ${member.ranks.join(', ')}.`,
+    `${where}: this process is not a member of the group of ranks ${member.ranks.join(', ')}.`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }

@@ -241,7 +241,7 @@ async function checkReplaceable(place: string, overwrite: boolean): Promise<void
   const reason =
     stranger === undefined
       ? 'it holds a release package, which { overwrite: true } (--overwrite) replaces'
-      : `it holds ${stranger}, which is no part of a release package`;
+      : `it holds ${stranger}, which does not belong to a release package`;
   throw new TorchBindError(
     `export: ${place} is there already: ${reason}. Export to another path.`,
     'ERR_TORCHBIND_SAVE',

@@ -343,7 +343,7 @@ export class GPT extends TextModel {
    * or `.tar.gz` is an archive's, any other a directory's. `GPT.load` opens all of them. The same model, with the same options and
    * versions, gives the same bytes.
    *
-   * @throws ERR_TORCHBIND_SAVE where something is there that is no release package, or where one is there and `overwrite` is not
+   * @throws ERR_TORCHBIND_SAVE where something is there that is not a release package, or where one is there and `overwrite` is not
    *   given; ERR_TORCHBIND_CONVERT naming what the form has no place for; ERR_TORCHBIND_INVALID_ARGUMENT; the signal's reason
    */
   async export(path: PathLike, options: ExportOptions = {}): Promise<ExportResult> {

@@ -36,7 +36,7 @@ export function neededNames(names: ReadonlySet<string>): { weights: string; comp
 export function shardsIn(index: unknown): string[] {
   const map = (index as { weight_map?: unknown } | null)?.weight_map;
   const shards = typeof map === 'object' && map !== null ? [...new Set(Object.values(map) as unknown[])] : [];
-  // What is no plain name is refused where the index is read.
+  // What is not a plain name is refused where the index is read.
   return shards.filter(
     (name): name is string => typeof name === 'string' && /^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(name),
   );

@@ -46,7 +46,7 @@ export class Bigram extends Module {
         table.size(0) !== table.size(1)
       ) {
         throw new TorchBindError(
-          `${toPath(file, 'Bigram.load')} is no bigram model, whose state dict has the one square table ${key}.`,
+          `${toPath(file, 'Bigram.load')} is not a bigram model, whose state dict has the one square table ${key}.`,
           'ERR_TORCHBIND_LAYOUT',
         );
       }

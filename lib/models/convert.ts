@@ -28,7 +28,7 @@ const biases = {
 /**
  * A copy of a model as one of another family computes it. Exact: biases that are missing become zero, ones that are zero
  * are left out, a tied head becomes one of its own, and another scale of attention is put into the queries' weights
- * (exact to rounding where the factor is no power of two).
+ * (exact to rounding where the factor is not a power of two).
  *
  * @param force drop or replace what the family has no place for, although results then differ
  * @throws ERR_TORCHBIND_CONVERT naming what the family does not have

@@ -44,7 +44,7 @@ const FIELDS = {
   longrope: ['originalBlockSize', 'attentionFactor'],
 } as const;
 
-/** @throws ERR_TORCHBIND_CONFIG for what is no way to scale RoPE */
+/** @throws ERR_TORCHBIND_CONFIG for what is not a way to scale RoPE */
 export function checkRopeScaling(scaling: RopeScaling | null): void {
   if (scaling === null) return;
   const fail = (what: string, value: unknown, expected: string): never => {

@@ -197,7 +197,7 @@ export interface Binding {
   discardTensor(ticket: number): boolean;
   /** This thread started a worker: its tickets end with this thread at the latest. */
   workerStarted(thread: number): void;
-  /** The worker is no concern of this thread any more; with `isLost` what it shared and nobody received is freed. */
+  /** The worker does not concern this thread any more; with `isLost` what it shared and nobody received is freed. */
   workerEnded(thread: number, isLost: boolean): void;
   /** Tickets of all threads that nobody has received. */
   waitingTickets(): number;
@@ -226,7 +226,7 @@ export interface Binding {
   item(handle: Handle): number | bigint | boolean | [number, number];
   /**
    * A copy of the values as they are now, on the CPU and without a graph. Waits for the device off the main thread. null
-   * where such a copy is no use: of what is not dense and plain, and with `wantsOne` of other than one element.
+   * where such a copy is of no use: of what is not dense and plain, and with `wantsOne` of other than one element.
    */
   copyToCpu(handle: Handle, wantsOne: boolean): Promise<Handle> | null;
   /** Maps a whole file (private, copy on write) as a 1-D uint8 tensor. */

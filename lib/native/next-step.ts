@@ -2,7 +2,7 @@
 const STEPS: readonly (readonly [message: RegExp, step: string])[] = [
   [
     /shapes cannot be multiplied/,
-    'The first must have as many columns as the second has rows: see both shapes, and transpose(-2, -1) where one lies the other way.',
+    'The first must have as many columns as the second has rows: see both shapes, and transpose(-2, -1) where one is the other way round.',
   ],
   [
     /must match the size of tensor b/,

@@ -1,6 +1,6 @@
 import { loadFailure } from './loader';
 
-/** Where the copy of this package lies that this thread has loaded. Every copy sees the same symbol. */
+/** Where the copy of this package is that this thread has loaded. Every copy sees the same symbol. */
 const loadedFrom = Symbol.for('torchbind.loadedFrom');
 const shared = globalThis as { [loadedFrom]?: string };
 

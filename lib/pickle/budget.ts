@@ -89,7 +89,7 @@ export class MemoryBudget {
   get message(): string {
     const megabytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MB`;
     return (
-      `what the file makes beside the bytes of its tensors would take more than ${megabytes(this.limit + this.allowed)} of ` +
+      `what the file makes besides the bytes of its tensors would take more than ${megabytes(this.limit + this.allowed)} of ` +
       'memory, as that of a file which is made to exhaust it; if you trust the file, allow more with load(path, { limits: { ' +
       `memory: ${(this.limit + this.allowed) * 4} } })`
     );
@@ -102,7 +102,7 @@ export interface LoadLimits {
   memory?: number | undefined;
 }
 
-/** @throws TorchBindError ERR_TORCHBIND_INVALID_ARGUMENT where it is no number of bytes */
+/** @throws TorchBindError ERR_TORCHBIND_INVALID_ARGUMENT where it is not a number of bytes */
 export function memoryLimit(limits: LoadLimits = {}): number | undefined {
   checkOptions(limits, ['memory'], 'load: limits');
   const { memory } = limits;

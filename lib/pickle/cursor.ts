@@ -70,7 +70,7 @@ export class Cursor {
   utf8(length: number): string | undefined {
     const start = this.advance(length);
     const text = this.bytes.toString('utf8', start, this.position);
-    // What is no UTF-8 became U+FFFD, which may also stand for itself.
+    // What is not UTF-8 became U+FFFD, which may also stand for itself.
     return text.includes('\ufffd') ? decodeUtf8(this.bytes.subarray(start, this.position)) : text;
   }
 

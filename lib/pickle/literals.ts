@@ -7,7 +7,7 @@ import { ByteArray, Float, isPythonInt, Tuple } from './types';
 /** Python's own limit on the digits of an int in text form, which protocols 0 and 1 use. */
 const maxIntDigits = 4300;
 
-/** An int of more bytes than this is no number that a checkpoint holds, and slow to make. */
+/** An int of more bytes than this is not a number that a checkpoint holds, and slow to make. */
 const maxIntBytes = 2 ** 20;
 
 /** Bytes of an int that is put together; longer ones are none that a checkpoint has many of. */

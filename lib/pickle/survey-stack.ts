@@ -8,7 +8,7 @@ export function textItem(offset: number): Item {
   return offset + 1;
 }
 
-/** Where the text is; undefined where the item is none. */
+/** Where the text is; undefined where the item is something else. */
 export function textOffset(item: Item): number | undefined {
   return item > 0 ? item - 1 : undefined;
 }
@@ -17,7 +17,7 @@ export function nameItem(index: number): Item {
   return -index - 1;
 }
 
-/** The number of the name; undefined where the item is none. */
+/** The number of the name; undefined where the item is something else. */
 export function nameIndex(item: Item): number | undefined {
   return item < 0 && item !== mark ? -item - 1 : undefined;
 }

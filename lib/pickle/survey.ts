@@ -87,7 +87,7 @@ class Surveyor {
       const op = this.cursor.uint8();
       if (op === Op.STOP) return;
       const known = this.memoOp(op) || this.text(op) || this.plain(op) || this.structure(op) || this.call(op);
-      if (!known) throw this.cursor.error(`0x${op.toString(16)} is no opcode of a pickle`, undefined, this.opStart);
+      if (!known) throw this.cursor.error(`0x${op.toString(16)} is not an opcode of a pickle`, undefined, this.opStart);
     }
   }
 

@@ -7,7 +7,7 @@ import { turnTimer } from '../workers/slices';
 /** Curves are thinned when they have so many points, so that a log of any length takes little memory. */
 const MOST_POINTS = 8000;
 const CHUNK = 64 * 1024;
-/** A longer line is none of a log. */
+/** A longer line does not belong to a log. */
 const LONGEST_LINE = 16 * 1024;
 
 /** The curves of a run. Only what was added to `metrics.jsonl` since the last look is read. */

@@ -98,7 +98,7 @@ export class Tensor {
     return native().strides(unwrap(this, 'strides'));
   }
 
-  /** Where in its storage the first element lies, in elements. */
+  /** Where in its storage the first element is, in elements. */
   storageOffset(): number {
     return native().storageOffset(unwrap(this, 'storageOffset'));
   }

@@ -198,7 +198,7 @@ function indexTensor(values: unknown[], made: Tensor[], where: string): NativeIn
   const stray = booleans ? undefined : flat.find((value) => !isIndexNumber(value));
   if (stray !== undefined) {
     throw invalidIndex(
-      `${where}: an index array holds integers or booleans, but there is ${describe(stray)}. Slices and null go beside arrays, not inside.`,
+      `${where}: an index array holds integers or booleans, but there is ${describe(stray)}. Slices and null go next to arrays, not inside.`,
     );
   }
   const tensor = fromNested(values, booleans ? 'bool' : 'int64', where);

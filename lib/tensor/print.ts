@@ -25,7 +25,7 @@ export const printing = {
   [Symbol.toPrimitive](this: unknown, hint: string): string {
     if (hint === 'string') return printing.toString.call(this);
     throw new TorchBindError(
-      "A tensor is no number: JavaScript's operators do not compute with it. Write x.mul(2), x.add(y), x.gt(0); item() is the value of one element, and `${x}` its print.",
+      "A tensor is not a number: JavaScript's operators do not compute with it. Write x.mul(2), x.add(y), x.gt(0); item() is the value of one element, and `${x}` its print.",
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   },

@@ -82,7 +82,7 @@ export interface FitOptions {
   evalSteps?: number;
   /** Stop after so many evaluations in a row without a lower validation loss. Default: never. */
   patience?: number;
-  /** What to do when the loss is no number or leaps. Default: an error where it is not a number. */
+  /** What to do when the loss is not a number or leaps. Default: an error where it is not a number. */
   guard?: GuardOptions;
   /**
    * Seeds the default generators (dropout) and the order of windows. A run that continues with the seed that it began
@@ -250,7 +250,7 @@ function checkEffects(options: FitOptions, { data, evalInterval }: Settings): vo
   if (evalInterval === 0) refuse(['patience', 'onEval'], 'with evalInterval: 0, which never evaluates');
   if (data instanceof TextStream) refuse(['dataOrder'], 'on a TextStream, which is read in its order');
   if (typeof schedule === 'function')
-    refuse(['warmupSteps', 'decaySteps', 'minLearningRate'], 'beside a schedule that is a function: let it do that');
+    refuse(['warmupSteps', 'decaySteps', 'minLearningRate'], 'besides a schedule that is a function: let it do that');
   if (schedule === 'constant')
     refuse(['decaySteps', 'minLearningRate'], "with the constant schedule: give schedule: 'linear' or 'cosine'");
 }

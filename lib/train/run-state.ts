@@ -105,7 +105,7 @@ function positionOf(data: Record<string, unknown>, generator: Uint8Array | undef
     return { order, fingerprint, epoch, piece, offset, block: count(data, 'block'), given: count(data, 'given') };
   }
   if (order !== 'random') throw wrong('data.order', order, "'random', 'epochs' or 'stream'");
-  if (generator === undefined) throw wrong('data', 'no generator', "the generator's state beside it");
+  if (generator === undefined) throw wrong('data', 'no generator', "the generator's state next to it");
   return { order, fingerprint, generator };
 }
 

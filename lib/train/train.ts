@@ -21,7 +21,7 @@ const training = new WeakSet<GPTModel>();
  * they were after the last whole update, and the model in the mode that it was in before.
  *
  * @param before the state of the run that this call resumes; undefined for a new one
- * @throws ERR_TORCHBIND_NONFINITE_LOSS where the loss is no number; the update with it is not made
+ * @throws ERR_TORCHBIND_NONFINITE_LOSS where the loss is not a number; the update with it is not made
  */
 export async function* train(
   model: GPTModel,

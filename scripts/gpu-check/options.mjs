@@ -6,8 +6,8 @@ import { sections } from './sections.mjs';
 const HELP = `Usage: npm run gpu-check -- [options]        in a clone
        ./run [options]                       where the archive was unpacked
 
-Checks torchbind on a GPU against the CPU, and times it beside Python. Each section runs in a process of its own, with a
-time of its own. The table comes last; all figures are in the JSON file beside it.
+Checks torchbind on a GPU against the CPU, and times it next to Python. Each section runs in a process of its own, with a
+time of its own. The table comes last; all figures are in the JSON file next to it.
 
   --pack            make one archive that needs no network and no Node: build/gpu-check/torchbind-gpu-check.tar
   --device NAME     cuda (default), cuda:1, ...; cpu rehearses every line of the check without a GPU

@@ -21,7 +21,7 @@ export class Partner {
   async ask(request) {
     this.#child.stdin.write(`${JSON.stringify(request)}\n`);
     const { value, done } = await this.#answers.next();
-    if (done) throw new Error('the Python beside the check ended; its message is above');
+    if (done) throw new Error('the Python next to the check ended; its message is above');
     const answer = JSON.parse(value);
     if (answer.error !== undefined) throw new Error(`Python: ${answer.error}`);
     return answer;

@@ -12,5 +12,5 @@ export const sections = [
   { name: 'workers', seconds: 30, title: 'tensors and models shared between worker threads' },
   { name: 'memory', seconds: 60, title: 'leaks, out of memory, an event loop that turns' },
   { name: 'graphs', seconds: 60, title: 'capture of a training step and of a decode step' },
-  { name: 'speed', seconds: 150, title: 'steps, decoding and operators beside Python' },
+  { name: 'speed', seconds: 150, title: 'steps, decoding and operators next to Python' },
 ];

@@ -365,7 +365,7 @@ test('a bigram model is its table', async () => {
   await model.save(again);
   const written = (await load(again)) as Map<string, Tensor>;
   expectSameBits(written.get('token_embedding_table.weight')!, state.get('token_embedding_table.weight')!, 'table');
-  await expect(Bigram.load(path.join(directory, 'ng-lecture', 'model.pt'))).rejects.toThrow(/is no bigram model/);
+  await expect(Bigram.load(path.join(directory, 'ng-lecture', 'model.pt'))).rejects.toThrow(/is not a bigram model/);
 });
 
 interface Verdict {

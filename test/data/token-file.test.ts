@@ -172,10 +172,10 @@ describe('token files', () => {
     writeFileSync(file, '');
     refused(/train\.bin is empty/);
     writeFileSync(file, 'abc');
-    refused(/has 3 bytes, which is no whole number of uint16 ids/);
+    refused(/has 3 bytes, which is not a whole number of uint16 ids/);
     writeFileSync(file, 'abcdef');
     refused(/no whole number of uint32 ids/, 'uint32');
-    expect(() => TokenFile.open(directory)).toThrow(/is no file/);
+    expect(() => TokenFile.open(directory)).toThrow(/is not a file/);
     expect(() => TokenStream.open(directory)).toThrow(/val\.bin/);
     expect(() => TokenFile.open(file, { dtype: 'int8' as never })).toThrow(/'uint16' or 'uint32'/);
     symlinkSync(file, path.join(directory, 'val.bin'));
@@ -208,7 +208,7 @@ describe('token files', () => {
   it('are not written where an id does not fit, and the old file stays', async () => {
     const file = path.join(temporaryDirectory(), 'x.bin');
     await writeTokens(file, [1, 2, 3]);
-    await expect(writeTokens(file, [1, 70000])).rejects.toThrow(/x\.bin: token 1 is 70000, which is no uint16/);
+    await expect(writeTokens(file, [1, 70000])).rejects.toThrow(/x\.bin: token 1 is 70000, which is not a uint16/);
     await expect(writeTokens(file, [1, -1], { dtype: 'uint32' })).rejects.toThrow(/token 1 is -1/);
     await expect(writeTokens(file, 'text')).rejects.toThrow(/needs the option tokenizer/);
     await expect(writeTokens(file, '', { tokenizer: new CharTokenizer(['a']) })).rejects.toThrow(/no tokens to write/);

@@ -16,7 +16,7 @@ const mistakes: Mistake[] = [
     'an input of the wrong width for a layer',
     () => new nn.Linear(3, 2).forward(ones(1, 4)),
     'TORCH',
-    'mat1 and mat2 shapes cannot be multiplied (1x4 and 3x2). The first must have as many columns as the second has rows: see both shapes, and transpose(-2, -1) where one lies the other way.',
+    'mat1 and mat2 shapes cannot be multiplied (1x4 and 3x2). The first must have as many columns as the second has rows: see both shapes, and transpose(-2, -1) where one is the other way round.',
   ],
   [
     'an id beyond an embedding',

@@ -36,6 +36,6 @@ describe.runIf(process.platform === 'linux')('the versions of symbols', () => {
 
   test('what is no library is refused', async () => {
     const { checkSymbolVersions } = await load();
-    expect(() => checkSymbolVersions([__filename])).toThrow(/symbols\.test\.ts is no ELF file/);
+    expect(() => checkSymbolVersions([__filename])).toThrow(/symbols\.test\.ts is not an ELF file/);
   });
 });

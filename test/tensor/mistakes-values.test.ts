@@ -8,7 +8,7 @@ const mistakes: Mistake[] = [
     'matrices whose shapes do not fit',
     () => randn(2, 3).matmul(randn(4, 5)),
     'TORCH',
-    'mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5). The first must have as many columns as the second has rows: see both shapes, and transpose(-2, -1) where one lies the other way.',
+    'mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5). The first must have as many columns as the second has rows: see both shapes, and transpose(-2, -1) where one is the other way round.',
   ],
   [
     'shapes that do not broadcast',

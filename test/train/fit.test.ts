@@ -216,7 +216,7 @@ describe('fit', () => {
     [{ text, keep: { last: 1 } }, /'keep' has no effect without checkpointDir/],
     [{ text, evalInterval: 0, patience: 3 }, /'patience' has no effect with evalInterval: 0/],
     [{ text, minLearningRate: 1e-5 }, /'minLearningRate' has no effect with the constant schedule/],
-    [{ text, schedule: () => 1, warmupSteps: 5 }, /'warmupSteps' has no effect beside a schedule that is a function/],
+    [{ text, schedule: () => 1, warmupSteps: 5 }, /'warmupSteps' has no effect besides a schedule that is a function/],
     [
       { text, weightDecay: 0.1, optimizer: new SGD([new Parameter(ones([1]))], { lr: 1 }) },
       /'weightDecay' is for the AdamW that fit makes/,

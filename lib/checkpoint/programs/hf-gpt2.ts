@@ -356,7 +356,7 @@ async function readIndex(file: string): Promise<{ weightMap: Map<string, string>
   const entries = Object.entries(map);
   for (const [key, shard] of entries) {
     if (typeof shard !== 'string' || path.basename(shard) !== shard || shard === '' || shard === '..')
-      throw formatError(`weight_map should name a file beside it for ${key}`);
+      throw formatError(`weight_map should name a file next to it for ${key}`);
   }
   const indexMetadata = typeof metadata === 'object' && metadata !== null ? (metadata as JsonObject) : {};
   return { weightMap: new Map(entries as [string, string][]), indexMetadata };

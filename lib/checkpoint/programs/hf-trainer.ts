@@ -239,7 +239,7 @@ interface TrainerState {
   epoch: number | null;
 }
 
-/** @throws CheckpointError for what is no state of Trainer */
+/** @throws CheckpointError for what is not a state of Trainer */
 function parseTrainerState(text: string): TrainerState {
   const json = parseJson(text);
   const { global_step: step, epoch } = json;

@@ -169,7 +169,7 @@ async function baseOf(json: JsonObject, given: string | undefined): Promise<stri
   const named = json.base_model_name_or_path;
   if (typeof named === 'string' && path.isAbsolute(named) && (await exists(named))) return named;
   throw new TorchBindError(
-    `an adapter needs the model that it was trained beside, ${describe(named)}. Say where it is: { base: path }.`,
+    `an adapter needs the model that it was trained with, ${describe(named)}. Say where it is: { base: path }.`,
     'ERR_TORCHBIND_CONFIG',
   );
 }

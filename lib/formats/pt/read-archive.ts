@@ -14,7 +14,7 @@ import type { DeviceName } from '../../tensor/schema-types';
 /**
  * Opens a checkpoint of any container, and reads its pickle.
  *
- * @throws CheckpointError where the file is none, or is not right
+ * @throws CheckpointError where the file is something else, or is not right
  */
 export async function openArchive(
   source: ByteSource,

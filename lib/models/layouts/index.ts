@@ -123,7 +123,7 @@ export function recogniseAdapted(state: ReadonlyMap<string, unknown>, program?: 
   const lora = splitLora(state);
   if (lora === undefined) return recogniseLayout(state, program);
   const found = recogniseLayout(lora.base, program);
-  const saw = `LoRA adapters of rank ${lora.rank} beside ${lora.paths.size} layers (${[...lora.paths][0]}.lora_A)`;
+  const saw = `LoRA adapters of rank ${lora.rank} at ${lora.paths.size} layers (${[...lora.paths][0]}.lora_A)`;
   return { ...found, saw: [...found.saw, saw], lora };
 }
 

@@ -114,7 +114,7 @@ export function matchTargets(layers: readonly string[], targets: readonly string
   const near = closest(none, kinds);
   const hint = near === undefined ? `The layers are ${kinds.join(', ')}.` : `Did you mean '${near}'?`;
   throw new TorchBindError(
-    `applyLora: targets names ${none === '' ? 'no layer' : `'${none}', which is no layer`} of this model. ${hint}`,
+    `applyLora: targets names ${none === '' ? 'no layer' : `'${none}', which is not a layer`} of this model. ${hint}`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }

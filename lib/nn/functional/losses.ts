@@ -132,7 +132,7 @@ export interface PoissonNllOptions extends LossOptions {
   logInput?: boolean;
   /** Add Stirling's approximation of the part that depends on the target alone. Default false. */
   full?: boolean;
-  /** Added to an input that is no logarithm. Default 1e-8. */
+  /** Added to an input that is not a logarithm. Default 1e-8. */
   eps?: number;
 }
 
