@@ -43,7 +43,7 @@ export interface Tokenizer {
   decoder(after?: ArrayLike<number>): StreamDecoder;
 
   /** How a conversation is written; undefined where nothing says it. */
-  readonly chatTemplate?: ChatTemplates;
+  readonly chatTemplate?: ChatTemplates | undefined;
 
   /**
    * The text of a conversation, as the tokenizer's chat template writes it. Missing where a kind of tokenizer has no templates;
