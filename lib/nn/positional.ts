@@ -5,7 +5,11 @@ import { isPlainObject } from '../objects';
 export type Places = readonly (string | null)[];
 
 type Value<O, Name> = Name extends keyof O ? O[Name] | undefined : null | undefined;
-type Values<O, Names extends Places> = { -readonly [K in keyof Names]: Value<O, Names[K]> };
+// With a name for each: TypeScript 5.0 refuses tuples in which only some have one.
+type Values<O, Names extends Places> = Names extends readonly [infer Name, ...infer Rest extends Places]
+  ? [argument: Value<O, Name>, ...rest: Values<O, Rest>]
+  : [];
+type WithOptions<List, O> = List extends unknown[] ? [...values: List, options: O] : never;
 type Others<O, Names extends Places> = Omit<O, Exclude<Names[number], null>>;
 
 /** Some of the first arguments by position, the others in options. */
@@ -14,7 +18,7 @@ type Prefixes<O, Names extends Places> =
       ? [options?: O]
       : keyof Others<O, Names> extends never
         ? never
-        : [...Values<O, Names>, options: Others<O, Names>])
+        : WithOptions<Values<O, Names>, Others<O, Names>>)
   | (Names extends readonly [...infer Head extends Places, unknown] ? Prefixes<O, Head> : never);
 
 /** Optional arguments by position in Python's order, by name in trailing options, or the first ones by position and the rest by name. */
@@ -56,14 +60,17 @@ function invalid(reason: string, where: string): TorchBindError {
 
 type Options<F extends (...args: never[]) => unknown> =
   Required<Parameters<F>> extends [...unknown[], infer O] ? O : never;
-type Given<F extends (...args: never[]) => unknown> = Required<Parameters<F>> extends [...infer G, unknown] ? G : never;
+type Given<F extends (...args: never[]) => unknown> =
+  Required<Parameters<F>> extends [...infer G extends unknown[], unknown] ? G : never;
+
+type Joined<A, B> = A extends unknown[] ? (B extends unknown[] ? [...A, ...B] : never) : never;
 
 /** A function of required arguments and options, whose options may also come by position, in the order of `names`. */
 export function byPosition<F extends (...args: never[]) => unknown, const Names extends Places>(
   names: Names,
   fn: F,
   name = fn.name,
-): (...args: [...Given<F>, ...Positional<Options<F>, Names>]) => ReturnType<F> {
+): (...args: Joined<Given<F>, Positional<Options<F>, Names>>) => ReturnType<F> {
   const given = fn.length;
   const called = (...args: never[]): unknown => {
     const isPlain = args.length === given || (args.length === given + 1 && isPlainObject(args[given]));
