@@ -239,12 +239,13 @@ Napi::Value lazy_copies(const Napi::CallbackInfo& info) {
   return handles;
 }
 
-// Whether nobody has the tensor's storage but this one handle. Fixed memory is somebody else's too, but for a slice of a file,
-// which is all that is left of it.
+// Whether nobody has the tensor's storage but this one handle. Fixed memory is somebody else's too, but for a
+// slice of a file, which is all that is left of it.
 Napi::Value is_sole_owner(const Napi::CallbackInfo& info) {
   const at::Tensor& tensor = to_tensor(info[0], "tensor");
-  const bool is_sole = tensor.has_storage() && tensor.use_count() == 1 && tensor.storage().use_count() == 1 &&
-                       (!is_fixed(tensor.storage()) || tensor.storage().data_ptr().get_deleter() == release_slice);
+  const bool is_sole =
+      tensor.has_storage() && tensor.use_count() == 1 && tensor.storage().use_count() == 1 &&
+      (!is_fixed(tensor.storage()) || tensor.storage().data_ptr().get_deleter() == release_slice);
   return Napi::Boolean::New(info.Env(), is_sole);
 }
 
