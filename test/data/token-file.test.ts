@@ -174,7 +174,7 @@ describe('token files', () => {
     writeFileSync(file, 'abc');
     refused(/has 3 bytes, which is not a whole number of uint16 ids/);
     writeFileSync(file, 'abcdef');
-    refused(/no whole number of uint32 ids/, 'uint32');
+    refused(/not a whole number of uint32 ids/, 'uint32');
     expect(() => TokenFile.open(directory)).toThrow(/is not a file/);
     expect(() => TokenStream.open(directory)).toThrow(/val\.bin/);
     expect(() => TokenFile.open(file, { dtype: 'int8' as never })).toThrow(/'uint16' or 'uint32'/);
