@@ -127,3 +127,15 @@ export class StatusLine {
 function endsLine(chunk: string | Uint8Array): boolean {
   return chunk.at(-1) === (typeof chunk === 'string' ? '\n' : 10);
 }
+
+/** A status line that appears when it is first drawn, and only where it can be. */
+export function statusLine(text: () => string): { draw(): void; end(): void } {
+  let line: StatusLine | undefined;
+  return {
+    draw: () => {
+      if (line === undefined && canDrawStatus()) line = new StatusLine(text, false);
+      line?.draw();
+    },
+    end: () => line?.end(),
+  };
+}

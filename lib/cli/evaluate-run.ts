@@ -1,6 +1,6 @@
 import { TokenFile } from '../data';
 import { GPT } from '../gpt';
-import { canDrawStatus, StatusLine } from '../status-line';
+import { statusLine } from '../status-line';
 import type { DeviceName } from '../tensor/schema-types';
 import type { EvaluateOptions, EvaluateResult } from '../train';
 import { withoutUndefined } from '../objects';
@@ -26,21 +26,19 @@ export async function runEvaluate(reference: string | undefined, flags: Evaluate
   const file = await findModel(reference, flags);
   const data = inputFile.endsWith('.bin') ? TokenFile.open(inputFile) : await readText(inputFile);
   const model = await GPT.load(file, deviceOption(flags.device));
-  let line: StatusLine | undefined;
   let progress = { done: 0, total: 0 };
-  const text = (): string => `${progress.done} of ${progress.total} tokens`;
+  const line = statusLine(() => `${progress.done} of ${progress.total} tokens`);
   const onProgress: EvaluateOptions['onProgress'] = (now) => {
     progress = now;
-    if (line === undefined && canDrawStatus()) line = new StatusLine(text, false);
-    line?.draw();
+    line.draw();
   };
   try {
     const options = withoutUndefined({ windowSize, stride, batchSize });
     const result = await model.evaluate(data, { ...options, onProgress });
-    line?.end();
+    line.end();
     print(json, { model: file, step: model.step, data: inputFile, ...result }, () => describe(result));
   } finally {
-    line?.end();
+    line.end();
     model.dispose();
   }
 }

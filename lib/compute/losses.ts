@@ -2,26 +2,20 @@ import type { Batch } from '../data';
 import type { ThreadOption } from '../generation/generate';
 import type { GPTModel } from '../models/gpt-model';
 import { dispose } from '../tensor/scope';
+import { computeEach } from './compute-each';
 import { post } from './engine';
-import { acquireReplica, releaseReplica } from './models';
+import type { Replica } from './replica';
 import { evaluationLoss } from './update';
 
 /** The loss of each batch in evaluation mode, on a compute thread where that gives the same. Batches are freed. */
-export async function* batchLosses(
+export function batchLosses(
   model: GPTModel,
   batches: Iterable<Batch>,
   thread: ThreadOption,
 ): AsyncGenerator<number, void, undefined> {
-  const replica = thread === 'main' ? undefined : await acquireReplica(model);
-  try {
-    for (const batch of batches) {
-      if (replica !== undefined)
-        yield await replica.call<number>({ type: 'loss', batch: post(batch), precision: 'float32' });
-      else yield lossHere(model, batch);
-    }
-  } finally {
-    if (replica !== undefined) releaseReplica(model, replica, { keep: true });
-  }
+  const there = (replica: Replica, batch: Batch): Promise<number> =>
+    replica.call<number>({ type: 'loss', batch: post(batch), precision: 'float32' });
+  return computeEach(model, batches, thread, there, (batch) => lossHere(model, batch));
 }
 
 function lossHere(model: GPTModel, batch: Batch): number {

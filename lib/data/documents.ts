@@ -4,7 +4,7 @@ import { encodeText, type Tokenizer } from '../tokenizers';
 /** What stands between texts: a token's id, or text that is encoded. */
 export type Separator = number | string;
 
-/** The ids of a separator; none if there is none. The text of the token that texts start from is that token. */
+/** The ids of a separator, empty without one. The text of the token that texts start from is that token. */
 export function separatorIds(tokenizer: Tokenizer, separator: Separator | undefined): Int32Array {
   if (separator === undefined) return new Int32Array(0);
   if (typeof separator === 'string') {

@@ -1,7 +1,5 @@
 import { inferenceMode } from '../tensor/autograd';
-import { tensor } from '../tensor/creation';
 import { tidy } from '../tensor/scope';
-import type { Tensor } from '../tensor/tensor';
 import { BeamSearch } from './beam-search';
 import type {
   DecodedSequence,
@@ -13,6 +11,7 @@ import type {
   TokenSink,
 } from './decoder';
 import type { GPTModel } from '../models/gpt-model';
+import { forwardContexts } from './forward';
 import { logprobsOf } from './logprobs';
 import { evaluation } from '../models/mode';
 import { isPackable } from './packable';
@@ -156,7 +155,8 @@ export class BatchDecoder implements Decoder {
 
   private compute(turns: readonly Turn[]): Outcome[] {
     const due = turns.map(({ sequence, count }) => count === sequence.pending);
-    const logits = this.forward(turns); // (S, V)
+    const feeds = turns.map(({ sequence: { context }, count }) => ({ context, count }));
+    const logits = forwardContexts(this.model, feeds); // (S, V)
     const outcomes: Outcome[] = [];
     turns.forEach(({ sequence }, i) => {
       if (!due[i]) return;
@@ -171,14 +171,5 @@ export class BatchDecoder implements Decoder {
       }
     });
     return outcomes;
-  }
-
-  /** Logits after the tokens that each sequence feeds, (S, V). */
-  private forward(turns: readonly Turn[]): Tensor {
-    const { model } = this;
-    const segments = turns.map(({ sequence, count }) => ({ cache: sequence.context.cache(), count }));
-    const fresh = turns.flatMap(({ sequence, count }) => sequence.context.next(count));
-    const idx = tensor([fresh], { dtype: 'int64', device: model.device }); // (1, N)
-    return turns.length === 1 ? model.forwardCached(idx, segments[0]!.cache) : model.forwardPacked(idx, segments);
   }
 }

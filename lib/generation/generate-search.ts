@@ -159,12 +159,12 @@ export async function searchText(
   checkOptions(options, [...TEXT_OPTIONS, ...SEARCH_OPTIONS], 'generate');
   const prompts = typeof prompt === 'string' ? [prompt] : [...prompt];
   for (const text of prompts) checkText(text);
-  const { tokenOptions, tokenizer, stops, stopTokens, endIds } = readTextRequest(withoutSearch(options), model);
+  const { tokenizer, stops, stopTokens, endIds } = readTextRequest(withoutSearch(options), model);
   const seen = await Promise.all(prompts.map(async (text) => (text === '' ? [] : encodeText(tokenizer, text))));
   const ids = seen.map((tokens) => (tokens.length === 0 ? [tokenizer.startId] : tokens));
-  const { numReturnSequences, numBeams, lengthPenalty, earlyStopping } = options;
-  const searchOptions = { ...tokenOptions, numReturnSequences, numBeams, lengthPenalty, earlyStopping };
-  const found = await searchTokens(model, ids, searchOptions as GenerateSequencesOptions, decoderOn);
+  const { stop, details, ...searchOptions } = options;
+  void [stop, details]; // of texts
+  const found = await searchTokens(model, ids, searchOptions, decoderOn);
   const each = found.length / Math.max(1, prompts.length);
   const texts = await Promise.all(
     found.map(async ({ tokens, score, logprobs }, i) => {
@@ -175,5 +175,5 @@ export async function searchText(
       return whole(prompts[p]!, { ...details, ...(score === undefined ? {} : { score }) }, options);
     }),
   );
-  return typeof prompt === 'string' && numReturnSequences === undefined ? texts[0]! : texts;
+  return typeof prompt === 'string' && options.numReturnSequences === undefined ? texts[0]! : texts;
 }

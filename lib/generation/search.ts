@@ -1,9 +1,9 @@
 import { cat } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
-import { tensor } from '../tensor/creation';
 import type { Context } from './context';
 import type { DecodedSequence, FoundSequence, TokenSink } from './decoder';
 import type { GPTModel } from '../models/gpt-model';
+import { forwardContexts } from './forward';
 import { isPackable } from './packable';
 import type { Waiting } from './sequence';
 
@@ -57,19 +57,12 @@ export abstract class Search implements DecodedSequence, Waiting {
 
   /** Logits after the last token of each context, float32 (S, V). */
   protected forward(contexts: readonly Context[]): Tensor {
-    const packs = isPackable(this.model) && contexts.every(({ pending }) => pending === 1);
+    const feeds = contexts.map((context) => ({ context, count: context.pending }));
+    const packs = isPackable(this.model) && feeds.every(({ count }) => count === 1);
     const size = packs ? MOST_PACKED : 1;
     const logits: Tensor[] = [];
-    for (let first = 0; first < contexts.length; first += size)
-      logits.push(this.pass(contexts.slice(first, first + size)));
+    for (let first = 0; first < feeds.length; first += size)
+      logits.push(forwardContexts(this.model, feeds.slice(first, first + size)));
     return (logits.length === 1 ? logits[0]! : cat(logits, 0)).to('float32');
-  }
-
-  private pass(contexts: readonly Context[]): Tensor {
-    const { model } = this;
-    const segments = contexts.map((context) => ({ cache: context.cache(), count: context.pending }));
-    const fresh = contexts.flatMap((context) => context.next(context.pending));
-    const idx = tensor([fresh], { dtype: 'int64', device: model.device }); // (1, N)
-    return contexts.length === 1 ? model.forwardCached(idx, segments[0]!.cache) : model.forwardPacked(idx, segments);
   }
 }

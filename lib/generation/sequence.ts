@@ -19,7 +19,7 @@ export class Sequence implements DecodedSequence, Waiting {
   readonly alternatives: number | undefined;
   private readonly promptLength: number;
   private readonly stopTokens: ReadonlySet<number>;
-  private readonly keepCache: ((context: Context) => void) | undefined;
+  private readonly keepCache: (() => void) | undefined;
   private credit = 0;
   private remaining: number;
   private over = false;
@@ -51,7 +51,7 @@ export class Sequence implements DecodedSequence, Waiting {
     if (this.over) return;
     this.over = true;
     this.waiting.delete(this);
-    this.keepCache?.(this.context);
+    this.keepCache?.();
     this.context.dispose();
   }
 

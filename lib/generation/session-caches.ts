@@ -15,14 +15,14 @@ export class SessionCaches {
    *
    * @returns what keeps the turn's cache for the next one
    */
-  begin({ id, weights: callers }: SessionTurn, context: Context): (context: Context) => void {
+  begin({ id, weights: callers }: SessionTurn, context: Context): () => void {
     const weights = `${callers} ${weightsVersion(this.model)}`;
     const entry = this.kept.get(id);
     this.kept.delete(id);
     if (entry?.weights === weights) context.reuse(entry.cache);
     else entry?.cache.cache.dispose();
-    return (ended) => {
-      const cache = ended.keep();
+    return () => {
+      const cache = context.keep();
       if (cache === undefined) return;
       this.forget(id);
       this.kept.set(id, { cache, weights });

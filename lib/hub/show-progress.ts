@@ -1,20 +1,18 @@
-import { canDrawStatus, StatusLine } from '../status-line';
+import { statusLine } from '../status-line';
 import { download, type DownloadOptions } from './download';
 
 /** As `download`, with a line on stderr that shows how far it is, if stderr is a terminal. */
 export async function downloadShowing(reference: string, options: DownloadOptions = {}): Promise<string> {
-  let line: StatusLine | undefined;
   let [bytes, totalBytes] = [0, 0];
-  const text = (): string => `${reference}: ${megabytes(bytes)} of ${megabytes(totalBytes)} MB`;
+  const line = statusLine(() => `${reference}: ${megabytes(bytes)} of ${megabytes(totalBytes)} MB`);
   const onProgress: DownloadOptions['onProgress'] = (progress) => {
     ({ bytes, totalBytes } = progress);
-    if (line === undefined && canDrawStatus()) line = new StatusLine(text, false);
-    line?.draw();
+    line.draw();
   };
   try {
     return await download(reference, { ...options, onProgress });
   } finally {
-    line?.end();
+    line.end();
   }
 }
 

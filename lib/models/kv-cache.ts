@@ -81,12 +81,7 @@ export class KVCache {
    * RoPE's scores depend on distances alone.
    */
   drop(count: number): void {
-    checkArgument(
-      Number.isSafeInteger(count) && count >= 0 && count <= this.used,
-      `a number of positions from 0 to ${this.used}`,
-      count,
-      'KVCache.drop()',
-    );
+    this.checkPositions(count, 'drop');
     const rest = this.used - count;
     if (count > 0 && rest > 0) noGrad(() => tidy(() => this.move(count, rest)));
     this.used = rest;
@@ -95,13 +90,13 @@ export class KVCache {
 
   /** Forgets all positions but the first `length`. */
   truncate(length: number): void {
-    checkArgument(
-      Number.isSafeInteger(length) && length >= 0 && length <= this.used,
-      `a number of positions from 0 to ${this.used}`,
-      length,
-      'KVCache.truncate()',
-    );
+    this.checkPositions(length, 'truncate');
     this.used = length;
+  }
+
+  private checkPositions(count: number, name: string): void {
+    const isCount = Number.isSafeInteger(count) && count >= 0 && count <= this.used;
+    checkArgument(isCount, `a number of positions from 0 to ${this.used}`, count, `KVCache.${name}()`);
   }
 
   /** A copy with memory of its own. */

@@ -129,6 +129,7 @@ function nameOf({ type }: Value): string {
 }
 
 /** What Python's str.strip removes if it is given no characters. */
+// Python's white space, of which four control characters are a part.
 const whiteSpace = /[\p{White_Space}\u001c-\u001f]/u; // eslint-disable-line no-control-regex
 
 function strip(text: string, side: 'left' | 'right' | 'both', chars?: string): string {
