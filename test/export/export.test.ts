@@ -185,7 +185,7 @@ describe('what is there', () => {
     await expect(exported('there')).rejects.toThrow(/overwrite: true/);
     await exported('there', { overwrite: true, dtype: 'float16' });
     writeFileSync(at('there', 'notes.txt'), 'mine');
-    await expect(exported('there', { overwrite: true })).rejects.toThrow(/holds notes\.txt, which is no part/);
+    await expect(exported('there', { overwrite: true })).rejects.toThrow(/holds notes\.txt, which does not belong/);
     await expect(exported('run', { overwrite: true })).rejects.toMatchObject({ code: 'ERR_TORCHBIND_SAVE' });
     writeFileSync(at('file.zip'), 'mine');
     await expect(exported('file.zip', { overwrite: true })).rejects.toThrow(/another file/);
