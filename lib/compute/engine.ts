@@ -11,7 +11,15 @@ import { type PostedState, postState, putState, receiveState } from './posted-st
 import type { Applied, PostedBatch } from './protocol';
 import type { Replica } from './replica';
 import { optimizerClass } from './replicable';
-import { accumulate, type AccumulateOptions, applyGradients, type ApplyOptions, evaluationLoss } from './update';
+import {
+  accumulate,
+  type AccumulateOptions,
+  applyGradients,
+  type ApplyOptions,
+  evaluationLoss,
+  LateLosses,
+  type Made,
+} from './update';
 
 /**
  * Computes the updates of a training run, on a compute thread where that gives the same. Model, optimizer and scaler belong to
@@ -24,6 +32,7 @@ export class TrainingEngine {
   private sentGroups = '';
   /** Whether the next batch is the first of its update. */
   private isFirst = true;
+  private readonly late = new LateLosses();
 
   constructor(
     private readonly model: GPTModel,
@@ -36,7 +45,7 @@ export class TrainingEngine {
    */
   async beginUpdate(): Promise<void> {
     await this.prepare();
-    if (this.replica === undefined) return this.optimizer.zeroGrad();
+    if (this.replica === undefined) return this.zeroGrad();
     if (!this.hasSentState()) await this.sendOptimizer(this.replica);
     this.isFirst = true;
   }
@@ -57,41 +66,51 @@ export class TrainingEngine {
 
   /** Gives an update up. */
   async dropGradients(): Promise<void> {
-    if (this.replica === undefined) this.optimizer.zeroGrad();
+    if (this.replica === undefined) this.zeroGrad();
     else await this.replica.call({ type: 'zeroGrad' });
   }
 
-  /** Adds the gradients of a batch, which is freed, and gives its loss; a loss that is not finite adds none. */
-  async accumulate(batch: Batch, options: AccumulateOptions): Promise<number> {
-    const { replica } = this;
-    if (replica === undefined) return using(batch, () => accumulate(this.model, batch, options));
-    const { parts, precision, scaler } = options;
-    const call = { batch: post(batch), isFirst: this.isFirst, parts, precision, scaler: scaler?.getState() ?? null };
-    this.isFirst = false;
-    return replica.call<number>({ type: 'accumulate', ...call });
+  private zeroGrad(): void {
+    this.optimizer.zeroGrad();
+    this.late.clear();
   }
 
   /**
-   * Clips the gradients and makes the update; gives the norm before.
+   * Adds the gradients of a batch, which is freed, and gives its loss; a loss that is not finite adds none. With `readsLate` nobody
+   * waits for the loss here: `apply` gives the sum of the update's, and makes no update where one is not finite.
+   */
+  async accumulate(batch: Batch, options: AccumulateOptions & { readsLate: boolean }): Promise<number | undefined> {
+    const { replica } = this;
+    const { parts, precision, scaler, readsLate } = options;
+    if (replica === undefined)
+      return using(batch, () => accumulate(this.model, batch, options, readsLate ? this.late : undefined));
+    const { isFirst } = this;
+    this.isFirst = false;
+    const state = scaler?.getState() ?? null;
+    const call = { batch: post(batch), isFirst, parts, precision, scaler: state, readsLate };
+    return replica.call<number | undefined>({ type: 'accumulate', ...call });
+  }
+
+  /**
+   * Clips the gradients and makes the update.
    *
    * @param onApplied is called in the turn in which this thread learns of the update, before anything else of it runs
    */
-  async apply(options: ApplyOptions, onApplied: () => void): Promise<number | null> {
+  async apply(options: ApplyOptions, onApplied: (made: Made) => void): Promise<Made> {
     const { replica, model, optimizer } = this;
     if (replica === undefined) {
-      const gradNorm = applyGradients(model, optimizer, options);
-      onApplied();
-      return gradNorm;
+      const made = applyGradients(model, optimizer, options, this.late);
+      onApplied(made);
+      return made;
     }
     const { gradClip, scaler } = options;
     const groups = optimizer.paramGroups.map(hyperparametersOf);
     const take = (applied: Applied): void => {
       if (applied.scaler !== null) scaler?.setState(applied.scaler);
       for (const part of applied.state) this.takeState(replica, part);
-      onApplied();
+      onApplied(applied);
     };
-    const call = { type: 'apply', gradClip, scaler: scaler?.getState() ?? null, groups } as const;
-    return (await replica.call<Applied>(call, take)).gradNorm;
+    return replica.call<Applied>({ type: 'apply', gradClip, scaler: scaler?.getState() ?? null, groups }, take);
   }
 
   /** The loss of a batch, which is freed, in evaluation mode. */
@@ -105,6 +124,7 @@ export class TrainingEngine {
     const { replica } = this;
     this.replica = undefined;
     this.sent.clear();
+    this.late.clear();
     if (replica === undefined) return;
     replica.trains = false;
     releaseReplica(this.model, replica, { keep: false });

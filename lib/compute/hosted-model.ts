@@ -15,7 +15,7 @@ import { lend, receiveLent } from './posted-module';
 import { type PostedState, postState, putState, receiveState, type StatePart } from './posted-state';
 import type { Applied, Call, CopiedStorage, Notice, PostedBatch, PostedOptimizer, SequenceEvent } from './protocol';
 import { newOptimizer } from './replicable';
-import { accumulate, applyGradients, evaluationLoss } from './update';
+import { accumulate, applyGradients, evaluationLoss, LateLosses } from './update';
 
 /** A model of another thread, as this thread computes it. */
 export class HostedModel {
@@ -24,6 +24,7 @@ export class HostedModel {
   private readonly tensors: Tensor[];
   private optimizer: AnyOptimizer | undefined;
   private readonly scaler = new GradScaler();
+  private readonly late = new LateLosses();
   private readonly loans: NativeLoan[] = [];
   /** Parts of the optimizer's state that the other thread has. */
   private readonly known = new Set<unknown>();
@@ -63,13 +64,12 @@ export class HostedModel {
       case 'optimizer':
         return this.takeOptimizer(call.optimizer);
       case 'zeroGrad':
-        return this.optimizer!.zeroGrad();
+        return this.zeroGrad();
       case 'accumulate': {
-        const { batch, isFirst, parts, precision, scaler } = call;
-        if (isFirst) this.optimizer!.zeroGrad();
-        return this.withBatch(batch, (own) =>
-          accumulate(this.model, own, { parts, precision, scaler: this.scalerAt(scaler) }),
-        );
+        const { batch, isFirst, parts, precision, scaler, readsLate } = call;
+        if (isFirst) this.zeroGrad();
+        const options = { parts, precision, scaler: this.scalerAt(scaler) };
+        return this.withBatch(batch, (own) => accumulate(this.model, own, options, readsLate ? this.late : undefined));
       }
       case 'apply':
         return this.apply(call);
@@ -85,6 +85,7 @@ export class HostedModel {
   /** Gives up what the other thread has lent. */
   close(): void {
     this.sequences.close();
+    this.late.clear();
     this.model.zeroGrad();
     this.model.dispose();
     this.dropOptimizer();
@@ -100,6 +101,11 @@ export class HostedModel {
         dispose(batch);
       }
     });
+  }
+
+  private zeroGrad(): void {
+    this.optimizer!.zeroGrad();
+    this.late.clear();
   }
 
   private scalerAt(state: GradScalerState | null): GradScaler | null {
@@ -132,8 +138,8 @@ export class HostedModel {
     const optimizer = this.optimizer!;
     groups.forEach((group, i) => Object.assign(optimizer.paramGroups[i]!, group));
     const scaler = this.scalerAt(scalerState);
-    const gradNorm = applyGradients(this.model, optimizer, { gradClip, scaler });
-    return { gradNorm, scaler: scaler?.getState() ?? null, state: this.newState(optimizer) };
+    const made = applyGradients(this.model, optimizer, { gradClip, scaler }, this.late);
+    return { ...made, scaler: scaler?.getState() ?? null, state: this.newState(optimizer) };
   }
 
   private copyStorages(): CopiedStorage[] {

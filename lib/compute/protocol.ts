@@ -6,6 +6,7 @@ import type { PostedError } from '../workers/errors';
 import type { PostedModel } from './posted-model';
 import type { PostedState } from './posted-state';
 import type { OptimizerClass } from './replicable';
+import type { Made } from './update';
 
 /** What the thread of a program and a compute thread say to each other. */
 
@@ -39,6 +40,8 @@ export interface AccumulateCall {
   parts: number;
   precision: Precision;
   scaler: GradScalerState | null;
+  /** The loss comes with the answer to `apply`. */
+  readsLate: boolean;
 }
 
 export interface ApplyCall {
@@ -48,8 +51,7 @@ export interface ApplyCall {
   groups: Record<string, unknown>[];
 }
 
-export interface Applied {
-  gradNorm: number | null;
+export interface Applied extends Made {
   scaler: GradScalerState | null;
   /** What the optimizer has made for its parameters. */
   state: PostedState[];

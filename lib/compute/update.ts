@@ -2,9 +2,10 @@ import type { Batch } from '../data';
 import type { GPTModel } from '../models/gpt-model';
 import { evaluation } from '../models/mode';
 import { lossOf, type Precision } from '../models/precision';
-import { type AnyOptimizer, clipGradNorm_, type GradScaler } from '../optim';
+import { Adam, AdamW, type AnyOptimizer, clipGradNorm_, type GradScaler } from '../optim';
 import { inferenceMode } from '../tensor/autograd';
-import { tidy } from '../tensor/scope';
+import { stack } from '../tensor/generated/functions';
+import { dispose, keep, tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
 
 /** The parts of an update of the weights, on whichever thread. */
@@ -18,16 +19,56 @@ export interface AccumulateOptions {
 }
 
 /**
- * Adds the gradients of a batch, and gives its loss. On the CPU a loss that is not finite adds none; elsewhere the gradients are
- * then of no use.
+ * Losses of an update that are read after it, so that the device has all of the update to do before anybody waits for it. The
+ * device itself skips the update where one of them is not finite.
  */
-export function accumulate(model: GPTModel, batch: Batch, { parts, precision, scaler }: AccumulateOptions): number {
+export class LateLosses {
+  private readonly losses: Tensor[] = [];
+
+  get isEmpty(): boolean {
+    return this.losses.length === 0;
+  }
+
+  add(loss: Tensor): void {
+    this.losses.push(keep(loss.detach()));
+  }
+
+  /** Whether one of them is not finite: 1 or 0, float32 (). */
+  foundInf(): Tensor {
+    return stack(this.losses).isfinite().all().logicalNot().to('float32');
+  }
+
+  /** Their sum, which waits for the device. Forgets them. */
+  read(): number {
+    const sum = this.losses.reduce((total, loss) => total + Number(loss.item()), 0);
+    this.clear();
+    return sum;
+  }
+
+  clear(): void {
+    dispose(this.losses);
+    this.losses.length = 0;
+  }
+}
+
+/**
+ * Adds the gradients of a batch, and gives its loss, or undefined where that goes to `late`. On the CPU a loss that is not finite
+ * adds none; elsewhere the gradients are then of no use.
+ */
+export function accumulate(
+  model: GPTModel,
+  batch: Batch,
+  { parts, precision, scaler }: AccumulateOptions,
+  late?: LateLosses,
+): number | undefined {
   return tidy(() => {
     const loss = lossOf(model, batch, precision);
-    if (loss.device !== 'cpu') {
+    if (late !== undefined || loss.device !== 'cpu') {
       // Reading waits for the device: it gets the backward pass to do first.
       addGradients(loss, { parts, scaler });
-      return Number(loss.item());
+      if (late === undefined) return Number(loss.item());
+      late.add(loss);
+      return undefined;
     }
     const value = Number(loss.item());
     if (Number.isFinite(value)) addGradients(loss, { parts, scaler });
@@ -47,21 +88,47 @@ export interface ApplyOptions {
   scaler: GradScaler | null;
 }
 
-/** Clips the gradients and makes the update; the norm before, where it is wanted. */
+export interface Made {
+  /** Before clipping; null where gradients are not clipped. */
+  gradNorm: number | null;
+  /** The sum of the losses that were read late. */
+  loss: number | undefined;
+}
+
+/** Clips the gradients and makes the update, unless one of the late losses is not finite. */
 export function applyGradients(
   model: GPTModel,
   optimizer: AnyOptimizer,
   { gradClip, scaler }: ApplyOptions,
-): number | null {
-  scaler?.unscale_(optimizer);
-  const gradNorm =
-    gradClip === undefined ? null : tidy(() => Number(clipGradNorm_(model.parameters(), gradClip).item()));
-  if (scaler === null) optimizer.step();
-  else {
-    scaler.step(optimizer);
-    scaler.update();
+  late: LateLosses,
+): Made {
+  return tidy(() => {
+    scaler?.unscale_(optimizer);
+    const gradNorm = gradClip === undefined ? null : clipGradNorm_(model.parameters(), gradClip);
+    if (!late.isEmpty) stepUnless(late.foundInf(), optimizer as Adam | AdamW);
+    else if (scaler === null) optimizer.step();
+    else {
+      scaler.step(optimizer);
+      scaler.update();
+    }
+    // From here on this thread waits for the device.
+    const loss = late.isEmpty ? undefined : late.read();
+    return { gradNorm: gradNorm === null ? null : Number(gradNorm.item()), loss };
+  });
+}
+
+/** Whether losses of updates by an optimizer can be read after them. */
+export function canReadLate(optimizer: AnyOptimizer): boolean {
+  return optimizer instanceof AdamW || optimizer instanceof Adam;
+}
+
+function stepUnless(foundInf: Tensor, optimizer: Adam | AdamW): void {
+  optimizer.foundInf = foundInf;
+  try {
+    optimizer.step();
+  } finally {
+    optimizer.foundInf = undefined;
   }
-  return gradNorm;
 }
 
 /** The loss of a batch in evaluation mode, without gradients. */

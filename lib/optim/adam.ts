@@ -100,20 +100,25 @@ const ADAMW = {
 };
 
 abstract class AdamBase<Options extends GroupOptions> extends Optimizer<AdamGroup, Options> {
+  /** @internal float32 (): the step that is made while it is 1 changes nothing (PyTorch's attribute of this name). Nobody waits for its value. */
+  foundInf: Tensor | undefined;
+
   protected override stateParts({ amsgrad }: AdamGroup): StatePart[] {
     return ['step', 'exp_avg', 'exp_avg_sq', ...(amsgrad ? ['max_exp_avg_sq'] : [])].map((key) => ({ key }));
   }
 
   protected override stepGroup(group: AdamGroup): void {
     const { lr, betas, weightDecay, eps, amsgrad, maximize, decoupledWeightDecay } = group;
-    const options = { lr, beta1: betas[0], beta2: betas[1], weightDecay, eps, amsgrad, maximize };
+    const { foundInf } = this;
+    const options = { lr, beta1: betas[0], beta2: betas[1], weightDecay, eps, amsgrad, maximize, foundInf };
+    const counted = foundInf === undefined ? 1 : foundInf.neg().add(1); // 0 for a step that the kernel skips
     const fused = decoupledWeightDecay ? fusedAdamW : fusedAdam;
     const batches = batchesOf(group.params, (parameter) => {
       const state = this.#stateOf(parameter, group);
       return this.stateParts(group).map(({ key }) => state.get(key) as Tensor);
     });
     for (const [params, gradients, steps, expAvgs, expAvgSqs, maxExpAvgSqs = []] of batches) {
-      foreachAdd_(steps!, 1);
+      foreachAdd_(steps!, counted);
       fused(params, gradients, expAvgs!, expAvgSqs!, maxExpAvgSqs, steps!, options);
     }
   }

@@ -34,6 +34,7 @@ type AdamStep = (
     eps: number;
     amsgrad: boolean;
     maximize: boolean;
+    foundInf: Tensor | undefined;
   },
 ) => void;
 
@@ -76,8 +77,8 @@ export const fusedSgd = counted(
   >('_fused_sgd_'),
 );
 
-/** `aten::_foreach_add_`: adds a number to each tensor, in place. */
-export const foreachAdd_ = bind<(tensors: Tensors, value: number) => void>('_foreach_add_');
+/** `aten::_foreach_add_`: adds a number, or a tensor of one, to each tensor, in place. */
+export const foreachAdd_ = bind<(tensors: Tensors, value: number | Tensor) => void>('_foreach_add_');
 
 /** `aten::_foreach_mul_`: multiplies each tensor by a single value, in place. */
 export const foreachMul_ = bind<(tensors: Tensors, factor: Tensor) => void>('_foreach_mul_');

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { atWholeUpdate, TrainingEngine } from '../compute';
+import { atWholeUpdate, canReadLate, TrainingEngine } from '../compute';
 import { TorchBindError } from '../errors';
 import type { GPTModel } from '../models/gpt-model';
 import { TextStream, TokenStream } from '../data';
@@ -238,6 +238,7 @@ export class Trainer {
       gradClip: this.settings.gradClip ?? (writesMetrics(this.settings) ? Infinity : undefined),
       precision: this.settings.precision,
       scaler: this.scaler,
+      readsLate: this.readsLate(),
       ranks: this.ranks,
       shouldStop: () => this.shouldStop(),
       judge: (loss) => this.guard.judge(loss),
@@ -261,6 +262,12 @@ export class Trainer {
     await this.settings.onStep?.(event);
     yield { type: 'step', ...event };
     return true;
+  }
+
+  /** Off the CPU, where a loss that is not finite is the only bad one, and the optimizer can skip an update on the device. */
+  private readsLate(): boolean {
+    const needsLoss = this.ranks !== null || this.scaler !== null || this.settings.guard?.spikeFactor !== undefined;
+    return this.model.device !== 'cpu' && !needsLoss && canReadLate(this.optimizer);
   }
 
   /** In the same turn as the update, so that weights, step and the state of the run always belong together. */

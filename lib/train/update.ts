@@ -16,9 +16,11 @@ export interface UpdateOptions {
   scaler: GradScaler | null;
   /** Those that make the update together; null for this process alone. */
   ranks: Ranks | null;
+  /** The losses are read after the update, which the device itself skips where one is not finite. */
+  readsLate: boolean;
   /** Asked between the batches of one update: true gives the update up. */
   shouldStop: () => boolean;
-  /** Says what is wrong with the loss before the update is made; undefined for a good one. */
+  /** Says what is wrong with the loss, before the update is made or was skipped; undefined for a good one. */
   judge: (loss: number) => string | undefined;
   /** Called before anything else of this thread runs, so that nobody sees the new weights with the old step. */
   onUpdated: (loss: number) => void;
@@ -48,7 +50,7 @@ export async function update(
   data: RunData,
   options: UpdateOptions,
 ): Promise<Outcome | null> {
-  const { gradAccumulation: parts, precision, scaler, gradClip, ranks } = options;
+  const { gradAccumulation: parts, precision, scaler, gradClip, readsLate, ranks } = options;
   // Ranks that stop midway would have to agree on it between any two batches: they make the update whole.
   const shouldStop = ranks === null ? options.shouldStop : () => false;
   const rewind = parts > 1 && ranks === null ? rewinder(model, data) : undefined;
@@ -67,16 +69,23 @@ export async function update(
       sum = await ranks.lastBatch(data.next(), sum, { parts, precision, scaler });
       break;
     }
-    const loss = await engine.accumulate(data.next(), { parts, precision, scaler });
+    const loss = await engine.accumulate(data.next(), { parts, precision, scaler, readsLate });
+    if (loss === undefined) continue;
     sum += loss;
-    if (ranks !== null) continue;
-    if (!Number.isFinite(loss)) break;
+    if (ranks === null && !Number.isFinite(loss)) break;
   }
-  const loss = Number.isFinite(sum) ? sum / parts : sum;
-  const problem = options.judge(loss);
+  let [loss, problem] = readsLate ? [NaN, undefined] : judged(sum);
   if (problem !== undefined) return { loss, problem };
-  const gradNorm = await engine.apply({ gradClip, scaler }, () => options.onUpdated(loss));
-  return { loss, gradNorm };
+  const { gradNorm } = await engine.apply({ gradClip, scaler }, (made) => {
+    if (made.loss !== undefined) [loss, problem] = judged(made.loss);
+    if (problem === undefined) options.onUpdated(loss);
+  });
+  return problem === undefined ? { loss, gradNorm } : { loss, problem };
+
+  function judged(total: number): [loss: number, problem: string | undefined] {
+    const mean = Number.isFinite(total) ? total / parts : total;
+    return [mean, options.judge(mean)];
+  }
 }
 
 function rewinder(model: GPTModel, data: RunData): () => void {

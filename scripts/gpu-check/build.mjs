@@ -38,7 +38,7 @@ export async function buildAddon(python, { seconds = QUARTER_HOUR } = {}) {
 
 /** Files of the built addon with their sizes: what the plug-in needs is not on every machine. */
 export function builtFiles() {
-  return ['torchbind.node', 'torchbind_core.so', 'torchbind_cuda.so', 'torchbind_mkl.so']
+  return ['torchbind.node', 'torchbind_core.so', 'torchbind_distributed.so', 'torchbind_cuda.so', 'torchbind_mkl.so']
     .map((name) => path.join(inRoot('build/Release'), name))
     .filter((file) => existsSync(file))
     .map((file) => `${path.basename(file)} (${(statSync(file).size / 2 ** 20).toFixed(1)} MiB)`);
