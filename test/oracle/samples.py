@@ -208,7 +208,7 @@ class Case:
     def write(self, writer):
         call = adapt(self.op, self.input, self.args, self.kwargs)
         if call is None:
-            raise Skip("there is no counterpart for these arguments")
+            raise Skip("no counterpart for these arguments")
         gradient = self.differentiate()
         case = {"op": self.op.full_name, "dtype": str(self.dtype).removeprefix("torch."), "seed": SEED}
         case["unset"] = self.op.name in UNSET
@@ -300,7 +300,7 @@ def first_line(error):
 def why_not_covered(op):
     if op.name.startswith("jiterator"):
         return "compiles CUDA code while it runs"
-    return "composite in Python" if not has_adapter(op) else "no sample is left"
+    return "composite in Python" if not has_adapter(op) else "no usable sample"
 
 
 def main(directory):
