@@ -102,8 +102,7 @@ void ExternalMemory::retain(Napi::BasicEnv env, const at::Tensor& tensor) {
   const int64_t bytes = freeable_bytes(tensor);
   Entry& entry = storages_.try_emplace(storage_key(tensor), Entry{bytes, 0}).first->second;
   if (entry.holders++ > 0) return;
-  total_ += bytes;
-  Napi::MemoryManagement::AdjustExternalMemory(env, bytes);
+  report(env, bytes);
   collect_if_due(env);
 }
 
@@ -112,9 +111,17 @@ void ExternalMemory::release(Napi::BasicEnv env, const void* storage) {
   if (found == storages_.end() || --found->second.holders > 0) return;
   const int64_t bytes = found->second.bytes;
   storages_.erase(found);
-  total_ -= bytes;
-  Napi::MemoryManagement::AdjustExternalMemory(env, -bytes);
+  report(env, -bytes);
 }
+
+void ExternalMemory::report(Napi::BasicEnv env, int64_t bytes) {
+  total_ += bytes;
+  unreported_ += bytes;
+  if (deferrals_ > 0 || unreported_ == 0) return;
+  Napi::MemoryManagement::AdjustExternalMemory(env, std::exchange(unreported_, 0));
+}
+
+constexpr int64_t kMuchDeferred = int64_t{512} << 20;
 
 // V8 starts to mark when 64 MB came in, but then takes its time, and a loop that makes tensors outruns it.
 // Bytes beyond its hard limit make it collect at once, so they are reported for a moment: early where
@@ -126,13 +133,16 @@ void ExternalMemory::collect_if_due(Napi::BasicEnv env) {
   constexpr int64_t kLate = int64_t{40} << 20;
   constexpr int64_t kBeyondAnyLimit = int64_t{1} << 46;
   after_last_collection_ = std::min(after_last_collection_, total_);
-  const int64_t grown = total_ - after_last_collection_;
+  deferred_ = std::clamp(deferred_, int64_t{0}, total_ - after_last_collection_);
+  // What was made while collections were deferred is hardly garbage yet, until there is much of it.
+  const int64_t grown = total_ - after_last_collection_ - (deferred_ < kMuchDeferred ? deferred_ : 0);
   if (grown < kEarly) return;
   const auto start = Clock::now();
   if (grown < kLate && start < next_collection_) return;
   Napi::MemoryManagement::AdjustExternalMemory(env, kBeyondAnyLimit);
   Napi::MemoryManagement::AdjustExternalMemory(env, -kBeyondAnyLimit);
   after_last_collection_ = total_;
+  deferred_ = 0;
 #ifdef __GLIBC__
   // What was freed stays with malloc, in pieces that the next tensors may not fit.
   constexpr int kCollectionsPerTrim = 2;
@@ -143,8 +153,14 @@ void ExternalMemory::collect_if_due(Napi::BasicEnv env) {
 }
 
 void ExternalMemory::defer_collections(Napi::BasicEnv env, bool on) {
-  deferrals_ = std::max(0, deferrals_ + (on ? 1 : -1));
-  collect_if_due(env);
+  if (on) {
+    if (deferrals_ == 0 && deferred_ >= kMuchDeferred) collect_if_due(env);
+    ++deferrals_;
+    return;
+  }
+  if (deferrals_ == 0 || --deferrals_ > 0) return;
+  deferred_ += unreported_;
+  report(env, 0);
 }
 
 namespace {

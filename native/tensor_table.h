@@ -53,18 +53,22 @@ class ExternalMemory {
  public:
   void retain(Napi::BasicEnv env, const at::Tensor& tensor);
   void release(Napi::BasicEnv env, const void* storage);
-  // While it is on, no collection is forced: for code that makes many tensors of which none is garbage. Then
-  // one is, where it is due.
+  // While it is on, V8 hears of no bytes and no collection is forced: for code that makes many tensors of which
+  // none is garbage. Each report may make V8 mark for milliseconds, so there is one at the end.
   void defer_collections(Napi::BasicEnv env, bool on);
   // Bytes that V8 knows of.
-  int64_t reported() const { return total_; }
+  int64_t reported() const { return total_ - unreported_; }
 
  private:
   using Clock = std::chrono::steady_clock;
 
+  void report(Napi::BasicEnv env, int64_t bytes);
   void collect_if_due(Napi::BasicEnv env);
 
   int64_t total_ = 0;
+  int64_t unreported_ = 0;
+  // Bytes that came in while collections were deferred, since the last one.
+  int64_t deferred_ = 0;
   int64_t after_last_collection_ = 0;
   Clock::time_point next_collection_;
   int collections_ = 0;

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import {
   checkArgument,
   checkFlags,
@@ -230,7 +231,11 @@ export class Module {
    * the module's own where they can.
    */
   adoptStateDict(state: ReadonlyMap<string, unknown>): Promise<void> {
-    return tidy(() => adoptEntries(this.constructor.name, this.stateEntries(''), state));
+    return tidy(async () => {
+      const entries = this.stateEntries('');
+      await nextTurn();
+      return adoptEntries(this.constructor.name, entries, state);
+    });
   }
 
   /** What the module's print says of its settings (PyTorch's `extra_repr`). Subclasses override it; several lines are printed one below the other. */

@@ -54,6 +54,25 @@ std::vector<at::Tensor> as_real(const std::vector<at::Tensor>& tensors, bool red
   return real;
 }
 
+// The gpu-check builds against older PyTorch too, where these two have the names that are deprecated now.
+template <typename Group>
+c10::intrusive_ptr<c10d::Work> reduce_scatter(Group& group, at::Tensor& output, at::Tensor& input,
+                                              const c10d::ReduceScatterOptions& options) {
+  if constexpr (requires { group.reduce_scatter_single(output, input, options); })
+    return group.reduce_scatter_single(output, input, options);
+  else
+    return group._reduce_scatter_base(output, input, options);
+}
+
+template <typename Group>
+c10::intrusive_ptr<c10d::Work> all_to_all(Group& group, at::Tensor& output, at::Tensor& input) {
+  std::vector<int64_t> equal;
+  if constexpr (requires { group.all_to_all_single(output, input, equal, equal); })
+    return group.all_to_all_single(output, input, equal, equal);
+  else
+    return group.alltoall_base(output, input, equal, equal);
+}
+
 c10::intrusive_ptr<c10d::Work> issue(ProcessGroup& group, const CollectiveCall& call) {
   const bool reduces = call.kind == Collective::kAllReduce || call.kind == Collective::kReduce ||
                        call.kind == Collective::kReduceScatter;
@@ -84,7 +103,7 @@ c10::intrusive_ptr<c10d::Work> issue(ProcessGroup& group, const CollectiveCall& 
     case Collective::kReduceScatter: {  // outputs: one; inputs: one, of all ranks' parts one after the other
       c10d::ReduceScatterOptions options;
       options.reduceOp = op;
-      return group.reduce_scatter_single(outputs.at(0), inputs.at(0), options);
+      return reduce_scatter(group, outputs.at(0), inputs.at(0), options);
     }
     case Collective::kGather: {  // outputs: one for each rank at the root, none elsewhere; inputs: one
       std::vector<std::vector<at::Tensor>> lists;
@@ -110,10 +129,8 @@ c10::intrusive_ptr<c10d::Work> issue(ProcessGroup& group, const CollectiveCall& 
       options.device = at::Device(at::kCPU);
       return group.barrier(options);
     }
-    case Collective::kAllToAll: {  // outputs: one; inputs: one; both of equal parts for each rank
-      std::vector<int64_t> equal;
-      return group.all_to_all_single(outputs.at(0), inputs.at(0), equal, equal);
-    }
+    case Collective::kAllToAll:  // outputs: one; inputs: one; both of equal parts for each rank
+      return all_to_all(group, outputs.at(0), inputs.at(0));
     case Collective::kCount:
       break;
   }
