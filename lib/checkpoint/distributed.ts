@@ -1,6 +1,8 @@
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
 import { type PathLike, toPath } from '../errors';
 import { snapshotDistributed } from '../formats/dcp/save';
-import { isPartName, metadataName } from '../formats/dcp/place';
+import { accelerateNames, isPartName, metadataName } from '../formats/dcp/place';
 import { replaceDirectory } from './replace-directory';
 
 /**
@@ -16,30 +18,34 @@ import { replaceDirectory } from './replace-directory';
  */
 export async function saveDistributed(value: unknown, directory: PathLike): Promise<void> {
   const target = toPath(directory, 'saveDistributed');
-  await writeDistributed(value, target);
+  await writeDistributed(new Map([['.', value]]), target);
 }
 
-/** As `saveDistributed`, with other files in the same directory. */
+/** As `saveDistributed`, for state dicts by the directory within the target that each gets, and with other files next to them. */
 export async function writeDistributed(
-  value: unknown,
+  values: ReadonlyMap<string, unknown>,
   target: string,
   more: { names: readonly string[]; write: (directory: string) => Promise<void> } = {
     names: [],
     write: async () => {},
   },
 ): Promise<void> {
-  const { write, release } = snapshotDistributed(value);
-  const isOurs = (name: string): boolean => name === metadataName || isPartName(name) || more.names.includes(name);
+  const snapshots: { inner: string; snapshot: ReturnType<typeof snapshotDistributed> }[] = [];
+  const ours: readonly string[] = [metadataName, ...Object.values(accelerateNames), ...more.names];
   try {
+    for (const [inner, value] of values) snapshots.push({ inner, snapshot: snapshotDistributed(value) });
     await replaceDirectory(
       target,
       async (directory) => {
-        await write(directory);
+        for (const { inner, snapshot } of snapshots) {
+          await mkdir(path.join(directory, inner), { recursive: true });
+          await snapshot.write(path.join(directory, inner));
+        }
         await more.write(directory);
       },
-      isOurs,
+      (name) => ours.includes(name) || isPartName(name),
     );
   } finally {
-    release();
+    for (const { snapshot } of snapshots) snapshot.release();
   }
 }

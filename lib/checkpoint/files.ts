@@ -153,3 +153,9 @@ export async function installFile(
   await rm(temporary, { force: true }); // Renaming between two names of one file does nothing and leaves both.
   if (directory !== path.dirname(target)) await syncDirectory(directory);
 }
+
+/** Optimizer updates made, as a JSON file of training state says; null where it does not. */
+export function stepIn(json: JsonObject | undefined): number | null {
+  const step = json?.global_step ?? json?.step;
+  return Number.isSafeInteger(step) ? (step as number) : null;
+}

@@ -11,10 +11,10 @@ import {
 } from '../formats/inspect/report';
 import { withUnpacked } from './archives';
 import { ofOneBundle } from './commit';
-import { exists, type JsonObject, readOptionalJson } from './files';
+import { exists, type JsonObject, readOptionalJson, stepIn } from './files';
 import { type Contents, contentsOf, countParameters, familyOf } from './inspect-contents';
 import { Inspection, type InspectionIntegrity, type InspectionTotals } from './inspection';
-import { type Location, locate, stepIn } from './locate';
+import { type Location, locate } from './locate';
 import { differences, readManifest } from './manifest';
 import type { ModelFiles } from './programs/program';
 import { readSums, sumDifferences } from './release-sums';
@@ -59,11 +59,9 @@ async function inspectAt(
     const report = await inspectFile(files.weights, verify);
     if (isWhole && files.directory !== target && program !== null)
       report.container.notes.push(`in ${path.relative(target, files.directory)}`);
-    return complete(
-      report,
-      contentsOf(report),
-      target === files.weights ? {} : { path: named, files: await filesOf(target) },
-    );
+    const contents = contentsOf(report);
+    contents.step ??= stepIn(await json(report, files.directory, files.state));
+    return complete(report, contents, target === files.weights ? {} : { path: named, files: await filesOf(target) });
   }
   const report = await openAll(files, verify);
   report.container.kind = program.container;

@@ -1,7 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { CheckpointCode, CheckpointError } from '../errors';
-import { readJson } from './files';
 import { refuseForeign } from './foreign';
 import { directoryPrograms, filePrograms } from './programs';
 import { type DirectoryProgram, Listing, type ModelFiles } from './programs/program';
@@ -81,17 +80,4 @@ function nothingFound(listing: Listing, names: readonly string[]): never {
       `It holds ${there.slice(0, 8).join(', ') || 'nothing'}.`,
     CheckpointCode.open,
   );
-}
-
-/** Optimizer updates made, as the files say; null where they do not. */
-export async function stepOf({ directory, state }: ModelFiles): Promise<number | null> {
-  if (state === undefined) return null;
-  const json = await readJson(path.join(directory, state)).catch(() => undefined);
-  return stepIn(json);
-}
-
-/** The number of updates in a JSON file of training state. */
-export function stepIn(json: Readonly<Record<string, unknown>> | undefined): number | null {
-  const step = json?.global_step ?? json?.step;
-  return Number.isSafeInteger(step) ? (step as number) : null;
 }

@@ -59,6 +59,22 @@ def trained(model):
     return optimizer
 
 
+def accelerated(model, optimizer, directory):
+    """As accelerate saves FSDP with sharded state dicts, and Trainer with it."""
+    from types import SimpleNamespace
+    from accelerate import PartialState
+    from accelerate.utils.fsdp_utils import save_fsdp_model, save_fsdp_optimizer
+    from torch.distributed.fsdp import StateDictType
+    PartialState(cpu=True)
+    plugin = SimpleNamespace(fsdp_version=2, state_dict_type=StateDictType.SHARDED_STATE_DICT, state_dict_config=SimpleNamespace(offload_to_cpu=False, rank0_only=False), cpu_ram_efficient_loading=False)
+    accelerator = SimpleNamespace(num_processes=2, process_index=dist.get_rank(), wait_for_everyone=dist.barrier)
+    save_fsdp_model(plugin, accelerator, model, directory)
+    save_fsdp_optimizer(plugin, accelerator, optimizer, model, directory)
+    if dist.get_rank() == 0:
+        with open(f'{directory}/trainer_state.json', 'w') as file:
+            json.dump(dict(global_step=2), file)
+
+
 def rank(number, directory):
     os.chdir(directory)
     dist.init_process_group('gloo', init_method=f'file://{directory}/store', rank=number, world_size=2)
@@ -75,6 +91,7 @@ def rank(number, directory):
     dcp.save(dict(model=weights, optimizer=state, step=2, note='x'), checkpoint_id='fsdp')
     _, flat = get_state_dict(model, optimizer, options=StateDictOptions(flatten_optimizer_state_dict=True))
     dcp.save({**weights, 'optimizer': flat, 'train_state': dict(step=torch.tensor(2))}, checkpoint_id='titan/step-2')
+    accelerated(model, optimizer, 'trainer/checkpoint-2')
     os.makedirs('titan/step-10', exist_ok=True)  # a save that was cut short
     whole = {key: value.full_tensor() for key, value in weights.items()}
     moments = {f'{key}.{part}': value.full_tensor() for key, parts in state['state'].items() for part, value in parts.items() if part != 'step'}
@@ -119,11 +136,15 @@ def check(directory):
     os.chdir(directory)
     results = {}
     expected = torch.load('expected.pt')
-    for name in ['again-fsdp', 'new']:
+    for name in ['again-fsdp', 'new', 'again-trainer']:
         model = Tiny(tie=False)
         optimizer = optimizer_of(model)
         weights, state = get_state_dict(model, optimizer)
-        dcp.load(dict(model=weights, optimizer=state), checkpoint_id=name)
+        if name == 'again-trainer':
+            dcp.load(dict(model=weights), checkpoint_id=f'{name}/pytorch_model_fsdp_0')
+            dcp.load(dict(optimizer=state), checkpoint_id=f'{name}/optimizer_0')
+        else:
+            dcp.load(dict(model=weights, optimizer=state), checkpoint_id=name)
         set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=state)
         _, state = get_state_dict(model, optimizer)
         moments = {f'{key}.{part}': value for key, parts in state['state'].items() for part, value in parts.items() if part != 'step'}

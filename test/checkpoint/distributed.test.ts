@@ -1,5 +1,5 @@
 /** Distributed checkpoints: what torch.distributed.checkpoint and FSDP save, and what they load again. */
-import { cpSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it, test } from 'vitest';
 import { compare, inspect, saveDistributed } from '../../lib/checkpoint';
@@ -34,6 +34,14 @@ function expectEqual(actual: ReadonlyMap<string, unknown>, wanted: ReadonlyMap<s
   for (const [key, value] of wanted) expect((actual.get(key) as Tensor).equal(value as Tensor), key).toBe(true);
 }
 
+/** Changes the metadata. */
+function change(target: string, from: string, to: string, name = '.metadata'): void {
+  const file = path.join(target, name);
+  const bytes = readFileSync(file, 'latin1');
+  expect(bytes).toContain(from);
+  writeFileSync(file, bytes.replaceAll(from, to), 'latin1');
+}
+
 /** Of an optimizer's state dict with names, by `<name>.<part>`. */
 function momentsOf(state: ReadonlyMap<string, unknown>): Map<string, unknown> {
   const groups = state.get('param_groups') as Map<string, unknown[]>[];
@@ -45,14 +53,17 @@ function momentsOf(state: ReadonlyMap<string, unknown>): Map<string, unknown> {
 }
 
 describe('GPT.load opens, with the optimizer', () => {
-  it.each(['fsdp', 'titan/step-2', 'titan'])('what two ranks of FSDP saved: %s', async (name) => {
-    const model = await open(name);
-    expect(model).toMatchObject({ step: 2, origin: { form: 'distributed', layout: 'nanogpt' } });
-    expectEqual(model.stateDict(), expected.whole);
-    const state = model.optimizerStateDict(model.optimizer!);
-    expectEqual(momentsOf(state), expected.moments);
-    expect(model.optimizer!.paramGroups.map(({ weightDecay }) => weightDecay)).toEqual([0.1, 0]);
-  });
+  it.each(['fsdp', 'titan/step-2', 'titan', 'trainer/checkpoint-2', 'trainer'])(
+    'what two ranks of FSDP saved: %s',
+    async (name) => {
+      const model = await open(name);
+      expect(model).toMatchObject({ step: 2, origin: { form: 'distributed', layout: 'nanogpt' } });
+      expectEqual(model.stateDict(), expected.whole);
+      const state = model.optimizerStateDict(model.optimizer!);
+      expectEqual(momentsOf(state), expected.moments);
+      expect(model.optimizer!.paramGroups.map(({ weightDecay }) => weightDecay)).toEqual([0.1, 0]);
+    },
+  );
 
   it.each(['single', 'app'])('what one process saved: %s', async (name) => {
     const model = await open(name);
@@ -71,10 +82,31 @@ describe('GPT.load opens, with the optimizer', () => {
   });
 });
 
+test('load, inspect and compare take the directories of accelerate as one checkpoint', async () => {
+  const [directory, moved] = [at('trainer/checkpoint-2'), path.join(temporaryDirectory(), 'moved')];
+  const all = (await load(directory)) as Map<string, Map<string, unknown>>;
+  expect([...all.keys()]).toEqual(['model', 'optimizer']);
+  expectEqual(all.get('model')!, expected.whole);
+  const inspection = await inspect(at('trainer'), { verify: true });
+  expect(inspection).toMatchObject({
+    step: 2,
+    family: { name: 'nanogpt' },
+    optimizer: { states: expected.whole.size },
+  });
+  expect(inspection).toMatchObject({ problems: [], integrity: { verified: true }, container: { kind: 'distributed' } });
+  const { totals } = await compare(directory, at('fsdp'));
+  expect(totals).toMatchObject({ tensors: expected.whole.size, equal: true });
+  cpSync(directory, moved, { recursive: true });
+  change(moved, '__1_0.distcp', '__2_0.distcp', 'optimizer_0/.metadata');
+  await expect(load(moved)).rejects.toThrow(/optimizer_0.__2_0.distcp is missing/);
+  rmSync(path.join(moved, 'optimizer_0'), { recursive: true });
+  expect((await load(moved)) as typeof all).toHaveProperty('size', 1);
+});
+
 test(
   'Python loads what is written back, and what is written on request',
   async () => {
-    for (const name of ['fsdp', 'single', 'app']) await (await open(name)).save(at(`again-${name}`));
+    for (const name of ['fsdp', 'single', 'app', 'trainer']) await (await open(name)).save(at(`again-${name}`));
     const model = await open('fsdp');
     await model.save(at('bundle'), { layout: 'nanogpt', distributed: true });
     expect((await GPT.load(at('bundle'))).origin).toMatchObject({ form: 'distributed' });
@@ -98,7 +130,7 @@ test(
     );
     expect(await pythonJson(script, ['check', directory])).toEqual({
       ...Object.fromEntries(
-        ['again-fsdp', 'new'].flatMap((name) => [
+        ['again-fsdp', 'new', 'again-trainer'].flatMap((name) => [
           [name, true],
           [`${name} moments`, true],
           [`${name} steps`, [2]],
@@ -172,13 +204,6 @@ describe('files that are damaged or hostile', () => {
   };
   const key = 'model.transformer.wpe.weight';
   /** Replaces bytes of the metadata, which stay as many. */
-  const change = (target: string, from: string, to: string): void => {
-    const file = path.join(target, '.metadata');
-    const bytes = readFileSync(file, 'latin1');
-    expect(bytes).toContain(from);
-    writeFileSync(file, bytes.replaceAll(from, to), 'latin1');
-  };
-
   const cases: [string, RegExp, (target: string) => void][] = [
     ['a part is missing', /__2_0.distcp is missing.*not complete/, (t) => change(t, '__1_0.distcp', '__2_0.distcp')],
     [

@@ -2,7 +2,14 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { openDistributed, readEntries } from '../../formats/dcp/load';
 import type { Entry } from '../../formats/dcp/metadata';
-import { distributedDirectory, isDistributed, metadataName } from '../../formats/dcp/place';
+import {
+  accelerateNames,
+  distributedDirectory,
+  isDistributed,
+  isOfAccelerate,
+  metadataFiles,
+  metadataName,
+} from '../../formats/dcp/place';
 import { configToJson } from '../../models/config';
 import { recogniseAdapted } from '../../models/layouts';
 import { dispose } from '../../tensor/scope';
@@ -11,45 +18,62 @@ import { loadTokenizer } from '../../tokenizers';
 import { adapterFields } from '../adapters';
 import { writeDistributed } from '../distributed';
 import { numberedOptimizer, optimizerAs, type OptimizerForm, optimizerFormOf } from '../distributed-optimizer';
-import { bundleFiles, writeJson } from '../files';
+import { bundleFiles, readOptionalJson, stepIn, writeJson } from '../files';
 import { partKeys } from '../part-keys';
 import { factsFrom, plainFields, type ReadOptions, resolveTokenizer, savedDict, type SavedModel } from '../saved-model';
 import { configBeside } from './state-dict';
 import { configNames } from './training-dict';
 import { type DirectoryProgram, Listing, type ModelFiles, withWeights, type WriteRequest } from './program';
 
+/** Of transformers' Trainer: the number of updates. */
+const trainerState = 'trainer_state.json';
+
 /**
  * Checkpoints of `torch.distributed.checkpoint`, as FSDP and torchtitan write them. The model's state dict is at the root or under
  * `model`, and the optimizer's under `optimizer` or `optim`. Both may be inside an application object's dict (`app`).
+ * accelerate and Trainer save the two as checkpoints of their own, next to each other.
  */
 export const distributed: DirectoryProgram = {
   name: 'distributed',
   place: 'directory',
   container: 'distributed',
   holdsOptimizer: true,
-  locate: (listing) => (isDistributed(listing.names) ? [filesIn(listing.directory)] : []),
+  locate: (listing) => filesIn(listing),
   locateRun,
   locateFile: (file) => {
     const directory = distributedDirectory(file);
-    return directory === undefined ? undefined : filesIn(directory);
+    return directory === undefined ? undefined : plainFiles(directory);
   },
   read,
   write,
 };
 
-function filesIn(directory: string): ModelFiles {
+function plainFiles(directory: string): ModelFiles {
   return { directory, weights: path.join(directory, metadataName), others: [] };
 }
 
-/** torchtitan's directories of a run, `step-500`; the newest first. One without metadata was not finished. */
+function filesIn({ directory, names }: Pick<Listing, 'directory' | 'names'>): ModelFiles[] {
+  if (isDistributed(names)) return [plainFiles(directory)];
+  if (!names.includes(accelerateNames.model) || !isOfAccelerate(directory)) return [];
+  const state = names.find((name) => name === trainerState);
+  return [{ directory, weights: directory, others: [], state }];
+}
+
+/**
+ * Directories of a run, the newest first: `step-500` of torchtitan, `checkpoint-500` of Trainer and `checkpoint_500` of accelerate.
+ * One without metadata was not finished.
+ */
 async function locateRun({ directory, names }: Listing): Promise<ModelFiles[]> {
   const steps = names
-    .flatMap((name) => /^step-(\d{1,15})$/.exec(name)?.[1] ?? [])
-    .sort((a, b) => Number(b) - Number(a));
+    .flatMap((name) => {
+      const [, step] = /^(?:step-|checkpoint[-_])(\d{1,15})$/.exec(name) ?? [];
+      return step === undefined ? [] : { name, step: Number(step) };
+    })
+    .sort((a, b) => b.step - a.step);
   const found: ModelFiles[] = [];
-  for (const step of steps) {
-    const inner = path.join(directory, `step-${step}`);
-    if (isDistributed(await readdir(inner).catch(() => []))) found.push(filesIn(inner));
+  for (const { name } of steps) {
+    const inner = path.join(directory, name);
+    found.push(...filesIn({ directory: inner, names: await readdir(inner).catch(() => []) }));
   }
   return found;
 }
@@ -64,7 +88,7 @@ interface Parts {
   form: OptimizerForm;
 }
 
-async function read({ directory }: ModelFiles, options: ReadOptions): Promise<SavedModel> {
+async function read({ directory, state }: ModelFiles, options: ReadOptions): Promise<SavedModel> {
   const file = path.join(directory, metadataName);
   const metadata = await openDistributed(directory);
   const optimizers: readonly string[] = partKeys.optimizer;
@@ -77,7 +101,10 @@ async function read({ directory }: ModelFiles, options: ReadOptions): Promise<Sa
     wants: (entry) => options.optimizer || !isOptimizer(entry),
   });
   try {
-    return await modelIn(read, file, hasOptimizer, options);
+    const step = stepIn(state === undefined ? undefined : await readOptionalJson(path.join(directory, state)));
+    const { origin, training, ...model } = await modelIn(read, file, hasOptimizer, options);
+    const kept = new Map(origin.kept).set('isOfAccelerate', metadataFiles(directory)[0] !== metadataName);
+    return { ...model, training: { ...training, step: training.step ?? step }, origin: { ...origin, kept } };
   } catch (error) {
     dispose(read);
     throw error;
@@ -163,10 +190,16 @@ async function write(directory: string, request: WriteRequest): Promise<void> {
   const config = { ...configToJson(model.config, model.layout.facts), ...adapterFields(model) };
   await withWeights(request, async (weights) => {
     const dict = new Map<string, unknown>(parts.weights === null ? weights : [[parts.weights, weights]]);
-    if (optimizerState !== null) dict.set(parts.optimizer ?? 'optimizer', optimizerAs(parts.form, optimizerState));
+    const optimizer = new Map<string, unknown>();
+    const isApart = kept.get('isOfAccelerate') === true;
+    if (optimizerState !== null)
+      (isApart ? optimizer : dict).set(parts.optimizer ?? 'optimizer', optimizerAs(parts.form, optimizerState));
     for (const [key, value] of others) dict.set(key, value);
     if (step !== null) dict.set(partKeys.step.find((key) => others.has(key)) ?? 'step', step);
-    await writeDistributed(parts.outer === null ? dict : new Map([[parts.outer, dict]]), directory, {
+    const whole = parts.outer === null ? dict : new Map([[parts.outer, dict]]);
+    const inner = new Map([[isApart ? accelerateNames.model : '.', whole]]);
+    if (optimizer.size > 0) inner.set(accelerateNames.optimizer, optimizer);
+    await writeDistributed(inner, directory, {
       names: [bundleFiles.config, bundleFiles.tokenizer],
       write: async (staging) => {
         await writeJson(path.join(staging, bundleFiles.config), config);

@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { withPath } from '../../errors';
+import { isOfAccelerate } from '../../formats/dcp/place';
 import { writeFileAtomically } from '../../formats/files/atomic-file';
 import { readSmallFile } from '../../formats/files/small-file';
 import { save } from '../../formats/pt';
@@ -65,7 +66,8 @@ export const hfTrainer: DirectoryProgram = {
 
 /** The checkpoints in Trainer's output directory, that of the most updates first. */
 async function locateRun(output: Listing): Promise<ModelFiles[]> {
-  const found = checkpointsIn(output);
+  // Those of FSDP are distributed checkpoints.
+  const found = checkpointsIn(output).filter(({ directory }) => !isOfAccelerate(directory));
   const saw = `the last complete one of ${found.length} checkpoint(s)`;
   return Promise.all(
     found.map(async ({ directory }) => {

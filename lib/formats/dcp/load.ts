@@ -16,7 +16,7 @@ import { readArchive } from '../pt/read-archive';
 import { PtArchive } from '../pt/zip-archive';
 import { ZipReader } from '../zip/reader';
 import { type Chunk, type Entry, type Metadata, readMetadata, type Slice, type TensorEntry } from './metadata';
-import { metadataName } from './place';
+import { metadataFiles, metadataName } from './place';
 import { nested } from './tree';
 import type { DeviceName } from '../../tensor/schema-types';
 
@@ -36,13 +36,25 @@ const smallSlice = 64 * 1024;
 
 /** What a distributed checkpoint holds, with every slice checked to be within its file. */
 export async function openDistributed(directory: string, memory?: number): Promise<Metadata> {
-  const file = path.join(directory, metadataName);
-  const metadata = await withSource(file, (source) => readMetadata(source, memory));
+  const found: Metadata = { version: null, entries: [] };
+  for (const file of metadataFiles(directory)) {
+    const read = await withSource(path.join(directory, file), (source) => readMetadata(source, memory));
+    found.version ??= read.version;
+    for (const entry of read.entries) found.entries.push(within(path.dirname(file), entry));
+  }
   const ends = new Map<string, number>();
-  for (const { slice } of placedSlices(metadata.entries))
+  for (const { slice } of placedSlices(found.entries))
     ends.set(slice.file, Math.max(ends.get(slice.file) ?? 0, slice.offset + slice.length));
   for (const [name, end] of ends) await checkSize(path.join(directory, name), end);
-  return metadata;
+  return found;
+}
+
+/** The entry, with the names of its files as paths from the directory above. */
+function within(inner: string, entry: Entry): Entry {
+  if (inner === '.') return entry;
+  const placed = (slice: Slice): Slice => ({ ...slice, file: path.join(inner, slice.file) });
+  if (!('chunks' in entry)) return { ...entry, slice: placed(entry.slice) };
+  return { ...entry, chunks: entry.chunks.map((chunk) => ({ ...chunk, slice: placed(chunk.slice) })) };
 }
 
 async function checkSize(file: string, end: number): Promise<void> {
@@ -91,7 +103,7 @@ export async function readEntries(
         ),
       );
     }
-    return withPath(path.join(directory, metadataName), () => tree(entries, found));
+    return withPath(directory, () => tree(entries, found));
   } catch (error) {
     assembling.dispose();
     dispose([...found.values()]);

@@ -11,6 +11,12 @@ import { isZip } from '../zip/format';
 
 export const metadataName = '.metadata';
 
+/**
+ * Directories of accelerate and transformers' Trainer (FSDP with `SHARDED_STATE_DICT`): the model and the optimizer are distributed
+ * checkpoints of their own, in one directory.
+ */
+export const accelerateNames = { model: 'pytorch_model_fsdp_0', optimizer: 'optimizer_0' } as const;
+
 /** Whether a file's name is that of a part of a distributed checkpoint. */
 export function isPartName(name: string): boolean {
   return name.endsWith('.distcp');
@@ -21,6 +27,18 @@ export function isDistributed(names: readonly string[]): boolean {
   return names.includes(metadataName) && names.some(isPartName);
 }
 
+/** Whether accelerate saved a model in a directory. */
+export function isOfAccelerate(directory: string): boolean {
+  return existsSync(path.join(directory, accelerateNames.model, metadataName));
+}
+
+/** Where the metadata of a checkpoint are: paths within its directory. */
+export function metadataFiles(directory: string): string[] {
+  if (existsSync(path.join(directory, metadataName)) || !isOfAccelerate(directory)) return [metadataName];
+  const files = Object.values(accelerateNames).map((name) => path.join(name, metadataName));
+  return files.filter((file) => existsSync(path.join(directory, file)));
+}
+
 /** The distributed checkpoint that a path stands for: its directory, its metadata or one of its parts; undefined for none. */
 export function distributedDirectory(target: string): string | undefined {
   const name = path.basename(target);
@@ -29,7 +47,7 @@ export function distributedDirectory(target: string): string | undefined {
     return existsSync(path.join(directory, metadataName)) ? directory : undefined;
   }
   const isDirectory = statSync(target, { throwIfNoEntry: false })?.isDirectory() === true;
-  return isDirectory && existsSync(path.join(target, metadataName)) ? target : undefined;
+  return isDirectory && (existsSync(path.join(target, metadataName)) || isOfAccelerate(target)) ? target : undefined;
 }
 
 /** Whether a file is of a distributed checkpoint: its metadata, or a part, which is zips of torch.save in a row. */

@@ -5,7 +5,7 @@ import { GlobalError } from '../../pickle/globals';
 import { withSource } from '../files/byte-source';
 import { openDistributed, sliceOf } from '../dcp/load';
 import { type Entry, metadataGlobals, slicesOf } from '../dcp/metadata';
-import { metadataName } from '../dcp/place';
+import { metadataFiles } from '../dcp/place';
 import { nested } from '../dcp/tree';
 import { maxPickleSize } from '../pt/archive';
 import { TensorNote } from '../pt/tensor-notes';
@@ -17,14 +17,17 @@ import { addProblem, type FileInspection, newInspection, noteGlobals, noting } f
  * of the tensors are read too, and their checksums compared.
  */
 export async function inspectDistributed(directory: string, verify: boolean): Promise<FileInspection> {
-  const file = path.join(directory, metadataName);
-  const report = newInspection(directory, (await stat(file)).size, 'distributed');
-  await noting(report, () =>
-    withSource(file, async (source) => {
-      if (source.size <= maxPickleSize)
-        await noteGlobals(report, await source.read(0, source.size), metadataName, metadataGlobals);
-    }),
-  );
+  const report = newInspection(directory, 0, 'distributed');
+  for (const name of metadataFiles(directory)) {
+    const file = path.join(directory, name);
+    report.size += (await stat(file)).size;
+    await noting(report, () =>
+      withSource(file, async (source) => {
+        if (source.size <= maxPickleSize)
+          await noteGlobals(report, await source.read(0, source.size), name, metadataGlobals);
+      }),
+    );
+  }
   const metadata = await noting(report, () => openDistributed(directory));
   if (metadata === undefined) return report;
   const { entries, version } = metadata;
