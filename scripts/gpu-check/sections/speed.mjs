@@ -114,7 +114,8 @@ async function decoding(context, tb, batch, { tokens }) {
   let python;
   const name = `decoding, ${batch} at once`;
   const show = (own, goal) => {
-    if (python === undefined) return { ok: null, measured: `${format(own)} tokens/s`, note: 'transformers was not timed' };
+    if (python === undefined)
+      return { ok: null, measured: `${format(own)} tokens/s`, note: 'transformers was not timed' };
     const ratio = own / python;
     const ok = isCuda && goal !== undefined ? ratio >= goal : null;
     return {
