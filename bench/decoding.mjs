@@ -1,13 +1,14 @@
 // Tokens per second of one sequence, greedy, next to the memory's bandwidth, a fused Python loop, transformers and node-llama-cpp.
 //
 //   node bench/decoding.mjs [--models g124,m6,s6,s4] [--tokens 60] [--rounds 3] [--threads N] [--prompt 16]
-//                           [--sides auto,stock,bf16,int8,int4,python,transformers] [--llama directory --gguf file]
+//                           [--sides auto,stock,bf16,int8,int4,python,transformers] [--llama directory]
 //
 // Each side of torchbind is a process of its own, since kernels cannot change within one. Rounds alternate between the sides;
 // medians count. Weights are random. The floor is the bytes of the weights that a token reads over the bandwidth measured in the
-// same run. `--llama` names a directory where node-llama-cpp is installed, `--gguf` the model for it (of g124's shape).
+// same run. `--llama` names a directory where node-llama-cpp is installed; it gets g124 as GGUF, in float32 and in q8_0.
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { createRequire } from 'node:module';
@@ -31,9 +32,11 @@ const { values: options } = parseArgs({
     threads: { type: 'string', default: String(os.availableParallelism()) },
     sides: { type: 'string', default: 'auto,stock,bf16,int8,int4,python,transformers' },
     llama: { type: 'string' },
-    gguf: { type: 'string' },
   },
 });
+
+/** The weights of the sides that are llama.cpp's. */
+const LLAMA = { 'llama.cpp f32': 'float32', 'llama.cpp q8_0': 'q8_0' };
 
 if (process.send) await serve();
 else await main();
@@ -48,7 +51,7 @@ async function main() {
       `transformers ${transformers ?? 'none'}; ${tokens} tokens after ${promptLength}, medians of ${rounds} rounds\n`,
   );
   const names = options.sides.split(',').filter((side) => side !== 'transformers' || transformers !== null);
-  if (options.llama !== undefined) names.push('node-llama-cpp');
+  if (options.llama !== undefined) names.push(...Object.keys(LLAMA));
   console.log('| model | side | tokens/s | of the floor | against Python | first token, ms |');
   console.log('|---|---|---|---|---|---|');
   try {
@@ -68,7 +71,7 @@ async function compare(partner, model, names, { tokens, rounds, promptLength }) 
   const bandwidth = [];
   const results = new Map();
   for (const name of names) {
-    if (name === 'node-llama-cpp' && model !== 'g124') continue;
+    if (name in LLAMA && model !== 'g124') continue;
     const side = await open(partner, name, shape);
     const runs = [];
     for (let round = -1; round < rounds; round++) {
@@ -99,7 +102,7 @@ async function compare(partner, model, names, { tokens, rounds, promptLength }) 
 /** Bytes of the weights that a token reads. */
 function bytesOf({ vocabSize, nLayer, nEmbd }, name) {
   const weights = nLayer * 12 * nEmbd ** 2 + vocabSize * nEmbd;
-  const each = { bf16: 2, int8: 1, int4: 0.5 + 4 / 32 };
+  const each = { bf16: 2, int8: 1, int4: 0.5 + 4 / 32, 'llama.cpp q8_0': 1 + 2 / 32 };
   return weights * (each[name] ?? 4);
 }
 
@@ -148,7 +151,7 @@ async function serve() {
   });
   async function answer({ name, shape, prompt, tokens }) {
     if (name !== undefined) {
-      generate = name === 'node-llama-cpp' ? await llama() : await torchbind(name, shape);
+      generate = name in LLAMA ? await llama(LLAMA[name], shape) : await torchbind(name, shape);
       return {};
     }
     const first = await timed(() => generate(prompt, 1));
@@ -171,11 +174,19 @@ async function torchbind(name, shape) {
   };
 }
 
-async function llama() {
+async function llama(dtype, shape) {
+  const { GPT, Gpt2Tokenizer, manualSeed } = await import('../dist/index.js');
+  const directory = mkdtempSync(path.join(os.tmpdir(), 'torchbind-decoding-'));
+  process.on('exit', () => rmSync(directory, { recursive: true, force: true }));
+  manualSeed(1);
+  const gpt = new GPT({ ...shape, bias: true }, { layout: 'hf-gpt2', tokenizer: new Gpt2Tokenizer() });
+  const file = path.join(directory, 'model.gguf');
+  await gpt.save(file, { dtype });
+  gpt.dispose();
   const require = createRequire(path.join(path.resolve(options.llama), 'index.js'));
   const { getLlama } = await import(pathToFileURL(require.resolve('node-llama-cpp')).href);
   const engine = await getLlama({ gpu: false });
-  const model = await engine.loadModel({ modelPath: path.resolve(options.gguf) });
+  const model = await engine.loadModel({ modelPath: file, gpuLayers: 0 });
   const context = await model.createContext({ contextSize: 1024, threads: Number(options.threads) });
   return async (prompt, count) => {
     const sequence = context.getSequence();
