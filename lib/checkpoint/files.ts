@@ -13,6 +13,8 @@ export const bundleFiles = {
   model: 'model.pt',
   config: 'config.json',
   tokenizer: 'tokenizer.json',
+  tokenizerConfig: 'tokenizer_config.json',
+  generation: 'generation_config.json',
   trainingState: 'training_state.json',
   optimizer: 'optimizer.pt',
   randomState: 'random_state.pt',
@@ -66,7 +68,7 @@ export async function writeJson(file: string, value: object): Promise<void> {
 }
 
 /** Writes a file that is not there yet, and syncs it. */
-export async function writeText(file: string, text: string): Promise<void> {
+export async function writeText(file: string, text: string | Uint8Array): Promise<void> {
   const handle = await open(file, 'wx');
   try {
     await handle.writeFile(text);

@@ -1,13 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
-import { type JsonObject, parseJson } from './files';
+import { bundleFiles, type JsonObject, parseJson } from './files';
 import type { Origin } from './saved-model';
-
-/** Hugging Face's file of options for generation. */
-export const generationFile = 'generation_config.json';
 
 /** The options among the files that go with a model; undefined where none are, or where they are no JSON. */
 export function keptGenerationJson({ kept }: Origin): JsonObject | undefined {
-  const bytes = filesOf(kept)?.get(generationFile);
+  const bytes = filesOf(kept)?.get(bundleFiles.generation);
   try {
     return bytes === undefined ? undefined : parseJson(bytes.toString());
   } catch {
@@ -19,7 +16,7 @@ export function keptGenerationJson({ kept }: Origin): JsonObject | undefined {
 export function withGenerationJson(origin: Origin, json: Readonly<JsonObject> | undefined): Origin {
   const files = filesOf(origin.kept);
   if (json === undefined || files === undefined || isDeepStrictEqual(json, keptGenerationJson(origin))) return origin;
-  const changed = new Map(files).set(generationFile, Buffer.from(`${JSON.stringify(json, null, 2)}\n`));
+  const changed = new Map(files).set(bundleFiles.generation, Buffer.from(`${JSON.stringify(json, null, 2)}\n`));
   return { ...origin, kept: new Map(origin.kept).set('files', changed) };
 }
 

@@ -2,10 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { isReleaseArchive } from '../checkpoint/archives';
-import { bundleFiles, exists, type JsonObject, makeDirectory, writeJson, writeText } from '../checkpoint/files';
-import { generationFile } from '../checkpoint/generation-json';
+import { bundleFiles, makeDirectory, writeJson, writeText } from '../checkpoint/files';
 import { recordOf } from '../checkpoint/manifest';
 import { releaseFile, releaseVersion, sumsFile } from '../checkpoint/programs/release';
+import { textFiles } from '../checkpoint/text-files';
 import { formatSums, readSums } from '../checkpoint/release-sums';
 import { replaceDirectory } from '../checkpoint/replace-directory';
 import type { Origin } from '../checkpoint/saved-model';
@@ -38,8 +38,6 @@ export interface ExportedModel {
   model: GPTModel;
   step: number | null;
   origin: Origin | undefined;
-  /** Hugging Face's `generation_config.json`; undefined without. */
-  generation: Readonly<JsonObject> | undefined;
   /** The perplexity of token ids by the model in a directory. */
   measure(directory: string, ids: ArrayLike<number>): Promise<number>;
 }
@@ -86,14 +84,15 @@ function take({ model, origin }: ExportedModel, wanted: Wanted, copies: StorageC
   const isQuantized = model.quantization !== null;
   const tieWeights = model.config.tieWeights && wanted.quantization === null;
   const config = configToJson({ ...model.config, extra: {}, device: 'cpu', tieWeights });
-  const { tokenizer } = model;
+  const { tokenizer, generationJson } = model;
   return {
     weightsFile: wanted.weights === 'pt' ? 'model.pt' : 'model.safetensors',
     write: async (directory) => {
       await taken.snapshot.pack();
       await writeOwnWeights(directory, taken, wanted, origin?.dtype ?? null, isQuantized);
       await writeJson(path.join(directory, bundleFiles.config), config);
-      if (tokenizer !== null) await writeJson(path.join(directory, bundleFiles.tokenizer), tokenizer.toJson());
+      for (const [name, contents] of await textFiles({ tokenizer, generationJson }))
+        await writeText(path.join(directory, name), contents);
     },
     release: () => taken.snapshot.release(),
   };
@@ -127,7 +126,7 @@ async function write(exported: ExportedModel, target: string, wanted: Wanted, ta
 }
 
 async function fillPackage(
-  { model, step, origin, generation, ...exported }: ExportedModel,
+  { model, step, origin, ...exported }: ExportedModel,
   place: string,
   directory: string,
   wanted: Wanted,
@@ -140,8 +139,6 @@ async function fillPackage(
   signal?.throwIfAborted();
   await taken.write(directory);
   signal?.throwIfAborted();
-  const hasGeneration = await exists(path.join(directory, generationFile));
-  if (generation !== undefined && !hasGeneration) await writeJson(path.join(directory, generationFile), generation);
   const dtype = dtypeOf(model, wanted, origin);
   const at = (name: string): string => path.join(directory, name);
   const { torchbind, torch } = versions();

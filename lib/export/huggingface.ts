@@ -1,7 +1,8 @@
 import path from 'node:path';
 import type { Origin } from '../checkpoint/saved-model';
-import { replaceJson } from '../checkpoint/files';
+import { exists, writeText } from '../checkpoint/files';
 import { hfGpt2 } from '../checkpoint/programs/hf-gpt2';
+import { transformersFiles } from '../checkpoint/text-files';
 import type { StorageCopies } from '../compute';
 import { convertModel } from '../models/convert';
 import { GPTModel } from '../models/gpt-model';
@@ -37,6 +38,7 @@ export function takeForHuggingFace(model: GPTModel, { force }: Wanted, copies: S
     const taken = takeWeights(model, layout, copies);
     const { config, tokenizer } = model;
     const described = new GPTModel(config, { layout, tokenizer, device: 'meta', init: false });
+    described.generationJson = model.generationJson;
     return { taken, described, release: () => described.dispose() };
   }
   const converted = convertModel(model, name, force === undefined ? {} : { force });
@@ -80,15 +82,12 @@ export async function writeHuggingFace(
   };
   await hfGpt2.write(directory, request);
   const { tokenizer } = described;
-  if (tokenizer === null || files.has('tokenizer.json') || files.has('vocab.json')) return;
+  if (tokenizer === null || (await exists(path.join(directory, 'tokenizer.json'))) || files.has('vocab.json')) return;
   const json = await huggingFaceJson(tokenizer);
   if (json === undefined) throw otherTokenizer(tokenizer);
-  await replaceJson(path.join(directory, 'tokenizer.json'), json);
-  await replaceJson(path.join(directory, 'tokenizer_config.json'), {
-    tokenizer_class: 'PreTrainedTokenizerFast',
-    model_max_length: described.config.blockSize,
-    clean_up_tokenization_spaces: false,
-  });
+  const { config } = described;
+  for (const [name, contents] of await transformersFiles({ config, tokenizer: null, generationJson: undefined }, json))
+    await writeText(path.join(directory, name), contents);
 }
 
 /** safetensors of Hugging Face leave out what is the same as another tensor. */

@@ -358,8 +358,7 @@ export class GPT extends TextModel {
     };
     return atWholeUpdate(this, (copies) => {
       const { step, origin } = this.#training();
-      const generation = this.generationJson;
-      return exportModel({ model: this, step, origin, generation, measure }, target, options, copies);
+      return exportModel({ model: this, step, origin, measure }, target, options, copies);
     });
   }
 

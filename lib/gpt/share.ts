@@ -3,7 +3,9 @@ import { postModel, type PostedModel, receiveModel } from '../compute/posted-mod
 import { checkArgument, takes, TorchBindError } from '../errors';
 import { Module } from '../nn/module';
 import { isPlainObject } from '../objects';
+import { HuggingFaceTokenizer, type HuggingFaceTokenizerOptions } from '../tokenizers';
 import { tokenizerFromJson } from '../tokenizers/from-json';
+import type { Tokenizer } from '../tokenizers/tokenizer';
 import * as tensors from '../tensor/transfer';
 import { Tensor } from '../tensor/tensor';
 import type { TensorTicket } from '../tensor/transfer';
@@ -14,8 +16,29 @@ export interface ModuleTicket {
   readonly torchbindModule: {
     readonly module: PostedModule;
     /** Of a GPT what it is made with. */
-    readonly gpt: (Omit<PostedModel, 'module'> & { tokenizer: unknown }) | null;
+    readonly gpt:
+      | (Omit<PostedModel, 'module'> & { tokenizer: PostedTokenizer | null; generationJson: GPT['generationJson'] })
+      | null;
   };
+}
+
+/** A tokenizer as plain data: its `tokenizer.json`, and what goes with one of Hugging Face. */
+interface PostedTokenizer {
+  json: unknown;
+  settings: Pick<HuggingFaceTokenizer, 'chatTemplate' | 'specialTokens'> | null;
+}
+
+function postTokenizer(tokenizer: Tokenizer): PostedTokenizer {
+  const json = tokenizer.toJson();
+  if (!(tokenizer instanceof HuggingFaceTokenizer)) return { json, settings: null };
+  const { chatTemplate, specialTokens } = tokenizer;
+  return { json, settings: { chatTemplate, specialTokens } };
+}
+
+function receiveTokenizer({ json, settings }: PostedTokenizer): Tokenizer {
+  if (settings === null) return tokenizerFromJson(json);
+  const { bos_token: bos, eos_token: eos } = settings.specialTokens;
+  return new HuggingFaceTokenizer(json, { ...settings, startToken: bos ?? eos } as HuggingFaceTokenizerOptions);
 }
 
 /**
@@ -41,7 +64,8 @@ function shareAny(value: Tensor | Module): TensorTicket | ModuleTicket {
     for (const { tensor } of held) tickets.push(tensors.share(tensor).torchbindTicket);
     if (!(value instanceof GPT)) return { torchbindModule: { module: postModule(value, held, tickets), gpt: null } };
     const { module, ...gpt } = postModel(value, held, tickets);
-    return { torchbindModule: { module, gpt: { ...gpt, tokenizer: value.tokenizer?.toJson() ?? null } } };
+    const tokenizer = value.tokenizer === null ? null : postTokenizer(value.tokenizer);
+    return { torchbindModule: { module, gpt: { ...gpt, tokenizer, generationJson: value.generationJson } } };
   } catch (error) {
     for (const torchbindTicket of tickets) tensors.discard({ torchbindTicket });
     throw error;
@@ -85,8 +109,10 @@ function receiveAny(ticket: TensorTicket | ModuleTicket, into?: Module): Tensor 
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   }
-  const tokenizer = gpt.tokenizer === null ? null : tokenizerFromJson(gpt.tokenizer as never);
-  return receiveModel({ ...gpt, module }, (config, options) => new GPT(config, { ...options, tokenizer })).model;
+  const tokenizer = gpt.tokenizer === null ? null : receiveTokenizer(gpt.tokenizer);
+  const { model } = receiveModel({ ...gpt, module }, (config, options) => new GPT(config, { ...options, tokenizer }));
+  model.generationJson = gpt.generationJson;
+  return model;
 }
 
 /** Frees what a ticket holds; a ticket that was received or discarded before is let be. */

@@ -63,6 +63,7 @@ export function convertModel(model: GPTModel, layoutName: string, options: { for
   }
   const converted = newModel(target, { layout, tokenizer: model.tokenizer, device: model.device, init: false });
   noGrad(() => tidy(() => copyParameters(model, converted)));
+  converted.generationJson = model.generationJson;
   return converted;
 }
 

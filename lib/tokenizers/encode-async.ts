@@ -24,7 +24,7 @@ export function takesLong(tokenizer: Tokenizer, text: string): boolean {
 export function encodeLong(
   tokenizer: Tokenizer,
   own: Tokenizer,
-  source: () => TokenizerSource,
+  source: () => TokenizerSource | Promise<TokenizerSource>,
   text: string,
   owner: object = tokenizer,
 ): Promise<Int32Array> | undefined {

@@ -1,25 +1,17 @@
-import { createRequire } from 'node:module';
-import {
-  checkOptions,
-  CheckpointCode,
-  CheckpointError,
-  checkText,
-  describe,
-  TorchBindError,
-  withPath,
-} from '../errors';
-
+import { checkOptions, CheckpointCode, CheckpointError, checkText, withPath } from '../errors';
+import { jsonBytes } from '../formats/files/json-bytes';
 import { parseSettings } from '../formats/files/python-json';
+import { runInSlices } from '../workers/slices';
 import { type ChatMessage, type ChatTemplateOptions, type ChatTemplates, renderChat } from './chat-template';
+import { type Engine, makeEngine } from './byte-level-engine';
 import { ByteDecoder, decodeAll, tokenBytes } from './decode';
 import { ChainDecoder } from './decode-chain';
 import { checkEngineParts } from './engine-json';
 import { encodeLong, encodesAs } from './encode-async';
 import { checkHuggingFaceJson, type CheckedTokenizer, isHuggingFaceJson } from './hugging-face-json';
 import type { Json } from './json-checks';
-import { escapePattern } from './special-tokens';
 import type { HuggingFaceJson, StreamDecoder, Tokenizer } from './tokenizer';
-import { exactWhiteSpace, runWithin } from './regex';
+import { runWithin } from './regex';
 import { findRustEngine, makeRustTokenizer, readEncoding, type RustTokenizer, type TokenEncoding } from './rust-engine';
 import {
   encodeInWorker,
@@ -118,8 +110,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const isThere = encodesAs(this, HuggingFaceTokenizer.prototype) && !state.isReady;
     if (isThere && text === '') return new Int32Array(0);
     const ids = isThere
-      ? encodeInWorker(state, () => state.source(), text)
-      : encodeLong(this, HuggingFaceTokenizer.prototype, () => state.source(), text, state);
+      ? encodeInWorker(state, () => state.sourceAsync(), text)
+      : encodeLong(this, HuggingFaceTokenizer.prototype, () => state.sourceAsync(), text, state);
     return ids ?? this.encodeHere(text);
   }
 
@@ -143,7 +135,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     checkOptions(options, ['addSpecialTokens'], 'encodeWithOffsets');
     const { addSpecialTokens = true } = options;
     const { state } = this;
-    const there = encodeWithOffsetsInWorker(state, () => state.source(), text, addSpecialTokens);
+    const there = encodeWithOffsetsInWorker(state, () => state.sourceAsync(), text, addSpecialTokens);
     return there ?? this.encodeWithOffsetsHere(text, addSpecialTokens);
   }
 
@@ -191,6 +183,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return this.state.parsed.json;
   }
 
+  /** @internal The bytes of `tokenizer.json`: of a large file those that it had. */
+  async jsonBytes(): Promise<Uint8Array> {
+    return (await this.state.sourceAsync()).json;
+  }
+
   /** @internal What decoding needs, for another thread. */
   opened(): OpenedJson {
     return this.state.parsed.pack();
@@ -213,7 +210,9 @@ interface State {
   readonly isReady: boolean;
   readonly parsed: ParsedJson;
   bytesOf(id: number): Uint8Array | undefined;
-  source(): TokenizerSource;
+  source(): FileSource;
+  /** The same without holding the event loop. */
+  sourceAsync(): Promise<FileSource>;
 }
 
 /** A tokenizer.json, parsed and checked. */
@@ -268,9 +267,14 @@ class ParsedJson implements State {
     return this.bytes[id];
   }
 
-  source(): TokenizerSource {
+  source(): FileSource {
     const { where, startToken } = this;
     return { kind: 'hugging-face', json: Buffer.from(JSON.stringify(this.json)), where, startToken };
+  }
+
+  async sourceAsync(): Promise<FileSource> {
+    const { where, startToken } = this;
+    return { kind: 'hugging-face', json: await runInSlices(jsonBytes(this.json)), where, startToken };
   }
 
   pack(): OpenedJson {
@@ -328,8 +332,12 @@ class OpenedFile implements State {
     return id >= vocabSize || this.missing.has(id) ? undefined : bytes.subarray(starts[id], starts[id + 1]);
   }
 
-  source(): TokenizerSource {
+  source(): FileSource {
     return this.file;
+  }
+
+  sourceAsync(): Promise<FileSource> {
+    return Promise.resolve(this.file);
   }
 }
 
@@ -378,65 +386,4 @@ function startIdOf({ vocab, addedTokens }: CheckedTokenizer, given: string | und
   const names = given === undefined ? startTokens : [given, ...startTokens];
   const name = names.find((token) => added.has(token) || (token === given && vocab.has(token)));
   return name === undefined ? 0 : (added.get(name) ?? vocab.get(name)!);
-}
-
-/** What is used of the package. */
-interface Engine {
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
-  pre_tokenizer: EngineSplitter;
-}
-
-interface EngineSplitter {
-  config?: Json;
-  pattern?: RegExp;
-  tokenizers?: EngineSplitter[];
-}
-
-function makeEngine({ json }: CheckedTokenizer, where: string): Engine {
-  const { Tokenizer: EngineClass } = createRequire(__filename)('@huggingface/tokenizers') as {
-    Tokenizer: new (json: object, config: object) => Engine;
-  };
-  try {
-    const engine = new EngineClass(
-      {
-        added_tokens: json.added_tokens ?? [],
-        normalizer: json.normalizer ?? null,
-        pre_tokenizer: exact(json.pre_tokenizer as Json),
-        post_processor: null,
-        decoder: null,
-        model: { ...(json.model as object), type: 'BPE' },
-      },
-      {},
-    );
-    useExactPattern(engine.pre_tokenizer);
-    return engine;
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : describe(error);
-    throw new CheckpointError(`${where}: ${reason}`, CheckpointCode.format, { cause: error });
-  }
-}
-
-/**
- * The same in regular expressions, which the package applies as Python does. Its own Digits knows those of ASCII only, and its
- * Split by a text keeps what should be removed.
- */
-function exact(part: Json): Json {
-  if (part.type === 'Sequence') return { ...part, pretokenizers: (part.pretokenizers as Json[]).map(exact) };
-  if (part.type === 'Digits') return split(part.individual_digits === true ? '\\p{N}' : '\\p{N}+');
-  const text = part.type === 'Split' ? (part.pattern as Json).String : undefined;
-  return typeof text === 'string' ? { ...part, pattern: { Regex: escapePattern(text) } } : part;
-}
-
-function split(regex: string): Json {
-  return { type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false };
-}
-
-/** The package splits by JavaScript's white space, which is not Unicode's: see `exactWhiteSpace`. */
-function useExactPattern(splitter: EngineSplitter): void {
-  splitter.tokenizers?.forEach(useExactPattern);
-  if (splitter.config?.type !== 'ByteLevel') return;
-  if (!(splitter.pattern instanceof RegExp)) {
-    throw new TorchBindError('@huggingface/tokenizers is of another version than this one was written for.');
-  }
-  splitter.pattern = exactWhiteSpace(splitter.pattern.source);
 }

@@ -7,6 +7,7 @@ export { Gpt2Tokenizer, type Gpt2TokenizerOptions } from './gpt2';
 export { type EncodeWithOffsetsOptions, HuggingFaceTokenizer, type HuggingFaceTokenizerOptions } from './hugging-face';
 export type { TokenEncoding } from './rust-engine';
 export { loadNanoGptTokenizer, loadTokenizer } from './load';
+export { settingsJson } from './settings';
 export { charFromMetaPickle, charToMetaPickle } from './meta-pickle';
 export type { HuggingFaceJson, StreamDecoder, Tokenizer, TokenizerFields, TokenizerJson } from './tokenizer';
 export { trainTokenizer, type TrainTokenizerOptions } from './train-bpe';

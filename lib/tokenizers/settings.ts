@@ -4,6 +4,7 @@ import { describe, CheckpointCode, CheckpointError, withPath } from '../errors';
 import { parseSettings } from '../formats/files/python-json';
 import { readSmallFile } from '../formats/files/small-file';
 import type { ChatTemplates } from './chat-template';
+import type { Tokenizer } from './tokenizer';
 import { isObject, type Json } from './json-checks';
 
 /** What the files next to a tokenizer say of it. */
@@ -61,6 +62,23 @@ function templatesOf(value: unknown, where: string): ChatTemplates | undefined {
     throw new CheckpointError(`${where}: ${reason}; got ${describe(value)}`, CheckpointCode.format);
   });
   return Object.fromEntries(templates);
+}
+
+/**
+ * What `tokenizer_config.json` says of a tokenizer besides its vocabulary, as `settingsBeside` reads it: special tokens by name, and
+ * the chat template. Undefined where there is neither.
+ */
+export function settingsJson(tokenizer: Tokenizer): Json | undefined {
+  const { chatTemplate: template, specialTokens = {} } = tokenizer as Tokenizer &
+    Partial<Pick<Settings, 'specialTokens'>>;
+  const named = typeof template === 'object' ? Object.entries(template) : undefined;
+  const json: Json = {
+    ...specialTokens,
+    ...(template === undefined
+      ? {}
+      : { chat_template: named?.map(([name, text]) => ({ name, template: text })) ?? template }),
+  };
+  return Object.keys(json).length === 0 ? undefined : json;
 }
 
 export async function isFile(file: string): Promise<boolean> {

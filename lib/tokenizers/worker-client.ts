@@ -53,6 +53,8 @@ const idleMilliseconds = 10_000;
 /** How long a thread waits for the worker, which may be busy with other texts; and a second more for 10,000 characters. */
 const waitSeconds = 60;
 
+type MakeSource = () => TokenizerSource | Promise<TokenizerSource>;
+
 interface Job {
   resolve: (reply: Reply) => void;
   reject: (error: Error) => void;
@@ -71,7 +73,7 @@ class TokenizerWorker {
     worker.on('exit', (code) => this.end(new Error(`the worker thread of tokenizers ended with code ${code}`)));
   }
 
-  async ask(owner: object, makeSource: () => TokenizerSource, text: string, wants: Wanted): Promise<Reply> {
+  async ask(owner: object, makeSource: MakeSource, text: string, wants: Wanted): Promise<Reply> {
     const callerStack = new Error().stack;
     const id = this.nextJob++;
     clearTimeout(this.idle);
@@ -84,7 +86,14 @@ class TokenizerWorker {
       if (start + pieceLength < text.length) await nextTurn();
     }
     const key = keyOf(owner);
-    this.post({ id, key, source: this.known.has(key) ? undefined : makeSource(), wants });
+    try {
+      const source = this.known.has(key) ? undefined : await makeSource();
+      this.post({ id, key, source, wants });
+    } catch (error) {
+      this.jobs.delete(id);
+      this.restIfIdle();
+      throw error;
+    }
     const answer = await reply;
     this.known.add(key);
     return answer;
@@ -180,11 +189,7 @@ function keyOf(owner: object): number {
  * @param owner stands for the tokenizer, which the worker keeps for the next text
  * @returns undefined where there can be no worker
  */
-export function encodeInWorker(
-  owner: object,
-  makeSource: () => TokenizerSource,
-  text: string,
-): Promise<Int32Array> | undefined {
+export function encodeInWorker(owner: object, makeSource: MakeSource, text: string): Promise<Int32Array> | undefined {
   const reply = running()?.ask(owner, makeSource, text, 'ids');
   return reply?.then((answer) => (answer as { ids: Int32Array }).ids);
 }
@@ -206,7 +211,7 @@ export function encodeWhileWaiting(owner: object, makeSource: () => TokenizerSou
 /** The tokens of a text with their offsets, from the worker thread; undefined where there can be none. */
 export function encodeWithOffsetsInWorker(
   owner: object,
-  makeSource: () => TokenizerSource,
+  makeSource: MakeSource,
   text: string,
   addSpecialTokens: boolean,
 ): Promise<TokenEncoding> | undefined {

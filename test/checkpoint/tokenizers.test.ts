@@ -1,7 +1,15 @@
-import { copyFileSync, cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { CharTokenizer, GPT, Gpt2Tokenizer } from '../../lib';
+import {
+  CharTokenizer,
+  GPT,
+  Gpt2Tokenizer,
+  type HuggingFaceTokenizer,
+  type ModuleTicket,
+  receive,
+  share,
+} from '../../lib';
 import { pythonJson, pythonTimeout } from '../helpers/python';
 import { sharedTemporaryDirectory, temporaryDirectory } from '../helpers/tmp';
 
@@ -51,6 +59,69 @@ describe('a directory of Hugging Face', () => {
     expect([...again.tokenizer!.encode(python.prompt)]).toEqual(python.ids);
     again.dispose();
     expect(readFileSync(path.join(bundle, 'hf/tokenizer.json'))).toEqual(readFileSync(path.join(hf, 'tokenizer.json')));
+  });
+
+  it('keeps the chat template, the special tokens and the options of generation through every form', async () => {
+    const at = (name: string): string => path.join(temporaryDirectory(), name);
+    const chat = at('chat');
+    cpSync(hf, chat, { recursive: true });
+    const template = '{{ bos_token }}{% for message in messages %}{{ message.content }}\u00e9{% endfor %}';
+    const tokens = { bos_token: '<|endoftext|>', eos_token: '<|endoftext|>' };
+    writeFileSync(path.join(chat, 'tokenizer_config.json'), JSON.stringify({ ...tokens, chat_template: template }));
+    writeFileSync(
+      path.join(chat, 'generation_config.json'),
+      JSON.stringify({ temperature: 0.5, do_sample: true, eos_token_id: 7 }),
+    );
+    const messages = [{ role: 'user', content: 'hello' }];
+    const facts = (gpt: GPT): unknown => [
+      gpt.tokenizer!.applyChatTemplate!(messages),
+      (gpt.tokenizer as HuggingFaceTokenizer).specialTokens,
+      gpt.tokenizer!.startId,
+      [...gpt.tokenizer!.encode(python.prompt)],
+      gpt.generationJson,
+    ];
+    const pass = async (from: string, write: (gpt: GPT, to: string) => Promise<unknown>): Promise<string> => {
+      const to = at('next');
+      const gpt = await GPT.load(from);
+      await write(gpt, to);
+      const again = await GPT.load(to);
+      expect(facts(again)).toEqual(expected);
+      gpt.dispose();
+      again.dispose();
+      return to;
+    };
+    const original = await GPT.load(chat);
+    const expected = facts(original);
+    expect(expected).toEqual([
+      '<|endoftext|>hello\u00e9',
+      tokens,
+      original.tokenizer!.startId,
+      python.ids,
+      { temperature: 0.5, do_sample: true, eos_token_id: 7 },
+    ]);
+    const shared = receive(share(original) as ModuleTicket) as GPT;
+    expect(facts(shared)).toEqual(expected);
+    shared.dispose();
+    original.dispose();
+
+    const bundle = await pass(chat, (gpt, to) => gpt.saveCheckpointBundle(to, { step: 3 }));
+    await pass(path.join(bundle, 'steps/00000003'), (gpt, to) => gpt.save(to, { distributed: true }));
+    await pass(path.join(bundle, 'model.pt'), (gpt, to) => gpt.saveCheckpointBundle(to));
+    await pass(bundle, (gpt, to) => gpt.export(to));
+    const exported = await pass(bundle, (gpt, to) => gpt.export(to, { form: 'huggingface' }));
+    await pass(exported, (gpt, to) => gpt.save(to));
+    const trained = await pass(bundle, (gpt, to) =>
+      gpt.fit({ text: python.prompt.repeat(30), maxSteps: 1, batchSize: 1, evalInterval: 0, checkpointDir: to }),
+    );
+    // What the model does not have any more is not left from the save before.
+    const gpt = await GPT.load(trained, { optimizer: true });
+    gpt.generationConfig = undefined;
+    gpt.tokenizer = null;
+    await gpt.saveCheckpointBundle(trained);
+    const names = readdirSync(trained);
+    for (const name of ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json'])
+      expect(names).not.toContain(name);
+    gpt.dispose();
   });
 
   it('is refused with a tokenizer of more tokens than the model, unless another or none is given', async () => {

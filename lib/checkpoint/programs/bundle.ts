@@ -8,10 +8,19 @@ import { recogniseAdapted } from '../../models/layouts';
 import { fromTypedArray } from '../../tensor/creation';
 import { dispose } from '../../tensor/scope';
 import { Tensor } from '../../tensor/tensor';
-import { type Tokenizer, loadTokenizer } from '../../tokenizers';
+import { loadTokenizer } from '../../tokenizers';
 import { adapterFields } from '../adapters';
 import { bundleDirectories, commitBundle, isSaved } from '../commit';
-import { bundleFiles, copyOf, exists, type JsonObject, readJson, readOptionalJson, writeJson } from '../files';
+import {
+  bundleFiles,
+  copyOf,
+  exists,
+  type JsonObject,
+  readJson,
+  readOptionalJson,
+  writeJson,
+  writeText,
+} from '../files';
 import { listSteps, isStepDirectory, type Metrics, readManifest, savedDirectory, stepsDirectory } from '../manifest';
 import { damaged } from '../replaced';
 import type { KeepOptions } from '../retention';
@@ -30,6 +39,7 @@ import {
   type TrainingState,
   wrong,
 } from '../saved-model';
+import { generationBeside, type TextFacts, textFiles } from '../text-files';
 import { examine, type FileState } from '../verdict';
 import { hfWeightsIn, isHfConfig } from './hf-gpt2';
 import { type DirectoryProgram, Listing, type ModelFiles, type Use, type Verified, type WriteRequest } from './program';
@@ -144,7 +154,8 @@ async function read({ directory, saw, stale }: ModelFiles, options: ReadOptions)
     kept,
     hasOptimizer,
   };
-  return { config, tokenizer, weights, recognised, training, optimizerState, origin };
+  const generationConfig = await generationBeside(weightsFile);
+  return { config, tokenizer, weights, recognised, training, optimizerState, origin, generationConfig };
 }
 
 function readOptimizer(file: string, device: DeviceName): Promise<Map<string, unknown>> {
@@ -222,7 +233,7 @@ export interface BundledModel {
   weights: ReadonlyMap<string, unknown>;
   /** As `configToJson` gives it. */
   config: JsonObject;
-  tokenizer: Tokenizer | null;
+  text: TextFacts;
 }
 
 /** What to write into a bundle. */
@@ -276,11 +287,12 @@ export function bundledModel(
   weights: Map<string, unknown>,
   kept: ReadonlyMap<string, unknown>,
 ): BundledModel {
+  const { tokenizer, generationJson } = model;
   return {
     owner: model,
     weights: wrapWeights(weights, kept, 'fp32'),
     config: { ...configToJson(model.config, model.layout.facts), ...adapterFields(model) },
-    tokenizer: model.tokenizer,
+    text: { tokenizer, generationJson },
   };
 }
 
@@ -300,10 +312,10 @@ async function writeWeights(directory: string, request: WriteRequest): Promise<v
   });
 }
 
-async function writeModel(directory: string, { weights, config, tokenizer }: BundledModel): Promise<void> {
+async function writeModel(directory: string, { weights, config, text }: BundledModel): Promise<void> {
   await save(weights, path.join(directory, bundleFiles.model));
   await writeJson(path.join(directory, bundleFiles.config), config);
-  if (tokenizer !== null) await writeJson(path.join(directory, bundleFiles.tokenizer), tokenizer.toJson());
+  for (const [name, contents] of await textFiles(text)) await writeText(path.join(directory, name), contents);
 }
 
 /** As the Python programs write it: each field only if there is something to say. */

@@ -18,8 +18,9 @@ import { loadTokenizer } from '../../tokenizers';
 import { adapterFields } from '../adapters';
 import { writeDistributed } from '../distributed';
 import { numberedOptimizer, optimizerAs, type OptimizerForm, optimizerFormOf } from '../distributed-optimizer';
-import { bundleFiles, readOptionalJson, stepIn, writeJson } from '../files';
+import { bundleFiles, exists, readOptionalJson, stepIn, writeJson, writeText } from '../files';
 import { partKeys } from '../part-keys';
+import { generationBeside, textFiles } from '../text-files';
 import { factsFrom, plainFields, type ReadOptions, resolveTokenizer, savedDict, type SavedModel } from '../saved-model';
 import { configBeside } from './state-dict';
 import { configNames } from './training-dict';
@@ -150,7 +151,8 @@ async function modelIn(
     ['parts', parts],
     ['others', others],
   ]);
-  return { ...saved, origin: { ...saved.origin, kept, hasOptimizer } };
+  const generationConfig = hasConfig ? await generationBeside(file) : undefined;
+  return { ...saved, generationConfig, origin: { ...saved.origin, kept, hasOptimizer } };
 }
 
 /** Finds the parts, in the root or in the one dict that the root holds. */
@@ -188,6 +190,9 @@ async function write(directory: string, request: WriteRequest): Promise<void> {
   };
   const others = (kept.get('others') as ReadonlyMap<string, unknown> | undefined) ?? new Map<string, unknown>();
   const config = { ...configToJson(model.config, model.layout.facts), ...adapterFields(model) };
+  const files = await textFiles(model);
+  // What is there may say more than the tokenizer here knows.
+  if (await exists(path.join(directory, bundleFiles.tokenizerConfig))) files.delete(bundleFiles.tokenizerConfig);
   await withWeights(request, async (weights) => {
     const dict = new Map<string, unknown>(parts.weights === null ? weights : [[parts.weights, weights]]);
     const optimizer = new Map<string, unknown>();
@@ -200,11 +205,10 @@ async function write(directory: string, request: WriteRequest): Promise<void> {
     const inner = new Map([[isApart ? accelerateNames.model : '.', whole]]);
     if (optimizer.size > 0) inner.set(accelerateNames.optimizer, optimizer);
     await writeDistributed(inner, directory, {
-      names: [bundleFiles.config, bundleFiles.tokenizer],
+      names: [bundleFiles.config, bundleFiles.tokenizer, ...files.keys()],
       write: async (staging) => {
         await writeJson(path.join(staging, bundleFiles.config), config);
-        if (model.tokenizer !== null)
-          await writeJson(path.join(staging, bundleFiles.tokenizer), model.tokenizer.toJson());
+        for (const [name, contents] of files) await writeText(path.join(staging, name), contents);
       },
     });
   });

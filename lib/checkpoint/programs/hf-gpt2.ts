@@ -12,12 +12,13 @@ import { type ConfigFacts, recogniseAdapted, type Recognised } from '../../model
 import { OrderedDict } from '../../pickle/types';
 import { itemSize } from '../../tensor/dtype';
 import type { Tensor } from '../../tensor/tensor';
-import { HuggingFaceTokenizer, loadTokenizer } from '../../tokenizers';
+import { loadTokenizer } from '../../tokenizers';
 import { configTypeOf, decoderConfigJson, decoderFacts, decoderLayouts } from '../decoder-configs';
 import { activationName, gpt2Activations } from '../decoder-configs/activations';
 import { checkModelType, modelTypeOf } from '../foreign';
 import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
 import { storageKey } from '../snapshot';
+import { transformersFiles } from '../text-files';
 import {
   commonDType,
   factsFrom,
@@ -144,9 +145,10 @@ export async function writeHfGpt2(directory: string, request: WriteRequest): Pro
   await makeDirectory(directory);
   await withWeights(request, (weights) => writeHfWeights(directory, weights, container));
   const files = (kept.get('files') as Map<string, Buffer> | undefined) ?? new Map<string, Buffer>();
-  const { tokenizer } = model;
-  if (files.size === 0 && tokenizer instanceof HuggingFaceTokenizer) {
-    await replaceJson(path.join(directory, 'tokenizer.json'), tokenizer.toJson());
+  const hasTokenizer = files.has('tokenizer.json') || files.has('vocab.json');
+  for (const [name, contents] of await transformersFiles(model)) {
+    if (!files.has(name) && !(hasTokenizer && name.startsWith('tokenizer')))
+      await writeFileAtomically(path.join(directory, name), (file) => file.writeFile(contents));
   }
   const came = kept.get('config') as JsonObject | undefined;
   const json = configJson(model, came, dtype ?? 'float32');

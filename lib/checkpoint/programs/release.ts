@@ -7,7 +7,6 @@ import { restoreTied } from '../../formats/safetensors/load';
 import { recogniseAdapted } from '../../models/layouts';
 import { loadTokenizer } from '../../tokenizers';
 import { bundleFiles, exists, type JsonObject, readJson, readOptionalJson } from '../files';
-import { generationFile } from '../generation-json';
 import {
   commonDType,
   mapIn,
@@ -90,7 +89,7 @@ export async function readRelease(
   const facts = await readReleaseFile(directory);
   const json = await readJson(at(bundleFiles.config));
   const tokenizer = await resolveTokenizer(options, () => loadTokenizer(directory));
-  const generationConfig = await readOptionalJson(at(generationFile));
+  const generationConfig = await readOptionalJson(at(bundleFiles.generation));
   const { weights, recognised } = await withPath(file, async () => {
     const weights = mapIn(await loadFile(source, { device: options.device, mmap: true }));
     if (weights instanceof NamedTensors) restoreTied(weights as NamedTensors);

@@ -6,6 +6,7 @@ import { type ConfigFacts, recogniseAdapted, type Recognised } from '../../model
 import { loadTokenizer } from '../../tokenizers';
 import { weightsOf, wrapWeights } from './bundle';
 import { bundleFiles, readOptionalJson } from '../files';
+import { generationBeside } from '../text-files';
 import {
   commonDType,
   noTraining,
@@ -41,6 +42,7 @@ async function read(file: string, value: Map<string, unknown>, options: ReadOpti
     recognised,
     training: noTraining,
     optimizerState: null,
+    generationConfig: hasConfig ? await generationBeside(file) : undefined,
     origin: {
       program: 'state-dict',
       path: file,
