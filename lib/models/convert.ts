@@ -67,13 +67,14 @@ export function convertModel(model: GPTModel, layoutName: string, options: { for
   return converted;
 }
 
-/** @throws ERR_TORCHBIND_CONVERT where the family's modules are not those of the config */
+/** @throws ERR_TORCHBIND_CONVERT where the family cannot have the config, or its modules are not those of the config */
 function newModel(config: GPTConfig, options: GPTModelOptions): GPTModel {
   try {
     return new GPTModel(config, options);
   } catch (error) {
-    if ((error as TorchBindError).code !== 'ERR_TORCHBIND_LAYOUT') throw error;
-    throw new TorchBindError((error as Error).message, 'ERR_TORCHBIND_CONVERT', { cause: error });
+    const { code, message } = error as TorchBindError;
+    if (code !== 'ERR_TORCHBIND_LAYOUT' && code !== 'ERR_TORCHBIND_CONFIG') throw error;
+    throw new TorchBindError(message, 'ERR_TORCHBIND_CONVERT', { cause: error });
   }
 }
 

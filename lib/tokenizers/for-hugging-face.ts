@@ -10,7 +10,7 @@ import type { HuggingFaceJson, Tokenizer } from './tokenizer';
  * class.
  */
 export async function huggingFaceJson(tokenizer: Tokenizer): Promise<HuggingFaceJson | undefined> {
-  if (tokenizer instanceof HuggingFaceTokenizer) return tokenizer.toJson();
+  if (tokenizer instanceof HuggingFaceTokenizer) return tokenizer.plainJson();
   if (tokenizer instanceof Gpt2Tokenizer) return runInSlices(gpt2Json(tokenizer));
   return tokenizer.kind === 'char' ? charJson(tokenizer as CharTokenizer) : undefined;
 }
@@ -59,13 +59,15 @@ const sliceSize = 500;
 function* gpt2Json(tokenizer: Gpt2Tokenizer): Generator<void, HuggingFaceJson, void> {
   const { ranks, special } = tokenizer.ranked();
   yield;
+  const byRank: string[] = [];
+  for (const [token, rank] of ranks) byRank[rank] = token;
   const vocab: Record<string, number> = {};
   const merges: [string, string][] = [];
-  let count = 0;
-  for (const [token, rank] of [...ranks].sort(([, a], [, b]) => a - b)) {
+  for (const [rank, token] of byRank.entries()) {
+    if (token === undefined) continue;
     vocab[written(token)] = rank;
     if (token.length > 1) merges.push(partsOf(token, rank, ranks).map(written) as [string, string]);
-    if (++count % sliceSize === 0) yield;
+    if (rank % sliceSize === 0) yield;
   }
   const added = special.map(([content, id]) => {
     vocab[content] = id;

@@ -188,6 +188,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return (await this.state.sourceAsync()).json;
   }
 
+  /** @internal As `toJson`, without making what encoding on this thread needs. */
+  plainJson(): HuggingFaceJson {
+    return this.state.json;
+  }
+
   /** @internal What decoding needs, for another thread. */
   opened(): OpenedJson {
     return this.state.parsed.pack();
@@ -209,6 +214,8 @@ interface State {
   /** Whether `parsed` is there already. */
   readonly isReady: boolean;
   readonly parsed: ParsedJson;
+  /** What the file holds. */
+  readonly json: HuggingFaceJson;
   bytesOf(id: number): Uint8Array | undefined;
   source(): FileSource;
   /** The same without holding the event loop. */
@@ -319,6 +326,10 @@ class OpenedFile implements State {
 
   get isReady(): boolean {
     return this.made !== undefined && this.chain === undefined;
+  }
+
+  get json(): HuggingFaceJson {
+    return this.made?.json ?? (parseJson(this.file) as HuggingFaceJson);
   }
 
   get parsed(): ParsedJson {

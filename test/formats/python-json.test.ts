@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest';
 import { plain } from '../../lib/checkpoint/saved-model';
+import { jsonBytes } from '../../lib/formats/files/json-bytes';
+import { runAtOnce } from '../../lib/workers/slices';
 import { parseSettings, parsePythonJson, pythonJson } from '../../lib/formats/files/python-json';
 import { Float, Tuple } from '../../lib/pickle/types';
 
@@ -65,4 +67,18 @@ test('pickled values that JSON of Python holds stay what they are', () => {
     none: null,
     nested: { low: -Infinity, list: [NaN, 2, String(2n ** 60n)] },
   });
+});
+
+test('JSON in slices has the bytes of JSON.stringify', () => {
+  const many = Object.fromEntries(Array.from({ length: 2500 }, (_, i) => [i % 2 ? `\u00e9${i}` : String(i), i]));
+  const values: unknown[] = [
+    { a: [], b: {}, c: undefined, d: [undefined, null, 'x"\ud800\u{1f600}'], ['__proto__']: 1.5 },
+    many,
+    { ...many, 7: undefined, x: undefined },
+    Array.from({ length: 2500 }, (_, i) => [`t${i}`, -i]),
+    Object.fromEntries(Array.from({ length: 1500 }, (_, i) => [`k${i}`, undefined])),
+    [[{ deep: [many] }], 'text', 3, null, true],
+  ];
+  for (const value of values)
+    expect(runAtOnce(jsonBytes(value)).toString()).toBe(Buffer.from(JSON.stringify(value)).toString());
 });

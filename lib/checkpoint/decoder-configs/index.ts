@@ -134,12 +134,22 @@ const unsaid: readonly (keyof GPTConfig)[] = [
 
 /** Whether a config.json states a config. */
 function says(json: JsonObject, type: ConfigType, config: GPTConfig): boolean {
-  const facts = factsOfType(type, json);
-  const { facts: family } = layoutByName(type.layout);
-  const stated = completeConfig({ ...withoutUnset(facts), lmHeadBias: config.lmHeadBias } as GPTOptions, family);
+  const stated = statedConfig(json, type, config);
+  if (stated === undefined) return false;
   return (Object.keys(config) as (keyof GPTConfig)[]).every(
     (name) => unsaid.includes(name) || sameFact(name, stated, config),
   );
+}
+
+/** What a config.json states; undefined where no model of its type can be so. */
+function statedConfig(json: JsonObject, type: ConfigType, { lmHeadBias }: GPTConfig): GPTConfig | undefined {
+  const { facts: family } = layoutByName(type.layout);
+  try {
+    return completeConfig({ ...withoutUnset(factsOfType(type, json)), lmHeadBias } as GPTOptions, family);
+  } catch (error) {
+    if ((error as TorchBindError).code === 'ERR_TORCHBIND_CONFIG') return undefined;
+    throw error;
+  }
 }
 
 function sameFact(name: keyof GPTConfig, a: GPTConfig, b: GPTConfig): boolean {
