@@ -43,7 +43,7 @@ const Switch& to_switch(const Napi::Value& value) {
   const std::string name = to_string(value, "name");
   for (const Switch& known : kSwitches)
     if (name == known.name) return known;
-  invalid("There is no switch '" + name + "'.");
+  invalid("Unknown switch '" + name + "'.");
 }
 
 Napi::Value get_switch(const Napi::CallbackInfo& info) {

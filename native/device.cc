@@ -138,7 +138,7 @@ Napi::Value set_num_threads(const Napi::CallbackInfo& info) {
 }
 
 // Each thread that has computed keeps a pool of OpenMP threads. GCC's runtime lets idle threads of a pool
-// spin only while all pools together are no larger than the machine, so a pool that nobody uses slows down
+// spin only while all pools together fit the machine, so a pool that nobody uses slows down
 // the one in use.
 Napi::Value end_thread_pool(const Napi::CallbackInfo& info) {
 #if defined(__GNUC__)

@@ -207,7 +207,7 @@ class LargeBlocks {
   bool has_janitor_ = false;
 };
 
-// Never destroyed: tensors may be freed after static objects are, and the janitor goes on to the end.
+// Never destroyed: tensors may be freed after static objects, and the janitor runs until the process ends.
 LargeBlocks& large_blocks() {
   static LargeBlocks* const instance = new LargeBlocks;
   return *instance;

@@ -44,7 +44,7 @@ void preload(const Napi::CallbackInfo& info) {
 }
 
 // The processor's vendor and vector instructions that the system lets programs use, from CPUID alone; empty
-// and false on machines that are no x86-64 with Linux.
+// and false on machines other than x86-64 Linux.
 Napi::Value processor(const Napi::CallbackInfo& info) {
   std::string vendor;
   bool avx2 = false;

@@ -19,7 +19,7 @@ constexpr size_t kArena = size_t{16} << 20;  // beyond this, libtorch's own allo
 constexpr size_t kKept = 128;                // free blocks of a size that a thread keeps for itself
 constexpr size_t kMoved = kKept / 2;
 
-// Addresses alone tell a small block from any other, and its size: there is no header that an operator could
+// The address alone identifies a small block and its size. Blocks have no header that an operator could
 // overwrite. The system gives memory to what was touched only.
 alignas(4096) std::byte arena[kArena];
 std::array<std::atomic<uint8_t>, kArena / kChunk> class_of_chunk;

@@ -5,7 +5,7 @@
 
 namespace torchbind {
 
-// Null where the size is not that of a small block, or there is no room for another.
+// Null if the size is not that of a small block, or if no block is free.
 void* take_small_block(size_t bytes);
 
 bool is_small_block(const void* block);

@@ -15,7 +15,7 @@ const HELP = `Usage: npm run look -- [--chromium PATH] [--out DIRECTORY]
 
 Checks metrics.html and the pages of torchbind serve in Chromium and leaves pictures in DIRECTORY (build/look). Chromium is looked for as chromium,
 chromium-browser and google-chrome in PATH; on Debian, 'apt-get install chromium' installs it. The status is 1 if a check
-fails, or there is no Chromium.
+fails, or Chromium is missing.
 `;
 
 const browsers = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'];

@@ -9,7 +9,7 @@ export function pythonEnvironment() {
   const found = existsSync(module) ? createRequire(import.meta.url)(module).pythonEnvironment() : undefined;
   if (found === undefined) {
     throw new Error(
-      'There is no Python environment with PyTorch yet. Make it: npm run setup -- --python (npm test does so too)',
+      'Found no Python environment with PyTorch. Make one: npm run setup -- --python (npm test does so too)',
     );
   }
   return found;

@@ -81,7 +81,7 @@ export function parseCheckpointFileName(name: string): CheckpointFileName | unde
 /**
  * The checkpoints of a directory by their names, without opening them; the one saved last first.
  *
- * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN if there is no such directory
+ * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN if the directory does not exist
  */
 export async function findCheckpoints(from: PathLike, filter: CheckpointFileFilter = {}): Promise<CheckpointFile[]> {
   const directory = toPath(from, 'findCheckpoints');

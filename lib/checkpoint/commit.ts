@@ -289,7 +289,7 @@ async function identity(target: string): Promise<string> {
 /**
  * Makes the bundle of a step the current one again, and removes those that were saved after it.
  *
- * @throws CheckpointError if there is none of that step, or it is damaged
+ * @throws CheckpointError if that step has no bundle, or it is damaged
  */
 export async function rollbackBundle(directory: string, step: number): Promise<void> {
   if (!(await exists(directory))) refuseStep(directory, step, []); // locking would make it

@@ -52,7 +52,7 @@ export function parseJson(text: string): JsonObject {
   throw new CheckpointError(`expected a JSON object, got ${describe(value)}`, CheckpointCode.format);
 }
 
-/** As `readJson`; undefined if there is no such file. */
+/** As `readJson`; undefined if the file does not exist. */
 export async function readOptionalJson(file: string): Promise<JsonObject | undefined> {
   return (await exists(file)) ? readJson(file) : undefined;
 }

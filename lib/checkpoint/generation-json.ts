@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { bundleFiles, type JsonObject, parseJson } from './files';
 import type { Origin } from './saved-model';
 
-/** The options among the files that go with a model; undefined where none are, or where they are no JSON. */
+/** The generation options among the files of a model; undefined if the file is missing or is not JSON. */
 export function keptGenerationJson({ kept }: Origin): JsonObject | undefined {
   const bytes = filesOf(kept)?.get(bundleFiles.generation);
   try {

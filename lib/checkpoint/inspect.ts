@@ -34,7 +34,7 @@ export interface InspectOptions {
  * Takes what `load`, `loadSafetensors` and `GPT.load` open, and files that they refuse: what is wrong with those is in
  * `problems`, besides what could still be read. A hostile pickle is described, never run.
  *
- * @throws CheckpointError if there is no such file, it cannot be read or is empty, or a directory holds no checkpoint
+ * @throws CheckpointError if the file does not exist, cannot be read or is empty, or if a directory holds no checkpoint
  */
 export async function inspect(from: PathLike, options: InspectOptions = {}): Promise<Inspection> {
   checkOptions(options, ['verify'], 'inspect');

@@ -24,7 +24,7 @@ export interface InspectionTotals {
 
 /** How far the bytes are known to be what was saved. */
 export interface InspectionIntegrity {
-  /** What the file has for its records: CRC-32; `zero` where the writer left them out; `none` if there is no place for them. */
+  /** Checksums of the records: `crc32`; `zero` if the writer left them out; `none` if the format has none. */
   checksums: FileInspection['checksums'];
   /** Whether all bytes were read and have their checksums; null where `verify` was not given, or there are none. */
   verified: boolean | null;
@@ -44,7 +44,7 @@ export class Inspection {
   /** Of the file, or of all files that were looked into, in bytes. */
   readonly size: number;
   readonly container: ContainerInfo;
-  /** Null where there are no weights. */
+  /** Null without weights. */
   readonly family: FamilyInfo | null;
   readonly tensors: readonly TensorInfo[];
   /** Storages under more than one tensor. */

@@ -14,7 +14,7 @@ export interface FileRecord {
 /** Numbers that a bundle was judged by, such as `val_loss`. */
 export type Metrics = Record<string, number>;
 
-/** Refuses metrics that are no numbers by name. */
+/** Refuses a metric that is not a number, by name. */
 export function checkMetrics(metrics: unknown): void {
   const isPlain = typeof metrics === 'object' && metrics !== null && !Array.isArray(metrics);
   checkArgument(isPlain, 'an object of numbers', metrics, 'metrics');
@@ -60,7 +60,7 @@ export async function writeManifest(directory: string, names: readonly string[],
   await writeJson(path.join(directory, manifestFile), manifest);
 }
 
-/** The manifest of a directory; undefined if there is none. */
+/** The manifest of a directory; undefined without one. */
 export async function readManifest(directory: string): Promise<Manifest | undefined> {
   const file = path.join(directory, manifestFile);
   if (!(await exists(file))) return undefined;
@@ -185,7 +185,7 @@ export function isStepDirectory(directory: string): boolean {
   return path.basename(path.dirname(directory)) === stepsDirectory;
 }
 
-/** The bundles that were kept, the one saved last first. Directories without a readable manifest are no bundles. */
+/** The bundles that were kept, the one saved last first. Directories without a readable manifest are skipped. */
 export async function listSteps(target: string): Promise<StepBundle[]> {
   const names = await readdir(path.join(target, stepsDirectory)).catch(() => []);
   const bundles = await Promise.all(

@@ -22,7 +22,7 @@ import type { DeviceName } from '../tensor/schema-types';
 export interface TrainingState {
   /** Optimizer updates made, which is the index of the next one. */
   step: number | null;
-  /** Name of the file with the optimizer's state; null if there is none. */
+  /** Name of the file with the optimizer's state; null without an optimizer. */
   optimizerFile: string | null;
   /** Where the training run stands; null in bundles of programs that do not say. */
   run: SavedRun | null;
@@ -77,7 +77,7 @@ export interface SavedModel {
   training: TrainingState;
   /** Whether its program opens models with dropout off until they are trained, as `from_pretrained` does. */
   opensInEval?: boolean;
-  /** State dict of the optimizer, as the program that wrote it has it; null if there is none, or none was asked for. */
+  /** State dict of the optimizer in the form of the program that wrote it; null if it has none, or if it was not requested. */
   optimizerState: Map<string, unknown> | null;
   origin: Origin;
   /** Hugging Face's `generation_config.json`, where it is not among what the origin keeps. */

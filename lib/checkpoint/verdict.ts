@@ -60,7 +60,7 @@ export interface Examination {
   reason: { name: string; reason: string } | undefined;
 }
 
-/** Compares a bundle with its manifest; undefined if there is none. */
+/** Compares a bundle with its manifest; undefined without a manifest. */
 export async function examine(directory: string): Promise<Examination | undefined> {
   const manifest = await readManifest(directory);
   if (manifest === undefined) return undefined;

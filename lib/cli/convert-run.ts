@@ -54,7 +54,7 @@ async function singleFile(found: string, checkpoint: string | undefined): Promis
 }
 
 function showAll(conversions: LegacyConversion[], { json, checkpointDir }: ConvertFlags): void {
-  if (conversions.length === 0) note(`There are no single-file checkpoints of models in ${checkpointDir}.`);
+  if (conversions.length === 0) note(`Found no single-file checkpoints of models in ${checkpointDir}.`);
   print(json, conversions, () => conversions.map(describe).join('\n'));
   if (conversions.some(({ action }) => action === 'fail')) process.exitCode = 1;
 }

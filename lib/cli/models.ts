@@ -56,7 +56,7 @@ async function noSuchModel(named: string, name: string, root: string): Promise<E
   const models = await modelNames(root);
   const near = closest(name, models);
   const hint = near === undefined ? `Models there: ${models.join(', ') || 'none'}.` : `Did you mean '${near}'?`;
-  return usageError(`There is no file or directory ${named}, and no model '${name}' in ${root}. ${hint}`);
+  return usageError(`Found no file or directory ${named}, and no model '${name}' in ${root}. ${hint}`);
 }
 
 /** Names of the directories that hold a model. */

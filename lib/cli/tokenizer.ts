@@ -11,7 +11,7 @@ interface TokenizerFlags {
 export async function givenTokenizer({ tokenizer, customVocabSize }: TokenizerFlags): Promise<Tokenizer | undefined> {
   if (tokenizer === undefined) return undefined;
   const found = await loadTokenizer(tokenizer);
-  if (found === null) throw usageError(`There is no tokenizer in ${tokenizer}.`);
+  if (found === null) throw usageError(`Found no tokenizer in ${tokenizer}.`);
   if (customVocabSize !== undefined && found.vocabSize !== customVocabSize) {
     throw usageError(`The tokenizer in ${tokenizer} has ${found.vocabSize} tokens, and not ${customVocabSize}.`);
   }

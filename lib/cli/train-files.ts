@@ -136,7 +136,7 @@ async function findGpt2(name: string): Promise<string> {
     if (snapshot !== undefined) return path.join(cached, 'snapshots', snapshot);
   }
   throw usageError(
-    `There is no directory ${name}, and no model of that name in ${hub} (HF_HOME names another place). torchbind downloads no models: fetch it with ` +
+    `Found no directory ${name}, and no model of that name in ${hub} (HF_HOME names another place). torchbind downloads no models: fetch it with ` +
       `"huggingface-cli download ${name}", or give the directory of one, as --gpt2-model-name path/to/gpt2.`,
   );
 }

@@ -39,7 +39,7 @@ export class TokenFile implements Iterable<number> {
     this.length = length;
   }
 
-  /** @throws ERR_TORCHBIND_DATA if there is no such file, it is empty, or its size is not a whole number of ids */
+  /** @throws ERR_TORCHBIND_DATA if the file does not exist, is empty, or its size is not a whole number of ids */
   static open(target: PathLike, options: TokenFileOptions = {}): TokenFile {
     const path = toPath(target, 'TokenFile.open');
     checkOptions(options, ['dtype'], 'TokenFile.open');

@@ -65,7 +65,7 @@ export async function writeTokens(
       if (bytes >= flushBytes) await flush();
     }
     await flush();
-    if (count === 0) throw wrongData(`there are no tokens to write to ${file}`);
+    if (count === 0) throw wrongData(`got no tokens to write to ${file}`);
   });
   return count;
 }

@@ -176,7 +176,7 @@ export interface NewGroupOptions {
 }
 
 /**
- * Makes a group of some ranks. All ranks must call it, with the same ranks, also those that are no members: they get a group
+ * Makes a group of some ranks. All ranks must call it, with the same ranks, including those that are not members, which get a group
  * whose `rank` is -1 (PyTorch's `torch.distributed.new_group`).
  */
 export const newGroup = takes(

@@ -125,7 +125,7 @@ export class Sampler {
 
   /** Runs `choose`, and names the cause if there is nothing to choose from. */
   private reporting<T>(logits: Tensor, choose: () => T): T {
-    // On other devices a draw from what are no probabilities ends the process; the CPU's says so itself.
+    // On other devices, sampling from invalid probabilities ends the process. The CPU kernel throws.
     if (!this.onCpu && !this.greedy) checkFinite(logits.amax(-1));
     try {
       return choose();

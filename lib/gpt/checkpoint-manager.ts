@@ -132,7 +132,7 @@ export class CheckpointManager {
    * Opens a model for generating: its bundle, else `latest.pt`, else `final.pt`, or the single file that
    * `legacyCheckpoint` names.
    *
-   * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN if there is none, saying what was looked for
+   * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN if none exists; the error lists what was searched
    */
   static async loadForInference(name: string, options: LoadForInferenceOptions = {}): Promise<GPT> {
     checkOptions(options, ['root', 'device', 'legacyCheckpoint', 'step'], 'loadForInference');
@@ -265,7 +265,7 @@ export class CheckpointManager {
   /**
    * Makes the bundle of a step the current one again, and removes those that were saved after it.
    *
-   * @throws CheckpointError if there is none of that step, or it is damaged
+   * @throws CheckpointError if that step has no bundle, or it is damaged
    */
   rollback(step: number): Promise<void> {
     return rollbackBundle(this.checkpointDir, step);
@@ -275,7 +275,7 @@ export class CheckpointManager {
    * How far the weights of two of the model's checkpoints are from each other, each given by the step of a bundle that is
    * kept or by the name of a file in the model's directory. See `compare`.
    *
-   * @throws CheckpointError if there is no such checkpoint, or it is damaged
+   * @throws CheckpointError if the checkpoint does not exist or is damaged
    */
   async compare(a: number | string, b: number | string, options: { signal?: AbortSignal } = {}): Promise<Comparison> {
     const place = async (which: number | string): Promise<string> =>
@@ -302,7 +302,7 @@ export class CheckpointManager {
    * What the model's checkpoint holds: its bundle, or that of a step which is kept; else `latest.pt` or `final.pt`. See
    * `inspect`.
    *
-   * @throws CheckpointError if there is none
+   * @throws CheckpointError if the model has no checkpoint
    */
   async inspect(options: { step?: number; verify?: boolean } = {}): Promise<Inspection> {
     checkOptions(options, ['step', 'verify'], 'inspect');
@@ -341,7 +341,7 @@ export class CheckpointManager {
 
   private nothingFound(files: string): CheckpointError {
     return new CheckpointError(
-      `There is no checkpoint of '${this.name}': ${this.checkpointDir} holds neither ${bundleFiles.model} with ` +
+      `Found no checkpoint of '${this.name}': ${this.checkpointDir} holds neither ${bundleFiles.model} with ` +
         `${bundleFiles.config} nor ${files}.`,
       CheckpointCode.open,
     );

@@ -51,7 +51,7 @@ export interface LegacyContents {
   /** Optimizer updates made; null where the file does not say. */
   step: number | null;
   parameters: number;
-  /** Kind of the tokenizer; null if there is none. */
+  /** Kind of the tokenizer; null without one. */
   tokenizer: string | null;
   /** Whether the optimizer's state is there. */
   optimizer: boolean;
@@ -126,12 +126,12 @@ function defaultTarget(file: string): string {
 
 /**
  * Converts the single-file checkpoints of all models in a directory, one after the other: of each model's directory
- * `latest.pt`, or if there is none `final.pt`. One that cannot be converted does not keep the others from it.
+ * `latest.pt`, or else `final.pt`. One that cannot be converted does not keep the others from it.
  *
  * @param from the directory that holds a directory for each model. Default `checkpoints`
  * @param options checkpoint: the name of the file to look for instead
  * @returns what was done with each, by name; models without such a file are left out
- * @throws CheckpointError if there is no such directory
+ * @throws CheckpointError if the directory does not exist
  */
 export async function convertAllLegacy(
   from: PathLike = 'checkpoints',

@@ -223,7 +223,7 @@ export class GPT extends TextModel {
    * in less memory, on the CPU, and cannot be trained any more. Its optimizer is forgotten. `save` and `GPT.load` keep the integers.
    * See `nn.QuantizedLinear` for what is stored.
    *
-   * @throws ERR_TORCHBIND_INVALID_ARGUMENT for options that there is no kernel for, for a model with adapters and for one that is
+   * @throws ERR_TORCHBIND_INVALID_ARGUMENT for options without a kernel, for a model with adapters and for one that is
    *   quantized already; ERR_TORCHBIND_DEVICE for one that is not on the CPU
    */
   quantize(options: QuantizeOptions): this {

@@ -28,10 +28,7 @@ export function answerError(
     return new TorchBindError(`hf:${repo} has no revision '${revision}' (status ${status}).`, 'ERR_TORCHBIND_HUB');
   if (status === 401 || status === 403 || kind === 'RepoNotFound' || status === 404) {
     const code = status === 404 ? 'ERR_TORCHBIND_HUB' : 'ERR_TORCHBIND_HUB_ACCESS';
-    return new TorchBindError(
-      `there is no model hf:${repo} on the hub, or it is private (status ${status}); ${access}.`,
-      code,
-    );
+    return new TorchBindError(`the hub has no model hf:${repo}, or it is private (status ${status}); ${access}.`, code);
   }
   if (status === 429 || status >= 500)
     return new HubUnreachable(`the hub does not answer for hf:${repo} (status ${status}). Try again later.`);

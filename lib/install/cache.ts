@@ -33,7 +33,7 @@ export function cacheDirectory(env: NodeJS.ProcessEnv = process.env): string {
   const home = homeDirectory();
   if (home !== undefined) return path.join(home, '.cache', 'torchbind');
   throw new TorchBindError(
-    `There is no place for the cache: user ${process.getuid?.() ?? ''} has no home directory. Set XDG_CACHE_HOME or HOME to a ` +
+    `No directory for the cache: user ${process.getuid?.() ?? ''} has no home directory. Set XDG_CACHE_HOME or HOME to a ` +
       'directory of this user, or TORCHBIND_LIBTORCH to a libtorch that is there.',
     'ERR_TORCHBIND_LIBTORCH',
   );
@@ -44,7 +44,7 @@ export function libtorchCache(env: NodeJS.ProcessEnv = process.env): string {
   return path.join(cacheDirectory(env), 'libtorch');
 }
 
-/** Why there is no cache, or undefined if there is one. */
+/** Why no cache is available, or undefined if one is. */
 export function cacheProblem(env: NodeJS.ProcessEnv = process.env): string | undefined {
   try {
     cacheDirectory(env);
@@ -70,7 +70,7 @@ export function writeStamp(entry: string, stamp: Omit<Stamp, 'libraries'>): void
   writeFileSync(path.join(entry, STAMP), `${JSON.stringify({ ...stamp, libraries: librarySizes(entry) }, null, 2)}\n`);
 }
 
-/** The stamp of an entry, or undefined if there is none that can be read. */
+/** The stamp of an entry, or undefined without a readable one. */
 export function readStamp(entry: string): Stamp | undefined {
   try {
     const stamp = JSON.parse(readFileSync(path.join(entry, STAMP), 'utf8')) as Partial<Stamp>;

@@ -62,8 +62,7 @@ function discoverCached(env: NodeJS.ProcessEnv): Discovery {
 
 function judge(source: LibtorchSource, directory: string, env: NodeJS.ProcessEnv): Discovery {
   const root = libtorchRoot(directory);
-  if (root === undefined)
-    return refuse(source, directory, 'there is no lib directory with the torch_cpu library in it');
+  if (root === undefined) return refuse(source, directory, 'it has no lib directory with the torch_cpu library');
   const version = libtorchVersion(root);
   const refusal = versionRefusal(version, env);
   if (refusal !== undefined) return refuse(source, root, refusal);

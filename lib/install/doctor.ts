@@ -11,7 +11,7 @@ export interface Diagnosis {
   node: string;
   platform: string;
   pinned: string;
-  /** Its directory, or why there is none. */
+  /** Its directory, or why it was not found. */
   cache: string;
   nvidiaDriver: boolean;
   /** Those that are set. */

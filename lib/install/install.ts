@@ -44,7 +44,7 @@ interface Archive {
   isOurs: boolean;
 }
 
-/** Returns the libtorch that discovery finds; if there is none, fetches it into the cache first. */
+/** Returns the libtorch that discovery finds. If it finds none, downloads libtorch into the cache first. */
 export async function ensureLibtorch(options: InstallOptions = {}): Promise<FoundLibtorch> {
   const env = options.env ?? process.env;
   if (options.fromFile === undefined && options.variant === undefined) {
@@ -99,7 +99,8 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<str
 
 async function obtainArchive(fromFile: string | undefined, context: Context): Promise<Archive> {
   if (fromFile !== undefined) {
-    if (!existsSync(fromFile)) throw new TorchBindError(`There is no file ${fromFile}`, 'ERR_TORCHBIND_LIBTORCH');
+    if (!existsSync(fromFile))
+      throw new TorchBindError(`The file ${fromFile} does not exist`, 'ERR_TORCHBIND_LIBTORCH');
     return { file: path.resolve(fromFile), source: path.resolve(fromFile), isOurs: false };
   }
   try {
@@ -122,7 +123,7 @@ async function fetchFromIndex({ variant, cpTag, env, reporter, downloads }: Cont
 async function fetchWithPip({ python, reporter, downloads }: Context, unreachable: Error): Promise<Archive> {
   if (python === undefined) {
     throw new TorchBindError(
-      `${unreachable.message}, and there is no Python on PATH whose pip could fetch it. Install Python 3 with pip, ` +
+      `${unreachable.message}, and PATH has no Python whose pip could download it. Install Python 3 with pip, ` +
         `set TORCHBIND_MIRROR to a mirror of PyTorch's index, or unpack a wheel that you have: ` +
         `npx torchbind install --from-file torch-${PINNED_VERSION}-....whl`,
       'ERR_TORCHBIND_MISSING_TOOL',
@@ -183,8 +184,8 @@ async function addCudaLibraries(directory: string, python: Python | undefined, r
   if (requirements.length === 0) return;
   if (python === undefined) {
     throw new TorchBindError(
-      `This build of libtorch uses CUDA libraries (${requirements.join(', ')}) that pip fetches, and there is no Python ` +
-        `on PATH. Install Python 3 with pip, or take the cpu build.`,
+      `This build of libtorch uses CUDA libraries (${requirements.join(', ')}) that pip downloads, but PATH has no ` +
+        `Python. Install Python 3 with pip, or take the cpu build.`,
       'ERR_TORCHBIND_MISSING_TOOL',
     );
   }

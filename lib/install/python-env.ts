@@ -68,14 +68,14 @@ export async function ensurePythonEnvironment(
 }
 
 function existingEnvironments(python: Python, env: NodeJS.ProcessEnv): PythonEnvironment[] {
-  const beside = (root: string): PythonEnvironment => ({
+  const packagesAt = (root: string): PythonEnvironment => ({
     command: python.command,
     env: { PYTHONPATH: path.dirname(root), PYTHONNOUSERSITE: '1' },
   });
   const libtorch = discoverLibtorch(env).found;
   const environments: PythonEnvironment[] = [];
   if (libtorch !== undefined && existsSync(path.join(libtorch.root, '__init__.py')))
-    environments.push(beside(libtorch.root));
+    environments.push(packagesAt(libtorch.root));
   if (python.torch !== null) environments.push({ command: python.command, env: {} });
   return environments;
 }
@@ -141,7 +141,7 @@ function requirePython(env: NodeJS.ProcessEnv): Python {
   const python = findPython(env);
   if (python !== undefined) return python;
   throw new TorchBindError(
-    "There is no Python 3 on PATH: 'apt-get install python3 python3-pip' on Debian and Ubuntu.",
+    "Found no Python 3 on PATH: 'apt-get install python3 python3-pip' on Debian and Ubuntu.",
     'ERR_TORCHBIND_MISSING_TOOL',
   );
 }

@@ -78,7 +78,7 @@ function platformTag(platform: NodeJS.Platform, arch: string): RegExp {
   const tag = tags[`${platform}-${arch}`];
   if (tag !== undefined) return tag;
   throw new TorchBindError(
-    `There is no build of libtorch ${PINNED_VERSION} for ${platform}-${arch}. Builds exist for ${Object.keys(tags).join(', ')}.`,
+    `libtorch ${PINNED_VERSION} has no build for ${platform}-${arch}. Builds exist for ${Object.keys(tags).join(', ')}.`,
     'ERR_TORCHBIND_PLATFORM',
   );
 }

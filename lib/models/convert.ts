@@ -104,7 +104,7 @@ function reasonAgainst(model: GPTModel, target: GPTConfig, name: keyof GPTConfig
     if (target[name] === true) return undefined;
     const parameters = model.namedParameters().filter(([own]) => biases[name as keyof typeof biases].test(own));
     const [found] = parameters.find(([, bias]) => !isZero(bias)) ?? [];
-    return found && `there is no place for ${found}, which is not zero`;
+    return found && `it has no place for ${found}, which is not zero`;
   }
   if (name === 'tieWeights') {
     const tied = sameBits(model.lmHead.weight, model.tokenEmbedding.weight);

@@ -275,7 +275,7 @@ function onlyPlaces(shapes: readonly (readonly number[])[], wanted: readonly Sha
   )
     ?.map((place) => shapes.length - 1 - place)
     .reverse();
-  // The first places from the left and from the right are the same where there are no others.
+  // If only one assignment exists, the leftmost and the rightmost are equal.
   return first !== undefined && first.every((place, i) => place === last?.[i]) ? first : undefined;
 }
 

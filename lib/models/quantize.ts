@@ -16,7 +16,7 @@ export interface QuantizeOptions {
 /**
  * Rounds the weights of all Linears to integers, in place. The rest becomes bfloat16.
  *
- * @throws ERR_TORCHBIND_INVALID_ARGUMENT for options that there is no kernel for, for a model with adapters and for one that is
+ * @throws ERR_TORCHBIND_INVALID_ARGUMENT for options without a kernel, for a model with adapters and for one that is
  *   quantized already; ERR_TORCHBIND_DEVICE for one that is not on the CPU
  */
 export function quantizeModel(model: GPTModel, options: QuantizeOptions): void {

@@ -65,7 +65,7 @@ function preloadCuda(libraries: Loader, root: string): string | null {
   const library = libraryPath(root, 'torch_cuda');
   if (!existsSync(library)) return null;
   // Without a driver it would cost hundreds of megabytes and serve nothing.
-  if (!hasNvidiaDriver()) return 'there is no NVIDIA driver on this machine';
+  if (!hasNvidiaDriver()) return 'this machine has no NVIDIA driver';
   try {
     libraries.preload([library]);
     return null;

@@ -73,7 +73,7 @@ export class SGD extends Optimizer<SGDGroup, SGDGroupOptions> {
       : `nesterov needs a momentum above 0 and no dampening, but they are ${momentum} and ${dampening}`;
   }
 
-  /** Without momentum there is no state; with it, the first step begins the buffer. */
+  /** Without momentum the optimizer has no state. With momentum, the first step creates the buffer. */
   protected override stateParts(): StatePart[] {
     return [{ key: 'momentum_buffer', optional: true }];
   }

@@ -76,7 +76,7 @@ export class MemoryBudget {
     return this.spent <= this.limit + this.allowed;
   }
 
-  /** Gives back what was taken for something that is no longer there. */
+  /** Releases what was taken for something that has been freed. */
   give(bytes: number): void {
     this.spent -= bytes;
   }

@@ -31,7 +31,7 @@ export class PythonKeys implements Keys {
     set.add(this.keyIn(set, member));
   }
 
-  /** The key of the container that is equal to this one; itself if there is none. */
+  /** The equal key that the container has already, else this key. */
   private keyIn(container: Container, key: unknown): unknown {
     switch (typeof key) {
       case 'boolean':

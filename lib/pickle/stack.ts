@@ -34,7 +34,7 @@ export class TallStack<T> {
     return value;
   }
 
-  /** The one on top; undefined if there is none. */
+  /** The top element; undefined if the stack is empty. */
   get top(): T | undefined {
     const last = this.height - 1;
     return last < 0 ? undefined : this.pieces[last >> pieceBits]![last & (pieceSize - 1)];

@@ -22,7 +22,7 @@ export class Counter<K = unknown> extends Map<K, unknown> {}
 /** Python's `collections.defaultdict`. Missing keys are not made up: it is a Map that knows its factory. */
 export class DefaultDict<K = unknown, V = unknown> extends Map<K, V> {
   constructor(
-    /** The function that Python calls for a missing key, as `builtins.list`; null if there is none. */
+    /** The function that Python calls for a missing key, such as `builtins.list`; null without one. */
     readonly factory: GlobalName | null,
     entries?: Iterable<readonly [K, V]>,
   ) {

@@ -14,7 +14,7 @@ interface Loaded {
   readonly isOwned: boolean;
   /** When it was loaded or given: to ask a model that is being trained would wait for its update. */
   readonly step: number | null;
-  /** The manifest of the bundle that was opened, as text; null if there is none. */
+  /** The manifest of the opened bundle, as text; null without one. */
   readonly manifest: string | null;
   /** Requests that use it. */
   users: number;

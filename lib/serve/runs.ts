@@ -10,7 +10,7 @@ export interface Run {
   step: number | null;
   /** The step that is best by its validation loss. */
   best: number | null;
-  /** When the newest checkpoint was saved, ISO 8601; null if there is none. */
+  /** When the newest checkpoint was saved, ISO 8601; null without a checkpoint. */
   saved: string | null;
   checkpoints: { id: string; kind: string; step: number | null; size: number; saved: string; loss: number | null }[];
 }
@@ -59,5 +59,5 @@ export async function checkpointsOf(root: string, name: string): Promise<Checkpo
 /** @throws HttpError 404 */
 export async function managerOf(root: string, name: string): Promise<CheckpointManager> {
   if ((await runNames(root)).includes(name)) return new CheckpointManager(name, { root });
-  throw new HttpError(404, `There is no run '${name.slice(0, 100)}'.`, { code: 'run_not_found' });
+  throw new HttpError(404, `The run '${name.slice(0, 100)}' does not exist.`, { code: 'run_not_found' });
 }

@@ -157,7 +157,10 @@ class Server implements GPTServer {
     app.removeContentTypeParser('text/plain');
     app.setErrorHandler((error, _request, reply) => this.fail(error, reply));
     app.setNotFoundHandler((request, reply) => {
-      this.fail(new HttpError(404, `There is no ${request.method} ${pathOf(request)}.`, { code: 'not_found' }), reply);
+      this.fail(
+        new HttpError(404, `Unknown route: ${request.method} ${pathOf(request)}.`, { code: 'not_found' }),
+        reply,
+      );
     });
     for (const [url, api] of Object.entries({ '/v1/completions': completions, '/v1/chat/completions': chat })) {
       app.post(url, async (request, reply) => {

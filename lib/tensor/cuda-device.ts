@@ -1,4 +1,4 @@
-/** What the functions of `cuda` share: devices by name or number, and the error if there is none. */
+/** What the functions of `cuda` share: devices by name or number, and the error without a GPU. */
 import { checkArgument, TorchBindError } from '../errors';
 import { native } from '../native/native';
 import type { DeviceName } from './schema-types';
@@ -21,7 +21,7 @@ export function deviceName(device: DeviceArgument, where = 'cuda'): string {
 export function requireCuda(where: string): void {
   if (hasCuda()) return;
   throw new TorchBindError(
-    `${where}: there is no CUDA device: this libtorch was built for the CPU, or no GPU answers. Ask cuda.isAvailable() first, or see what \`npx torchbind doctor\` says.`,
+    `${where}: found no CUDA device: this libtorch was built for the CPU, or no GPU answers. Ask cuda.isAvailable() first, or see what \`npx torchbind doctor\` says.`,
     'ERR_TORCHBIND_DEVICE',
   );
 }

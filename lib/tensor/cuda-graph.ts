@@ -74,7 +74,7 @@ function run<T>(where: string, fn: () => T): T {
 
 /**
  * Work of a device that was recorded once and is replayed by a single call (PyTorch's `torch.cuda.CUDAGraph`): a step of
- * many small operators is no longer bound by the time that it takes to call them.
+ * many small operators no longer spends its time calling them.
  *
  * A replay reads and writes the very memory that the capture did. Keep the tensors that go in and come out, and put new values
  * into them with `copy_`. Run the function a few times before it is captured, so that nothing is set up while it is. A

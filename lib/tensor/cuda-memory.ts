@@ -32,7 +32,7 @@ const TITLE_WIDTH = 22;
 const WIDTH = 16;
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
 
-/** Figures of a device; zeros if there is no CUDA, as in PyTorch, unless a device was asked for by name. */
+/** Figures of a device. Without CUDA these are zeros, as in PyTorch, unless a device was named. */
 export function memoryOf(device: DeviceArgument): DeviceMemory {
   if (device === undefined && !hasCuda()) return { allocated: 0, reserved: 0, peakAllocated: 0, peakReserved: 0 };
   return native().deviceMemory(deviceName(device));

@@ -180,7 +180,7 @@ export function recordStream(tensor: Tensor, stream: Stream): void {
   const handle = unwrap(tensor, 'cuda.recordStream()');
   if (!tensor.isCuda) {
     throw new TorchBindError(
-      `cuda.recordStream(): the tensor is on ${tensor.device}, where there are no streams.`,
+      `cuda.recordStream(): the tensor is on ${tensor.device}, which has no streams.`,
       'ERR_TORCHBIND_DEVICE',
     );
   }

@@ -15,7 +15,7 @@ import { currentStream, defaultStream, Event, recordStream, Stream, withStream }
 import type { DeviceName } from './schema-types';
 
 /**
- * CUDA devices (PyTorch's `torch.cuda`). If there is none, what asks gets an answer (false, 0, zeros) and what acts on
+ * CUDA devices (PyTorch's `torch.cuda`). Without a GPU, queries return an answer (false, 0, zeros), and functions that act on
  * a device is an error, `ERR_TORCHBIND_DEVICE`.
  */
 export const cuda = {

@@ -23,7 +23,7 @@ export type Item = number | bigint | boolean | Complex;
 /** Values out of a tensor and into JavaScript. */
 export interface TensorInterop {
   /**
-   * The value of a one-element tensor; int64 values that are no safe integers come as bigint.
+   * The value of a one-element tensor; int64 values beyond the safe integers are returned as bigint.
    *
    * TypeScript takes it for a number, which it is of most dtypes: say otherwise where you know otherwise,
    * `mask.any().item<boolean>()`.

@@ -103,7 +103,7 @@ export class Operator {
     return this.parameters.some((parameter) => parameter.isOut);
   }
 
-  /** Where the argument of a name stands, PyTorch's or in camelCase; -1 if there is none. */
+  /** Index of the argument with this name (PyTorch's or camelCase), or -1. */
   indexOf(name: string): number {
     return this.parameters.findIndex((parameter) => parameter.key === name || parameter.name === name);
   }

@@ -2,7 +2,7 @@ import type { Tensor } from './core';
 import { itemSize } from './dtype';
 import { overloadSet } from './dispatch';
 
-/** PyTorch's properties and small methods of tensors that are no operators of their own. */
+/** PyTorch's properties and small methods of tensors that are not operators. */
 export interface TensorProperties {
   /** All dimensions in reverse order (PyTorch's `Tensor.T`); of a matrix, its transpose. */
   readonly T: Tensor;

@@ -14,7 +14,7 @@ export function bytePairEncode(piece: string, ranks: ReadonlyMap<string, number>
   for (let start = 0; start + 1 < piece.length; start++) heap.push(parts.pairKey(start));
   for (let key = heap.pop(); key !== undefined; key = heap.pop()) {
     const start = key % positions;
-    if (parts.pairKey(start) !== key) continue; // One of the two was merged since: the pair is no more.
+    if (parts.pairKey(start) !== key) continue; // One of the two has been merged meanwhile: the pair is gone.
     parts.mergeWithNext(start);
     heap.push(parts.pairKey(start));
     heap.push(parts.pairKey(parts.previous[start]!));

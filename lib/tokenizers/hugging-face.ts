@@ -115,7 +115,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return ids ?? this.encodeHere(text);
   }
 
-  /** @internal The same on this thread: the worker's, or if there is none. */
+  /** @internal The same on this thread: the worker, or any thread without a worker. */
   async encodeHere(text: string): Promise<Int32Array> {
     if (this.state.chain === undefined) return this.encode(text);
     const encoding = await this.state.parsed

@@ -1,6 +1,6 @@
 import { describe, TorchBindError } from '../errors';
 
-/** Ids beyond this are no token's: it bounds what a file can make a table of ids take. */
+/** The largest accepted id. It bounds the size of the id table that a file can cause. */
 export const maxId = 2 ** 24;
 
 /** As many special tokens as any program has; each place of a text is compared with all of them. */

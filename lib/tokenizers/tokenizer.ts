@@ -11,7 +11,7 @@ export interface Tokenizer {
   /** What text without a prompt starts from: the end of the text before, or else the first id. */
   readonly startId: number;
 
-  /** The token that ends a text; undefined if there is none. */
+  /** The token that ends a text; undefined if the tokenizer has none. */
   readonly endId?: number | undefined;
 
   /**

@@ -260,7 +260,7 @@ export function checkOptimizer({ optimizer, weightDecay, betas }: FitOptions): v
   if (optimizer === undefined) return;
   for (const [name, value] of Object.entries({ weightDecay, betas })) {
     if (value === undefined) continue;
-    throw invalid(`'${name}' is for the AdamW that fit makes. Beside 'optimizer', set it in optimizer.paramGroups`);
+    throw invalid(`'${name}' is for the AdamW that fit makes. With 'optimizer', set it in optimizer.paramGroups`);
   }
 }
 

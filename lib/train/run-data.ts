@@ -29,7 +29,7 @@ interface RunDataOptions {
 
 /** The batches of a run, with a position that can be saved. */
 export interface RunData extends BatchSource {
-  /** Reads what the next batches need; false if there is no more. Only streams have to. */
+  /** Reads the data for the next batches; false at the end. Only streams need this. */
   fill?(batches: number): Promise<boolean>;
   /** Lets go of what was opened. */
   close?(): void;

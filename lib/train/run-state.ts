@@ -22,7 +22,7 @@ export interface RunState {
   best: { valLoss: number; step: number } | null;
   /** Evaluations since then. */
   evaluationsSinceBest: number;
-  /** Of the gradient scaler; null if there is none. */
+  /** State of the gradient scaler; null without one. */
   scaler: { scale: number; growthTracker: number } | null;
   /** What the updates were computed with; null on other devices than the CPU, and in bundles that do not say. */
   cpuKernels: CpuKernels | null;

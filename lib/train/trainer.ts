@@ -222,7 +222,7 @@ export class Trainer {
     else for (const group of paramGroups) group.lr = baseLearningRate(group);
   }
 
-  /** Makes one update, or goes back to the last bundle; false if there is none to report. */
+  /** Makes one update, or rolls back to the last bundle; false if it made no update to report. */
   private async *makeUpdate(): AsyncGenerator<TrainEvent, boolean> {
     const { gradAccumulation, batchSize } = this.settings;
     const tokens = gradAccumulation * batchSize * (this.ranks?.size ?? 1) * this.model.config.blockSize;
@@ -297,7 +297,7 @@ export class Trainer {
       this.publishState();
     };
     await this.bundles.restore(checkpointDir!, this.optimizer, onRestored).catch((error: unknown) => {
-      throw badLoss(loss, `${reason}, and there is no bundle to go back to`, step, error);
+      throw badLoss(loss, `${reason}, and no bundle exists to roll back to`, step, error);
     });
     // A stream has gone on past the batches that led here.
     if (this.settings.data instanceof TokenStream) {

@@ -52,7 +52,7 @@ std::shared_ptr<Group> group_named(const std::string& name) {
   const std::lock_guard lock(world().mutex);
   const auto found = world().groups.find(name);
   if (found == world().groups.end())
-    throw Error("ERR_TORCHBIND_NO_PROCESS_GROUP", "There is no process group '" + name + "'.");
+    throw Error("ERR_TORCHBIND_NO_PROCESS_GROUP", "The process group '" + name + "' does not exist.");
   return found->second;
 }
 

@@ -305,7 +305,7 @@ class C10dEngine final : public Engine {
   std::shared_ptr<Group> new_group(const std::string& name, const std::vector<int>& ranks,
                                    Milliseconds timeout) override {
     const std::lock_guard lock(mutex_);
-    TORCH_CHECK(store_.defined(), "There is no default process group.");
+    TORCH_CHECK(store_.defined(), "The default process group does not exist.");
     for (size_t i = 0; i < ranks.size(); ++i) {
       if (ranks[i] == rank_)
         return make_group(name, store_, static_cast<int>(i), static_cast<int>(ranks.size()), timeout);

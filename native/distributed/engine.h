@@ -25,7 +25,7 @@ struct GroupOptions {
   std::chrono::milliseconds timeout{0};
   bool hosts_store = false;
   std::string attempt;       // prefix of the store's keys, for all attempts but the first; may be empty
-  std::string nccl_library;  // path of the plug-in; empty where there is none
+  std::string nccl_library;  // path of the plug-in; empty without one
 };
 
 enum class Collective : uint8_t {

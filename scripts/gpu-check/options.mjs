@@ -25,7 +25,7 @@ export function parseOptions(args) {
   const { values } = read(args);
   const chosen = values.only?.split(',') ?? sections.map(({ name }) => name);
   const unknown = chosen.find((name) => !sections.some((section) => section.name === name));
-  if (unknown !== undefined) throw new SetupError(`there is no section '${unknown}'.\n\n${HELP}`);
+  if (unknown !== undefined) throw new SetupError(`unknown section '${unknown}'.\n\n${HELP}`);
   const budget = Number(values.budget);
   if (!(budget > 0)) throw new SetupError(`--budget takes a number of seconds, got '${values.budget}'`);
   const patience = Number(values.patience);

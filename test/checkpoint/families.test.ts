@@ -279,7 +279,7 @@ describe('conversions', () => {
 
   test('that lose something are refused by name, unless they are forced', async () => {
     await expect(convert('ng-lecture', 'hf-gpt2')).rejects.toThrow(
-      /does not convert to 'hf-gpt2' exactly: there is no place for lmHead.bias, which is not zero. .*force: true/,
+      /does not convert to 'hf-gpt2' exactly: it has no place for lmHead.bias, which is not zero. .*force: true/,
     );
     await expect(convert('nanogpt', 'mypt')).rejects.toThrow(
       /activation is string "gelu" here and string "relu" there/,

@@ -60,7 +60,7 @@ describe('the wheel to fetch', () => {
   });
 
   test('does not exist for a platform that libtorch is not built for', () => {
-    expect(() => choose('cp311', 'darwin', 'x64')).toThrow(/no build of libtorch 2\.13\.0 for darwin-x64.*linux-x64/);
+    expect(() => choose('cp311', 'darwin', 'x64')).toThrow(/libtorch 2\.13\.0 has no build for darwin-x64.*linux-x64/);
   });
 });
 

@@ -284,7 +284,7 @@ describe('layouts', () => {
 
   test('go by their names', () => {
     expect(() => new GPT({ vocabSize: 2 }, { layout: 'mypt2' })).toThrow(
-      /no checkpoint layout 'mypt2'. Did you mean 'mypt'\?/,
+      /Unknown checkpoint layout 'mypt2'. Did you mean 'mypt'\?/,
     );
   });
 });

@@ -129,7 +129,7 @@ const mistakes: Mistake[] = [
     'a file that is not there',
     () => load('/nowhere/model.pt'),
     'CHECKPOINT_OPEN',
-    '/nowhere/model.pt: cannot open the file: there is no such file',
+    '/nowhere/model.pt: cannot open the file: no such file',
   ],
 ];
 

@@ -76,7 +76,7 @@ describe('switches', () => {
     expect(() => setFloat32MatmulPrecision('low' as never)).toThrow(
       "must be 'highest', 'high' or 'medium', got 'low'.",
     );
-    expect(() => native().getSwitch('nothing' as never)).toThrow("There is no switch 'nothing'.");
+    expect(() => native().getSwitch('nothing' as never)).toThrow("Unknown switch 'nothing'.");
   });
 
   it('of deterministic algorithms', () => {

@@ -109,8 +109,8 @@ async function findTokenizer(
   if (inside instanceof Map) return tokenizerFromJson(plain(inside), `${file} (tokenizer)`);
   // A GPT-2's file may say 'character', the program's default, which it does not use for GPT-2.
   if (method === 'gpt2' || type === 'gpt2') return vocabSize < gpt2Tokens ? null : tokenizerForText('gpt2', '');
-  const beside = path.join(path.dirname(file), 'tokenizer.json');
-  return (await exists(beside)) ? loadTokenizer(beside) : null;
+  const neighbour = path.join(path.dirname(file), 'tokenizer.json');
+  return (await exists(neighbour)) ? loadTokenizer(neighbour) : null;
 }
 
 const gpt2Tokens = 50257;

@@ -306,7 +306,7 @@ interface HfContainer {
 /** In the order in which transformers looks for them. */
 const candidates = ['model.safetensors', 'pytorch_model.bin'].flatMap((file) => [file, `${file}.index.json`]);
 
-/** The name of the file of weights in a directory, or of its index; undefined if there is none. */
+/** The name of the weights file in a directory, or of its index; undefined without one. */
 export function hfWeightsIn(listing: Listing): string | undefined {
   return listing.first(candidates);
 }

@@ -84,7 +84,7 @@ async function write(file: string, request: WriteRequest): Promise<void> {
   }
 }
 
-/** Puts the vocabulary next to a checkpoint, if there is none. */
+/** Writes the vocabulary next to a checkpoint that lacks one. */
 async function writeMeta(checkpoint: string, tokenizer: CharTokenizer): Promise<void> {
   const file = path.join(path.dirname(checkpoint), 'meta.pkl');
   if (await exists(file)) return;

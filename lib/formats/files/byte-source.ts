@@ -175,7 +175,7 @@ function openFile(path: string): number {
     return openSync(path, fsConstants.O_RDONLY | (fsConstants.O_NONBLOCK ?? 0));
   } catch (error) {
     const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-    const reason = isMissing ? 'there is no such file' : systemReason(error);
+    const reason = isMissing ? 'no such file' : systemReason(error);
     throw new CheckpointError(`cannot open the file: ${reason}`, CheckpointCode.open, { cause: error });
   }
 }

@@ -62,7 +62,7 @@ export interface TensorInfo {
   bytes: number;
   /** `array` is one of NumPy, `meta` has no data. */
   kind: TensorKind;
-  /** The storage that holds its bytes, by the container's name for it (`data/0`); null if there is none to share. */
+  /** The storage that holds its bytes, by its name in the container (`data/0`); null if the format has no storages. */
   storage: string | null;
   /** The file that it is in, where the tensors are in several; else null. */
   file: string | null;

@@ -29,7 +29,7 @@ const countSize = 8;
 /**
  * The one-stream format that `torch.save` wrote before PyTorch 1.6, and writes still on request: five pickles (magic,
  * protocol, facts about the writer, the object, the keys of the storages in their order), then the storages. All of it is
- * little-endian, whatever the machine was. There are no checksums.
+ * little-endian, whatever the machine was. The format has no checksums.
  */
 export class LegacyArchive implements TensorArchive {
   readonly storages = new Map<string, StorageRef>();

@@ -15,7 +15,7 @@ const windowSize = 1024 * 1024;
  * first STOP. Nothing is made of them.
  *
  * @param limit where the pickle must end at the latest
- * @throws CheckpointError if there is no STOP before it
+ * @throws CheckpointError if the pickle has no STOP before it
  */
 export async function readPickleAt(
   source: ByteSource,

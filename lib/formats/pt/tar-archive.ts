@@ -32,7 +32,7 @@ const record = 'pickle';
 
 /**
  * The tar that PyTorch 0.1 wrote: `storages` and `tensors`, each a count and then descriptions in pickles between raw
- * bytes, and `pickle`, the object, which refers to them by their numbers. There are no checksums of contents.
+ * bytes, and `pickle`, the object, which refers to them by their numbers. Contents have no checksums.
  *
  * Files of other writers lack `tensors`, and have storages as in a zip in place of references: those are read too.
  */

@@ -101,7 +101,7 @@ export interface TensorBuilder {
 export const maxDimensions = 64;
 
 /**
- * Checks that a strided tensor lies within a storage, in arithmetic that cannot overflow.
+ * Checks that a strided tensor stays within a storage, in arithmetic that cannot overflow.
  *
  * @throws GlobalError where it does not
  */

@@ -321,7 +321,7 @@ function rebuildMeta(builder: TensorBuilder, args: Tuple, spend: Spend): unknown
 /**
  * What a persistent id in a zip container stands for.
  *
- * @param sizeOf bytes in a record, or undefined if there is none
+ * @param sizeOf bytes in a record, or undefined if the record does not exist
  */
 export function storageFromId(id: unknown, sizeOf: (key: string) => number | undefined): StorageRef {
   const { type, key, numel } = parseStorageId(id, 5);

@@ -14,7 +14,7 @@ export interface Progress {
   totalBytes: number;
 }
 
-/** The header's end, and with it every tensor whose item size is no larger, is at a multiple of this. */
+/** Alignment of the header's end, and so of every tensor whose item size is at most this. */
 const headerAlignment = 8;
 
 /** Tensors up to this size are gathered in memory. */
@@ -27,7 +27,7 @@ const concurrentWrites = 4;
 
 /** Highest rank first, and by the bytes of their names among equals. */
 export function inFileOrder(tensors: readonly PlannedTensor[]): PlannedTensor[] {
-  // UTF-16 sorts as UTF-8 does where there are no surrogates.
+  // Without surrogates, UTF-16 and UTF-8 sort alike.
   const plain = tensors.every(({ name }) => !/[\ud800-\udfff]/.test(name));
   const compare = plain
     ? (a: string, b: string): number => (a < b ? -1 : 1)

@@ -80,7 +80,7 @@ export class ZipReader {
 
 async function inflateRecord(record: ZipRecord, compressed: Buffer): Promise<Buffer> {
   try {
-    // In one piece, with room to see that there is no more: pieces would be joined in a copy.
+    // One buffer, one byte larger to detect excess data: joining pieces would copy.
     const chunkSize = Math.max(record.size + 1, 64);
     const bytes = await inflate(compressed, { maxOutputLength: Math.max(record.size, 1), chunkSize });
     if (bytes.length === record.size) return bytes;

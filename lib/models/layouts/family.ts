@@ -124,7 +124,7 @@ export function normKind(hasScale: boolean, hasShift: boolean): ConfigFacts {
   return { normScale: hasScale, normType: hasScale && !hasShift ? 'rmsnorm' : 'layernorm', normBias: hasShift };
 }
 
-/** A mask buffer as a state dict has it; undefined if there is none, or only keys are known. */
+/** A mask buffer of a state dict; undefined if it has none, or if only keys are known. */
 export function maskBuffer(state: StateView, key: string, name: string): LayoutBuffer | undefined {
   if (!state.has(key)) return undefined;
   const tensor = state.tensor(key);

@@ -57,7 +57,7 @@ const OTHERS: readonly [(keys: readonly string[]) => boolean, string][] = [
 /** Names of the families of checkpoints. */
 export const layoutNames: readonly string[] = FAMILIES.map(({ name }) => name);
 
-/** The usual layout of a family. Throws `ERR_TORCHBIND_LAYOUT` when there is no family of that name. */
+/** The usual layout of a family. Throws `ERR_TORCHBIND_LAYOUT` for an unknown family. */
 export function layoutByName(name: string): CheckpointLayout {
   return familyByName(name).layout;
 }
@@ -85,7 +85,7 @@ function familyByName(name: string): Family {
   checkArgument(typeof name === 'string', 'the name of a layout', name, 'GPT');
   const near = closest(name, layoutNames);
   const hint = near === undefined ? `Known layouts: ${layoutNames.join(', ')}.` : `Did you mean '${near}'?`;
-  throw new TorchBindError(`There is no checkpoint layout '${name}'. ${hint}`, 'ERR_TORCHBIND_LAYOUT');
+  throw new TorchBindError(`Unknown checkpoint layout '${name}'. ${hint}`, 'ERR_TORCHBIND_LAYOUT');
 }
 
 /**

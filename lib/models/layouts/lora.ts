@@ -169,7 +169,7 @@ function readAdapter(state: ReadonlyMap<string, unknown>, path: string, suffix: 
     const value = state.get(`${path}.${name}`);
     if ((value instanceof Tensor || value instanceof TensorFacts) && value.ndim === 2)
       return value.shape as [number, number];
-    throw refuse(`there is no matrix ${path}.${name}`);
+    throw refuse(`found no matrix ${path}.${name}`);
   };
   const weight = shapeOf('base_layer.weight');
   const [a, b] = [shapeOf(`lora_A${suffix}`), shapeOf(`lora_B${suffix}`)];

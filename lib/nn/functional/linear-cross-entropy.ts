@@ -31,7 +31,7 @@ const own = ['linearBias', 'options', 'weight', 'ignoreIndex', 'reduction', 'lab
 
 /**
  * Cross-entropy of the logits `linear(input, linearWeight, linearBias)` (PyTorch's `linear_cross_entropy`). With `options`
- * the gradients are computed with the loss, chunk by chunk: there are no derivatives of higher order then.
+ * the gradients are computed with the loss, chunk by chunk: higher-order derivatives are then unavailable.
  *
  * @param input (N, F) or (F)
  * @param linearWeight (C, F)

@@ -7,7 +7,7 @@ import type { Tensor } from '../../tensor/tensor';
 import { type LossOptions, reduce, reductionCode } from './reduction';
 
 export interface MarginOptions extends LossOptions {
-  /** Distance from which on there is no loss. */
+  /** The loss is zero from this distance on. */
   margin?: number;
 }
 

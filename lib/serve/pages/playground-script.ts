@@ -20,7 +20,7 @@ async function loadModels() {
       select.value = before;
       if (select.selectedIndex < 0) select.selectedIndex = 0;
     }
-    show(message, data.length === 0 ? 'There are no models.' : '');
+    show(message, data.length === 0 ? 'No models found.' : '');
   } catch (error) {
     show(message, error.message, true);
   }

@@ -148,7 +148,7 @@ async function refresh() {
     await loadRuns();
     await loadCharts();
     if (message.classList.contains('bad') || runs.length === 0)
-      show(message, runs.length === 0 ? 'There are no runs. Start the server with --checkpoint-dir, the directory of your models.' : '');
+      show(message, runs.length === 0 ? 'No runs yet. Start the server with --checkpoint-dir, the directory of your models.' : '');
   } catch (error) {
     show(message, error.message, true);
   }

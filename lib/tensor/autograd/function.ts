@@ -83,7 +83,7 @@ export class FunctionContext {
   }
 }
 
-/** A gradient for each argument of `apply`, null for those that are no tensors or need none; alone if there is one. */
+/** One gradient for each argument of `apply`: null for an argument that is not a tensor or needs none. A single gradient needs no array. */
 export type InputGradients = Tensor | null | undefined | void | readonly (Tensor | null | undefined)[];
 
 /** What a class that extends `Function` must have. */
@@ -119,7 +119,7 @@ interface Plan {
  *     }
  *     const y = Exp.apply(x);
  *
- * `forward` runs without recording. It returns a tensor or an array, in which values that are no tensors pass through.
+ * `forward` runs without recording. It returns a tensor or an array, in which other values pass through unchanged.
  * `backward` gets a gradient for each output (null for what is not a tensor) and returns one for each argument. With
  * `createGraph` its operations are recorded: derivatives of any order come of themselves.
  */

@@ -1,4 +1,4 @@
-"""The Python beside a section of the check: reads one request a line, answers one line."""
+"""The Python process of a section: reads one request per line, and answers each with one line."""
 
 import json
 import os
@@ -193,7 +193,7 @@ ASKED = {f.__name__: f for f in (device, autocast, optim, random, resume, operat
 
 def main():
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # libraries print to stderr instead
     for line in sys.stdin:
         request = json.loads(line)
         try:
