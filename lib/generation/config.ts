@@ -3,12 +3,12 @@ import { isPlainObject } from '../objects';
 import type { GenerateOptions } from './generate';
 import type { BeamOptions, SequencesOption } from './generate-search';
 
-/** The options of generation that transformers keeps with a model, in `generation_config.json`. */
+/** Generation options that transformers stores with a model in `generation_config.json`. */
 export interface GenerationConfig extends GenerateOptions, BeamOptions, Partial<SequencesOption> {}
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** Options that have the same values there. */
+/** Options with the same values in transformers. */
 const SAME = {
   max_new_tokens: 'maxNewTokens',
   min_new_tokens: 'minNewTokens',
@@ -18,7 +18,7 @@ const SAME = {
   num_return_sequences: 'numReturnSequences',
 } as const;
 
-/** Of those that draw. */
+/** Sampling options. */
 const SAMPLING = {
   temperature: 'temperature',
   top_k: 'topK',
@@ -27,13 +27,13 @@ const SAMPLING = {
   typical_p: 'typicalP',
 } as const;
 
-/** Of a beam search. */
+/** Beam search options. */
 const BEAMS = { num_beams: 'numBeams', length_penalty: 'lengthPenalty', early_stopping: 'earlyStopping' } as const;
 
-/** What draws among all tokens: transformers takes the 50 likeliest where the file does not say. */
+/** Defaults of sampling: transformers takes the 50 most likely tokens if the file has no `top_k`. */
 const SAMPLING_DEFAULTS = { temperature: 1, topK: 50, topP: 1 };
 
-/** Values with which an option of transformers changes nothing. */
+/** Values with which an option of transformers has no effect. */
 const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
   min_length: [0],
   repetition_penalty: [1],
@@ -56,7 +56,7 @@ const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
   renormalize_logits: [false],
 };
 
-/** Options that change the text, and that torchbind does not have. */
+/** Options that change the text and that torchbind does not support. */
 const MISSING = [
   'min_length',
   'num_beam_groups',
@@ -81,10 +81,10 @@ const MISSING = [
 ];
 
 /**
- * The options of a `generation_config.json`. What the file leaves out has transformers' default: `greedy` unless `do_sample`, and the
- * 50 likeliest tokens with it.
+ * Reads the options of a `generation_config.json`. Missing fields have transformers' defaults: `greedy` unless
+ * `do_sample`, and `topK: 50` with it.
  *
- * @throws ERR_TORCHBIND_CONFIG naming what changes the text and is not supported
+ * @throws ERR_TORCHBIND_CONFIG naming a field that changes the text and is not supported
  */
 export function readGenerationConfig(json: Json): GenerationConfig {
   checkArgument(isPlainObject(json), 'what generation_config.json holds', json, 'readGenerationConfig');
@@ -121,10 +121,10 @@ export function readGenerationConfig(json: Json): GenerationConfig {
 }
 
 /**
- * The `generation_config.json` of options.
+ * Writes options as the contents of a `generation_config.json`.
  *
- * @param before what the file holds already: fields that no option stands for stay
- * @throws ERR_TORCHBIND_CONFIG naming an option that transformers does not keep there
+ * @param before current contents of the file; fields without a corresponding option are kept
+ * @throws ERR_TORCHBIND_CONFIG naming an option that transformers does not store
  */
 export function writeGenerationConfig(options: GenerationConfig, before: Json = {}): Record<string, unknown> {
   checkArgument(isPlainObject(options), 'options of generate', options, 'writeGenerationConfig');
@@ -177,7 +177,7 @@ export function writeGenerationConfig(options: GenerationConfig, before: Json = 
   return { ...kept, ...Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) };
 }
 
-/** Whether a field is there with a value that changes something. */
+/** Whether a field is present with a value that has an effect. */
 function isSet(json: Json, name: string): boolean {
   const value = json[name];
   return value !== undefined && value !== null && NEUTRAL[name]?.includes(value) !== true;

@@ -25,22 +25,22 @@ import { TokenQueue } from './token-queue';
 
 /** Options of a beam search. */
 export interface BeamOptions {
-  /** Texts that are kept at each step; above 1 the likeliest text is searched for, and nothing is drawn. Default 1. */
+  /** Number of beams. Above 1, beam search finds the most likely text, and nothing is sampled. Default 1. */
   numBeams?: number;
-  /** A text's score is divided by its length to the power of this: above 0 favours long texts. Default 1. */
+  /** Exponent of the length by which a beam's score is divided: above 0 favours long texts. Default 1. */
   lengthPenalty?: number;
   /**
-   * When a beam search ends: `true` with as many ended texts as beams; `false`, the default, when a better one is unlikely;
-   * `'never'` when none can be better.
+   * When a beam search stops: `true`: when as many texts as beams have ended; `false` (default): when a better one is
+   * unlikely; `'never'`: when no better one is possible.
    */
   earlyStopping?: boolean | 'never';
 }
 
-/** Asks for several texts. */
+/** Requests several texts. */
 export interface SequencesOption {
   /**
-   * Texts for each prompt, 1 to 1024: drawn together from one generator as transformers' `num_return_sequences` are, or the best of
-   * a beam search. The result is a list, prompt by prompt.
+   * Number of texts for each prompt, 1 to 1024: sampled together from one generator like transformers'
+   * `num_return_sequences`, or the best of a beam search. The result is an array, prompt by prompt.
    */
   numReturnSequences: number;
 }
@@ -51,23 +51,23 @@ export interface GenerateSequencesOptions
 
 /** A text of `gpt.generateSequences`. */
 export interface GeneratedSequence {
-  /** The ids after the prompt, a stop token included. */
+  /** The token ids after the prompt, including a stop token. */
   tokens: number[];
   finishReason: Extract<FinishReason, 'stop' | 'length'>;
-  /** Of a beam search: the sum of the tokens' log-probabilities divided by their number to the power of `lengthPenalty`. */
+  /** Score of a beam: the sum of its log-probabilities divided by its length to the power of `lengthPenalty`. */
   score?: number;
   logprobs?: TokenLogprobs[];
 }
 
 const SEARCH_OPTIONS = ['numReturnSequences', 'numBeams', 'lengthPenalty', 'earlyStopping'] as const;
 
-/** The most texts and beams. */
+/** Maximum number of texts and beams. */
 const MOST = 1024;
 
-/** Options that draw, which a beam search does not. */
+/** Sampling options, which beam search refuses. */
 const DRAWING = ['temperature', 'topK', 'topP', 'minP', 'typicalP', 'seed', 'logprobs'] as const;
 
-/** Whether options ask for a search instead of one text that is drawn. */
+/** Whether options request several texts or a search instead of one sampled text. */
 export function asksForSearch(options: unknown): options is GenerateSequencesOptions {
   const { numBeams = 1, ...rest } = (options ?? {}) as GenerateSequencesOptions;
   return numBeams !== 1 || SEARCH_OPTIONS.some((name) => name !== 'numBeams' && rest[name] !== undefined);
@@ -106,7 +106,7 @@ export function withoutSearch<T extends object>(options: T): Omit<T, (typeof SEA
   return rest;
 }
 
-/** The texts that follow a prompt, or each of several prompts, as token ids. */
+/** Continuations of a prompt, or of each of several prompts, as token ids. */
 export async function searchTokens(
   model: GPTModel,
   prompts: readonly ArrayLike<number>[],
@@ -149,7 +149,7 @@ async function search(
   }
 }
 
-/** What `generate` gives with `numReturnSequences` or `numBeams`: with the former lists. */
+/** The result of `generate` with `numReturnSequences` (an array) or `numBeams`. */
 export async function searchText(
   model: GPTModel,
   prompt: string | readonly string[],

@@ -8,37 +8,43 @@ import { StopText } from './stop-text';
 import { TokenQueue } from './token-queue';
 import { decoderOf } from './turn-decoder';
 
-/** Options of generating token ids. */
+/** Options of `generateTokens`. */
 export interface GenerateTokensOptions extends SamplingOptions {
-  /** Tokens to generate at most. Default 100. */
+  /** Maximum number of new tokens. Default 100. */
   maxNewTokens?: number;
-  /** End before any of these texts appears in the generated text; in token ids, with the token that completes it. */
+  /**
+   * Stop before any of these texts appears in the generated text; `generateTokens` stops with the token that completes
+   * it.
+   */
   stop?: string | readonly string[];
-  /** End after any of these token ids. Default: none. */
+  /** Stop after any of these token ids. Default: none. */
   stopTokens?: readonly number[];
   /**
-   * End after the token that ends a text: those that the model's generation config names, or else the tokenizer's. Default false:
-   * PyTorch's programs write on.
+   * Stop after an end-of-text token: those in the model's generation config, or else the tokenizer's. Default false, as
+   * in plain PyTorch loops.
    */
   endOfText?: boolean;
-  /** Give the log-probability of each token, with so many of the likeliest tokens; 0 for that of the token alone. */
+  /**
+   * Return the log-probability of each token, and those of this many most likely tokens. 0 returns only the token's
+   * own.
+   */
   logprobs?: number;
-  /** Ends the generation at the next token: what waits for it is rejected with the signal's reason. */
+  /** Stops the generation at the next token: pending promises reject with the signal's reason. */
   signal?: AbortSignal;
   /**
-   * Where tokens are computed: by default on a worker thread, so that the event loop stays free. `main` computes on the thread that
-   * called, as always happens for models with hooks, replaced functions or classes of the program's own.
+   * Where tokens are computed: `worker` (default) is a worker thread, so that the event loop stays free; `main` is the
+   * calling thread. Models with hooks, or with functions or classes of your own, always use the calling thread.
    */
   thread?: ThreadOption;
   /**
-   * What the model sees of a text that is longer than its context. `exact`, the default: the last blockSize tokens, as in PyTorch's
-   * programs, which costs a whole context for each token. `half`: a full context keeps its last half, and is filled up again; the
-   * half is computed anew once, and with rotary positions not at all.
+   * What the model sees of a text that exceeds its context. `exact` (default): the last blockSize tokens, as in PyTorch
+   * programs; each token then recomputes the whole context. `half`: a full context keeps its last half and fills up
+   * again; that half is recomputed once, or never with rotary positions.
    */
   contextShift?: ContextShift;
 }
 
-/** Where what returns a promise computes: `main` is the thread that called. */
+/** Where async functions compute: `main` is the calling thread. */
 export type ThreadOption = 'main' | 'worker';
 
 export const TOKEN_OPTIONS = [
@@ -52,29 +58,32 @@ export const TOKEN_OPTIONS = [
   ...samplingOptionNames,
 ] as const;
 
-/** The most alternatives whose log-probabilities are given. */
+/** Maximum number of alternatives for `logprobs`. */
 const MOST_LOGPROBS = 100;
 
-/** Why tokens ended. `eos` is the tokenizer's end of text, `stop` another stop token or a stop text. */
+/**
+ * Why generation stopped: `length` after maxNewTokens, `eos` at an end-of-text token, `stop` at another stop token or a
+ * stop text, `aborted` by the signal.
+ */
 export type FinishReason = 'stop' | 'length' | 'eos' | 'aborted';
 
-/** What was generated after a prompt. */
+/** Result of a generation, with `details: true` and at the end of a stream. */
 export interface GenerateDetails {
-  /** The text after the prompt. Neither a stop text nor the text of a stop token is part of it. */
+  /** The text after the prompt, without a stop text or the text of a stop token. */
   text: string;
-  /** All ids that were generated, a stop token and those of a stop text included. */
+  /** All generated token ids, including a stop token and those of a stop text. */
   tokens: number[];
   finishReason: FinishReason;
   usage: { promptTokens: number; completionTokens: number };
-  /** Of each of the tokens, where the option `logprobs` asks for them. */
+  /** Log-probabilities of each token, with the option `logprobs`. */
   logprobs?: TokenLogprobs[];
-  /** Of a beam search: the sum of the tokens' log-probabilities divided by their number to the power of `lengthPenalty`. */
+  /** Score of a beam: the sum of its log-probabilities divided by its length to the power of `lengthPenalty`. */
   score?: number;
 }
 
-/** Options of generating text. */
+/** Options of `generate` and `stream`. */
 export interface GenerateOptions extends GenerateTokensOptions {
-  /** Give an object with tokens, finish reason and usage instead of the text. Default false. */
+  /** Return an object with tokens, finish reason and usage instead of the text. Default false. */
   details?: boolean;
 }
 
@@ -82,25 +91,26 @@ export const TEXT_OPTIONS = [...TOKEN_OPTIONS, 'stop', 'details'] as const;
 
 /** How a sequence is generated and read. */
 export interface Reading {
-  /** Generate without waiting for each token to be asked for. Default false. */
+  /** Generate ahead instead of waiting for each token to be requested. Default false. */
   all?: boolean;
-  /** What generates where the option `thread` says. Default: the model's decoder on this thread. */
+  /** The decoder for a value of the option `thread`. Default: the model's decoder on this thread. */
   decoderOn?: (thread: ThreadOption) => Decoder;
-  /** Takes each token, with its log-probabilities if there are any, before it is given. */
+  /** Receives each token, with log-probabilities if requested, before it is yielded. */
   onToken?: (token: number, logprobs?: TokenLogprobs) => void;
   /** The turn of a session. */
   session?: () => SessionTurn;
-  /** Tokens before the prompt's: those of a session's turns before. */
+  /** Tokens before the prompt: those of a session's earlier turns. */
   before?: readonly number[];
-  /** Takes the tokens that the text begins with: those before and the prompt's. */
+  /** Receives the initial tokens: those before the prompt, and the prompt's. */
   onPrompt?: (tokens: readonly number[]) => void;
 }
 
 /**
- * Generates token ids, one a step, from the last blockSize tokens so far, together with what else is generated from the
- * model at the same time. The model is in evaluation mode during a step; between steps the event loop turns.
+ * Generates token ids, one per step, from the last blockSize tokens, together with other sequences of the same model.
+ * The model is in evaluation mode during a step. The event loop runs between steps.
  *
- * Options are checked at once; memory is taken when the first token is asked for, and freed at the end, early or not.
+ * Options are checked immediately. Memory is allocated when the first token is requested, and freed at the end, early
+ * or not.
  */
 export function streamTokens(
   model: GPTModel,
@@ -119,7 +129,7 @@ export function streamTokens(
   return stops.length === 0 ? tokens : untilText(tokens, tokenizerOf(model).decoder(ids), new StopText(stops));
 }
 
-/** The tokens up to the one that completes a stop text. */
+/** The tokens up to and including the one that completes a stop text. */
 async function* untilText(
   tokens: AsyncGenerator<number, void, undefined>,
   decoder: StreamDecoder,
@@ -132,7 +142,7 @@ async function* untilText(
   }
 }
 
-/** What a request says, apart from its prompt. */
+/** A request without its prompt. */
 type RequestOptions = Omit<DecodeRequest, 'prompt'> & { thread: ThreadOption; signal: AbortSignal | undefined };
 
 /** @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_UNKNOWN_OPTION */
@@ -170,7 +180,7 @@ export function readPrompt(prompt: ArrayLike<number>, { config: { vocabSize } }:
   return tokens;
 }
 
-/** The tokens of a sequence of the model's decoder: each generated when it is asked for, or all without waiting to be asked. */
+/** Yields the tokens of a sequence, each generated on request, or all ahead of requests. */
 async function* run(
   decoder: Decoder,
   begin: () => DecodeRequest,
@@ -198,7 +208,7 @@ async function* run(
   }
 }
 
-/** How text is generated: options for its tokens, and what ends it. */
+/** A request for text: options for its tokens, and when to stop. */
 interface TextRequest {
   tokenOptions: Omit<GenerateTokensOptions, 'stop'>;
   tokenizer: Tokenizer;
@@ -230,8 +240,8 @@ function readStops(stop: GenerateTokensOptions['stop'] = []): string[] {
 }
 
 /**
- * Generates text after a prompt, in pieces that never end within a character. Without a prompt a new text begins. What the
- * generator returns tells how the text ended.
+ * Generates text after a prompt, in pieces that never end within a character. An empty prompt starts a new text. The
+ * generator returns how the text ended.
  */
 export function streamText(
   model: GPTModel,
@@ -273,32 +283,32 @@ export function checkText(prompt: unknown): asserts prompt is string {
   if (typeof prompt !== 'string') throw invalid(`the prompt must be a string, got ${describe(prompt)}`);
 }
 
-/** Pieces of text, and at the end all about it. */
+/** Yields pieces of text, and returns a `GenerateDetails` at the end. */
 export interface TextGenerator extends AsyncGenerator<string, GenerateDetails, undefined> {
   return(value?: GenerateDetails | PromiseLike<GenerateDetails>): Promise<IteratorResult<string, GenerateDetails>>;
 }
 
-/** The tokens that are generated, and those of the prompt. */
+/** The generated tokens, and those of the prompt. */
 interface Started {
   tokens: AsyncIterable<number> | Iterable<number>;
   ids: ArrayLike<number>;
-  /** The prompt's tokens as its text has them: none for a text that begins. */
+  /** The tokens of the prompt's text: none for an empty prompt. */
   seen: ArrayLike<number>;
 }
 
-/** What ends a text. */
+/** When a text ends. */
 interface Ends {
   text: StopText;
   tokens: ReadonlySet<number>;
-  /** Those of `tokens` that the finish reason `eos` is for. */
+  /** The stop tokens whose finish reason is `eos`. */
   endIds: readonly number[];
 }
 
 /**
- * @internal Reads tokens as text.
+ * @internal Decodes a stream of tokens into text.
  *
- * @param logprobs of the tokens, which come as they do
- * @param signal whose abortion ends the text as an ordinary end does
+ * @param logprobs log-probabilities of the tokens, filled as they arrive
+ * @param signal an abort ends the text normally, with `aborted`
  */
 export async function* decodeStream(
   start: () => Started | Promise<Started>,
@@ -338,8 +348,7 @@ export async function* decodeStream(
 }
 
 /**
- * The prompt and the text generated after it, or with `details` all about the latter; of several prompts those of each, in
- * their order.
+ * Returns the prompt and the text after it, or with `details` an object; for several prompts an array in their order.
  */
 export async function generateText(
   model: GPTModel,
@@ -362,7 +371,7 @@ export async function generateText(
 
 export type Generated = string | GenerateDetails;
 
-/** What `generate` gives for a prompt. */
+/** The result of `generate` for one prompt. */
 export function whole(prompt: string, details: GenerateDetails, options: GenerateOptions): Generated {
   return options.details === true ? details : prompt + details.text;
 }

@@ -20,22 +20,22 @@ import { decoderOf } from './turn-decoder';
 
 let lastId = 0;
 
-/** Frees the caches of sessions that were forgotten. */
+/** Frees the caches of garbage-collected sessions. */
 const forgotten = new FinalizationRegistry<{ decoder: Decoder; id: number }>(({ decoder, id }) => decoder.forget(id));
 
 /** The tokens of a turn. */
 interface Turn {
-  /** Of the text up to the end of the prompt; undefined while it is not encoded. */
+  /** Tokens of the text up to the end of the prompt; undefined until they are encoded. */
   prompt: readonly number[] | undefined;
   written: number[];
 }
 
 /**
- * A text that the model and its user write in turns. Between turns the keys and values of what the model has seen are kept, so that
- * each turn computes its new tokens only. What is written is what a call without a session writes, but for rounding: the parts of
- * the text are computed apart. After the weights have changed, the next turn computes the whole text anew.
+ * A conversation that the model and its user write in turns. The key-value cache is kept between turns, so that each
+ * turn computes only its new tokens. Results equal those of calls without a session up to rounding, because the turns
+ * are computed separately. After the weights change, the next turn recomputes the whole text.
  *
- * `gpt.session()` makes one. Its memory is freed by `dispose()`, or with the garbage.
+ * `gpt.session()` makes one. `dispose()` or the garbage collector frees its memory.
  */
 export class GenerationSession {
   private readonly id = ++lastId;
@@ -55,21 +55,23 @@ export class GenerationSession {
     forgotten.register(this, { decoder: decoderOn('worker'), id: this.id }, this);
   }
 
-  /** The token ids of the whole text so far, prompts included. */
+  /** Token ids of the whole text so far, including prompts. */
   get tokens(): number[] {
     return [...this.ids];
   }
 
-  /** The whole text so far. */
+  /** The whole text so far, including prompts. */
   get text(): string {
     return this.model.tokenizer?.decode(this.ids) ?? '';
   }
 
   /**
-   * Adds a prompt to the text, and what the model writes after it, which is returned. A stop text does not become part of the text.
+   * Adds a prompt and generates the text after it. Resolves to the generated text. A stop text does not become part of
+   * the conversation.
    *
-   * @param options go before those of `gpt.session(options)`
-   * @throws ERR_TORCHBIND_BUSY during another turn, ERR_TORCHBIND_DISPOSED after `dispose()`; otherwise as `gpt.generate`
+   * @param options override those of `gpt.session(options)`
+   * @throws ERR_TORCHBIND_BUSY during another turn, ERR_TORCHBIND_DISPOSED after `dispose()`; otherwise as
+   *   `gpt.generate`
    */
   generate(prompt: string, options: GenerateOptions & { details: true }): Promise<GenerateDetails>;
   generate(prompt: string, options?: GenerateOptions): Promise<string>;
@@ -78,12 +80,15 @@ export class GenerationSession {
     return { ...this.defaults, ...options }.details === true ? details : details.text;
   }
 
-  /** The same in pieces, as they are written. Leaving the loop ends the turn; the text holds what was written until then. */
+  /**
+   * As `generate`, but yields the text in pieces. Leaving the loop ends the turn; the conversation then has the text so
+   * far.
+   */
   stream(prompt: string, options: GenerateOptions = {}): TextGenerator {
     return this.write(prompt, options, false);
   }
 
-  /** The same with token ids, one at a time. Needs no tokenizer. */
+  /** As `generate`, with token ids that are yielded one at a time. Needs no tokenizer. */
   generateTokens(
     prompt: ArrayLike<number>,
     options: GenerateTokensOptions = {},
@@ -121,7 +126,7 @@ export class GenerationSession {
     };
   }
 
-  /** Passes on what a turn writes, one turn at a time. */
+  /** Yields the results of a turn. Only one turn runs at a time. */
   private async *take<T, R>(
     before: readonly number[],
     stream: AsyncGenerator<T, R, undefined>,
@@ -146,7 +151,7 @@ export class GenerationSession {
   }
 
   /**
-   * Another session with the same text, which goes its own way from here. What the model has seen is copied.
+   * Makes an independent session with the same text and a copy of the cache.
    *
    * @throws ERR_TORCHBIND_BUSY during a turn, ERR_TORCHBIND_DISPOSED
    */
@@ -159,7 +164,7 @@ export class GenerationSession {
     return fork;
   }
 
-  /** Frees the memory of what the model has seen; a turn under way may end. */
+  /** Frees the cache. A running turn may finish. */
   dispose(): void {
     this.isDisposed = true;
     forgotten.unregister(this);
@@ -172,7 +177,7 @@ export class GenerationSession {
   }
 }
 
-/** The tokens of a text that a stop text ended. Where that began within a token, the rest before it is encoded. */
+/** The tokens before a stop text. If the stop text begins within a token, the rest before it is re-encoded. */
 function beforeStop(
   tokenizer: Tokenizer,
   prompt: readonly number[],

@@ -36,44 +36,53 @@ import type { DeviceName } from '../tensor/schema-types';
 
 /** Options of `CheckpointManager`. */
 export interface ManagerOptions {
-  /** The directory that holds a directory for each model. Default `checkpoints`. */
+  /**
+   * Parent directory of the models, one subdirectory for each. Default `checkpoints`, relative to the working
+   * directory.
+   */
   root?: PathLike;
-  /** Which bundles `saveState` keeps under `steps/`. Default: the newest and the one before. */
+  /** Which bundles `saveState` keeps under `steps/`. Default `{ last: 2 }`. */
   keep?: KeepOptions;
 }
 
 /** Options of `CheckpointManager.loadForInference`. */
 export interface LoadForInferenceOptions {
-  /** The directory that holds a directory for each model. Default `checkpoints`. */
+  /**
+   * Parent directory of the models, one subdirectory for each. Default `checkpoints`, relative to the working
+   * directory.
+   */
   root?: PathLike;
-  /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
+  /** Device of the parameters. Default: the device in the config if this machine has it, else `cpu`. */
   device?: DeviceName;
   /** Name of a single-file checkpoint in the model's directory to open instead of its bundle. */
   legacyCheckpoint?: string;
-  /** Opens the bundle that was kept of this step instead of the newest. */
+  /** Open the kept bundle of this step instead of the newest bundle. */
   step?: number;
 }
 
 /** Options of `initializeForTraining`. */
 export interface InitializeOptions {
-  /** Of a new model. Not used where a model is resumed or a base model is taken: their own config counts. */
+  /** Config of a new model. Ignored when a model is resumed or `initFromModel` is used: these have their own config. */
   config?: Partial<GPTOptions>;
-  /** Kind of tokenizer of a new model, and the kind that a base model must have: `gpt2` (default) or `char`. */
+  /** Kind of tokenizer of a new model: `gpt2` (default) or `char`. The model of `initFromModel` must have this kind. */
   tokenization?: string;
-  /** Of a new model: instead of one of the kind that `tokenization` names. */
+  /** Tokenizer of a new model, instead of one of the kind `tokenization`. */
   tokenizer?: Tokenizer;
-  /** The text to train on, from which a new character tokenizer takes its vocabulary. */
+  /** The training text. A new character tokenizer takes its vocabulary from it. */
   text?: string;
-  /** Of a new optimizer; a resumed one keeps the learning rate that it was saved with. Default 3e-4. */
+  /** Learning rate of a new optimizer. A resumed optimizer keeps its saved rate. Default 3e-4. */
   learningRate?: number;
-  /** Name of a model next to this one to start from, where this one has no checkpoint yet. */
+  /**
+   * Name of a model under the same `root` whose weights a new model starts from. Ignored if this model has a
+   * checkpoint.
+   */
   initFromModel?: string;
   /**
-   * Go on training from weights that another program replaced alone, with the optimizer and the step of the weights before.
-   * Default false: that is refused with ERR_TORCHBIND_MIXED_STATE.
+   * Train weights that another program replaced with the optimizer and step of the previous weights. Default false:
+   * throws ERR_TORCHBIND_MIXED_STATE.
    */
   allowMixed?: boolean;
-  /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
+  /** Device of the parameters. Default: the device in the config if this machine has it, else `cpu`. */
   device?: DeviceName;
 }
 
@@ -81,9 +90,9 @@ export interface InitializeOptions {
 export interface TrainingStart {
   model: GPT;
   optimizer: AnyOptimizer;
-  /** Optimizer updates made before, which is the index of the next one. */
+  /** Number of optimizer updates made before, which is the index of the next one. */
   startStep: number;
-  /** `resume` of the model's own checkpoint, `init` from another model, or `fresh`. */
+  /** `resume`: the model's own checkpoint; `init`: the weights of another model; `fresh`: a new model. */
   mode: 'resume' | 'init' | 'fresh';
   /** The directory or file that was opened; null for a fresh model. */
   source: string | null;
@@ -92,26 +101,29 @@ export interface TrainingStart {
 /** Options of `saveState`. */
 export interface SaveStateOptions {
   model: GPT;
-  /** Default: the one that the model was last trained with. */
+  /** Optimizer to save. Default: the model's last optimizer. */
   optimizer?: AnyOptimizer;
-  /** Optimizer updates made. Default: those of the model's training so far. */
+  /** Number of optimizer updates made. Default: the model's `step`. */
   step?: number;
-  /** Numbers to judge the bundle by, such as `val_loss`. */
+  /** Metrics of the bundle, such as `val_loss`, for `best()` and `keep.best`. */
   metrics?: Metrics;
 }
 
 const samplerDirectory = 'sampler';
 
-/** Names of single files in a model's directory, in the order in which they are looked for. */
+/** Names of single-file checkpoints in a model's directory, in search order. */
 const singleFiles = {
   inference: [...legacyFiles.inference, ...nanogpt.fileNames],
   resume: [...legacyFiles.resume, ...nanogpt.fileNames],
   init: [...legacyFiles.init, ...nanogpt.fileNames],
 };
 
-/** The checkpoints of one model, in a directory of its name. Opens what the Python programs saved, old form and new. */
+/**
+ * Manages the checkpoints of one model in the directory `root/name`. Opens bundles and the single-file checkpoints of
+ * the Python programs.
+ */
 export class CheckpointManager {
-  /** Where the model's files are. */
+  /** Path of the model's directory, `root/name`. */
   readonly checkpointDir: string;
   private readonly root: string;
   private readonly keep: KeepOptions;
@@ -129,8 +141,7 @@ export class CheckpointManager {
   }
 
   /**
-   * Opens a model for generating: its bundle, else `latest.pt`, else `final.pt`, or the single file that
-   * `legacyCheckpoint` names.
+   * Opens a model for inference: its bundle, else `latest.pt`, else `final.pt`, or the single file `legacyCheckpoint`.
    *
    * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN if none exists; the error lists what was searched
    */
@@ -146,12 +157,12 @@ export class CheckpointManager {
   }
 
   /**
-   * What training starts from, in this order: the model's own checkpoint (resume: its config, tokenizer, step and
-   * optimizer count, and `config` is not used); the weights, config and tokenizer of `initFromModel`, with step 0 and a
-   * fresh optimizer; a fresh model.
+   * Opens or makes the model to train. Uses the first that applies: the model's own checkpoint with its config,
+   * tokenizer, step and optimizer (`resume`); the weights, config and tokenizer of `initFromModel` with step 0 and a
+   * new optimizer (`init`); a new model (`fresh`).
    *
-   * @throws CheckpointError where a checkpoint is damaged; ERR_TORCHBIND_INIT_FROM_MODEL where the base model has no
-   *   checkpoint, no tokenizer, or a tokenizer of another kind
+   * @throws CheckpointError if a checkpoint is damaged; ERR_TORCHBIND_INIT_FROM_MODEL if the base model has no
+   *   checkpoint, no tokenizer, or a tokenizer of another kind; ERR_TORCHBIND_MIXED_STATE without `allowMixed`
    */
   async initializeForTraining(options: InitializeOptions = {}): Promise<TrainingStart> {
     const names = [
@@ -222,7 +233,12 @@ export class CheckpointManager {
     return start(model, model.makeOptimizer({ lr: learningRate }), 0, 'fresh', null);
   }
 
-  /** Saves all that resuming needs: weights, config, tokenizer, optimizer and step. Returns the directory. */
+  /**
+   * Saves a bundle from which training resumes: weights, config, tokenizer, optimizer and step. The save is atomic.
+   *
+   * @returns the model's directory
+   * @throws ERR_TORCHBIND_SAVE, ERR_TORCHBIND_LOCKED
+   */
   async saveState(options: SaveStateOptions): Promise<string> {
     requireOptions(options, ['model', 'optimizer', 'step', 'metrics'], 'saveState');
     checkModel(options.model, 'saveState');
@@ -239,8 +255,9 @@ export class CheckpointManager {
   }
 
   /**
-   * Saves what generating needs, weights, config and tokenizer, apart from the training state: into `sampler/` of the
-   * model's directory. Returns that directory, which `GPT.load` opens.
+   * Saves weights, config and tokenizer, without training state, to `sampler/` in the model's directory.
+   *
+   * @returns that directory, which `GPT.load` opens
    */
   async saveWeightsForSampler(options: { model: GPT }): Promise<string> {
     requireOptions(options, ['model'], 'saveWeightsForSampler');
@@ -250,20 +267,20 @@ export class CheckpointManager {
     return directory;
   }
 
-  /** The newest bundle that is kept; undefined where none is. */
+  /** The newest kept bundle, or undefined. */
   async latest(): Promise<CheckpointEntry | undefined> {
     const [newest] = await listSteps(this.checkpointDir);
     return newest && stepEntry(newest);
   }
 
-  /** The bundle that is best by a metric, `val_loss` where none is named and the lower the better. */
+  /** The best bundle by a metric, by default the one with the lowest `val_loss`; undefined without one. */
   async best(options: Pick<KeepOptions, 'metric' | 'mode'> = {}): Promise<CheckpointEntry | undefined> {
     const [best] = bestSteps(await listSteps(this.checkpointDir), keepRules({ ...this.keep, ...options }));
     return best && stepEntry(best);
   }
 
   /**
-   * Makes the bundle of a step the current one again, and removes those that were saved after it.
+   * Makes the bundle of a step the newest again, and removes the bundles that were saved after it.
    *
    * @throws CheckpointError if that step has no bundle, or it is damaged
    */
@@ -272,8 +289,8 @@ export class CheckpointManager {
   }
 
   /**
-   * How far the weights of two of the model's checkpoints are from each other, each given by the step of a bundle that is
-   * kept or by the name of a file in the model's directory. See `compare`.
+   * Compares the weights of two checkpoints of the model. Each is the step of a kept bundle, or the name of a file in
+   * the model's directory. See `compare`.
    *
    * @throws CheckpointError if the checkpoint does not exist or is damaged
    */
@@ -284,8 +301,10 @@ export class CheckpointManager {
   }
 
   /**
-   * Converts a single-file checkpoint of the model's directory to a bundle next to it. The old file is kept. `convertLegacy` says
-   * what was done, and can be asked what it would do.
+   * Converts a single-file checkpoint in the model's directory to a bundle next to it. The old file stays. The function
+   * `convertLegacy` has more options and reports what it did.
+   *
+   * @returns the directory of the bundle
    */
   async convertLegacy(file = 'latest.pt', options: { overwrite?: boolean } = {}): Promise<string> {
     checkOptions(options, ['overwrite'], 'convertLegacy');
@@ -293,13 +312,13 @@ export class CheckpointManager {
     return this.checkpointDir;
   }
 
-  /** The checkpoints in the model's directory, the newest first. */
+  /** Lists the checkpoints in the model's directory, the newest first. */
   async list(): Promise<CheckpointEntry[]> {
     return listEntries(this.checkpointDir, this.path(samplerDirectory));
   }
 
   /**
-   * What the model's checkpoint holds: its bundle, or that of a step which is kept; else `latest.pt` or `final.pt`. See
+   * Inspects the model's newest bundle, or that of a kept step; without bundles `latest.pt` or `final.pt`. See
    * `inspect`.
    *
    * @throws CheckpointError if the model has no checkpoint
@@ -323,7 +342,7 @@ export class CheckpointManager {
     return steps.find((bundle) => bundle.step === step) ?? refuseStep(this.checkpointDir, step, steps);
   }
 
-  /** The model in the directory, or in a file there; `names` are those of single files to look for, in this order. */
+  /** The model in the directory, or in a file there. `names` are the single files to search, in order. */
   private async find(
     names: readonly string[],
     { file, ...use }: { optimizer: boolean; allowMixed?: boolean | undefined; file?: string | undefined },
@@ -353,7 +372,7 @@ interface Found {
   source: string;
 }
 
-/** Rows of the token embedding for GPT-2's 50,257 tokens: a multiple of 64, as the Python programs have it. */
+/** Rows of the token embedding for GPT-2's 50,257 tokens: rounded up to a multiple of 64, as in the Python programs. */
 const paddedGpt2 = 50304;
 
 function start(
@@ -382,7 +401,7 @@ function newTokenizer(tokenization: string, text: string | undefined): Tokenizer
   return tokenizerForText(tokenization, text ?? '');
 }
 
-/** nanoGPT and others keep no tokenizer with a model: it is made as for a new model, and has to fit. */
+/** nanoGPT and others save no tokenizer with a model. It is made as for a new model, and must fit the vocabulary. */
 function tokenizerForBase(base: string, { config, origin }: SavedModel, options: InitializeOptions): Tokenizer {
   const { tokenization = 'gpt2', text, tokenizer } = options;
   if (tokenizer !== undefined) return tokenizer;

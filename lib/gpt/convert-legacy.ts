@@ -19,51 +19,51 @@ import { openModel } from '../checkpoint/open';
 
 /** Options of `convertLegacy`. */
 export interface ConvertLegacyOptions {
-  /** Replace a bundle that is there already. Default false. */
+  /** Replace an existing bundle. Default false. */
   overwrite?: boolean;
-  /** Read and check everything, write nothing, and say what would be done. Default false. */
+  /** Read and check everything, report what would be done, and write nothing. Default false. */
   dryRun?: boolean;
 }
 
-/** What was done with a single-file checkpoint, or with `dryRun` what would be. */
+/** Result of converting a single-file checkpoint; with `dryRun`, what would be done. */
 export interface LegacyConversion {
-  /** The old file, which stays as it is. */
+  /** The old file, which does not change. */
   file: string;
   /** The bundle's directory. */
   directory: string;
-  /** `convert`, or why not: `skip` if there is a bundle already, `fail` where the file cannot be converted. */
+  /** `convert`; `skip` if a bundle exists already; `fail` if the file cannot be converted. */
   action: 'convert' | 'skip' | 'fail';
   /** Whether the bundle was written. */
   written: boolean;
-  /** Of `skip` and `fail`: why. */
+  /** Why it was skipped or failed; null otherwise. */
   reason: string | null;
-  /** What the file holds; null where it was not opened. */
+  /** Contents of the file; null if it was not opened. */
   holds: LegacyContents | null;
   /** The bundle's files. */
   files: string[];
 }
 
-/** What `GPT.loadLegacy` returns. */
+/** Contents of a single-file checkpoint, as `convertLegacy` found them. */
 export interface LegacyContents {
-  /** The form of the file, and the family of its keys, as `GPT.load` tells them. */
+  /** Form of the file and family of its keys, as in `GPT.origin`. */
   form: string;
   layout: string;
-  /** Optimizer updates made; null where the file does not say. */
+  /** Number of optimizer updates made; null if the file does not say. */
   step: number | null;
   parameters: number;
   /** Kind of the tokenizer; null without one. */
   tokenizer: string | null;
-  /** Whether the optimizer's state is there. */
+  /** Whether the file holds the optimizer's state. */
   optimizer: boolean;
 }
 
 /**
- * Converts a single-file checkpoint to a bundle: `latest.pt` and `final.pt` of MyPT, and whatever else `GPT.load` opens as one
- * file. The old file is kept.
+ * Converts a single-file checkpoint to a bundle: `latest.pt` and `final.pt` of MyPT, and every other single file that
+ * `GPT.load` opens. The old file stays.
  *
- * @param options to: where the bundle goes; default: the file's directory, and of a file named
- *   `checkpoint_{model}_{source}_step{N}_{timestamp}.pt` the directory `{model}_{source}` there
- * @throws ERR_TORCHBIND_EXISTS if there is a bundle already; CheckpointError where the file is not right
+ * @param options `to`: directory of the bundle. Default: the file's directory; for a file named
+ *   `checkpoint_{model}_{source}_step{N}_{timestamp}.pt` the subdirectory `{model}_{source}`
+ * @throws ERR_TORCHBIND_EXISTS if a bundle exists already; CheckpointError if the file is invalid
  */
 export async function convertLegacy(
   target: PathLike,
@@ -103,7 +103,7 @@ export async function convertLegacy(
   }
 }
 
-/** Refuses a state that resuming would refuse later. */
+/** Refuses an optimizer state from which training could not resume. */
 function checkOptimizer(model: GPT, state: ReadonlyMap<string, unknown>): void {
   const optimizer = model.resumeOptimizer(state);
   dispose(optimizer.state);
@@ -125,12 +125,12 @@ function defaultTarget(file: string): string {
 }
 
 /**
- * Converts the single-file checkpoints of all models in a directory, one after the other: of each model's directory
- * `latest.pt`, or else `final.pt`. One that cannot be converted does not keep the others from it.
+ * Converts the single-file checkpoints of all models in a directory, one after the other: `latest.pt` in each model's
+ * directory, or else `final.pt`. A failure does not stop the others.
  *
- * @param from the directory that holds a directory for each model. Default `checkpoints`
- * @param options checkpoint: the name of the file to look for instead
- * @returns what was done with each, by name; models without such a file are left out
+ * @param from the parent directory of the models. Default `checkpoints`
+ * @param options `checkpoint`: the file name to search instead
+ * @returns one result for each model with such a file, sorted by name
  * @throws CheckpointError if the directory does not exist
  */
 export async function convertAllLegacy(

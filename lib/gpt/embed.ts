@@ -12,23 +12,23 @@ import { encodeText } from '../tokenizers';
 /** Options of `gpt.embed`. */
 export interface EmbedOptions {
   /**
-   * Which hidden states: 0 are the embeddings, n what block n gives, nLayer what the head reads. A negative one counts from the end.
-   * Default -1.
+   * Which hidden states: 0 are the embeddings, n the output of block n, nLayer the input of the head. Negative numbers
+   * count from the end. Default -1.
    */
   layer?: number;
-  /** How the vectors of the tokens become one: their mean, or that of the last or the first token. Default `mean`. */
+  /** How to combine the vectors of the tokens: their mean, or the vector of the last or first token. Default `mean`. */
   pooling?: Pooling;
-  /** Divide each vector by its length, so that products are cosines. Default false. */
+  /** Divide each vector by its L2 norm, so that dot products are cosines. Default false. */
   normalize?: boolean;
-  /** Texts in one forward pass. Default 8. */
+  /** Number of texts in one forward pass. Default 8. */
   batchSize?: number;
-  /** Where it is computed; see `GenerateTokensOptions`. Default `worker`. */
+  /** Where to compute; see `GenerateTokensOptions`. Default `worker`. */
   thread?: ThreadOption;
 }
 
 const OPTIONS = ['layer', 'pooling', 'normalize', 'batchSize', 'thread'];
 
-/** A vector for each text, float32 (N, C). */
+/** Computes a vector for each text, float32 (N, C). */
 export async function embed(
   model: GPTModel,
   texts: readonly (string | ArrayLike<number>)[],

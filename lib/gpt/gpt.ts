@@ -86,42 +86,43 @@ const loadOptions = [
 
 /** Options of `GPT.load`. */
 export interface LoadModelOptions {
-  /** Where the parameters go. Default: the device that the config names if this machine has it, else `cpu`. */
+  /** Device of the parameters. Default: the device in the config if this machine has it, else `cpu`. */
   device?: DeviceName;
   /**
-   * What the weights are kept and computed in: `float32` (default), `bfloat16`, `float16`, or `auto`, which is what the files
-   * have (transformers' `dtype`). A model is saved in the precision of its files, or in this one where it is not float32.
+   * Dtype of the weights in memory and in computation: `float32` (default), `bfloat16`, `float16`, or `auto` for the
+   * dtype of the files (transformers' `dtype`). `save` writes the dtype of the files, or this one if it is not float32.
    */
   dtype?: WeightDType | 'auto';
   /**
-   * Map weights in safetensors instead of reading them: opening takes no time, and memory is taken for what is used. The files must
-   * then not be overwritten in place while the model is open; `save` replaces them. Default: files of Hugging Face of 256 MB and more.
+   * Memory-map safetensors weights instead of reading them: opening is immediate, and only weights that are used take
+   * memory. Do not overwrite the files in place while the model is open; `save` replaces them safely. Default: true for
+   * Hugging Face files of 256 MB and more.
    */
   mmap?: boolean;
   /**
-   * Facts of the architecture that the files do not say, as `{ nHead: 12 }` for a bare state dict; they go before what the
-   * files say.
+   * Config fields that the files leave open, such as `{ nHead: 12 }` for a bare state dict. They override those in the
+   * files.
    */
   config?: Partial<GPTOptions>;
   /**
-   * Instead of the tokenizer that comes with the model, which is then not looked at; null for none. Default: what
-   * `loadTokenizer` finds next to it.
+   * A tokenizer to use instead of the model's own, which is then not read; null for none. Default: the one that
+   * `loadTokenizer` finds next to the model.
    */
   tokenizer?: Tokenizer | null;
-  /** Load the optimizer too where the files hold one, and the step: `fit` then continues with it. Default false. */
+  /** Also load the optimizer and step if the files hold them, so that `fit` continues with them. Default false. */
   optimizer?: boolean;
-  /** Of LoRA adapters what the files do not say: `{ alpha: 32 }`. It goes before what they say. */
+  /** Facts of LoRA adapters that the files leave open, such as `{ alpha: 32 }`. They override those in the files. */
   lora?: LoraFacts;
-  /** Of a PEFT adapter's directory: where the model is that it belongs to. Default: the local path that it names. */
+  /** For a PEFT adapter: path of its base model. Default: the local path in the adapter's config. */
   base?: PathLike;
   /**
-   * Go on training from weights that another program replaced alone, with the optimizer and the step of the weights before.
-   * Default false: that is refused with ERR_TORCHBIND_MIXED_STATE.
+   * Train weights that another program replaced with the optimizer and step of the previous weights. Default false:
+   * throws ERR_TORCHBIND_MIXED_STATE.
    */
   allowMixed?: boolean;
   /**
-   * Of a single file: what to do with objects of foreign classes next to the weights. Default `inert`: they are kept as data,
-   * and written back; `refuse` refuses the file.
+   * For a single file: what to do with objects of foreign classes next to the weights. `inert` (default) keeps them as
+   * data and writes them back; `refuse` refuses the file.
    */
   unknown?: 'refuse' | 'inert';
 }
@@ -131,21 +132,21 @@ export interface GPTPushOptions extends Omit<ExportOptions, 'overwrite'>, PushOp
   signal?: AbortSignal;
 }
 
-/** What `GPT.loadLegacy` gives. */
+/** What `GPT.loadLegacy` returns. */
 export interface LegacyCheckpoint {
   model: GPT;
   tokenizer: Tokenizer | null;
-  /** Optimizer updates made; null where the file does not say. */
+  /** Number of optimizer updates made; null if the file does not say. */
   step: number | null;
-  /** As Python's optimizer wrote it; `model.loadOptimizerStateDict(optimizer, optimizerState)` takes it. */
+  /** The state dict of the Python optimizer, for `model.loadOptimizerStateDict(optimizer, optimizerState)`. */
   optimizerState: Map<string, unknown> | null;
   config: GPTConfig;
 }
 
 /**
- * A GPT that trains, generates, and reads and writes the checkpoints of PyTorch programs.
+ * A GPT language model: trains, generates, and reads and writes the checkpoints of PyTorch programs.
  *
- * The checkpoint's layout, that is its keys and their order, stays with the model: it is saved in the one it came in.
+ * The model keeps the layout of its checkpoint, that is its keys and their order, and is saved in it.
  */
 export class GPT extends TextModel {
   #optimizer: AnyOptimizer | undefined;
@@ -153,36 +154,39 @@ export class GPT extends TextModel {
   #extra: JsonObject = {};
   #run: (() => RunState) | undefined;
   #origin: Origin | undefined;
-  /** Whether dropout is 0 because nothing said what it is. */
+  /** Whether dropout is 0 because the files do not record it. */
   #takesNoDropout = false;
 
   constructor(config: GPTOptions, options?: GPTModelOptions) {
     super(config, options);
   }
 
-  /** The optimizer that the model was last trained with, or that was resumed with it. */
+  /** The model's last optimizer, from `fit` or from its checkpoint. */
   get optimizer(): AnyOptimizer | undefined {
     return this.#optimizer;
   }
 
-  /** Where the model was opened, in which form, and what was seen there; undefined for a new one. */
+  /** Where the model came from: path, form, layout, and the evidence for them; undefined for a new model. */
   get origin(): { path: string; form: string; layout: string; saw: readonly string[] } | undefined {
     if (this.#origin === undefined) return undefined;
     const { path, program, saw } = this.#origin;
     return { path, form: program, layout: this.layout.name, saw };
   }
 
-  /** Optimizer updates made; null for a model that was never trained here and whose files do not say. */
+  /** Number of optimizer updates made; null for a model that was not trained here and whose files do not say. */
   get step(): number | null {
     settle(this); // The step belongs to the weights that are read next.
     return this.#step;
   }
 
   /**
-   * Trains the model on a text; a second call continues with the same optimizer, random numbers and place in the text.
+   * Trains the model. A second call continues with the same optimizer, random numbers and position in the data. The
+   * event loop is not blocked.
    *
-   * @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_UNKNOWN_OPTION, ERR_TORCHBIND_UNKNOWN_CHARACTER before anything
-   *   is done; ERR_TORCHBIND_NONFINITE_LOSS and ERR_TORCHBIND_SAVE in between
+   * @returns step, losses, why training stopped, and the optimizer
+   * @throws before training: ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_UNKNOWN_OPTION,
+   *   ERR_TORCHBIND_UNKNOWN_CHARACTER, ERR_TORCHBIND_BUSY during another `fit`; during training:
+   *   ERR_TORCHBIND_NONFINITE_LOSS, ERR_TORCHBIND_SAVE, ERR_TORCHBIND_DATA
    */
   async fit(options: FitOptions): Promise<FitResult> {
     const events = this.fitEvents(options);
@@ -192,7 +196,10 @@ export class GPT extends TextModel {
     }
   }
 
-  /** As `fit`, giving each event as it happens: `for await (const event of gpt.fitEvents(options))`. Leaving the loop ends training. */
+  /**
+   * As `fit`, but yields each event as it happens: `for await (const event of gpt.fitEvents(options))`. Leaving the
+   * loop stops training. The generator returns the result of `fit`.
+   */
   fitEvents(options: FitOptions): AsyncGenerator<TrainEvent, FitResult> {
     requireOptions(options, FIT_OPTIONS, 'fit', FIT_SYNONYMS);
     refuseQuantized(this, 'fit');
@@ -207,7 +214,7 @@ export class GPT extends TextModel {
     return train(this, settings, this.#bundles(), continued ? this.#run?.() : undefined);
   }
 
-  /** Once: generation does not need dropout, and training does. */
+  /** Warns once, in training only: generation does not use dropout. */
   #warnOfDropout(): void {
     if (!this.#takesNoDropout) return;
     this.#takesNoDropout = false;
@@ -219,12 +226,12 @@ export class GPT extends TextModel {
   }
 
   /**
-   * Rounds the weights of all Linears to integers of 8 or 4 bits, in place, and makes the rest bfloat16: the model generates faster
-   * in less memory, on the CPU, and cannot be trained any more. Its optimizer is forgotten. `save` and `GPT.load` keep the integers.
-   * See `nn.QuantizedLinear` for what is stored.
+   * Quantizes the model in place: rounds the weights of all Linears to integers of 8 or 4 bits, and converts the rest
+   * to bfloat16. It then generates faster in less memory, on the CPU, and cannot be trained. Its optimizer is dropped.
+   * `save` and `GPT.load` keep the integers. `nn.QuantizedLinear` describes the storage.
    *
-   * @throws ERR_TORCHBIND_INVALID_ARGUMENT for options without a kernel, for a model with adapters and for one that is
-   *   quantized already; ERR_TORCHBIND_DEVICE for one that is not on the CPU
+   * @throws ERR_TORCHBIND_INVALID_ARGUMENT for options without a kernel, for a model with adapters and for a quantized
+   *   model; ERR_TORCHBIND_DEVICE if the model is not on the CPU
    */
   quantize(options: QuantizeOptions): this {
     exclusively(this, () => quantizeModel(this, options));
@@ -233,60 +240,61 @@ export class GPT extends TextModel {
     return this;
   }
 
-  /** Makes this optimizer the one that `fit` continues with and that bundles are saved with. */
+  /** Sets the optimizer with which `fit` continues and bundles are saved. */
   setTraining(optimizer: AnyOptimizer | undefined, step: number | null, run?: RunState | (() => RunState)): void {
     this.#run = typeof run === 'object' ? () => run : run;
     this.#optimizer = optimizer;
     this.#step = step;
   }
 
-  /** What saving needs besides the model. */
+  /** The training state for saving. */
   #training(): Training {
     const origin = this.#origin && withGenerationJson(this.#origin, this.generationJson);
     return { optimizer: this.#optimizer, step: this.#step, run: this.#run, extra: this.#extra, origin };
   }
 
   /**
-   * A new AdamW over the parameters that are not frozen, with the groups, weight decay and betas that the layout's Python
-   * program gives its optimizer. `fit` makes the same.
+   * Makes a new AdamW over the parameters that are not frozen, with the groups, weight decay and betas of the layout's
+   * Python program. `fit` makes the same.
    *
-   * @param options go before the program's values; weight decay is that of the group that decays
+   * @param options override the program's values; `weightDecay` applies to the group that decays
    */
   makeOptimizer(options: AdamWOptions = {}): AdamW {
     return makeOptimizer(this, options);
   }
 
   /**
-   * An optimizer that resumes from what the one of the layout's Python program wrote, of its class (AdamW, Adam, Adagrad or SGD)
-   * and with its groups.
+   * Makes an optimizer from a state dict that the layout's Python program wrote, of the same class (AdamW, Adam,
+   * Adagrad or SGD) and with the same groups.
    *
-   * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, for what does not fit or cannot be carried over exactly,
-   *   and for other classes of optimizers, by name
+   * @param stateDict as Python's `optimizer.state_dict()`
+   * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, if the state does not fit, cannot be converted exactly,
+   *   or belongs to another class of optimizer
    */
   resumeOptimizer(stateDict: ReadonlyMap<string, unknown>): AnyOptimizer {
     return resumeOptimizer(this, stateDict);
   }
 
   /**
-   * The state dict of an optimizer over this model's parameters, as the optimizer of the layout's Python program writes
-   * it: Python's `load_state_dict` takes it. `param_names` tells which key each number stands for, unless the
-   * optimizer came from a file without them.
+   * Returns the state dict of an optimizer over this model's parameters in the form of the layout's Python program, for
+   * Python's `load_state_dict`. `param_names` maps numbers to keys, unless the optimizer came from a file without it.
    */
   optimizerStateDict(optimizer: Optimizer): Map<string, unknown> {
     return optimizerStateDict(this, optimizer);
   }
 
   /**
-   * Loads what the optimizer of the layout's Python program wrote into an optimizer over this model's parameters. Its
-   * groups must divide the parameters as the file's do.
+   * Loads a state dict that the layout's Python program wrote into an optimizer over this model's parameters. Both must
+   * have the same groups.
    *
-   * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, for what does not fit or cannot be carried over exactly
+   * @throws ERR_TORCHBIND_OPTIMIZER_STATE, in the file's names, if the state does not fit or cannot be converted
+   *   exactly
    */
   loadOptimizerStateDict(optimizer: Optimizer, stateDict: ReadonlyMap<string, unknown>): void {
     loadOptimizerStateDict(this, optimizer, stateDict);
   }
 
-  /** What the trainer does with files. */
+  /** File operations for the trainer. */
   #bundles(): Bundles {
     return {
       save: (directory, { step, optimizer, run, metrics, keep = {} }, copies) => {
@@ -313,38 +321,38 @@ export class GPT extends TextModel {
   }
 
   /**
-   * Writes the model: in the form that it came in, such as nanoGPT's `ckpt.pt` or a directory of Hugging Face, or in that of
-   * the family that `layout` names. A bundle's directory gets what inference needs, `model.pt`, `config.json` and
-   * `tokenizer.json`, and a training state that is there stays as it is. A path that ends in `.pt`, `.pth` or `.bin` is a
-   * file's.
+   * Saves the model in the form that it came in, such as nanoGPT's `ckpt.pt` or a Hugging Face directory, or in the
+   * form of the family `layout`. For a bundle this writes `model.pt`, `config.json` and `tokenizer.json`; an existing
+   * training state stays. A path that ends in `.pt`, `.pth` or `.bin` is a file, one that ends in `.gguf` a file for
+   * llama.cpp. The save is atomic.
    *
-   * @throws ERR_TORCHBIND_CONVERT naming what the family that `layout` names has no place for; ERR_TORCHBIND_SAVE where an
-   *   optimizer that is in the file would be lost, or where it cannot be written
+   * @throws ERR_TORCHBIND_CONVERT naming what the family `layout` cannot hold; ERR_TORCHBIND_SAVE if an optimizer in
+   *   the file would be lost, or if writing fails
    */
   async save(path: PathLike, options: SaveModelOptions = {}): Promise<void> {
     return atWholeUpdate(this, (copies) => saveModel(this, this.#training(), path, options, copies));
   }
 
   /**
-   * Writes all in one file, named and made as build_llm_karpathy does:
-   * `checkpoint_{model}_{source}_step{N}_{mmddYYYY_HHMMSS}.pt` with weights, optimizer and hyperparameters, which its programs
-   * and `GPT.load` open; the tokenizer is inside too. `findCheckpoints` finds such files. A model of another family than
-   * `build-llm` and `hf-gpt2` is converted where that is exact; its optimizer, which does not convert, stays out.
+   * Saves everything in one file, as build_llm_karpathy does:
+   * `checkpoint_{model}_{source}_step{N}_{mmddYYYY_HHMMSS}.pt` with weights, optimizer, hyperparameters and tokenizer.
+   * Its programs and `GPT.load` open it, and `findCheckpoints` finds it. A model of a family other than `build-llm` and
+   * `hf-gpt2` is converted if that is exact, without its optimizer.
    *
-   * @returns the file's path
-   * @throws ERR_TORCHBIND_CONVERT naming what the family has no place for; ERR_TORCHBIND_SAVE where it cannot be written
+   * @returns the path of the file
+   * @throws ERR_TORCHBIND_CONVERT naming what the family cannot hold; ERR_TORCHBIND_SAVE if writing fails
    */
   saveCheckpointFile(directory: PathLike, options: SaveCheckpointFileOptions): Promise<string> {
     return atWholeUpdate(this, (copies) => saveSingleFile(this, this.#training(), directory, options, copies));
   }
 
   /**
-   * Writes a release package: what inference needs and nothing else, with a model card and checksums. A path that ends in `.zip`
-   * or `.tar.gz` is an archive's, any other a directory's. `GPT.load` opens all of them. The same model, with the same options and
-   * versions, gives the same bytes.
+   * Writes a release package: weights, config and tokenizer with a model card and checksums, without training state. A
+   * path that ends in `.zip` or `.tar.gz` is an archive, any other a directory. `GPT.load` opens all of them. The same
+   * model with the same options and versions gives the same bytes.
    *
-   * @throws ERR_TORCHBIND_SAVE where something is there that is not a release package, or where one is there and `overwrite` is not
-   *   given; ERR_TORCHBIND_CONVERT naming what the form has no place for; ERR_TORCHBIND_INVALID_ARGUMENT; the signal's reason
+   * @throws ERR_TORCHBIND_SAVE if the path holds something else, or a package and `overwrite` is not set;
+   *   ERR_TORCHBIND_CONVERT naming what the form cannot hold; ERR_TORCHBIND_INVALID_ARGUMENT; the signal's reason
    */
   async export(path: PathLike, options: ExportOptions = {}): Promise<ExportResult> {
     const target = toPath(path, 'export');
@@ -363,10 +371,10 @@ export class GPT extends TextModel {
   }
 
   /**
-   * Exports the model, by default for Hugging Face, and uploads the package to the hub in one commit: `hf:owner/name`, or
-   * `hf:owner/name@branch`. A repository that is not there is made.
+   * Exports the model, by default in Hugging Face's form, and uploads the package to the hub in one commit. The
+   * reference is `hf:owner/name` or `hf:owner/name@branch`. A missing repository is created.
    *
-   * @throws as `export` does; ERR_TORCHBIND_HUB_ACCESS without a token that may write there; ERR_TORCHBIND_HUB
+   * @throws as `export`; ERR_TORCHBIND_HUB_ACCESS without a token with write access; ERR_TORCHBIND_HUB
    */
   async push(reference: string, options: GPTPushOptions = {}): Promise<PushResult> {
     checkArgument(isPlainObject(options), 'an object of options', options, 'push');
@@ -387,36 +395,38 @@ export class GPT extends TextModel {
   }
 
   /**
-   * Writes the LoRA adapters alone, as PEFT's `save_pretrained` does: `adapter_config.json` and `adapter_model.safetensors`.
-   * `PeftModel.from_pretrained(base, directory)` and `GPT.load(directory, { base })` take them.
+   * Saves only the LoRA adapters, as PEFT's `save_pretrained`: `adapter_config.json` and `adapter_model.safetensors`.
+   * `PeftModel.from_pretrained(base, directory)` and `GPT.load(directory, { base })` open them.
    *
-   * @throws ERR_TORCHBIND_INVALID_ARGUMENT where the model is not of a family of Hugging Face or has no adapters
+   * @throws ERR_TORCHBIND_INVALID_ARGUMENT if the model has no adapters or is not of a Hugging Face family
    */
   async saveAdapter(directory: PathLike): Promise<void> {
     return atWholeUpdate(this, (copies) => saveAdapter(this, this.#training(), directory, copies));
   }
 
   /**
-   * Writes the model's bundle, which replaces the one in the directory: the weights, the config and the tokenizer, and
-   * what resuming needs, the step and the optimizer, where these are known. At every moment the directory holds the old
-   * bundle or the new one.
+   * Saves a bundle, which replaces the one in the directory: weights, config and tokenizer, and step and optimizer if
+   * known. The save is atomic.
    *
-   * @throws ERR_TORCHBIND_SAVE where a file cannot be written, or where an optimizer that is there would be lost because
-   *   the model has none; the old bundle then stands
+   * @throws ERR_TORCHBIND_SAVE if a file cannot be written, or if an existing optimizer would be lost because the model
+   *   has none; the old bundle then stays. ERR_TORCHBIND_LOCKED if another process or run writes there
    */
   async saveCheckpointBundle(directory: PathLike, options: SaveBundleOptions = {}): Promise<void> {
     return atWholeUpdate(this, (copies) => saveBundle(this, this.#training(), directory, options, copies));
   }
 
   /**
-   * Opens a model in whatever form a program left it, or one of the Hugging Face hub, `hf:owner/name` or `hf:owner/name@revision`, which
-   * is fetched into the cache of Python's huggingface_hub unless it is there (see `download`). Forms: a bundle's directory; a directory of Hugging Face's GPT-2; `checkpoint-N`
-   * of Hugging Face's Trainer, or its output directory, of which the last complete one is opened; nanoGPT's `ckpt.pt` or its
-   * directory; a single-file checkpoint; a state dict of a known family. What it is, is told by what it holds: `origin` says
-   * what was seen.
+   * Opens a model from a path, or from the Hugging Face hub (`hf:owner/name` or `hf:owner/name@revision`), which is
+   * downloaded into the cache of Python's huggingface_hub if it is not there (see `download`).
    *
-   * @throws CheckpointError naming the file that is missing or not right; ERR_TORCHBIND_LAYOUT for weights of no known family;
-   *   ERR_TORCHBIND_VOCABULARY for a tokenizer with more tokens than the model; ERR_TORCHBIND_CONFIG naming the fact to give in `config` where the files do not tell
+   * The path may be a bundle's directory; a Hugging Face directory; `checkpoint-N` of Hugging Face's Trainer, or its
+   * output directory, whose last complete checkpoint is opened; a PEFT adapter; a distributed checkpoint; a release
+   * package; nanoGPT's `ckpt.pt` or its directory; a single-file checkpoint; a state dict of a known family. Contents
+   * decide, not names; `origin` says what was recognised.
+   *
+   * @throws CheckpointError naming the file that is missing or invalid; ERR_TORCHBIND_LAYOUT for weights of an unknown
+   *   family; ERR_TORCHBIND_VOCABULARY for a tokenizer with more tokens than the model; ERR_TORCHBIND_CONFIG naming the
+   *   field to pass in `config` if the files leave it open, or what the model here does not compute
    */
   static async load(target: PathLike, options: LoadModelOptions = {}): Promise<GPT> {
     checkOptions(options, loadOptions, 'GPT.load');
@@ -459,7 +469,10 @@ export class GPT extends TextModel {
     }
   }
 
-  /** Opens a checkpoint of a single file, `{ model_state_dict, config, tokenizer, step, optimizer_state_dict }`. */
+  /**
+   * Opens a single-file checkpoint, `{ model_state_dict, config, tokenizer, step, optimizer_state_dict }`, and returns
+   * its parts.
+   */
   static async loadLegacy(target: PathLike, options: LoadModelOptions = {}): Promise<LegacyCheckpoint> {
     checkOptions(options, ['device'], 'GPT.loadLegacy');
     const saved = await readLegacy(toPath(target, 'GPT.loadLegacy'), { device: 'cpu', optimizer: true });
@@ -468,7 +481,7 @@ export class GPT extends TextModel {
     return { model, tokenizer, step, optimizerState: saved.optimizerState, config };
   }
 
-  /** @internal The model that was saved; takes the weights that were read, or frees them. */
+  /** @internal Builds the saved model. Takes ownership of the weights, or frees them. */
   static async fromSaved(
     saved: SavedModel,
     given: Pick<LoadModelOptions, 'device' | 'dtype' | 'lora'> = {},
@@ -506,12 +519,12 @@ export class GPT extends TextModel {
   }
 }
 
-/** The path of a model: of one on the hub, where it is in the cache. */
+/** The local path of a model; for a model on the hub, its directory in the cache. */
 async function localPath(target: PathLike, where: string): Promise<string> {
   return isHubReference(target) ? downloadShowing(String(target)) : toPath(target, where);
 }
 
-/** A config that names a GPU never keeps a model from being opened on a machine without one. */
+/** A config that names a GPU does not prevent opening the model on a machine without one. */
 export function resolveDevice(requested: DeviceName | undefined, configured: string): DeviceName {
   if (requested !== undefined) return requested;
   const [type, index = '0'] = configured.split(':');

@@ -35,11 +35,11 @@ import { type RunState, saveRun } from '../train';
 
 /** How a GPT is saved: the methods of class GPT that write files. */
 
-/** What saving needs besides the model. */
+/** Training state for saving. */
 export interface Training {
-  /** The optimizer that the model was last trained with. */
+  /** The model's last optimizer. */
   optimizer: AnyOptimizer | undefined;
-  /** Optimizer updates made; null where that is not known. */
+  /** Number of optimizer updates made; null if unknown. */
   step: number | null;
   run: (() => RunState) | undefined;
   /** Fields of training_state.json that this library does not use. */
@@ -49,57 +49,57 @@ export interface Training {
 
 /** Options of `gpt.save`. */
 export interface SaveModelOptions {
-  /**
-   * The family to write for, as `hf-gpt2`, `nanogpt` or `mypt`. Default: the one that the model came from, in the form that it
-   * came in.
-   */
+  /** Family to write: `hf-gpt2`, `nanogpt`, `mypt`, ... Default: the family and form that the model came in. */
   layout?: string;
-  /** Of forms that hold one: the optimizer. Default: the one that the model was last trained with; null for none. */
+  /** The optimizer to save, in forms that hold one; null for none. Default: the model's last optimizer. */
   optimizer?: AnyOptimizer | null;
-  /** Of forms that hold it: optimizer updates made. Default: those of the model's training so far. */
+  /** Number of optimizer updates made, in forms that hold it. Default: the model's `step`. */
   step?: number;
-  /** Dtype of the weights in the files; `q8_0` in a GGUF file only. Default: the one that they came in. */
+  /** Dtype of the weights in the files; `q8_0` only in a GGUF file. Default: the dtype that they came in. */
   dtype?: DType | 'q8_0';
   /**
-   * Write a distributed checkpoint, the directory that `torch.distributed.checkpoint.load` takes, whatever form the model came
+   * Write a distributed checkpoint, a directory for `torch.distributed.checkpoint.load`, whatever form the model came
    * in. Default: only for a model that came from one.
    */
   distributed?: boolean;
-  /** Convert to a family that cannot hold all of the model, although results then differ. Default false. */
+  /** Convert even to a family that cannot express the model exactly, so that results differ. Default false. */
   force?: boolean;
 }
 
 /** Options of `saveCheckpointFile`. */
 export interface SaveCheckpointFileOptions {
-  /** Name of the data, or its path. */
+  /** Name or path of the training data. */
   source: string;
-  /** The model's kind in the file's name. Default: `bigram` of one made from scratch, `bigramlora`, or GPT-2's name. */
+  /**
+   * Kind of model in the file name. Default: `bigram` for a from-scratch model, `bigramlora` with adapters, or GPT-2's
+   * name.
+   */
   model?: string;
-  /** Optimizer updates made. Default: those of the model's training so far. */
+  /** Number of optimizer updates made. Default: the model's `step`. */
   step?: number;
-  /** The optimizer to save; null for none. Default: the one that the model was last trained with. */
+  /** The optimizer to save; null for none. Default: the model's last optimizer. */
   optimizer?: AnyOptimizer | null;
-  /** More to note among the hyperparameters, by Python's names, as `{ training_steps: 2000 }`. */
+  /** Further hyperparameters by Python's names, such as `{ training_steps: 2000 }`. */
   hyperparameters?: Readonly<Record<string, unknown>>;
-  /** The moment in the file's name. Default: now. */
+  /** Time in the file name. Default: now. */
   saved?: Date;
 }
 
 /** Options of `saveCheckpointBundle`. */
 export interface SaveBundleOptions {
-  /** Optimizer updates made. Default: those of the model's training so far. */
+  /** Number of optimizer updates made. Default: the model's `step`. */
   step?: number;
-  /** The optimizer to save. Default: the one that the model was last trained with. */
+  /** The optimizer to save. Default: the model's last optimizer. */
   optimizer?: AnyOptimizer;
-  /** Instead of an optimizer: its state dict in the layout's form, as Python's `optimizer.state_dict()` gives it. */
+  /** A state dict to save instead of an optimizer, in the layout's form, as from Python's `optimizer.state_dict()`. */
   optimizerState?: ReadonlyMap<string, unknown> | null;
-  /** Which bundles to keep under `steps/`. Default: this one and the one before. null keeps none. */
+  /** Which bundles to keep under `steps/`. Default `{ last: 2 }`. null keeps none. */
   keep?: KeepOptions | null;
-  /** Numbers to judge the bundle by, such as `val_loss`. */
+  /** Metrics of the bundle, such as `val_loss`, for `keep.best`. */
   metrics?: Metrics;
 }
 
-/** What goes into a bundle besides the model. */
+/** Contents of a bundle besides the model. */
 export interface BundleContents {
   step: number | null;
   optimizer: AnyOptimizer | undefined;
@@ -201,7 +201,7 @@ async function writeModel(
   }
 }
 
-/** What a program needs to write a model back as it came. */
+/** Data with which a program writes a model back in the form that it came in. */
 function keptFor(program: unknown, origin: Origin | undefined): ReadonlyMap<string, unknown> {
   if (program === bundle) return wrapperOf(origin);
   if (program === distributed) return origin?.program === 'distributed' ? origin.kept : new Map();
@@ -227,18 +227,18 @@ function snapshotFor(
   }
 }
 
-/** Of a model that lost its PEFT adapters to its weights: where the base model came from. */
+/** For a model whose PEFT adapters were folded into its weights: the origin of the base model. */
 function unfolded({ lora }: GPTModel, origin: Origin | undefined): Origin | undefined {
   const isAdapter = origin?.program === 'peft' || isAdapterRun(origin);
   return isAdapter && lora === null ? (origin!.kept.get('base') as Origin) : origin;
 }
 
-/** Whether a model came from a checkpoint of Trainer that holds an adapter and not the model. */
+/** Whether a model came from a Trainer checkpoint that holds only an adapter. */
 function isAdapterRun(origin: Origin | undefined): boolean {
   return origin?.program === 'hf-trainer' && origin.kept.has('base');
 }
 
-/** Saving over the file that the model came from must not throw the optimizer away that it holds. */
+/** Saving over the model's own file must not lose the optimizer in it. */
 async function refuseToLoseOptimizer(path: string, origin: Origin): Promise<void> {
   const [there, source] = await Promise.all([path, origin.path].map((file) => stat(file).catch(() => undefined)));
   if (there === undefined || there.ino !== source?.ino || there.dev !== source.dev) return;
@@ -249,7 +249,7 @@ async function refuseToLoseOptimizer(path: string, origin: Origin): Promise<void
   );
 }
 
-/** The weights of another model next to the state of Trainer's optimizer would be trained with it. */
+/** Trainer would train the weights of another model with the optimizer state next to them. */
 async function refuseOldMoments(directory: string): Promise<void> {
   const there = ['trainer_state.json', 'optimizer.pt'].map((name) =>
     stat(join(directory, name)).catch(() => undefined),
@@ -375,7 +375,7 @@ export async function saveBundle(
   });
 }
 
-/** A model that was only opened knows no optimizer; saving it over its own bundle must not throw that one away. */
+/** A model that was opened without its optimizer must not overwrite the one in its bundle. */
 async function refuseToDropOptimizer(directory: string): Promise<void> {
   const there = await stat(join(directory, 'optimizer.pt')).catch(() => undefined);
   if (there === undefined) return;
@@ -388,9 +388,9 @@ async function refuseToDropOptimizer(directory: string): Promise<void> {
 }
 
 /**
- * Takes what to write from the model before it returns: the model may change while that is written.
+ * Takes a snapshot of the model before it returns, so the model may change while the bundle is written.
  *
- * @param check is awaited before anything is written, when the save's turn has come
+ * @param check is awaited before anything is written, when it is this save's turn
  */
 export async function replaceBundle(
   model: GPTModel,
@@ -413,7 +413,7 @@ export async function replaceBundle(
   }
 }
 
-/** The dict that was around the weights in a bundle. */
+/** The dict that contained the weights in the bundle. */
 function wrapperOf(origin: Origin | undefined): ReadonlyMap<string, unknown> {
   return origin?.program === 'bundle' ? origin.kept : new Map<string, unknown>();
 }

@@ -11,7 +11,7 @@ import { Tensor } from '../tensor/tensor';
 import type { TensorTicket } from '../tensor/transfer';
 import { GPT } from './gpt';
 
-/** A module on its way to another thread: a plain object that `postMessage` and `workerData` carry. */
+/** A module in transit to another thread: a plain object that `postMessage` and `workerData` can carry. */
 export interface ModuleTicket {
   readonly torchbindModule: {
     readonly module: PostedModule;
@@ -42,14 +42,14 @@ function receiveTokenizer({ json, settings }: PostedTokenizer): Tokenizer {
 }
 
 /**
- * Makes a ticket with which one other thread of this process `receive`s a tensor, or a module with all its tensors. Nothing is
- * copied: both threads use the same memory, and what one writes the other sees, as with `torch.multiprocessing`. A leaf keeps
- * `requiresGrad`, and each thread has gradients of its own.
+ * Makes a ticket with which one other thread of this process can `receive` a tensor, or a module with all its tensors.
+ * Nothing is copied: both threads use the same memory and see each other's writes, as with `torch.multiprocessing`. A
+ * leaf keeps `requiresGrad`, with a separate gradient in each thread.
  *
- * Until it is received or discarded a ticket keeps the memory alive, also when this thread has ended. Only where this
- * thread was terminated, or an error ended it, may its messages have been lost: what it shared is freed a minute later.
+ * A ticket keeps the memory alive until it is received or discarded, even after this thread has ended. If this thread
+ * is terminated or fails, its messages may be lost, so its tickets expire a minute later.
  *
- * @throws ERR_TORCHBIND_TICKET for a tensor with a graph behind it: share `tensor.detach()`
+ * @throws ERR_TORCHBIND_TICKET for a tensor with a graph: share `tensor.detach()`
  */
 export const share = takes(1, shareAny as (value: Tensor | Module) => TensorTicket | ModuleTicket, 'share') as {
   (tensor: Tensor): TensorTicket;
@@ -73,14 +73,14 @@ function shareAny(value: Tensor | Module): TensorTicket | ModuleTicket {
 }
 
 /**
- * The tensor or the GPT of a ticket, as if it had been made here. Of another module the weights come into `module`, one of the
- * same structure that this thread has made; its own are freed.
+ * Receives the tensor or the GPT of a ticket. For any other module pass `module`, one of the same structure made in
+ * this thread: it takes over the weights, and its own are freed.
  *
- * A GPT comes with its tokenizer; its optimizer, step and origin stay where they are. What it was given in JavaScript, such as
- * hooks and methods of a subclass, stays there too.
+ * A GPT comes with its tokenizer, but without optimizer, step and origin. Hooks and methods of a subclass stay in the
+ * other thread too.
  *
- * @throws ERR_TORCHBIND_TICKET when the ticket was received or discarded before, or its sender failed a minute ago;
- *   ERR_TORCHBIND_INVALID_ARGUMENT naming what differs between the modules
+ * @throws ERR_TORCHBIND_TICKET if the ticket was received or discarded before, or if its sender failed a minute ago;
+ *   ERR_TORCHBIND_INVALID_ARGUMENT naming the differences between the modules
  */
 export const receive = takes(
   2,
@@ -115,7 +115,7 @@ function receiveAny(ticket: TensorTicket | ModuleTicket, into?: Module): Tensor 
   return model;
 }
 
-/** Frees what a ticket holds; a ticket that was received or discarded before is let be. */
+/** Frees the memory of a ticket. Does nothing if the ticket was received or discarded before. */
 export const discard = takes(1, function discard(ticket: TensorTicket | ModuleTicket): void {
   if (!isModuleTicket(ticket)) return tensors.discard(ticket);
   for (const { ticket: torchbindTicket } of ticket.torchbindModule.module.tensors) tensors.discard({ torchbindTicket });

@@ -33,11 +33,11 @@ export class TextModel extends GPTModel {
   readonly #decoderOn = (thread: ThreadOption): Decoder => decoderFor(this, thread);
 
   /**
-   * The options that came with the model in Hugging Face's `generation_config.json`, or that were set; undefined without. Nothing uses
-   * them by itself: `gpt.generate(prompt, { ...gpt.generationConfig })`. `export` writes them, and so does `save` in the form of
-   * Hugging Face.
+   * The generation options from the model's `generation_config.json`, or those that were set; undefined without. They
+   * are not applied automatically: pass `gpt.generate(prompt, { ...gpt.generationConfig })`. `export`, and `save` in
+   * Hugging Face's form, write them.
    *
-   * @throws ERR_TORCHBIND_CONFIG naming a field that changes the text and that torchbind does not have
+   * @throws ERR_TORCHBIND_CONFIG naming a field that changes the text and that torchbind does not support
    */
   get generationConfig(): GenerationConfig | undefined {
     return this.generationJson === undefined ? undefined : readGenerationConfig(this.generationJson);
@@ -48,14 +48,17 @@ export class TextModel extends GPTModel {
   }
 
   /**
-   * The prompt and the text that the model writes after it. An empty prompt begins a new text. Several prompts give
-   * several texts, in their order, each as a call of its own would give it; they are generated together. With `details` each
-   * is an object with the text after the prompt, its tokens, how it ended, and usage; an abort is one of the ends then.
+   * Generates text. Resolves to the prompt with the text after it. An empty prompt starts a new text. Several prompts
+   * give an array of texts in their order, generated together, each as in a call of its own. With `details` each result
+   * is an object with the text after the prompt, its tokens, the finish reason and usage; an abort is then a finish
+   * reason.
    *
-   * With `numBeams` the likeliest text is searched for. With `numReturnSequences` each prompt gives so many texts, and the result is a
-   * list, prompt by prompt; texts that are drawn are drawn together, as transformers draws a batch.
+   * With `numBeams`, beam search finds the most likely text. With `numReturnSequences` each prompt gives this many
+   * texts, and the result is an array, prompt by prompt; sampled texts are sampled together, as in a batch of
+   * transformers.
    *
-   * @throws ERR_TORCHBIND_NO_TOKENIZER, ERR_TORCHBIND_INVALID_ARGUMENT; the signal's reason when it is aborted
+   * @throws ERR_TORCHBIND_NO_TOKENIZER, ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_NONFINITE_LOGITS; the signal's
+   *   reason when it is aborted
    */
   generate(
     prompt: string | readonly string[],
@@ -78,19 +81,23 @@ export class TextModel extends GPTModel {
   }
 
   /**
-   * The text after the prompt, in pieces as it is written. Leaving the loop ends the generation. The generator returns what
-   * `generate` gives with `details`.
+   * Generates the text after the prompt and yields it in pieces. A piece never ends within a character. Leaving the
+   * loop stops the generation. The generator returns the object of `generate` with `details`.
    */
   stream(prompt: string, options?: GenerateOptions): TextGenerator {
     return streamText(this, prompt, options, { decoderOn: this.#decoderOn });
   }
 
-  /** Token ids that the model writes after those of the prompt, one at a time. Needs no tokenizer. */
+  /**
+   * Generates token ids after a prompt and yields them one at a time. Needs no tokenizer.
+   *
+   * @param prompt token ids, at least one
+   */
   generateTokens(prompt: ArrayLike<number>, options?: GenerateTokensOptions): AsyncGenerator<number, void, undefined> {
     return streamTokens(this, prompt, options, { decoderOn: this.#decoderOn });
   }
 
-  /** @internal As `generateTokens`; `onToken` takes each token with its log-probabilities before it is given. */
+  /** @internal As `generateTokens`. `onToken` receives each token with its log-probabilities before it is yielded. */
   readTokens(
     prompt: ArrayLike<number>,
     options: GenerateTokensOptions,
@@ -100,8 +107,8 @@ export class TextModel extends GPTModel {
   }
 
   /**
-   * Several continuations of a prompt as token ids: drawn together, or the best of a beam search. Needs no tokenizer. Several prompts
-   * give those of each, prompt by prompt.
+   * Generates several continuations of a prompt as token ids: sampled together, or the best of a beam search. Needs no
+   * tokenizer. For several prompts the results follow prompt by prompt.
    *
    * @throws ERR_TORCHBIND_INVALID_ARGUMENT; the signal's reason when it is aborted
    */
@@ -115,17 +122,17 @@ export class TextModel extends GPTModel {
   }
 
   /**
-   * A text that is written in turns, whose keys and values are kept between them.
+   * Starts a conversation in turns that keeps its key-value cache.
    *
-   * @param options of all its turns
+   * @param options defaults for all turns
    */
   session(options: GenerateOptions = {}): GenerationSession {
     return new GenerationSession(this, options, this.#decoderOn);
   }
 
   /**
-   * How well the model predicts a text, token ids or a file of them: mean loss, perplexity, and bits for each byte. Nothing is drawn,
-   * and dropout is off.
+   * Evaluates the model on a text, token ids or a token file: mean loss in nats, perplexity, and bits per byte. Dropout
+   * is off, and nothing is sampled.
    *
    * @throws ERR_TORCHBIND_NO_TOKENIZER, ERR_TORCHBIND_INVALID_ARGUMENT; the signal's reason when it is aborted
    */
@@ -133,16 +140,17 @@ export class TextModel extends GPTModel {
     return evaluateText(this, data, options);
   }
 
-  /** The perplexity that `evaluate` gives. Compare it before and after `quantize`. */
+  /** The perplexity of `evaluate`. Compare it before and after `quantize`. */
   perplexity(text: string | ArrayLike<number>, options?: EvaluateOptions): Promise<number> {
     return perplexity(this, text, options);
   }
 
   /**
-   * A vector for each text: hidden states of its tokens, made one. Texts may be token ids.
+   * Computes a vector for each text from the hidden states of its tokens. Texts may be token ids.
    *
    * @returns float32 (N, C) on the model's device
-   * @throws ERR_TORCHBIND_CONTEXT_FULL for a text longer than the context, ERR_TORCHBIND_NO_TOKENIZER, ERR_TORCHBIND_INVALID_ARGUMENT
+   * @throws ERR_TORCHBIND_CONTEXT_FULL for a text longer than the context, ERR_TORCHBIND_NO_TOKENIZER,
+   *   ERR_TORCHBIND_INVALID_ARGUMENT
    */
   embed(texts: readonly (string | ArrayLike<number>)[], options?: EmbedOptions): Promise<Tensor> {
     return embed(this, texts, options);

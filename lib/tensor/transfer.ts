@@ -4,26 +4,26 @@ import { isLoaded, native } from '../native/native';
 import { unwrap, wrap } from './core';
 import type { Tensor } from './core';
 
-/** A tensor on its way to another thread: a plain object that `postMessage` and `workerData` carry. */
+/** A tensor in transit to another thread: a plain object that `postMessage` and `workerData` can carry. */
 export interface TensorTicket {
   readonly torchbindTicket: number;
 }
 
 /**
- * Makes a ticket with which one other thread of this process `receive`s the tensor. Nothing is copied: both threads
- * have a tensor over the same memory, and what one writes the other sees, as with `torch.multiprocessing`. A leaf keeps
- * `requiresGrad`, and each thread has a gradient of its own.
+ * Makes a ticket with which one other thread of this process can `receive` the tensor. Nothing is copied: both threads
+ * use the same memory and see each other's writes, as with `torch.multiprocessing`. A leaf keeps `requiresGrad`, with a
+ * separate gradient in each thread.
  *
- * Until it is received or discarded the ticket keeps the memory alive, also when this thread has ended. Only where this
- * thread was terminated, or an error ended it, may its messages have been lost: what it shared is freed a minute later.
+ * A ticket keeps the memory alive until it is received or discarded, even after this thread has ended. If this thread
+ * is terminated or fails, its messages may be lost, so its tickets expire a minute later.
  *
- * @throws ERR_TORCHBIND_TICKET for a tensor with a graph behind it: share `tensor.detach()`
+ * @throws ERR_TORCHBIND_TICKET for a tensor with a graph: share `tensor.detach()`
  */
 export const share = takes(1, function share(tensor: Tensor): TensorTicket {
   return { torchbindTicket: native().shareTensor(unwrap(tensor, 'share()'), threadId) };
 });
 
-/** As `share`, but gives the tensor away: here it is disposed. */
+/** As `share`, but disposes the tensor in this thread. */
 export const transfer = takes(1, function transfer(tensor: Tensor): TensorTicket {
   const ticket = share(tensor);
   tensor.dispose();
@@ -31,15 +31,15 @@ export const transfer = takes(1, function transfer(tensor: Tensor): TensorTicket
 });
 
 /**
- * The tensor of a ticket, as if it had been made here: it belongs to the current scope, or to the garbage collector.
+ * Receives the tensor of a ticket. It belongs to the current scope, or to the garbage collector, like any new tensor.
  *
- * @throws ERR_TORCHBIND_TICKET when the ticket was received or discarded before, or its sender failed a minute ago
+ * @throws ERR_TORCHBIND_TICKET if the ticket was received or discarded before, or if its sender failed a minute ago
  */
 export const receive = takes(1, function receive(ticket: TensorTicket): Tensor {
   return wrap(native().receiveTensor(numberOf(ticket, 'receive()')));
 });
 
-/** Frees what a ticket holds; a ticket that was received or discarded before is let be. */
+/** Frees the memory of a ticket. Does nothing if the ticket was received or discarded before. */
 export const discard = takes(1, function discard(ticket: TensorTicket): void {
   native().discardTensor(numberOf(ticket, 'discard()'));
 });
@@ -53,12 +53,14 @@ function numberOf(ticket: TensorTicket, where: string): number {
   );
 }
 
-/** How long the tickets of a thread that was cut off stay good, in milliseconds: for those that had arrived before. */
+/**
+ * How long, in milliseconds, tickets of a terminated or failed thread stay valid, for receivers that have them already.
+ */
 const AFTER_FAILURE = 60_000;
 
 /**
- * A worker may post a ticket and end at once, and whoever awaits several workers receives long after that. So the tickets
- * of one that ended in order stay; one that was cut off may have left some that never reached anybody.
+ * A worker may post a ticket and exit immediately, and its receiver may take the ticket much later. So tickets of a
+ * worker that exited normally stay valid. A worker that was cut off may have made tickets that never arrived.
  */
 process.on('worker', (worker) => {
   const { threadId: thread } = worker;

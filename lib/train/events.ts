@@ -1,55 +1,58 @@
 /** After an update. */
 export interface StepEvent {
-  /** Updates made so far, those before this call included. */
+  /** Number of updates so far, including those before this call. */
   step: number;
   /** Mean cross-entropy of the batch, in nats, before the update. */
   loss: number;
-  /** The rate that the update was made with; that of the first group of parameters. */
+  /** Learning rate of the update, of the first parameter group. */
   learningRate: number;
-  /** Norm of all gradients before clipping; null where gradients are not clipped and no metrics written. */
+  /** L2 norm of all gradients before clipping; null if gradients are not clipped and no metrics are written. */
   gradNorm: number | null;
   tokensPerSecond: number;
-  /** Tokens that the run has trained on so far. */
+  /** Number of tokens that the run has trained on so far. */
   tokensSeen: number;
 }
 
 /** After an evaluation. */
 export interface EvalEvent {
   step: number;
-  /** Mean cross-entropy of batches of the training part, in nats; of a stream, of the updates since the evaluation before. */
+  /**
+   * Mean cross-entropy in nats over batches of the training split; for a stream, over the updates since the previous
+   * evaluation.
+   */
   trainLoss: number;
-  /** The same of the validation part; null where that part is shorter than one window. */
+  /** Mean cross-entropy of the validation split, in nats; null if the split is shorter than one window. */
   valLoss: number | null;
 }
 
-/** When a bundle is on the disk for good. */
+/** After a save: the bundle is durably on disk. */
 export interface SaveEvent {
   step: number;
   directory: string;
 }
 
-/** Where a run continues that was stopped before. */
+/** At the start of a resumed run. */
 export interface ResumeEvent {
   step: number;
-  /** What was not in the files, so that the run continues as far as it can and not exactly. */
+  /** What the files lack, so that the run does not resume exactly; empty if it does. */
   missing: string[];
 }
 
-/** Where training went back to the last bundle. */
+/** After a rollback to the last bundle. */
 export interface RollbackEvent {
-  /** Updates made when that was done, and the step of the bundle. */
+  /** Number of updates made at the rollback, and the step of the bundle. */
   step: number;
   backTo: number;
   reason: string;
 }
 
-/** Where a save failed and training continues. */
+/** After a failed save, if training continues. */
 export interface SaveErrorEvent {
   step: number;
   error: Error;
 }
 
-/** What `onEvent` of `fit` gets. */
+/** An event of `fitEvents`. */
 export type TrainEvent =
   | ({ type: 'step' } & StepEvent)
   | ({ type: 'eval' } & EvalEvent)

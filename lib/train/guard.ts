@@ -1,10 +1,10 @@
 import { checkOptions, describe, isAbove, TorchBindError } from '../errors';
 
-/** When training rolls back to the last good state. */
+/** Options of `guard`: when training rolls back to the last good bundle. */
 export interface GuardOptions {
-  /** A loss above this multiple of the median of the last 50 counts as a leap. Default: only NaN and infinity count. */
+  /** A loss above this multiple of the median of the last 50 is a spike. Default: only NaN and infinity count. */
   spikeFactor?: number;
-  /** How often to go back to the last bundle before giving up. Default 3. */
+  /** Maximum number of rollbacks before training fails. Default 3. */
   maxRollbacks?: number;
 }
 
@@ -32,7 +32,7 @@ export class LossGuard {
 
   constructor(private readonly spikeFactor: number | undefined) {}
 
-  /** What is wrong with a loss, if anything; a good one counts towards the median. */
+  /** The reason to reject a loss, or undefined. An accepted loss counts towards the median. */
   judge(loss: number): string | undefined {
     if (!Number.isFinite(loss)) return `the loss is ${loss}`;
     const median = this.median();
@@ -43,7 +43,7 @@ export class LossGuard {
     return undefined;
   }
 
-  /** Forgets the losses, after which none is a leap for a while. */
+  /** Forgets the losses. No loss counts as a spike until enough new ones are known. */
   reset(): void {
     this.recent = [];
   }
@@ -54,7 +54,7 @@ export class LossGuard {
   }
 }
 
-/** The error that ends training when the loss is not finite, or leaps. */
+/** The error that ends training when the loss is not finite or spikes. */
 export function badLoss(loss: number, reason: string, step: number, cause?: unknown): TorchBindError {
   const advice = 'Try a lower learningRate or gradClip: 1, from weights that were saved before.';
   const message = Number.isFinite(loss)

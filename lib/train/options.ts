@@ -21,111 +21,123 @@ import { type GuardOptions, checkGuard } from './guard';
 import type { Precision } from '../models/precision';
 import type { DataOrder } from './run-data';
 
-/** A function that `fit` calls, and awaits where it is async. */
+/** A callback of `fit`. Training waits for the promise of an async one. */
 export type Callback<Event> = ((event: Event) => void) | ((event: Event) => Promise<void>);
 
 /** Options of `gpt.fit`. */
 export interface FitOptions {
-  /** What to train on; the model's tokenizer turns it into tokens, of which the last tenth is kept for validation. */
+  /** The training text. The model's tokenizer encodes it; the last tenth of the tokens is held out for validation. */
   text?: string;
-  /** Tokens to train on, instead of a text, or a stream of text that is read while training. */
+  /** Tokens to train on instead of a text, or a stream of text that is read during training. */
   data?: TokenStream | TextStream;
-  /** `random` windows (default), or `epochs` in which every window comes once. */
+  /** `random` windows (default), or `epochs`, in which every window occurs once. */
   dataOrder?: DataOrder;
-  /** Updates that this call makes. Default 1000. */
+  /** Number of updates in this call. Default 1000. */
   maxSteps?: number;
-  /** Windows a batch. Default: the batchSize of the model's config. */
+  /** Windows in a batch. Default: `batchSize` of the model's config. */
   batchSize?: number;
-  /** Batches whose gradients are averaged for one update. Default 1. */
+  /** Number of batches whose gradients are averaged for one update. Default 1. */
   gradAccumulation?: number;
-  /** Learning rate of all groups of the optimizer. Default 3e-4 for a new optimizer, else what it has. */
+  /**
+   * Learning rate of all parameter groups. Default: 3e-4 for a new optimizer, the current rate of an existing or
+   * resumed one.
+   */
   learningRate?: number;
   /**
-   * What counts where a run continues: `keep` the saved rate and schedule, whatever `learningRate` says; `restart` the
-   * schedule at this step, with `learningRate` if it is given; or a rate. Default: `learningRate` if given, else `keep`.
+   * Learning rate of a resumed run. `keep`: the saved rate and schedule, even if `learningRate` is set; `restart`: the
+   * schedule starts at this step, with `learningRate` if it is set; a number: a new rate. Default: `learningRate` if it
+   * is set, else `keep`.
    */
   resumeLearningRate?: 'keep' | 'restart' | number;
-  /** How the rate changes from update to update: a name, or a function such as those of `optim.schedulers`. Default `constant`. */
+  /**
+   * Learning-rate schedule: a name, or a function of the step such as those of `optim.schedulers`. Default `constant`.
+   */
   schedule?: 'constant' | 'linear' | 'cosine' | Schedule;
-  /** Updates over which the rate rises. Default 0. */
+  /** Number of warm-up updates, over which the rate rises. Default 0. */
   warmupSteps?: number;
-  /** Updates after which `linear` and `cosine` have fallen to `minLearningRate`. Default: at the end of this call. */
+  /** Number of updates after which `linear` and `cosine` reach `minLearningRate`. Default: the end of this call. */
   decaySteps?: number;
-  /** Rate that `linear` and `cosine` fall to. Default 0. */
+  /** Final learning rate of `linear` and `cosine`. Default 0. */
   minLearningRate?: number;
-  /** Default: the one of the model's last `fit` or of the bundle that it resumes, else a new AdamW. */
+  /** The optimizer. Default: the model's last one, from `fit` or its checkpoint, else a new AdamW. */
   optimizer?: AnyOptimizer;
   /**
-   * Of a new AdamW: weight decay of matrices and embeddings; biases and norms have none. Default: what the layout's Python
-   * program has for its groups (nanoGPT 0.1, Hugging Face's Trainer 0); with `mypt` 0.01 for all parameters.
+   * For a new AdamW: weight decay of matrices and embeddings; biases and norms have none. Default: the groups of the
+   * layout's Python program (nanoGPT 0.1, Hugging Face's Trainer 0); with `mypt` 0.01 for all parameters.
    */
   weightDecay?: number;
-  /** Of a new AdamW. Default: those of the layout's Python program ([0.9, 0.95] of nanoGPT), else [0.9, 0.999]. */
+  /**
+   * For a new AdamW: coefficients of the moments. Default: those of the layout's Python program ([0.9, 0.95] for
+   * nanoGPT), else [0.9, 0.999].
+   */
   betas?: readonly [number, number];
   /**
-   * What the model computes in. With `bfloat16` or `float16` the operators that gain from it take that precision, as under
-   * `autocast`; `float16` scales the loss too. Weights stay as they are. Default `float32`.
+   * Precision of the computation. With `bfloat16` or `float16`, operators that benefit compute in that dtype, as under
+   * `autocast`; `float16` also scales the loss. The weights' dtype does not change. Default `float32`.
    */
   precision?: Precision;
-  /** Compute activations anew in the backward pass instead of keeping them, for long contexts. Default false. */
+  /** Recompute activations in the backward pass instead of keeping them, for long contexts. Default false. */
   activationCheckpointing?: boolean;
   /**
-   * Compute the loss in chunks of the positions: the logits of a large vocabulary are never all in memory at a time. Losses differ
-   * from those of the logits all at once by rounding. In float32 only. Default false.
+   * Compute the loss in chunks of positions, so that the logits of a large vocabulary are never in memory all at once.
+   * Losses differ by rounding. float32 only. Default false.
    */
   chunkedLoss?: boolean;
-  /** Scale gradients so that their norm is at most this. Default: no clipping. */
+  /** Clip the norm of all gradients to this value. Default: no clipping. */
   gradClip?: number;
-  /** Evaluate at every step that is a multiple of this, at the start and at the end; 0 never. Default 100. */
+  /**
+   * Evaluate at every step that is a multiple of this, at the start and at the end; 0 turns evaluation off. Default
+   * 100.
+   */
   evalInterval?: number;
-  /** Batches of each part that an evaluation takes: the same ones each time. Default 20. */
+  /** Number of batches of each split in an evaluation, always the same batches. Default 20. */
   evalSteps?: number;
-  /** Stop after so many evaluations in a row without a lower validation loss. Default: never. */
+  /** Stop after this many evaluations in a row without a lower validation loss. Default: never. */
   patience?: number;
-  /** What to do when the loss is not a number or leaps. Default: an error where it is not a number. */
+  /** What to do if the loss is not finite or jumps. Default: throw if it is not finite. */
   guard?: GuardOptions;
   /**
-   * Seeds the default generators (dropout) and the order of windows. A run that continues with the seed that it began
-   * with, or with none given, continues with its random numbers too; another seed begins anew. Default: drawn from the
-   * default generator.
+   * Seed of the default generators (dropout) and of the training windows. A resumed run continues its random numbers if
+   * the seed is the same or omitted; another seed starts new ones. Default: drawn from the default generator.
    */
   seed?: number;
-  /** Stops at the end of an update; the result says `stopped: 'aborted'`. */
+  /** Stops after the current update; the result has `stopped: 'aborted'`. */
   signal?: AbortSignal;
   /**
-   * Take SIGINT, SIGTERM and SIGUSR1 while training: each saves at the end of the update if there is a
-   * checkpointDir; the first two then stop, and a second one ends the process at once. Default false.
+   * Handle SIGINT, SIGTERM and SIGUSR1 during training. Each saves after the current update if `checkpointDir` is set;
+   * SIGINT and SIGTERM then stop training, and a second one ends the process immediately. Default false.
    */
   handleSignals?: boolean;
-  /** Updates that the optimizer made before: numbering continues from there. */
+  /** Number of updates that the optimizer made before; numbering continues from there. Default: the model's `step`. */
   startStep?: number;
-  /** Where to save a bundle at the end, stopped early or not. */
+  /** Directory in which to save a bundle at the end, also when training stops early. */
   checkpointDir?: PathLike;
-  /** Save there at every step that is a multiple of this as well. */
+  /** Also save at every step that is a multiple of this. */
   saveEvery?: number;
-  /** Which bundles to keep there under `steps/`. Default: the newest and the one before. */
+  /** Which bundles to keep under `steps/`. Default `{ last: 2 }`. */
   keep?: KeepOptions;
-  /** Go on training while a copy of the weights is written. Default true. */
+  /** Continue training while a snapshot is written. Default true. */
   saveInBackground?: boolean;
-  /** Whether a save that fails ends training (`stop`, the default) or is only reported (`continue`). */
+  /** What a failed save does: `stop` (default) ends training, `continue` only reports it. */
   onSaveError?: 'stop' | 'continue';
   /**
-   * Write `metrics.jsonl`, an event file for TensorBoard and `metrics.html` with the curves into checkpointDir.
-   * Default true.
+   * Write `metrics.jsonl`, TensorBoard's event file and `metrics.html` with the curves into `checkpointDir`. Default
+   * true.
    */
   metrics?: boolean;
   /**
-   * Where updates and evaluations are computed: by default on a worker thread, so that the event loop stays free. `main` computes
-   * on the thread that called, as always happens for models with hooks, replaced functions or classes of the program's own.
+   * Where updates and evaluations are computed: `worker` (default) is a worker thread, so that the event loop stays
+   * free; `main` is the calling thread. Models with hooks, or with functions or classes of your own, always use the
+   * calling thread.
    */
   thread?: ThreadOption;
-  /** Show progress on stderr: a bar on a terminal, else a line for each evaluation. Default false. */
+  /** Show progress on stderr: a bar on a terminal, otherwise a line for each evaluation. Default false. */
   progressBar?: boolean;
-  /** Called after each update. Training waits for the promise that an async function returns; its rejection rejects `fit`. */
+  /** Called after each update. Training waits for an async function; a rejection rejects `fit`. */
   onStep?: Callback<StepEvent>;
-  /** The same after each evaluation. */
+  /** Called after each evaluation, like `onStep`. */
   onEval?: Callback<EvalEvent>;
-  /** The same after each save, once the bundle is on the disk. */
+  /** Called after each save, when the bundle is durably on disk, like `onStep`. */
   onSave?: Callback<SaveEvent>;
 }
 
@@ -135,7 +147,7 @@ export const FIT_OPTIONS = [
   'handleSignals startStep checkpointDir saveEvery keep saveInBackground onSaveError metrics thread progressBar onStep onEval onSave',
 ].flatMap((names) => names.split(' '));
 
-/** Names that PyTorch programs have for these options. */
+/** Names of these options in PyTorch programs, for suggestions. */
 export const FIT_SYNONYMS = {
   lr: 'learningRate',
   learning_rate: 'learningRate',
@@ -161,7 +173,7 @@ export const FIT_SYNONYMS = {
   dataset: 'data',
 } as const;
 
-/** Options with the defaults filled in. */
+/** Options with defaults filled in. */
 export type Settings = Omit<FitOptions, 'text' | 'data' | 'schedule' | 'checkpointDir'> & {
   checkpointDir: string | undefined;
   data: TokenStream | TextStream;
@@ -175,7 +187,7 @@ export type Settings = Omit<FitOptions, 'text' | 'data' | 'schedule' | 'checkpoi
   startStep: number;
 };
 
-/** Whether a run writes its losses down. */
+/** Whether a run writes metrics. */
 export function writesMetrics({ checkpointDir, metrics = true }: Settings): boolean {
   return checkpointDir !== undefined && metrics;
 }
@@ -235,7 +247,7 @@ function checkCalls({ signal, onStep, onEval, onSave, optimizer, ...options }: F
   );
 }
 
-/** Refuses options that change nothing besides the others that are given: something else was meant. */
+/** Refuses options that have no effect together with the others: something else was meant. */
 function checkEffects(options: FitOptions, { data, evalInterval }: Settings): void {
   const refuse = (names: readonly (keyof FitOptions)[], reason: string): void => {
     const given = names.find((name) => options[name] !== undefined && options[name] !== false);
@@ -255,7 +267,7 @@ function checkEffects(options: FitOptions, { data, evalInterval }: Settings): vo
     refuse(['decaySteps', 'minLearningRate'], "with the constant schedule: give schedule: 'linear' or 'cosine'");
 }
 
-/** Refuses options of a new optimizer next to one that exists. */
+/** Refuses options of a new optimizer together with an existing one. */
 export function checkOptimizer({ optimizer, weightDecay, betas }: FitOptions): void {
   if (optimizer === undefined) return;
   for (const [name, value] of Object.entries({ weightDecay, betas })) {
@@ -274,8 +286,8 @@ function checkSaves({ saveEvery, checkpointDir, onSaveError, keep }: FitOptions)
 }
 
 /**
- * Factor of the learning rate by updates since the schedule began, of which there are `length`; null for the full rate
- * all along.
+ * Factor of the learning rate by updates since the schedule began; `length` is its number of updates. null for a
+ * constant rate.
  */
 export function scheduleOf(options: FitOptions, learningRate: number, length: number): Schedule | null {
   const { schedule = 'constant', warmupSteps = 0, minLearningRate = 0 } = options;
@@ -290,7 +302,10 @@ export function scheduleOf(options: FitOptions, learningRate: number, length: nu
   return (schedule === 'linear' ? linear : cosine)({ warmup: warmupSteps, steps, min });
 }
 
-/** The options with the tokens of `text` in place of it, encoded off the event loop. What is wrong stays as it is. */
+/**
+ * Replaces `text` in the options by its tokens, encoded off the event loop. Invalid options stay unchanged and are
+ * reported later.
+ */
 export async function withEncodedText(model: GPTModel, options: FitOptions): Promise<FitOptions> {
   const { text, data } = options;
   const { tokenizer } = model;
@@ -311,7 +326,7 @@ function dataOf(model: GPTModel, { text, data }: FitOptions): TokenStream | Text
   return stream;
 }
 
-/** Files are not looked through before: their ids are checked as they are used. */
+/** Files are not scanned beforehand: their ids are checked as they are used. */
 function checkVocabulary({ config: { vocabSize } }: GPTModel, parts: readonly Tokens[]): void {
   for (const part of parts) {
     if (part instanceof TokenFile) continue;
