@@ -14,42 +14,43 @@ import {
 
 /** Single-file checkpoints by the name that build_llm_karpathy gives them: checkpoint_{model}_{source}_step{N}_{timestamp}.pt */
 
-/** What such a name says. */
+/** The parts of such a name. */
 export interface CheckpointFileName {
-  /** Of what kind the model is: `bigram` of one made from scratch, `bigramlora`, `gpt2`, `gpt2medium`. */
+  /** Kind of the model: `bigram` for a from-scratch model, `bigramlora`, `gpt2`, `gpt2medium`. */
   model: string;
-  /** Name of the data that it was trained on, without the extension. */
+  /** Name of the training data, without the extension. */
   source: string;
-  /** Optimizer updates made. */
+  /** Number of optimizer updates made. */
   step: number;
-  /** When it was saved, to the second; local time in the name. */
+  /** Time of the save, to the second; local time in the name. */
   saved: Date;
 }
 
-/** A file of such a name that is there. */
+/** An existing file with such a name. */
 export interface CheckpointFile extends CheckpointFileName {
   path: string;
   /** In bytes. */
   size: number;
 }
 
-/** Which files to find: those that fit in all that is given. */
+/** Filter for files: all given fields must match. */
 export interface CheckpointFileFilter {
-  /** The model's kind; `*` stands for anything, as in `gpt2*`. */
+  /** Kind of the model; `*` matches anything, as in `gpt2*`. */
   model?: string;
-  /** The data's name; `*` stands for anything. */
+  /** Name of the data; `*` matches anything. */
   source?: string;
-  /** A step, or `newest` for the one file that was saved last. */
+  /** A step, or `newest` for the file saved last. */
   step?: number | 'newest';
 }
 
 const pattern = /^checkpoint_([^_]+)_(.+)_step(\d{1,15})_(\d{8}_\d{6})(?:_compressed)?\.pt$/;
 
 /**
- * The name of a checkpoint's file, as `checkpoint_gpt2medium_carolyn_hax_step000500_11102025_231500.pt`.
+ * Makes the name of a checkpoint file, such as `checkpoint_gpt2medium_carolyn_hax_step000500_11102025_231500.pt`.
  *
- * @param name model: dashes, underscores and blanks are left out, as in Python; source: a name, or the path of the data
- * @throws ERR_TORCHBIND_INVALID_ARGUMENT for what makes no name
+ * @param name `model`: dashes, underscores and blanks are removed, as in Python; `source`: a name, or the path of the
+ *   data
+ * @throws ERR_TORCHBIND_INVALID_ARGUMENT for an invalid part
  */
 export function checkpointFileName(name: CheckpointNameOptions): string {
   requireOptions(name, ['model', 'source', 'step', 'saved'], 'checkpointFileName');
@@ -70,7 +71,7 @@ export function checkpointFileName(name: CheckpointNameOptions): string {
 /** Where a checkpoint of a name is looked for. */
 export type CheckpointNameOptions = Omit<CheckpointFileName, 'saved'> & Partial<Pick<CheckpointFileName, 'saved'>>;
 
-/** What the name of a checkpoint's file says; undefined for any other name. */
+/** Parses the name of a checkpoint file; undefined for any other name. */
 export function parseCheckpointFileName(name: string): CheckpointFileName | undefined {
   checkArgument(typeof name === 'string', 'the name of a file', name, 'parseCheckpointFileName');
   const [, model, source, step, time] = pattern.exec(path.basename(name)) ?? [];
@@ -79,7 +80,7 @@ export function parseCheckpointFileName(name: string): CheckpointFileName | unde
 }
 
 /**
- * The checkpoints of a directory by their names, without opening them; the one saved last first.
+ * Lists the checkpoints of a directory by name, without opening them; the one saved last comes first.
  *
  * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN if the directory does not exist
  */
@@ -101,10 +102,10 @@ export async function findCheckpoints(from: PathLike, filter: CheckpointFileFilt
 }
 
 /**
- * The file that a path means, in whose last part `*` may stand for anything: of several the one that was saved last. A
- * path without `*` comes back as it is.
+ * Resolves a path whose last part may contain `*`, which matches anything. If several files match, returns the one
+ * saved last. A path without `*` is returned unchanged.
  *
- * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN where no file fits
+ * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_OPEN if no file matches
  */
 export async function resolveCheckpoint(from: PathLike): Promise<string> {
   const target = toPath(from, 'resolveCheckpoint');
@@ -130,7 +131,7 @@ async function listFiles(directory: string): Promise<CheckpointFile[]> {
   return files.sort((a, b) => b.saved.getTime() - a.saved.getTime() || b.step - a.step || (a.path < b.path ? 1 : -1));
 }
 
-/** Whether a text is what a pattern with `*` says, upper or lower case. */
+/** Whether a text matches a pattern with `*`, ignoring case. */
 function matches(glob: string, text: string): boolean {
   const parts = glob.toLowerCase().split('*');
   const lower = text.toLowerCase();

@@ -13,11 +13,11 @@ import { readNewest } from './open';
 import { partKeys } from './part-keys';
 import { formatError, loadDict } from './saved-model';
 
-/** How far a tensor of one checkpoint is from that of the same name in another, computed in float64. */
+/** Difference of a tensor between two checkpoints, computed in float64. */
 export interface TensorComparison {
   name: string;
   shape: readonly number[];
-  /** In the first checkpoint and in the second; they may differ. */
+  /** Dtypes in the first and in the second checkpoint; they may differ. */
   dtypes: readonly [DType, DType];
   /** Whether both have the same dtype and the same bits. */
   equal: boolean;
@@ -25,23 +25,23 @@ export interface TensorComparison {
   l2: number;
   /** Largest absolute difference of two elements. */
   maxAbs: number;
-  /** `l2` as a part of the length of the first; null where that is zero and the second is not. */
+  /** `l2` divided by the norm of the first tensor; null if that is zero and the second is not. */
   relative: number | null;
-  /** Cosine of the angle between both as vectors; null where one of them is zero. */
+  /** Cosine of the angle between both as vectors; null if one of them is zero. */
   cosine: number | null;
 }
 
-/** What `compare` found: plain data, of which JSON can be made. `formatComparison` makes a table of it. */
+/** Result of `compare`: plain data that can be JSON. `formatComparison` makes a table of it. */
 export interface Comparison {
-  /** Tensors that both have with the same shape, in the order of the first. */
+  /** Tensors in both checkpoints with the same shape, in the order of the first. */
   tensors: TensorComparison[];
   onlyInA: string[];
   onlyInB: string[];
-  /** Tensors of one name that cannot be compared. */
+  /** Tensors with the same name but different shapes. */
   shapesDiffer: { name: string; a: readonly number[]; b: readonly number[] }[];
-  /** Over `tensors` as one long vector; what is in the same memory, as tied weights, counts once. */
+  /** Over `tensors` as one vector. Tensors in the same memory, such as tied weights, count once. */
   totals: Omit<TensorComparison, 'name' | 'shape' | 'dtypes'> & {
-    /** Tensors that were compared, and those of them that are equal. */
+    /** Number of tensors compared, and number of equal ones. */
     tensors: number;
     equalTensors: number;
     elements: number;
@@ -51,16 +51,16 @@ export interface Comparison {
 /** A checkpoint, by its path, or a state dict. */
 export type Comparable = PathLike | ReadonlyMap<string, unknown>;
 
-/** Elements that are compared at a time: 32 MB in float64. */
+/** Number of elements compared at a time: 32 MB in float64. */
 const chunkSize = 2 ** 22;
 
 /**
- * Compares the weights of two checkpoints, tensor by tensor: how far training has moved them, or whether two files hold the
- * same. Files are memory-mapped and compared in pieces, so that neither model has to fit into memory.
+ * Compares the weights of two checkpoints, tensor by tensor. Files are memory-mapped and compared in pieces, so that
+ * neither model has to fit into memory.
  *
- * @param a a bundle's directory, one of its `steps/`, any file or directory that `GPT.load` opens, a file of
- *   safetensors, or a state dict
- * @throws CheckpointError where a file is not right
+ * @param a a bundle's directory, one of its `steps/`, any file or directory that `GPT.load` opens, a safetensors file,
+ *   or a state dict
+ * @throws CheckpointError if a file is invalid
  */
 export async function compare(
   a: Comparable,

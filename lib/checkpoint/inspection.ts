@@ -15,54 +15,55 @@ import { plural, printable } from './text-table';
 /** Sums over the tensors of a checkpoint. */
 export interface InspectionTotals {
   tensors: number;
-  /** Elements of the model's weights; tied ones count once, and masks that are saved with them not. */
+  /** Number of elements of the model's weights. Tied weights count once, saved masks not at all. */
   parameters: number;
-  /** Bytes of all tensors, those of the optimizer included; what shares a storage counts once. */
+  /** Bytes of all tensors, including the optimizer's. A shared storage counts once. */
   bytes: number;
   byDtype: Record<string, { tensors: number; bytes: number }>;
 }
 
-/** How far the bytes are known to be what was saved. */
+/** Integrity of the bytes, as far as it was checked. */
 export interface InspectionIntegrity {
   /** Checksums of the records: `crc32`; `zero` if the writer left them out; `none` if the format has none. */
   checksums: FileInspection['checksums'];
-  /** Whether all bytes were read and have their checksums; null where `verify` was not given, or there are none. */
+  /** Whether all bytes match their checksums; null without `verify`, or without checksums. */
   verified: boolean | null;
   /**
-   * Of a bundle: whether its files are those of its manifest. `match`: by SHA-256 (`verify`); `sizes`: by size, as far as
-   * was looked; `differs`; `outdated`: another program has replaced the files since; `none`: it has no manifest.
+   * For a bundle: whether its files match its manifest. `match`: by SHA-256 (`verify`); `sizes`: by size only;
+   * `differs`; `outdated`: another program has replaced the files since; `none`: without a manifest. null for other
+   * files.
    */
   manifest: 'match' | 'sizes' | 'differs' | 'outdated' | 'none' | null;
   /** Whether a file ends too early. */
   truncated: boolean;
 }
 
-/** What a checkpoint holds, as `inspect` found it. `String(report)` is a text for people; console.log prints that. */
+/** Result of `inspect`. `String(report)` is readable text, which console.log prints. */
 export class Inspection {
-  /** As it was given. */
+  /** The path that was passed. */
   readonly path: string;
-  /** Of the file, or of all files that were looked into, in bytes. */
+  /** Size of the file, or of all inspected files, in bytes. */
   readonly size: number;
   readonly container: ContainerInfo;
   /** Null without weights. */
   readonly family: FamilyInfo | null;
   readonly tensors: readonly TensorInfo[];
-  /** Storages under more than one tensor. */
+  /** Storages that several tensors share. */
   readonly shared: readonly SharedStorage[];
   readonly totals: InspectionTotals;
-  /** What the checkpoint says of the model, in its own names; null where it says nothing. */
+  /** The model's config in the checkpoint's own names; null if the checkpoint has none. */
   readonly config: JsonObject | null;
-  /** Optimizer updates made, as the checkpoint says; null where it does not. */
+  /** Number of optimizer updates made; null if the checkpoint does not say. */
   readonly step: number | null;
   readonly optimizer: OptimizerInfo | null;
-  /** What the pickles name. Nothing of it was looked up or called. */
+  /** Classes and functions that the pickles name. None of them was looked up or called. */
   readonly globals: readonly GlobalInfo[];
-  /** Text besides the tensors, as safetensors has it. */
+  /** Metadata of safetensors and GGUF files. */
   readonly metadata: Readonly<Record<string, string>>;
   readonly integrity: InspectionIntegrity;
-  /** Everything that is wrong; empty where `load` would read the file. */
+  /** Everything that is wrong; empty if `load` reads the file with default options. */
   readonly problems: readonly InspectionProblem[];
-  /** The files of a directory, with their sizes in bytes; empty for a file. */
+  /** Files of a directory with their sizes in bytes; empty for a file. */
   readonly files: readonly { name: string; size: number }[];
 
   /** @internal */
@@ -96,11 +97,11 @@ export class Inspection {
 
 /** Options of `formatInspection`. */
 export interface FormatInspectionOptions {
-  /** The most tensors to list, the first ones. Default 40; `Infinity` for all. */
+  /** Maximum number of tensors to list. Default 40; `Infinity` for all. */
   tensors?: number;
 }
 
-/** The report as a text of aligned lines for people, which a terminal can show whatever the file holds. */
+/** Formats a report as aligned text for people. Control characters from the file are escaped. */
 export function formatInspection(report: Inspection, options: FormatInspectionOptions = {}): string {
   checkArgument(report instanceof Inspection, 'a report of inspect()', report, 'formatInspection');
   checkOptions(options, ['tensors'], 'formatInspection');

@@ -11,7 +11,7 @@ export interface FileRecord {
   sha256: string;
 }
 
-/** Numbers that a bundle was judged by, such as `val_loss`. */
+/** Metrics of a bundle, such as `val_loss`. */
 export type Metrics = Record<string, number>;
 
 /** Refuses a metric that is not a number, by name. */
@@ -22,14 +22,17 @@ export function checkMetrics(metrics: unknown): void {
     checkArgument(typeof value === 'number', `a number for '${name}'`, value, 'metrics');
 }
 
-/** What a save says of itself. */
+/** Facts of a save. */
 export interface BundleFacts {
-  /** Optimizer updates made; null where the bundle holds no training state. */
+  /** Number of optimizer updates made; null if the bundle holds no training state. */
   step: number | null;
-  /** Counts the saves of a directory, so that the newest is known whatever the clock and the step say; null for a bundle that is not kept under `steps/`. */
+  /**
+   * Counts the saves of a directory, so that the newest is known whatever its time and step; null for a bundle that is
+   * not kept under `steps/`.
+   */
   sequence: number | null;
   metrics: Metrics;
-  /** Files that were part of the bundle and that retention took away. */
+  /** Files of the bundle that retention removed. */
   dropped: string[];
 }
 
@@ -92,7 +95,7 @@ function numbersOf(value: unknown): Metrics {
   return Object.fromEntries(entries.filter((entry): entry is [string, number] => typeof entry[1] === 'number'));
 }
 
-/** The first file that is not what the manifest says, and how; undefined where all are. */
+/** The first file that differs from the manifest, and how; undefined if none does. */
 export async function firstDifference(
   directory: string,
   manifest: Manifest,
@@ -104,7 +107,7 @@ export async function firstDifference(
   return undefined;
 }
 
-/** All files that are not what the manifest says; with `hash` false by their sizes alone. */
+/** All files that differ from the manifest; with `hash` false only sizes are compared. */
 export async function differences(
   directory: string,
   { files }: Manifest,
@@ -160,18 +163,18 @@ function refuse(file: string, reason: string): CheckpointError {
   return new CheckpointError(`${file}: ${reason}`, CheckpointCode.format);
 }
 
-/** Holds complete bundles by their step, which are never changed once they are there. */
+/** Directory of complete bundles by step, which never change. */
 export const stepsDirectory = 'steps';
 
-/** A save that counts and has not been moved to its place yet. */
+/** A complete save that has not been moved to its place yet. */
 export const savedDirectory = '.saved';
 
-/** A bundle that was kept. */
+/** A kept bundle. */
 export interface StepBundle {
   step: number;
   directory: string;
   manifest: Manifest;
-  /** Whether the optimizer's state is there still. */
+  /** Whether the bundle still has the optimizer's state. */
   hasOptimizer: boolean;
 }
 
@@ -185,7 +188,7 @@ export function isStepDirectory(directory: string): boolean {
   return path.basename(path.dirname(directory)) === stepsDirectory;
 }
 
-/** The bundles that were kept, the one saved last first. Directories without a readable manifest are skipped. */
+/** The kept bundles, the one saved last first. Directories without a readable manifest are skipped. */
 export async function listSteps(target: string): Promise<StepBundle[]> {
   const names = await readdir(path.join(target, stepsDirectory)).catch(() => []);
   const bundles = await Promise.all(

@@ -5,19 +5,21 @@ import { checkOptions, describe, TorchBindError } from '../errors';
 import { adoptOwnerOf, bundleFiles, manifestFile, syncDirectory, writeJson } from './files';
 import { firstDifference, listSteps, type StepBundle } from './manifest';
 
-/** Which bundles stay under `steps/`: those that any of the rules names. The newest always stays. */
+/** Which bundles stay under `steps/`: those that match any rule. The newest always stays. */
 export interface KeepOptions {
-  /** The newest so many. Default 2. */
+  /** The newest `last` bundles, at least 1. Default 2. */
   last?: number;
-  /** Those whose step is a multiple of this. Default: none. */
+  /** Bundles whose step is a multiple of this. Default: none. */
   every?: number;
-  /** The best so many by `metric`. Default: none. */
+  /** The `best` best bundles by `metric`. Default 0. */
   best?: number;
-  /** Name of a metric that was given to the save. Default `val_loss`. */
+  /** Name of a metric of the bundles. Default `val_loss`. */
   metric?: string;
   /** Whether a lower (`min`, the default) or a higher (`max`) value is better. */
   mode?: 'min' | 'max';
-  /** Only the newest so many keep the optimizer's state, which takes two thirds of the room. Default: all. */
+  /**
+   * Only the newest `optimizerLast` bundles keep the optimizer's state, which is two thirds of the size. Default: all.
+   */
   optimizerLast?: number;
 }
 
@@ -46,7 +48,7 @@ export function keepRules(options: KeepOptions = {}): KeepRules {
   return { ...rules, metric, mode };
 }
 
-/** What the rules leave over, of bundles in the order of `listSteps`. */
+/** Which bundles the rules remove, and which lose their optimizer. Bundles are in the order of `listSteps`. */
 export function chooseSteps(
   bundles: readonly StepBundle[],
   rules: KeepRules,
@@ -70,9 +72,9 @@ export function bestSteps(bundles: readonly StepBundle[], { metric, mode }: Keep
 }
 
 /**
- * Removes what the rules do not keep, after the newest bundle was read back and found whole.
+ * Removes bundles that the rules do not keep, after the newest bundle was read back and found intact.
  *
- * @throws ERR_TORCHBIND_SAVE where it is not; nothing is removed then
+ * @throws ERR_TORCHBIND_SAVE if it is not; nothing is removed then
  */
 export async function prune(target: string, rules: KeepRules): Promise<void> {
   const bundles = await listSteps(target);
@@ -91,7 +93,7 @@ export async function prune(target: string, rules: KeepRules): Promise<void> {
   for (const bundle of remove) await discard(target, bundle.directory);
 }
 
-/** The manifest that does without the file comes first: a crash leaves a file too many, not one too few. */
+/** The manifest without the file is written first: a crash leaves a file too many, not one too few. */
 async function dropOptimizer({ directory, manifest }: StepBundle): Promise<void> {
   const { [bundleFiles.optimizer]: dropped, ...files } = manifest.files;
   if (dropped === undefined) return;
@@ -109,7 +111,7 @@ async function dropOptimizer({ directory, manifest }: StepBundle): Promise<void>
   await rm(path.join(directory, bundleFiles.optimizer), { force: true });
 }
 
-/** Takes a directory away in one step, and then apart. */
+/** Renames a directory away atomically, and then deletes it. */
 export async function discard(target: string, directory: string): Promise<void> {
   const trash = path.join(target, `${trashPrefix}${randomBytes(6).toString('hex')}`);
   await rename(directory, trash);
@@ -117,7 +119,7 @@ export async function discard(target: string, directory: string): Promise<void> 
   await rm(trash, { recursive: true, force: true });
 }
 
-/** What is on its way out; removed at the next start where that was cut short. */
+/** Prefix of directories being deleted; the next start removes leftovers. */
 export const trashPrefix = '.trash-';
 
 function invalid(reason: string): TorchBindError {

@@ -12,22 +12,22 @@ export interface Batch {
   y: Tensor;
 }
 
-/** What gives one batch after the other. */
+/** A source of batches. */
 export interface BatchSource {
   next(): Batch;
 }
 
-/** How windows become a batch. */
+/** Options for making a batch of windows. */
 export interface WindowOptions {
-  /** T, tokens a window. */
+  /** T, tokens in a window. */
   blockSize: number;
-  /** Where the batch goes. Default `cpu`. */
+  /** Device of the batch. Default `cpu`. */
   device?: DeviceName | undefined;
-  /** Ids of a file must be below it: files are not looked through before. Default: they are not checked. */
+  /** Ids of a file must be below it; files are not scanned beforehand. Default: not checked. */
   vocabSize?: number | undefined;
 }
 
-/** The windows of T tokens that begin at `starts`, and their targets. */
+/** The windows of T tokens that start at `starts`, and their targets. */
 export function windowsAt(tokens: Tokens, starts: readonly number[], options: WindowOptions): Batch {
   const { blockSize, vocabSize } = options;
   const windows = starts.map((start) => {
@@ -71,7 +71,7 @@ function checkIds(
   );
 }
 
-/** @throws ERR_TORCHBIND_INVALID_ARGUMENT for sizes that are none, and where there are not tokens enough for a window */
+/** @throws ERR_TORCHBIND_INVALID_ARGUMENT for invalid sizes, or if the tokens do not fill a window */
 export function checkWindows(
   where: string,
   tokens: Tokens,

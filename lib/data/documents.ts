@@ -1,10 +1,10 @@
 import { checkArgument, checkIterable, checkText, describe, TorchBindError } from '../errors';
 import { encodeText, type Tokenizer } from '../tokenizers';
 
-/** What stands between texts: a token's id, or text that is encoded. */
+/** Separator of texts: a token's id, or text to encode. */
 export type Separator = number | string;
 
-/** The ids of a separator, empty without one. The text of the token that texts start from is that token. */
+/** The ids of a separator, empty without one. The text of `startId`'s token is that single token. */
 export function separatorIds(tokenizer: Tokenizer, separator: Separator | undefined): Int32Array {
   if (separator === undefined) return new Int32Array(0);
   if (typeof separator === 'string') {
@@ -28,8 +28,10 @@ export function checkTokenizer(value: unknown, where: string): void {
 }
 
 /**
- * The ids of texts one after the other, each followed by the separator: by default the token that texts start
- * from (`startId`), which is GPT-2's `<|endoftext|>`, and of a character tokenizer the first character.
+ * Encodes texts one after the other, each followed by the separator. The default separator is `startId`: GPT-2's
+ * `<|endoftext|>`, or the first character of a character tokenizer.
+ *
+ * @returns token ids
  */
 export function encodeDocuments(documents: Iterable<string>, tokenizer: Tokenizer, separator?: Separator): Int32Array {
   const end = endOfDocuments(documents, tokenizer, separator);
@@ -41,7 +43,7 @@ export function encodeDocuments(documents: Iterable<string>, tokenizer: Tokenize
   return joined(parts);
 }
 
-/** The same without holding the event loop: long texts are encoded on a worker thread. */
+/** As `encodeDocuments`, without blocking the event loop: long texts are encoded on a worker thread. */
 export async function encodeDocumentsAsync(
   documents: Iterable<string>,
   tokenizer: Tokenizer,

@@ -7,34 +7,34 @@ import type { DeviceName } from '../tensor/schema-types';
 
 /** Options of `EpochWindows`. */
 export interface EpochWindowsOptions {
-  /** B, windows a batch. */
+  /** B, windows in a batch. */
   batchSize: number;
-  /** T, tokens a window. */
+  /** T, tokens in a window. */
   blockSize: number;
-  /** Of the order: epoch e goes by `torch.randperm` of a generator seeded with `seed + e`. Default 0. */
+  /** Seed of the order: epoch e uses `torch.randperm` of a generator seeded with `seed + e`. Default 0. */
   seed?: number;
   /** Whether to shuffle. Default true. */
   shuffle?: boolean;
-  /** Where the batches go. Default `cpu`. */
+  /** Device of the batches. Default `cpu`. */
   device?: DeviceName;
-  /** Rows of the model's table: an id of a `TokenFile` that is not below is an error. Default: not checked. */
+  /** The model's vocabulary size: a larger id in a `TokenFile` is an error. Default: not checked. */
   vocabSize?: number;
 }
 
-/** How far an `EpochWindows` has come. */
+/** Position of an `EpochWindows`. */
 export interface EpochPosition {
-  /** Epochs that are over. */
+  /** Number of completed epochs. */
   epoch: number;
-  /** Batches of this epoch that were given. */
+  /** Number of batches used in this epoch. */
   batch: number;
 }
 
 /**
- * Batches of windows that lie one after the other, each once an epoch, in an order that is drawn anew for every epoch.
- * What is left at the end of an epoch and fills no batch is left out of it.
+ * Batches of windows that do not overlap. Each window occurs once per epoch, in a new order. Windows that do not fill a
+ * last batch are left out of that epoch.
  */
 export class EpochWindows implements BatchSource {
-  /** Batches in an epoch. */
+  /** Number of batches in an epoch. */
   readonly batchesPerEpoch: number;
   private readonly windows: number;
   private position: EpochPosition = { epoch: 0, batch: 0 };
@@ -58,7 +58,7 @@ export class EpochWindows implements BatchSource {
     );
   }
 
-  /** The next batch. */
+  /** Returns the next batch, x and y (B, T) int64. */
   next(): Batch {
     const { batchSize } = this.options;
     const { epoch, batch } = this.position;

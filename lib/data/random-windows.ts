@@ -8,23 +8,21 @@ import type { DeviceName } from '../tensor/schema-types';
 
 /** Options of `RandomWindows`. */
 export interface RandomWindowsOptions {
-  /** B, windows a batch. */
+  /** B, windows in a batch. */
   batchSize: number;
-  /** T, tokens a window. */
+  /** T, tokens in a window. */
   blockSize: number;
-  /** Where the windows' places are drawn from; a CPU generator. Default: the CPU's default generator. */
+  /** CPU generator that draws the windows. Default: the CPU's default generator. */
   generator?: Generator;
-  /** Where the batches go. Default `cpu`. */
+  /** Device of the batches. Default `cpu`. */
   device?: DeviceName;
-  /** Rows of the model's table: an id of a `TokenFile` that is not below is an error. Default: not checked. */
+  /** The model's vocabulary size: a larger id in a `TokenFile` is an error. Default: not checked. */
   vocabSize?: number;
 }
 
 /**
- * Batches of windows at random places of a token sequence.
- *
- * The places are those of `torch.randint(len(tokens) - block_size, (batch_size,), generator=generator)`: the same
- * generator state gives the same batches as in Python.
+ * Batches of windows at random positions of a token sequence, drawn with `torch.randint(len(tokens) - block_size,
+ * (batch_size,), generator=generator)`: the same generator state gives the same batches as in Python.
  */
 export class RandomWindows implements BatchSource {
   private readonly options: RandomWindowsOptions;
@@ -41,7 +39,7 @@ export class RandomWindows implements BatchSource {
     this.options = options;
   }
 
-  /** The next batch. */
+  /** Returns the next batch, x and y (B, T) int64. */
   next(): Batch {
     const { batchSize, blockSize, generator } = this.options;
     const starts = randint(this.tokens.length - blockSize, [batchSize], { generator }); // (B)
@@ -50,12 +48,12 @@ export class RandomWindows implements BatchSource {
     return windowsAt(this.tokens, places, this.options);
   }
 
-  /** Where the sequence of batches stands: the generator's state, a uint8 tensor. */
+  /** The state of the generator, a uint8 tensor. */
   getState(): Tensor {
     return this.options.generator?.getState() ?? getRngState();
   }
 
-  /** Continues where `getState` was taken. */
+  /** Continues from a state of `getState`. */
   setState(state: Tensor): void {
     if (this.options.generator === undefined) setRngState(state);
     else this.options.generator.setState(state);

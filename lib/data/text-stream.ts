@@ -7,30 +7,26 @@ import { type Separator, separatorIds } from './documents';
 import { wrongData } from './token-file';
 import type { Tokens } from './token-stream';
 
-/** Texts that come one after the other, of a Readable for instance. */
+/** A sequence of texts, for example a Readable. Bytes are UTF-8. */
 export type TextPieces = AsyncIterable<string | Uint8Array> | Iterable<string | Uint8Array>;
 
 /**
- * Where a stream's text comes from: texts, which can be read once; or a function that gives the same texts each time that it
- * is called, from the one with the number `position` on. With a function a run can go on where it was stopped, and begin
- * again at the end.
+ * Source of a stream: texts, which can be read once; or a function that always returns the same texts, starting at
+ * index `position`. With a function a run can resume exactly, and start over at the end.
  */
 export type TextSource = TextPieces | ((position: number) => TextPieces | Promise<TextPieces>);
 
 /** Options of `TextStream`. */
 export interface TextStreamOptions {
-  /** What follows each text: a token's id, or its text. Default: nothing; the texts are pieces of one. */
+  /** Separator after each text: a token's id, or its text. Default: none; the texts are pieces of one. */
   separator?: Separator;
-  /**
-   * Windows that are held and given in a random order, then the next so many: memory is bounded by them. Default 0: in the
-   * order of the text.
-   */
+  /** Number of windows to shuffle at a time, which bounds memory. Default 0: windows in the order of the text. */
   shuffleBuffer?: number;
-  /** Tokens to validate on, which must not be in the stream. Default: none. */
+  /** Validation tokens, which must not be in the stream. Default: none. */
   validation?: Tokens;
 }
 
-/** Text to train on that is read while training: `fit({ data: new TextStream(source) })`. */
+/** A stream of training text, read during training: `fit({ data: new TextStream(source) })`. */
 export class TextStream {
   readonly validation: Tokens;
 
@@ -48,7 +44,7 @@ export class TextStream {
     this.validation = validation;
   }
 
-  /** Whether the source can be opened again. */
+  /** Whether the source can be reopened. */
   get canReopen(): boolean {
     return typeof this.source === 'function';
   }
@@ -59,16 +55,16 @@ function isPieces(source: unknown): boolean {
   return Symbol.asyncIterator in source || Symbol.iterator in source;
 }
 
-/** How far windows of a stream have come: enough to open it there again and give the ones that follow. */
+/** Position in the windows of a stream, from which it can be reopened. */
 export interface StreamPosition {
-  /** Times that the stream has come to its end. */
+  /** Number of times that the stream has ended. */
   epoch: number;
-  /** Text in which the present block of windows begins, and tokens of it that came before. */
+  /** Index of the text in which the current block of windows starts, and number of its tokens before that. */
   piece: number;
   offset: number;
-  /** Blocks before this one, whose number seeds the order. */
+  /** Number of blocks before this one, which seeds the order. */
   block: number;
-  /** Windows of it that were given. */
+  /** Number of its windows used. */
   given: number;
 }
 
@@ -82,14 +78,14 @@ interface Block {
 /** Windows of T + 1 ids of a stream, in blocks that are shuffled; each window begins with the last id of the one before. */
 export class StreamWindows {
   private blocks: Block[] = [];
-  /** Ids that were read and are in no window yet, by the text that they are of. */
+  /** Ids that were read but are in no window yet, by their text. */
   private waiting: { piece: number; offset: number; ids: Int32Array }[] = [];
   private pieces: AsyncIterator<string | Uint8Array> | Iterator<string | Uint8Array> | undefined;
   private next: StreamPosition = { epoch: 0, piece: 0, offset: 0, block: 0, given: 0 };
   private piece = 0;
   private decoder = new TextDecoder();
   private isOver = false;
-  /** Windows of the epoch so far: a stream without any would begin again forever. */
+  /** Number of windows in the epoch so far: a stream without windows would start over forever. */
   private windowsInEpoch = 0;
   private startedAtZero = true;
   private readonly separator: Int32Array;
@@ -102,7 +98,7 @@ export class StreamWindows {
     this.separator = separatorIds(tokenizer, stream.options.separator);
   }
 
-  /** Reads on until so many windows can be taken; false where the stream ends before. Forgets blocks that were given. */
+  /** Reads until `count` windows can be taken; false if the stream ends before. Drops used blocks. */
   async fill(count: number): Promise<boolean> {
     this.blocks = this.blocks.filter(({ windows, given }) => given < windows.length);
     const available = (): number => this.blocks.reduce((sum, { windows, given }) => sum + windows.length - given, 0);
@@ -124,7 +120,7 @@ export class StreamWindows {
     return block === undefined ? { ...this.next } : { ...block.start, given: block.given };
   }
 
-  /** Continues at a position: one whose block is held still, or else the source is opened there. */
+  /** Continues at a position: in the current block, or by reopening the source there. */
   setState(position: StreamPosition): void {
     const held = this.blocks.findIndex(({ start }) => start.block === position.block);
     if (held >= 0) {
@@ -139,7 +135,7 @@ export class StreamWindows {
     this.isOver = false;
   }
 
-  /** Lets go of the source. */
+  /** Closes the source. */
   close(): void {
     const { pieces } = this;
     this.pieces = undefined;
@@ -193,7 +189,7 @@ export class StreamWindows {
     if (offset > 0 && (await this.readPiece())) this.drop(offset);
   }
 
-  /** Reads on until so many ids wait; false where the stream ends before. */
+  /** Reads until `count` ids are waiting; false if the stream ends before. */
   private async readTokens(count: number): Promise<boolean> {
     const have = (): number => this.waiting.reduce((sum, { ids }) => sum + ids.length, 0);
     let total = have();
@@ -213,7 +209,7 @@ export class StreamWindows {
     return true;
   }
 
-  /** Bytes may end within a character, which the next ones complete; then where a text begins cannot be found again. */
+  /** Bytes may end within a character that the next bytes complete. Then the start of a text cannot be found again. */
   private textOf(value: unknown): string {
     if (typeof value === 'string') return value;
     if (value instanceof Uint8Array && !this.stream.canReopen) return this.decoder.decode(value, { stream: true });
@@ -232,7 +228,7 @@ export class StreamWindows {
     return all;
   }
 
-  /** T + 1 ids, of which the last one waits on. */
+  /** T + 1 ids. The last one is also the first of the next window. */
   private cutWindow(blockSize: number): Int32Array {
     const window = new Int32Array(blockSize + 1);
     let filled = 0;

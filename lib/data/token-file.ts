@@ -5,7 +5,7 @@ import { unwrap, wrap } from '../tensor/core';
 import { keep } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
 
-/** How ids lie in a file of tokens: unsigned, little-endian. */
+/** Type of the ids in a token file: unsigned, little-endian. */
 export type TokenDType = 'uint16' | 'uint32';
 
 /** Options of `TokenFile`. */
@@ -14,13 +14,13 @@ export interface TokenFileOptions {
   dtype?: TokenDType;
 }
 
-/** Ids that are looked at in one go, where all are. */
+/** Number of ids that a scan of the file reads at a time. */
 const piece = 2 ** 20;
 
 /**
- * Token ids in a file, such as nanoGPT's `train.bin`: `np.memmap(path, dtype=np.uint16, mode='r')`. The file is mapped, not
- * read: opening takes no time whatever its size, and bytes come from the disk when they are used. It must stay as it is while
- * it is open.
+ * Token ids in a file, such as nanoGPT's `train.bin` (`np.memmap(path, dtype=np.uint16, mode='r')`). The file is
+ * memory-mapped: opening is immediate at any size, and bytes are read when used. Do not change the file while it is
+ * open.
  */
 export class TokenFile implements Iterable<number> {
   readonly path: string;
@@ -62,7 +62,7 @@ export class TokenFile implements Iterable<number> {
     }
   }
 
-  /** A copy of the ids from `start` to `end`, as typed arrays count. */
+  /** A copy of the ids from `start` to `end`; negative indices count from the end, as in typed arrays. */
   subarray(start = 0, end = this.length): Uint16Array | Uint32Array {
     const [from, to] = [this.index(start), this.index(end)];
     const size = sizeOf(this.dtype, '');
@@ -80,14 +80,14 @@ export class TokenFile implements Iterable<number> {
     }
   }
 
-  /** A part of the file as a file of its own; nothing is copied. */
+  /** A part of the file as a `TokenFile`; nothing is copied. */
   slice(start = 0, end = this.length): TokenFile {
     const from = this.index(start);
     const length = Math.max(0, this.index(end) - from);
     return new TokenFile(this.path, this.dtype, this.bytes, this.start + from, length);
   }
 
-  /** Index in the file of the token that is at `index` here. */
+  /** Index in the whole file of the token at `index`. */
   placeOf(index: number): number {
     checkIndex(index);
     return this.start + index;
@@ -97,7 +97,7 @@ export class TokenFile implements Iterable<number> {
     for (let at = 0; at < this.length; at += piece) yield* this.subarray(at, Math.min(this.length, at + piece));
   }
 
-  /** Ends the mapping, for all parts of the file. */
+  /** Unmaps the file, also for all its parts. */
   close(): void {
     this.bytes.dispose();
   }
@@ -120,7 +120,7 @@ function existing(path: string): number {
   }
 }
 
-/** @internal Bytes of an id. */
+/** @internal Number of bytes of an id. */
 export function sizeOf(dtype: TokenDType, where: string): 2 | 4 {
   if (dtype === 'uint16') return 2;
   if (dtype === 'uint32') return 4;

@@ -13,7 +13,7 @@ import { encodeText, type Tokenizer } from '../tokenizers';
 import { encodeDocuments, encodeDocumentsAsync, type Separator } from './documents';
 import { TokenFile, type TokenFileOptions } from './token-file';
 
-/** Token ids one after the other, in memory or in a file. */
+/** Token ids in memory or in a file. */
 export type Tokens = Int32Array | Uint16Array | Uint32Array | TokenFile;
 
 /** @internal Refuses what is not token ids. */
@@ -28,11 +28,11 @@ export function checkTokens(tokens: unknown, where: string): void {
 
 /** Options of `TokenStream`. */
 export interface TokenStreamOptions {
-  /** Part of the tokens, at the end, that training never sees. Default 0.1. */
+  /** Fraction of the tokens, at the end, that is held out for validation. Default 0.1. */
   validationFraction?: number;
 }
 
-/** One long sequence of tokens, cut into a part to train on and a part to validate on. */
+/** A long sequence of tokens, split into a training and a validation part. */
 export class TokenStream {
   readonly train: Tokens;
   readonly validation: Tokens;
@@ -54,7 +54,7 @@ export class TokenStream {
     this.validation = part(cut, tokens.length);
   }
 
-  /** Tokens to train on and tokens to validate on that were divided before. */
+  /** Makes a stream from separate training and validation tokens. */
   static of(train: Tokens, validation: Tokens): TokenStream {
     checkTokens(validation, 'TokenStream.of');
     const stream = new TokenStream(train, { validationFraction: 0 }) as { validation: Tokens };
@@ -63,10 +63,10 @@ export class TokenStream {
   }
 
   /**
-   * A data directory of nanoGPT: `train.bin` and `val.bin`, memory-mapped. `loadTokenizer(directory)` gives the vocabulary of
-   * its `meta.pkl`; without one, the ids are GPT-2's.
+   * Opens a data directory of nanoGPT: `train.bin` and `val.bin`, memory-mapped. `loadTokenizer(directory)` reads the
+   * vocabulary of its `meta.pkl`; without one, the ids are GPT-2's.
    *
-   * @throws ERR_TORCHBIND_DATA where one of the files is missing or not right
+   * @throws ERR_TORCHBIND_DATA if one of the files is missing or invalid
    */
   static open(target: PathLike, options?: TokenFileOptions): TokenStream {
     const directory = toPath(target, 'TokenStream.open');
@@ -77,8 +77,8 @@ export class TokenStream {
   }
 
   /**
-   * Texts one after the other, each followed by a separator. Windows go across it, as in GPT-2's and nanoGPT's training: the
-   * model learns that what comes after belongs to another text.
+   * Encodes texts one after the other, each followed by a separator. Windows may span separators, as in GPT-2's and
+   * nanoGPT's training: the model learns that a separator starts another text.
    */
   static fromDocuments(
     documents: Iterable<string>,
@@ -90,7 +90,7 @@ export class TokenStream {
     return new TokenStream(encodeDocuments(documents, tokenizer, separator), division);
   }
 
-  /** The same without holding the event loop: long texts are encoded on a worker thread. */
+  /** As `fromDocuments`, without blocking the event loop: long texts are encoded on a worker thread. */
   static async fromDocumentsAsync(
     documents: Iterable<string>,
     tokenizer: Tokenizer,
@@ -101,13 +101,13 @@ export class TokenStream {
     return new TokenStream(await encodeDocumentsAsync(documents, tokenizer, separator), division);
   }
 
-  /** The tokens of a text. It is encoded at once: a megabyte takes GPT-2's tokenizer the better part of a second. */
+  /** Encodes a text synchronously: a megabyte takes GPT-2's tokenizer most of a second. */
   static fromText(text: string, tokenizer: Tokenizer, options?: TokenStreamOptions): TokenStream {
     checkEncoding(text, tokenizer, 'TokenStream.fromText()');
     return new TokenStream(tokenizer.encode(text), options);
   }
 
-  /** The same without holding the event loop: a long text is encoded on a worker thread. */
+  /** As `fromText`, without blocking the event loop: a long text is encoded on a worker thread. */
   static async fromTextAsync(text: string, tokenizer: Tokenizer, options?: TokenStreamOptions): Promise<TokenStream> {
     checkEncoding(text, tokenizer, 'TokenStream.fromTextAsync()');
     return new TokenStream(await encodeText(tokenizer, text), options);

@@ -17,25 +17,25 @@ import { sizeOf, type TokenDType, wrongData } from './token-file';
 
 /** Options of `writeTokens`. */
 export interface WriteTokensOptions {
-  /** Of texts; ids need none. */
+  /** Tokenizer for texts. Ids need none. */
   tokenizer?: Tokenizer;
-  /** Default: `uint16` where all ids of the tokenizer fit, else `uint32`; of ids `uint16`. */
+  /** Type of the ids. Default: `uint16` if all ids of the tokenizer fit, else `uint32`; `uint16` for ids. */
   dtype?: TokenDType;
-  /** What follows each of several texts: a token's id, or its text. Default: nothing. */
+  /** Separator after each of several texts: a token's id, or its text. Default: none. */
   separator?: Separator;
 }
 
-/** What is written: a text, texts one after the other, or token ids. */
+/** Data to write: a text, a sequence of texts, or token ids. */
 export type TokenSource = string | Iterable<string> | AsyncIterable<string> | ArrayLike<number>;
 
 const flushBytes = 2 ** 20;
 
 /**
- * Writes a file of token ids, such as nanoGPT's `train.bin`; `TokenFile.open` and `np.memmap` read it. Several texts are read
- * one at a time, so that they need not fit into memory. The file is there when it is whole.
+ * Writes a file of token ids, such as nanoGPT's `train.bin`, for `TokenFile.open` and `np.memmap`. Several texts are
+ * read one at a time and need not fit into memory. The write is atomic.
  *
  * @returns the number of tokens
- * @throws ERR_TORCHBIND_DATA for an id that does not fit the dtype, and where there are none; ERR_TORCHBIND_SAVE
+ * @throws ERR_TORCHBIND_DATA for an id that does not fit the dtype, or without any tokens; ERR_TORCHBIND_SAVE
  */
 export async function writeTokens(
   target: PathLike,
@@ -112,12 +112,12 @@ function pack(ids: ArrayLike<number>, dtype: TokenDType, file: string, before: n
 /** Options of `prepareTokens`. */
 export interface PrepareTokensOptions extends Pick<WriteTokensOptions, 'dtype'> {
   tokenizer: Tokenizer;
-  /** Part of the text, at the end, that goes to `val.bin`. Default 0.1. */
+  /** Fraction of the text, at the end, that goes to `val.bin`. Default 0.1. */
   validationFraction?: number;
 }
 
 /**
- * Writes a text as a data directory of nanoGPT, which its `train.py` and `TokenStream.open` take: `train.bin`, `val.bin`, and
+ * Writes a text as a data directory of nanoGPT, for its `train.py` and `TokenStream.open`: `train.bin`, `val.bin`, and
  * for a character tokenizer `meta.pkl` with the vocabulary.
  *
  * @returns the number of tokens of each part
@@ -152,7 +152,7 @@ export async function prepareTokens(
   return { train, validation };
 }
 
-/** Where in a text so much of its characters ends. Characters are code points, as Python counts them. */
+/** Index in a text at which a fraction of its characters ends. Characters are code points, as in Python. */
 function* placeOfPart(text: string, fraction: number): Generator<void, number, void> {
   let characters = 0;
   for (let i = 0; i < text.length; i += unitsAt(text, i)) if (++characters % sliceSize === 0) yield;

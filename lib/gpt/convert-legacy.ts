@@ -156,7 +156,7 @@ async function attempt(file: string, directory: string, options: ConvertLegacyOp
   } catch (error) {
     if (!(error instanceof TorchBindError)) throw error;
     const action = error.code === 'ERR_TORCHBIND_EXISTS' ? 'skip' : 'fail';
-    const reason = action === 'skip' ? 'there is a bundle already' : error.message;
+    const reason = action === 'skip' ? 'a bundle already exists' : error.message;
     return { file, directory, action, written: false, reason, holds: null, files: [] };
   }
 }

@@ -9,7 +9,9 @@ import type { GPTOutput } from './gpt-model';
 
 const key = 'token_embedding_table.weight';
 
-/** The first model of Karpathy's lecture: one table (V, V), whose row for a token is the logits of the next. */
+/**
+ * The bigram model of Karpathy's lecture: one table (V, V), in which the row of a token holds the logits of the next.
+ */
 export class Bigram extends Module {
   private readonly token_embedding_table: Embedding;
 

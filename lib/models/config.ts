@@ -29,123 +29,136 @@ export function isGated(activation: Activation): activation is GatedActivation {
 }
 
 /**
- * The architecture of a GPT. The defaults are those of the program that `mypt` bundles come from; the facts that
- * other families differ in follow after the first nine.
+ * The architecture of a GPT. The defaults are those of MyPT, whose bundles have the layout `mypt`. The fields after the
+ * first nine are the facts in which other families differ.
  */
 export interface GPTConfig {
   /** Sequences in a training batch; the model itself takes any number. Default 32. */
   batchSize: number;
-  /** The longest context, in tokens. Default 256. */
+  /** Maximum context length in tokens, T. Default 256. */
   blockSize: number;
-  /** Rows of the token embedding and of the head. */
+  /** Rows of the token embedding and of the head, V. */
   vocabSize: number;
-  /** Channels; a multiple of nHead. Default 384. */
+  /** Embedding channels, C; a multiple of nHead. Default 384. */
   nEmbd: number;
-  /** Attention heads. Default 6. */
+  /** Number of attention heads. Default 6. */
   nHead: number;
-  /** Blocks. Default 6. */
+  /** Number of blocks. Default 6. */
   nLayer: number;
-  /** Probability of dropout on attention weights and on the output of attention and MLP, while training. Default 0.2. */
+  /** Dropout probability on attention weights and on the outputs of attention and MLP, in training. Default 0.2. */
   dropout: number;
   /** Bias of the query, key and value projections. Default false. */
   bias: boolean;
-  /** Device that the bundle names, such as `cpu` or `cuda`. Default `cpu`. */
+  /** Device recorded in the bundle, such as `cpu` or `cuda`. Default `cpu`. */
   device: string;
 
-  /** Default `relu`. */
+  /** Activation of the MLP. Default `relu`. */
   activation: Activation;
-  /** Scores are scaled by 1 / sqrt of the head's channels (`head`, default), of all channels (`embd`), or not (`none`). */
+  /**
+   * Attention scores are scaled by 1 / sqrt of the head's channels (`head`, default), by 1 / sqrt of all channels
+   * (`embd`), or not at all (`none`).
+   */
   attentionScale: 'head' | 'embd' | 'none';
-  /** Scores of block i are also divided by i + 1. Default false. */
+  /** Attention scores of block i are also divided by i + 1. Default false. */
   scaleByLayer: boolean;
-  /** Bias of the projection after attention. Default true. */
+  /** Bias of the attention's output projection. Default true. */
   projBias: boolean;
   /** Biases of the MLP. Default true. */
   mlpBias: boolean;
-  /** Shift of the layer norms. Default true. */
+  /** Bias of the layer norms. Default true. */
   normBias: boolean;
   /** Bias of the head that gives the logits. Default true. */
   lmHeadBias: boolean;
-  /** The head's weight is the token embedding's. Default false. */
+  /** The head shares the weight of the token embedding. Default false. */
   tieWeights: boolean;
   /**
-   * Norms before attention and MLP (`pre`, default), after adding the residual (`post`), on what attention and MLP give before it
-   * is added (`output`, OLMo 2), or both before and on the output (`sandwich`, Gemma 2).
+   * Position of the norms: before attention and MLP (`pre`, default), after the residual sum (`post`), on the outputs
+   * of attention and MLP before the sum (`output`, OLMo 2), or both before and on the outputs (`sandwich`, Gemma 2).
    */
   normPosition: 'pre' | 'post' | 'output' | 'sandwich';
-  /** LayerNorm (default), or RMSNorm, which has no shift. */
+  /** LayerNorm (default), or RMSNorm, which has no bias. */
   normType: 'layernorm' | 'rmsnorm';
   /** Norms have a learned scale. Default true. */
   normScale: boolean;
   /** RMSNorm multiplies by 1 + weight (Gemma). Default false. */
   normPlusOne: boolean;
-  /** Norms of queries and keys: of each head (`head`, Qwen 3), of all channels (`all`, OLMo 2), or none (default). */
+  /** Norms of queries and keys: per head (`head`, Qwen 3), over all channels (`all`, OLMo 2), or none (default). */
   qkNorm: 'none' | 'head' | 'all';
-  /** Attention and MLP both read the block's input: through a norm each (`two-norms`, GPT-NeoX), through one (`one-norm`, GPT-J), or not (default `none`). */
+  /**
+   * Attention and MLP run in parallel on the block's input: each with its own norm (`two-norms`, GPT-NeoX), with one
+   * norm (`one-norm`, GPT-J), or one after the other (`none`, default).
+   */
   parallelResidual: 'none' | 'one-norm' | 'two-norms';
-  /** Added to the variance under the norms' root. Default 1e-5, with RMSNorm 1e-6. */
+  /** Epsilon of the norms, added to the variance. Default 1e-5, with RMSNorm 1e-6. */
   normEps: number;
-  /** A learned table that is added to the embeddings (default), or rotated queries and keys (RoPE; Su et al. 2021). */
+  /**
+   * `learned`: a table that is added to the embeddings (default); `rope`: rotated queries and keys (RoPE; Su et al.
+   * 2021).
+   */
   positionEncoding: 'learned' | 'rope';
   /** Base of RoPE's frequencies. Default 10000. */
   ropeTheta: number;
-  /** RoPE's positions are divided by this. Default 1. */
+  /** Divisor of RoPE's positions. Default 1. */
   ropeScale: number;
-  /** How RoPE's frequencies are changed for long contexts, beyond `ropeScale`. Default null: not at all. */
+  /** How RoPE's frequencies are scaled for long contexts, besides `ropeScale`. Default null: not scaled. */
   ropeScaling: RopeScaling | null;
-  /** Channels of a head that RoPE rotates; the others stay. Default `headSize`. */
+  /** Number of channels of a head that RoPE rotates. Default `headSize`. */
   ropeSize: number;
-  /** RoPE pairs neighbouring channels (GPT-J), and not channel i with i + ropeSize / 2. Default false. */
+  /** RoPE pairs neighbouring channels (GPT-J) instead of channels i and i + ropeSize / 2. Default false. */
   ropeInterleaved: boolean;
   /** Base of RoPE's frequencies in layers with a sliding window, without scaling (Gemma 3). Default null: `ropeTheta`. */
   ropeLocalTheta: number | null;
-  /** Layers without positions in attention, from 0. Default none. */
+  /** Indices of layers without RoPE, from 0. Default none. */
   noRopeLayers: readonly number[];
-  /** Token whose embedding gets no gradients, as `padding_idx` of PyTorch's Embedding. Default null. */
+  /** Id of the token whose embedding gets no gradient, as `padding_idx` of PyTorch's Embedding. Default null. */
   paddingIdx: number | null;
-  /** Added to positions before the table is read (OPT). Default 0. */
+  /** Offset added to positions before the table lookup (OPT). Default 0. */
   positionOffset: number;
-  /** Heads of keys and values, each for nHead / nKvHead heads of queries (Ainslie et al. 2023). Default nHead. */
+  /** Number of key and value heads, each shared by nHead / nKvHead query heads (Ainslie et al. 2023). Default nHead. */
   nKvHead: number;
   /** Channels of a head. Default nEmbd / nHead. */
   headSize: number;
-  /** Queries, keys and values come from one matrix. False: from three. Default true. */
+  /** One matrix computes queries, keys and values; false: three matrices. Default true. */
   fusedQkv: boolean;
-  /** The gate and the first layer of a gated MLP come from one matrix, whose first half is the gate (Phi-3). Default false. */
+  /**
+   * One matrix computes the gate and the first layer of a gated MLP; its first half is the gate (Phi-3). Default false.
+   */
   fusedGate: boolean;
-  /** The rows of the fused matrix are ordered by head: query, key and value of each (GPT-NeoX). Default false. */
+  /** Rows of the fused matrix are ordered by head: query, key and value of each (GPT-NeoX). Default false. */
   qkvByHead: boolean;
-  /** In layers with a sliding window each position sees this many, itself included. Default null: all. */
+  /**
+   * Number of positions, including its own, that each position sees in layers with a sliding window. Default null: all.
+   */
   slidingWindow: number | null;
-  /** Layers with the sliding window, from 0. Default: all if there is a window. */
+  /** Indices of layers with the sliding window, from 0. Default: all layers if a window is set. */
   slidingLayers: readonly number[] | null;
-  /** The attention scores' factor, where `attentionScale` does not say it. Default null. */
+  /** Factor of the attention scores instead of `attentionScale`. Default null. */
   attentionMultiplier: number | null;
-  /** Scores are c tanh(score / c) with this c (Gemma 2). Default null: as they are. */
+  /** Soft cap c of the attention scores: c tanh(score / c) (Gemma 2). Default null: none. */
   attentionSoftcap: number | null;
-  /** Logits are c tanh(logit / c) with this c (Gemma 2). Default null. */
+  /** Soft cap c of the logits: c tanh(logit / c) (Gemma 2). Default null: none. */
   logitSoftcap: number | null;
-  /** Token embeddings are multiplied by this. Default 1. */
+  /** Factor of the token embeddings. Default 1. */
   embeddingScale: number;
-  /** What attention and MLP give is multiplied by this before it is added. Default 1. */
+  /** Factor of the outputs of attention and MLP before the residual sum. Default 1. */
   residualScale: number;
-  /** Logits are divided by this. Default 1. */
+  /** Divisor of the logits. Default 1. */
   logitScale: number;
-  /** Channels inside the MLP. Default 4 nEmbd; with a gate 8/3 nEmbd, rounded up to a multiple of 64. */
+  /** Hidden channels of the MLP. Default 4 nEmbd; with a gate 8/3 nEmbd, rounded up to a multiple of 64. */
   mlpHidden: number;
-  /** Probability of dropout on attention weights, where it is another. Default `dropout`. */
+  /** Dropout probability on attention weights. Default `dropout`. */
   attentionDropout: number;
-  /** Probability of dropout on the embeddings. Default 0. */
+  /** Dropout probability on the embeddings. Default 0. */
   embeddingDropout: number;
 
-  /** Fields of a config.json that say nothing to this library: kept, and written back. */
+  /** Unknown fields of a config.json: kept, and written back. */
   extra: Readonly<Record<string, unknown>>;
 }
 
-/** What `new GPT` takes: everything but the vocabulary's size has a default. */
+/** Options of `new GPT`: every field except `vocabSize` has a default. */
 export type GPTOptions = Partial<GPTConfig> & Pick<GPTConfig, 'vocabSize'>;
 
-/** Fields that every `mypt` config.json has, in its order. */
+/** Fields of every `mypt` config.json, in order. */
 const REQUIRED_FIELDS = {
   batch_size: 'batchSize',
   block_size: 'blockSize',
@@ -158,7 +171,7 @@ const REQUIRED_FIELDS = {
   device: 'device',
 } as const;
 
-/** Fields that are written only where they differ from the default. */
+/** Fields that are written only if they differ from the default. */
 const OPTIONAL_FIELDS = {
   activation: 'activation',
   attention_scale: 'attentionScale',
@@ -210,7 +223,7 @@ export function isOptionalField(name: string): boolean {
   return !(Object.values(REQUIRED_FIELDS) as string[]).includes(name);
 }
 
-/** Facts whose default depends on others. */
+/** Fields whose default depends on others. */
 const DERIVED = {
   normEps: ({ normType }: GPTConfig) => (normType === 'rmsnorm' ? 1e-6 : 1e-5),
   mlpHidden: ({ activation, nEmbd }: GPTConfig) =>
@@ -227,7 +240,7 @@ function derived(config: GPTConfig): Record<keyof typeof DERIVED, number> {
   return Object.fromEntries(entries) as Record<keyof typeof DERIVED, number>;
 }
 
-/** Facts that only decoders of Hugging Face depart from. */
+/** Fields that only Hugging Face decoders set to other values. */
 export const plainDecoder = {
   normScale: true,
   normPlusOne: false,
@@ -282,13 +295,13 @@ const DEFAULTS: Omit<GPTConfig, 'vocabSize' | keyof typeof DERIVED> = {
 /** Of a config.json without `vocab_size`: the padded vocabulary of GPT-2, as in the program that writes it. */
 const FILE_VOCAB_SIZE = 50304;
 
-/** What the models of a family have in common, given the rest of the config: their files do not say it. */
+/** Config fields that all models of a family share, given the other fields: their files do not record them. */
 export type FamilyFacts = (config: Readonly<Omit<GPTConfig, 'vocabSize'>>) => Readonly<Partial<GPTConfig>>;
 
 const noFacts: FamilyFacts = () => ({});
 
 /**
- * A complete config, checked. What is left out is what the family has, else the default.
+ * Completes and checks a config. Missing fields take the family's values, else the defaults.
  *
  * @throws ERR_TORCHBIND_CONFIG for values out of range, ERR_TORCHBIND_UNKNOWN_OPTION for misspelled names
  */
@@ -365,10 +378,10 @@ function checkLayers(name: 'noRopeLayers' | 'slidingLayers', config: GPTConfig):
   check(Array.isArray(layers) && layers.every(isLayer), name, layers, 'an array of layers, from 0 to below nLayer');
 }
 
-/** Blocks beyond any model: they would be built one by one until memory ends. */
+/** Maximum number of blocks, above that of any real model: blocks are built one by one until memory ends. */
 const maxLayers = 4096;
 
-/** Numbers in the matrices and tables of a model of this config. */
+/** Number of elements in the matrices and tables of a model with this config. */
 export function countWeights(config: GPTConfig): number {
   const { vocabSize, blockSize, nEmbd, nLayer, mlpHidden, activation, positionEncoding, tieWeights } = config;
   const { nHead, nKvHead, headSize, positionOffset } = config;
@@ -388,8 +401,8 @@ const SIZES = [
 ] as const; // prettier-ignore
 
 /**
- * The fields of a config.json: the nine that every `mypt` bundle has, those that differ from the family's defaults, and
- * those that came in and are unknown.
+ * Writes a config as the fields of a config.json: the nine of every `mypt` bundle, those that differ from the family's
+ * defaults, and unknown fields that came in.
  */
 export function configToJson(config: GPTConfig, family: FamilyFacts = noFacts): Record<string, unknown> {
   const isConfig = typeof config?.extra === 'object' && config.extra !== null && Number.isSafeInteger(config.nEmbd);
@@ -412,10 +425,10 @@ export function configToJson(config: GPTConfig, family: FamilyFacts = noFacts): 
 }
 
 /**
- * The config in a config.json. Fields that are left out are what the family has, or take the defaults of the program
- * that writes such files; unknown ones are kept in `extra`.
+ * Reads the config in a config.json. Missing fields take the family's values, or the defaults of the program that
+ * writes such files. Unknown fields are kept in `extra`.
  *
- * @throws ERR_TORCHBIND_CONFIG for what is not a config, and for architectures that this model does not compute
+ * @throws ERR_TORCHBIND_CONFIG if it is not a config, or for architectures that this model does not compute
  */
 export function configFromJson(json: unknown, family: FamilyFacts = noFacts): GPTConfig {
   checkFunction(family, 'configFromJson(): family');

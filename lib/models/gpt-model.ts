@@ -37,32 +37,34 @@ import type { DeviceName } from '../tensor/schema-types';
  * Shapes: B batch, T time, C channels (nEmbd), nh heads, nkv heads of keys and values, hs channels of a head, V vocabulary.
  */
 
-/** What a GPT is made with besides its architecture. */
+/** Options of `new GPT` besides the architecture. */
 export interface GPTModelOptions {
   tokenizer?: Tokenizer | null;
-  /** The family of checkpoints whose keys state dicts have: its name, or what `detectLayout` gave. Default `mypt`. */
+  /** The checkpoint family whose keys state dicts use: its name, or the result of `detectLayout`. Default `mypt`. */
   layout?: string | CheckpointLayout;
-  /** Where the parameters are made. Default `cpu`, whatever device the config names. */
+  /** Device of the parameters. Default `cpu`, whatever device the config names. */
   device?: DeviceName;
-  /** What the parameters are made and computed in: `float32` (default), `bfloat16` or `float16`. */
+  /** Dtype of the parameters and of the computation: `float32` (default), `bfloat16` or `float16`. */
   dtype?: WeightDType;
-  /** False leaves the weights unset, and draws nothing from the generator: for weights that are loaded next. Default true. */
+  /**
+   * false leaves the weights uninitialised and draws no random numbers, for weights that are loaded next. Default true.
+   */
   init?: boolean;
 }
 
-/** What `forward` gives. */
+/** Result of `forward`. */
 export interface GPTOutput {
-  /** (B, T, V): for each position, of the token after it. */
+  /** Logits of the next token at each position, (B, T, V). */
   logits: Tensor;
-  /** Mean cross-entropy with the targets, (); absent without targets. */
+  /** Mean cross-entropy with the targets in nats, shape (); absent without targets. */
   loss?: Tensor;
-  /** (B, T, C) each, nLayer + 1 of them: the embeddings, what each block gives, and for the last what the head reads. */
+  /** nLayer + 1 tensors (B, T, C): the embeddings, the output of each block, and for the last the input of the head. */
   hiddenStates?: Tensor[];
-  /** The attention's weights in each block, (B, nh, T, T). */
+  /** Attention weights of each block after the softmax, (B, nh, T, T). */
   attentions?: Tensor[];
 }
 
-/** What `forward` gives in addition. Both are transformers' `output_hidden_states` and `output_attentions`. */
+/** Additional results of `forward`: transformers' `output_hidden_states` and `output_attentions`. */
 export interface ForwardOptions {
   hiddenStates?: boolean;
   /** Attention is then computed without fused kernels. */
@@ -349,8 +351,8 @@ export class Block extends Module {
  * A GPT: token and position embeddings, blocks of attention and MLP, a norm and a head.
  *
  * It computes with fused queries, keys and values. `stateDict()` and `loadStateDict()` use the keys of its layout, so
- * that the files of that family's Python program load as they are; `namedParameters()` gives the names here. A state dict
- * shows the weights as they are when it is made: parts of a fused parameter are copies, and do not follow later updates.
+ * that files of that family's Python program load directly; `namedParameters()` uses torchbind's names. A state dict
+ * has the weights at the time of the call: parts of a fused parameter are copies and do not follow later updates.
  */
 export class GPTModel extends Module {
   /** Recompute the activations of blocks in the backward pass instead of keeping them. */
@@ -360,7 +362,7 @@ export class GPTModel extends Module {
   readonly config: GPTConfig;
   /** @internal What `generation_config.json` holds; `gpt.generationConfig` reads it. */
   generationJson: Readonly<Record<string, unknown>> | undefined;
-  /** Turns text into token ids and back; null when the model is used with ids alone. */
+  /** The tokenizer; null if the model works with token ids only. */
   tokenizer: Tokenizer | null;
   readonly tokenEmbedding: Embedding;
   /** Null with rotary positions (RoPE). */
@@ -371,9 +373,7 @@ export class GPTModel extends Module {
   readonly lmHead: Linear;
   #layout: CheckpointLayout;
 
-  /**
-   * @throws ERR_TORCHBIND_CONFIG, ERR_TORCHBIND_LAYOUT and ERR_TORCHBIND_UNKNOWN_OPTION for what makes no model
-   */
+  /** @throws ERR_TORCHBIND_CONFIG, ERR_TORCHBIND_LAYOUT, ERR_TORCHBIND_UNKNOWN_OPTION */
   constructor(config: GPTOptions, options: GPTModelOptions = {}) {
     super();
     checkOptions(options, ['tokenizer', 'layout', 'device', 'dtype', 'init'], 'GPT');
@@ -405,11 +405,12 @@ export class GPTModel extends Module {
   }
 
   /**
-   * Logits of the next token at every position, and the loss when targets are given.
+   * Computes the logits of the next token at every position, and the loss if targets are given.
    *
    * @param idx token ids, int64 (B, T), T at most blockSize
-   * @param targets the ids that follow, int64 (B, T); -100 counts for nothing
-   * @param options `hiddenStates`, `attentions`: what to give in addition
+   * @param targets ids of the next tokens, int64 (B, T); -100 is ignored
+   * @param options `hiddenStates`, `attentions`: additional results
+   * @throws ERR_TORCHBIND_CONTEXT_FULL if T exceeds blockSize
    */
   forward(idx: Tensor, targets?: Tensor | null, options: ForwardOptions = {}): GPTOutput {
     this.checkTokens(idx);
@@ -476,11 +477,11 @@ export class GPTModel extends Module {
   }
 
   /**
-   * Logits of the token after the last one of `idx`, given all tokens that the cache has seen before, without autograd.
+   * Computes the logits of the token after the last one of `idx`, given all tokens in the cache, without autograd.
    *
-   * @param idx the tokens that follow those in the cache, int64 (B, T): a whole prompt at first, then one at a time
+   * @param idx the tokens after those in the cache, int64 (B, T): a whole prompt at first, then one at a time
    * @returns (B, V)
-   * @throws ERR_TORCHBIND_CONTEXT_FULL when the cache has no room for T more positions
+   * @throws ERR_TORCHBIND_CONTEXT_FULL if the cache lacks room for T more positions
    */
   forwardCached(idx: Tensor, cache: KVCache): Tensor {
     settle(this);
@@ -522,7 +523,7 @@ export class GPTModel extends Module {
     );
   }
 
-  /** An empty cache for `forwardCached`, with room for blockSize positions of `batchSize` sequences. */
+  /** Makes an empty cache for `forwardCached`, for blockSize positions of `batchSize` sequences. */
   makeCache(batchSize = 1): KVCache {
     const { nLayer, nKvHead, headSize, blockSize } = this.config;
     const { dtype, device } = this.tokenEmbedding.weight;
@@ -548,22 +549,22 @@ export class GPTModel extends Module {
     return [B, T];
   }
 
-  /** Where the parameters are. */
+  /** Device of the parameters. */
   get device(): DeviceName {
     return this.tokenEmbedding.weight.device;
   }
 
-  /** How state dicts name the parameters: the keys of the family of checkpoints, and of LoRA adapters if there are any. */
+  /** The layout of state dicts: the keys of the checkpoint family, and of LoRA adapters if the model has any. */
   get layout(): CheckpointLayout {
     return this.#layout;
   }
 
-  /** The LoRA adapters that the model was given, by `applyLora` or in its files; null without. */
+  /** The LoRA adapters from `applyLora` or the model's files; null without. */
   get lora(): LoraSpec | null {
     return this.#layout.adapters?.spec ?? null;
   }
 
-  /** How the Linears' weights are rounded to integers, by `quantize` or in the files; null where they are not. */
+  /** The quantization from `quantize` or the model's files; null without. */
   get quantization(): Quantization | null {
     return this.#layout.quantized?.spec ?? null;
   }

@@ -8,25 +8,25 @@ import type { DeviceName } from '../tensor/schema-types';
 
 export interface KVCacheSize {
   nLayer: number;
-  /** Sequences that are generated side by side. */
+  /** Number of sequences, B. */
   batchSize: number;
-  /** Heads of keys and values. */
+  /** Number of key and value heads. */
   nHead: number;
-  /** Positions that there may be at most. Memory grows with those that are filled. */
+  /** Maximum number of positions. Memory grows with those in use. */
   blockSize: number;
   headSize: number;
   dtype?: DType;
   device?: DeviceName;
 }
 
-/** Positions that memory is taken for at first. It doubles when they are filled. */
+/** Initial number of positions. It doubles when they are full. */
 const FIRST_POSITIONS = 64;
 
 const SIZE_NAMES = ['nLayer', 'batchSize', 'nHead', 'blockSize', 'headSize', 'dtype', 'device'];
 
 /**
- * Keys and values of the positions that a model has seen, so that each further token costs one position and not all.
- * One is made by `gpt.makeCache()`. Its memory lives outside `tidy()` scopes, until `dispose()`.
+ * Keys and values of the positions that a model has seen, so that each further token computes one position.
+ * `gpt.makeCache()` makes one. Its memory is outside `tidy()` scopes, until `dispose()`.
  */
 export class KVCache {
   /** For each layer, (B, heads, positions, head size). */
@@ -34,7 +34,7 @@ export class KVCache {
   private readonly values: Tensor[];
   private used = 0;
   private dropped = 0;
-  /** Positions that every layer has memory for. */
+  /** Number of positions for which memory is allocated. */
   private capacity: number;
 
   constructor(readonly size: KVCacheSize) {
@@ -55,30 +55,33 @@ export class KVCache {
     return keep(empty([batchSize, nHead, positions, headSize], { dtype, device }));
   }
 
-  /** Positions that are filled. */
+  /** Number of positions in use. */
   get length(): number {
     return this.used;
   }
 
-  /** Positions that are free. Without one, `reset()` and run the model over the last tokens again. */
+  /** Number of free positions. At zero, call `reset()` and run the model over the last tokens again. */
   get free(): number {
     return this.size.blockSize - this.used;
   }
 
-  /** Positions that were dropped from the front since the last reset; of the next token, this plus `length` is the position. */
+  /**
+   * Number of positions dropped from the front since the last reset. The position of the next token is this plus
+   * `length`.
+   */
   get start(): number {
     return this.dropped;
   }
 
-  /** Forgets all positions. */
+  /** Clears all positions. */
   reset(): void {
     this.used = 0;
     this.dropped = 0;
   }
 
   /**
-   * Forgets the first positions and moves the rest to the front. The others keep the rotation of the place where they were seen:
-   * RoPE's scores depend on distances alone.
+   * Drops the first positions and moves the rest to the front. The rest keep their rotation: RoPE's scores depend only
+   * on distances.
    */
   drop(count: number): void {
     this.checkPositions(count, 'drop');
@@ -88,7 +91,7 @@ export class KVCache {
     this.dropped += count;
   }
 
-  /** Forgets all positions but the first `length`. */
+  /** Keeps only the first `length` positions. */
   truncate(length: number): void {
     this.checkPositions(length, 'truncate');
     this.used = length;
@@ -99,7 +102,7 @@ export class KVCache {
     checkArgument(isCount, `a number of positions from 0 to ${this.used}`, count, `KVCache.${name}()`);
   }
 
-  /** A copy with memory of its own. */
+  /** An independent copy. */
   clone(): KVCache {
     const copy = new KVCache(this.size);
     copy.dispose();

@@ -65,7 +65,10 @@ export class LoraLinear extends Module implements Linear {
     this.resetParameters();
   }
 
-  /** Draws A anew as PyTorch draws a Linear's weight, and sets B to zero: the layer then computes what its base does. */
+  /**
+   * Initialises A as PyTorch initialises a Linear's weight, and sets B to zero, so that the layer computes what its
+   * base does.
+   */
   resetParameters(): void {
     kaimingUniform_(this.loraA, { a: Math.sqrt(5) });
     zeros_(this.loraB);
@@ -94,15 +97,15 @@ export class LoraLinear extends Module implements Linear {
     return this.loraB.view([this.slots, this.outFeatures / this.slots, this.rank]);
   }
 
-  /** What the adapters add to the weight: (out, in). */
+  /** The change that the adapters make to the weight: (out, in). */
   delta(): Tensor {
     const downs = this.loraA.view([this.slots, this.rank, this.inFeatures]);
     return this.ups().matmul(downs).reshape([this.outFeatures, this.inFeatures]).mul(this.scaling);
   }
 
   /**
-   * Computes with weight and adapters, as they are now, in one matrix: faster outside training. The weights themselves
-   * stay as they are. Training takes it back.
+   * Merges the current weight and adapters into one matrix for faster inference. The weights do not change. Training
+   * unmerges.
    */
   merge(): void {
     this.unmerge();
@@ -113,7 +116,7 @@ export class LoraLinear extends Module implements Linear {
     );
   }
 
-  /** Computes with adapters apart again. */
+  /** Computes with separate adapters again. */
   unmerge(): void {
     this.merged?.dispose();
     this.merged = null;
@@ -121,14 +124,14 @@ export class LoraLinear extends Module implements Linear {
 }
 
 /**
- * Gives layers of a model adapters to train, and freezes everything else; in the layout `build-llm`, as its program does,
- * the weights of those layers only.
+ * Adds trainable LoRA adapters to layers of a model and freezes everything else. In the layout `build-llm` only the
+ * weights of those layers are frozen, as in its program.
  *
- * State dicts then have the adapters too: in PEFT's keys where the layout is one of Hugging Face, else as build_llm_karpathy has them
+ * State dicts then include the adapters: in PEFT's keys for Hugging Face layouts, else in those of build_llm_karpathy
  * (`key.base_layer.weight`, `key.lora_A` (in, r), `key.lora_B` (r, out)).
  *
- * @throws ERR_TORCHBIND_INVALID_ARGUMENT for a rank, alpha, dropout or target that makes no adapter, and for a model that
- *   has adapters already
+ * @throws ERR_TORCHBIND_INVALID_ARGUMENT for an invalid rank, alpha, dropout or target, and for a model that has
+ *   adapters already
  */
 export function applyLora(model: GPTModel, options: LoraOptions): void {
   requireOptions(options, ['rank', 'alpha', 'dropout', 'targets', 'rsLora'], 'applyLora');
@@ -176,7 +179,7 @@ function checkLayer(base: Linear, spec: LayerSpec, slots: number): void {
   check(isDivisor, 'slots', slots, `a divisor of ${base.outFeatures}`);
 }
 
-/** Layers that can have an adapter, by their names. */
+/** Layers that can have an adapter, by name. */
 function linears(model: GPTModel): [string, Linear][] {
   return model
     .namedModules()
@@ -189,7 +192,7 @@ function place(model: GPTModel, name: string, layer: Module): void {
   Reflect.set(parents.get(name.slice(0, Math.max(dot, 0)))!, name.slice(dot + 1), layer);
 }
 
-/** The layers of a model that have adapters. */
+/** The layers of a model with adapters. */
 export function loraLayers(model: Module): LoraLinear[] {
   check(model instanceof Module, 'model', model, 'a module');
   return model.modules().filter((module): module is LoraLinear => module instanceof LoraLinear);
@@ -200,14 +203,14 @@ export function mergeLora(model: Module): void {
   for (const layer of loraLayers(model)) layer.merge();
 }
 
-/** Takes `mergeLora` back. */
+/** Undoes `mergeLora` bit-for-bit. */
 export function unmergeLora(model: Module): void {
   for (const layer of loraLayers(model)) layer.unmerge();
 }
 
 /**
- * Puts the adapters into the weights for good: the model is then one without adapters, which any form can hold. A head that
- * is the token embedding becomes one of its own where it has an adapter. Optimizers over the model no longer serve.
+ * Adds the adapters to the weights permanently. The model then has no adapters and can be saved in any form. A head
+ * that shares the token embedding's weight gets its own if it has an adapter. Optimizers over the model become invalid.
  */
 export function foldLora(model: GPTModel): void {
   const adapters = model instanceof GPTModel ? model.layout.adapters : undefined;

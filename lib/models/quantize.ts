@@ -5,11 +5,17 @@ import { checkQuantization, type Quantization, QuantizedLinear } from '../nn/qua
 import type { GPTModel } from './gpt-model';
 import { quantizedLayout } from './layouts/quantized';
 
-/** How a model is quantized. */
+/** Options of `gpt.quantize`. */
 export interface QuantizeOptions {
-  /** Bits of a weight. 8: a scale for each row, close to the model before. 4: half the size again, and a larger error. */
+  /**
+   * Bits of a weight. 8: a scale for each row, close to the original. 4: about half the size of 8 bits, with a larger
+   * error.
+   */
   bits: 8 | 4;
-  /** With 4 bits: columns of a row that share a scale and a zero point, 32, 64, 128 or 256. Default 32, the most exact. */
+  /**
+   * With 4 bits: number of columns of a row that share a scale and a zero point: 32, 64, 128 or 256. Default 32, the
+   * most accurate.
+   */
   groupSize?: number;
 }
 

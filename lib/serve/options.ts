@@ -1,55 +1,55 @@
 import { checkArgument, checkFunction, checkOptions, isAtLeast, type PathLike, toPath } from '../errors';
 import type { DeviceName } from '../tensor/schema-types';
 
-/** What a server allows, so that no request can crash it or starve the others. */
+/** Limits of a server, so that no request can crash it or starve others. */
 export interface ServerLimits {
-  /** Tokens of a prompt at most. Default: the model's context. */
+  /** Maximum number of prompt tokens. Default: the model's context. */
   maxPromptTokens: number;
-  /** Tokens that a request may ask for at most. Default 2048. */
+  /** Maximum number of new tokens that a request may ask for. Default 2048. */
   maxTokens: number;
-  /** Sequences that are generated at the same time; further requests wait. Default 16. */
+  /** Maximum number of concurrent sequences; further requests wait. Default 16. */
   maxConcurrent: number;
-  /** Requests that may wait; further ones get status 429. Default 64. */
+  /** Maximum number of waiting requests; further ones get status 429. Default 64. */
   maxQueue: number;
-  /** Milliseconds that a request may wait; after that it gets status 503. Default 30,000. */
+  /** Maximum waiting time in milliseconds; then status 503. Default 30,000. */
   queueTimeout: number;
-  /** Milliseconds that a request may take once it has begun. Default 300,000. */
+  /** Maximum running time of a request in milliseconds. Default 300,000. */
   requestTimeout: number;
-  /** Sequences of one request, prompts times `n`, at most. Default 8. */
+  /** Maximum number of sequences of one request, prompts times `n`. Default 8. */
   maxSequences: number;
-  /** Size of a request's body in bytes at most. Default 1 MiB. */
+  /** Maximum size of a request body in bytes. Default 1 MiB. */
   maxBodyBytes: number;
-  /** Connections at most; further ones are closed. Default 1000. */
+  /** Maximum number of connections; further ones are closed. Default 1000. */
   maxConnections: number;
-  /** Models of `root` that are in memory at most, apart from those that were given. Default 4. */
+  /** Maximum number of models of `root` in memory, apart from the models that were passed. Default 4. */
   maxLoadedModels: number;
 }
 
 /** Options of `createServer`. */
 export interface ServerOptions {
-  /** Name of the model, where one is given. Default: the name of its file or directory, or `gpt`. */
+  /** Name of a single model. Default: the name of its file or directory, or `gpt`. */
   name?: string;
   /**
-   * A directory of models, as of `CheckpointManager`. Requests can name each of its models, as `dante` or `dante@500`, and the page
-   * `/runs` shows their curves. Default: none.
+   * A directory of models, like the `root` of `CheckpointManager`. Requests can name each of its models, as `dante` or
+   * `dante@500`, and the page `/runs` shows their curves. Default: none.
    */
   root?: PathLike;
   /** Requests need one of these keys: `Authorization: Bearer KEY`. Default: none. */
   apiKeys?: string | readonly string[];
-  /** Names that the `Host` header may have apart from those of this machine, for a server behind a proxy. */
+  /** Additional names allowed in the `Host` header, for a server behind a proxy. */
   allowedHosts?: readonly string[];
-  /** Where models that the server opens go. Default: as `GPT.load`. */
+  /** Device of models that the server loads. Default: as `GPT.load`. */
   device?: DeviceName;
-  /** Milliseconds between two looks at the manifests of the bundles that are served; 0 for none. Default 1000. */
+  /** Milliseconds between two checks of the served bundles' manifests; 0 turns them off. Default 1000. */
   watchInterval?: number;
   /** Called after each request. */
   onResponse?: (response: ServedResponse) => void;
-  /** Called with each unexpected error, of which the client learns nothing. Default: `process.emitWarning`. */
+  /** Called with each unexpected error; the client gets no details. Default: `process.emitWarning`. */
   onError?: (error: Error) => void;
   limits?: Partial<ServerLimits>;
 }
 
-/** A request that was answered. */
+/** An answered request. */
 export interface ServedResponse {
   method: string;
   /** The path, without the query. */

@@ -16,23 +16,28 @@ import { loadPeers } from './peers';
 import { Queue } from './queue';
 import { RunRoutes } from './run-routes';
 
-/** A model of the program's, or the path of anything that `GPT.load` opens. */
+/** A GPT, or a path that `GPT.load` opens. */
 export type ModelSource = GPT | PathLike;
 
-/** A server that answers requests of OpenAI's API. */
+/** A server for OpenAI's API. */
 export interface GPTServer {
   /**
-   * Begins to answer.
+   * Starts listening.
    *
-   * @param options `host`, by default 127.0.0.1: nobody but this machine; `port`, by default 8000, or 0 for a free one
-   * @returns the address, as `http://127.0.0.1:8000`
+   * @param options `host`: default 127.0.0.1, reachable from this machine only; `port`: default 8000, or 0 for a free
+   *   port
+   * @returns the address, such as `http://127.0.0.1:8000`
+   * @throws ERR_TORCHBIND_LISTEN
    */
   listen(options?: { host?: string; port?: number }): Promise<string>;
-  /** From now on requests for the model get these weights; a request that has begun ends on those it began with. */
+  /** Replaces a model for new requests. Running requests keep the old weights. */
   publish(source: ModelSource, name?: string): Promise<void>;
-  /** Looks for newer bundles now, and resolves when they are served. */
+  /** Checks for newer bundles now, and resolves when they are served. */
   reload(): Promise<void>;
-  /** Refuses new requests, lets those that have begun end, and frees the models that it has loaded. After `timeout` milliseconds (10,000) they are cut off. */
+  /**
+   * Refuses new requests, waits for running ones, and frees the models that the server loaded. After `timeout`
+   * milliseconds (10,000) running requests are cancelled.
+   */
   close(options?: { timeout?: number }): Promise<void>;
 }
 
@@ -68,7 +73,7 @@ class Server implements GPTServer {
   private readonly queue: Queue;
   private readonly metrics: ServerMetrics;
   private readonly completions: Completions;
-  /** Ends all requests. */
+  /** Aborts all requests. */
   private readonly stop = new AbortController();
   private host = '127.0.0.1';
   private closing: Promise<void> | undefined;
@@ -192,7 +197,7 @@ class Server implements GPTServer {
     new RunRoutes(this.settings.root, this.pool).add(app, (reply) => this.endOf(reply));
   }
 
-  /** Aborted when the client leaves, or the server ends. */
+  /** A signal that aborts when the client disconnects or the server closes. */
   private endOf(reply: FastifyReply): AbortSignal {
     const left = new AbortController();
     const end = (): void => left.abort(this.stop.signal.reason ?? clientHasLeft());
@@ -223,7 +228,7 @@ class Server implements GPTServer {
   }
 }
 
-/** A route that does not say what it needs, needs a key; so does a path that does not exist. */
+/** Routes without an explicit access level need a key, and so do unknown paths. */
 function accessOf({ routeOptions }: FastifyRequest): Access {
   return (routeOptions.config as { access?: Access } | undefined)?.access ?? 'key';
 }

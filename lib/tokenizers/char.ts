@@ -4,10 +4,10 @@ import { encodeLong } from './encode-async';
 import { isObject } from './json-checks';
 import type { StreamDecoder, Tokenizer, TokenizerFields, TokenizerJson } from './tokenizer';
 
-/** A character that the vocabulary lacks is an error, unless `unknown` says to leave it out. */
+/** What to do with a character that the vocabulary lacks: throw, or leave it out. */
 export type UnknownCharacters = 'error' | 'skip';
 
-/** How many characters Unicode has room for. */
+/** Number of Unicode code points. */
 const CODE_POINTS = 0x110000;
 
 /**
@@ -26,7 +26,11 @@ export class CharTokenizer implements Tokenizer {
   private readonly unknown: UnknownCharacters;
   private readonly fields: TokenizerFields;
 
-  /** @param options `fields`: what else a `tokenizer.json` says, kept for `toJson` */
+  /**
+   * @param chars the vocabulary by id
+   * @param options `unknown`: what to do with unknown characters; `fields`: other fields of `tokenizer.json`, kept for
+   *   `toJson`
+   */
   constructor(chars: readonly string[], options: { unknown?: UnknownCharacters; fields?: TokenizerFields } = {}) {
     const given: unknown = chars;
     if (!Array.isArray(given) || given.length > CODE_POINTS)
@@ -46,7 +50,7 @@ export class CharTokenizer implements Tokenizer {
     this.fields = fields;
   }
 
-  /** The tokenizer of a text's characters, in the order of their code points. */
+  /** Makes a tokenizer of a text's characters, in the order of their code points. */
   static fromText(text: string): CharTokenizer {
     checkText(text, 'CharTokenizer.fromText()');
     const chars = [...new Set(text)].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!);

@@ -13,15 +13,15 @@ export interface ChatMessage {
 
 /** Options of `applyChatTemplate`. */
 export interface ChatTemplateOptions {
-  /** Whether the text ends with what begins an answer. Default false. */
+  /** Whether the text ends with the prefix of an answer. Default false. */
   addGenerationPrompt?: boolean;
   /** JSON schemas of functions that the model may call. */
   tools?: readonly object[];
   /** Documents for retrieval, each with a `title` and a `text`. */
   documents?: readonly object[];
-  /** Another template: its text, or the name of one of several that the tokenizer has. */
+  /** Another template: its text, or the name of one of the tokenizer's templates. */
   chatTemplate?: string;
-  /** Other variables that the template reads, such as `enable_thinking`. */
+  /** Other variables of the template, such as `enable_thinking`. */
   variables?: Readonly<Record<string, unknown>>;
 }
 
@@ -111,7 +111,7 @@ function plain(value: object): { variables: Record<string, unknown>; size: numbe
   }
 }
 
-/** A template comes from anywhere. Honest ones need a few milliseconds. */
+/** Time limit. Templates are untrusted; honest ones need a few milliseconds. */
 const milliseconds = 2000;
 
 /** The template that was parsed last: a server applies the same one to each request. */

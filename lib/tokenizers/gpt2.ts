@@ -12,28 +12,28 @@ import type { StreamDecoder, Tokenizer, TokenizerFields, TokenizerJson } from '.
 import { exactWhiteSpace } from './regex';
 import type { TokenizerSource } from './worker-client';
 
-/** The tokens of GPT-2 itself. */
+/** Number of GPT-2's own tokens. */
 const gpt2Tokens = 50257;
 
 /** Options of `Gpt2Tokenizer`. */
 export interface Gpt2TokenizerOptions {
-  /** Texts that are one token each wherever they occur, with their ids, which follow those of GPT-2. Default: none. */
+  /** Special tokens with their ids, which follow those of GPT-2. Default: none. */
   specialTokens?: Readonly<Record<string, number>>;
-  /** What else a `tokenizer.json` says, kept for `toJson`. */
+  /** Other fields of `tokenizer.json`, kept for `toJson`. */
   fields?: TokenizerFields;
 }
 
 /**
- * The byte-pair encoding of GPT-2: 50,257 tokens. Encodes as `tiktoken.get_encoding('gpt2').encode_ordinary(text)`
- * does: the text `<|endoftext|>` is text like any other. `endOfText` is the id that separates documents. Unpaired surrogates
+ * GPT-2's byte-pair encoding with 50,257 tokens. Encodes like `tiktoken.get_encoding('gpt2').encode_ordinary(text)`:
+ * `<|endoftext|>` in a text is ordinary text. `endOfText` is the id that separates documents. Unpaired surrogates
  * become U+FFFD.
  *
- * The tokens are those of the js-tiktoken package and are read when a text is first encoded or decoded.
+ * The vocabulary comes from the js-tiktoken package and is read on first use.
  */
 export class Gpt2Tokenizer implements Tokenizer {
   readonly kind = 'gpt2';
   readonly vocabSize: number;
-  /** The id of `<|endoftext|>`, which `encode` never gives. */
+  /** The id of `<|endoftext|>`, which `encode` never returns. */
   readonly endOfText = 50256;
   readonly startId = this.endOfText;
   readonly endId = this.endOfText;
@@ -129,7 +129,7 @@ function vocabulary(): Vocabulary {
 
 let preparing: Promise<void> | undefined;
 
-/** The same off the event loop: after it, `vocabulary` takes no time. */
+/** Prepares the vocabulary off the event loop; `vocabulary` is then immediate. */
 function prepareVocabulary(): Promise<void> {
   if (loaded !== undefined) return Promise.resolve();
   const prepare = async (): Promise<void> => {
@@ -140,7 +140,7 @@ function prepareVocabulary(): Promise<void> {
   return preparing;
 }
 
-/** Tokens that are unpacked in a slice. */
+/** Number of tokens unpacked in a slice. */
 const sliceSize = 2000;
 
 function* unpack(text: string): Generator<void, Vocabulary, void> {

@@ -24,13 +24,13 @@ import {
 
 /** Options of `HuggingFaceTokenizer`. */
 export interface HuggingFaceTokenizerOptions {
-  /** The token that begins a text. Default: an added token of a known name for it, as `<|endoftext|>`, or else id 0. */
+  /** The token that starts a text. Default: an added token with a known name, such as `<|endoftext|>`, or else id 0. */
   startToken?: string;
   /** Name of the file, for errors. Default `tokenizer.json`. */
   where?: string;
-  /** How a conversation is written: a Jinja template, or several by name. Default: none. */
+  /** Chat template: a Jinja template, or several by name. Default: none. */
   chatTemplate?: ChatTemplates;
-  /** Special tokens that a template reads by name, such as `{ bos_token: '<s>' }`. Default: none. */
+  /** Special tokens for chat templates, such as `{ bos_token: '<s>' }`. Default: none. */
   specialTokens?: Readonly<Record<string, string>>;
 }
 
@@ -48,9 +48,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly kind = 'hugging-face';
   readonly vocabSize: number;
   readonly startId: number;
-  /** How a conversation is written, as `tokenizer_config.json` or `chat_template.jinja` say. */
+  /** The chat template of `chat_template.jinja` or `tokenizer_config.json`. */
   readonly chatTemplate: ChatTemplates | undefined;
-  /** The special tokens that `tokenizer_config.json` names: `bos_token`, `eos_token` and others. */
+  /** The special tokens of `tokenizer_config.json`: `bos_token`, `eos_token` and others. */
   readonly specialTokens: Readonly<Record<string, string>>;
   private readonly state: State;
   private foundEnd: { id: number | undefined } | undefined;
@@ -73,7 +73,12 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.startId = this.state.startId;
   }
 
-  /** @throws ERR_TORCHBIND_TOKENIZER_TIME where the regular expressions of the file take beyond all measure */
+  /**
+   * Encodes a text without adding special tokens.
+   *
+   * @returns token ids
+   * @throws ERR_TORCHBIND_TOKENIZER_TIME if the regular expressions of the file exceed their time limit
+   */
   encode(text: string): Int32Array {
     checkText(text, 'encode()');
     const wellFormed = Buffer.from(text).toString();
@@ -83,7 +88,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return Int32Array.from(isTimed ? runWithin(timeFor(text.length), run) : run());
   }
 
-  /** The id of `specialTokens.eos_token`; undefined where none is named. */
+  /** The id of `specialTokens.eos_token`; undefined without one. */
   get endId(): number | undefined {
     return (this.foundEnd ??= { id: this.idOf(this.specialTokens.eos_token) }).id;
   }
@@ -125,8 +130,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   /**
-   * The tokens of a text with their places in it, as Python's `encode(text)` gives them: with the special tokens that the
-   * tokenizer's post-processor puts around a text, unless told not to. Needs the optional package \@anush008/tokenizers.
+   * Encodes a text into tokens with their positions, like Python's `encode(text)`: with the special tokens of the
+   * post-processor, unless `addSpecialTokens` is false. Positions count UTF-16 code units. Needs the optional package
+   * \@anush008/tokenizers.
    *
    * @throws ERR_TORCHBIND_MISSING_PACKAGE
    */
@@ -169,11 +175,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   /**
-   * The text of a conversation for the model, as transformers' `apply_chat_template(messages, tokenize=False)` writes it. `encode`
-   * makes its special tokens one token each.
+   * Formats a conversation as the text that the model expects (transformers' `apply_chat_template(messages,
+   * tokenize=False)`). `encode` makes each special token in it one token.
    *
-   * @throws ERR_TORCHBIND_CHAT_TEMPLATE where the tokenizer has no template, or the template refuses the conversation, takes too
-   *   long or makes too much; ERR_TORCHBIND_INVALID_ARGUMENT
+   * @throws ERR_TORCHBIND_CHAT_TEMPLATE if the tokenizer has no template, or the template rejects the conversation,
+   *   takes too long or makes too much text; ERR_TORCHBIND_INVALID_ARGUMENT
    */
   applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
     return renderChat(this.chatTemplate, this.specialTokens, messages, options);
@@ -193,7 +199,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return this.state.json;
   }
 
-  /** @internal What decoding needs, for another thread. */
+  /** @internal Data for decoding on another thread. */
   opened(): OpenedJson {
     return this.state.parsed.pack();
   }
@@ -207,11 +213,11 @@ export interface EncodeWithOffsetsOptions {
 
 /** What a tokenizer is made of. */
 interface State {
-  /** How its tokens become text, where the Rust engine encodes: null for no decoder. Undefined for byte-level BPE. */
+  /** The decoder, if the Rust engine encodes: null without one. Undefined for byte-level BPE. */
   readonly chain: Json | null | undefined;
   readonly vocabSize: number;
   readonly startId: number;
-  /** Whether `parsed` is there already. */
+  /** Whether `parsed` is available already. */
   readonly isReady: boolean;
   readonly parsed: ParsedJson;
   /** What the file holds. */
@@ -295,7 +301,7 @@ class ParsedJson implements State {
   }
 }
 
-/** A tokenizer.json that a worker thread has parsed and checked. This thread parses it when it must. */
+/** A tokenizer.json that a worker thread has parsed and checked. This thread parses it only when needed. */
 class OpenedFile implements State {
   private made: ParsedJson | undefined;
   private packed: OpenedJson | undefined;
@@ -376,12 +382,12 @@ export async function openHuggingFaceAsync(
   return isOpen ? new HuggingFaceTokenizer(file, options) : null;
 }
 
-/** Milliseconds that no honest regular expression needs for a text, on a slow and busy machine. */
+/** Time limit in milliseconds, more than an honest regular expression needs on a slow and busy machine. */
 function timeFor(length: number): number {
   return 5000 + Math.ceil(length / 10);
 }
 
-/** What each token stands for; the token itself where a chain of decoders makes text of it. */
+/** The bytes of each token; the token itself if a chain of decoders makes its text. */
 function bytesOf({ vocab, addedTokens, chain }: CheckedTokenizer): Uint8Array[] {
   const bytes: Uint8Array[] = [];
   for (const [token, id] of vocab) bytes[id] = chain === undefined ? tokenBytes(token) : Buffer.from(token);

@@ -21,12 +21,12 @@ const files = {
 } as const;
 
 /**
- * The tokenizer in a directory, or next to a checkpoint's file, or in a file of its own. It is told by what the files hold:
- * `tokenizer.json` of a bundle or of Hugging Face, else `vocab.json` with `merges.txt`, else nanoGPT's `meta.pkl`; null where
- * there is none of them.
+ * Loads the tokenizer in a directory, next to a checkpoint file, or in a file of its own. Contents decide:
+ * `tokenizer.json` of a bundle or of Hugging Face, else `vocab.json` with `merges.txt`, else nanoGPT's `meta.pkl`.
  *
- * @throws CheckpointError for a tokenizer that is wrong, too large or of a kind that is not read, or a path that is not there;
- *   ERR_TORCHBIND_INVALID_ARGUMENT for a bundle's `tokenizer.json` that describes none
+ * @returns the tokenizer; null if none is found
+ * @throws CheckpointError for an invalid, too large or unsupported tokenizer, or a path that does not exist;
+ *   ERR_TORCHBIND_INVALID_ARGUMENT for an invalid `tokenizer.json` of a bundle
  */
 export async function loadTokenizer(from: PathLike): Promise<Tokenizer | null> {
   const target = toPath(from, 'loadTokenizer');
@@ -85,9 +85,9 @@ async function fromPair(directory: string): Promise<Tokenizer> {
 }
 
 /**
- * The tokenizer of a nanoGPT checkpoint, by the rule of its sample.py: the `meta.pkl` of the dataset that it was trained on,
- * which is looked for next to the checkpoint and under `data/<dataset>` next to its directory; without one, that of GPT-2 where
- * the model has GPT-2's number of tokens or its padded form, and else none.
+ * The tokenizer of a nanoGPT checkpoint, by the rule of its sample.py: the `meta.pkl` of its dataset, searched next to
+ * the checkpoint and under `data/<dataset>` next to its directory. Without one it is GPT-2's if the model has GPT-2's
+ * number of tokens or its padded form, else none.
  */
 export async function loadNanoGptTokenizer(
   checkpoint: string,

@@ -4,8 +4,8 @@ import { writePickle } from '../pickle/writer';
 import { CharTokenizer } from './char';
 
 /**
- * The tokenizer that nanoGPT's `meta.pkl` describes, a dict of `vocab_size`, `itos` and `stoi`: ids are as the file has them,
- * in whatever order. Nothing in the file is run, and it may name nothing.
+ * Reads the character tokenizer in nanoGPT's `meta.pkl`, a dict of `vocab_size`, `itos` and `stoi`, with the file's ids
+ * in any order. Nothing in the file is executed, and it may name no class or function.
  *
  * @param where name of the file, for errors
  * @throws CheckpointError for any other file
@@ -37,7 +37,7 @@ export function charFromMetaPickle(bytes: Uint8Array, where: string): CharTokeni
   return new CharTokenizer(chars);
 }
 
-/** The `meta.pkl` of a character tokenizer, which nanoGPT's sample.py reads next to its data. */
+/** Writes a character tokenizer as a `meta.pkl`, which nanoGPT's sample.py reads next to its data. */
 export function charToMetaPickle(tokenizer: CharTokenizer): Uint8Array {
   checkArgument(tokenizer instanceof CharTokenizer, 'a CharTokenizer', tokenizer, 'charToMetaPickle');
   const { chars } = tokenizer;

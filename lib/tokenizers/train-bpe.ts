@@ -6,26 +6,27 @@ import { exactWhiteSpace } from './regex';
 
 /** Options of `trainTokenizer`. */
 export interface TrainTokenizerOptions {
-  /** Tokens to make, the 256 bytes and the special tokens among them. */
+  /** Size of the vocabulary, including the 256 bytes and the special tokens. */
   vocabSize: number;
-  /** How often two tokens must follow one another to become one. Default 2. */
+  /** Minimum number of occurrences for a pair to be merged. Default 2. */
   minFrequency?: number;
-  /** Tokens that stand for themselves wherever they occur; they get the first ids. Default `['<|endoftext|>']`. */
+  /** Special tokens, which get the first ids. Default `['<|endoftext|>']`. */
   specialTokens?: readonly string[];
-  /** Abandons the training. */
+  /** Cancels the training. */
   signal?: AbortSignal;
 }
 
-/** How GPT-2 cuts a text. */
+/** GPT-2's pre-tokenization. */
 const pattern = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
 
 /**
- * Trains a byte-level BPE vocabulary on texts: the tokens and merges that `BpeTrainer` of Python's `tokenizers` gives with GPT-2's
- * ByteLevel pre-tokenizer and its alphabet. Works in slices of a few milliseconds, between which the event loop turns.
+ * Trains a byte-level BPE vocabulary on texts. Tokens and merges are those of `BpeTrainer` in Python's `tokenizers`
+ * with GPT-2's ByteLevel pre-tokenizer and its alphabet. Works in slices of a few milliseconds and does not block the
+ * event loop.
  *
- * @param texts one text, or several; nothing is joined across them
+ * @param texts one text, or several; pairs never span two texts
  * @throws ERR_TORCHBIND_INVALID_ARGUMENT; the signal's reason
  */
 export async function trainTokenizer(
@@ -72,7 +73,7 @@ function notTexts(value: unknown): TorchBindError {
   );
 }
 
-/** A pair of tokens that may become one, with the words in which it was found. */
+/** A pair of tokens that may be merged, with the words that contain it. */
 interface Candidate {
   left: number;
   right: number;
@@ -83,7 +84,7 @@ interface Candidate {
 /** Pairs are keys of maps: two ids in one number. */
 const keyOf = (left: number, right: number): number => left * 2 ** 25 + right;
 
-/** Words and texts between two looks at the clock. */
+/** Number of words or texts between two checks of the time. */
 const sliceSize = 500;
 
 class BpeTrainer {
@@ -178,7 +179,7 @@ class BpeTrainer {
     }
   }
 
-  /** Makes one token of the pair in its words, and counts the pairs that end and begin with that. */
+  /** Merges the pair in its words, and counts the new pairs. */
   private *merge({ left, right, words }: Candidate, token: number): Generator<void, void, void> {
     const found = new Map<number, Set<number>>();
     let seen = 0;

@@ -354,7 +354,7 @@ describe('convertLegacy', () => {
       holds: { step: null, optimizer: false },
       files: ['model.pt', 'config.json', 'tokenizer.json'],
     });
-    expect(plan[3]!.reason).toMatch(/a bundle already/);
+    expect(plan[3]!.reason).toMatch(/a bundle already exists/);
     expect(plan[4]!.reason).toMatch(/latest\.pt/);
     const done = await convertAllLegacy(root);
     expect(done).toEqual(plan.map((one) => ({ ...one, written: one.action === 'convert' })));

@@ -15,47 +15,47 @@ import type { DeviceName } from '../../tensor/schema-types';
 
 /** Options of `load`. */
 export interface LoadOptions {
-  /** Where the tensors go, whatever device they were saved from: `cpu`, `cuda:0`, ... Default `cpu`. */
+  /** Device of the tensors, whatever device they were saved from: `cpu`, `cuda:0`, ... Default `cpu`. */
   device?: DeviceName;
   /**
-   * Map the file instead of reading it: opening takes no time, and bytes are read when they are used. Writing to such a
-   * tensor does not change the file. Checksums of tensors are not verified, and the file must stay as it is. Default
-   * false.
+   * Memory-map the file instead of reading it: opening is immediate, and bytes are read when used. Writes to such a
+   * tensor do not change the file. Tensor checksums are not verified. Do not change the file while its tensors are
+   * alive. Default false.
    */
   mmap?: boolean;
   /**
-   * Give floats that a plain number would turn into ints, such as 1.0, as `Float`, and NumPy's scalars as `NumpyScalar`,
-   * so that `save` writes them back as they were. Default false.
+   * Return floats such as 1.0, which a plain number cannot distinguish from ints, as `Float`, and NumPy's scalars as
+   * `NumpyScalar`, so that `save` writes them back unchanged. Default false.
    */
   exact?: boolean;
   /**
-   * What to do with objects of classes that torchbind does not know, such as a dataclass or an `argparse.Namespace`:
-   * `refuse` the file by their name, or give them as `inert` data (`InertObject`), which `save` writes back as it was.
-   * Their code is never looked for. Default `refuse`.
+   * What to do with objects of unknown classes, such as a dataclass or an `argparse.Namespace`: `refuse` the file with
+   * the name of the class, or return them as `inert` data (`InertObject`), which `save` writes back unchanged. Their
+   * code is never loaded. Default `refuse`.
    */
   unknown?: 'refuse' | 'inert';
   /**
-   * `memory`: bytes that the file may take besides its own size, by an estimate; what would take more is refused
-   * (ERR_TORCHBIND_CHECKPOINT_LIMIT). Give more for a file that you trust and that holds a great deal of other things than
-   * tensors, or compressed ones. Default 48 MB and, for each tensor with a storage of its own, what that takes.
+   * `memory`: estimated bytes that the contents may take besides the size of the file. More is refused
+   * (ERR_TORCHBIND_CHECKPOINT_LIMIT). Raise it for a trusted file with compressed records or with much data besides
+   * tensors. Default 48 MB, plus an allowance for each tensor with its own storage.
    */
   limits?: LoadLimits;
 }
 
 /**
- * Reads a file that `torch.save` wrote (PyTorch's `torch.load` with `weights_only=True` and `map_location`): the zip of
- * today, the one stream of PyTorch before 1.6, or the tar of 0.1, in any pickle protocol. Of an index file
- * (`pytorch_model.bin.index.json`) all shards are read; safetensors files go to `loadSafetensors`. The directory of a
- * distributed checkpoint (`torch.distributed.checkpoint`) is read part by part; keys of its dicts are text, as in Python.
+ * Reads a file of `torch.save` (PyTorch's `torch.load` with `weights_only=True` and `map_location`): today's zip, the
+ * stream of PyTorch before 1.6, or the tar of 0.1, in any pickle protocol. An index file
+ * (`pytorch_model.bin.index.json`) loads all its shards. A safetensors file is read as by `loadSafetensors`. A
+ * directory of `torch.distributed.checkpoint` is read part by part; keys of its dicts are text, as in Python.
  *
- * dict comes as `Map`, OrderedDict as `OrderedDict`, list as array, tuple as `Tuple`, set as `Set`, None as `null`, int
- * as `number`, or `bigint` beyond 2^53 - 1, float as `number`, str as `string`, bytes as `Uint8Array`, torch.Size as
- * `Size`, dtypes as `DTypeValue`, torch.device as `Device`, tensors, parameters and NumPy arrays as `Tensor`. Tensors that
- * share a storage in the file share it in memory. docs/formats.md has the whole table.
+ * dict becomes `Map`, OrderedDict `OrderedDict`, list an array, tuple `Tuple`, set `Set`, None `null`, int `number`
+ * (`bigint` beyond 2^53 - 1), float `number`, str `string`, bytes `Uint8Array`, torch.Size `Size`, dtypes `DTypeValue`,
+ * torch.device `Device`, and tensors, parameters and NumPy arrays `Tensor`. Tensors that share a storage in the file
+ * share it in memory. docs/formats.md has the whole table.
  *
- * Nothing in the file is executed; classes and functions that are not PyTorch's own are refused by name.
+ * Nothing in the file is executed. Classes and functions that are not PyTorch's own are refused by name.
  *
- * @throws CheckpointError with a stable `code`, the byte `offset` and the `record` where the file is not right
+ * @throws CheckpointError with a stable `code`, the byte `offset` and the `record`, if the file is invalid
  */
 export async function load(target: PathLike, options: LoadOptions = {}): Promise<unknown> {
   const path = toPath(target, 'load');
@@ -70,7 +70,7 @@ export async function load(target: PathLike, options: LoadOptions = {}): Promise
   );
 }
 
-/** What an open file holds, as `load` gives it. */
+/** The contents of an open file, as `load` returns them. */
 export async function loadFile(
   source: ByteSource,
   { device, mmap }: Pick<LoadOptions, 'device' | 'mmap'>,

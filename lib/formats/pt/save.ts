@@ -10,22 +10,22 @@ import { combineCrc32 } from '../files/crc32';
 import { type SavedStorage, SavedStorages } from './saved-storages';
 import { alignment, ZipWriter } from '../zip/writer';
 
-/** How far `save` has come, in bytes. */
+/** Progress of `save`, in bytes. */
 export interface SaveProgress {
-  /** Bytes of tensors that are written. */
+  /** Bytes of tensors written so far. */
   bytes: number;
   totalBytes: number;
 }
 
 /** Options of `save`. */
 export interface SaveOptions {
-  /** Called after each part that was written. */
+  /** Called after each part is written. */
   onProgress?: (progress: SaveProgress) => void;
-  /** Abandons the save; what was at `path` stays as it was. */
+  /** Cancels the save; the old file stays. */
   signal?: AbortSignal;
   /**
-   * Wait until the file is on the disk, so that a power failure leaves the old file or the new one. `false` is faster, as
-   * Python's writers are, which do not wait; a crash of the program harms nothing either way. Default true.
+   * Sync the file to disk, so that a power failure leaves the old file or the new one. `false` is faster, like Python's
+   * writers, which do not sync; a crash of the program is harmless either way. Default true.
    */
   durable?: boolean;
 }
@@ -38,18 +38,19 @@ const partSize = 16 * 1024 * 1024;
 const concurrentWrites = 4;
 
 /**
- * Writes a value so that `torch.load(path)` of today reads it with `weights_only=True` (PyTorch's `torch.save`).
+ * Saves a value so that `torch.load(path)` reads it with `weights_only=True` (PyTorch's `torch.save`). The save is
+ * atomic.
  *
- * Takes what `load` gives, and plain objects as dicts. A plain number is written as int where it is a safe integer,
- * else as float; `new Float(1)` is written as 1.0. Tensors that share memory share it in the file, and only the bytes
- * that they use are written. Tensors on other devices are written as CPU tensors.
+ * Accepts all values that `load` returns, and plain objects as dicts. A plain number is written as int if it is a safe
+ * integer, else as float; `new Float(1)` is written as 1.0. Tensors that share memory share it in the file, and only
+ * bytes in use are written. Tensors on other devices are written as CPU tensors.
  *
- * What is written is what the tensors hold when `save` is called: the program may change or dispose them while the file
- * is written. Their memory is shared until then, not copied, but for memory of mapped files, of other devices, and of
- * tensors that a typed array or another thread has too. The file appears complete or not at all.
+ * The file gets the values that the tensors have at the call: the program may change or dispose them during the save.
+ * Their memory is copy-on-write; memory of mapped files, of other devices, and of tensors shared with a typed array or
+ * another thread is copied at the call.
  *
- * @throws TorchBindError ERR_TORCHBIND_UNSUPPORTED_VALUE for what a checkpoint cannot hold, with the path to it;
- *   ERR_TORCHBIND_SAVE where the file cannot be written; the signal's reason where it was aborted
+ * @throws TorchBindError ERR_TORCHBIND_UNSUPPORTED_VALUE for a value that a checkpoint cannot hold, with the path to
+ *   it; ERR_TORCHBIND_SAVE if the file cannot be written; the signal's reason if it was aborted
  */
 export async function save(value: unknown, target: PathLike, options: SaveOptions = {}): Promise<void> {
   const file = toPath(target, 'save');

@@ -14,24 +14,24 @@ import type { DeviceName } from '../../tensor/schema-types';
 
 /** Options of `loadSafetensors`. */
 export interface LoadSafetensorsOptions {
-  /** Where the tensors go: `cpu`, `cuda:0`, ... Default `cpu`. */
+  /** Device of the tensors: `cpu`, `cuda:0`, ... Default `cpu`. */
   device?: DeviceName;
   /**
-   * Map the file instead of reading it: opening takes no time, and bytes are read when they are used. Writing to such a
-   * tensor does not change the file. The file must stay as it is. Default false.
+   * Memory-map the file instead of reading it: opening is immediate, and bytes are read when used. Writes to such a
+   * tensor do not change the file. Do not change the file while its tensors are alive. Default false.
    */
   mmap?: boolean;
   /**
-   * Give names that `saveSafetensors(..., { tied: 'drop' })` or Python's `save_model` left out, and noted in the
-   * metadata, the tensor that they are tied to. Default false: only the tensors of the file, as Python's `load_file`.
+   * Restore names that `saveSafetensors(..., { tied: 'drop' })` or Python's `save_model` left out and recorded in the
+   * metadata. Default false: only the tensors of the file, as Python's `load_file`.
    */
   tied?: boolean;
   /**
-   * `memory`: bytes that the file may take besides its own size, by an estimate; what would take more is refused
+   * `memory`: estimated bytes that the contents may take besides the size of the file. More is refused
    * (ERR_TORCHBIND_CHECKPOINT_LIMIT). Default 48 MB, enough for some 30,000 tensors.
    */
   limits?: LoadLimits;
-  /** Abandons the load. */
+  /** Cancels the load. */
   signal?: AbortSignal;
 }
 
@@ -41,9 +41,9 @@ export const loadSafetensorsOptions = ['device', 'mmap', 'tied', 'limits', 'sign
  * Reads a safetensors file (Python's `safetensors.torch.load_file`), or all shards of an index file
  * (`model.safetensors.index.json`).
  *
- * @returns the tensors by name, each with memory of its own, and the file's metadata
- * @throws CheckpointError with a stable `code`, the byte `offset` and the tensor's name as `record` where the file is
- *   not right; the signal's reason where it was aborted
+ * @returns the tensors by name, each with its own memory, and the file's metadata
+ * @throws CheckpointError with a stable `code`, the byte `offset` and the tensor's name as `record`, if the file is
+ *   invalid; the signal's reason if it was aborted
  */
 export async function loadSafetensors(target: PathLike, options: LoadSafetensorsOptions = {}): Promise<NamedTensors> {
   const path = toPath(target, 'loadSafetensors');

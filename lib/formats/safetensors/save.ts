@@ -9,44 +9,43 @@ import { encodeHeader, inFileOrder, type Progress, writeSafetensors } from './wr
 /** Options of `saveSafetensors`. */
 export interface SaveSafetensorsOptions {
   /**
-   * Text to carry besides the tensors. Default: that of `loadSafetensors`, where its result is saved, else none;
-   * Hugging Face's transformers wants `{ format: 'pt' }`.
+   * Metadata of the file. Default: that of a `loadSafetensors` result, else none. transformers expects `{ format: 'pt'
+   * }`.
    */
   metadata?: Record<string, string> | ReadonlyMap<string, string>;
   /**
-   * Bytes of tensors to a file: a number, or text such as '5GB' or '500MiB'. What is larger is split over
-   * `name-00001-of-00003.safetensors` and so on, with `name.safetensors.index.json`; a tensor is never split.
-   * Default: one file.
+   * Maximum bytes of tensors per file: a number, or text such as '5GB' or '500MiB'. Larger checkpoints are split into
+   * `name-00001-of-00003.safetensors` and so on, with `name.safetensors.index.json`; a tensor is never split. Default:
+   * one file.
    */
   maxShardSize?: number | string;
   /**
-   * Tensors that share memory: 'refuse' (the default); 'drop' writes the first of those that are the same view and notes
-   * the others in the metadata, as Python's `save_model` does; 'copy' writes each by itself.
+   * What to do with tensors that share memory: 'refuse' (default) throws; 'drop' writes the first of equal views and
+   * records the others in the metadata, as Python's `save_model` does; 'copy' writes each.
    */
   tied?: TiedMode;
-  /** Called after each part that was written. */
+  /** Called after each part is written. */
   onProgress?: (progress: Progress) => void;
-  /** Abandons the save; what was there stays as it was. */
+  /** Cancels the save; the old file stays. */
   signal?: AbortSignal;
   /**
-   * Wait until the file is on the disk, so that a power failure leaves the old file or the new one. `false` is faster, as
-   * Python's writers are, which do not wait; a crash of the program harms nothing either way. Default true.
+   * Sync the file to disk, so that a power failure leaves the old file or the new one. `false` is faster, like Python's
+   * writers, which do not sync; a crash of the program is harmless either way. Default true.
    */
   durable?: boolean;
 }
 
 /**
- * Writes named tensors as a safetensors file: byte for byte that of Python's `safetensors.torch.save_file`, for the same
- * tensors and metadata (whose entries Python writes in no fixed order where there are several).
+ * Saves named tensors as a safetensors file, byte for byte as Python's `safetensors.torch.save_file` for the same
+ * tensors and metadata (Python writes several metadata entries in no fixed order).
  *
- * Tensors that are not contiguous are written packed, one at a time; tensors on other devices as CPU tensors. What is
- * written is what the tensors hold when `saveSafetensors` is called, as with `save`: the program may change or dispose
- * them while the files are written. Each file appears complete or not at all, and the index last; an earlier save under
- * the same path is replaced, its shards included.
+ * Tensors that are not contiguous are packed one at a time; tensors on other devices are written as CPU tensors. The
+ * files get the values that the tensors have at the call, as with `save`. Each file is written atomically, the index
+ * last. An earlier save under the same path is replaced, including its shards.
  *
- * @returns the files that make up the checkpoint: the file; or the shards and, last, their index
- * @throws TorchBindError ERR_TORCHBIND_UNSUPPORTED_VALUE for what the format cannot hold; ERR_TORCHBIND_SAVE where
- *   tensors share memory or the file cannot be written; the signal's reason where it was aborted
+ * @returns the paths of the files: the file; or the shards and, last, their index
+ * @throws TorchBindError ERR_TORCHBIND_UNSUPPORTED_VALUE for a tensor or name that the format cannot hold;
+ *   ERR_TORCHBIND_SAVE if tensors share memory or a file cannot be written; the signal's reason if it was aborted
  */
 export async function saveSafetensors(
   tensors: ReadonlyMap<string, Tensor> | Record<string, Tensor>,
@@ -75,7 +74,7 @@ export async function saveSafetensors(
   }
 }
 
-/** Writes all files aside, then moves them into place. */
+/** Writes all files under temporary names, then moves them into place. */
 async function writeFiles(
   path: string,
   shards: PlannedTensor[][],
