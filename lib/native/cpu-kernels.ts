@@ -16,6 +16,8 @@ export interface KernelChoice {
   problem: string | null;
   /** Linears of at most so many rows go through oneDNN when tokens are generated in float32; 0 for none. */
   oneDnnRows: number;
+  /** Linears of one row go through `torchbind::gemv` (native/gemv.cc) when tokens are generated in float32, bfloat16 or with int8. */
+  gemv: boolean;
 }
 
 /**
@@ -29,8 +31,8 @@ export function useKernels(loader: Loader, addon: string, env: NodeJS.ProcessEnv
   const processor = loader.processor();
   const library = wanted === 'auto' && slowInMkl(processor) ? path.join(path.dirname(addon), 'torchbind_mkl.so') : '';
   const { setting, fastMkl, problem } = loader.chooseKernels(wanted, library);
-  const isAuto = setting === 'auto';
-  return { setting: setting as CpuKernels, processor, fastMkl, problem, oneDnnRows: isAuto ? rowsFor(processor) : 0 };
+  const few = setting === 'auto' ? fewRows(processor) : { oneDnnRows: 0, gemv: false };
+  return { setting: setting as CpuKernels, processor, fastMkl, problem, ...few };
 }
 
 function readSetting(value: string | undefined): CpuKernels {
@@ -47,8 +49,11 @@ function slowInMkl({ vendor, avx512 }: Processor): boolean {
   return vendor === 'AuthenticAMD' && avx512;
 }
 
-/** Measured with `bench/decoding.mjs`: with AVX-512 oneDNN is ahead up to 16 rows, with AVX2 for one. On Intel MKL is as fast. */
-function rowsFor({ vendor, avx2, avx512 }: Processor): number {
-  if (vendor !== 'AuthenticAMD') return 0;
-  return avx512 ? 16 : avx2 ? 1 : 0;
+/**
+ * Measured with `bench/decoding.mjs`: on AMD with AVX-512 oneDNN is ahead of MKL up to 16 rows, and with AVX2 our own kernel is ahead of
+ * both for one. On Intel MKL is as fast.
+ */
+function fewRows({ vendor, avx2, avx512 }: Processor): Pick<KernelChoice, 'oneDnnRows' | 'gemv'> {
+  const isAmd = vendor === 'AuthenticAMD';
+  return { oneDnnRows: isAmd && avx512 ? 16 : 0, gemv: isAmd && avx2 && !avx512 };
 }

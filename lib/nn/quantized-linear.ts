@@ -5,6 +5,7 @@ import { constantPadNd, stack } from '../tensor/generated/functions';
 import { Operator } from '../tensor/operator';
 import { tidy } from '../tensor/scope';
 import { type Tensor, unwrap } from '../tensor/tensor';
+import { multiplyInt8 } from './decoding';
 import { Linear } from './linear';
 import { Module } from './module';
 import { Parameter } from './parameter';
@@ -21,7 +22,8 @@ export interface Quantization {
 
 /**
  * A Linear whose weights are integers of 8 or 4 bits, for inference on the CPU: y = x W^T + b, (..., in) to (..., out), computed with
- * activations in bfloat16 and sums in float32 (`torch.ops.aten._weight_int8pack_mm`, `_weight_int4pack_mm_for_cpu`).
+ * activations in bfloat16 and sums in float32 (`torch.ops.aten._weight_int8pack_mm`, `_weight_int4pack_mm_for_cpu`). Where
+ * `torchbind::gemv` is used, a generated token with 8 bits takes activations of 16 bits, which are nearer to float32.
  *
  * The weights are, for row i and column j:
  *
@@ -89,6 +91,8 @@ export class QuantizedLinear extends Module {
   forward(input: Tensor): Tensor {
     unwrap(input, 'QuantizedLinear: input');
     if (this.weight.device !== 'cpu') throw wrongDevice(this.weight.device);
+    const decoded = this.groupSize === null ? multiplyInt8(input, this.weight, this.scales, this.bias) : null;
+    if (decoded !== null) return decoded;
     const shape = input.shape;
     const rows = input.reshape([-1, this.inFeatures]).to('bfloat16'); // (N, in)
     const product = this.multiply(rows); // (N, out)

@@ -1,28 +1,32 @@
-/** Linears of a few rows go through oneDNN while tokens are generated, where the processor gains by that. */
-import { afterEach, beforeAll, expect, test, vi } from 'vitest';
+/** Linears of a few rows go through other kernels while tokens are generated, where the processor gains by that. */
+import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { GPT } from '../../lib/gpt/gpt';
 import { applyLora, mergeLora } from '../../lib/models';
 import { loadedAddon } from '../../lib/native/native';
 import { autocast, noGrad } from '../../lib/tensor/autograd';
-import { tensor } from '../../lib/tensor/creation';
+import { full, ones, rand, randint, randn, tensor } from '../../lib/tensor/creation';
+import { allclose, equal } from '../../lib/tensor/generated/functions';
 import { setNumThreads } from '../../lib/tensor/device';
 import { Operator } from '../../lib/tensor/operator';
 import { manualSeed } from '../../lib/tensor/random';
 import { tidy } from '../../lib/tensor/scope';
+import type { Tensor } from '../../lib/tensor/tensor';
 
 // Weights of 768 x 256 and 1024 x 256 are large enough; the projection (256, 256) and the head (30, 256) are not.
 const shape = { vocabSize: 30, blockSize: 32, nLayer: 2, nHead: 4, nEmbd: 256 };
 let gpt: GPT;
 const { kernels } = loadedAddon();
-const own = kernels.oneDnnRows;
+const own = { ...kernels };
 
 beforeAll(() => {
   setNumThreads(1);
   manualSeed(1);
+  kernels.gemv = false;
+  own.gemv = false;
   gpt = new GPT(shape).eval();
 });
 afterEach(() => {
-  kernels.oneDnnRows = own;
+  Object.assign(kernels, own);
   vi.restoreAllMocks();
 });
 
@@ -113,4 +117,127 @@ test('in layers with adapters, merged or not', () => {
     spy.mockRestore();
   }
   adapted.dispose();
+});
+
+describe.runIf(kernels.processor.avx2)('torchbind::gemv', () => {
+  const gemv = (...args: (Tensor | null)[]): Tensor => new Operator('torchbind::gemv', '').call(args) as Tensor;
+
+  /** The largest difference from the product in float64, relative to the largest element. */
+  const difference = (product: Tensor, input: Tensor, weight: Tensor): number =>
+    tidy(() => {
+      const exact = input.to('float64').matmul(weight.to('float64').t());
+      return Number(product.to('float64').sub(exact).abs().max().div(exact.abs().max()).item());
+    });
+
+  test.each([
+    // float32: the order of sums. bfloat16: the rounding of the result. int8: the input's rounding to 16 bits.
+    ['float32', 1e-6],
+    ['bfloat16', 4e-3],
+    ['int8', 1e-4],
+  ] as const)('multiplies %s weights of all sizes', (dtype, allowed) => {
+    tidy(() => {
+      for (const [rows, columns] of [
+        [1, 1],
+        [3, 15],
+        [5, 16],
+        [7, 37],
+        [64, 2048],
+        [9, 5000],
+        [600, 300],
+      ] as const) {
+        const input = randn([1, 1, columns]).to(dtype === 'bfloat16' ? dtype : 'float32');
+        const weight =
+          dtype === 'int8' ? randint(-127, 128, [rows, columns], { dtype }) : randn([rows, columns]).to(dtype);
+        const product = gemv(input, weight, null, null);
+        expect([product.shape, product.dtype]).toEqual([[1, 1, rows], input.dtype]);
+        expect(difference(product, input, weight)).toBeLessThan(allowed);
+      }
+    });
+  });
+
+  test('scales rows and adds the bias', () => {
+    tidy(() => {
+      const [input, weight] = [randn(1, 40), randint(-127, 128, [6, 40], { dtype: 'int8' })];
+      const [scales, bias] = [rand(6).to('bfloat16'), randn(6)];
+      const expected = input.matmul(weight.to('float32').t()).mul(scales).add(bias);
+      expect(allclose(gemv(input, weight, scales, bias), expected, { rtol: 1e-3, atol: 1e-2 })).toBe(true);
+    });
+  });
+
+  test('gives the same bits with two threads, and sums int8 exactly', () => {
+    tidy(() => {
+      for (const dtype of ['float32', 'bfloat16', 'int8'] as const) {
+        const [input, weight] = [randn(1, 300), randn(1000, 300).mul(40).to(dtype)];
+        const one = gemv(input, weight, null, null);
+        setNumThreads(2);
+        const two = gemv(input, weight, null, null);
+        setNumThreads(1);
+        expect(equal(one, two)).toBe(true);
+      }
+      const largest = gemv(full([1, 8192], 1), full([1, 8192], 127, { dtype: 'int8' }), null, null);
+      expect(largest.item()).toBeCloseTo(127 * 8192, -1);
+    });
+  });
+
+  test('hands on what is not finite', () => {
+    tidy(() => {
+      const input = ones([1, 20]);
+      for (const value of [NaN, Infinity]) {
+        input.narrow(1, 3, 1).fill_(value);
+        for (const dtype of ['float32', 'bfloat16', 'int8'] as const)
+          expect(
+            Number.isFinite(
+              gemv(input, ones([2, 20]).to(dtype), null, null)
+                .sum()
+                .item(),
+            ),
+          ).toBe(false);
+      }
+    });
+  });
+
+  test('refuses what is no row and no matrix', () => {
+    const [input, weight] = [ones([1, 8]), ones([3, 8])];
+    expect(() => gemv(ones([2, 8]), weight, null, null)).toThrow(/one row/);
+    expect(() => gemv(input, ones([8]), null, null)).toThrow(/one row/);
+    expect(() => gemv(input, weight.to('float64'), null, null)).toThrow(/no kernel/);
+    expect(() => gemv(input, weight, ones([2]), null)).toThrow(/expected 3 scales/);
+    expect(() => gemv(input, weight, null, ones([3], { dtype: 'int64' }))).toThrow(/BFloat16/);
+  });
+
+  test('computes the passes of one row: float32, bfloat16, 8 bits', () => {
+    kernels.gemv = true;
+    const make = (change: (model: GPT) => void): GPT => {
+      manualSeed(1);
+      const model = new GPT(shape).eval();
+      change(model);
+      return model;
+    };
+    for (const [change, allowed] of [
+      [() => undefined, 1e-4],
+      [(model: GPT) => void model.to('bfloat16'), 0.05],
+      [(model: GPT) => void model.quantize({ bits: 8 }), 0.05],
+    ] as const) {
+      const model = make(change);
+      const logits = [true, false].map((on) => {
+        kernels.gemv = on;
+        using cache = model.makeCache();
+        const spy = vi.spyOn(Operator.prototype, 'call');
+        const values = tidy(() => {
+          model.forwardCached(tensor([[1, 2, 3]], { dtype: 'int64' }), cache);
+          return model
+            .forwardCached(tensor([[5]], { dtype: 'int64' }), cache)
+            .to('float32')
+            .flatten()
+            .tolist() as number[];
+        });
+        const used = (spy.mock.contexts as Operator[]).filter(({ name }) => name === 'torchbind::gemv').length;
+        spy.mockRestore();
+        expect(used).toBe(on ? 2 * 4 + 2 : 0); // the head reads one row of the prompt too
+        return values;
+      });
+      logits[0]!.forEach((value, i) => expect(Math.abs(value - logits[1]![i]!)).toBeLessThan(allowed));
+      model.dispose();
+    }
+  });
 });
