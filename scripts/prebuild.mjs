@@ -8,8 +8,9 @@ import { setup } from './setup.mjs';
 import { inRoot, main, say, SetupError } from './steps.mjs';
 import { checkSymbolVersions } from './symbol-versions.mjs';
 
-/** The part for CUDA graphs is there where CUDA's headers were. */
-const ADDON = /^(torchbind\.node|torchbind_(core|distributed)\.(so|dylib|dll)|torchbind_mkl\.so|torchbind_cuda\.so)$/;
+/** Parts that are there where CUDA's headers were. */
+const CUDA_PARTS = ['torchbind_cuda.so', 'torchbind_nccl.so'];
+const ADDON = /^(torchbind\.node|torchbind_(core|distributed)\.(so|dylib|dll)|torchbind_mkl\.so|torchbind_(cuda|nccl)\.so)$/;
 
 /** Compiles what is not current, and writes the addon of this platform. Those of other platforms stay. */
 export async function prebuild() {
@@ -20,7 +21,7 @@ export async function prebuild() {
   mkdirSync(directory, { recursive: true });
   const built = readdirSync(inRoot('build/Release')).filter((file) => ADDON.test(file));
   const expected = { 'linux-x64': 4, 'win32-x64': 2 }[name] ?? 3;
-  if (built.filter((file) => file !== 'torchbind_cuda.so').length !== expected)
+  if (built.filter((file) => !CUDA_PARTS.includes(file)).length !== expected)
     throw new SetupError(`build/Release should hold ${expected} libraries of torchbind, and holds: ${built}`);
   const files = built.map((file) => path.join(directory, file));
   for (const file of files) copyFileSync(inRoot('build/Release', path.basename(file)), file);

@@ -3,6 +3,7 @@ import { isMainThread } from 'node:worker_threads';
 import { TorchBindError } from '../errors';
 import type { Binding } from '../native/binding';
 import { loadedAddon, pluginPath } from '../native/native';
+import { requireCuda } from '../tensor/cuda-device';
 
 /** Whether the library with c10d's part of the addon is open. The first request for a process group opens it. */
 let opened = false;
@@ -38,8 +39,14 @@ export function engine(where: string): Binding {
   return binding;
 }
 
-/** Path of NCCL's part of the addon; empty if it was not built. */
-export function ncclLibrary(): string {
+/** Path of NCCL's part of the addon. @throws ERR_TORCHBIND_DEVICE without a GPU, ERR_TORCHBIND_UNSUPPORTED if it was not built */
+export function ncclLibrary(where: string): string {
+  requireCuda(where);
   const library = pluginPath('nccl');
-  return existsSync(library) ? library : '';
+  if (existsSync(library)) return library;
+  throw new TorchBindError(
+    `${where}: this torchbind was built without CUDA's headers or nccl.h, which the backend 'nccl' needs: ${library} is missing. In a clone, set ` +
+      "CUDA_HOME to a CUDA toolkit with NCCL and run npm run setup. The backend 'gloo' needs neither.",
+    'ERR_TORCHBIND_UNSUPPORTED',
+  );
 }

@@ -4,6 +4,17 @@ import { TorchBindError } from '../errors';
 /** What a failed collective means, and what to do, by what gloo and c10d say. */
 const MEANINGS: readonly (readonly [message: RegExp, code: string, meaning: string])[] = [
   [
+    /NCCL plug-in was not loaded/,
+    'ERR_TORCHBIND_UNSUPPORTED',
+    'The plug-in needs the CUDA build of libtorch that it was compiled against: see `npx torchbind doctor`.',
+  ],
+  [
+    /No backend type associated with device type/,
+    'ERR_TORCHBIND_DISTRIBUTED',
+    "The group's backend takes no tensors of that device. initProcessGroup({ backend: 'cpu:gloo,cuda:nccl' }) takes both, which fit and the " +
+      'object forms need.',
+  ],
+  [
     /Detected mismatch between collectives/,
     'ERR_TORCHBIND_DISTRIBUTED_MISMATCH',
     'All ranks of a group must make the same calls in the same order, with tensors of one shape and dtype.',

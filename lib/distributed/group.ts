@@ -66,7 +66,7 @@ const BACKENDS = ['gloo', 'nccl', 'cpu:gloo,cuda:nccl'];
  * launcher, set in the environment need not be given. Ranks may be Python programs.
  *
  * @throws ERR_TORCHBIND_INVALID_ARGUMENT, ERR_TORCHBIND_BUSY if the process is already in a group, ERR_TORCHBIND_THREAD in a worker thread,
- * ERR_TORCHBIND_UNSUPPORTED if this libtorch has no c10d, ERR_TORCHBIND_DISTRIBUTED_TIMEOUT if ranks are missing
+ * ERR_TORCHBIND_UNSUPPORTED if this libtorch has no c10d or this torchbind no NCCL, ERR_TORCHBIND_DEVICE for NCCL without a GPU, ERR_TORCHBIND_DISTRIBUTED_TIMEOUT if ranks are missing
  */
 export const initProcessGroup = takes(
   1,
@@ -83,9 +83,9 @@ export const initProcessGroup = takes(
     const { rank, worldSize, masterAddress, masterPort } = completeEnvironment(options);
     const attempt = separateAttempts ? attemptPrefix() : '';
     const hostsStore = rank === 0 && !agentHoldsStore();
+    const nccl = backend === 'gloo' ? '' : ncclLibrary('initProcessGroup');
     isStarting = true;
     try {
-      const nccl = backend === 'gloo' ? '' : ncclLibrary();
       await native.initGroup(backend, masterAddress, masterPort, rank, worldSize, timeout, hostsStore, attempt, nccl);
     } catch (error) {
       throw distributedError(

@@ -2,7 +2,10 @@
 // ranks of both kinds form one group. See docs/decisions/distributed.md.
 #include "c10d_groups.h"
 
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <torch/csrc/distributed/c10d/debug.h>
+
+#include <algorithm>
 
 #include <condition_variable>
 #include <deque>
@@ -126,7 +129,11 @@ c10::intrusive_ptr<c10d::Work> issue(ProcessGroup& group, const CollectiveCall& 
                            : group.recv(outputs, call.peer, call.tag);
     case Collective::kBarrier: {
       c10d::BarrierOptions options;
-      options.device = at::Device(at::kCPU);
+      const auto devices = group.getDeviceTypes();
+      if (std::find(devices.begin(), devices.end(), at::Device(at::kCPU)) != devices.end())
+        options.device = at::Device(at::kCPU);
+      else
+        options.device_ids = {at::detail::getCUDAHooks().getCurrentDevice()};
       return group.barrier(options);
     }
     case Collective::kAllToAll:  // outputs: one; inputs: one; both of equal parts for each rank
@@ -144,6 +151,15 @@ c10::intrusive_ptr<c10::ivalue::Future> future_of(c10d::Work& work) {
   } catch (const c10::Error&) {
     return nullptr;
   }
+}
+
+// NCCL's work has begun, not ended, when its future completes: operators that follow on the current stream wait
+// for it. A barrier alone waits on the CPU.
+bool is_of_nccl(const ProcessGroup& group, const CollectiveCall& call) {
+  const auto is_cuda = [](const at::Tensor& tensor) { return tensor.is_cuda(); };
+  const bool on_device = std::any_of(call.outputs.begin(), call.outputs.end(), is_cuda) ||
+                         std::any_of(call.inputs.begin(), call.inputs.end(), is_cuda);
+  return on_device && group.getBackendType() == ProcessGroup::BackendType::NCCL;
 }
 
 // The callback holds the tensors until the work has ended. It does not hold the group, which would then be
@@ -222,6 +238,7 @@ class C10dGroup final : public Group {
     auto shared = std::make_shared<CollectiveCall>(std::move(call));
     if (starter_ == nullptr) {
       const auto work = issue(*group_, *shared);
+      if (is_of_nccl(*group_, *shared)) work->wait();
       return await(work, std::move(shared), std::move(done));
     }
     starter_->add([group = group_, shared, done] {
@@ -264,10 +281,9 @@ c10::intrusive_ptr<c10d::Backend> make_gloo(const StorePtr& store, int rank, int
   return c10::make_intrusive<c10d::ProcessGroupWrapper>(backend, helper);
 }
 
-using NcclFactory = c10d::Backend* (*)(const StorePtr*, int rank, int size, int64_t timeout_ms);
+using NcclFactory = c10d::Backend* (*)(const StorePtr*, int rank, int size, int64_t timeout_ms, const char* name);
 
 NcclFactory open_nccl(const std::string& library) {
-  TORCH_CHECK(!library.empty(), "This build of torchbind has no NCCL plug-in.");
 #ifdef _WIN32
   TORCH_CHECK(false, "NCCL is not available on Windows.");
 #else
@@ -283,6 +299,8 @@ class C10dEngine final : public Engine {
  public:
   std::shared_ptr<Group> init(const GroupOptions& options) override {
     c10d::setDebugLevelFromEnvironment();
+    // Before the other ranks are waited for.
+    const NcclFactory nccl = options.backend == "gloo" ? nullptr : open_nccl(options.nccl_library);
     c10d::TCPStoreOptions store_options;
     store_options.port = options.port;
     store_options.isServer = options.hosts_store;
@@ -297,7 +315,7 @@ class C10dEngine final : public Engine {
     // Python keeps the keys of later groups below those of the first.
     store_ = c10::make_intrusive<c10d::PrefixStore>("0/", store);
     backend_ = options.backend;
-    nccl_ = backend_ == "gloo" ? nullptr : open_nccl(options.nccl_library);
+    nccl_ = nccl;
     rank_ = options.rank;
     return make_group("0", store, options.rank, options.size, options.timeout);
   }
@@ -337,7 +355,7 @@ class C10dEngine final : public Engine {
     if (uses_nccl) {
       const StorePtr own = c10::make_intrusive<c10d::PrefixStore>("cuda/", store);
       const auto backend =
-          c10::intrusive_ptr<c10d::Backend>::reclaim(nccl_(&own, rank, size, timeout.count()));
+          c10::intrusive_ptr<c10d::Backend>::reclaim(nccl_(&own, rank, size, timeout.count(), name.c_str()));
       add_backend(*group, backend, at::kCUDA, ProcessGroup::BackendType::NCCL);
     }
     group->setGroupName(name);

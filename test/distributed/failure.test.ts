@@ -1,7 +1,8 @@
 /** Ranks that end, are killed, are slow, or make other calls. */
-import { readFileSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
+import { repositoryRoot } from '../helpers/python';
 import { temporaryDirectory } from '../helpers/tmp';
 import { runRanks, startRanks } from './ranks';
 
@@ -56,6 +57,38 @@ it('an error that ends a rank is written where torchrun looks', async () => {
   expect(message.message).toBe('the data is not there');
 });
 
+it.runIf(process.platform === 'linux')('an addon without process groups works, and says what is missing', async () => {
+  // TORCHBIND_PREBUILD names where node-gyp-build looks for the addon.
+  const addonWith = (change: (library: string) => void): string => {
+    const directory = temporaryDirectory();
+    const built = path.join(directory, 'build/Release');
+    cpSync(path.join(repositoryRoot, 'build/Release'), built, { recursive: true });
+    change(path.join(built, 'torchbind_distributed.so'));
+    return directory;
+  };
+  const addons = [
+    // It asks for names that no libtorch has, as it does where libtorch was built without gloo.
+    addonWith((library) => {
+      const bytes = readFileSync(library, 'latin1');
+      expect(bytes).toContain('ProcessGroupGloo');
+      writeFileSync(library, bytes.replaceAll('ProcessGroupGloo', 'ProcessGroupNone'), 'latin1');
+    }),
+    addonWith((library) => rmSync(library)),
+  ];
+  const found = await Promise.all(
+    addons.map((directory) => runRanks([{ part: 'withoutGroups', env: { TORCHBIND_PREBUILD: directory } }])),
+  );
+  const [undefinedName, missing] = found.map(([[said]]) => said);
+  const code = 'ERR_TORCHBIND_UNSUPPORTED';
+  const ofLibtorch = /built without c10d or without gloo.*undefined symbol: \w*ProcessGroupNone/s;
+  expect(undefinedName).toMatchObject({ sum: 2, code, message: expect.stringMatching(ofLibtorch) as string });
+  expect(missing).toMatchObject({
+    sum: 2,
+    code,
+    message: expect.stringMatching(/torchbind_distributed\.so is missing/) as string,
+  });
+});
+
 it('says what to do where a rank cannot join', async () => {
   const [[said]] = (await runRanks([{ part: 'unreachable' }])) as [[Record<string, Failure>]];
   expect(said.nobody).toMatchObject({
@@ -69,5 +102,10 @@ it('says what to do where a rank cannot join', async () => {
   expect(said.unknown).toMatchObject({
     code: 'ERR_TORCHBIND_DISTRIBUTED',
     message: expect.stringMatching(/nope0.*GLOO_SOCKET_IFNAME/s) as string,
+  });
+  if (said.nccl === undefined) return; // this machine has a GPU
+  expect(said.nccl).toMatchObject({
+    code: 'ERR_TORCHBIND_DEVICE',
+    message: expect.stringMatching(/^initProcessGroup: there is no CUDA device/) as string,
   });
 });

@@ -1,8 +1,11 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { expect, it } from 'vitest';
-import { pythonTimeout } from '../helpers/python';
+import { pythonTimeout, repositoryRoot } from '../helpers/python';
 import { temporaryDirectory } from '../helpers/tmp';
 import { killAtRandom } from './kills';
-import { faultOf, underTorchrun } from './restarts';
+import { endOf } from './ranks';
+import { faultOf, startTorchrun, underTorchrun } from './restarts';
 
 it(
   'a run whose ranks are killed continues from the last bundle under torchrun, and ends with the same weights',
@@ -19,6 +22,27 @@ it(
     });
     expect(disturbed.kills).toBe(2);
     expect(faultOf(disturbed, 20, weights)).toBeUndefined();
+  },
+  pythonTimeout,
+);
+
+it(
+  'torchbind train trains one model on two ranks under torchrun, of which one prints and saves',
+  async () => {
+    const cwd = temporaryDirectory();
+    writeFileSync(path.join(cwd, 'input.txt'), 'the quick brown fox jumps over the lazy dog.\n'.repeat(30));
+    const model = '--tokenization char --block-size 8 --n-embd 8 --n-head 2 --n-layer 1';
+    const run = '--model-name m --input-file input.txt --max-iters 3 --batch-size 2 --eval-interval 0 --device cpu';
+    const program = [path.join(repositoryRoot, 'dist/cli/main.js'), 'train', ...`${model} ${run}`.split(' ')];
+    const child = await startTorchrun(program, { cwd });
+    let printed = '';
+    child.stdout.on('data', (text: string) => (printed += text));
+    const { status, stderr } = await endOf(child);
+    expect(status, stderr).toBe(0);
+    const said = `${printed}${stderr}`;
+    expect(said.split('2 ranks: 2 windows a batch on each, 4 windows an update on all')).toHaveLength(2);
+    const state = readFileSync(path.join(cwd, 'checkpoints/m/training_state.json'), 'utf8');
+    expect(JSON.parse(state)).toMatchObject({ step: 3 });
   },
   pythonTimeout,
 );

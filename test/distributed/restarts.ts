@@ -1,5 +1,5 @@
 /** Runs of two ranks under torchrun, of which one is killed now and then. */
-import { spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import path from 'node:path';
 import { freePort, pythonInterpreter, rankEnvironment } from './ranks';
 
@@ -19,15 +19,24 @@ export interface Run {
   stderr: string;
 }
 
-/** @param kill asked at every line: true kills the rank that said it */
-export async function underTorchrun(root: string, maxSteps: number, kill: (said: Said) => boolean): Promise<Run> {
+/** Starts a program as two ranks of torchrun. */
+export async function startTorchrun(
+  program: readonly string[],
+  { maxRestarts = 0, cwd }: { maxRestarts?: number; cwd?: string } = {},
+): Promise<ChildProcessWithoutNullStreams> {
   const [{ command, env }, port] = [await pythonInterpreter(), await freePort()];
-  const place = ['--nproc-per-node=2', '--max-restarts=60', '--master-addr=127.0.0.1', `--master-port=${port}`];
-  const program = [process.execPath, path.join(__dirname, 'children/restarted.cjs'), root, String(maxSteps)];
+  const place = [`--max-restarts=${maxRestarts}`, '--master-addr=127.0.0.1', `--master-port=${port}`];
   const { RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, ...outer } = rankEnvironment(0, 2, 0);
   void [RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT];
-  const args = ['-m', 'torch.distributed.run', '--no-python', '--monitor-interval=0.1', ...place, ...program];
-  const child = spawn(command, args, { env: { ...outer, ...env, PYTHONDONTWRITEBYTECODE: '1' } });
+  const options = ['--no-python', '--nproc-per-node=2', '--monitor-interval=0.1', ...place];
+  const args = ['-m', 'torch.distributed.run', ...options, process.execPath, ...program];
+  return spawn(command, args, { cwd, env: { ...outer, ...env, PYTHONDONTWRITEBYTECODE: '1' } });
+}
+
+/** @param kill asked at every line: true kills the rank that said it */
+export async function underTorchrun(root: string, maxSteps: number, kill: (said: Said) => boolean): Promise<Run> {
+  const program = [path.join(__dirname, 'children/restarted.cjs'), root, String(maxSteps)];
+  const child = await startTorchrun(program, { maxRestarts: 60 });
   const run: Run = { status: null, said: [], kills: 0, stderr: '' };
   let rest = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {

@@ -50,7 +50,7 @@ const binaries =
   process.platform === 'linux'
     ? [...linux, ...(process.arch === 'x64' ? ['torchbind_mkl.so'] : [])]
     : ['torchbind.node', `torchbind_core.${extension}`];
-const optional = ['torchbind_cuda.so', `torchbind_distributed.${extension}`];
+const optional = ['torchbind_cuda.so', 'torchbind_nccl.so', `torchbind_distributed.${extension}`];
 
 test('the package carries what a program needs, and no sources, tests or maps', () => {
   const files = readdirSync(installed, { recursive: true, encoding: 'utf8' });

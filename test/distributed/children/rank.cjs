@@ -225,8 +225,14 @@ async function unreachable() {
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   const taken = await join({ rank: 0, worldSize: 2, masterPort: server.address().port });
   server.close();
+  const nccl = torch.cuda.isAvailable() ? undefined : await join({ rank: 0, worldSize: 2, backend: 'nccl' });
   process.env.GLOO_SOCKET_IFNAME = 'nope0';
-  say({ nobody, taken, unknown: await join({ rank: 0, worldSize: 1, masterPort: 0 }) });
+  say({ nobody, taken, nccl, unknown: await join({ rank: 0, worldSize: 1, masterPort: 0 }) });
+}
+
+/** The rest of the library, in an addon that cannot make groups. */
+async function withoutGroups() {
+  say({ sum: ones(2).sum().item(), ...(await failureOf(() => distributed.initProcessGroup())) });
 }
 
 /** `process.exit()` at a stage that waits for another rank. */
@@ -323,5 +329,5 @@ const parts = {
   exits,
   mismatch,
 };
-Object.assign(parts, { unreachable, throws, inWorker, fits });
+Object.assign(parts, { unreachable, withoutGroups, throws, inWorker, fits });
 parts[process.argv[2]]();
