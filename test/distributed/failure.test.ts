@@ -78,7 +78,7 @@ it.runIf(process.platform === 'linux')('an addon without process groups works, a
   const found = await Promise.all(
     addons.map((directory) => runRanks([{ part: 'withoutGroups', env: { TORCHBIND_PREBUILD: directory } }])),
   );
-  const [undefinedName, missing] = found.map(([[said]]) => said);
+  const [undefinedName, missing] = found.map(([said]) => said![0]);
   const code = 'ERR_TORCHBIND_UNSUPPORTED';
   const ofLibtorch = /built without c10d or without gloo.*undefined symbol: \w*ProcessGroupNone/s;
   expect(undefinedName).toMatchObject({ sum: 2, code, message: expect.stringMatching(ofLibtorch) as string });
