@@ -10,7 +10,8 @@ import { checkSymbolVersions } from './symbol-versions.mjs';
 
 /** Parts that are there where CUDA's headers were. */
 const CUDA_PARTS = ['torchbind_cuda.so', 'torchbind_nccl.so'];
-const ADDON = /^(torchbind\.node|torchbind_(core|distributed)\.(so|dylib|dll)|torchbind_mkl\.so|torchbind_(cuda|nccl)\.so)$/;
+const ADDON =
+  /^(torchbind\.node|torchbind_(core|distributed)\.(so|dylib|dll)|torchbind_mkl\.so|torchbind_(cuda|nccl)\.so)$/;
 
 /** Compiles what is not current, and writes the addon of this platform. Those of other platforms stay. */
 export async function prebuild() {
