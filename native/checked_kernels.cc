@@ -33,7 +33,7 @@ at::Tensor embedding_dense_backward(const at::Tensor& gradient, const at::Tensor
   return at::cpu::embedding_dense_backward(gradient, indices, rows, padding_index, scale);
 }
 
-// Only what belongs to a target counts: rows may be filled up with anything. Lengths are left to the kernel.
+// Only elements of a target count: rows may be padded with anything. The kernel checks lengths.
 void check_labels(const at::Tensor& scores, const at::Tensor& targets, at::IntArrayRef lengths) {
   if (scores.dim() == 0 || targets.dim() == 0 || targets.dim() > 2) return;
   const int64_t labels = scores.size(-1);

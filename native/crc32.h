@@ -1,6 +1,5 @@
-// CRC-32 as zip files use it (ISO 3309, reflected polynomial 0xEDB88320): by the processor's own instructions
-// where it has them (carry-less multiplication on x86, CRC32 on ARM), by tables of eight bytes at a time
-// elsewhere.
+// CRC-32 of zip files (ISO 3309, reflected polynomial 0xEDB88320). Uses the processor's instructions if it
+// has them (carry-less multiplication on x86, CRC32 on ARM), else tables of eight bytes at a time.
 #pragma once
 
 #include <array>

@@ -49,7 +49,7 @@ struct torch::autograd::CppNode<torchbind::ScriptFunction>;
 namespace torchbind {
 namespace {
 
-// The nodes whose backward runs now, so that their saved tensors can be asked for. One thread's own.
+// Nodes whose backward is running, so that their saved tensors can be read. One list per thread.
 class Running {
  public:
   using Node = torch::autograd::CppNode<ScriptFunction>;

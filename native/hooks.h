@@ -1,4 +1,4 @@
-// JavaScript functions that see gradients as the backward pass computes them.
+// JavaScript functions that receive gradients during the backward pass.
 #pragma once
 
 #include "napi_setup.h"

@@ -113,7 +113,8 @@ class JsCallback {
 
   JsThread& thread() const { return function_.thread(); }
   const std::string& name() const { return name_; }
-  // On the JavaScript thread, inside a handle scope. Throws JavaScriptError with what the function threw.
+  // Call on the JavaScript thread, inside a handle scope. Throws JavaScriptError with the value that the
+  // function threw.
   Napi::Value call(const std::vector<napi_value>& arguments) const;
 
  private:

@@ -52,8 +52,7 @@ void* from_system(size_t size) {
   void* block = nullptr;
   if (posix_memalign(&block, size >= kHugeFrom ? kHugePage : kPage, size) != 0) return nullptr;
 #ifdef MADV_HUGEPAGE
-  // Huge pages are cleared in one go, and more of the memory is reached without a walk through the page
-  // tables.
+  // Huge pages are cleared in one step, and need fewer page-table walks.
   if (size >= kHugeFrom) madvise(block, size / kHugePage * kHugePage, MADV_HUGEPAGE);
 #endif
   return block;
@@ -173,7 +172,7 @@ class LargeBlocks {
     for (const FreeBlock& entry : blocks) to_system(entry.block);
   }
 
-  // A thread of its own gives back what nobody has asked for: no JavaScript thread may be there to do it.
+  // A separate thread returns unused blocks, because no JavaScript thread may be left to do it.
   void start_janitor() {
     if (has_janitor_) return;
     std::thread([this] { tidy_up(); }).detach();
@@ -221,7 +220,7 @@ void* take_large_block(size_t bytes) {
 }
 
 bool give_large_block(void* block) noexcept {
-  // Most other blocks do not begin at a page, and need no look at the table.
+  // Most other blocks do not start at a page and need no lookup in the table.
   return reinterpret_cast<uintptr_t>(block) % kPage == 0 && large_blocks().give(block);
 }
 

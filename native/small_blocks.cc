@@ -20,7 +20,7 @@ constexpr size_t kKept = 128;                // free blocks of a size that a thr
 constexpr size_t kMoved = kKept / 2;
 
 // The address alone identifies a small block and its size. Blocks have no header that an operator could
-// overwrite. The system gives memory to what was touched only.
+// overwrite. The system commits only touched pages.
 alignas(4096) std::byte arena[kArena];
 std::array<std::atomic<uint8_t>, kArena / kChunk> class_of_chunk;
 

@@ -13,9 +13,9 @@ namespace torchbind {
 // A copy on write of a CPU storage; null where its memory must not move, or is not PyTorch's own.
 c10::Storage lazy_copy(const c10::Storage& storage);
 
-// The bytes of a storage as they are now, whatever is written to it later: a copy on write that nobody else
-// has. Memory that must not move, or is not PyTorch's own, has no such copy: then it is the storage itself,
-// whose memory stays where it is meanwhile, and writes show.
+// A snapshot of a storage's bytes, independent of later writes: a copy-on-write alias that nobody else has.
+// Memory that cannot move, or is not PyTorch's own, cannot be aliased. The result is then the storage itself,
+// whose memory stays in place meanwhile, and later writes are visible in it.
 class SteadyStorage {
  public:
   explicit SteadyStorage(const c10::Storage& storage);

@@ -100,7 +100,7 @@ Napi::Value share_tensor(const Napi::CallbackInfo& info) {
   const at::Tensor& tensor = to_tensor(info[0], "tensor");
   const int64_t thread = to_int64(info[1], "thread");
   check_has_no_graph(tensor);
-  // Two threads will use this memory: neither may move it under the other.
+  // Two threads will use this memory: neither may move it while the other uses it.
   if (tensor.has_storage()) fix_for_good(tensor.storage());
   return from_int64(info.Env(), issue_ticket(tensor, thread));
 }

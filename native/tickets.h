@@ -8,8 +8,8 @@
 
 namespace torchbind {
 
-// The workers that an environment has started: when it ends, so have they, and nobody receives what they
-// shared.
+// The workers that an environment has started. When the environment ends they have ended too, and nobody
+// receives the tensors that they shared.
 class Workers {
  public:
   Workers() = default;

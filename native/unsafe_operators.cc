@@ -187,7 +187,7 @@ void some_heads(const Stack& arguments) {
   }
 }
 
-// The fused optimizers walk through plain memory, as long as the parameter's, in every list that has tensors.
+// The fused optimizers read plain memory of the parameter's length in every list that has tensors.
 template <size_t kLists>
 void like_parameters(const Stack& arguments) {
   const c10::List<at::Tensor> parameters = arguments.at(0).toTensorList();
@@ -217,7 +217,7 @@ void lists_of_one_length(const Stack& arguments) {
   }
 }
 
-// It searches in steps of a bin's width, until they make up the ratio.
+// The kernel searches in steps of one bin width until the steps cover the ratio.
 void some_bins(const Stack& arguments) {
   const int64_t bins = arguments.at(2).toInt();
   const double ratio = arguments.at(3).toDouble();

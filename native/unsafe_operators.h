@@ -11,7 +11,8 @@ namespace torchbind {
 // Why an operator (`aten::_stack.out`, or `aten::_stack` for all its overloads) is refused; null for most.
 const char* why_unsafe(const std::string& name, const std::string& overload);
 
-// What a kernel leaves unchecked: throws where the arguments, in schema order, would crash it. Null for most.
+// Checks that a kernel omits: throws if the arguments, in schema order, would crash it. Null for most
+// kernels.
 using ArgumentCheck = void (*)(const torch::jit::Stack& arguments);
 ArgumentCheck argument_check(const std::string& name, const std::string& overload);
 

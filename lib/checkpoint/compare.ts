@@ -155,7 +155,7 @@ async function compareWeights(
   };
 }
 
-/** Where the elements lie; those that are not in one piece of memory are nobody else's. */
+/** Location of the elements in memory. A tensor that is not contiguous counts as separate memory. */
 function placeOf(tensor: Tensor): string {
   return tensor.layout === 'strided' && !tensor.isQuantized ? storageKey(tensor) : `${tensor.handle}`;
 }

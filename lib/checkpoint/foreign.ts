@@ -32,7 +32,7 @@ export function modelTypeOf({ model_type: type, architectures }: JsonObject): st
 
 /** @throws ERR_TORCHBIND_CONFIG for a config.json of a model of Hugging Face that is not computed here */
 export function checkModelType(json: JsonObject): void {
-  // Programs before transformers 2.3 wrote none, and OpenAI's first GPT has `afn` for the activation.
+  // transformers before 2.3 wrote no model_type. OpenAI's first GPT names its activation `afn`.
   if (
     configTypeOf(json) !== undefined ||
     json.model_type === 'gpt2' ||

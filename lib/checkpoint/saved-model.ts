@@ -24,7 +24,7 @@ export interface TrainingState {
   step: number | null;
   /** Name of the file with the optimizer's state; null without an optimizer. */
   optimizerFile: string | null;
-  /** Where the training run stands; null in bundles of programs that do not say. */
+  /** State of the training run; null in bundles of programs that do not record it. */
   run: SavedRun | null;
   /** Fields that say nothing to this library: kept, and written back. */
   extra: JsonObject;

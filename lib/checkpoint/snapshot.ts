@@ -65,7 +65,7 @@ class TensorCopies {
   /** Parts in the trees that are to be packed. */
   private readonly unpacked: { map: Map<unknown, unknown>; key: unknown; copy: Tensor }[] = [];
 
-  /** Notes a view as a part of a tensor, which files hold as a tensor of its own. */
+  /** Records a view as part of a tensor that files hold separately. */
   part(view: Tensor): Tensor {
     this.parts.add(view);
     return view;
@@ -81,7 +81,7 @@ class TensorCopies {
 
   async pack(): Promise<void> {
     const waiting = this.unpacked.splice(0);
-    // One after the other: what was saved later must not be written before.
+    // One after the other: a later save must not be written before an earlier one.
     const packing = lastPacking.then(() => packTensors(waiting.map(({ copy }) => copy)));
     lastPacking = packing.catch(() => undefined);
     const packed = await packing;

@@ -47,7 +47,7 @@ function hasBetas({ beta1, beta2 }: TrainFlags): boolean {
   return beta1 !== undefined || beta2 !== undefined;
 }
 
-/** Whether flags ask for another optimizer than a new model has. */
+/** Whether flags request an optimizer other than that of a new model. */
 export function wantsOwnOptimizer(flags: TrainFlags): boolean {
   return flags.weightDecay !== undefined || hasBetas(flags);
 }

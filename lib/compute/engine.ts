@@ -50,7 +50,7 @@ export class TrainingEngine {
     this.isFirst = true;
   }
 
-  /** Finds the thread that computes what the model computes now. */
+  /** Finds the compute thread with a replica of the model in its current state. */
   async prepare(): Promise<void> {
     const { model, replica } = this;
     if (replica?.isLike(model) === true && this.canSendOptimizer(replica)) return;

@@ -77,8 +77,8 @@ function plain(message: string): string {
 let reported = false;
 
 /**
- * Writes an error that ends this process where torchrun looks for it: its table of failures then shows it. Only the first is
- * written, and nothing where torchrun did not ask.
+ * Writes an error that ends this process to the file in which torchrun looks for it, so that its table of failures
+ * shows it. Only the first error is written, and only under torchrun.
  */
 export function reportToTorchrun(error: unknown, env: NodeJS.ProcessEnv = process.env): void {
   const file = env.TORCHELASTIC_ERROR_FILE;

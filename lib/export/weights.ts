@@ -19,7 +19,7 @@ import type { Tensor } from '../tensor/tensor';
 import { turnTimer } from '../workers/slices';
 import { floatDType, type Wanted } from './options';
 
-/** A model's weights, taken at one moment, as a package is to hold them. */
+/** A snapshot of a model's weights in the form of a package. */
 export interface TakenWeights {
   snapshot: TensorSnapshot;
   /** Keys of the weights of Linears, without `.weight`. */

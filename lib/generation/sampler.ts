@@ -123,7 +123,7 @@ export class Sampler {
     return token;
   }
 
-  /** Runs `choose`, and names the cause if there is nothing to choose from. */
+  /** Runs `choose`, and explains the error if no token can be chosen. */
   private reporting<T>(logits: Tensor, choose: () => T): T {
     // On other devices, sampling from invalid probabilities ends the process. The CPU kernel throws.
     if (!this.onCpu && !this.greedy) checkFinite(logits.amax(-1));

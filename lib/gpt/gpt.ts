@@ -382,7 +382,7 @@ export class GPT extends TextModel {
     const name = parseReference(reference, 'push').repo.split('/').pop()!;
     const directory = mkdtempSync(path.join(tmpdir(), 'torchbind-push-'));
     const target = path.join(directory, 'package');
-    // What is pushed is the state at the call, also where the hub's settings are still to be read.
+    // Pushes the state at the call, even if the hub's settings must be read first.
     const exporting = this.export(target, { form: 'huggingface', name, ...rest });
     try {
       const own = withoutUndefined({ message, private: isPrivate, signal: rest.signal });

@@ -32,8 +32,8 @@ const attempts = 5;
 const lockPause = 100;
 
 /**
- * Fetches a file into the cache, unless it is there. What an earlier call left unfinished is gone on with. The file counts once it has
- * its size and its checksum.
+ * Downloads a file into the cache if it is missing. Resumes an interrupted download. The file is accepted when its size
+ * and checksum match.
  */
 export async function fetchBlob(cache: RepoCache, file: HubFile, request: FetchBlob): Promise<void> {
   if (await isFile(cache.blob(file.etag))) return request.onBytes(file.size);

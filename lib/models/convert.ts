@@ -26,12 +26,12 @@ const biases = {
 };
 
 /**
- * A copy of a model as one of another family computes it. Exact: biases that are missing become zero, ones that are zero
- * are left out, a tied head becomes one of its own, and another scale of attention is put into the queries' weights
- * (exact to rounding where the factor is not a power of two).
+ * Copies a model into another family. The result is exact: missing biases become zeros, zero biases are left out, a
+ * tied head becomes a separate one, and another attention scale is folded into the query weights (exact up to rounding
+ * if the factor is not a power of two).
  *
- * @param force drop or replace what the family has no place for, although results then differ
- * @throws ERR_TORCHBIND_CONVERT naming what the family does not have
+ * @param force drop or replace what the family cannot express, although results then differ
+ * @throws ERR_TORCHBIND_CONVERT naming what the family cannot express
  */
 export function convertModel(model: GPTModel, layoutName: string, options: { force?: boolean } = {}): GPTModel {
   const layout = layoutByName(layoutName);
@@ -133,7 +133,7 @@ function copyParameters(model: GPTModel, converted: GPTModel): void {
   }
 }
 
-/** Parameters by name, with queries, keys and values apart as views of a fused matrix. */
+/** Parameters by name. Queries, keys and values are separate views of a fused matrix. */
 function apart(parameters: ReadonlyMap<string, Tensor>, { nHead, nKvHead, headSize }: GPTConfig): Map<string, Tensor> {
   const sizes = { q: nHead * headSize, k: nKvHead * headSize, v: nKvHead * headSize };
   const parts = new Map<string, Tensor>();

@@ -238,7 +238,7 @@ function attentionScale(config: GPTConfig, layer: number): number {
 
 export class MLP extends Module {
   readonly gate: Linear | null;
-  /** With `fusedGate`, the gate's rows and then its own. */
+  /** With `fusedGate`, the rows of the gate come first. */
   readonly up: Linear;
   readonly down: Linear;
   readonly dropout: Dropout;

@@ -161,7 +161,10 @@ export function resumeOptimizer(model: GPTModel, stateDict: ReadonlyMap<string, 
   return optimizer;
 }
 
-/** As `resumeOptimizer`, off the event loop, from a state dict that nobody else holds; the caller disposes it all the same. */
+/**
+ * As `resumeOptimizer`, off the event loop, from a state dict that nobody else holds. The caller disposes the state
+ * dict in any case.
+ */
 export async function adoptOptimizer(model: GPTModel, stateDict: ReadonlyMap<string, unknown>): Promise<AnyOptimizer> {
   const optimizer = optimizerOf(model, stateDict);
   const commit = await prepareOptimizerState(model, optimizer, stateDict);

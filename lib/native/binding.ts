@@ -278,7 +278,7 @@ export interface Binding {
   // tensor_jobs.cc: copies and comparisons of dense tensors as they are at the call, off the main thread
   /** Contiguous copies on the CPU, of another dtype where one is given. */
   packTensors(tensors: readonly Handle[], dtype: number | null): Promise<Handle[]>;
-  /** Copies values into tensors, whose memory nobody else may use meanwhile. */
+  /** Copies values into tensors. Nobody else may use their memory meanwhile. */
   copyTensors(targets: readonly Handle[], sources: readonly Handle[]): Promise<void>;
   /** Whether each pair has one dtype and shape, and equal numbers or equal bits. */
   equalTensors(first: readonly Handle[], second: readonly Handle[]): Promise<boolean[]>;

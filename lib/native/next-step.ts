@@ -55,7 +55,7 @@ const STEPS: readonly (readonly [message: RegExp, step: string])[] = [
   [/is not positive-definite/, 'Add a small multiple of the identity where rounding is the cause.'],
 ];
 
-/** Hints in libtorch's messages that name Python's way or one of C++, and what there is here. */
+/** Replaces hints in libtorch's messages about Python or C++ by what applies here. */
 const HINTS: readonly (readonly [hint: RegExp, here: string])[] = [
   [/ Specify retain_graph=True if [^.]*\./, ''], // the step says how
   [/ Set allow_unused=True if this is the desired behavior\./, ''],

@@ -129,8 +129,8 @@ export class DistributedDataParallel<M extends Callable> extends Module {
   }
 
   /**
-   * Runs a function, async ones too, in which gradients only add up on each rank. The next `backward()` outside it averages the
-   * sums: for all but the last batch of an update (PyTorch's `no_sync`).
+   * Runs a function, possibly async, in which gradients accumulate on each rank without communication. The next
+   * `backward()` outside it averages the sums. Use it for all but the last batch of an update (PyTorch's `no_sync`).
    */
   noSync<T>(fn: () => T): T {
     checkArgument(typeof fn === 'function', 'a function', fn, 'noSync()');

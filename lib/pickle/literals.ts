@@ -176,7 +176,7 @@ export class LiteralReader {
     return this.float(Number(line));
   }
 
-  /** Two's complement, least significant byte first; no bytes are 0. */
+  /** Two's complement, least significant byte first. An empty array is 0. */
   private littleEndianInt(length: number): number | bigint {
     this.charge(length);
     const { bytes, position } = this.cursor;

@@ -18,7 +18,7 @@ import {
 } from './types';
 
 export interface PickleWriterOptions {
-  /** How an object of a class that pickle itself does not know is written; undefined where it is unknown here too. */
+  /** How to write an object of a class outside the pickle format itself; undefined for an unknown class. */
   reduce?: (value: object) => Reduced | undefined;
 }
 

@@ -90,7 +90,7 @@ export class Completions {
     }
   }
 
-  /** The events of a stream. An error in between is an event too: the status has been sent. */
+  /** The events of a stream. An error after the start is an event too, because the status has been sent. */
   private async *events(api: Api, job: Job, parameters: Parameters): AsyncGenerator<string, void, undefined> {
     const answer = { ...answerOf(api, job), object: api.chunkObject };
     const usage = parameters.includeUsage ? { usage: null } : {};

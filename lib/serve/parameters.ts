@@ -64,7 +64,7 @@ const KNOWN = [
   'seed',
 ];
 
-/** The most likeliest tokens that an answer lists, and the most biases that a request may have. */
+/** Maximum number of alternatives in an answer, and of biases in a request. */
 const MOST_LOGPROBS = { completions: 5, chat: 20 } as const;
 const MOST_BIASES = 1024;
 

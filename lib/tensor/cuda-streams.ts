@@ -99,7 +99,7 @@ export class Event {
     native().recordEvent(this.#native, checkStream(stream, 'Event.record()').native);
   }
 
-  /** What a stream is given from now on waits for the event; the current stream unless one is given. */
+  /** Later work on a stream waits for the event. Default: the current stream. */
   wait(stream: Stream = currentStream()): void {
     native().waitEvent(this.#native, checkStream(stream, 'Event.wait()').native);
   }

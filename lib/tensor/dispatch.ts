@@ -19,7 +19,10 @@ import type { Scalar } from './schema-types';
 
 /** The type of an argument as far as overloads tell types apart. Below 16, so that several pack into one number. */
 const enum Type {
-  /** The type does not settle the overload (`[]` is a list of tensors or of sizes): such calls are not remembered. */
+  /**
+   * The argument types do not determine the overload (`[]` is a list of tensors or of sizes): such calls are not
+   * cached.
+   */
   Unsettled = 0,
   Tensor,
   Integer,

@@ -349,7 +349,7 @@ export class Trainer {
     }
   }
 
-  /** Hands a copy over to be written; waits for the save before first, so that there is one at a time. */
+  /** Starts a background save of a snapshot, after the previous save: only one runs at a time. */
   private async *save(): AsyncGenerator<TrainEvent, void> {
     const { checkpointDir, keep, saveInBackground = true } = this.settings;
     if (checkpointDir === undefined) return;

@@ -71,7 +71,7 @@ cudaStreamCaptureMode to_mode(const Napi::CallbackInfo& info, const Napi::Value&
   invalid(info.Env(), "A capture mode is 'global', 'thread_local' or 'relaxed'.");
 }
 
-// captureBegin(graph, poolOf, mode): memory comes from the pool of another graph where one is given.
+// captureBegin(graph, poolOf, mode): uses the memory pool of the graph `poolOf` if it is given.
 Napi::Value capture_begin(const Napi::CallbackInfo& info) {
   Graph& graph = to_graph(info);
   if (graph.is_capturing || graph.is_captured)

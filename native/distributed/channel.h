@@ -20,7 +20,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
   // Runs `work` on the JavaScript thread; not at all when the environment has ended. From any thread.
   void post(std::function<void(Napi::Env)> work);
 
-  // On the JavaScript thread: whether the event loop waits for this channel. Counted.
+  // On the JavaScript thread only: sets whether the event loop waits for this channel. Calls are counted.
   void hold();
   void release();
 
@@ -56,7 +56,7 @@ class Settler {
   std::shared_ptr<Napi::Promise::Deferred> deferred_;
 };
 
-// Runs `work` on a thread of its own, and settles the promise with what it gives.
+// Runs `work` on a separate thread, and settles the promise with its result.
 Napi::Promise on_thread(Napi::Env env, std::function<Settler::Result()> work);
 
 }  // namespace torchbind::distributed

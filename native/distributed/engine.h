@@ -83,8 +83,8 @@ class Group {
   virtual ~Group() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  // Begins a collective and returns; `done` is called when it has ended. In debug mode, where every
-  // collective is compared with the other ranks' first, it waits for them on a thread of its own.
+  // Starts a collective and returns. `done` is called when it has ended. In debug mode, which first compares
+  // every collective with those of the other ranks, a separate thread waits for them.
   virtual void start(CollectiveCall call, Done done) = 0;
   // Waits for all ranks.
   virtual std::shared_ptr<Reducer> make_reducer(const ReducerOptions& options) = 0;

@@ -128,7 +128,7 @@ export async function readHfGpt2({ directory, weights: file }: ModelFiles, optio
   };
 }
 
-/** The files of some names that are there, byte for byte. */
+/** The existing files with the given names, byte for byte. */
 export async function readCompanions(directory: string, names = hfCompanions): Promise<Map<string, Buffer>> {
   const files = new Map<string, Buffer>();
   for (const name of names) {

@@ -76,7 +76,7 @@ async function writeTensor(
 
 const partSize = 16 * 2 ** 20;
 
-/** Numbers that are rounded between two looks at the clock: about a millisecond. */
+/** Number of values rounded between two checks of the time: about a millisecond. */
 const sliceSize = 2 ** 16;
 
 async function writeQ8(

@@ -105,7 +105,7 @@ async function inspectShard(file: string, verify: boolean): Promise<FileInspecti
   });
 }
 
-/** Adds what is in another file of the same checkpoint. */
+/** Adds the contents of another file of the same checkpoint. */
 export function mergeFile(report: FileInspection, other: FileInspection, file: string): void {
   report.size += other.size;
   report.tensors = report.tensors.concat(other.tensors.map((tensor) => ({ ...tensor, file })));

@@ -131,7 +131,7 @@ function isTooMuch({ problems }: FileInspection): boolean {
   return problems.some(({ code }) => code === CheckpointCode.limit);
 }
 
-/** Undefined where the file does not hold it; why is known already. */
+/** Returns undefined on a CheckpointError, whose reason is already recorded. */
 async function quietly<T>(body: () => Promise<T>): Promise<T | undefined> {
   try {
     return await body();
@@ -256,7 +256,7 @@ async function salvageZip(source: ByteSource, report: FileInspection): Promise<v
   });
 }
 
-/** Where the bytes of data.pkl begin, by its local header. */
+/** Offset of the bytes of data.pkl, from its local header. */
 function findPickle(head: Buffer): number | undefined {
   const localHeaderSize = 30;
   for (let at = 0; at + localHeaderSize <= head.length; at++) {

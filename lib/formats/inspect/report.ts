@@ -144,7 +144,7 @@ export function newInspection(path: string, size: number, kind: ContainerKind): 
   };
 }
 
-/** Runs a part of an inspection; what is wrong with the file is noted, and undefined given. */
+/** Runs a part of an inspection. A fault in the file is recorded as a problem, and undefined returned. */
 export async function noting<T>(report: FileInspection, body: () => T | Promise<T>): Promise<T | undefined> {
   try {
     return await body();

@@ -102,7 +102,7 @@ export class TarArchive implements TensorArchive {
     return yield* resolveReferences(value, builder, record, options, this.budget);
   }
 
-  /** Takes ('storage', class, key, location, size) itself for the storage that it would refer to. */
+  /** Uses ('storage', class, key, location, size) as the storage itself. */
   private withStorageTuples(table: GlobalTable): GlobalTable {
     const name = 'torch._utils._rebuild_tensor_v2';
     const rebuild = table.get(name) as PickleGlobal;

@@ -128,9 +128,9 @@ export function checkGeometry(
 }
 
 /**
- * Checks that a shape is one that a tensor can have, whatever its data. Gives the number of elements.
+ * Checks that a tensor can have this shape, whatever its data. Returns the number of elements.
  *
- * @throws GlobalError where it is not
+ * @throws GlobalError if it cannot
  */
 export function checkShape(dtype: FileDType, shape: number[]): bigint {
   if (shape.length > maxDimensions)

@@ -148,7 +148,7 @@ function partOfState(values: ParameterState, line: KeyedParameter, takePart: (pa
   );
 }
 
-/** The line of the table that each number in the file stands for. */
+/** The table line for each parameter number in the file. */
 function matchLines(
   groups: readonly FileGroup[],
   groupNames: GroupNames,

@@ -32,7 +32,7 @@ export const layerNorm = byPosition(
 export interface BatchNormOptions extends AffineOptions {
   /** Normalise by the batch, and move the running figures. Default false. */
   training?: boolean;
-  /** Share of the batch in the new running figures. Default 0.1. */
+  /** Weight of the batch's statistics in the running statistics. Default 0.1. */
   momentum?: number;
 }
 

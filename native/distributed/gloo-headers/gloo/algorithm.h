@@ -1,4 +1,4 @@
-// libtorch ships the header of its gloo backend, but not gloo's own. What that header needs of them is
-// declared in this folder. libtorch has these classes; c10d_groups.cc makes none of them, and calls none but
-// through libtorch.
+// libtorch ships the header of its gloo backend, but not the gloo headers that it includes. This folder
+// declares the parts that it needs. libtorch contains these classes. c10d_groups.cc does not construct them,
+// and calls them only through libtorch.
 #pragma once
