@@ -3,7 +3,7 @@ import { Socket } from 'node:net';
 const REDRAW_MS = 100;
 /** How long the line stays away for what is written to a pipe: its reader may print it on the same terminal, as `tee` does. */
 const PIPE_MS = 300;
-/** Erases from the cursor to the end of the screen: rows onto which a narrower terminal wrapped the line included. */
+/** Erases from the cursor to the end of the screen, including rows onto which a narrower terminal wrapped the line. */
 const ERASE_BELOW = '\u001b[J';
 const NO_WRAP = '\u001b[?7l';
 const WRAP = '\u001b[?7h';

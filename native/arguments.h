@@ -12,7 +12,7 @@
 
 namespace torchbind {
 
-// "number 5", "string", "undefined": what came, for error messages.
+// Describes a value for error messages: "number 5", "string", "undefined".
 std::string type_of(const Napi::Value& value);
 
 Handle to_handle(const Napi::Value& value, const char* name);

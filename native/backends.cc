@@ -56,7 +56,8 @@ Napi::Value set_switch(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// backendVersions(): of the CUDA runtime and of cuDNN, as the libraries count; null without them.
+// backendVersions(): versions of the CUDA runtime and of cuDNN in the libraries' own numbering; null without
+// them.
 Napi::Value backend_versions(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Napi::Object result = Napi::Object::New(env);

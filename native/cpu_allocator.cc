@@ -16,7 +16,7 @@ namespace {
 c10::Allocator* others = nullptr;
 c10::DeleterFnPtr release_other = nullptr;
 
-// Of every block: operators hold on to `raw_deleter` and free with it what they allocated.
+// The deleter of every block: operators keep `raw_deleter` and free their allocations with it.
 void release(void* block) {
   if (is_small_block(block)) {
     give_small_block(block);

@@ -3,8 +3,8 @@
 
 namespace torchbind {
 
-// Makes libtorch keep the memory of small and of large CPU storages for the next ones. Does so once a
-// process; not where TORCHBIND_ALLOCATOR=libtorch, for tools that watch every block: sanitizers, valgrind.
+// Makes libtorch reuse the memory of small and of large CPU storages. Takes effect once per process, and not
+// with TORCHBIND_ALLOCATOR=libtorch, for tools that track every block: sanitizers, valgrind.
 void use_cpu_allocator();
 
 }  // namespace torchbind

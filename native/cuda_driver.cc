@@ -109,8 +109,8 @@ std::string uuid_text(const Uuid& uuid) {
   return text;
 }
 
-// deviceProperties(device): of a CUDA device. Devices are counted as libtorch counts them:
-// CUDA_VISIBLE_DEVICES holds for the driver too.
+// deviceProperties(device): properties of a CUDA device. Devices are numbered as in libtorch;
+// CUDA_VISIBLE_DEVICES applies to the driver too.
 Napi::Value device_properties(const Napi::CallbackInfo& info) {
   const c10::Device device = to_accelerator(info[0]);
   if (!device.is_cuda()) invalid("deviceProperties() is for CUDA devices, got " + device.str() + ".");

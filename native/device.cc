@@ -10,7 +10,7 @@
 #include "arguments.h"
 #include "errors.h"
 
-// Of OpenMP 5.0, in the runtime that libtorch brings; null where it brings none.
+// A function of OpenMP 5.0 in the runtime that libtorch brings; null without one.
 #if defined(__GNUC__)
 extern "C" __attribute__((weak)) int omp_pause_resource_all(int kind);
 #endif

@@ -109,8 +109,8 @@ bool any_alias(const std::vector<c10::Argument>& arguments, bool writes_only) {
   return false;
 }
 
-// An operator with a derivative has a kernel of its own for autograd, which records and then calls the
-// operator below autograd. One without is made of others, whose views autograd must see.
+// An operator with a derivative has its own autograd kernel, which records the call and then calls the
+// operator below autograd. An operator without one is composed of others, whose views autograd must see.
 bool only_records(const OperatorHandle& handle) {
   return handle.hasKernelForDispatchKey(c10::DispatchKey::Autograd) &&
          !any_alias(handle.schema().arguments(), false) && !any_alias(handle.schema().returns(), false);

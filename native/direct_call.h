@@ -1,6 +1,6 @@
-// Operators of a few common signatures, called as C++ calls them: without a stack of boxed values, and with
-// arguments that JavaScript leaves in shared memory, because passing one through Node-API takes as long as
-// finding its tensor.
+// Calls operators with a few common signatures directly, without a stack of boxed values. JavaScript leaves
+// the arguments in shared memory, because passing one through Node-API takes as long as looking up its
+// tensor.
 #pragma once
 
 #include <ATen/core/dispatch/Dispatcher.h>

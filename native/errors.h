@@ -42,7 +42,8 @@ Napi::Value make_error(Napi::Env env, const Failure& failure);
 
 [[noreturn]] void throw_to_js(Napi::Env env, const Failure& failure);
 
-// Turns the exception in flight into JavaScript's: what JavaScript threw stays the very same value.
+// Converts the current exception into a JavaScript error. A value that JavaScript threw is passed on
+// unchanged.
 void rethrow_to_js(Napi::Env env);
 
 template <Napi::Value (*Function)(const Napi::CallbackInfo&)>

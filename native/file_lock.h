@@ -33,7 +33,7 @@ struct SystemFailure {
 
 using LockedFile = HANDLE;
 
-// A byte far beyond the end: the file's text stays readable to others.
+// The locked byte is far beyond the end, so that others can still read the file.
 inline OVERLAPPED locked_byte() {
   OVERLAPPED place{};
   place.OffsetHigh = 0x7fffffff;
@@ -115,7 +115,7 @@ class FileLocks {
   static void expose(Napi::Env env, Napi::Object exports) {
     auto* locks = new FileLocks();
     env.SetInstanceData(locks);
-    // Runs when the environment is torn down, after its JavaScript and its file requests have ended.
+    // Runs when the environment is torn down, after its JavaScript and file requests have ended.
     env.AddCleanupHook([](FileLocks* held) { held->release_all(); }, locks);
     exports.Set("lockFile", Napi::Function::New<lock>(env, "lockFile"));
     exports.Set("unlockFile", Napi::Function::New<unlock>(env, "unlockFile"));

@@ -1,5 +1,4 @@
-// Storages whose memory must stay where it is: a thread, an array of JavaScript or another storage uses it by
-// its address.
+// Storages whose memory cannot move: a thread, a JavaScript array or another storage uses it by address.
 #pragma once
 
 #include <c10/core/Storage.h>

@@ -28,9 +28,9 @@ class WrittenTensors {
 
   // After the operator has thrown: gives every tensor the shape and the storage that it had.
   void restore() noexcept;
-  // After the operator has returned. Throws, with all of them restored, when a tensor reaches outside its
-  // storage, or when one changed its shape that a backward pass works with now. A changed shape counts as a
-  // write, so that a graph that has saved the tensor refuses it.
+  // Call after the operator has returned. If a tensor reaches outside its storage, or if a tensor that a
+  // running backward pass uses changed its shape, restores all tensors and throws. A changed shape counts as
+  // a write, so that a graph that has saved the tensor refuses it.
   void check(const JsThread& thread);
 
  private:

@@ -265,7 +265,7 @@ Napi::Value JsCallback::call(const std::vector<napi_value>& arguments) const {
 }
 
 void JavaScriptError::rethrow(napi_env env) const {
-  // Thrown into the environment that it came from; another one's values mean nothing here.
+  // Thrown only in its own environment; its value means nothing in another.
   if (value_->thread().is_current())
     napi_throw(env, value_->value());
   else

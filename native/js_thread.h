@@ -1,7 +1,7 @@
-// The JavaScript thread of one environment, as the rest of C++ sees it. Autograd calls hooks and custom
-// functions from whatever thread runs a node; JavaScript runs on its own thread only. A call from that thread
-// is made at once. A call from an engine's thread is queued, and the JavaScript thread, which waits in
-// `serve` for the backward pass to end, makes it in the mean time.
+// The JavaScript thread of one environment. Autograd calls hooks and custom functions from whatever thread
+// runs a node, but JavaScript runs only on its own thread. A call from that thread is made directly. A call
+// from an engine thread is queued; the JavaScript thread, which waits in `serve` for the backward pass to
+// end, makes it meanwhile.
 #pragma once
 
 #include <torch/csrc/autograd/function.h>
@@ -32,8 +32,8 @@ class JsThread : public std::enable_shared_from_this<JsThread> {
   // Runs `work` on the JavaScript thread and returns when it is done; exceptions come through.
   void run(const std::function<void()>& work);
 
-  // On the JavaScript thread: runs `engine`, which may call `run` from any thread. Never deadlocks: where
-  // device threads can take part, `engine` itself runs next to this thread, which serves the calls.
+  // On the JavaScript thread: runs `engine`, which may call `run` from any thread. Cannot deadlock: if device
+  // threads can take part, `engine` runs on another thread while this thread serves the calls.
   void drive(const std::function<void()>& engine);
 
   // A value that JavaScript no longer needs to keep; from any thread, and inside garbage collection.
@@ -41,7 +41,7 @@ class JsThread : public std::enable_shared_from_this<JsThread> {
   // Frees what other threads released.
   void sweep();
 
-  // The environment ends: whoever waits for it gets an error, and nothing is called any more.
+  // The environment ends: waiting threads get an error, and no function is called any more.
   void close();
 
   // Whether hooks must not be added to a node: it is being evaluated, and the engine walks through its hooks.
@@ -80,7 +80,7 @@ class JsThread : public std::enable_shared_from_this<JsThread> {
   uint64_t serving_since_ = 0;
   int depth_ = 0;   // of passes that run on this thread, one in a callback of the other
   int passes_ = 0;  // that have begun and not ended, on whatever thread
-  // Weak references, so that no other tensor comes to have one's address.
+  // Weak references, so that no other tensor can get the address of one.
   std::unordered_map<const c10::TensorImpl*,
                      c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>>
       lent_;

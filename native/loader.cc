@@ -1,5 +1,5 @@
-// torchbind.node: loads libtorch's libraries by path, so that the addon proper finds them loaded already. It
-// also has the file locks, because `install` needs them before libtorch is there.
+// torchbind.node: loads libtorch's libraries by path, so that the addon proper finds them already loaded. It
+// also contains the file locks, because `install` needs them before libtorch exists.
 #include <napi.h>
 
 #ifdef _WIN32

@@ -87,8 +87,8 @@ struct Shelf {
 };
 using Shelves = std::array<Shelf, kClasses>;
 
-// The free blocks of this thread. A plain pointer, so that it can still be read when the thread's other
-// objects are gone, and a tensor among them is freed last.
+// The free blocks of this thread. A plain pointer stays readable after the thread's other objects are
+// destroyed, when a tensor among them is freed last.
 thread_local Shelves* shelves = nullptr;
 thread_local bool thread_ends = false;
 

@@ -143,7 +143,7 @@ Napi::Value share_storage(const Napi::CallbackInfo& info) {
   return buffer_over(info.Env(), storage);
 }
 
-// A tensor that takes part in type promotion as a plain number does.
+// A tensor that counts as a plain number in type promotion.
 Napi::Value wrapped_number(const Napi::CallbackInfo& info) {
   return from_tensor(info.Env(), at::native::wrapped_scalar_tensor(to_scalar(info[0], "value")));
 }
@@ -164,7 +164,7 @@ Napi::Value item(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, value.toDouble());
 }
 
-// What waits for a device, which has computed the values when the copy has come.
+// Waits for the device: the values are computed when the copy has arrived.
 class CopyToCpu final : public OffLoopWork {
  public:
   CopyToCpu(Napi::Env env, at::Tensor tensor) : OffLoopWork(env), tensor_(std::move(tensor)) {}

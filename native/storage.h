@@ -13,7 +13,7 @@ const c10::Storage& storage_with_bytes(const at::Tensor& tensor);
 // Whether a tensor is a dense view of bytes.
 bool is_plain(const at::Tensor& tensor);
 
-// Deleter of the storages that sliceBytes() makes: it frees the storage that they are cut from.
+// Deleter of storages made by sliceBytes(): frees the parent storage.
 void release_slice(void* context);
 
 void init_storage(Napi::Env env, Napi::Object& exports);

@@ -18,7 +18,8 @@
 
 #ifdef TORCHBIND_FIRST_GLIBC
 #define TORCHBIND_SYMBOL_VERSION(symbol, version) __asm__(".symver " symbol "," symbol "@" version)
-// Moved from libdl and libpthread into libc by glibc 2.34. Node links those libraries, so they are there.
+// glibc 2.34 moved these from libdl and libpthread into libc. Node links those libraries, so they are always
+// present.
 TORCHBIND_SYMBOL_VERSION("dlopen", TORCHBIND_FIRST_GLIBC);
 TORCHBIND_SYMBOL_VERSION("dlerror", TORCHBIND_FIRST_GLIBC);
 TORCHBIND_SYMBOL_VERSION("dlsym", TORCHBIND_FIRST_GLIBC);

@@ -89,7 +89,8 @@ size_t storage_bytes(const at::Tensor& tensor) {
   return tensor.nbytes();
 }
 
-// Bytes that freeing the tensor gives back: not those of mapped files, which the system can drop at any time.
+// Bytes that freeing the tensor releases. Mapped files do not count: the system can drop their pages at any
+// time.
 static int64_t freeable_bytes(const at::Tensor& tensor) {
   if (tensor.has_storage()) {
     const auto deleter = tensor.storage().data_ptr().get_deleter();
@@ -134,7 +135,7 @@ void ExternalMemory::collect_if_due(Napi::BasicEnv env) {
   constexpr int64_t kBeyondAnyLimit = int64_t{1} << 46;
   after_last_collection_ = std::min(after_last_collection_, total_);
   deferred_ = std::clamp(deferred_, int64_t{0}, total_ - after_last_collection_);
-  // What was made while collections were deferred is hardly garbage yet, until there is much of it.
+  // Tensors made while collections were deferred are rarely garbage yet, until many exist.
   const int64_t grown = total_ - after_last_collection_ - (deferred_ < kMuchDeferred ? deferred_ : 0);
   if (grown < kEarly) return;
   const auto start = Clock::now();

@@ -53,8 +53,8 @@ class ExternalMemory {
  public:
   void retain(Napi::BasicEnv env, const at::Tensor& tensor);
   void release(Napi::BasicEnv env, const void* storage);
-  // While it is on, V8 hears of no bytes and no collection is forced: for code that makes many tensors of which
-  // none is garbage. Each report may make V8 mark for milliseconds, so there is one at the end.
+  // While on, no bytes are reported to V8 and no collection is forced: for code that makes many tensors of
+  // which none is garbage. Each report may make V8 mark for milliseconds, so one report follows at the end.
   void defer_collections(Napi::BasicEnv env, bool on);
   // Bytes that V8 knows of.
   int64_t reported() const { return total_ - unreported_; }

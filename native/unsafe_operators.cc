@@ -141,7 +141,7 @@ void same_shape(const Stack& arguments) {
     invalid("The first two tensors must have one shape.");
 }
 
-// It writes to what it is given as if it were made for this.
+// The kernel writes to its argument as if it had allocated it.
 void out_like_input(const Stack& arguments) {
   const at::Tensor& input = tensor_at(arguments, 0);
   const at::Tensor& out = tensor_at(arguments, 2);
@@ -286,7 +286,7 @@ void index_per_dimension(const Stack& arguments) {
     invalid("There are more indices than dimensions.");
 }
 
-// The gradient is of another size in the last dimensions alone.
+// The gradient differs in size only in the last dimensions.
 template <int64_t kPooled>
 void pooled_like(const Stack& arguments) {
   const at::Tensor& gradient = tensor_at(arguments, 0);

@@ -109,7 +109,7 @@ async function openAll({ directory, weights, others, kept = [] }: ModelFiles, ve
   return { ...report, contents: { ...contents, optimizer } };
 }
 
-/** Of a file that is never unpickled: what its pickles name is in `globals`, and is nothing that keeps it from being used. */
+/** For a file that is never unpickled: names in its pickles are listed in `globals` and are not a problem. */
 function isDamage({ code }: InspectionProblem): boolean {
   return code !== CheckpointCode.global && code !== CheckpointCode.unsupported;
 }

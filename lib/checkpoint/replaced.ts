@@ -126,7 +126,7 @@ function placeOf(target: string, number: number): string {
   return path.join(target, replacedDirectory, String(number).padStart(8, '0'));
 }
 
-/** Notes in a directory that is to become `.saved` what the flat files are. */
+/** Records what the flat files are, in a directory that becomes `.saved`. */
 export async function noteFlat(staging: string, flat: readonly string[]): Promise<void> {
   if (flat.length > 0) await writeJson(path.join(staging, digestsFile), flat);
 }

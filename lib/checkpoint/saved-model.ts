@@ -117,7 +117,7 @@ export interface ReadOptions {
   mmap?: boolean | undefined;
   /** Of a PEFT adapter: where the model is that it belongs to. */
   base?: string | undefined;
-  /** Combine weights with the training state of others. Default false. */
+  /** Combine weights with the training state of other weights. Default false. */
   allowMixed?: boolean | undefined;
   /** Of a single file: objects of foreign classes next to the weights. Default `inert`. */
   unknown?: 'refuse' | 'inert' | undefined;
@@ -296,7 +296,7 @@ export function plain(value: unknown): unknown {
   return Object.fromEntries(Array.from(entries, ([key, item]) => [String(key), plain(item)]));
 }
 
-/** The fields of a dict as plain data; none where it is not a dict. */
+/** The fields of a dict as plain data; empty if it is not a dict. */
 export function plainFields(value: unknown): JsonObject {
   return value instanceof Map ? (plain(value) as JsonObject) : {};
 }

@@ -15,9 +15,10 @@ interface Held {
 const held = new Map<string, Held>();
 
 /**
- * Makes the owner the directory's one writer, until what this returns was called as often as this was.
+ * Makes the owner the only writer of the directory. Calls nest: the lock is released when the returned function was
+ * called as often as this one.
  *
- * @param owner the model that is trained or saved: a run's own saves need the lock that the run holds
+ * @param owner the model that is trained or saved: a run's own saves use the lock of the run
  * @throws ERR_TORCHBIND_LOCKED if another process, another thread or another owner writes there
  */
 export async function lockWriter(directory: string, owner: object): Promise<() => void> {

@@ -20,7 +20,7 @@ export interface SequenceListener {
   take(event: SequenceEvent): void;
 }
 
-/** How long `settle` sleeps before it looks whether the thread is still there, in milliseconds. */
+/** Milliseconds that `settle` sleeps before it checks whether the thread is still running. */
 const LOOK = 1000;
 
 /** A worker thread that computes for the models of this thread. It keeps the process alive while it owes an answer. */

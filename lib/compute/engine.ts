@@ -50,7 +50,7 @@ export class TrainingEngine {
     this.isFirst = true;
   }
 
-  /** Finds the compute thread with a replica of the model in its current state. */
+  /** Acquires a replica of the model on the compute thread, unless the present one still fits. */
   async prepare(): Promise<void> {
     const { model, replica } = this;
     if (replica?.isLike(model) === true && this.canSendOptimizer(replica)) return;
@@ -64,7 +64,7 @@ export class TrainingEngine {
     } else releaseReplica(model, opened, { keep: true });
   }
 
-  /** Gives an update up. */
+  /** Drops the gradients of an abandoned update. */
   async dropGradients(): Promise<void> {
     if (this.replica === undefined) this.zeroGrad();
     else await this.replica.call({ type: 'zeroGrad' });
@@ -94,7 +94,8 @@ export class TrainingEngine {
   /**
    * Clips the gradients and makes the update.
    *
-   * @param onApplied is called in the turn in which this thread learns of the update, before anything else of it runs
+   * @param onApplied is called in the same turn of the event loop in which this thread learns of the update, before any
+   *   other code
    */
   async apply(options: ApplyOptions, onApplied: (made: Made) => void): Promise<Made> {
     const { replica, model, optimizer } = this;

@@ -7,7 +7,10 @@ import { TorchBindError } from '../errors';
 import { writeFileAtomically } from '../formats/files/atomic-file';
 import { ZipWriter } from '../formats/zip/writer';
 
-/** A package's directory as one file. Its bytes follow from those of the files alone: no time, owner or order of the disk is in it. */
+/**
+ * Packs a package's directory into one file. Its bytes depend only on the files: times, owners and directory order are
+ * left out.
+ */
 
 export type ArchiveKind = 'zip' | 'tar.gz';
 

@@ -49,7 +49,7 @@ export class Context {
     return memory;
   }
 
-  /** On the CPU with room for all tokens, so that nothing is moved later: memory takes no space until it is written to. */
+  /** On the CPU, with room for all tokens, so that nothing moves later. Untouched memory takes no space. */
   private makeCache(): KVCache {
     const { model, tokens, start, room } = this;
     const cache = model.makeCache();

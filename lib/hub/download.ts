@@ -76,7 +76,7 @@ async function cachedSnapshot(cache: RepoCache, { revision }: HubReference): Pro
   return shards.length > 0 && shards.every((name) => names.has(name)) ? directory : undefined;
 }
 
-/** Weights come after the small files, so that they alone show that those are there too. */
+/** Weights are downloaded after the small files, so their presence proves that the small files exist too. */
 function isComplete(names: ReadonlySet<string>, weights: string): boolean {
   return weights === 'ckpt.pt' || names.has('config.json') || names.has('adapter_config.json');
 }

@@ -18,7 +18,7 @@ export async function pipDownload(python: Python, requirement: string, directory
   return path.join(directory, wheel);
 }
 
-/** Installs into a directory that then serves as PYTHONPATH; what is there under the same names is replaced. */
+/** Installs into a directory for PYTHONPATH. Existing packages of the same name are replaced. */
 export async function pipInstall(
   python: Python,
   requirements: string[],

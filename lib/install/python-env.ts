@@ -22,7 +22,7 @@ export interface PythonEnvironment {
 
 const NUMPY = ['numpy==2.4.6; python_version >= "3.11"', 'numpy==2.2.6; python_version < "3.11"'];
 
-/** What the tests compare with besides PyTorch itself: each is the reference implementation of what it names. */
+/** Reference implementations that the tests compare with, besides PyTorch. */
 const ORACLES = [
   ...NUMPY,
   'safetensors==0.8.0',

@@ -11,7 +11,7 @@ import { conformConfig, layoutByName } from './layouts';
 /** Facts that change no result but while training. */
 const harmless: readonly (keyof GPTConfig)[] = ['embeddingDropout', 'attentionDropout', 'extra', 'device', 'batchSize'];
 
-/** Facts of the form of the parameters: a model of another cannot be written whatever is forced. */
+/** Config fields that determine the parameters' shapes: `force` cannot convert between them. */
 const structural: readonly (keyof GPTConfig)[] = [
   'normType', 'positionEncoding', 'mlpHidden', 'normPosition', 'nKvHead', 'headSize', 'qkNorm', 'normScale', 'parallelResidual', 'qkvByHead',
   'fusedGate', 'positionOffset',

@@ -51,7 +51,7 @@ export async function adoptEntries(
 function adopt(entries: readonly StateEntry[], state: ReadonlyMap<string, unknown>): TensorPair[] {
   const used = new Set(entries.filter(({ aliasOf }) => aliasOf === undefined).map(({ key }) => state.get(key)));
   const copies: TensorPair[] = [];
-  // What is there under a second name must not count as another holder.
+  // A tensor under a second name must not count as another holder.
   for (const { key, aliasOf } of entries) {
     const value = state.get(key) as Tensor;
     if (aliasOf !== undefined && !used.has(value)) value.dispose();

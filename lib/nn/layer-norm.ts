@@ -17,7 +17,7 @@ const PLACES = ['eps', 'elementwiseAffine', 'bias', 'device', 'dtype'] as const;
 export interface LayerNormOptions extends Omit<FactoryOptions, 'init'> {
   /** Added to the variance. Default 1e-5. */
   eps?: number;
-  /** Learn a scale, and with `bias` a shift. Default true. */
+  /** Learn a scale, and with `bias` also a bias. Default true. */
   elementwiseAffine?: boolean;
   /** Learn a shift. Default true. */
   bias?: boolean;

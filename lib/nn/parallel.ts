@@ -98,7 +98,7 @@ export class DistributedDataParallel<M extends Callable> extends Module {
     this.#reducer = made instanceof Made ? made.reducer : this.#guarded(() => engine(WHERE).makeReducer(...args));
   }
 
-  /** Makes one without holding the event loop while the other ranks come. */
+  /** Makes one without blocking the event loop while it waits for the other ranks. */
   static async create<M extends Callable>(
     module: M,
     options: DistributedDataParallelOptions = {},

@@ -11,7 +11,7 @@ interface Printed {
  * in a list are printed once, with their count.
  */
 export function formatModule(module: Printed, above: readonly Printed[] = []): string {
-  // A module below itself would print without end: Python fails there.
+  // A module that contains itself would print forever. Python fails there.
   if (above.includes(module)) return `${module.constructor.name}(...)`;
   const path = [...above, module];
   const extra = module.extraRepr();

@@ -2,7 +2,7 @@ import type { Tensor } from '../tensor/tensor';
 import type { Layer } from './module';
 import { ModuleList } from './module-list';
 
-/** Layers of which each takes the output of the one before (PyTorch's `torch.nn.Sequential`). */
+/** Layers in a chain: each takes the output of the previous one (PyTorch's `torch.nn.Sequential`). */
 export class Sequential extends ModuleList<Layer> {
   constructor(...layers: Layer[]) {
     super(layers);

@@ -163,7 +163,7 @@ export class AdamW extends AdamBase<AdamWGroupOptions> {
     super(ADAMW, params, optionsFrom(rest, PLACES, 'AdamW', 1));
   }
 
-  /** Whatever the state dict says: so does PyTorch's AdamW, also with the state of an Adam. */
+  /** Ignores the state dict, like PyTorch's AdamW, even with the state of an Adam. */
   override loadStateDict(stateDict: ReadonlyMap<string, unknown>): void {
     super.loadStateDict(stateDict);
     for (const group of this.paramGroups) group.decoupledWeightDecay = true;

@@ -7,7 +7,10 @@ type Tensors = readonly Tensor[];
 
 let updates = 0;
 
-/** Updates that fused kernels have made on this thread. They do not count as versions of the tensors, in PyTorch as here. */
+/**
+ * Number of updates that fused kernels have made on this thread. They do not change the tensors' version counters, as
+ * in PyTorch.
+ */
 export function fusedUpdates(): number {
   return updates;
 }

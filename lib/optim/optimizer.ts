@@ -45,7 +45,7 @@ interface Match<Group> {
   parameter: Parameter;
   /** The group with the file's hyperparameters. */
   group: Group;
-  /** For messages: its number in the file, and its name where it has one. */
+  /** For messages: its number in the file, and its name if it has one. */
   where: string;
 }
 
@@ -194,11 +194,11 @@ export abstract class Optimizer<
   }
 
   /**
-   * Takes over state and hyperparameters, the learning rate included, from a state dict of `torch.optim`. Parameters
-   * are matched by their order within the groups. Tensors are copied. Nothing changes when anything is wrong.
+   * Loads state and hyperparameters, including the learning rate, from a state dict of `torch.optim`. Parameters are
+   * matched by their order within the groups. Tensors are copied. If anything is invalid, nothing changes.
    *
-   * @throws ERR_TORCHBIND_OPTIMIZER_STATE when groups or their sizes differ, and when a parameter's state lacks a part or
-   * has one of another shape or kind of number; the message names the parameter and the part
+   * @throws ERR_TORCHBIND_OPTIMIZER_STATE if groups or their sizes differ, or if a parameter's state lacks a part or
+   *   has one of another shape or kind of number; the message names the parameter and the part
    */
   loadStateDict(stateDict: ReadonlyMap<string, unknown>): void {
     const { state, commit } = this.#checkState(stateDict);

@@ -26,7 +26,7 @@ export type Schedule = (step: number) => number;
 
 /** Options of schedules with warm-up. */
 export interface WarmupOptions {
-  /** Updates over which the rate rises in equal parts to the full one. Default 0. */
+  /** Number of warm-up updates, over which the rate rises linearly. Default 0. */
   warmup?: number;
 }
 
@@ -71,7 +71,7 @@ function decay(options: DecayOptions, name: string, shape: (progress: number) =>
   };
 }
 
-/** nanoGPT's: the first update already has a rate, and the one after the warm-up the full one. */
+/** As in nanoGPT: the rate of the first update is above 0, and the update after the warm-up has the full rate. */
 function warmUp(step: number, warmup: number): number | null {
   return step < warmup ? (step + 1) / (warmup + 1) : null;
 }

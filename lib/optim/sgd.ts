@@ -85,7 +85,10 @@ export class SGD extends Optimizer<SGDGroup, SGDGroupOptions> {
     }
   }
 
-  /** One at a time: a first step fills the momentum buffer, later ones update it, and parameters may differ in that. */
+  /**
+   * One parameter at a time: its first step fills the momentum buffer and later steps update it, and parameters may
+   * differ in that.
+   */
   private stepParameter(group: SGDGroup, parameter: Parameter, gradient: Tensor): void {
     const { lr, momentum, dampening, weightDecay, nesterov, maximize } = group;
     const known = this.state.get(parameter)?.get('momentum_buffer') as Tensor | null | undefined;

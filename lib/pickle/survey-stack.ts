@@ -1,4 +1,7 @@
-/** One item of a `SurveyStack`, as a number: where a text is in the pickle, the number of a name, a mark, or anything else. */
+/**
+ * An item of a `SurveyStack`, encoded as a number: the position of a text in the pickle, the number of a name, a mark,
+ * or anything else.
+ */
 export type Item = number;
 
 export const other: Item = 0;

@@ -15,7 +15,7 @@ import type { Settings } from './options';
 import { type Parameters, readParameters, refuse } from './parameters';
 import type { Queue } from './queue';
 
-/** Milliseconds to read how a stream ended that was cut off. */
+/** Milliseconds to wait for the result of a cancelled stream. */
 const LAST_READ = 1000;
 
 /** Text for OpenAI's requests. */

@@ -20,7 +20,7 @@ export interface ErrorBody {
 const OF_REQUEST =
   /^ERR_TORCHBIND_(INVALID_ARGUMENT|UNKNOWN_OPTION|UNKNOWN_CHARACTER|NO_TOKENIZER|CONTEXT_FULL|TOKENIZER_TIME|CHAT_TEMPLATE)$/;
 
-/** As what an error is answered. `isExpected` is false for what only the server's owner should read. */
+/** The response to an error. `isExpected` is false for details that only the server's owner may read. */
 export function toHttpError(error: unknown): { http: HttpError; isExpected: boolean } {
   if (error instanceof HttpError) return { http: error, isExpected: true };
   if (error instanceof TorchBindError && OF_REQUEST.test(error.code)) {

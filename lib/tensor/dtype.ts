@@ -215,7 +215,7 @@ function arrayType(dtype: DType): TypedArrayType {
   }
 }
 
-/** The dtype that a typed array's elements have when none is given. */
+/** Default dtype for the elements of a typed array. */
 export function dtypeOfTypedArray(array: ArrayBufferView): DType {
   if (array instanceof Float32Array) return 'float32';
   if (array instanceof Float64Array) return 'float64';

@@ -364,14 +364,14 @@ function parseJson({ json, where }: FileSource): unknown {
 
 type FileSource = Extract<TokenizerSource, { kind: 'hugging-face' }>;
 
-/** The tokenizer of a file's bytes, opened at once; null where the file is of another kind. */
+/** The tokenizer of a file's bytes, opened synchronously; null for a file of another kind. */
 export function openHuggingFace(file: FileSource): HuggingFaceTokenizer | null {
   const { where, startToken } = file;
   const parsed = parseJson(file);
   return isHuggingFaceJson(parsed) ? new HuggingFaceTokenizer(parsed, { where, startToken }) : null;
 }
 
-/** The same, opened by a worker thread; undefined where there can be none. */
+/** As `openHuggingFace`, on a worker thread; undefined without worker threads. */
 export async function openHuggingFaceAsync(
   source: FileSource,
   options: HuggingFaceTokenizerOptions,

@@ -184,10 +184,10 @@ function keyOf(owner: object): number {
 }
 
 /**
- * The ids of a text by the tokenizer that `makeSource` describes, from the worker thread.
+ * Encodes a text on the worker thread with the tokenizer of `makeSource`.
  *
- * @param owner stands for the tokenizer, which the worker keeps for the next text
- * @returns undefined where there can be no worker
+ * @param owner key under which the worker keeps the tokenizer for the next text
+ * @returns undefined without worker threads
  */
 export function encodeInWorker(owner: object, makeSource: MakeSource, text: string): Promise<Int32Array> | undefined {
   const reply = running()?.ask(owner, makeSource, text, 'ids');

@@ -92,7 +92,7 @@ export class Ranks {
     }
   }
 
-  /** The mean of all ranks' numbers, the same to the last bit on all. */
+  /** The mean of all ranks' numbers, bit-identical on all ranks. */
   async mean(value: number): Promise<number> {
     return (await this.reduce([value], 'sum'))[0]! / this.size;
   }

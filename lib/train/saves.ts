@@ -22,7 +22,10 @@ export interface RestoredRun {
 export interface Bundles {
   /** Writes a bundle. What it is of is decided before the function returns; the promise tells when it is durable. */
   save(directory: string, request: SaveRequest, copies: StorageCopies): Promise<void>;
-  /** Puts the newest bundle of a directory into the model and the optimizer; `onRestored` is called in the same turn. */
+  /**
+   * Restores the newest bundle of a directory into the model and the optimizer. `onRestored` is called in the same turn
+   * of the event loop.
+   */
   restore(directory: string, optimizer: AnyOptimizer, onRestored: (run: RestoredRun) => void): Promise<void>;
   /** Called when training begins, after each update, and when it ends in whatever way. `run` gives the state of that moment. */
   publish(at: { step: number; optimizer: AnyOptimizer; run: () => RunState }): void;

@@ -1,6 +1,6 @@
-// torchbind_cuda.so: CUDA graphs, the one thing that libtorch offers only through headers that include
-// CUDA's. It is built where those are, loaded when first used, and knows nothing of the addon: a graph is
-// recorded from whatever the thread's current stream is given.
+// torchbind_cuda.so: CUDA graphs, the one feature that libtorch offers only through headers that include
+// CUDA's. It is built only with those headers, loaded on first use, and independent of the addon: a graph
+// records the work on the thread's current stream.
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGraphsC10Utils.h>

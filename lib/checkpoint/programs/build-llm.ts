@@ -37,7 +37,7 @@ const names = {
   batch_size: 'batchSize',
 } as const;
 
-/** The models of Hugging Face that it names, by blocks, heads and channels. */
+/** Hugging Face models that the program names, by number of blocks, heads and channels. */
 const gpt2Sizes: Readonly<Record<string, readonly [nLayer: number, nHead: number, nEmbd: number]>> = {
   gpt2: [12, 12, 768],
   'gpt2-medium': [24, 16, 1024],
@@ -115,7 +115,9 @@ async function findTokenizer(
 
 const gpt2Tokens = 50257;
 
-/** What the name of its GPT-2 tells, which its program gives to `from_pretrained`: a published model, or a directory. */
+/**
+ * Facts from the name of its GPT-2, which its program passes to `from_pretrained`: a published model, or a directory.
+ */
 async function gpt2Facts({ gpt2_model_name: name, batch_size: batchSize }: JsonObject): Promise<ConfigFacts> {
   const common = { dropout: 0.1, ...(typeof batchSize === 'number' ? { batchSize } : {}) };
   if (typeof name !== 'string') return common;

@@ -201,7 +201,7 @@ const defaults = {
 /** Fields that newer versions of transformers write under another name, or not at all. */
 const olderFields = ['vocab_size_or_config_json_file', 'n_ctx'];
 
-/** The defaults for a config.json, in which an older name may stand for one. */
+/** The defaults of a config.json, which may use older field names. */
 function defaultsBeside(json: JsonObject): Partial<typeof defaults> {
   if (!(olderFields[0]! in json)) return defaults;
   const { vocab_size: _, ...others } = defaults;
@@ -262,7 +262,7 @@ function configJson(model: GPTModel, came: JsonObject | undefined, dtype: string
   return gpt2Json(config, came, dtype);
 }
 
-/** The config.json that came, with what differs now; of a model from elsewhere, all that GPT2Config needs. */
+/** The original config.json with the changed fields; for a model from elsewhere, all fields of GPT2Config. */
 function gpt2Json(config: GPTConfig, came: JsonObject | undefined, dtype: string): JsonObject {
   const fresh = came === undefined;
   const base: JsonObject = came ?? { architectures: ['GPT2LMHeadModel'], model_type: 'gpt2' };

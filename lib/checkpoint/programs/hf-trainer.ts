@@ -33,7 +33,7 @@ const checkpointName = /^checkpoint-(\d+)$/;
 const isKept = (name: string): boolean =>
   name === argumentsFile || name === 'scaler.pt' || /^rng_state(_\d+)?\.pth$/.test(name);
 
-/** Whether a file is one that Trainer writes into a checkpoint, and that another checkpoint replaces. */
+/** Whether Trainer writes this file into a checkpoint, so that a new checkpoint replaces it. */
 const isTrainers = (name: string): boolean =>
   [stateFile, optimizerFile, schedulerFile, ...hfCompanions].includes(name) ||
   isKept(name) ||
@@ -97,7 +97,7 @@ async function modelIn(listing: Listing): Promise<ModelFiles | undefined> {
 function checkpointsIn(output: Listing): { step: number; directory: string }[] {
   const found = new Map<string, string>();
   for (const name of output.names) if (checkpointName.test(name)) found.set(name, name);
-  // A crash may have left one under its name for the time of replacing.
+  // A crash during a replacement may have left a directory under its temporary name.
   for (const name of output.names) {
     const [, own] = /^\.(.*)\.replaced$/.exec(name) ?? [];
     if (own !== undefined && checkpointName.test(own) && !found.has(own)) found.set(own, name);

@@ -76,7 +76,7 @@ interface AnyProgram {
   families?: readonly string[];
   /** Whether its files hold an optimizer's state. */
   holdsOptimizer: boolean;
-  /** The layout of its files for this model, where the model has another. */
+  /** The layout of the program's files for this model, if it differs from the model's. */
   layout?(model: GPTModel): CheckpointLayout | undefined;
   /** Writes a model as the program does: its file, or the files of its directory. */
   write(target: string, request: WriteRequest): Promise<void>;

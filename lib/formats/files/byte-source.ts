@@ -18,7 +18,7 @@ const smallGap = 4096;
 /** What is prefetched at most; what is beyond is read in its turn. */
 const maxPrefetch = 8 * 2 ** 20;
 const maxPieces = 2048;
-/** To ask the pool for a thousand reads in one turn of the event loop takes 10 ms. */
+/** A thousand read requests in one turn of the event loop take 10 ms. */
 const readsAtOnce = 128;
 
 /** Bytes [start, start + bytes.length) of the file. */

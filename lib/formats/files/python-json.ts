@@ -30,7 +30,7 @@ export function parseSettings(text: string): unknown {
   }
 }
 
-/** A text of `[{},{},...]` takes forty times its length: it is refused before anything is made of it. */
+/** Parsing `[{},{},...]` takes forty times its length in memory: such a text is refused before it is parsed. */
 function checkSize(text: string): void {
   const most = freeMemory + memoryOfText * text.length;
   let memory = 0;

@@ -42,9 +42,9 @@ export function isGgufFile(file: string): Promise<boolean> {
 }
 
 /**
- * Reads and checks the header of a GGUF file. Lists, such as the tokens of a vocabulary, are passed over.
+ * Reads and checks the header of a GGUF file. Lists, such as the tokens of a vocabulary, are skipped.
  *
- * @throws CheckpointError where it contradicts itself or the file
+ * @throws CheckpointError if it contradicts itself or the file
  */
 export async function readGgufHeader(source: ByteSource): Promise<GgufHeader> {
   const cursor = new Cursor(source, 4);

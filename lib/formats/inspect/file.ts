@@ -72,7 +72,7 @@ function torchShape({ shape, dtype }: SafetensorsEntry): number[] {
   return dtype.packed === 1 ? shape : [...shape.slice(0, -1), shape.at(-1)! / dtype.packed];
 }
 
-/** An index may name a hundred thousand files that are not there: more problems than this say nothing new. */
+/** Maximum number of problems: an index may name a hundred thousand missing files. */
 const maxProblems = 100;
 
 /** The files that an index names, as one. */

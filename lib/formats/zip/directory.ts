@@ -53,8 +53,8 @@ const largestRatio = 1032;
 const recordCost = Cost.string + Cost.entry + 16;
 
 /**
- * The end record is at the very end of the file, except for a comment whose length it states. Other bytes may follow it, as padding
- * of a copy or a download does, if there is only one that it can be.
+ * The end record is at the end of the file, before an optional comment whose length it states. Other bytes may follow,
+ * such as padding from a copy or a download, if only one record is possible.
  */
 export async function findEnd(source: ByteSource): Promise<EndRecord> {
   const tailLength = Math.min(source.size, endRecordSize + maxComment);

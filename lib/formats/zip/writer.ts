@@ -62,9 +62,9 @@ export class ZipWriter {
   }
 
   /**
-   * Writes the directory, and before it the last record, whose content PyTorch uses as a fingerprint of the others.
+   * Writes the last record, which PyTorch uses as a fingerprint of the others, and then the directory.
    *
-   * @param hasFingerprint false leaves that record out: for a zip that PyTorch did not write
+   * @param hasFingerprint false leaves that record out, for a zip that PyTorch did not write
    * @returns the length of the file
    */
   async close(hasFingerprint = true): Promise<number> {

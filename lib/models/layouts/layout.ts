@@ -151,7 +151,7 @@ export function layoutParameters(layout: CheckpointLayout, config: GPTConfig): K
   );
 }
 
-/** The part of `parameter` that a line of the table stands for, in the form that the file has, as a view. */
+/** A view of the part of `parameter` for a line of the table, in the form of the file. */
 export function partOf(parameter: Tensor, { rows, transpose }: LayoutParameter): Tensor {
   const part = rows === undefined ? parameter : parameter.narrow(0, rows[0], rows[1] - rows[0]);
   return transpose === true ? part.t() : part;

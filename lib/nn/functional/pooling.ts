@@ -148,7 +148,7 @@ export const maxUnpool2d = byPosition(
   },
 );
 
-/** Puts what `maxPool3d` found back to its places, among zeros. */
+/** Puts the maxima of `maxPool3d` back at their positions, with zeros elsewhere (PyTorch's `max_unpool3d`). */
 export const maxUnpool3d = byPosition(
   ['stride', 'padding', 'outputSize'],
   function maxUnpool3d(input: Tensor, indices: Tensor, kernelSize: Sizes, options: UnpoolOptions = {}): Tensor {
