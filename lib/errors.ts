@@ -9,9 +9,10 @@ interface ErrorOptions {
 }
 
 /**
- * Every error that torchbind throws, from TypeScript and from C++ alike.
+ * Every error that torchbind throws, from TypeScript and from C++.
  *
- * `code` is stable and documented in docs/errors.md; `message` says what was expected, what came and what to do.
+ * `code` is stable and documented in docs/errors.md. `message` says what was expected, what was received and what to
+ * do.
  */
 export class TorchBindError extends Error {
   /** Stable identifier, `ERR_TORCHBIND_...`. */
@@ -27,8 +28,8 @@ export class TorchBindError extends Error {
 }
 
 /**
- * Puts the path in front of what goes wrong in `body`, at once or later: inner layers speak of what is in the file and not of its
- * name. An error that names a file already keeps that.
+ * Prepends a path to errors of `body`, synchronous or not: inner layers name what is in a file, not the file. An error
+ * that has a path already keeps it.
  */
 export function withPath<T>(path: string, body: () => T): T {
   const rethrow = (error: unknown): never => {
@@ -58,7 +59,7 @@ export function systemReason(error: unknown): string {
   return text === undefined ? message : `${text} (${code})`;
 }
 
-/** Refuses an argument that is not what was expected. */
+/** Throws for an invalid argument. */
 export function checkArgument(isValid: boolean, expected: string, value: unknown, where: string): void {
   if (isValid) return;
   throw new TorchBindError(`${where}: expected ${expected}, got ${describe(value)}.`, 'ERR_TORCHBIND_INVALID_ARGUMENT');
@@ -68,8 +69,8 @@ export function checkArgument(isValid: boolean, expected: string, value: unknown
 type ParameterCount<F> = F extends (...args: infer Args) => unknown ? Required<Args>['length'] : never;
 
 /**
- * The function, refusing more arguments than it has parameters: JavaScript drops the rest in silence, and with them what
- * the caller meant. `count` is checked by its type.
+ * Wraps a function so that it refuses more arguments than it has parameters: JavaScript would drop the rest silently.
+ * The type checks `count`.
  */
 export function takes<F extends (...args: never[]) => unknown>(count: ParameterCount<F>, fn: F, name = fn.name): F {
   const checked = (...args: never[]): unknown => {
@@ -134,7 +135,7 @@ export function checkOptions(
   }
 }
 
-/** Refuses what is not a string. */
+/** Throws unless the value is a string. */
 export function checkText(value: unknown, where: string): void {
   checkArgument(typeof value === 'string', 'a string', value, where);
 }
@@ -184,12 +185,12 @@ export function isAbove(value: unknown, bound: number): boolean {
   return typeof value === 'number' && value > bound;
 }
 
-/** Refuses what is not a function. */
+/** Throws unless the value is a function. */
 export function checkFunction(value: unknown, where: string): void {
   checkArgument(typeof value === 'function', 'a function', value, where);
 }
 
-/** Refuses what cannot be iterated over. */
+/** Throws unless the value is iterable. */
 export function checkIterable(value: unknown, what: string, where: string): void {
   const iterator: unknown = (value as { [Symbol.iterator]?: unknown } | null | undefined)?.[Symbol.iterator];
   const isFine =
@@ -197,7 +198,7 @@ export function checkIterable(value: unknown, what: string, where: string): void
   checkArgument(isFine, what, value, where);
 }
 
-/** A sparse array may claim 2^32 - 1 elements, which no one should walk through. */
+/** A sparse array may claim 2^32 - 1 elements, which takes minutes to walk through. */
 function claimsTooMuch(value: object | null): boolean {
   return Array.isArray(value) && value.length > 2 ** 24;
 }
@@ -253,7 +254,7 @@ export function describe(value: unknown): string {
   return typeof value;
 }
 
-/** Where in a file a checkpoint is at fault, and why the error was thrown. */
+/** Where in a file the fault is, and its cause. */
 export interface CheckpointErrorDetails {
   /** Byte offset of the fault: within `record` where one is named, within the file otherwise. */
   offset?: number;
@@ -280,15 +281,15 @@ export const CheckpointCode = {
   global: 'ERR_TORCHBIND_CHECKPOINT_GLOBAL',
   /** A tensor's claims do not fit its storage. */
   tensor: 'ERR_TORCHBIND_CHECKPOINT_TENSOR',
-  /** Known, valid, and not supported. */
+  /** Valid, but not supported. */
   unsupported: 'ERR_TORCHBIND_CHECKPOINT_UNSUPPORTED',
-  /** What the file makes would take more memory than is allowed. */
+  /** The contents would take more memory than allowed. */
   limit: 'ERR_TORCHBIND_CHECKPOINT_LIMIT',
 } as const;
 
 export type CheckpointCode = (typeof CheckpointCode)[keyof typeof CheckpointCode];
 
-/** The one error that reading a checkpoint file throws, whatever is wrong with the file. */
+/** The error for every fault in a checkpoint file. */
 export class CheckpointError extends TorchBindError {
   readonly offset: number | undefined;
   readonly record: string | undefined;

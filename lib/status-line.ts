@@ -68,7 +68,7 @@ export class StatusLine {
     ];
   }
 
-  /** Draws the line anew, at most ten times a second. */
+  /** Redraws the line, at most ten times a second. */
   draw(): void {
     if (this.timer !== undefined || this.isEnded) return;
     const wait = this.lastDraw + REDRAW_MS - performance.now();

@@ -17,7 +17,7 @@ own, and prints a line of JSON for every crash, hang, leak and error that is not
   --seed N --calls N     which calls (default: 100,000 of seed 1)
   --first N              begin at this call
   --minutes M            stop after so long
-  --jobs N               so many processes at once
+  --jobs N               number of processes
   --only N               make one call of the seed again, its arguments printed
   --operator NAME        calls of one operator only, such as aten::add.Tensor
   --guard                under an allocator that catches every access outside a tensor

@@ -26,7 +26,7 @@ import type { ReadOptions, SavedModel } from './saved-model';
 /** Files of a package; theirs have about ten. */
 const maxFiles = 200;
 
-/** What a package may inflate to: this much, and so many times its own size. Weights hardly shrink. */
+/** A package may inflate to this many bytes plus this multiple of its own size. Weights hardly compress. */
 const freeInflation = 64 * 2 ** 20;
 const largestRatio = 20;
 

@@ -30,7 +30,7 @@ export interface TrainingState {
   extra: JsonObject;
 }
 
-/** What a training run adds, so that it can go on exactly: plain values, and states of random number generators. */
+/** State of a training run for exact resuming: plain values, and states of random number generators. */
 export interface SavedRun {
   json: JsonObject;
   random: ReadonlyMap<string, Uint8Array>;

@@ -118,7 +118,7 @@ class TensorCopies {
     }
   }
 
-  /** Lazy copies of the storages of tensors; 0 for those that must be copied at once. */
+  /** Copy-on-write copies of the tensors' storages; 0 for those that must be copied immediately. */
   private lazyCopies(tensors: readonly Tensor[]): number[] {
     const handles = native().lazyCopies(tensors.map(({ handle }) => handle));
     // Memory that must not move has a lazy copy only where somebody has copied it already.

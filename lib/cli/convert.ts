@@ -8,7 +8,7 @@ export function convertCommand(): Command {
     .summary('write a model in another form')
     .description(
       'Writes a model in another form: single-file checkpoints as bundles, or with a target and --layout for the programs ' +
-        'of another family, or with a target that ends in .gguf for llama.cpp. What is there stays as it is.',
+        'of another family, or with a target that ends in .gguf for llama.cpp. Existing files stay.',
     )
     .argument('[source]', 'path of a file or directory, or the name of a model in the checkpoint directory')
     .argument('[target]', 'file or directory to write; default: a bundle next to the file')

@@ -33,7 +33,7 @@ export async function runExport(source: string, target: string, flags: ExportFla
 /** The program's own form in half precision, without the optimizer. */
 async function writeCompressed(source: string, target: string, flags: ExportFlags): Promise<void> {
   if (await stat(target).catch(() => undefined))
-    throw usageError(`${target} is there already. Remove it, or write another file.`);
+    throw usageError(`${target} already exists. Remove it, or write another file.`);
   const model = await GPT.load(source, { device: 'cpu' });
   try {
     await model.save(target, { dtype: 'float16', optimizer: null });

@@ -21,7 +21,7 @@ export function exportCommand(): Command {
     .addOption(flag('--group-size <n>', 'with int4: columns that share a scale (32)', { parse: count(32) }))
     .addOption(flag('--weights <format>', 'file format of the weights', { choices: ['safetensors', 'pt'] }))
     .addOption(flag('--force', 'also where the family cannot hold all of the model'))
-    .addOption(flag('--overwrite', 'replace a release package that is there'))
+    .addOption(flag('--overwrite', 'replace an existing release package'))
     .addOption(
       flag(
         '--compress',

@@ -25,7 +25,7 @@ export function generateCommand(): Command {
     )
     .addOption(device())
     .optionsGroup('The text:')
-    .addOption(flag('--prompt <text>', 'text to go on from', { env: 'PROMPT' }).default('', 'none'))
+    .addOption(flag('--prompt <text>', 'text to continue', { env: 'PROMPT' }).default('', 'none'))
     .addOption(
       flag('--max-new-tokens <n>', 'tokens to write at most', { env: 'MAX_NEW_TOKENS', parse: count(0) }).default(300),
     )
@@ -44,7 +44,7 @@ export function generateCommand(): Command {
     .addOption(flag('--stop <text...>', 'end before one of these texts'))
     .optionsGroup('Output:')
     .addOption(toggle('--save-output', 'write the text to a file too', 'ENABLE_OUTPUT_TO_FILE'))
-    .addOption(flag('--output-dir <dir>', 'where that file goes', { env: 'OUTPUT_DIR' }).default('outputs'))
+    .addOption(flag('--output-dir <dir>', 'directory of that file', { env: 'OUTPUT_DIR' }).default('outputs'))
     .addOption(jsonFlag())
     .addHelpText('after', examples)
     .action(async (model: string | undefined, flags: GenerateFlags) => {

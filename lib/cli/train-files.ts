@@ -16,7 +16,7 @@ import { fitOptions, follow, report, reportEnd, updatesToMake } from './train-lo
 import { charactersOf, givenTokenizer } from './tokenizer';
 import { addBuildLlmLora, configOf, describeModel, noteUnused } from './train-model';
 
-/** A checkpoint is saved after so many updates where nothing else is said, as the Python program does. */
+/** Default number of updates between checkpoints, as in the Python program. */
 const defaultInterval = 500;
 
 /**
@@ -82,7 +82,7 @@ async function sourceOf(file: string | undefined): Promise<string | undefined> {
   if (typeof source !== 'string') return undefined;
   if (await exists(source)) return source;
   throw usageError(
-    `${file} was trained on ${source}, which is not here. Name the text to go on with: --input-file FILE.`,
+    `${file} was trained on ${source}, which was not found. Name the text to train on: --input-file FILE.`,
   );
 }
 

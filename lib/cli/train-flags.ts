@@ -68,10 +68,7 @@ const rate = (name: string, text: string, env?: string, most = Infinity): Option
 /** The flags of `torchbind train` by the heading they have in its help. */
 export const trainFlagGroups: Record<string, Option[]> = {
   'Model and data': [
-    flag(
-      '--model-name <name>',
-      'name of the model in the checkpoint directory; it continues where it is there already',
-    ),
+    flag('--model-name <name>', 'name of the model in the checkpoint directory; an existing model resumes'),
     flag(
       '--input-file <file>',
       "text to train on (UTF-8; - is stdin), or a directory with nanoGPT's train.bin and val.bin",
@@ -120,7 +117,7 @@ export const trainFlagGroups: Record<string, Option[]> = {
   Evaluation: [
     int('--eval-interval <n>', 'updates from one to the next; 0 for none', 'EVAL_INTERVAL', 0).default(50),
     int('--eval-iters <n>', 'batches that one takes of each part', 'EVAL_ITERS').default(200),
-    int('--patience <n>', 'stop after so many without a lower validation loss'),
+    int('--patience <n>', 'stop after n evaluations without a lower validation loss'),
   ],
   Checkpoints: [
     checkpointDirectory(),
@@ -134,7 +131,7 @@ export const trainFlagGroups: Record<string, Option[]> = {
     int('--resume-steps <n>', '', 'RESUME_STEPS', 0).hideHelp(),
     flag(
       '--resume-learning-rate <lr>',
-      'keep, restart (the schedule begins anew), or a rate (--learning-rate, else keep)',
+      'keep, restart (the schedule starts over), or a rate (--learning-rate, else keep)',
       {
         env: 'RESUME_LEARNING_RATE',
         parse: (text) => (text === 'keep' || text === 'restart' ? text : number(0)(text)),
@@ -148,7 +145,7 @@ export const trainFlagGroups: Record<string, Option[]> = {
     flag('--gpt2-model-name <name>', 'its directory, or its name in the cache of Hugging Face', {
       env: 'GPT2_MODEL_NAME',
     }).default('gpt2'),
-    flag('--checkpoint-path <file>', "go on with this checkpoint; '*' matches any text", { env: 'CHECKPOINT_PATH' }),
+    flag('--checkpoint-path <file>', "resume this checkpoint; '*' matches any text", { env: 'CHECKPOINT_PATH' }),
   ],
   LoRA: [
     toggle('--use-lora', 'train adapters of low rank', 'USE_LORA'),

@@ -99,7 +99,7 @@ export function losses(train: number, validation: number | null): string {
   return `train loss ${train.toFixed(4)}${validation === null ? '' : `, validation loss ${validation.toFixed(4)}`}`;
 }
 
-/** The last line: what came of it. */
+/** The last line: the result. */
 export function reportEnd(result: FitResult, saved: string | null, json: boolean | undefined): void {
   const { step, stopped, trainLoss, valLoss, best } = result;
   if (json === true) printLine(JSON.stringify({ type: 'end', step, stopped, trainLoss, valLoss, best, saved }));

@@ -70,7 +70,7 @@ function keepsSingleFiles(flags: TrainFlags, isGiven: IsGiven): boolean {
   return flags.checkpointPath !== undefined || flags.modelType !== undefined || flags.enableCheckpoints === true;
 }
 
-/** A model with a directory of its name, which continues where it is there already. */
+/** A model with a directory of its name; an existing one resumes. */
 async function trainNamed(flags: TrainFlags): Promise<void> {
   const { modelName = 'default', checkpointDir: root, keep, evalInterval, json } = flags;
   const data = await readData(flags.inputFile);

@@ -4,7 +4,7 @@ import { type TrainFlags, trainFlagGroups } from './train-flags';
 /** `torchbind train`. */
 export function trainCommand(): Command {
   const command = new Command('train')
-    .summary('train a model, or go on with one')
+    .summary('train a model, or resume one')
     .description(
       'Trains a GPT on a text. A model of that name that is in the checkpoint directory continues from where it stopped.',
     );

@@ -8,7 +8,7 @@ import type { Answer, Call, Notice, Reply, Request, SequenceEvent } from './prot
 /** A call that waits for its answer. */
 interface Pending {
   replica: number;
-  /** Called in the turn in which the answer comes, before whoever awaits it. */
+  /** Called in the turn of the event loop in which the answer arrives, before the code that awaits it. */
   onValue: ((value: unknown) => void) | undefined;
   resolve(value: unknown): void;
   reject(error: Error): void;
@@ -57,7 +57,7 @@ export class ComputeThread {
     return this.failure !== undefined;
   }
 
-  /** Makes a call. `onValue` is called with the answer at once when it comes, before the promise's reactions. */
+  /** Makes a call. `onValue` is called with the answer as soon as it arrives, before the promise's reactions. */
   call<T>(replica: number, call: Call, onValue?: (value: T) => void): Promise<T> {
     const id = ++this.lastId;
     const { stack } = new Error();

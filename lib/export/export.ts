@@ -239,10 +239,7 @@ async function checkReplaceable(place: string, overwrite: boolean): Promise<void
     stranger === undefined
       ? 'it holds a release package, which { overwrite: true } (--overwrite) replaces'
       : `it holds ${stranger}, which does not belong to a release package`;
-  throw new TorchBindError(
-    `export: ${place} is there already: ${reason}. Export to another path.`,
-    'ERR_TORCHBIND_SAVE',
-  );
+  throw new TorchBindError(`export: ${place} already exists: ${reason}. Export to another path.`, 'ERR_TORCHBIND_SAVE');
 }
 
 /** What a directory holds that no package put there; `nothing` for an empty one. */

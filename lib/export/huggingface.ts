@@ -16,7 +16,7 @@ import { type TakenWeights, takeWeights } from './weights';
 
 /** A package as a directory of Hugging Face. */
 
-/** What is taken from a model at once. */
+/** A snapshot of the model. */
 export interface TakenModel {
   taken: TakenWeights;
   /** In the family's config and layout. */

@@ -50,7 +50,7 @@ export interface ExportResult {
   dtype: ReleaseDType;
   /** Of the package, in bytes. */
   size: number;
-  /** Of the files that the model was opened from, in bytes; null for a model that came from none. */
+  /** Size in bytes of the files that the model was opened from; null for a model without files. */
   checkpointSize: number | null;
   /** The files of the package, by name. */
   files: readonly { name: string; size: number; sha256: string }[];

@@ -20,7 +20,9 @@ import { Search } from './search';
 import { Sequence, type Waiting } from './sequence';
 import { SessionCaches } from './session-caches';
 
-/** Prompt tokens in one pass, over all sequences, while others wait: a long prompt is read in parts of at most so many. */
+/**
+ * Maximum number of prompt tokens in one pass, over all sequences, while others wait: a long prompt is read in parts.
+ */
 const PROMPT_TOKENS = 64;
 
 /** Sequences in one pass. More take turns. */

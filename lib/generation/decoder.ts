@@ -67,7 +67,7 @@ export interface TokenLogprobs {
   top: { token: number; logprob: number }[];
 }
 
-/** Where a decoder puts the tokens of one sequence. Its functions return at once and never throw. */
+/** Receives the tokens of one sequence from a decoder. Its functions return immediately and never throw. */
 export interface TokenSink {
   token(id: number, logprobs?: TokenLogprobs): void;
   /** Of a search, all that it has found: prompt by prompt, the best first. */

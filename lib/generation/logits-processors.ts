@@ -10,7 +10,7 @@ export interface LogitsOptions {
   presencePenalty?: number;
   /** Subtracted for each time that a token was generated already. Default 0. */
   frequencyPenalty?: number;
-  /** No sequence of so many tokens occurs twice, prompt included. Default 0, which allows all. */
+  /** No sequence of this many tokens occurs twice, including the prompt. Default 0, which allows all. */
   noRepeatNgramSize?: number;
   /** Added to the logits of tokens, by id. -Infinity excludes a token. */
   logitBias?: Readonly<Record<number, number>>;
@@ -41,7 +41,7 @@ export const logitsOptionNames = [
 
 /** Applies `LogitsOptions` in the order in which transformers' `generate` does. */
 export class LogitsProcessors {
-  /** Whether there is nothing to do. */
+  /** Whether no processor applies. */
   readonly isEmpty: boolean;
   private readonly options: Required<Omit<LogitsOptions, 'logitsProcessor'>>;
   private readonly custom: LogitsProcessor | undefined;

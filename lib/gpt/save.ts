@@ -381,7 +381,7 @@ async function refuseToDropOptimizer(directory: string): Promise<void> {
   if (there === undefined) return;
   throw new TorchBindError(
     `saveCheckpointBundle: ${directory} holds an optimizer.pt, and this model has no optimizer to replace it. ` +
-      `To keep it and write the weights only, use save(directory); to go on training, use CheckpointManager's ` +
+      `To keep it and write the weights only, use save(directory); to continue training, use CheckpointManager's ` +
       `initializeForTraining; to drop it, pass { optimizerState: null }.`,
     'ERR_TORCHBIND_SAVE',
   );

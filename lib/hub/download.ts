@@ -13,7 +13,7 @@ export { isHubReference } from './reference';
 
 /** Options of `download`. */
 export interface DownloadOptions {
-  /** Called as bytes come; those that are in the cache count at once. */
+  /** Called as bytes arrive; cached files count immediately. */
   onProgress?: (progress: { bytes: number; totalBytes: number }) => void;
   /** Abandons the download. What has come stays, and the next call continues from there. */
   signal?: AbortSignal;

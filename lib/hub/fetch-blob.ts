@@ -22,12 +22,12 @@ export interface FetchBlob {
   url: string;
   headers: Record<string, string>;
   fetch: typeof fetch;
-  /** Bytes that came now. */
+  /** Bytes that just arrived. */
   onBytes: (count: number) => void;
   signal: AbortSignal | undefined;
 }
 
-/** Connections that end early are taken up again so many times, as long as each brings something. */
+/** How often a connection that ends early is resumed, as long as each one brings some bytes. */
 const attempts = 5;
 const lockPause = 100;
 
@@ -51,7 +51,7 @@ export async function fetchBlob(cache: RepoCache, file: HubFile, request: FetchB
       if (!hadPart || !(await hasSum(incomplete, file))) {
         await rm(incomplete, { force: true });
         throw new TorchBindError(
-          `${file.path}: the bytes that came do not have the checksum that the hub states (${file.etag}). They were thrown away; try again.`,
+          `${file.path}: the downloaded bytes do not have the checksum that the hub states (${file.etag}). They were discarded; try again.`,
           'ERR_TORCHBIND_HUB_DAMAGED',
         );
       }

@@ -9,7 +9,7 @@ import type { HubSettings } from './settings';
 const redirects = new Set([301, 302, 303, 307, 308]);
 const maxRedirects = 5;
 
-/** How long an answer may take to begin, and a body to go on. */
+/** Timeout in milliseconds until an answer begins, and between two parts of a body. */
 export const patience = 30_000;
 
 /**

@@ -34,7 +34,7 @@ export function cacheDirectory(env: NodeJS.ProcessEnv = process.env): string {
   if (home !== undefined) return path.join(home, '.cache', 'torchbind');
   throw new TorchBindError(
     `No directory for the cache: user ${process.getuid?.() ?? ''} has no home directory. Set XDG_CACHE_HOME or HOME to a ` +
-      'directory of this user, or TORCHBIND_LIBTORCH to a libtorch that is there.',
+      'directory of this user, or TORCHBIND_LIBTORCH to an existing libtorch.',
     'ERR_TORCHBIND_LIBTORCH',
   );
 }

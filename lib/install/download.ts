@@ -62,7 +62,7 @@ export async function download(url: string, file: string, options: DownloadOptio
   if (actual !== options.sha256.toLowerCase()) {
     await rm(part, { force: true });
     throw new TorchBindError(
-      `${url}: expected SHA-256 ${options.sha256}, but what came has ${actual}. It was deleted. ` +
+      `${url}: expected SHA-256 ${options.sha256}, but the download has ${actual}. It was deleted. ` +
         `Try again; if it stays so, the server or a proxy on the way changes the file.`,
       'ERR_TORCHBIND_CHECKSUM',
     );

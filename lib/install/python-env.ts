@@ -32,7 +32,7 @@ const ORACLES = [
   'expecttest==0.3.0',
   'psutil==7.2.2',
 ];
-/** These name torch as a requirement, which is there already. */
+/** These require torch, which is installed already. */
 const ORACLES_ON_TORCH = ['accelerate==1.15.0', 'peft==0.21.2'];
 
 /** The environment that was set up for this machine's Python and libtorch, or undefined where that was not done. */

@@ -542,7 +542,7 @@ export class GPTModel extends Module {
     }
     if (T > this.config.blockSize) {
       throw new TorchBindError(
-        `${T} tokens came, but the model's context (blockSize) is ${this.config.blockSize}. Pass the last ones only.`,
+        `Expected at most ${this.config.blockSize} tokens, the model's context (blockSize), got ${T}. Pass only the last ones.`,
         'ERR_TORCHBIND_CONTEXT_FULL',
       );
     }

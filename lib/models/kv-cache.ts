@@ -147,13 +147,13 @@ export class KVCache {
   reserve(batchSize: number, count: number): void {
     if (batchSize !== this.size.batchSize) {
       throw new TorchBindError(
-        `The cache is for ${this.size.batchSize} sequence(s), but ${batchSize} came.`,
+        `The cache is for ${this.size.batchSize} sequence(s), got ${batchSize}.`,
         'ERR_TORCHBIND_INVALID_ARGUMENT',
       );
     }
     if (count > this.free) {
       throw new TorchBindError(
-        `The cache has room for ${this.free} of ${this.size.blockSize} positions, but ${count} came. ` +
+        `The cache has room for ${this.free} of ${this.size.blockSize} positions, got ${count} tokens. ` +
           'Reset it and run the model over the last tokens again.',
         'ERR_TORCHBIND_CONTEXT_FULL',
       );

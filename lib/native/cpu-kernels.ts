@@ -14,7 +14,7 @@ export interface KernelChoice {
   fastMkl: boolean;
   /** Why that failed where it was wanted, else null. */
   problem: string | null;
-  /** Linears of at most so many rows go through oneDNN when tokens are generated in float32; 0 for none. */
+  /** Maximum number of rows of a float32 Linear that oneDNN computes during generation; 0 for none. */
   oneDnnRows: number;
   /** Linears of one row go through `torchbind::gemv` (native/gemv.cc) when tokens are generated in float32, bfloat16 or with int8. */
   gemv: boolean;

@@ -56,7 +56,7 @@ function requireLibtorch(discovery: Discovery): FoundLibtorch {
     `libtorch ${PINNED_VERSION} was not found`,
     ...looked,
     'Fetch it once for all projects: npx torchbind install (in a clone: npm run setup)',
-    'Or name one that is there: TORCHBIND_LIBTORCH=/path/to/libtorch',
+    'Or name an existing one: TORCHBIND_LIBTORCH=/path/to/libtorch',
     'Or use the torch of the Python on PATH: TORCHBIND_USE_PYTORCH=1',
   ]);
 }

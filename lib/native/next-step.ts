@@ -1,4 +1,4 @@
-/** What to do about an error of libtorch, whose messages say what was expected and what came. */
+/** Next steps for errors of libtorch. Its messages say what was expected and what was received. */
 const STEPS: readonly (readonly [message: RegExp, step: string])[] = [
   [
     /shapes cannot be multiplied/,

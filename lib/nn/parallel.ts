@@ -21,7 +21,7 @@ export interface DistributedDataParallelOptions {
   group?: ProcessGroup;
   /** Give all ranks the buffers of rank 0 before each forward pass. Default true. */
   broadcastBuffers?: boolean;
-  /** MiB of gradients that are sent at once. Default 25, of which the first ones take 1. */
+  /** MiB of gradients in one bucket. Default 25; the first bucket has 1. */
   bucketCapMb?: number;
   /** Look in each forward pass which parameters it used, where it does not use all. Default false: all must be used. */
   findUnusedParameters?: boolean;
@@ -188,7 +188,7 @@ function reducerOf(
   const trained = module.namedParameters().filter(([, { requiresGrad }]) => requiresGrad);
   if (trained.length === 0) {
     throw new TorchBindError(
-      `${WHERE}: no parameter of the module requires a gradient, so there is nothing to average.`,
+      `${WHERE}: no parameter of the module requires a gradient: nothing to average.`,
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   }

@@ -74,7 +74,7 @@ export class Adagrad extends Optimizer<AdagradGroup, AdagradGroupOptions> {
     super({ name: 'Adagrad', hyperparameters: HYPERPARAMETERS }, params, optionsFrom(rest, PLACES, 'Adagrad', 1));
   }
 
-  /** Its parameters have a state at once, as in PyTorch. */
+  /** Creates the state in the constructor, as in PyTorch. */
   override addParamGroup(options: AdagradGroupOptions): void {
     super.addParamGroup(options);
     const group = this.paramGroups.at(-1)!;

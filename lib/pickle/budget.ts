@@ -51,7 +51,7 @@ export type Spend = (bytes: number) => void;
  */
 const storageAllowance = 2000;
 
-/** All tensors of a file with storages of their own may together take so many times its size beyond the limit. */
+/** Tensors with their own storages may together take this multiple of the file's size beyond the limit. */
 const largestAllowance = 15;
 
 /** Counts what is made against a limit. */

@@ -1,7 +1,7 @@
 import { nextOpcode, Op } from './opcodes';
 import { Cost, type Spend } from './budget';
 
-/** Indices of the memo, as one bit for each that a pickle of so many bytes can have. */
+/** Indices of the memo, one bit for each index that a pickle of this size can have. */
 export class MemoIndices {
   private readonly bits: Uint8Array;
 

@@ -1,5 +1,5 @@
 /**
- * JavaScript values for the Python values that a checkpoint can hold and that JavaScript has no exact twin of.
+ * Classes for Python values in checkpoints without an exact JavaScript counterpart.
  *
  * The others need no class: dict is `Map`, list is `Array`, set is `Set`, str is `string`, bytes is `Uint8Array`, None
  * is `null`, int is `number`, or `bigint` beyond 2^53 - 1, and float is `number` (see `Float`).
@@ -9,7 +9,7 @@
 export class OrderedDict<K = unknown, V = unknown> extends Map<K, V> {
   private ownAttributes: Map<string, unknown> | undefined;
 
-  /** Instance attributes, inert: they are kept and written back, and mean nothing here. */
+  /** Instance attributes: kept and written back, without a meaning here. */
   get attributes(): Map<string, unknown> {
     // Every tensor of a file has an OrderedDict of hooks, and few have attributes.
     return (this.ownAttributes ??= new Map());
@@ -19,7 +19,7 @@ export class OrderedDict<K = unknown, V = unknown> extends Map<K, V> {
 /** Python's `collections.Counter`. */
 export class Counter<K = unknown> extends Map<K, unknown> {}
 
-/** Python's `collections.defaultdict`. Missing keys are not made up: it is a Map that knows its factory. */
+/** Python's `collections.defaultdict`: a Map that knows its factory. It does not create missing keys. */
 export class DefaultDict<K = unknown, V = unknown> extends Map<K, V> {
   constructor(
     /** The function that Python calls for a missing key, such as `builtins.list`; null without one. */
@@ -33,7 +33,7 @@ export class DefaultDict<K = unknown, V = unknown> extends Map<K, V> {
 /** Python's frozenset. */
 export class FrozenSet<T = unknown> extends Set<T> {}
 
-/** A class or function of Python by its name: nothing here can call it. */
+/** A Python class or function, by name only. It cannot be called. */
 export class GlobalName {
   constructor(
     readonly module: string,
@@ -144,8 +144,8 @@ export class ComplexValue {
 }
 
 /**
- * A Python float that a plain number could not be told from an int: `new Float(1)` is written as 1.0, `1` as 1.
- * It computes like the number that it holds.
+ * A Python float that a plain number cannot distinguish from an int: `new Float(1)` is written as 1.0, `1` as 1. It
+ * computes like the number that it holds.
  */
 export class Float {
   constructor(readonly value: number) {}

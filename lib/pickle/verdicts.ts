@@ -115,4 +115,4 @@ export function judgeName(module: string, name: string): NameVerdict {
 const maxParts = 12;
 
 /** A name that the pickle computes, or takes out of a registry by its number. */
-export const hiddenName: NameVerdict = { verdict: 'attack-only', reason: 'hides what it stands for' };
+export const hiddenName: NameVerdict = { verdict: 'attack-only', reason: 'hides its name' };

@@ -63,7 +63,7 @@ export class ModelPool {
     if (settings.watchInterval > 0) this.watchLater();
   }
 
-  /** Loads the models that were given, so that what is wrong with them is told at once. */
+  /** Loads the models that were passed, so that their errors appear immediately. */
   async open(): Promise<void> {
     for (const slot of [...this.slots.values()]) await this.load(slot);
   }

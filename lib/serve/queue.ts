@@ -5,7 +5,7 @@ interface Waiting {
   enter: () => void;
 }
 
-/** Lets so many sequences be generated at the same time; further requests wait in their order. */
+/** Limits the number of concurrent sequences; further requests wait in order. */
 export class Queue {
   private taken = 0;
   private readonly waiting = new Set<Waiting>();

@@ -4,7 +4,7 @@ import { type DrawnChart, drawnCharts, type Point, thin } from '../train/metrics
 import type { MetricsLine } from '../train/metrics/line';
 import { turnTimer } from '../workers/slices';
 
-/** Curves are thinned when they have so many points, so that a log of any length takes little memory. */
+/** Maximum number of points of a curve before it is thinned, so that a log of any length takes little memory. */
 const MOST_POINTS = 8000;
 const CHUNK = 64 * 1024;
 /** A longer line does not belong to a log. */

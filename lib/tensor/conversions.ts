@@ -9,9 +9,9 @@ import type { DeviceName, MemoryFormat } from './schema-types';
 export interface ToOptions {
   dtype?: DType;
   device?: DeviceName;
-  /** Copy even where nothing changes. Default false. */
+  /** Copy even if nothing changes. Default false. */
   copy?: boolean;
-  /** Let a copy from pinned memory run next to the program. Default false. */
+  /** Copy from pinned memory asynchronously. Default false. */
   nonBlocking?: boolean;
   /** Order of the elements in memory. Default `preserve_format`. */
   memoryFormat?: MemoryFormat;
@@ -20,7 +20,7 @@ export interface ToOptions {
 /** What the conversions to one dtype take. */
 export type CastOptions = Pick<ToOptions, 'memoryFormat'>;
 
-/** Other dtypes and devices. Each gives the tensor itself where nothing changes. */
+/** Conversions to other dtypes and devices. Each returns the tensor itself if nothing changes. */
 export interface TensorConversions {
   /** A tensor of another dtype or on another device; itself where nothing changes (PyTorch's `Tensor.to`). */
   to(dtypeOrDevice: DType | DeviceName, options?: ToOptions): Tensor;

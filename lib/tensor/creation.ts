@@ -65,32 +65,32 @@ function randomOfSize(name: string, args: readonly unknown[]): Tensor {
   return finish(made as Tensor, options);
 }
 
-/** All zeros (PyTorch's `torch.zeros`). */
+/** A tensor of zeros; default dtype float32 (PyTorch's `torch.zeros`). */
 export function zeros(...args: SizeArguments<TensorOptions>): Tensor {
   return ofSize('zeros', args);
 }
 
-/** All ones (PyTorch's `torch.ones`). */
+/** A tensor of ones; default dtype float32 (PyTorch's `torch.ones`). */
 export function ones(...args: SizeArguments<TensorOptions>): Tensor {
   return ofSize('ones', args);
 }
 
-/** Memory as it comes: values are arbitrary (PyTorch's `torch.empty`). */
+/** Uninitialised memory: values are arbitrary (PyTorch's `torch.empty`). */
 export function empty(...args: SizeArguments<TensorOptions>): Tensor {
   return ofSize('empty', args, 'memory_format');
 }
 
-/** Uniform numbers in [0, 1) (PyTorch's `torch.rand`). */
+/** Uniform random numbers in [0, 1); default dtype float32 (PyTorch's `torch.rand`). */
 export function rand(...args: SizeArguments<RandomOptions>): Tensor {
   return randomOfSize('rand', args);
 }
 
-/** Standard normal numbers (PyTorch's `torch.randn`). */
+/** Standard normal random numbers; default dtype float32 (PyTorch's `torch.randn`). */
 export function randn(...args: SizeArguments<RandomOptions>): Tensor {
   return randomOfSize('randn', args);
 }
 
-/** One value everywhere; without a dtype, that of the value (PyTorch's `torch.full`). */
+/** A tensor filled with one value; the default dtype is that of the value (PyTorch's `torch.full`). */
 export const full = takes(
   3,
   function full(size: readonly number[], value: Scalar, options: TensorOptions = {}): Tensor {
@@ -150,7 +150,7 @@ export function eye(...args: (number | TensorOptions | undefined)[]): Tensor {
   return finish(operator('eye', 'm').call([n, m, options.dtype, undefined, options.device]) as Tensor, options);
 }
 
-/** Integers in [low, high), low 0 where left out; int64 (PyTorch's `torch.randint`). */
+/** Random integers in [low, high), with low 0 by default; int64 (PyTorch's `torch.randint`). */
 export function randint(high: number, size: readonly number[], options?: RandomOptions): Tensor;
 export function randint(low: number, high: number, size: readonly number[], options?: RandomOptions): Tensor;
 export function randint(...args: (number | readonly number[] | RandomOptions | undefined)[]): Tensor {

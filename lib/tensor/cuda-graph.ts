@@ -136,7 +136,9 @@ export class CUDAGraph {
     return result;
   }
 
-  /** Does what was recorded, on the current stream. Returns at once: `cuda.synchronize()` or an event waits for it. */
+  /**
+   * Replays the recorded work on the current stream. Returns immediately: wait with `cuda.synchronize()` or an event.
+   */
   replay(): void {
     run('CUDAGraph.replay()', () => graphs('CUDAGraph.replay()').replay(this.#native));
   }

@@ -107,14 +107,14 @@ export const cuda = {
     return memoryOf(device).peakReserved;
   },
 
-  /** All four figures at once. */
+  /** All four figures. */
   memoryStats(device?: DeviceName | number): DeviceMemory {
     return memoryOf(device);
   },
 
   memorySummary,
 
-  /** Starts the peaks anew from what is in use now. */
+  /** Resets the peaks to the present values. */
   resetPeakMemoryStats(device?: DeviceName | number): void {
     requireCuda('cuda.resetPeakMemoryStats()');
     native().resetPeakMemory(deviceName(device));

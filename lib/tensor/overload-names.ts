@@ -24,7 +24,7 @@ export function overloadNames(name: string): readonly string[] | undefined {
   return table().get(name);
 }
 
-/** Reads the names anew when they are next asked for: a library has registered more. */
+/** Rereads the names on the next request, after a library has registered more. */
 export function forgetOverloadNames(): void {
   byOperator = undefined;
 }

@@ -36,9 +36,9 @@ function finish(scope: Scope, result: unknown): void {
 }
 
 /**
- * Runs `fn` and frees every tensor made in it but those it returns (alone, or in arrays, plain objects, maps and sets).
- * `fn` may be async: its tensors live until its promise settles, and scopes never mix across `await`. Scopes nest; what
- * an inner scope returns belongs to the outer one. Follows TensorFlow.js's `tf.tidy`.
+ * Runs `fn` and frees every tensor made in it, except those it returns (alone, or in arrays, plain objects, maps and
+ * sets). `fn` may be async: its tensors live until its promise settles, and scopes never mix across `await`. Scopes
+ * nest: tensors that an inner scope returns belong to the outer one. Follows TensorFlow.js's `tf.tidy`.
  *
  * @returns what `fn` returns
  * @throws what `fn` throws, after all its tensors were freed
@@ -69,7 +69,9 @@ async function finishAsync(scope: Scope, promise: PromiseLike<unknown>): Promise
   }
 }
 
-/** Takes tensors out of every scope: they live until `dispose()` or until nothing refers to them. Returns its argument. */
+/**
+ * Removes tensors from every scope: they live until `dispose()` or until nothing refers to them. Returns its argument.
+ */
 export function keep<T>(tree: T): T {
   forEachTensor(tree, (tensor) => {
     if (tensor.scope !== null && !tensor.isDisposed) move(tensor, null);
@@ -77,7 +79,7 @@ export function keep<T>(tree: T): T {
   return tree;
 }
 
-/** Frees every tensor in a tree of arrays, plain objects, maps and sets, at once. Disposing twice does nothing. */
+/** Frees every tensor in a tree of arrays, plain objects, maps and sets immediately. Disposing twice does nothing. */
 export function dispose(tree: unknown): void {
   forEachTensor(tree, (tensor) => tensor.dispose());
 }

@@ -2,22 +2,19 @@ import { checkOptions } from '../errors';
 import type { Tensor } from './core';
 import { overloadSet } from './dispatch';
 
-/** What `unique` takes. */
+/** Options of `unique`. */
 export interface UniqueOptions {
-  /** Give the values in ascending order. Default true. */
+  /** Return the values in ascending order. Default true. */
   sorted?: boolean;
-  /** Give for each element the position of its value too. Default false. */
+  /** Also return the position of each element's value. Default false. */
   returnInverse?: boolean;
-  /** Give how often each value occurs too. Default false. */
+  /** Also return how often each value occurs. Default false. */
   returnCounts?: boolean;
-  /** Compare whole slices along this dimension, not single elements. */
+  /** Compare whole slices along this dimension instead of single elements. */
   dim?: number;
 }
 
-/**
- * The different values of a tensor, each once (PyTorch's `torch.unique`), then the positions and the counts where they
- * were asked for.
- */
+/** The distinct values of a tensor (PyTorch's `torch.unique`), then positions and counts if requested. */
 export function unique(
   input: Tensor,
   options: UniqueOptions & { returnInverse: true; returnCounts: true },
@@ -41,19 +38,19 @@ export function unique(input: Tensor, options: UniqueOptions = {}): Tensor | Ten
   return wanted(found as [Tensor, Tensor, Tensor], returnInverse, returnCounts);
 }
 
-/** What `uniqueConsecutive` takes. */
+/** Options of `uniqueConsecutive`. */
 export interface UniqueConsecutiveOptions {
-  /** Give for each element the position of its value too. Default false. */
+  /** Also return the position of each element's value. Default false. */
   returnInverse?: boolean;
-  /** Give how often each value occurs in a row too. Default false. */
+  /** Also return the length of each run. Default false. */
   returnCounts?: boolean;
-  /** Compare whole slices along this dimension, not single elements. */
+  /** Compare whole slices along this dimension instead of single elements. */
   dim?: number | null;
 }
 
 /**
- * The values of a tensor without those that equal the one before (PyTorch's `torch.unique_consecutive`), then the positions and
- * the counts where they were asked for.
+ * The values of a tensor without consecutive repetitions (PyTorch's `torch.unique_consecutive`), then positions and
+ * counts if requested.
  */
 export function uniqueConsecutive(
   input: Tensor,

@@ -19,7 +19,7 @@ export class ByteDecoder implements StreamDecoder {
   }
 }
 
-/** Decodes all ids at once. */
+/** Decodes a complete sequence of ids. */
 export function decodeAll(decoder: StreamDecoder, ids: ArrayLike<number>): string {
   checkIterable(ids, 'an array of token ids', 'decode()');
   const pieces: string[] = [];

@@ -21,7 +21,7 @@ export function checkGuard(options: GuardOptions, checkpointDir: unknown): void 
   }
   if (checkpointDir !== undefined) return;
   throw new TorchBindError(
-    'fit: guard goes back to the last bundle, so it needs checkpointDir, and saveEvery to have one.',
+    'fit: guard rolls back to the last bundle, so it needs checkpointDir, and saveEvery to have one.',
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }
@@ -59,7 +59,7 @@ export function badLoss(loss: number, reason: string, step: number, cause?: unkn
   const advice = 'Try a lower learningRate or gradClip: 1, from weights that were saved before.';
   const message = Number.isFinite(loss)
     ? `fit: ${reason} after ${step} updates. ${advice}`
-    : `fit: the loss is ${loss} after ${step} updates, so training cannot go on; the model keeps the weights that gave it. ${advice}`;
+    : `fit: the loss is ${loss} after ${step} updates, so training cannot continue; the model keeps the weights that gave it. ${advice}`;
   return new TorchBindError(message, 'ERR_TORCHBIND_NONFINITE_LOSS', { cause });
 }
 

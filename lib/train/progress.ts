@@ -133,7 +133,9 @@ class ProgressLines implements Progress {
 
 /** An update and a save may take a while, in which it must not look as if the signal was lost. */
 function announceStop(signal: string): void {
-  process.stderr.write(`${signal}: stopping after this update, with a save. Send it again to stop at once, without.\n`);
+  process.stderr.write(
+    `${signal}: stopping after this update, with a save. Send it again to stop immediately, without saving.\n`,
+  );
 }
 
 function format(tokensPerSecond: number): string {

@@ -2,9 +2,9 @@ import { constants } from 'node:os';
 
 const stopping = ['SIGINT', 'SIGTERM'] as const;
 
-/** Signals that came while training. */
+/** Signals received during training. */
 export interface TrainingSignals {
-  /** The signal that asks to save and stop; the next one of its kind ends the process at once. */
+  /** The signal that requests saving and stopping; the next one of its kind ends the process immediately. */
   readonly stop: 'SIGINT' | 'SIGTERM' | undefined;
   /** Whether a save was asked for since this was called last. */
   takeSaveRequest(): boolean;

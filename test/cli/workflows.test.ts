@@ -225,7 +225,7 @@ describe('single files (seed 004)', () => {
     rmSync(path.join(cwd, 'dante.txt'));
     const lost = run([], resume);
     expect([lost.status, lost.stdout]).toEqual([2, '']);
-    expect(lost.stderr).toMatch(/was trained on dante\.txt, which is not here.*--input-file FILE/);
+    expect(lost.stderr).toMatch(/was trained on dante\.txt, which was not found.*--input-file FILE/);
   });
 
   it('continues with a file of Python with other steps and another learning rate', { timeout }, async () => {

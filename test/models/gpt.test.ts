@@ -294,7 +294,7 @@ describe('tokens', () => {
 
   test('beyond the context are refused', () => {
     expect(() => model.forward(tensor([[0, 1, 2, 3, 4]]))).toThrow(
-      /5 tokens came, but the model's context \(blockSize\) is 4/,
+      /at most 4 tokens, the model's context \(blockSize\), got 5/,
     );
     expect(() => model.forward(tensor([0, 1]))).toThrow(
       /should have shape \(batch, time\) with 1 or more tokens, but have \[2\]/,
@@ -304,8 +304,8 @@ describe('tokens', () => {
   test('beyond the room in a cache, or of other batches, are refused and change nothing', () => {
     const cache = model.makeCache(1);
     model.forwardCached(tensor([[0, 1, 2]]), cache);
-    expect(() => model.forwardCached(tensor([[3, 4]]), cache)).toThrow(/room for 1 of 4 positions, but 2 came/);
-    expect(() => model.forwardCached(tensor([[3], [4]]), cache)).toThrow(/for 1 sequence\(s\), but 2 came/);
+    expect(() => model.forwardCached(tensor([[3, 4]]), cache)).toThrow(/room for 1 of 4 positions, got 2 tokens/);
+    expect(() => model.forwardCached(tensor([[3], [4]]), cache)).toThrow(/for 1 sequence\(s\), got 2/);
     expect([cache.length, cache.free]).toEqual([3, 1]);
     cache.dispose();
   });

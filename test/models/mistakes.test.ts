@@ -105,7 +105,7 @@ const mistakes: Mistake[] = [
     'more tokens than the context',
     () => new GPT(config).forward(zeros([1, 5], { dtype: 'int64' })),
     'CONTEXT_FULL',
-    "5 tokens came, but the model's context (blockSize) is 4. Pass the last ones only.",
+    "Expected at most 4 tokens, the model's context (blockSize), got 5. Pass only the last ones.",
   ],
   [
     'a token id beyond the vocabulary',

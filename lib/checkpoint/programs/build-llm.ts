@@ -161,7 +161,7 @@ export interface RunFacts {
   origin: Origin | undefined;
 }
 
-/** The dict around the weights of a model that came from elsewhere, in the program's order. */
+/** The dict around the weights of a model from another program, in this program's order. */
 export function newBuildLlm(model: GPTModel, { source, learningRate, more, origin }: RunFacts): Map<string, unknown> {
   const { batchSize, blockSize, vocabSize, nEmbd, nHead, nLayer, dropout, device } = model.config;
   const { tokenizer } = model;

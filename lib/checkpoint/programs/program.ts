@@ -56,7 +56,7 @@ export class Listing {
 
 /** What a model is opened for. */
 export interface Use {
-  /** To go on training, with the optimizer and the step. */
+  /** For resuming training, with the optimizer and the step. */
   training: boolean;
   /** Combine weights with the training state of others, if that is all there is. */
   allowMixed: boolean;
@@ -123,7 +123,7 @@ export interface WriteRequest {
   step: number | null;
   /** In the layout's form; null for none. */
   optimizerState: ReadonlyMap<string, unknown> | null;
-  /** What the program kept when the model was read; empty for one that came from elsewhere. */
+  /** Data that the program kept when it read the model; empty for a model from elsewhere. */
   kept: ReadonlyMap<string, unknown>;
   /** Of the weights in the files; null for what they are. */
   dtype: DType | null;

@@ -31,7 +31,7 @@ export interface ReadDistributedOptions {
 /** Slices that are read at a time, each of which may be as large as a chunk. */
 const concurrentSlices = 4;
 
-/** A slice up to this size is read at once: it is small next to what finding out about it takes. */
+/** Slices up to this size are read directly: finding out more about them would cost more. */
 const smallSlice = 64 * 1024;
 
 /** What a distributed checkpoint holds, with every slice checked to be within its file. */

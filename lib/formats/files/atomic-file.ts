@@ -8,7 +8,7 @@ import { describe, TorchBindError } from '../../errors';
 
 /** A file whose new content is on the disk, under another name next to it. */
 export interface StagedFile {
-  /** Moves the content to its place, at once. The directory must be synced afterwards. */
+  /** Moves the content to its place atomically. The directory must be synced afterwards. */
   commit(): Promise<void>;
   /** Removes what `commit` did not move. */
   discard(): Promise<void>;

@@ -46,7 +46,7 @@ export class JsonReader {
     do {
       const { offset } = this;
       const name = this.string();
-      if (seen.has(name)) throw this.error(`the name ${JSON.stringify(name.slice(0, 100))} comes twice`, offset);
+      if (seen.has(name)) throw this.error(`the name ${JSON.stringify(name.slice(0, 100))} occurs twice`, offset);
       this.spend(Cost.entry);
       seen.add(name);
       this.expect(':');

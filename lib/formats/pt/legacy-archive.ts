@@ -124,7 +124,7 @@ export class LegacyArchive implements TensorArchive {
       const storage = typeof key === 'string' ? this.storages.get(key) : undefined;
       if (storage === undefined)
         throw containerError(`the file has a storage ${JSON.stringify(key)} that nothing needs`, position);
-      if (this.offsets.has(storage.key)) throw containerError(`the storage '${storage.key}' is there twice`, position);
+      if (this.offsets.has(storage.key)) throw containerError(`the storage '${storage.key}' occurs twice`, position);
       position = await this.checkCount(storage, position);
     }
     const missing = [...this.storages.keys()].find((key) => !this.offsets.has(key));

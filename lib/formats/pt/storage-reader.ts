@@ -15,7 +15,7 @@ import { turnTimer } from '../../workers/slices';
  */
 const smallRecord = 16 * 1024;
 
-/** How much of the file is read at once for them. */
+/** Size of one read for them. */
 const readTogether = 128 * 1024;
 
 /** Larger ones are read in parts of this size, so that a single storage too is read by several threads. */

@@ -121,7 +121,7 @@ const readTogether = 4 * 1024 * 1024;
 /** libuv has four threads. */
 const concurrentReads = 4;
 
-/** Reads larger entries straight into their tensors, and runs of small ones at once. */
+/** Reads larger entries straight into their tensors, and runs of small ones in one read. */
 async function readEntries(
   source: ByteSource,
   header: SafetensorsHeader,

@@ -40,7 +40,7 @@ export class ZipReader {
     return new ZipReader(source, end.trailing, records, budget);
   }
 
-  /** The same zip, whose contents are counted anew. */
+  /** The same zip with a new count of its contents. */
   within(budget: MemoryBudget): ZipReader {
     return new ZipReader(this.source, this.trailing, this.records, budget);
   }

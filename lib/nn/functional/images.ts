@@ -21,7 +21,7 @@ export interface InterpolateOptions {
   mode?: InterpolationMode;
   /** Whether the corners' centres, not their edges, lie on one another. Default false. */
   alignCorners?: boolean;
-  /** Compute the factors anew from the output's sizes. Default false. */
+  /** Recompute the factors from the output sizes. Default false. */
   recomputeScaleFactor?: boolean;
   /** Let no detail of the input turn into a pattern where the image gets smaller. Default false. */
   antialias?: boolean;
