@@ -179,7 +179,7 @@ template <typename Row, typename Weight>
 void multiply(const float* input, const at::Tensor& weight, const PerRow& scales, const PerRow& bias,
               at::Tensor& result) {
   constexpr int kRows = 4;                    // as many have their sums in registers
-  constexpr int64_t kBytesOfThread = 65536;  // another thread costs more than it gains for less
+  constexpr int64_t kBytesOfThread = 524288;  // another thread costs more than it gains for less
   const int64_t columns = weight.size(1);
   Row row;
   prepare(input, columns, row);
@@ -199,9 +199,9 @@ void multiply(const float* input, const at::Tensor& weight, const PerRow& scales
       std::max<int64_t>(kRows, kBytesOfThread / std::max<int64_t>(1, bytes_of_row)));
 }
 
-// input (1, ..., in), weight (out, in) in float32, bfloat16 or int8, scales and bias (out): (1, ..., out) in the input's dtype.
-at::Tensor gemv(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& scales,
-                const std::optional<at::Tensor>& bias) {
+// input (1, ..., in), weight (out, in) in float32, bfloat16 or int8, bias and scales (out): (1, ..., out) in the input's dtype.
+at::Tensor gemv(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                const std::optional<at::Tensor>& scales) {
   TORCH_CHECK(weight.dim() == 2 && input.dim() > 0 && input.size(-1) == weight.size(1) &&
                   input.numel() == weight.size(1),
               "gemv: expected one row and a matrix");
@@ -233,7 +233,7 @@ at::Tensor gemv(const at::Tensor& input, const at::Tensor& weight, const std::op
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(torchbind, library) {
-  library.def("gemv(Tensor input, Tensor weight, Tensor? scales, Tensor? bias) -> Tensor");
+  library.def("gemv(Tensor input, Tensor weight, Tensor? bias=None, Tensor? scales=None) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(torchbind, CPU, library) { library.impl("gemv", gemv); }

@@ -11,7 +11,7 @@ const LARGE = 2 ** 17;
 /** What multiplies the rows of the pass under way; undefined for libtorch's own choice. */
 let kernel: 'gemv' | 'oneDnn' | undefined;
 let oneDnn: Operator | undefined;
-let gemv: Operator | undefined;
+let ownKernel: Operator | undefined;
 
 /**
  * Runs a synchronous function that computes no gradients, in which Linears multiply `rows` rows: by the kernel that reads large weights
@@ -38,18 +38,18 @@ function kernelFor(rows: number): typeof kernel {
 /** input (..., in) times weight (out, in) plus bias (out): (..., out). */
 export function multiply(input: Tensor, weight: Tensor, bias: Tensor | null): Tensor {
   const { dtype } = weight;
-  if (kernel === 'gemv' && (dtype === 'float32' || dtype === 'bfloat16')) return multiplyRow(input, weight, null, bias);
+  if (kernel === 'gemv' && (dtype === 'float32' || dtype === 'bfloat16'))
+    return gemv().call3(input, weight, bias) as Tensor;
   if (kernel !== 'oneDnn' || dtype !== 'float32' || weight.numel() < LARGE) return linear(input, weight, bias);
   oneDnn ??= new Operator('mkldnn::_linear_pointwise', '');
   return oneDnn.call([input, weight, bias, 'none', [], '']) as Tensor;
 }
 
 /** As `multiply`, of one row with a weight int8 (out, in) and scales (out); null where libtorch's kernel is to be used. */
-export function multiplyInt8(input: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | null): Tensor | null {
-  return kernel === 'gemv' ? multiplyRow(input, weight, scales, bias) : null;
+export function multiplyInt8(input: Tensor, weight: Tensor, bias: Tensor | null, scales: Tensor): Tensor | null {
+  return kernel === 'gemv' ? (gemv().call([input, weight, bias, scales]) as Tensor) : null;
 }
 
-function multiplyRow(input: Tensor, weight: Tensor, scales: Tensor | null, bias: Tensor | null): Tensor {
-  gemv ??= new Operator('torchbind::gemv', '');
-  return gemv.call([input, weight, scales, bias]) as Tensor;
+function gemv(): Operator {
+  return (ownKernel ??= new Operator('torchbind::gemv', ''));
 }

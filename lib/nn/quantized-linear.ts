@@ -91,7 +91,7 @@ export class QuantizedLinear extends Module {
   forward(input: Tensor): Tensor {
     unwrap(input, 'QuantizedLinear: input');
     if (this.weight.device !== 'cpu') throw wrongDevice(this.weight.device);
-    const decoded = this.groupSize === null ? multiplyInt8(input, this.weight, this.scales, this.bias) : null;
+    const decoded = this.groupSize === null ? multiplyInt8(input, this.weight, this.bias, this.scales) : null;
     if (decoded !== null) return decoded;
     const shape = input.shape;
     const rows = input.reshape([-1, this.inFeatures]).to('bfloat16'); // (N, in)
