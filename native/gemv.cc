@@ -1,6 +1,6 @@
-// The product of one row with a weight, which takes most of the time of a generated token. It reads each weight once, so
-// memory is its limit: libtorch's kernels for one row reach half of that with AVX2. For x86-64;
-// lib/native/cpu-kernels.ts says on which processors it is used.
+// The product of one row with a weight, which takes most of the time of a generated token. It reads each
+// weight once, so memory is its limit: libtorch's kernels for one row reach half of that with AVX2. For
+// x86-64; lib/native/cpu-kernels.ts says on which processors it is used.
 #if defined(__x86_64__) && defined(__GNUC__)
 
 #include <ATen/TensorIterator.h>
@@ -19,17 +19,20 @@
 namespace torchbind {
 namespace {
 
-// The input as each kind of weight is multiplied with it. All have `numbers` of the input in their order, but for `Paired`.
+// The input as each kind of weight is multiplied with it. All have `numbers` of the input in their order, but
+// for `Paired`.
 struct Float32Row {
   std::vector<float> numbers;
 };
 
-// Of each 16 numbers first those at even places, then those at odd ones: two bfloat16 in 32 bits are taken apart that way.
+// Of each 16 numbers first those at even places, then those at odd ones: two bfloat16 in 32 bits are taken
+// apart that way.
 struct PairedRow {
   std::vector<float> numbers;
 };
 
-// Rounded to 16 bits, so that products with int8 are summed exactly: the error is 2^-16 of the largest number.
+// Rounded to 16 bits, so that products with int8 are summed exactly: the error is 2^-16 of the largest
+// number.
 struct Int16Row {
   std::vector<int16_t> numbers;
   float scale = 0;
@@ -37,7 +40,9 @@ struct Int16Row {
 
 constexpr int64_t kStep = 16;
 
-void prepare(const float* input, int64_t columns, Float32Row& row) { row.numbers.assign(input, input + columns); }
+void prepare(const float* input, int64_t columns, Float32Row& row) {
+  row.numbers.assign(input, input + columns);
+}
 
 void prepare(const float* input, int64_t columns, PairedRow& row) {
   row.numbers.assign(input, input + columns);
@@ -73,8 +78,8 @@ TORCHBIND_AVX2 inline float rest(const float* numbers, const Weight* weight, int
   return total;
 }
 
-// Dot products of `Rows` adjacent rows of the weight (out, in) with the input. Each row is summed in the same order however
-// many are computed together, so that bits do not depend on the number of threads.
+// Dot products of `Rows` adjacent rows of the weight (out, in) with the input. Each row is summed in the same
+// order however many are computed together, so that bits do not depend on the number of threads.
 template <int Rows>
 TORCHBIND_AVX2 inline void dot(const Float32Row& input, const float* weight, int64_t columns, float* result) {
   const float* const numbers = input.numbers.data();
@@ -95,7 +100,8 @@ TORCHBIND_AVX2 inline void dot(const Float32Row& input, const float* weight, int
   }
 #pragma GCC unroll 4
   for (int row = 0; row < Rows; ++row)
-    result[row] = sum(_mm256_add_ps(first[row], second[row])) + rest(numbers, weight + row * columns, k, columns);
+    result[row] =
+        sum(_mm256_add_ps(first[row], second[row])) + rest(numbers, weight + row * columns, k, columns);
 }
 
 template <int Rows>
@@ -162,11 +168,15 @@ class PerRow {
   PerRow(const std::optional<at::Tensor>& tensor, int64_t rows, const char* name) {
     if (!tensor.has_value()) return;
     TORCH_CHECK(tensor->is_contiguous() && tensor->numel() == rows, "gemv: expected ", rows, " ", name);
-    if (tensor->scalar_type() == at::kFloat) floats_ = tensor->const_data_ptr<float>();
-    else halves_ = tensor->const_data_ptr<at::BFloat16>();
+    if (tensor->scalar_type() == at::kFloat)
+      floats_ = tensor->const_data_ptr<float>();
+    else
+      halves_ = tensor->const_data_ptr<at::BFloat16>();
   }
   float at(int64_t row, float otherwise) const {
-    return floats_ != nullptr ? floats_[row] : halves_ != nullptr ? static_cast<float>(halves_[row]) : otherwise;
+    return floats_ != nullptr   ? floats_[row]
+           : halves_ != nullptr ? static_cast<float>(halves_[row])
+                                : otherwise;
   }
 
  private:
@@ -174,7 +184,8 @@ class PerRow {
   const at::BFloat16* halves_ = nullptr;
 };
 
-// (out), of an input (in) and a weight (out, in). Threads are libtorch's own: a TensorIterator divides the result among them.
+// (out), of an input (in) and a weight (out, in). Threads are libtorch's own: a TensorIterator divides the
+// result among them.
 template <typename Row, typename Weight>
 void multiply(const float* input, const at::Tensor& weight, const PerRow& scales, const PerRow& bias,
               at::Tensor& result) {
@@ -199,7 +210,8 @@ void multiply(const float* input, const at::Tensor& weight, const PerRow& scales
       std::max<int64_t>(kRows, kBytesOfThread / std::max<int64_t>(1, bytes_of_row)));
 }
 
-// input (1, ..., in), weight (out, in) in float32, bfloat16 or int8, bias and scales (out): (1, ..., out) in the input's dtype.
+// input (1, ..., in), weight (out, in) in float32, bfloat16 or int8, bias and scales (out): (1, ..., out) in
+// the input's dtype.
 at::Tensor gemv(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                 const std::optional<at::Tensor>& scales) {
   TORCH_CHECK(weight.dim() == 2 && input.dim() > 0 && input.size(-1) == weight.size(1) &&

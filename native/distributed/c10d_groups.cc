@@ -6,7 +6,6 @@
 #include <torch/csrc/distributed/c10d/debug.h>
 
 #include <algorithm>
-
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -153,8 +152,8 @@ c10::intrusive_ptr<c10::ivalue::Future> future_of(c10d::Work& work) {
   }
 }
 
-// NCCL's work has begun, not ended, when its future completes: operators that follow on the current stream wait
-// for it. A barrier alone waits on the CPU.
+// NCCL's work has begun, not ended, when its future completes: operators that follow on the current stream
+// wait for it. A barrier alone waits on the CPU.
 bool is_of_nccl(const ProcessGroup& group, const CollectiveCall& call) {
   const auto is_cuda = [](const at::Tensor& tensor) { return tensor.is_cuda(); };
   const bool on_device = std::any_of(call.outputs.begin(), call.outputs.end(), is_cuda) ||
@@ -281,7 +280,8 @@ c10::intrusive_ptr<c10d::Backend> make_gloo(const StorePtr& store, int rank, int
   return c10::make_intrusive<c10d::ProcessGroupWrapper>(backend, helper);
 }
 
-using NcclFactory = c10d::Backend* (*)(const StorePtr*, int rank, int size, int64_t timeout_ms, const char* name);
+using NcclFactory = c10d::Backend* (*)(const StorePtr*, int rank, int size, int64_t timeout_ms,
+                                       const char* name);
 
 NcclFactory open_nccl(const std::string& library) {
 #ifdef _WIN32
