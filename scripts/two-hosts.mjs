@@ -40,7 +40,9 @@ async function rankUntilCut(work) {
   await torch.distributed.initProcessGroup({ timeout });
   try {
     await (work === 'collectives' ? reduceForEver : fitForEver)(torch, done);
-  } catch ({ code }) {
+  } catch (error) {
+    const { code } = error;
+    console.error(error.message);
     const found = { code, milliseconds: Math.round(performance.now() - last) };
     process.stdout.write(`${JSON.stringify(found)}\n`, () => process.exit(3));
   }
@@ -148,6 +150,7 @@ async function cut(what, jobs) {
   if (found === null) throw new SetupError(`no error after the link was cut:\n${jobs[0].output}`);
   const milliseconds = Number(found[2]);
   console.log(`link cut during ${what}: ${found[1]} after ${milliseconds} ms; the timeout is ${timeout} ms`);
+  if (found[1] !== 'ERR_TORCHBIND_DISTRIBUTED_TIMEOUT') throw new SetupError('that is another error');
   if (milliseconds > timeout + slack) throw new SetupError('the error came later than the timeout');
   for (const { child } of jobs) child.kill();
 }

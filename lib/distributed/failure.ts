@@ -69,7 +69,7 @@ export function distributedError(error: unknown, where: string): unknown {
 function plain(message: string): string {
   const text = message
     .replace(/\[[^\]]*gloo\/[^\]]*:\d+\] /g, '')
-    .replace(/ ?This is typically caused by a remote worker crashing\.[^]*$/, '')
+    .replace(/ ?This is typically caused by a remote worker [^]*$/, '')
     .trim();
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }

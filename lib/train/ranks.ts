@@ -3,6 +3,7 @@ import { DistributedDataParallel as Parallel } from '../nn/parallel';
 import { type AccumulateOptions, addGradients } from '../compute';
 import { allReduce, broadcast, gather } from '../distributed/collectives';
 import { isLaunchedByTorchrun } from '../distributed/environment';
+import { distributedError } from '../distributed/failure';
 import { initProcessGroup, isInitialized, rank, worldSize } from '../distributed/group';
 import { allGatherObject } from '../distributed/objects';
 import { TorchBindError } from '../errors';
@@ -137,11 +138,20 @@ export class Ranks {
       if (!Number.isFinite(mean)) return mean;
       tidy(() => {
         this.model!.averageNext();
-        addGradients(loss, { parts, scaler });
+        this.waiting(() => addGradients(loss, { parts, scaler }));
       });
       return mean;
     } finally {
       dispose([loss, batch]);
+    }
+  }
+
+  /** A backward pass, which waits for the other ranks. */
+  private waiting(backward: () => void): void {
+    try {
+      backward();
+    } catch (error) {
+      throw distributedError(error, `fit (rank ${this.rank} of ${this.size})`);
     }
   }
 

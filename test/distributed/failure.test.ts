@@ -21,8 +21,21 @@ it('a killed rank rejects the call of the other at once, with its address', asyn
   expect(status).toBe(3);
   expect(failure.code).toBe('ERR_TORCHBIND_RANK_LOST');
   expect(failure.message).toMatch(/^allReduce \(rank 0 of 2\): .*127\.0\.0\.1/);
+  expect(failure.message).not.toContain('typically caused by');
   // Far below the timeout of the group, which is 60 seconds.
   expect(failure.milliseconds).toBeLessThan(20_000);
+  await one!.ended;
+});
+
+it('a rank killed during fit rejects that of the other, with the same code', async () => {
+  const options = { maxSteps: 1_000_000, seed: 7, evalInterval: 0, batchSize: 2, notify: true };
+  const [zero, one] = await startRanks([{ part: 'fits' }, { part: 'fits' }], [JSON.stringify(options)]);
+  await new Promise((resolve) => zero!.child.stdout!.once('data', resolve));
+  one!.child.kill('SIGKILL');
+  const { status, stderr } = await zero!.ended;
+  expect(status).toBe(1);
+  // A reduction between updates failed, or the backward pass.
+  expect(stderr).toMatch(/TorchBindError: (allReduce|fit) \(rank 0 of 2\): .*127\.0\.0\.1[^]*ERR_TORCHBIND_RANK_LOST/);
   await one!.ended;
 });
 
