@@ -18,6 +18,7 @@ const directory = mkdtempSync(path.join(tmpdir(), 'torchbind-gguf-'));
 const gemma = { normPlusOne: true, activation: 'geglu_tanh', embeddingScale: 8, tieWeights: true, nKvHead: 2 };
 const windows = { normPosition: 'sandwich', slidingWindow: 8, attentionMultiplier: 0.25 };
 const llama3 = { type: 'llama3', factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalBlockSize: 32 };
+const stableLm = { normType: 'layernorm', ropeSize: 4 };
 const models = {
   gpt2: [{}, 'hf-gpt2'],
   nanogpt: [{ activation: 'gelu_tanh' }, 'nanogpt'],
@@ -36,6 +37,14 @@ const models = {
       ...{ ropeTheta: 1e6, ropeLocalTheta: 10_000 },
     },
   ],
+  olmo: [{ nKvHead: 2, normType: 'layernorm', normScale: false }],
+  stablelm: [{ ...stableLm, nKvHead: 2 }],
+  'stablelm, parallel': [{ ...stableLm, bias: true, parallelResidual: 'one-norm' }],
+  phi: [{ ropeSize: 8, activation: 'gelu_tanh' }, 'hf-phi'],
+  phi3: [{ nKvHead: 2, ropeSize: 12 }, 'hf-phi3'],
+  'gpt_neox, serial': [{ activation: 'gelu_tanh', ropeSize: 4, parallelResidual: 'none' }, 'hf-gpt-neox'],
+  gpt_neox: [{ activation: 'gelu_tanh', ropeSize: 4, parallelResidual: 'two-norms' }, 'hf-gpt-neox'],
+  gpt_bigcode: [{}, 'hf-gpt-bigcode'],
 };
 
 /** A file, and what torchbind generates from its model. */

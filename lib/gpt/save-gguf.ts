@@ -84,17 +84,30 @@ async function write(
     if (!weights.has('lmHead.weight') && gguf.family.head === 'always')
       tensors.push(...tensorOf('lmHead.weight', weights.get('tokenEmbedding.weight')!, type, model, gguf));
     tensors.push(...ropeFactors(model));
+    const vocabulary = await ggufTokenizer(tokenizer, config.vocabSize, came ?? {});
     const metadata = new Map<string, MetadataValue>([
       ...gguf.metadata,
-      ['general.name', text(typeof came?._name_or_path === 'string' ? came._name_or_path : modelType)],
+      ['general.name', text(nameOf(modelType, came, vocabulary))],
       ['general.file_type', u32(fileType)],
       ['general.quantization_version', u32(2)],
-      ...(await ggufTokenizer(tokenizer, config.vocabSize, came ?? {})),
+      ...vocabulary,
     ]);
     await writeGguf(path, metadata, tensors);
   } finally {
     snapshot.release();
   }
+}
+
+/** llama.cpp looks for tokens of Phi-3 where the name is Phi-3's, and does not load a file without them. */
+function nameOf(
+  modelType: string,
+  came: JsonObject | undefined,
+  vocabulary: ReadonlyMap<string, MetadataValue>,
+): string {
+  const name = typeof came?._name_or_path === 'string' ? came._name_or_path : modelType;
+  const tokens = vocabulary.get('tokenizer.ggml.tokens')?.value as readonly string[] | undefined;
+  const isSafe = !/phi-?3/i.test(name) || ['<unk>', '<s>', '<|endoftext|>'].every((token) => tokens?.includes(token));
+  return isSafe ? name : 'model';
 }
 
 /** The type that config.json would name. */
@@ -135,6 +148,7 @@ function tensorOf(
     noGrad(() =>
       tidy(() => {
         if (isNorm && config.normPlusOne) return weight.to('float32').add(1);
+        if (config.qkvByHead && /attn\.qkv\./.test(name)) return byPart(weight, config.nHead);
         return heads === undefined ? weight.alias() : paired(weight, heads);
       }),
     );
@@ -146,6 +160,13 @@ function paired(weight: Tensor, heads: number): Tensor {
   const [rows, ...columns] = weight.shape as [number, ...number[]];
   const halves = weight.reshape([heads, 2, rows / heads / 2, ...columns]); // (heads, 2, half, columns)
   return halves.transpose(1, 2).reshape([rows, ...columns]);
+}
+
+/** Rows of all queries, then of all keys and all values, of a matrix that has the three of each head together. */
+function byPart(weight: Tensor, heads: number): Tensor {
+  const [rows, ...columns] = weight.shape as [number, ...number[]];
+  const parts = weight.reshape([heads, 3, rows / heads / 3, ...columns]); // (heads, 3, head size, columns)
+  return parts.transpose(0, 1).reshape([rows, ...columns]);
 }
 
 /** By what RoPE's frequencies are divided, as Llama 3.1 has it. */

@@ -64,6 +64,27 @@ describe('a GGUF file', () => {
     });
   });
 
+  it('holds queries, keys and values of GPT-NeoX one after the other, and those of StarCoder and Phi-3 as they are', async () => {
+    const neox = make({ activation: 'gelu_tanh' }, 'hf-gpt-neox');
+    const tensors = await saved('neox.gguf', neox);
+    const rows = (gpt: GPT, key: string): number[][] => (gpt.stateDict().get(key) as Tensor).tolist() as number[][];
+    const came = rows(neox, 'gpt_neox.layers.1.attention.query_key_value.weight');
+    // Of each head 8 queries, 8 keys, 8 values.
+    const expected = [0, 1, 2].flatMap((part) =>
+      [0, 1, 2, 3].flatMap((head) => came.slice(24 * head + 8 * part).slice(0, 8)),
+    );
+    expect(tensors.get('blk.1.attn_qkv.weight')!.tolist()).toEqual(expected);
+    expect((await inspect(at('neox.gguf'))).metadata).toMatchObject({ 'gptneox.use_parallel_residual': 'true' });
+    for (const [layout, key] of [
+      ['hf-gpt-bigcode', 'transformer.h.0.attn.c_attn.weight'],
+      ['hf-phi3', 'model.layers.0.self_attn.qkv_proj.weight'],
+    ] as const) {
+      const gpt = make({}, layout);
+      const written = await saved(`${layout}.gguf`, gpt);
+      expect(written.get('blk.0.attn_qkv.weight')!.tolist()).toEqual(rows(gpt, key));
+    }
+  });
+
   it("holds norms + 1 of Gemma, and Llama 3.1's factors of RoPE", async () => {
     const gemma = make({
       normPlusOne: true,
@@ -142,7 +163,10 @@ describe('a GGUF file', () => {
     await refused(make({}, 'hf-llama', new CharTokenizer([...'abcdefghijkl'])), "no tokenizer of the kind 'char'");
     await refused(make({ activation: 'gelu' }, 'nanogpt'), 'the activation is gelu, expected gelu_tanh');
     await refused(make({ slidingWindow: 4 }), 'other layers have a sliding window');
-    expect(() => ggufModel('phi', make().config, true)).toThrow('models of type phi are not written as GGUF');
+    await refused(make({}, 'hf-gpt-neox'), 'the activation is gelu, expected gelu_tanh');
+    await refused(make({}, 'hf-gptj'), 'llama.cpp does not compute models of type gptj');
+    for (const type of ['opt', 'gpt_neo'])
+      expect(() => ggufModel(type, make().config, true)).toThrow(`llama.cpp does not compute models of type ${type}`);
     await make({ activation: 'gelu' }, 'nanogpt').save(at('forced.gguf'), { force: true });
     const invalid = { code: 'ERR_TORCHBIND_INVALID_ARGUMENT' };
     await expect(make().save(at('refused.gguf'), { dtype: 'float64' })).rejects.toMatchObject(invalid);

@@ -183,13 +183,18 @@ function changedFields(came: JsonObject, type: ConfigType, config: GPTConfig): J
   );
 }
 
+/** Said of whole heads too, where the type's usual part is another. */
+function rotatedPart({ rope }: ConfigType, { ropeSize, headSize }: GPTConfig): JsonObject {
+  return rope?.fraction === undefined ? {} : { partial_rotary_factor: ropeSize / headSize };
+}
+
 function freshJson(type: ConfigType, config: GPTConfig, dtype: string): JsonObject {
   const { architecture, modelType, fields } = type;
   return {
     architectures: [architecture],
     model_type: modelType,
     ...Object.fromEntries(Object.entries(fields).map(([field, name]) => [field, config[name]])),
-    ...(type.rope === undefined ? {} : { rope_parameters: ropeJson(config) }),
+    ...(type.rope === undefined ? {} : { rope_parameters: { ...rotatedPart(type, config), ...ropeJson(config) } }),
     ...type.write?.(config),
     bos_token_id: null,
     eos_token_id: null,

@@ -1,5 +1,5 @@
 import { TorchBindError } from '../../errors';
-import { f32, type MetadataValue, u32 } from '../../formats/gguf/format';
+import { bool, f32, type MetadataValue, u32 } from '../../formats/gguf/format';
 import type { GPTConfig } from '../../models/config';
 
 /** What llama.cpp computes for the models that a config.json of transformers names. */
@@ -8,8 +8,12 @@ interface GgufFamily {
   activation: GPTConfig['activation'];
   /** It rotates neighbouring channels, so that the rows of queries and keys are put in that order. */
   permutes?: boolean;
-  /** Projections that may have a bias. */
-  biases: 'all' | 'qkv' | 'none';
+  /** Projections that may have a bias; `always`: all of them must. */
+  biases: 'always' | 'all' | 'qkv' | 'none';
+  /** Queries, keys and values are in one matrix. */
+  fused?: boolean;
+  /** It knows RoPE of a part of the channels. */
+  rotatesPart?: boolean;
   /** The head may have a weight of its own: always, never, or it must have one. */
   head: 'maybe' | 'never' | 'always';
   /** Layers with a sliding window, which the program knows by itself. */
@@ -17,7 +21,7 @@ interface GgufFamily {
   /** Layers without positions, which the program knows by itself. */
   noRope?: (layer: number) => boolean;
   /** Facts that the file states. */
-  states?: readonly ('attention' | 'embedding' | 'residual' | 'logits' | 'softcaps')[];
+  states?: readonly ('attention' | 'embedding' | 'residual' | 'logits' | 'softcaps' | 'parallel')[];
 }
 
 const llama: GgufFamily = { arch: 'llama', activation: 'swiglu', permutes: true, biases: 'all', head: 'maybe' };
@@ -31,9 +35,12 @@ const gemma: GgufFamily = {
   head: 'never',
 };
 
+/** LayerNorm, GELU and biases, as in GPT-2. */
+const layerNorm: GgufFamily = { arch: 'gpt2', activation: 'gelu_tanh', biases: 'always', head: 'maybe', fused: true };
+
 /** By `model_type`. */
 const families: Readonly<Record<string, GgufFamily>> = {
-  gpt2: { ...llama, arch: 'gpt2', permutes: false, activation: 'gelu_tanh' },
+  gpt2: { ...layerNorm, biases: 'all' },
   llama,
   mistral: llama,
   qwen2: qwen,
@@ -44,6 +51,12 @@ const families: Readonly<Record<string, GgufFamily>> = {
   gemma,
   gemma2: { ...gemma, arch: 'gemma2', slides: (layer) => layer % 2 === 0, states: ['softcaps'] },
   gemma3_text: { ...gemma, arch: 'gemma3', slides: (layer) => (layer + 1) % 6 !== 0 },
+  olmo: { ...llama, arch: 'olmo', biases: 'none' },
+  stablelm: { ...qwen, arch: 'stablelm', head: 'always', rotatesPart: true, states: ['parallel'] },
+  phi: { ...layerNorm, arch: 'phi2', head: 'always', fused: false, rotatesPart: true },
+  phi3: { ...qwen, arch: 'phi3', biases: 'none', fused: true, rotatesPart: true },
+  gpt_neox: { ...layerNorm, arch: 'gptneox', head: 'always', rotatesPart: true, states: ['parallel'] },
+  gpt_bigcode: { ...layerNorm, arch: 'starcoder' },
 };
 
 /** A model as llama.cpp reads it. */
@@ -63,8 +76,8 @@ export function ggufModel(modelType: string, config: GPTConfig, force: boolean):
   const family = Object.hasOwn(families, modelType) ? families[modelType] : undefined;
   if (family === undefined) {
     throw refuse(
-      `models of type ${modelType} are not written as GGUF: only ${Object.keys(families).join(', ')} are. ` +
-        'Save the model for transformers, and convert that with the scripts of llama.cpp.',
+      `llama.cpp does not compute models of type ${modelType}. Types that are written: ${Object.keys(families).join(', ')}. ` +
+        'Save the model for transformers instead: gpt.save(directory).',
     );
   }
   const { fatal, others } = differences(family, config);
@@ -78,17 +91,19 @@ export function ggufModel(modelType: string, config: GPTConfig, force: boolean):
 
 /** What the program does not compute: `fatal` has no place in the file at all. */
 function differences(family: GgufFamily, config: GPTConfig): { fatal: string[]; others: string[] } {
-  const { arch, states = [], biases, head } = family;
+  const { arch, states = [], biases, head, fused = false } = family;
+  const hasAll = biases === 'all' || biases === 'always';
   const says = (fact: NonNullable<GgufFamily['states']>[number]): boolean => states.includes(fact);
   const layers = range(config.nLayer);
   const fatal = [
-    [config.lmHeadBias, 'the head has a bias'],
+    [config.lmHeadBias && arch !== 'phi2', 'the head has a bias'],
     [head === 'never' && !config.tieWeights, 'the head has a weight of its own'],
-    [biases !== 'all' && config.projBias, 'the projection after attention has a bias'],
-    [biases !== 'all' && config.mlpBias, 'the MLP has biases'],
+    [!hasAll && config.projBias, 'the projection after attention has a bias'],
+    [!hasAll && config.mlpBias, 'the MLP has biases'],
+    [biases === 'always' && !(config.bias && config.projBias && config.mlpBias), 'projections have no biases'],
     [biases === 'none' && config.bias, 'queries, keys and values have biases'],
-    [config.fusedQkv !== (arch === 'gpt2'), 'queries, keys and values lie in another number of matrices'],
-    [config.fusedGate || config.qkvByHead, 'its matrices are joined in another way'],
+    [config.fusedQkv !== fused, 'queries, keys and values lie in another number of matrices'],
+    [config.fusedGate !== (arch === 'phi3'), 'its matrices are joined in another way'],
     [config.positionOffset !== 0, 'positions begin at another number'],
   ] as const;
   const scaling = config.ropeScaling?.type;
@@ -98,7 +113,7 @@ function differences(family: GgufFamily, config: GPTConfig): { fatal: string[]; 
     [config.activation !== family.activation, `the activation is ${config.activation}, expected ${family.activation}`],
     [config.scaleByLayer, 'scores are divided by the number of the layer'],
     [config.ropeInterleaved, 'RoPE pairs neighbouring channels'],
-    [rotates && config.ropeSize !== config.headSize, 'RoPE rotates a part of the channels'],
+    [!family.rotatesPart && rotates && config.ropeSize !== config.headSize, 'RoPE rotates a part of the channels'],
     [scaling !== undefined && !(scaling === 'llama3' && family.permutes), `RoPE is scaled as ${scaling}`],
     [!same(config.noRopeLayers, layers.filter(family.noRope ?? never)), 'other layers have no positions'],
     [!says('attention') && !near(attentionFactor(config), config.headSize ** -0.5), 'scores have another scale'],
@@ -142,6 +157,7 @@ function metadataOf({ arch, states = [], slides }: GgufFamily, config: GPTConfig
     }
   }
   if (slides !== undefined) set('attention.sliding_window', u32(config.slidingWindow!));
+  if (states.includes('parallel')) set('use_parallel_residual', bool(config.parallelResidual !== 'none'));
   if (states.includes('attention')) set('attention.scale', f32(attentionFactor(config)));
   if (states.includes('embedding')) set('embedding_scale', f32(config.embeddingScale));
   if (states.includes('residual')) set('residual_scale', f32(config.residualScale));
