@@ -1,5 +1,5 @@
-// torchbind_nccl.so: process groups between GPUs. It is built where CUDA's headers and nccl.h are, and opened by
-// torchbind_distributed when a program asks for the backend `nccl`. It exports one function.
+// torchbind_nccl.so: process groups between GPUs. It is built where CUDA's headers and nccl.h are, and opened
+// by torchbind_distributed when a program asks for the backend `nccl`. It exports one function.
 #include <chrono>
 #include <cstdint>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
