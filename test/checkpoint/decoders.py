@@ -188,6 +188,8 @@ def make(directory):
                 run.optimizer.param_groups[0]["weight_decay"] = 0.1
                 run.state.global_step = 10
                 run._save_checkpoint(model, None)
+            if is_first and step in (11, 13):
+                torch.save(standing(run), f"{directory}/standing-{name}-{step + 1}.pt")
         results.setdefault(name, {}).update(
             idx=idx.tolist(), logits=logits.tolist(), tokens=tokens, losses=losses, gradients=gradients
         )
@@ -216,6 +218,30 @@ def update(run, idx):
     run.optimizer.step()
     run.lr_scheduler.step()
     return loss.item()
+
+
+def standing(run):
+    """Weights and moments of AdamW by the names of the parameters."""
+    names = {parameter: key for key, parameter in run.model.named_parameters()}
+    values = {key: parameter.detach().clone() for parameter, key in names.items()}
+    for group in run.optimizer.param_groups:
+        for parameter in group["params"]:
+            for part, value in run.optimizer.state.get(parameter, {}).items():
+                values[f"{names[parameter]} {part}"] = value.clone()
+    return values
+
+
+def largest_difference(a, b):
+    assert a.keys() == b.keys(), a.keys() ^ b.keys()
+    found = 0.0
+    for key in a:
+        difference = (a[key] - b[key]).abs()
+        # A bias of keys changes no result. AdamW scales what rounding leaves of its gradient up to whole steps.
+        squares = a.get(f"{key} exp_avg_sq")
+        if squares is not None:
+            difference = difference[squares.sqrt() > 1e-6]
+        found = max(found, difference.max().item() if difference.numel() > 0 else 0.0)
+    return found
 
 
 def adapter(base):
@@ -251,7 +277,12 @@ def generate(directory):
         place = f"{directory}/resumed/{name}/checkpoint-12"
         run = trainer(AutoModelForCausalLM.from_pretrained(place).train(), f"{directory}/again/{name}")
         run._load_optimizer_and_scheduler(place)
+        before = standing(run)
         found[name]["losses"] = [update(run, idx) for _ in range(2)]
+        found[name]["differences"] = [
+            largest_difference(values, torch.load(f"{directory}/standing-{name}-{step}.pt"))
+            for step, values in ((12, before), (14, standing(run)))
+        ]
     return found
 
 
