@@ -119,6 +119,6 @@ it('says what to do where a rank cannot join', async () => {
   if (said.nccl === undefined) return; // this machine has a GPU
   expect(said.nccl).toMatchObject({
     code: 'ERR_TORCHBIND_DEVICE',
-    message: expect.stringMatching(/^initProcessGroup: there is no CUDA device/) as string,
+    message: expect.stringMatching(/^initProcessGroup: .*no CUDA device/) as string,
   });
 });
