@@ -9,7 +9,7 @@ const GIGABYTE = 2 ** 30;
 const QUARTER_HOUR = 900;
 
 /**
- * Resolves to `{ seconds, problem }`: the plug-in for graphs may fail to build, and all else is checked without it.
+ * Resolves to `{ seconds, problem }`: the plug-ins for graphs, NCCL and process groups may fail to build, and all else is checked without them.
  *
  * @throws SetupError where the addon itself was not built, with what the compiler said
  */
@@ -32,13 +32,20 @@ export async function buildAddon(python, { seconds = QUARTER_HOUR } = {}) {
   const built = await start('cmake', ['--build', build, '--parallel', String(jobs), '--', ...keepGoing], signal);
   const isThere = (name) => existsSync(path.join(inRoot('build/Release'), name));
   if (!isThere('torchbind.node') || !isThere('torchbind_core.so')) throw failure('the build', built, signal);
-  const problem = built.status === 0 ? undefined : failure('the plug-in for graphs', built, signal).message;
+  const problem = built.status === 0 ? undefined : failure('one of the plug-ins', built, signal).message;
   return { seconds: (performance.now() - began) / 1000, problem };
 }
 
 /** Files of the built addon with their sizes: what the plug-in needs is not on every machine. */
 export function builtFiles() {
-  return ['torchbind.node', 'torchbind_core.so', 'torchbind_distributed.so', 'torchbind_cuda.so', 'torchbind_mkl.so']
+  return [
+    'torchbind.node',
+    'torchbind_core.so',
+    'torchbind_distributed.so',
+    'torchbind_cuda.so',
+    'torchbind_nccl.so',
+    'torchbind_mkl.so',
+  ]
     .map((name) => path.join(inRoot('build/Release'), name))
     .filter((file) => existsSync(file))
     .map((file) => `${path.basename(file)} (${(statSync(file).size / 2 ** 20).toFixed(1)} MiB)`);
