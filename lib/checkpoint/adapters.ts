@@ -4,6 +4,7 @@ import { layoutByName } from '../models/layouts';
 import { attachLora } from '../models/lora';
 import { attachQuantized } from '../models/quantize';
 import { adaptedLayers } from '../models/layouts/lora';
+import { withPlaceholders } from '../nn/parameter';
 import { type LoraFacts, type PeftAdapter, type SavedModel, formatError } from './saved-model';
 
 /** LoRA adapters in files: how a model gets them before its weights are loaded, or after. */
@@ -16,7 +17,7 @@ import { type LoraFacts, type PeftAdapter, type SavedModel, formatError } from '
  */
 export function attachSaved(model: GPTModel, saved: SavedModel, given: LoraFacts = {}): void {
   const { origin, recognised, config } = saved;
-  if (recognised.quantized !== undefined) attachQuantized(model, recognised.quantized);
+  if (recognised.quantized !== undefined) withPlaceholders(() => attachQuantized(model, recognised.quantized!));
   const found = recognised.lora;
   if (found === undefined) return;
   const said = saved.lora ?? {};

@@ -50,6 +50,7 @@ import {
   type Training,
 } from './save';
 import { TextModel } from './text-model';
+import { withPlaceholders } from '../nn/parameter';
 import { isPlainObject, withoutUndefined } from '../objects';
 import { cuda } from '../tensor/device';
 import { withoutCollections } from '../tensor/off-loop';
@@ -496,7 +497,7 @@ export class GPT extends TextModel {
       const options = { tokenizer: saved.tokenizer, layout: saved.recognised.layout, device, dtype, init: false };
       // The event loop turns before and after what cannot be divided.
       await nextTurn();
-      const model = withoutCollections(() => new GPT(saved.config, options));
+      const model = withoutCollections(() => withPlaceholders(() => new GPT(saved.config, options)));
       withPath(saved.origin.path, () => attachSaved(model, saved, given.lora));
       await nextTurn();
       await model.adoptStateDict(saved.weights);

@@ -133,7 +133,7 @@ async function fetchWithPip({ python, reporter, downloads }: Context, unreachabl
   const directory = path.join(downloads, 'pip');
   await rm(directory, { recursive: true, force: true });
   reporter.step(`downloading libtorch: pip download torch==${PINNED_VERSION}`);
-  const file = await pipDownload(python, `torch==${PINNED_VERSION}`, directory);
+  const file = await pipDownload(python, `torch==${PINNED_VERSION}`, directory, reporter);
   return { file, source: `pip download torch==${PINNED_VERSION}`, isOurs: true };
 }
 
@@ -190,7 +190,7 @@ async function addCudaLibraries(directory: string, python: Python | undefined, r
     );
   }
   reporter.step(`adding the CUDA libraries that this build of libtorch needs: ${requirements.map(nameOf).join(', ')}`);
-  await pipInstall(python, requirements, directory);
+  await pipInstall(python, requirements, directory, { reporter });
 }
 
 function nameOf(requirement: string): string {

@@ -1,10 +1,11 @@
 import { noGrad } from '../tensor/autograd';
-import { bindFunction } from '../tensor/dispatch';
 import { itemSize } from '../tensor/dtype';
 import { native } from '../native/native';
 import { copyTensors, equalTensors, isDense, type TensorPair, withoutCollections } from '../tensor/off-loop';
 import { ownToken } from '../tensor/ownership';
 import { Tensor } from '../tensor/tensor';
+import type { Module } from './module';
+import { materialise, setData } from './parameter';
 import {
   alignScalar,
   loadEntries,
@@ -22,12 +23,14 @@ import {
  * @throws as `loadEntries` does, before anything is changed
  */
 export async function adoptEntries(
-  moduleName: string,
+  module: Module,
   entries: StateEntry[],
   state: ReadonlyMap<string, unknown>,
 ): Promise<void> {
+  const moduleName = module.constructor.name;
   if (![...state.values()].every((value) => !(value instanceof Tensor) || isDense(value))) {
-    loadEntries(moduleName, entries, state, true);
+    materialise(module.parameters());
+    loadEntries(moduleName, module.stateEntries(''), state, true);
     return;
   }
   const { present, keys } = matchKeys(entries, state);
@@ -43,14 +46,23 @@ export async function adoptEntries(
     problems.filter((problem) => problem !== undefined),
     keys,
   );
-  const copies = noGrad(() => withoutCollections(() => adopt(present, state)));
+  const copies = noGrad(() =>
+    withoutCollections(() => {
+      const rest = adopt(present, state);
+      // What is copied needs memory to be copied into, of which the entries are views.
+      const current = materialise(module.parameters()) ? module.stateEntries('') : entries;
+      return current
+        .filter(({ key }) => rest.has(key))
+        .map(({ key, tensor }): TensorPair => [tensor, alignScalar(state.get(key) as Tensor, tensor)]);
+    }),
+  );
   await copyTensors(copies);
 }
 
-/** Gives the module the values that it can have as they are. The others must be copied. */
-function adopt(entries: readonly StateEntry[], state: ReadonlyMap<string, unknown>): TensorPair[] {
+/** Gives the module the values that it can have as they are. Returns the keys of the others, which must be copied. */
+function adopt(entries: readonly StateEntry[], state: ReadonlyMap<string, unknown>): Set<string> {
   const used = new Set(entries.filter(({ aliasOf }) => aliasOf === undefined).map(({ key }) => state.get(key)));
-  const copies: TensorPair[] = [];
+  const rest = new Set<string>();
   // A tensor under a second name must not count as another holder.
   for (const { key, aliasOf } of entries) {
     const value = state.get(key) as Tensor;
@@ -63,13 +75,10 @@ function adopt(entries: readonly StateEntry[], state: ReadonlyMap<string, unknow
       setData(whole, value.detach());
       value.dispose();
       ownToken(whole);
-    } else copies.push([tensor, alignScalar(value, tensor)]);
+    } else rest.add(key);
   }
-  return copies;
+  return rest;
 }
-
-/** Assignment to `Tensor.data`. */
-const setData = bindFunction<(tensor: Tensor, data: Tensor) => void>('set_data');
 
 /** Whether a value has the place of a tensor, and is all that its storage holds. */
 export function canAdopt(tensor: Tensor, value: Tensor): boolean {

@@ -1,12 +1,10 @@
 import { checkArgument, checkOptions } from '../errors';
-import { empty } from '../tensor/creation';
 import { embedding } from '../tensor/generated/functions';
 import type { Tensor } from '../tensor/tensor';
 import { normal_, zeros_ } from './init';
 import type { FactoryOptions } from './linear';
 import { Module } from './module';
-import { makeParameter } from './parameter';
-import type { Parameter } from './parameter';
+import { emptyParameter, type Parameter } from './parameter';
 import { optionsFrom, type Positional } from './positional';
 
 /** The optional arguments in Python's order. */
@@ -32,7 +30,7 @@ export class Embedding extends Module {
     checkOptions(options, ['paddingIdx', 'device', 'dtype', 'init'], 'Embedding');
     const { init = true, paddingIdx = null, ...place } = options;
     this.paddingIdx = paddingIdx === null ? null : rowOf(paddingIdx, numEmbeddings);
-    this.weight = makeParameter(() => empty([numEmbeddings, embeddingDim], place));
+    this.weight = emptyParameter([numEmbeddings, embeddingDim], place);
     if (init) this.resetParameters();
   }
 

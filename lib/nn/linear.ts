@@ -1,12 +1,10 @@
 import { checkFlags, checkOptions } from '../errors';
-import { empty } from '../tensor/creation';
 import type { DType } from '../tensor/dtype';
 import type { Tensor } from '../tensor/tensor';
 import { multiply } from './decoding';
 import { calculateFans, kaimingUniform_, uniform_ } from './init';
 import { Module } from './module';
-import { makeParameter } from './parameter';
-import type { Parameter } from './parameter';
+import { emptyParameter, type Parameter } from './parameter';
 import { pythonBool } from './print';
 import type { DeviceName } from '../tensor/schema-types';
 import { optionsFrom, type Positional } from './positional';
@@ -43,8 +41,8 @@ export class Linear extends Module {
     checkOptions(options, ['bias', 'device', 'dtype', 'init'], 'Linear');
     const { bias = true, init = true, ...place } = options;
     checkFlags({ bias, init }, 'Linear');
-    this.weight = makeParameter(() => empty([outFeatures, inFeatures], place));
-    this.bias = bias ? makeParameter(() => empty([outFeatures], place)) : null;
+    this.weight = emptyParameter([outFeatures, inFeatures], place);
+    this.bias = bias ? emptyParameter([outFeatures], place) : null;
     if (init) this.resetParameters();
   }
 

@@ -9,14 +9,13 @@ import {
   TorchBindError,
 } from '../errors';
 import { OrderedDict } from '../pickle/types';
-import { bindFunction } from '../tensor/dispatch';
 import type { DType } from '../tensor/dtype';
 import { checkDType, isDType } from '../tensor/dtype';
 import { noGrad } from '../tensor/autograd';
 import { keep, tidy } from '../tensor/scope';
 import { Tensor } from '../tensor/tensor';
 import { adoptEntries } from './adopt-state';
-import { Parameter } from './parameter';
+import { Parameter, setData } from './parameter';
 import { formatModule } from './print';
 import { loadEntries } from './state-dict';
 import type { IncompatibleKeys, StateEntry } from './state-dict';
@@ -234,7 +233,7 @@ export class Module {
     return tidy(async () => {
       const entries = this.stateEntries('');
       await nextTurn();
-      return adoptEntries(this.constructor.name, entries, state);
+      return adoptEntries(this, entries, state);
     });
   }
 
@@ -323,9 +322,6 @@ function unique<T>(entries: [string, T][]): [string, T][] {
   for (const [name, value] of entries) if (!names.has(value)) names.set(value, name);
   return Array.from(names, ([value, name]) => [name, value]);
 }
-
-/** Assignment to `Tensor.data`. */
-const setData = bindFunction<(tensor: Tensor, data: Tensor) => void>('set_data');
 
 /** Gives a tensor, and its gradient, new data under the same identity. */
 function convert(tensor: Tensor, { device, dtype }: ModuleToOptions): void {

@@ -1,5 +1,10 @@
 import { checkOptions } from '../errors';
 import { markParameter } from '../formats/pt/tensor-marks';
+import { native } from '../native/native';
+import { empty } from '../tensor/creation';
+import { bindFunction } from '../tensor/dispatch';
+import { itemSize } from '../tensor/dtype';
+import type { TensorOptions } from '../tensor/tensor-options';
 import { keep, tidy } from '../tensor/scope';
 import { Tensor, unwrap } from '../tensor/tensor';
 
@@ -29,3 +34,44 @@ export class Parameter extends Tensor {
 export function makeParameter(values: () => Tensor): Parameter {
   return tidy(() => new Parameter(values()));
 }
+
+/** @internal A parameter whose values are unset. */
+export function emptyParameter(shape: number[], options: TensorOptions, requiresGrad = true): Parameter {
+  // One element stands for all of them.
+  const values = (): Tensor => (withoutMemory ? empty([], options).expand(shape) : empty(shape, options));
+  return tidy(() => new Parameter(values(), { requiresGrad }));
+}
+
+let withoutMemory = false;
+
+/**
+ * @internal Makes a module for values that are loaded next, by `adoptStateDict`: parameters with unset values have no memory of their
+ * own until then. It takes longer to make and free 1 GB than to map a file.
+ */
+export function withPlaceholders<T>(make: () => T): T {
+  const before = withoutMemory;
+  withoutMemory = true;
+  try {
+    return make();
+  } finally {
+    withoutMemory = before;
+  }
+}
+
+/** @internal Gives placeholders that are left memory of their own. Returns whether there were any. */
+export function materialise(parameters: readonly Parameter[]): boolean {
+  const left = parameters.filter((parameter) => {
+    const bytes = parameter.numel() * itemSize(parameter.dtype);
+    return native().storageInfo(parameter.handle).nbytes < bytes;
+  });
+  tidy(() => {
+    for (const parameter of left) {
+      const { shape, dtype, device } = parameter;
+      setData(parameter, empty(shape, { dtype, device }));
+    }
+  });
+  return left.length > 0;
+}
+
+/** @internal Assignment to `Tensor.data`. */
+export const setData = bindFunction<(tensor: Tensor, data: Tensor) => void>('set_data');

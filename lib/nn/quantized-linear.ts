@@ -1,6 +1,6 @@
 import { checkArgument, requireOptions, TorchBindError } from '../errors';
 import { noGrad, withoutInferenceMode } from '../tensor/autograd/modes';
-import { empty, zeros } from '../tensor/creation';
+import { zeros } from '../tensor/creation';
 import { constantPadNd, stack } from '../tensor/generated/functions';
 import { Operator } from '../tensor/operator';
 import { tidy } from '../tensor/scope';
@@ -8,7 +8,7 @@ import { type Tensor, unwrap } from '../tensor/tensor';
 import { multiplyInt8 } from './decoding';
 import { Linear } from './linear';
 import { Module } from './module';
-import { Parameter } from './parameter';
+import { emptyParameter, Parameter } from './parameter';
 import { pythonBool } from './print';
 import type { DeviceName } from '../tensor/schema-types';
 
@@ -61,8 +61,8 @@ export class QuantizedLinear extends Module {
     const columns = bits === 8 ? inFeatures : inFeatures / 2;
     const dtype = bits === 8 ? 'int8' : 'uint8';
     const shape = groupSize === null ? [outFeatures] : [inFeatures / groupSize, outFeatures, 2];
-    this.weight = frozen(() => empty([outFeatures, columns], { dtype, device }));
-    this.scales = frozen(() => empty(shape, { dtype: 'bfloat16', device }));
+    this.weight = emptyParameter([outFeatures, columns], { dtype, device }, false);
+    this.scales = emptyParameter(shape, { dtype: 'bfloat16', device }, false);
     this.bias = bias ? frozen(() => zeros([outFeatures], { dtype: 'bfloat16', device })) : null;
   }
 

@@ -1,4 +1,5 @@
 import { describe, TorchBindError } from '../errors';
+import { native } from '../native/native';
 import { noGrad } from '../tensor/autograd';
 import { type DType, itemSize } from '../tensor/dtype';
 import { tidy } from '../tensor/scope';
@@ -107,7 +108,7 @@ export function requiredEqual(
     const problem = `The values of "${key}" are not those that this model computes with, so its results would differ.`;
     required.push({ pair: [converted, tensor], problem });
   }
-  if (twin instanceof Tensor && sameShape(twin.shape, value.shape)) {
+  if (twin instanceof Tensor && sameShape(twin.shape, value.shape) && !isSameMemory(twin, value)) {
     const problem = `The values of "${key}" and "${aliasOf}" differ, but in this model they are one parameter.`;
     required.push({ pair: [value, twin], problem });
   }
@@ -127,10 +128,19 @@ export function sameShape(a: readonly number[], b: readonly number[]): boolean {
 /** Integers as wide as floating-point numbers, by bytes. */
 const integers: Readonly<Record<number, DType>> = { 1: 'uint8', 2: 'int16', 4: 'int32', 8: 'int64' };
 
+/** Whether two tensors are the same elements in memory: they are equal without being read, which for a mapped file takes a while. */
+function isSameMemory(a: Tensor, b: Tensor): boolean {
+  if (a === b) return true;
+  if (a.layout !== 'strided' || b.layout !== 'strided' || a.dtype !== b.dtype) return false;
+  if (!a.isContiguous() || !b.isContiguous() || !sameShape(a.shape, b.shape)) return false;
+  const [first, second] = [a, b].map(({ handle }) => native().storageInfo(handle).id);
+  return first === second && a.storageOffset() === b.storageOffset();
+}
+
 /** Whether two tensors hold equal numbers, or the same bits: NaN, which equals nothing, is the same as itself. */
 export function sameBits(a: Tensor, b: Tensor): boolean {
   if (a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;
-  if (a.equal(b)) return true;
+  if (isSameMemory(a, b) || a.equal(b)) return true;
   const bits = a.dtype.startsWith('float') || a.dtype === 'bfloat16' ? integers[itemSize(a.dtype)] : undefined;
   return bits !== undefined && tidy(() => noGrad(() => a.detach().view(bits).equal(b.detach().view(bits))));
 }

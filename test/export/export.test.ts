@@ -9,12 +9,14 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import {
   CharTokenizer,
   compare,
+  dispose,
   type ExportOptions,
   type ExportResult,
   GPT,
   Gpt2Tokenizer,
   inspect,
   loadSafetensors,
+  memory,
   noGrad,
   tensor,
   tidy,
@@ -212,6 +214,39 @@ describe('what is there', () => {
       expect.stringMatching(/^README\.md is not the file that was exported/),
       'more.bin is not in SHA256SUMS',
     ]);
+  });
+});
+
+describe('weights', () => {
+  test('opening neither reads nor checks them: a package with a damaged weight opens, and --verify finds it', async () => {
+    const weights = readFileSync(at('directory', 'model.safetensors'));
+    for (const name of ['directory', 'one.zip']) {
+      const target = at(`bit-${name}`);
+      cpSync(at(name), target, { recursive: true });
+      const file = name === 'directory' ? path.join(target, 'model.safetensors') : target;
+      const bytes = readFileSync(file);
+      const last = bytes.indexOf(weights) + weights.length - 1; // in the last weight, far from the header
+      bytes[last] = bytes[last]! ^ 1;
+      writeFileSync(file, bytes);
+      (await GPT.load(target)).dispose();
+      const found = await inspect(target, { verify: true }).then(
+        ({ problems }) => problems.map(({ message }) => message).join(),
+        (error: Error) => error.message, // a zip has checksums of its own
+      );
+      expect(found).toMatch(/model\.safetensors/);
+    }
+  });
+
+  test('tied weights are mapped once, and what is computed with is what is in the file', async () => {
+    const before = memory().numBytes;
+    const model = await GPT.load(at('directory'));
+    const size = statSync(at('directory', 'model.safetensors')).size;
+    expect(memory().numBytes - before).toBeLessThanOrEqual(size);
+    const file = await loadSafetensors(at('directory', 'model.safetensors'));
+    for (const [name, parameter] of model.namedParameters())
+      expect([name, parameter.equal(file.get(name)!)]).toEqual([name, true]);
+    dispose([...file.values()]);
+    model.dispose();
   });
 });
 
