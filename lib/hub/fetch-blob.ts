@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { TorchBindError } from '../errors';
 import { FileLock } from '../lock';
+import { ConnectionBroken, downloadRest, sizeOf } from '../resume-download';
 import { type RepoCache, isFile } from './cache';
 import { HubUnreachable } from './errors';
-import { patience } from './request';
 
 /** A file of a repository, as the hub lists it. */
 export interface HubFile {
@@ -27,8 +27,6 @@ export interface FetchBlob {
   signal: AbortSignal | undefined;
 }
 
-/** How often a connection that ends early is resumed, as long as each one brings some bytes. */
-const attempts = 5;
 const lockPause = 100;
 
 /**
@@ -72,90 +70,45 @@ async function lock(file: string, signal: AbortSignal | undefined): Promise<() =
   }
 }
 
+/** Fetches what is missing of a file; `onBytes` counts what is there, once. */
 async function complete(incomplete: string, file: HubFile, request: FetchBlob): Promise<void> {
-  let have = await sizeOf(incomplete);
-  if (have > file.size) {
-    await rm(incomplete);
-    have = 0;
-  }
-  request.onBytes(have);
-  for (let left = attempts; have < file.size || have === 0;) {
-    const before = have;
-    try {
-      have = await receive(incomplete, file, have, request);
-      if (file.size === 0) return;
-    } catch (error) {
-      request.signal?.throwIfAborted();
-      have = await sizeOf(incomplete);
-      if (!(error instanceof HubUnreachable)) throw error;
-      left = have > before ? attempts : left - 1;
-      if (left === 0) throw error;
-      await wait(100 * (attempts - left));
-    }
-  }
-}
-
-/** One request for the bytes from `have` on; gives how many there are then. */
-async function receive(incomplete: string, file: HubFile, have: number, request: FetchBlob): Promise<number> {
-  const range: Record<string, string> = have > 0 ? { range: `bytes=${have}-` } : {};
-  const answer = await request.fetch(request.url, { headers: { ...request.headers, ...range } });
-  // A server without ranges sends all from the beginning.
-  const start =
-    answer.status === 206 && answer.headers.get('content-range')?.startsWith(`bytes ${have}-`) === true ? have : 0;
-  const handle = await open(incomplete, start === 0 ? 'w' : 'r+');
-  let at = start;
+  const { url, headers, fetch, signal } = request;
+  if ((await sizeOf(incomplete)) > file.size) await rm(incomplete);
+  let counted = await sizeOf(incomplete);
+  request.onBytes(counted);
+  if (counted === file.size && file.size > 0) return;
   try {
-    for await (const piece of piecesOf(answer, file, request.signal)) {
-      if (at + piece.length > file.size) {
-        throw new TorchBindError(
-          `${file.path}: expected ${file.size} bytes, got more: the hub lists another file than it sends.`,
-          'ERR_TORCHBIND_HUB_DAMAGED',
-        );
-      }
-      await handle.write(piece, 0, piece.length, at);
-      at += piece.length;
-      if (at > have) request.onBytes(Math.min(piece.length, at - have));
-    }
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  if (at < file.size) throw new HubUnreachable(`${file.path}: the connection ended after ${at} of ${file.size} bytes.`);
-  return at;
-}
-
-/** The body's pieces; a connection on which nothing comes any more counts as cut. */
-async function* piecesOf(answer: Response, file: HubFile, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
-  const reader = (answer.body as ReadableStream<Uint8Array> | null)?.getReader();
-  if (reader === undefined) return;
-  try {
-    for (;;) {
-      let timer: NodeJS.Timeout | undefined;
-      const late = new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(new Error('no bytes')), patience);
-      });
-      try {
-        const { done, value } = await Promise.race([reader.read(), late]);
-        if (done) return;
-        yield value;
-      } finally {
-        clearTimeout(timer);
-      }
-    }
+    await downloadRest(incomplete, {
+      size: file.size,
+      request: async (have, own) => {
+        const range: Record<string, string> = have > 0 ? { range: `bytes=${have}-` } : {};
+        const answer = await fetch(url, { headers: { ...headers, ...range }, signal: own });
+        return {
+          status: answer.status,
+          contentRange: answer.headers.get('content-range'),
+          length: 0,
+          body: answer.body as AsyncIterable<Uint8Array> | null,
+        };
+      },
+      onProgress: (done) => {
+        if (done > file.size) {
+          throw new TorchBindError(
+            `${file.path}: expected ${file.size} bytes, got more: the hub lists another file than it sends.`,
+            'ERR_TORCHBIND_HUB_DAMAGED',
+          );
+        }
+        if (done > counted) request.onBytes(done - counted);
+        counted = Math.max(counted, done);
+      },
+      mayRetry: (error) => error instanceof HubUnreachable,
+      signal,
+    });
   } catch (error) {
-    signal?.throwIfAborted();
-    if (error instanceof TorchBindError) throw error;
-    throw new HubUnreachable(`${file.path}: the connection ended.`);
-  } finally {
-    await reader.cancel().catch(() => undefined);
+    // The cause may name an address, which may be signed.
+    if (error instanceof ConnectionBroken)
+      throw new HubUnreachable(`${file.path}: the connection ended after ${counted} of ${file.size} bytes.`);
+    throw error;
   }
-}
-
-function sizeOf(file: string): Promise<number> {
-  return stat(file).then(
-    ({ size }) => size,
-    () => 0,
-  );
 }
 
 async function hasSum(file: string, { etag, size }: HubFile): Promise<boolean> {

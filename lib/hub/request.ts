@@ -9,8 +9,8 @@ import type { HubSettings } from './settings';
 const redirects = new Set([301, 302, 303, 307, 308]);
 const maxRedirects = 5;
 
-/** Timeout in milliseconds until an answer begins, and between two parts of a body. */
-export const patience = 30_000;
+/** Timeout in milliseconds until an answer begins. */
+const patience = 30_000;
 
 /**
  * `fetch` that sends the token to the hub's own host and to no other, wherever the hub leads. It is given to

@@ -1,16 +1,15 @@
 /** Fetches over HTTP: proxy variables honoured, timeouts, resumed where a connection broke, checked by SHA-256. */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Agent, EnvHttpProxyAgent, request, type Dispatcher } from 'undici';
 import { TorchBindError } from '../errors';
+import { downloadRest, type PartialAnswer } from '../resume-download';
 import type { Reporter } from './report';
 
 const TIMEOUTS = { connect: { timeout: 15_000 }, headersTimeout: 30_000, bodyTimeout: 60_000 };
 const MAX_REDIRECTS = 5;
-const MAX_TRIES = 5;
 
 /** The server could not be reached or did not give the file: another way may. */
 export class UnreachableError extends TorchBindError {
@@ -44,19 +43,14 @@ export interface DownloadOptions {
  */
 export async function download(url: string, file: string, options: DownloadOptions): Promise<void> {
   const part = `${file}.part`;
-  await withAgent(async (agent) => {
-    for (let tries = 1; ;) {
-      const before = await sizeOf(part);
-      try {
-        await fetchRest(agent, url, part, before, options.reporter);
-        return;
-      } catch (error) {
-        // Progress earns new tries: a long download over a bad line still ends.
-        tries = (await sizeOf(part)) > before ? 1 : tries + 1;
-        if (tries > MAX_TRIES || isRefusal(error)) throw unreachable(url, error);
-        await sleep(200 * 2 ** tries);
-      }
-    }
+  await withAgent((agent) =>
+    downloadRest(part, {
+      request: (have, signal) => requestRest(agent, url, part, have, signal),
+      onProgress: (done, total) => options.reporter.progress(done, total, 'bytes'),
+      mayRetry: (error) => !isRefusal(error),
+    }),
+  ).catch((error: unknown) => {
+    throw unreachable(url, error);
   });
   const actual = await sha256OfFile(part);
   if (actual !== options.sha256.toLowerCase()) {
@@ -77,39 +71,23 @@ export async function sha256OfFile(file: string): Promise<string> {
   return hash.digest('hex');
 }
 
-async function fetchRest(
+async function requestRest(
   agent: Dispatcher,
   url: string,
   part: string,
   have: number,
-  reporter: Reporter,
-): Promise<void> {
-  const response = await get(agent, url, have > 0 ? { range: `bytes=${have}-` } : {});
-  if (response.status === 416) {
-    await response.body.dump();
-    const total = /\/(\d+)$/.exec(String(response.headers['content-range'] ?? ''))?.[1];
-    if (total !== undefined && Number(total) === have) return; // all of it was there already
-    await rm(part, { force: true });
-    throw new Error('the server has another file than the one begun');
-  }
-  if (response.status !== 200 && response.status !== 206) {
-    await response.body.dump();
-    throw new UnreachableError(`${url} answered with status ${response.status}`);
-  }
-  const start = response.status === 206 ? have : 0; // 200: the server sends all of it again
-  const length = Number(response.headers['content-length'] ?? 0);
-  const total = length > 0 ? start + length : 0;
-  // Written as it comes, so that what came before the line broke is there to go on from.
-  const file = await open(part, start > 0 ? 'a' : 'w');
-  try {
-    let done = start;
-    for await (const chunk of response.body as AsyncIterable<Buffer>) {
-      await file.write(chunk);
-      reporter.progress((done += chunk.length), total, 'bytes');
-    }
-  } finally {
-    await file.close();
-  }
+  signal: AbortSignal,
+): Promise<PartialAnswer | undefined> {
+  const { status, headers, body } = await get(agent, url, have > 0 ? { range: `bytes=${have}-` } : {}, signal);
+  const contentRange = headers['content-range']?.toString();
+  if (status === 200 || status === 206)
+    return { status, contentRange, length: Number(headers['content-length'] ?? 0), body };
+  await body.dump();
+  if (status !== 416) throw new UnreachableError(`${url} answered with status ${status}`);
+  const total = /\/(\d+)$/.exec(contentRange ?? '')?.[1];
+  if (total !== undefined && Number(total) === have) return undefined; // all of it was there already
+  await rm(part, { force: true });
+  throw new Error('the server has another file than the one begun');
 }
 
 interface Response {
@@ -119,10 +97,15 @@ interface Response {
   url: string;
 }
 
-async function get(agent: Dispatcher, url: string, headers: Record<string, string>): Promise<Response> {
+async function get(
+  agent: Dispatcher,
+  url: string,
+  headers: Record<string, string>,
+  signal?: AbortSignal,
+): Promise<Response> {
   let address = url;
   for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects++) {
-    const response = await request(address, { dispatcher: agent, headers }).catch((error: unknown) => {
+    const response = await request(address, { dispatcher: agent, headers, signal }).catch((error: unknown) => {
       throw unreachable(address, error);
     });
     const location = response.headers.location;
@@ -168,8 +151,4 @@ function unreachable(url: string, error: unknown): UnreachableError {
     `${url} cannot be reached: ${error instanceof Error ? error.message : String(error)}`,
     error,
   );
-}
-
-async function sizeOf(file: string): Promise<number> {
-  return (await stat(file).catch(() => undefined))?.size ?? 0;
 }

