@@ -2,7 +2,7 @@
 // npm run prebuilds: puts the compiled addon into prebuilds/, as the package carries it.
 //
 //     npm run prebuilds                      for this platform
-//     npm run prebuilds -- --arm64 [--try]   for Linux on arm64 too, cross-compiled; --try computes with it under qemu
+//     npm run prebuilds -- --arm64 [--try]   for Linux on arm64 too, cross-compiled; --try loads it under qemu
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
