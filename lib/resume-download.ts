@@ -22,13 +22,13 @@ export class ConnectionBroken extends Error {}
 
 export interface ResumableDownload {
   /** Asks for the bytes from `have` on, with `signal`. Returns undefined if `have` is all that there is. */
-  request(have: number, signal: AbortSignal): Promise<PartialAnswer | undefined>;
+  request: (have: number, signal: AbortSignal) => Promise<PartialAnswer | undefined>;
   /** Bytes of the whole file; else what the server says counts. */
   size?: number;
   /** `total` is 0 where it is not known. What it throws ends the download. */
-  onProgress(done: number, total: number): void;
+  onProgress: (done: number, total: number) => void;
   /** Whether an error of `request` may be gone at another try. */
-  mayRetry(error: unknown): boolean;
+  mayRetry: (error: unknown) => boolean;
   signal?: AbortSignal | undefined;
 }
 
