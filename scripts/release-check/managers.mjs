@@ -10,7 +10,8 @@ export const MANAGERS = {
   npm: { run: ['npm'], add: ['install'], dev: '--save-dev', remove: ['uninstall'] },
   pnpm: { run: ['npx', '--yes', 'pnpm@10.18.0'], add: ['add'], dev: '-D', remove: ['remove'] },
   yarn: { run: ['npx', '--yes', 'yarn@1.22.22'], add: ['add'], dev: '-D', remove: ['remove'] },
-  bun: { run: ['npx', '--yes', 'bun@1.2.23'], add: ['add'], dev: '-d', remove: ['remove'] },
+  // Without the name bun takes another file of the same package for a loop of dependencies.
+  bun: { run: ['npx', '--yes', 'bun@1.2.23'], add: ['add'], dev: '-d', remove: ['remove'], prefix: 'torchbind@' },
 };
 
 const TYPESCRIPT = ['typescript@5.9.3', '@types/node@20.19.43'];
@@ -50,7 +51,7 @@ export function managerChecks(name) {
 }
 
 async function checkProject(name, language, scripts, { tarball, older, version }, directory) {
-  const { run: manager, add, dev, remove } = MANAGERS[name];
+  const { run: manager, add, dev, remove, prefix = '' } = MANAGERS[name];
   const { files, programs } = LANGUAGES[language];
   const manifest = { name: 'stranger', private: true, version: '1.0.0' };
   const project = makeProject(path.join(directory, `${name}-${language}-${scripts}`), {
@@ -60,7 +61,7 @@ async function checkProject(name, language, scripts, { tarball, older, version }
   const here = (command, env) => run(command, { cwd: project, env });
   const install = (...packages) => here([...manager, ...add, ...(scripts ? [] : ['--ignore-scripts']), ...packages]);
 
-  await install(older);
+  await install(prefix + older);
   expectVersion(project, OLDER_VERSION);
   if (language === 'TypeScript') {
     await install(dev, ...TYPESCRIPT);
@@ -73,7 +74,7 @@ async function checkProject(name, language, scripts, { tarball, older, version }
   };
   await use();
 
-  await install(tarball);
+  await install(prefix + tarball);
   expectVersion(project, version);
   if (existsSync(installed(project, ONLY_IN_OLDER)))
     throw new SetupError(`the update left ${ONLY_IN_OLDER} of the older version`);
