@@ -16,7 +16,7 @@ export async function firstUse({ tarball }, directory) {
   const seen = new Set(fetched.match(/[\d.]+ (?:MB|files)/g) ?? []);
   if (process.platform === 'linux' && seen.size < 5)
     throw new SetupError(`expected progress on the terminal, got ${fetched.trim().slice(-600)}`);
-  const installed = /^libtorch (\d\S*): (\S+)/m.exec(fetched);
+  const installed = /libtorch (\d\S*): (\S+)/.exec(fetched);
   if (installed === null) throw new SetupError(`expected where libtorch is, got ${fetched.trim().slice(-600)}`);
   expectText(installed[2], home, 'libtorch is in the cache of the new user');
   expectText(await here([process.execPath, 'use.mjs']), 'sum 6', 'the first tensor');
