@@ -162,7 +162,7 @@ TORCHBIND_AVX2 inline void dot(const Int16Row& input, const int8_t* weight, int6
   }
 }
 
-// Numbers for each row of the weight, in float32 or bfloat16; none where there is no tensor.
+// Numbers for each row of the weight, in float32 or bfloat16; none without a tensor.
 class PerRow {
  public:
   PerRow(const std::optional<at::Tensor>& tensor, int64_t rows, const char* name) {

@@ -197,7 +197,7 @@ function round4(values: Tensor, { weight, scales }: RoundedRows, groupSize: numb
 /** The smallest scale: a row of zeros has one too. */
 const SMALLEST = 1e-8;
 
-/** @throws ERR_TORCHBIND_INVALID_ARGUMENT for what there is no kernel for */
+/** @throws ERR_TORCHBIND_INVALID_ARGUMENT for bits and group sizes without a kernel */
 export function checkQuantization({ bits, groupSize }: Quantization, where: string): void {
   checkArgument(bits === 8 || bits === 4, "8 or 4 for 'bits'", bits, where);
   if (bits === 8) checkArgument(groupSize === null, "no 'groupSize' with 8 bits", groupSize, where);

@@ -66,7 +66,7 @@ function templatesOf(value: unknown, where: string): ChatTemplates | undefined {
 
 /**
  * What `tokenizer_config.json` says of a tokenizer besides its vocabulary, as `settingsBeside` reads it: special tokens by name, and
- * the chat template. Undefined where there is neither.
+ * the chat template. Undefined without either.
  */
 export function settingsJson(tokenizer: Tokenizer): Json | undefined {
   const { chatTemplate: template, specialTokens = {} } = tokenizer as Tokenizer &
