@@ -26,7 +26,7 @@ const LAYERS = [
   ['lock'],
   ['native/loader'],
   ['install/platform'],
-  ['errors', 'home', 'objects', 'status-line'],
+  ['errors', 'home', 'objects', 'resume-download', 'status-line'],
 ];
 
 /** What these names in lib/ stand for: files and folders, without the files that have a layer of their own. */

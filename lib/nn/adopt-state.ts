@@ -4,8 +4,7 @@ import { native } from '../native/native';
 import { copyTensors, equalTensors, isDense, type TensorPair, withoutCollections } from '../tensor/off-loop';
 import { ownToken } from '../tensor/ownership';
 import { Tensor } from '../tensor/tensor';
-import type { Module } from './module';
-import { materialise, setData } from './parameter';
+import { materialise, type Parameter, setData } from './parameter';
 import {
   alignScalar,
   loadEntries,
@@ -16,6 +15,12 @@ import {
   throwProblems,
 } from './state-dict';
 
+/** A module, as far as loading its weights needs it. */
+interface Loadable {
+  parameters(): Parameter[];
+  stateEntries(prefix: string): StateEntry[];
+}
+
 /**
  * Loads a state dict that nobody else holds into a module that nobody else holds, off the event loop. Values of the right
  * dtype and form become the module's own, without a copy; the caller disposes the state dict all the same.
@@ -23,7 +28,7 @@ import {
  * @throws as `loadEntries` does, before anything is changed
  */
 export async function adoptEntries(
-  module: Module,
+  module: Loadable,
   entries: StateEntry[],
   state: ReadonlyMap<string, unknown>,
 ): Promise<void> {
