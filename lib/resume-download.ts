@@ -17,7 +17,7 @@ export interface PartialAnswer {
   body: AsyncIterable<Uint8Array> | null;
 }
 
-/** The connection broke before all bytes came. */
+/** The connection broke before all bytes arrived. */
 export class ConnectionBroken extends Error {}
 
 export interface ResumableDownload {
@@ -34,7 +34,7 @@ export interface ResumableDownload {
 
 /**
  * Appends to `part` what it lacks of the file, over as many connections as it takes, as long as each brings something. The caller
- * checks what came.
+ * checks the result.
  *
  * @throws ConnectionBroken, or what `request` and `onProgress` throw; the signal's reason
  */
@@ -71,7 +71,7 @@ async function receive(
     const start = startOf(answer, have);
     const total = size ?? (answer.length > 0 ? start + answer.length : 0);
     let done = start;
-    // Written as it comes, so that what came before the connection broke is there to continue from.
+    // Each piece is written on arrival, so that a broken download can resume after it.
     const file = await open(part, start === 0 ? 'w' : 'r+');
     try {
       for await (const piece of withBreaks(answer.body)) {

@@ -19,15 +19,8 @@
 namespace torchbind {
 namespace {
 
-// The input as each kind of weight is multiplied with it. All have `numbers` of the input in their order, but
-// for `Paired`.
-struct Float32Row {
-  std::vector<float> numbers;
-};
-
-// Of each 16 numbers first those at even places, then those at odd ones: two bfloat16 in 32 bits are taken
-// apart that way.
-struct PairedRow {
+// The input of float32 and bfloat16 weights, in the order in which `sixteen` gives the weights.
+struct FloatRow {
   std::vector<float> numbers;
 };
 
@@ -40,18 +33,19 @@ struct Int16Row {
 
 constexpr int64_t kStep = 16;
 
-void prepare(const float* input, int64_t columns, Float32Row& row) {
+void prepare(const float* input, int64_t columns, const float*, FloatRow& row) {
   row.numbers.assign(input, input + columns);
 }
 
-void prepare(const float* input, int64_t columns, PairedRow& row) {
+// Of each 16 numbers first those at even places, then those at odd ones.
+void prepare(const float* input, int64_t columns, const at::BFloat16*, FloatRow& row) {
   row.numbers.assign(input, input + columns);
   for (int64_t k = 0; k + kStep <= columns; k += kStep) {
     for (int64_t i = 0; i < kStep; ++i) row.numbers[k + i / 2 + (i % 2) * kStep / 2] = input[k + i];
   }
 }
 
-void prepare(const float* input, int64_t columns, Int16Row& row) {
+void prepare(const float* input, int64_t columns, const int8_t*, Int16Row& row) {
   constexpr float kLargest = 32767;
   float largest = 0;
   float problem = 0;  // NaN where a number is not finite, and so is every product then
@@ -71,6 +65,25 @@ TORCHBIND_AVX2 inline float sum(__m256 values) {
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
 }
 
+// Sixteen weights as float32.
+struct Sixteen {
+  __m256 first;
+  __m256 second;
+};
+
+TORCHBIND_AVX2 inline Sixteen sixteen(const float* weights) {
+  return {_mm256_loadu_ps(weights), _mm256_loadu_ps(weights + 8)};
+}
+
+// Two bfloat16 in 32 bits are taken apart: the even ones, then the odd ones.
+TORCHBIND_AVX2 inline Sixteen sixteen(const at::BFloat16* weights) {
+  const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights));
+  const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16)),
+          _mm256_castsi256_ps(_mm256_and_si256(pairs, upper))};
+}
+
+// The product of the columns from k on.
 template <typename Weight>
 TORCHBIND_AVX2 inline float rest(const float* numbers, const Weight* weight, int64_t k, int64_t columns) {
   float total = 0;
@@ -80,8 +93,8 @@ TORCHBIND_AVX2 inline float rest(const float* numbers, const Weight* weight, int
 
 // Dot products of `Rows` adjacent rows of the weight (out, in) with the input. Each row is summed in the same
 // order however many are computed together, so that bits do not depend on the number of threads.
-template <int Rows>
-TORCHBIND_AVX2 inline void dot(const Float32Row& input, const float* weight, int64_t columns, float* result) {
+template <int Rows, typename Weight>
+TORCHBIND_AVX2 inline void dot(const FloatRow& input, const Weight* weight, int64_t columns, float* result) {
   const float* const numbers = input.numbers.data();
   __m256 first[Rows];
   __m256 second[Rows];
@@ -93,40 +106,15 @@ TORCHBIND_AVX2 inline void dot(const Float32Row& input, const float* weight, int
     const __m256 high = _mm256_loadu_ps(numbers + k + 8);
 #pragma GCC unroll 4
     for (int row = 0; row < Rows; ++row) {
-      const float* const at = weight + row * columns + k;
-      first[row] = _mm256_fmadd_ps(_mm256_loadu_ps(at), low, first[row]);
-      second[row] = _mm256_fmadd_ps(_mm256_loadu_ps(at + 8), high, second[row]);
+      const Sixteen weights = sixteen(weight + row * columns + k);
+      first[row] = _mm256_fmadd_ps(weights.first, low, first[row]);
+      second[row] = _mm256_fmadd_ps(weights.second, high, second[row]);
     }
   }
 #pragma GCC unroll 4
   for (int row = 0; row < Rows; ++row)
     result[row] =
         sum(_mm256_add_ps(first[row], second[row])) + rest(numbers, weight + row * columns, k, columns);
-}
-
-template <int Rows>
-TORCHBIND_AVX2 inline void dot(const PairedRow& input, const at::BFloat16* weight, int64_t columns,
-                               float* result) {
-  const float* const numbers = input.numbers.data();
-  const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000));
-  __m256 even[Rows];
-  __m256 odd[Rows];
-#pragma GCC unroll 4
-  for (int row = 0; row < Rows; ++row) even[row] = odd[row] = _mm256_setzero_ps();
-  int64_t k = 0;
-  for (; k + kStep <= columns; k += kStep) {
-    const __m256 low = _mm256_loadu_ps(numbers + k);
-    const __m256 high = _mm256_loadu_ps(numbers + k + 8);
-#pragma GCC unroll 4
-    for (int row = 0; row < Rows; ++row) {
-      const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weight + row * columns + k));
-      even[row] = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16)), low, even[row]);
-      odd[row] = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(pairs, upper)), high, odd[row]);
-    }
-  }
-#pragma GCC unroll 4
-  for (int row = 0; row < Rows; ++row)
-    result[row] = sum(_mm256_add_ps(even[row], odd[row])) + rest(numbers, weight + row * columns, k, columns);
 }
 
 template <int Rows>
@@ -193,8 +181,8 @@ void multiply(const float* input, const at::Tensor& weight, const PerRow& scales
   constexpr int64_t kBytesOfThread = 524288;  // another thread costs more than it gains for less
   const int64_t columns = weight.size(1);
   Row row;
-  prepare(input, columns, row);
   const Weight* const weights = weight.const_data_ptr<Weight>();
+  prepare(input, columns, weights, row);
   float* const results = result.mutable_data_ptr<float>();
   const int64_t bytes_of_row = columns * static_cast<int64_t>(sizeof(Weight));
   at::TensorIterator rows = at::TensorIterator::borrowing_nullary_op(result);
@@ -226,10 +214,10 @@ at::Tensor gemv(const at::Tensor& input, const at::Tensor& weight, const std::op
   at::Tensor result = at::empty({rows}, numbers.options());
   switch (weight.scalar_type()) {
     case at::kFloat:
-      multiply<Float32Row, float>(row, matrix, scale, shift, result);
+      multiply<FloatRow, float>(row, matrix, scale, shift, result);
       break;
     case at::kBFloat16:
-      multiply<PairedRow, at::BFloat16>(row, matrix, scale, shift, result);
+      multiply<FloatRow, at::BFloat16>(row, matrix, scale, shift, result);
       break;
     case at::kChar:
       multiply<Int16Row, int8_t>(row, matrix, scale, shift, result);

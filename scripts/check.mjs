@@ -1,8 +1,8 @@
 // The checks that need no test runner: types, lint, format, generated code. Each is one entry of the count that npm test closes with.
-import { existsSync, readdirSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { inRoot, main, runVisibly, say } from './steps.mjs';
+import { pythonTool } from './tools.mjs';
 import { pathToFileURL } from 'node:url';
 
 const CLANG_FORMAT = 'clang-format==21.1.8';
@@ -56,14 +56,9 @@ export async function format() {
 
 /** A pinned clang-format in the user's cache: other versions lay the same code out differently. */
 async function clangFormat() {
-  const require = createRequire(import.meta.url);
-  const { cacheDirectory } = require(inRoot('dist/install/cache.js'));
-  const { findPython } = require(inRoot('dist/install/python.js'));
-  const { pipInstall } = require(inRoot('dist/install/pip.js'));
-  const directory = path.join(cacheDirectory(), 'tools', CLANG_FORMAT.replace('==', '-'));
-  const program = path.join(directory, 'bin', process.platform === 'win32' ? 'clang-format.exe' : 'clang-format');
-  if (!existsSync(program)) await pipInstall(findPython(), [CLANG_FORMAT], directory);
-  return path.join(directory, 'clang_format/data/bin', path.basename(program));
+  const program = process.platform === 'win32' ? 'clang-format.exe' : 'clang-format';
+  // In bin/ is a script of Python's, which needs its package on the path.
+  return path.join(await pythonTool(CLANG_FORMAT, program), '../../clang_format/data/bin', program);
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(path.resolve(process.argv[1])).href) {

@@ -2,11 +2,11 @@
 // qemu with PyTorch's own libtorch for arm64: every symbol must be there. PyTorch's wheel, CUDA's two libraries and Node come from the
 // configured package registries, and stay in the cache.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { configureAndBuild } from './build-addon.mjs';
 import { inRoot, requireTools, say, SetupError } from './steps.mjs';
+import { filledOnce, fromDist } from './tools.mjs';
 
 const TRIPLE = 'aarch64-linux-gnu';
 const NODE = '24.22.0';
@@ -49,7 +49,7 @@ console.log(process.arch, 'loaded');`;
 
 /** Loads the prebuilt addon. It does not compute: libtorch itself crashes under the user mode of qemu 7.2, in a C++ program too. */
 export async function tryArm64() {
-  const node = path.join(await cached(`node-arm64-${NODE}`, fetchNode), 'node');
+  const node = path.join(await fetchedOnce(`node-arm64-${NODE}`, fetchNode), 'node');
   const own = ['torchbind_core.so', 'torchbind_distributed.so', 'torchbind.node'];
   const files = [
     path.join(await libtorch(), 'lib/libtorch_cpu.so'),
@@ -66,7 +66,7 @@ export async function tryArm64() {
 
 async function libtorch() {
   const { PINNED_VERSION } = fromDist('install/libtorch.js');
-  const entry = await cached(`libtorch-arm64-${PINNED_VERSION}`, (directory) => {
+  const entry = await fetchedOnce(`libtorch-arm64-${PINNED_VERSION}`, (directory) => {
     const platforms = ['2_28', '2_27', '2_25', '2_17'].flatMap((glibc) => ['--platform', `manylinux_${glibc}_aarch64`]);
     const flags = ['--no-deps', '--only-binary=:all:', '--python-version', '3.11', ...platforms, '--quiet'];
     pip(['download', ...flags, '--dest', directory, `torch==${PINNED_VERSION}`, ...CUDA]);
@@ -85,18 +85,11 @@ function fetchNode(directory) {
   rmSync(path.join(directory, archive));
 }
 
-/** A directory of the cache, filled once. */
-async function cached(name, fill) {
-  const { cacheDirectory } = fromDist('install/cache.js');
-  const directory = path.join(cacheDirectory(), 'tools', name);
-  if (existsSync(directory)) return directory;
-  say(`fetching ${name}`);
-  const aside = `${directory}.fetching`;
-  rmSync(aside, { recursive: true, force: true });
-  mkdirSync(aside, { recursive: true });
-  await fill(aside);
-  renameSync(aside, directory);
-  return directory;
+function fetchedOnce(name, fill) {
+  return filledOnce(name, (directory) => {
+    say(`fetching ${name}`);
+    return fill(directory);
+  });
 }
 
 const pip = (args) => python(['-m', 'pip', ...args]);
@@ -108,8 +101,4 @@ function python(args) {
 function run(program, args) {
   const { error, status, stderr } = spawnSync(program, args, { encoding: 'utf8' });
   if (status !== 0) throw new SetupError(`${program} ${args.join(' ')} failed: ${error?.message ?? stderr}`);
-}
-
-function fromDist(name) {
-  return createRequire(import.meta.url)(inRoot('dist', name));
 }

@@ -1,10 +1,10 @@
 // A base system like node:22-bookworm-slim, made by debootstrap, and programs in it.
 import { spawn } from 'node:child_process';
-import { appendFileSync, cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { appendFileSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import { say } from '../steps.mjs';
+import { filledOnce } from '../tools.mjs';
 import { attempt, NotHere, run } from './shell.mjs';
-import { toolDirectory } from './tools.mjs';
 
 const SUITE = 'bookworm';
 const NODE = '22.23.5';
@@ -15,20 +15,15 @@ const NETWORK = /^(https?_proxy|no_proxy|node_extra_ca_certs|npm_config_registry
 /** The directory of the base system: made once, then kept. */
 export async function baseSystem() {
   await checkHost();
-  const base = toolDirectory(`${SUITE}-node-${NODE}`);
-  if (existsSync(base)) return base;
-  say(`making a base system: debootstrap ${SUITE}, Node ${NODE}`);
-  const aside = `${base}.making`;
-  rmSync(aside, { recursive: true, force: true });
-  mkdirSync(aside, { recursive: true });
-  await run(['debootstrap', '--variant=minbase', SUITE, aside]);
-  await addNode(aside);
-  // As the image has it.
-  appendFileSync(path.join(aside, 'etc/passwd'), 'node:x:1000:1000::/home/node:/bin/bash\n');
-  appendFileSync(path.join(aside, 'etc/group'), 'node:x:1000:\n');
-  mkdirSync(path.join(aside, 'home/node'));
-  renameSync(aside, base);
-  return base;
+  return filledOnce(`${SUITE}-node-${NODE}`, async (base) => {
+    say(`making a base system: debootstrap ${SUITE}, Node ${NODE}`);
+    await run(['debootstrap', '--variant=minbase', SUITE, base]);
+    await addNode(base);
+    // As the image has it.
+    appendFileSync(path.join(base, 'etc/passwd'), 'node:x:1000:1000::/home/node:/bin/bash\n');
+    appendFileSync(path.join(base, 'etc/group'), 'node:x:1000:\n');
+    mkdirSync(path.join(base, 'home/node'));
+  });
 }
 
 async function checkHost() {

