@@ -86,7 +86,7 @@ export interface FitOptions {
   /** Clip the norm of all gradients to this value. Default: no clipping. */
   gradClip?: number;
   /**
-   * Evaluate at every step that is a multiple of this, at the start and at the end; 0 turns evaluation off. Default
+   * Evaluate at steps that are multiples of this, step 0 included, and at the end; 0 turns evaluation off. Default
    * 100.
    */
   evalInterval?: number;
