@@ -119,9 +119,6 @@ let parsed: { template: string; program: Node } | undefined;
 
 function render(template: string, { variables, size }: { variables: Record<string, unknown>; size: number }): string {
   const jinja = createRequire(__filename)('@huggingface/jinja') as Jinja;
-  const environment = new jinja.Environment();
-  // A later variable of a name replaces the global, as in Python.
-  for (const [name, value] of Object.entries({ ...globals(), ...variables })) environment.set(name, value);
   const tooLong = (limit: number): TorchBindError =>
     refuse(`the template took more than ${limit} ms, which no honest template needs. Pass another as chatTemplate`);
   try {
@@ -132,6 +129,9 @@ function render(template: string, { variables, size }: { variables: Record<strin
           const tokens = jinja.tokenize(template, { lstrip_blocks: true, trim_blocks: true });
           parsed = { template, program: jinja.parse(tokens) };
         }
+        const environment = new jinja.Environment();
+        // A later variable of a name replaces the global, as in Python.
+        for (const [name, value] of Object.entries({ ...globals(), ...variables })) environment.set(name, value);
         return chatInterpreter(jinja, environment, size, () => {
           throw refuse('the template makes far more text than the conversation has. Pass another as chatTemplate');
         }).run(parsed.program).value as string;

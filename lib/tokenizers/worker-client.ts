@@ -26,10 +26,11 @@ export interface OpenedJson {
   chain: Record<string, unknown> | null | undefined;
 }
 
-/** A piece of a text comes before the request that it is for. */
+/** A tokenizer comes before the first request for it, and the pieces of a text before the request that they are for. */
 export type Request =
+  | { key: number; source: TokenizerSource }
   | { id: number; piece: string }
-  | { id: number; key: number; source: TokenizerSource | undefined; wants: Wanted; waiting?: Waiting };
+  | { id: number; key: number; wants: Wanted; waiting?: Waiting };
 
 /** What is asked of the worker: `encoding` with the special tokens that a post-processor adds, `bareEncoding` without. */
 type Wanted = 'ids' | 'opened' | 'encoding' | 'bareEncoding';
@@ -63,7 +64,9 @@ interface Job {
 
 class TokenizerWorker {
   private readonly jobs = new Map<number, Job>();
-  private readonly known = new Set<number>();
+  /** Tokenizers that were posted, and those whose source is being made. */
+  private readonly posted = new Set<number>();
+  private readonly coming = new Map<number, Promise<void>>();
   private nextJob = 0;
   private idle: NodeJS.Timeout | undefined;
 
@@ -87,16 +90,32 @@ class TokenizerWorker {
     }
     const key = keyOf(owner);
     try {
-      const source = this.known.has(key) ? undefined : await makeSource();
-      this.post({ id, key, source, wants });
+      await this.introduce(key, makeSource);
+      this.post({ id, key, wants });
     } catch (error) {
       this.jobs.delete(id);
       this.restIfIdle();
       throw error;
     }
-    const answer = await reply;
-    this.known.add(key);
-    return answer;
+    return reply;
+  }
+
+  /** Posts a tokenizer once, however many texts are asked for at once. */
+  private async introduce(key: number, makeSource: MakeSource): Promise<void> {
+    if (this.posted.has(key)) return;
+    let coming = this.coming.get(key);
+    if (coming === undefined) {
+      const make = async (): Promise<void> => this.postSource(key, await makeSource());
+      coming = make().finally(() => this.coming.delete(key));
+      this.coming.set(key, coming);
+    }
+    await coming;
+  }
+
+  private postSource(key: number, source: TokenizerSource): void {
+    if (this.posted.has(key)) return; // by wait(), meanwhile
+    this.post({ key, source });
+    this.posted.add(key);
   }
 
   /** Blocks this thread until the answer is there. */
@@ -106,10 +125,8 @@ class TokenizerWorker {
     const { port1, port2 } = new MessageChannel();
     const flag = new Int32Array(new SharedArrayBuffer(4));
     this.post({ id, piece: text });
-    const source = this.known.has(key) ? undefined : makeSource();
-    this.worker.postMessage({ id, key, source, wants: 'ids', waiting: { port: port2, flag } } satisfies Request, [
-      port2,
-    ]);
+    if (!this.posted.has(key)) this.postSource(key, makeSource());
+    this.worker.postMessage({ id, key, wants: 'ids', waiting: { port: port2, flag } } satisfies Request, [port2]);
     const limit = waitSeconds + text.length / 10_000;
     Atomics.wait(flag, 0, 0, limit * 1000);
     const reply = receiveMessageOnPort(port1)?.message as Reply | undefined;
@@ -122,7 +139,6 @@ class TokenizerWorker {
       );
     }
     if ('error' in reply) throw receiveError(reply.error, new Error().stack);
-    this.known.add(key);
     this.restIfIdle();
     return (reply as { ids: Int32Array }).ids;
   }

@@ -9,10 +9,18 @@ import type { Reply, Request, TokenizerSource } from './worker-client';
 /** The worker thread of worker-client.ts. */
 
 const port = parentPort!;
-const tokenizers = new Map<number, Tokenizer | null>();
+/** By key: what it is, or the error that making it ended with. */
+const tokenizers = new Map<number, () => Tokenizer | null>();
 const pieces = new Map<number, string[]>();
 
 port.on('message', (request: Request) => {
+  if ('source' in request) {
+    tokenizers.set(
+      request.key,
+      resultOf(() => makeTokenizer(request.source)),
+    );
+    return;
+  }
   const { id } = request;
   if ('piece' in request) {
     pieces.set(id, [...(pieces.get(id) ?? []), request.piece]);
@@ -26,11 +34,10 @@ port.on('message', (request: Request) => {
   );
 });
 
-type Question = Extract<Request, { key: number }>;
+type Question = Extract<Request, { wants: unknown }>;
 
-async function answer({ id, key, source, wants }: Question, text: string): Promise<[Reply, ArrayBuffer[]]> {
-  if (source !== undefined) tokenizers.set(key, makeTokenizer(source));
-  const tokenizer = tokenizers.get(key)!;
+async function answer({ id, key, wants }: Question, text: string): Promise<[Reply, ArrayBuffer[]]> {
+  const tokenizer = tokenizers.get(key)!();
   if (wants === 'opened') {
     const opened = tokenizer === null ? null : (tokenizer as HuggingFaceTokenizer).opened();
     return [{ id, opened }, opened === null ? [] : [opened.bytes, opened.starts, opened.missing].map(bufferOf)];
@@ -50,6 +57,18 @@ function send({ waiting }: Question, message: Reply, transfer: readonly ArrayBuf
   Atomics.store(waiting.flag, 0, 1);
   Atomics.notify(waiting.flag, 0);
   waiting.port.close();
+}
+
+/** Computes a value now; what is returned gives the value, or throws the error, as often as it is called. */
+function resultOf<T>(compute: () => T): () => T {
+  try {
+    const value = compute();
+    return () => value;
+  } catch (error) {
+    return () => {
+      throw error as Error;
+    };
+  }
 }
 
 /** null for a tokenizer.json of another kind than Hugging Face's. */

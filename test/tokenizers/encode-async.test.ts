@@ -1,7 +1,8 @@
 /** Long texts and large files of tokenizers, which a worker thread encodes and opens: the same ids and the same errors. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { Worker } from 'node:worker_threads';
+import { describe, expect, it, vi } from 'vitest';
 import { encodeDocuments, encodeDocumentsAsync } from '../../lib/data/documents';
 import { TokenStream } from '../../lib/data';
 import { prepareTokens, TokenFile } from '../../lib/data';
@@ -51,6 +52,22 @@ describe('encodeAsync', () => {
     const texts = ['', 'hello world', long, `${long} again`];
     const ids = await Promise.all(texts.map((text) => tokenizer.encodeAsync(text)));
     expect(ids).toEqual(texts.map((text) => tokenizer.encode(text)));
+  });
+
+  it('makes a tokenizer on the worker thread once, however many texts wait for it', async () => {
+    const posted = vi.spyOn(Worker.prototype, 'postMessage');
+    const tokenizer = new HuggingFaceTokenizer({
+      normalizer: null,
+      pre_tokenizer: { type: 'Whitespace' },
+      post_processor: null,
+      decoder: null,
+      model: { type: 'WordLevel', vocab: { '?': 0, a: 1, b: 2 }, unk_token: '?' },
+    });
+    const ids = await Promise.all(['a', 'b', 'c'].map((text) => tokenizer.encodeAsync(text)));
+    expect(ids.map((each) => [...each])).toEqual([[1], [2], [0]]);
+    expect([...tokenizer.encode('b a')]).toEqual([2, 1]);
+    expect(posted.mock.calls.filter(([message]) => 'source' in (message as object))).toHaveLength(1);
+    posted.mockRestore();
   });
 
   it('keeps the rules of a character tokenizer, and its errors', async () => {

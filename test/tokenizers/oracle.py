@@ -1,8 +1,11 @@
 """The Python tokenizers that hugging-face.test.ts compares with.
 
 argv[1]: directory with strings.json (a list of texts), gpt2/vocab.json and gpt2/merges.txt. Writes further tokenizers there, each
-in a directory of its own, and results.json: for each its ids of every text, and texts of random ids.
+in a directory of its own, and results.json: for each its ids of every text, texts of random ids, and encodings with special tokens:
+a digest of each, and the first ones whole. Offsets count UTF-16 code units, as in Node.
 """
+import hashlib
+import itertools
 import json
 import pickle
 import random
@@ -131,6 +134,24 @@ for name, size, frequency, special in [("small", 700, 0, ["<|endoftext|>"]), ("l
     trained[name] = json.loads(tokenizer.to_str())["model"]
 (root / "trained.json").write_text(json.dumps(trained))
 
+WITH_OFFSETS = ["llama2", "mistral", "gemma", "unigram", "wordpiece", "wordlevel", "bpe-suffix", "llama3", "small"]
+
+# Where each code point of a text begins, in code units.
+starts = [[0, *itertools.accumulate(1 + (character > "\uffff") for character in text)] for text in texts]
+
+
+def encodings(tokenizer):
+    return [[e.ids, e.tokens, [[start[a], start[b]] for a, b in e.offsets], e.special_tokens_mask]
+            for e, start in zip(tokenizer.encode_batch(texts), starts)]
+
+
+as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def digest(encoding):
+    return hashlib.sha256(as_json(encoding).encode()).hexdigest()[:16]
+
+
 results = {}
 for name, tokenizer in {"gpt2": gpt2, **made}.items():
     if name != "gpt2":
@@ -141,8 +162,10 @@ for name, tokenizer in {"gpt2": gpt2, **made}.items():
     results[name] = {
         "ids": [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)],
         "decoded": [[ids, tokenizer.decode(ids, skip_special_tokens=False)] for ids in some],
-        "encodings": [[e.ids, e.tokens, e.offsets, e.special_tokens_mask] for e in tokenizer.encode_batch(texts[:200])],
     }
+    if name in WITH_OFFSETS:
+        whole = encodings(tokenizer)
+        results[name].update(encodings=whole[:200], digests=[digest(encoding) for encoding in whole])
 
 # nanoGPT's prepare.py, but for the order.
 chars = sorted(set("".join(texts)))
