@@ -44,8 +44,9 @@ function compiled(code: string): string {
 
 async function output({ language, code, line }: Block, document: string): Promise<string> {
   if (language === 'python') {
-    // The program that the documents speak of.
-    return pythonCode(`import sys; sys.path.insert(0, 'pytorch')\n${code}`, [], { cwd: directory });
+    // The program that the documents speak of, at a path that stays: Python keeps its bytecode by path.
+    const program = JSON.stringify(path.join(repositoryRoot, 'examples/pytorch'));
+    return pythonCode(`import sys; sys.path.insert(0, ${program})\n${code}`, [], { cwd: directory });
   }
   const file = path.join(directory, `${path.basename(document)}-line-${line}.mjs`);
   writeFileSync(file, language === 'ts' ? compiled(code) : code);

@@ -73,7 +73,7 @@ export async function startRanks(
       language === 'node'
         ? spawn(process.execPath, [path.join(children, 'rank.cjs'), part, ...args], { env: launched })
         : spawn(python!.command, [path.join(children, 'rank.py'), part, ...args], {
-            env: { ...launched, ...python!.env, PYTHONDONTWRITEBYTECODE: '1' },
+            env: { ...launched, ...python!.env },
           });
     return { child, ended: endOf(child) };
   });

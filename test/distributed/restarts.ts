@@ -30,7 +30,7 @@ export async function startTorchrun(
   void [RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT];
   const options = ['--no-python', '--nproc-per-node=2', '--monitor-interval=0.1', ...place];
   const args = ['-m', 'torch.distributed.run', ...options, process.execPath, ...program];
-  return spawn(command, args, { cwd, env: { ...outer, ...env, PYTHONDONTWRITEBYTECODE: '1' } });
+  return spawn(command, args, { cwd, env: { ...outer, ...env } });
 }
 
 /** @param kill asked at every line: true kills the rank that said it */

@@ -83,7 +83,7 @@ async function findInterpreter(): Promise<Interpreter> {
   const script = pathToFileURL(path.join(repositoryRoot, 'scripts/python-env.mjs')).href;
   const { pythonEnvironment } = (await import(script)) as { pythonEnvironment: () => Interpreter };
   const { command, env } = pythonEnvironment();
-  // Keep compiled bytecode out of the work tree, and text UTF-8 whatever the locale.
-  const plain = { PYTHONDONTWRITEBYTECODE: '1', PYTHONIOENCODING: 'utf-8', LD_PRELOAD: '' }; // no sanitizer of Node's
+  // Text is UTF-8 whatever the locale.
+  const plain = { PYTHONIOENCODING: 'utf-8', LD_PRELOAD: '' }; // no sanitizer of Node's
   return { command, env: { ...process.env, ...plain, ...env } };
 }
