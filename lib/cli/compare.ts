@@ -5,19 +5,24 @@ import type { CompareFlags } from './compare-run';
 /** `torchbind compare`. */
 export function compareCommand(): Command {
   return new Command('compare')
-    .summary('compare the weights of two models, or what they write')
-    .description(
-      'Compares two models, given as paths or names: weight by weight, or with --prompt what each of them writes.',
+    .summary('compare the weights of two models, or their text')
+    .description('Compares two models: tensor by tensor, or with --prompt by the text that each generates.')
+    .argument(
+      '<a>',
+      "path of a file or directory, or name of a model in the checkpoint directory ('dante', or step 500 as 'dante@500')",
     )
-    .argument('<a>', "path of a file or directory, or a name in the checkpoint directory ('dante', 'dante@500')")
-    .argument('<b>', 'the other one')
+    .argument('<b>', 'the other model')
     .addOption(checkpointDirectory())
     .addOption(flag('--tensors <n>', 'list the n tensors that differ most', { parse: count(0) }))
-    .addOption(flag('--prompt <text>', 'write a text with each, in place of comparing weights', { env: 'PROMPT' }))
     .addOption(
-      flag('--max-new-tokens <n>', 'tokens to write at most', { env: 'MAX_NEW_TOKENS', parse: count(0) }).default(300),
+      flag('--prompt <text>', 'generate a text with each model instead of comparing weights', { env: 'PROMPT' }),
     )
-    .addOption(flag('--seed <n>', 'of what is written', { parse: count(0) }).default(0))
+    .addOption(
+      flag('--max-new-tokens <n>', 'maximum number of new tokens', { env: 'MAX_NEW_TOKENS', parse: count(0) }).default(
+        300,
+      ),
+    )
+    .addOption(flag('--seed <n>', 'seed of the generated texts', { parse: count(0) }).default(0))
     .addOption(device())
     .addOption(jsonFlag())
     .action(async (a: string, b: string, flags: CompareFlags) => {

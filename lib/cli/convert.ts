@@ -5,28 +5,28 @@ import type { ConvertFlags } from './convert-run';
 /** `torchbind convert`. */
 export function convertCommand(): Command {
   return new Command('convert')
-    .summary('write a model in another form')
+    .summary('write a model in another format')
     .description(
-      'Writes a model in another form: single-file checkpoints as bundles, or with a target and --layout for the programs ' +
-        'of another family, or with a target that ends in .gguf for llama.cpp. Existing files stay.',
+      'Without a target, converts single-file checkpoints to bundles. With a target, writes the model there: in its own format, in the ' +
+        'format of another program with --layout, or for llama.cpp if the target ends in .gguf. The source does not change, and an existing target only with --overwrite.',
     )
-    .argument('[source]', 'path of a file or directory, or the name of a model in the checkpoint directory')
-    .argument('[target]', 'file or directory to write; default: a bundle next to the file')
+    .argument('[source]', 'path of a file or directory, or name of a model in the checkpoint directory')
+    .argument('[target]', 'file or directory to write (default: a bundle in the directory of the source)')
     .addOption(checkpointDirectory())
     .optionsGroup('Single-file checkpoints to bundles:')
-    .addOption(flag('--model-name <name>', 'the model to convert'))
-    .addOption(flag('--checkpoint <file>', 'the file in its directory (latest.pt, else final.pt)'))
-    .addOption(flag('--all', 'all models of the checkpoint directory'))
-    .addOption(flag('--dry-run', 'check the files and say what would be done'))
-    .addOption(flag('--overwrite', 'replace bundles that are there'))
-    .optionsGroup('To another form:')
-    .addOption(flag('--layout <family>', 'mypt, ng-lecture, build-llm, nanogpt, mingpt, hf-gpt2, ...'))
+    .addOption(flag('--model-name <name>', 'name of the model in the checkpoint directory'))
+    .addOption(flag('--checkpoint <file>', "file in the model's directory (latest.pt, else final.pt)"))
+    .addOption(flag('--all', 'convert all models in the checkpoint directory'))
+    .addOption(flag('--dry-run', 'check the files and print what would be done, without writing'))
+    .addOption(flag('--overwrite', 'replace an existing bundle or target'))
+    .optionsGroup('With a target:')
+    .addOption(flag('--layout <family>', 'format to write: mypt, ng-lecture, build-llm, nanogpt, mingpt, hf-gpt2, ...'))
     .addOption(
-      flag('--dtype <dtype>', 'dtype of the weights; q8_0 in GGUF files', {
+      flag('--dtype <dtype>', 'dtype of the weights; q8_0 only in GGUF files', {
         choices: ['float32', 'float16', 'bfloat16', 'q8_0'],
       }),
     )
-    .addOption(flag('--force', 'also where the family cannot hold all of the model'))
+    .addOption(flag('--force', 'convert even if the target format cannot hold the model exactly'))
     .addOption(allowMixed())
     .addOption(jsonFlag())
     .addHelpText('after', examples)

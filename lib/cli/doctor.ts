@@ -6,9 +6,9 @@ import { print } from './output';
 /** `torchbind doctor`. */
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .summary('say what works on this machine, what does not, and why')
+    .summary('report what works on this machine, and why other parts do not')
     .description(
-      'Says what works on this machine, what does not, and why. The exit status is 1 where it does not work.',
+      'Reports which parts of torchbind work on this machine, and why others do not. The exit status is 1 if torchbind does not work.',
     )
     .addOption(jsonFlag())
     .action(({ json }: { json?: boolean }) => {

@@ -4,10 +4,10 @@ import { jsonFlag } from './flags';
 /** `torchbind download`. */
 export function downloadCommand(): Command {
   return new Command('download')
-    .summary('fetch a model of the Hugging Face hub into the cache')
+    .summary('download a model from the Hugging Face hub')
     .description(
-      "Fetches what a model needs into the cache that Python's huggingface_hub uses, and prints the directory. A download that was cut " +
-        'short is gone on with. HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_HUB_OFFLINE are read.',
+      "Downloads weights, config and tokenizer of a model into the cache of Python's huggingface_hub, and prints the directory. An " +
+        'interrupted download resumes. Environment variables: HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE.',
     )
     .argument('<model>', 'hf:owner/name, or hf:owner/name@revision')
     .addOption(jsonFlag())

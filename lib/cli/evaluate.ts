@@ -6,28 +6,36 @@ import { checkpointDirectory, count, device, flag, jsonFlag } from './flags';
 export function evaluateCommand(): Command {
   return new Command('evaluate')
     .summary('measure how well a model predicts a text')
-    .description('Measures how well a model predicts a text: loss, perplexity, bits for each byte.')
+    .description('Measures how well a model predicts a text: loss, perplexity and bits per byte.')
     .argument(
       '[model]',
-      "path of a file or directory, or the name of a model in the checkpoint directory ('dante@500')",
+      "path of a file or directory, or name of a model in the checkpoint directory ('dante', or step 500 as 'dante@500')",
     )
     .addOption(flag('--model-name <name>', 'name of the model in the checkpoint directory'))
-    .addOption(flag('--step <n>', 'the bundle that was kept of this step', { parse: count(0) }))
-    .addOption(flag('--checkpoint-path <path>', "as the argument; '*' matches any text", { env: 'CHECKPOINT_PATH' }))
+    .addOption(flag('--step <n>', 'open the kept bundle of this step', { parse: count(0) }))
+    .addOption(
+      flag('--checkpoint-path <path>', "path of a file or directory; '*' matches any text", { env: 'CHECKPOINT_PATH' }),
+    )
     .addOption(checkpointDirectory())
     .addOption(device())
     .addOption(
-      flag('--input-file <file>', "the text, in UTF-8, or a .bin file of tokens as nanoGPT's; - is stdin", {
+      flag('--input-file <file>', "text file (UTF-8; - reads stdin), or a .bin file of token ids in nanoGPT's format", {
         env: 'TRAINING_DATA_SOURCE',
       }),
     )
     .addOption(
-      flag('--window-size <n>', 'tokens that the model sees at a time (default: its context)', { parse: count(1) }),
-    )
-    .addOption(
-      flag('--stride <n>', 'tokens between windows: fewer give each token more context (default: --window-size)', {
+      flag('--window-size <n>', 'tokens that the model sees at a time (default: its context length)', {
         parse: count(1),
       }),
+    )
+    .addOption(
+      flag(
+        '--stride <n>',
+        'tokens from the start of a window to the start of the next; fewer give each token more context (default: --window-size)',
+        {
+          parse: count(1),
+        },
+      ),
     )
     .addOption(flag('--batch-size <n>', 'windows in one forward pass (default: 4)', { parse: count(1) }))
     .addOption(jsonFlag())

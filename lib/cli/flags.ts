@@ -57,20 +57,22 @@ export function number(least = -Infinity, most = Infinity): (text: string) => nu
 }
 
 export function checkpointDirectory(): Option {
-  return flag('--checkpoint-dir <dir>', 'where checkpoints are', { env: 'CHECKPOINT_DIR' }).default('checkpoints');
+  return flag('--checkpoint-dir <dir>', 'directory that holds the models', { env: 'CHECKPOINT_DIR' }).default(
+    'checkpoints',
+  );
 }
 
 export function device(): Option {
-  return flag('--device <device>', 'auto, cpu, cuda, cuda:1', { env: 'DEVICE' });
+  return flag('--device <device>', 'device to compute on: auto, cpu, cuda, cuda:1, ...', { env: 'DEVICE' });
 }
 
 export function allowMixed(): Option {
   return flag(
     '--allow-mixed',
-    'take weights that another program replaced with the optimizer and step of the old ones',
+    'if another program replaced the weights, use them with the optimizer and step of the old weights',
   );
 }
 
 export function jsonFlag(): Option {
-  return flag('--json', 'print JSON');
+  return flag('--json', 'print JSON to stdout');
 }

@@ -10,17 +10,19 @@ interface InspectFlags extends ModelFlags {
 /** `torchbind inspect`. */
 export function inspectCommand(): Command {
   return new Command('inspect')
-    .summary('say what a file or directory holds, without loading it')
+    .summary('describe a checkpoint without loading it')
     .description(
-      'Says what a checkpoint holds, its tensors not read: form, family, config, tokenizer, step, names in it.',
+      'Describes a checkpoint without reading its tensors: format, layout, config, tokenizer, step, names of tensors.',
     )
-    .argument('[model]', 'path of a file or directory, or the name of a model in the checkpoint directory')
+    .argument('[model]', 'path of a file or directory, or name of a model in the checkpoint directory')
     .addOption(flag('--model-name <name>', 'name of the model in the checkpoint directory'))
-    .addOption(flag('--legacy-checkpoint <file>', 'a single file in its directory, such as final.pt'))
-    .addOption(flag('--step <n>', 'the bundle that was kept of this step', { parse: count(0) }))
-    .addOption(flag('--checkpoint-path <path>', "as the argument; '*' matches any text", { env: 'CHECKPOINT_PATH' }))
+    .addOption(flag('--legacy-checkpoint <file>', "single file in the model's directory to open, such as final.pt"))
+    .addOption(flag('--step <n>', 'open the kept bundle of this step', { parse: count(0) }))
+    .addOption(
+      flag('--checkpoint-path <path>', "path of a file or directory; '*' matches any text", { env: 'CHECKPOINT_PATH' }),
+    )
     .addOption(checkpointDirectory())
-    .addOption(flag('--verify', 'read the files and compare them with their checksums'))
+    .addOption(flag('--verify', 'also read the whole files and verify their checksums'))
     .addOption(jsonFlag())
     .action(async (model: string | undefined, flags: InspectFlags) => {
       const { findModel } = await import('./models.js');

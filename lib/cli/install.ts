@@ -17,11 +17,15 @@ interface InstallFlags {
 /** `torchbind install`. */
 export function installCommand(): Command {
   return new Command('install')
-    .summary("fetch libtorch into the user's cache, unless one is found")
-    .description("Fetches libtorch into the user's cache, unless one is found.")
-    .addOption(flag('--from-file <file>', 'take a wheel of torch or a zip of libtorch that is already here'))
-    .addOption(flag('--variant <name>', 'which build to fetch: cpu (the default), cu130, ...'))
-    .addOption(flag('--dry-run', 'say what would be done, and do nothing'))
+    .summary("download libtorch into the user's cache")
+    .description(
+      "Downloads libtorch into the user's cache, unless this machine already has one that torchbind can use.",
+    )
+    .addOption(
+      flag('--from-file <file>', 'install from this file, a wheel of torch or a zip of libtorch, without a download'),
+    )
+    .addOption(flag('--variant <name>', 'build to download: cpu (default), cu130, ...'))
+    .addOption(flag('--dry-run', 'print what would be done, and do nothing'))
     .addOption(jsonFlag())
     .action(install);
 }

@@ -6,12 +6,12 @@ import type { ListFlags } from './list-run';
 export function listCommand(): Command {
   return new Command('list')
     .summary('list checkpoints')
-    .description('Lists the checkpoints of a directory, the newest first: of models, and single files.')
-    .argument('[dir]', 'as --checkpoint-dir')
+    .description('Lists the checkpoints in a directory, the newest first: bundles of models and single files.')
+    .argument('[dir]', 'directory to list, instead of --checkpoint-dir')
     .addOption(checkpointDirectory())
-    .addOption(flag('--model-name <text>', 'those of a model: its name, or a part of it'))
-    .addOption(flag('--source <text>', 'those trained on a source: the name of its file, or a part of it'))
-    .addOption(flag('--step <n>', 'those of a step', { parse: count(0) }))
+    .addOption(flag('--model-name <text>', 'only checkpoints of models whose name contains this text'))
+    .addOption(flag('--source <text>', 'only checkpoints whose training file has this text in its name'))
+    .addOption(flag('--step <n>', 'only checkpoints of this step', { parse: count(0) }))
     .addOption(jsonFlag())
     .action(async (directory: string | undefined, flags: ListFlags) => {
       const { runList } = await import('./list-run.js');

@@ -29,7 +29,7 @@ async function createProgram(): Promise<Command> {
   const { installCommand } = await import('./install.js');
   const { doctorCommand } = await import('./doctor.js');
   const program = new Command('torchbind')
-    .description('Train, run and look into GPT checkpoints of PyTorch.')
+    .description('Trains and runs GPT models, and inspects and converts their checkpoints.')
     .version(packageVersion(), '-V, --version', 'print the version')
     .helpCommand(false);
   program.commandsGroup('Models:');

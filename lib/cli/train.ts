@@ -6,7 +6,7 @@ export function trainCommand(): Command {
   const command = new Command('train')
     .summary('train a model, or resume one')
     .description(
-      'Trains a GPT on a text. A model of that name that is in the checkpoint directory continues from where it stopped.',
+      'Trains a GPT on a text. If the checkpoint directory holds a model of that name, its training resumes.',
     );
   for (const [title, options] of Object.entries(trainFlagGroups)) {
     command.optionsGroup(`${title}:`);
@@ -20,11 +20,11 @@ export function trainCommand(): Command {
 }
 
 const examples = `
-Flags are also understood with underscores (--max_iters). They go before environment variables.
+Defaults are in parentheses. Flags can be spelled with underscores (--max_iters). They take precedence over environment variables.
 
 Examples:
   torchbind train --model-name dante --input-file dante.txt --tokenization char --max-iters 2000
-  torchbind train --model-name dante --input-file dante.txt --max-iters 3000      (continues)
+  torchbind train --model-name dante --input-file dante.txt --max-iters 3000      (resumes)
   torchbind train --model-name poet --init-from-model dante --input-file poems.txt
   ENABLE_CHECKPOINTS=true CHECKPOINT_INTERVAL=500 TRAINING_STEPS=2000 TRAINING_DATA_SOURCE=letters.md torchbind train
   CHECKPOINT_PATH='checkpoints/checkpoint_bigram_*.pt' RESUME_TRAINING_STEPS=2000 torchbind train
