@@ -16,8 +16,8 @@ export interface KernelChoice {
   problem: string | null;
   /** Maximum number of rows of a float32 Linear that oneDNN computes during generation; 0 for none. */
   oneDnnRows: number;
-  /** Linears of one row go through `torchbind::gemv` (native/gemv.cc) when tokens are generated in float32, bfloat16 or with int8. */
-  gemv: boolean;
+  /** Maximum number of rows of a Linear that `torchbind::linear` (native/linear.cc) computes during generation; 0 for none. */
+  ownRows: number;
 }
 
 /**
@@ -31,7 +31,7 @@ export function useKernels(loader: Loader, addon: string, env: NodeJS.ProcessEnv
   const processor = loader.processor();
   const library = wanted === 'auto' && slowInMkl(processor) ? path.join(path.dirname(addon), 'torchbind_mkl.so') : '';
   const { setting, fastMkl, problem } = loader.chooseKernels(wanted, library);
-  const few = setting === 'auto' ? fewRows(processor) : { oneDnnRows: 0, gemv: false };
+  const few = setting === 'auto' ? fewRows(processor) : { oneDnnRows: 0, ownRows: 0 };
   return { setting: setting as CpuKernels, processor, fastMkl, problem, ...few };
 }
 
@@ -51,9 +51,9 @@ function slowInMkl({ vendor, avx512 }: Processor): boolean {
 
 /**
  * Measured with `bench/decoding.mjs`: on AMD with AVX-512 oneDNN is ahead of MKL up to 16 rows, and with AVX2 our own kernel is ahead of
- * both for one. On Intel MKL is as fast.
+ * both. On Intel MKL is as fast.
  */
-function fewRows({ vendor, avx2, avx512 }: Processor): Pick<KernelChoice, 'oneDnnRows' | 'gemv'> {
+function fewRows({ vendor, avx2, avx512 }: Processor): Pick<KernelChoice, 'oneDnnRows' | 'ownRows'> {
   const isAmd = vendor === 'AuthenticAMD';
-  return { oneDnnRows: isAmd && avx512 ? 16 : 0, gemv: isAmd && avx2 && !avx512 };
+  return { oneDnnRows: isAmd && avx512 ? 16 : 0, ownRows: isAmd && avx2 && !avx512 ? 16 : 0 };
 }

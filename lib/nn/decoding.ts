@@ -9,9 +9,10 @@ import type { Tensor } from '../tensor/tensor';
 const LARGE = 2 ** 17;
 
 /** What multiplies the rows of the pass under way; undefined for libtorch's own choice. */
-let kernel: 'gemv' | 'oneDnn' | undefined;
+let kernel: 'own' | 'oneDnn' | undefined;
+let rowsOfPass = 0;
 let oneDnn: Operator | undefined;
-let ownKernel: Operator | undefined;
+let ownLinear: Operator | undefined;
 
 /**
  * Runs a synchronous function that computes no gradients, in which Linears multiply `rows` rows: by the kernel that reads large weights
@@ -20,26 +21,28 @@ let ownKernel: Operator | undefined;
  * @param weight one of the model's, as the others are
  */
 export function decoding<T>(rows: number, weight: Tensor, fn: () => T): T {
-  const before = kernel;
+  const before = [kernel, rowsOfPass] as const;
   kernel = weight.device === 'cpu' && !isAutocastEnabled('cpu') ? kernelFor(rows) : undefined;
+  rowsOfPass = rows;
   try {
     return fn();
   } finally {
-    kernel = before;
+    [kernel, rowsOfPass] = before;
   }
 }
 
 function kernelFor(rows: number): typeof kernel {
   const { kernels } = loadedAddon();
-  if (rows === 1 && kernels.gemv) return 'gemv';
+  if (rows <= kernels.ownRows) return 'own';
   return rows <= kernels.oneDnnRows ? 'oneDnn' : undefined;
 }
 
 /** input (..., in) times weight (out, in) plus bias (out): (..., out). */
 export function multiply(input: Tensor, weight: Tensor, bias: Tensor | null): Tensor {
   const { dtype } = weight;
-  if (kernel === 'gemv' && (dtype === 'float32' || dtype === 'bfloat16'))
-    return gemv().call3(input, weight, bias) as Tensor;
+  // Two rows in bfloat16 are the exception: libtorch is ahead there.
+  if (kernel === 'own' && (dtype === 'float32' || (dtype === 'bfloat16' && rowsOfPass !== 2)))
+    return own().call3(input, weight, bias) as Tensor;
   if (kernel !== 'oneDnn' || dtype !== 'float32' || weight.numel() < LARGE) return linear(input, weight, bias);
   oneDnn ??= new Operator('mkldnn::_linear_pointwise', '');
   return oneDnn.call([input, weight, bias, 'none', [], '']) as Tensor;
@@ -47,9 +50,9 @@ export function multiply(input: Tensor, weight: Tensor, bias: Tensor | null): Te
 
 /** As `multiply`, of one row with a weight int8 (out, in) and scales (out); null where libtorch's kernel is to be used. */
 export function multiplyInt8(input: Tensor, weight: Tensor, bias: Tensor | null, scales: Tensor): Tensor | null {
-  return kernel === 'gemv' ? (gemv().call([input, weight, bias, scales]) as Tensor) : null;
+  return kernel === 'own' && rowsOfPass === 1 ? (own().call([input, weight, bias, scales]) as Tensor) : null;
 }
 
-function gemv(): Operator {
-  return (ownKernel ??= new Operator('torchbind::gemv', ''));
+function own(): Operator {
+  return (ownLinear ??= new Operator('torchbind::linear', ''));
 }

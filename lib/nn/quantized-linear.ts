@@ -23,7 +23,7 @@ export interface Quantization {
 /**
  * A Linear whose weights are integers of 8 or 4 bits, for inference on the CPU: y = x W^T + b, (..., in) to (..., out), computed with
  * activations in bfloat16 and sums in float32 (`torch.ops.aten._weight_int8pack_mm`, `_weight_int4pack_mm_for_cpu`). Where
- * `torchbind::gemv` is used, a generated token with 8 bits takes activations of 16 bits, which are nearer to float32.
+ * `torchbind::linear` is used, a generated token with 8 bits takes activations of 16 bits, which are nearer to float32.
  *
  * The weights are, for row i and column j:
  *

@@ -21,8 +21,8 @@ const own = { ...kernels };
 beforeAll(() => {
   setNumThreads(1);
   manualSeed(1);
-  kernels.gemv = false;
-  own.gemv = false;
+  kernels.ownRows = 0;
+  own.ownRows = 0;
   gpt = new GPT(shape).eval();
 });
 afterEach(() => {
@@ -119,8 +119,8 @@ test('in layers with adapters, merged or not', () => {
   adapted.dispose();
 });
 
-describe.runIf(kernels.processor.avx2)('torchbind::gemv', () => {
-  const gemv = (...args: (Tensor | null)[]): Tensor => new Operator('torchbind::gemv', '').call(args) as Tensor;
+describe.runIf(kernels.processor.avx2)('torchbind::linear', () => {
+  const linear = (...args: (Tensor | null)[]): Tensor => new Operator('torchbind::linear', '').call(args) as Tensor;
 
   /** The largest difference from the product in float64, relative to the largest element. */
   const difference = (product: Tensor, input: Tensor, weight: Tensor): number =>
@@ -148,7 +148,7 @@ describe.runIf(kernels.processor.avx2)('torchbind::gemv', () => {
         const input = randn([1, 1, columns]).to(dtype === 'bfloat16' ? dtype : 'float32');
         const weight =
           dtype === 'int8' ? randint(-127, 128, [rows, columns], { dtype }) : randn([rows, columns]).to(dtype);
-        const product = gemv(input, weight, null, null);
+        const product = linear(input, weight, null, dtype === 'int8' ? ones([rows]) : null);
         expect([product.shape, product.dtype]).toEqual([[1, 1, rows], input.dtype]);
         expect(difference(product, input, weight)).toBeLessThan(allowed);
       }
@@ -160,21 +160,24 @@ describe.runIf(kernels.processor.avx2)('torchbind::gemv', () => {
       const [input, weight] = [randn(1, 40), randint(-127, 128, [6, 40], { dtype: 'int8' })];
       const [scales, bias] = [rand(6).to('bfloat16'), randn(6)];
       const expected = input.matmul(weight.to('float32').t()).mul(scales).add(bias);
-      expect(allclose(gemv(input, weight, bias, scales), expected, { rtol: 1e-3, atol: 1e-2 })).toBe(true);
+      expect(allclose(linear(input, weight, bias, scales), expected, { rtol: 1e-3, atol: 1e-2 })).toBe(true);
     });
   });
 
   test('gives the same bits with two threads, and sums int8 exactly', () => {
     tidy(() => {
       for (const dtype of ['float32', 'bfloat16', 'int8'] as const) {
-        const [input, weight] = [randn(1, 300), randn(1000, 300).mul(40).to(dtype)];
-        const one = gemv(input, weight, null, null);
-        setNumThreads(2);
-        const two = gemv(input, weight, null, null);
-        setNumThreads(1);
-        expect(equal(one, two)).toBe(true);
+        const scales = dtype === 'int8' ? ones([2000]) : null;
+        for (const count of dtype === 'int8' ? [1] : [1, 3, 12]) {
+          const [input, weight] = [randn(count, 300), randn(2000, 300).mul(40).to(dtype)];
+          const one = linear(input, weight, null, scales);
+          setNumThreads(2);
+          const two = linear(input, weight, null, scales);
+          setNumThreads(1);
+          expect(equal(one, two)).toBe(true);
+        }
       }
-      const largest = gemv(full([1, 8192], 1), full([1, 8192], 127, { dtype: 'int8' }), null, null);
+      const largest = linear(full([1, 8192], 1), full([1, 8192], 127, { dtype: 'int8' }), null, ones([1]));
       expect(largest.item()).toBeCloseTo(127 * 8192, -1);
     });
   });
@@ -187,7 +190,7 @@ describe.runIf(kernels.processor.avx2)('torchbind::gemv', () => {
         for (const dtype of ['float32', 'bfloat16', 'int8'] as const)
           expect(
             Number.isFinite(
-              gemv(input, ones([2, 20]).to(dtype), null, null)
+              linear(input, ones([2, 20]).to(dtype), null, dtype === 'int8' ? ones([2]) : null)
                 .sum()
                 .item(),
             ),
@@ -196,31 +199,77 @@ describe.runIf(kernels.processor.avx2)('torchbind::gemv', () => {
     });
   });
 
-  test('refuses what is no row and no matrix', () => {
-    const [input, weight] = [ones([1, 8]), ones([3, 8])];
-    expect(() => gemv(ones([2, 8]), weight, null, null)).toThrow(/one row/);
-    expect(() => gemv(input, ones([8]), null, null)).toThrow(/one row/);
-    expect(() => gemv(input, weight.to('float64'), null, null)).toThrow(/no kernel/);
-    expect(() => gemv(input, weight, null, ones([2]))).toThrow(/expected 3 scales/);
-    expect(() => gemv(input, weight, ones([3], { dtype: 'int64' }), null)).toThrow(/BFloat16/);
+  test.each([
+    ['float32', 1e-6],
+    ['bfloat16', 4e-3],
+  ] as const)('multiplies several rows with %s weights of all sizes', (dtype, allowed) => {
+    tidy(() => {
+      for (const [count, rows, columns] of [
+        [2, 1, 1],
+        [3, 7, 15],
+        [8, 17, 256],
+        [9, 33, 300],
+        [16, 64, 2048],
+        [21, 9, 700],
+      ] as const) {
+        const [input, weight, bias] = [randn(count, columns).to(dtype), randn(rows, columns).to(dtype), randn(rows)];
+        const product = linear(input, weight, null, null);
+        expect([product.shape, product.dtype]).toEqual([[count, rows], dtype]);
+        expect(difference(product, input, weight)).toBeLessThan(allowed);
+        const shifted = linear(input.to('float32'), weight, bias, null).sub(bias);
+        expect(difference(shifted, input, weight)).toBeLessThan(1e-5);
+      }
+    });
   });
 
-  test('computes the passes of one row: float32, bfloat16, 8 bits', () => {
-    kernels.gemv = true;
+  test('gives a row the same bits whichever rows are computed with it', () => {
+    tidy(() => {
+      for (const dtype of ['float32', 'bfloat16'] as const) {
+        const [input, weight] = [randn(16, 700).to(dtype), randn(50, 700).to(dtype)];
+        const all = linear(input, weight, null, null);
+        for (const count of [2, 8, 9])
+          expect(equal(linear(input.narrow(0, 3, count), weight, null, null), all.narrow(0, 3, count))).toBe(true);
+      }
+    });
+  });
+
+  test('has no rows, or none of the columns', () => {
+    expect(linear(ones([0, 8]), ones([3, 8]), null, null).shape).toEqual([0, 3]);
+    for (const count of [1, 2])
+      expect(linear(ones([count, 0]), ones([3, 0]), ones([3]), null).tolist()).toEqual(Array(count).fill([1, 1, 1]));
+    expect(linear(ones([2, 8]), ones([0, 8]), null, null).shape).toEqual([2, 0]);
+  });
+
+  test('refuses what it cannot multiply', () => {
+    const [input, weight] = [ones([1, 8]), ones([3, 8])];
+    const bytes = weight.to('int8');
+    expect(() => linear(input, ones([8]), null, null)).toThrow(/expected rows and a matrix/);
+    expect(() => linear(input, ones([3, 7]), null, null)).toThrow(/expected rows and a matrix/);
+    expect(() => linear(ones([2, 8]), bytes, null, ones([3]))).toThrow(/one row with int8/);
+    expect(() => linear(input, bytes, null, null)).toThrow(/expected scales/);
+    expect(() => linear(input, weight, null, ones([3]))).toThrow(/only there/);
+    expect(() => linear(input, weight.to('float64'), null, null)).toThrow(/no kernel/);
+    expect(() => linear(input, bytes, null, ones([2]))).toThrow(/expected 3 scales/);
+    expect(() => linear(input, weight, ones([3], { dtype: 'int64' }), null)).toThrow(/BFloat16/);
+  });
+
+  test('computes passes of a few rows: float32, bfloat16, 8 bits', () => {
+    kernels.ownRows = 16;
     const make = (change: (model: GPT) => void): GPT => {
       manualSeed(1);
       const model = new GPT(shape).eval();
       change(model);
       return model;
     };
-    for (const [change, allowed] of [
-      [() => undefined, 1e-4],
-      [(model: GPT) => void model.to('bfloat16'), 0.05],
-      [(model: GPT) => void model.quantize({ bits: 8 }), 0.05],
+    const linears = 2 * 4 + 1;
+    for (const [change, allowed, calls] of [
+      [() => undefined, 1e-4, 2 * linears],
+      [(model: GPT) => void model.to('bfloat16'), 0.05, 2 * linears],
+      [(model: GPT) => void model.quantize({ bits: 8 }), 0.05, linears + 1], // the head reads one row of the prompt too
     ] as const) {
       const model = make(change);
       const logits = [true, false].map((on) => {
-        kernels.gemv = on;
+        kernels.ownRows = on ? 16 : 0;
         using cache = model.makeCache();
         const spies = (['call', 'call3'] as const).map((name) => vi.spyOn(Operator.prototype, name));
         const values = tidy(() => {
@@ -232,9 +281,9 @@ describe.runIf(kernels.processor.avx2)('torchbind::gemv', () => {
             .tolist() as number[];
         });
         const called = spies.flatMap((spy) => spy.mock.contexts as Operator[]);
-        const used = called.filter(({ name }) => name === 'torchbind::gemv').length;
+        const used = called.filter(({ name }) => name === 'torchbind::linear').length;
         spies.forEach((spy) => spy.mockRestore());
-        expect(used).toBe(on ? 2 * 4 + 2 : 0); // the head reads one row of the prompt too
+        expect(used).toBe(on ? calls : 0);
         return values;
       });
       logits[0]!.forEach((value, i) => expect(Math.abs(value - logits[1]![i]!)).toBeLessThan(allowed));

@@ -54,7 +54,7 @@ describe('the kernels of a process', () => {
   });
 
   test('are decided by the processor alone', () => {
-    const choose = (processor: Processor, setting: string): [library: string, rows: number, gemv: boolean] => {
+    const choose = (processor: Processor, setting: string): [library: string, oneDnn: number, own: number] => {
       let opened = '';
       const loader = {
         processor: () => processor,
@@ -63,17 +63,17 @@ describe('the kernels of a process', () => {
           return { setting: chosen, fastMkl: library !== '', problem: null };
         },
       };
-      const { oneDnnRows, gemv } = useKernels(loader as never, '/a/torchbind.node', { TORCHBIND_CPU_KERNELS: setting });
-      return [opened, oneDnnRows, gemv];
+      const { oneDnnRows, ownRows } = useKernels(loader as never, '/a/torchbind.node', { TORCHBIND_CPU_KERNELS: setting });
+      return [opened, oneDnnRows, ownRows];
     };
     const zen4 = { vendor: 'AuthenticAMD', avx2: true, avx512: true };
     const zen3 = { ...zen4, avx512: false };
-    expect(choose(zen4, 'auto')).toEqual([path.normalize('/a/torchbind_mkl.so'), 16, false]);
-    expect(choose(zen3, 'auto')).toEqual(['', 0, true]);
-    expect(choose(zen4, 'stock')).toEqual(['', 0, false]);
-    expect(choose({ vendor: 'AuthenticAMD', avx2: false, avx512: false }, 'auto')).toEqual(['', 0, false]);
-    expect(choose({ vendor: 'GenuineIntel', avx2: true, avx512: true }, 'auto')).toEqual(['', 0, false]);
-    expect(choose({ vendor: '', avx2: false, avx512: false }, 'auto')).toEqual(['', 0, false]);
+    expect(choose(zen4, 'auto')).toEqual([path.normalize('/a/torchbind_mkl.so'), 16, 0]);
+    expect(choose(zen3, 'auto')).toEqual(['', 0, 16]);
+    expect(choose(zen4, 'stock')).toEqual(['', 0, 0]);
+    expect(choose({ vendor: 'AuthenticAMD', avx2: false, avx512: false }, 'auto')).toEqual(['', 0, 0]);
+    expect(choose({ vendor: 'GenuineIntel', avx2: true, avx512: true }, 'auto')).toEqual(['', 0, 0]);
+    expect(choose({ vendor: '', avx2: false, avx512: false }, 'auto')).toEqual(['', 0, 0]);
   });
 });
 
