@@ -1,6 +1,6 @@
 import { checkArgument, checkOptions, TorchBindError } from '../errors';
 import { checkpoint } from '../nn/checkpoint';
-import { decoding } from '../nn/decoding';
+import { cacheDType, decoding } from '../nn/decoding';
 import { Dropout } from '../nn/dropout';
 import { Embedding } from '../nn/embedding';
 import { linearCrossEntropy } from '../nn/functional/linear-cross-entropy';
@@ -181,8 +181,11 @@ export class CausalSelfAttention extends Module {
 
   /** Attention of new positions, (B, nh or nkv, T, hs) each: those of each segment see those of its own sequence. */
   private attendCached(q: Tensor, k: Tensor, v: Tensor, segments: readonly Segment[]): Tensor {
-    const attendTo = ({ cache }: Segment, query: Tensor, key: Tensor, value: Tensor): Tensor =>
-      this.attend(query, ...cache.append(this.layer, key, value), cache.length);
+    const attendTo = ({ cache }: Segment, query: Tensor, key: Tensor, value: Tensor): Tensor => {
+      const [keys, values] = cache.append(this.layer, key, value);
+      if (keys.dtype === query.dtype) return this.attend(query, keys, values, cache.length);
+      return this.attend(query.to(keys.dtype), keys, values, cache.length).to(query.dtype);
+    };
     if (segments.length === 1) return attendTo(segments[0]!, q, k, v);
     const counts = segments.map(({ count }) => count);
     const [queries, keys, values] = [q.split(counts, 2), k.split(counts, 2), v.split(counts, 2)];
@@ -526,8 +529,9 @@ export class GPTModel extends Module {
   /** Makes an empty cache for `forwardCached`, for blockSize positions of `batchSize` sequences. */
   makeCache(batchSize = 1): KVCache {
     const { nLayer, nKvHead, headSize, blockSize } = this.config;
-    const { dtype, device } = this.tokenEmbedding.weight;
-    return new KVCache({ nLayer, batchSize, nHead: nKvHead, blockSize, headSize, dtype, device });
+    const { weight } = this.tokenEmbedding;
+    const dtype = cacheDType(weight);
+    return new KVCache({ nLayer, batchSize, nHead: nKvHead, blockSize, headSize, dtype, device: weight.device });
   }
 
   private checkTokens(idx: Tensor): [number, number] {

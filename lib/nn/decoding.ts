@@ -1,6 +1,7 @@
 /** Products of a few rows with large weights, which take most of the time of a generated token. */
 import { loadedAddon } from '../native/native';
 import { isAutocastEnabled } from '../tensor/autograd';
+import type { DType } from '../tensor/dtype';
 import { linear } from '../tensor/generated/functions';
 import { Operator } from '../tensor/operator';
 import type { Tensor } from '../tensor/tensor';
@@ -51,6 +52,13 @@ export function multiply(input: Tensor, weight: Tensor, bias: Tensor | null): Te
 /** As `multiply`, of one row with a weight int8 (out, in) and scales (out); null where libtorch's kernel is to be used. */
 export function multiplyInt8(input: Tensor, weight: Tensor, bias: Tensor | null, scales: Tensor): Tensor | null {
   return kernel === 'own' && rowsOfPass === 1 ? (own().call([input, weight, bias, scales]) as Tensor) : null;
+}
+
+/** The dtype in which keys and values are cached, and attention to them is computed, for a model with this weight. */
+export function cacheDType({ dtype, device }: Tensor): DType {
+  // The processors of our own kernel have no instructions for 16 bits: libtorch's attention is several times slower there than in float32.
+  const isSlow = device === 'cpu' && (dtype === 'bfloat16' || dtype === 'float16') && loadedAddon().kernels.ownRows > 0;
+  return isSlow ? 'float32' : dtype;
 }
 
 function own(): Operator {
