@@ -16,7 +16,7 @@ export interface KernelChoice {
   problem: string | null;
   /** Maximum number of rows of a float32 Linear that oneDNN computes during generation; 0 for none. */
   oneDnnRows: number;
-  /** Maximum number of rows of a Linear that `torchbind::linear` (native/linear.cc) computes during generation; 0 for none. */
+  /** Maximum number of rows of a float32 Linear that `torchbind::linear` (native/linear.cc) computes during generation; 0 for none. */
   ownRows: number;
 }
 

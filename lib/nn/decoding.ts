@@ -23,7 +23,7 @@ let ownLinear: Operator | undefined;
  */
 export function decoding<T>(rows: number, weight: Tensor, fn: () => T): T {
   const before = [kernel, rowsOfPass] as const;
-  kernel = weight.device === 'cpu' && !isAutocastEnabled('cpu') ? kernelFor(rows) : undefined;
+  kernel = weight.device === 'cpu' && !isAutocastEnabled('cpu') ? kernelFor(rows, weight.dtype) : undefined;
   rowsOfPass = rows;
   try {
     return fn();
@@ -32,17 +32,18 @@ export function decoding<T>(rows: number, weight: Tensor, fn: () => T): T {
   }
 }
 
-function kernelFor(rows: number): typeof kernel {
-  const { kernels } = loadedAddon();
-  if (rows <= kernels.ownRows) return 'own';
-  return rows <= kernels.oneDnnRows ? 'oneDnn' : undefined;
+function kernelFor(rows: number, dtype: DType): typeof kernel {
+  const { ownRows, oneDnnRows } = loadedAddon().kernels;
+  // The processors of our own kernel have no instructions for bfloat16, so it is ahead of libtorch's for any number of rows but two.
+  const isOwn = dtype === 'bfloat16' ? ownRows > 0 && rows !== 2 : rows <= ownRows;
+  if (isOwn) return 'own';
+  return rows <= oneDnnRows ? 'oneDnn' : undefined;
 }
 
 /** input (..., in) times weight (out, in) plus bias (out): (..., out). */
 export function multiply(input: Tensor, weight: Tensor, bias: Tensor | null): Tensor {
   const { dtype } = weight;
-  // Two rows in bfloat16 are the exception: libtorch is ahead there.
-  if (kernel === 'own' && (dtype === 'float32' || (dtype === 'bfloat16' && rowsOfPass !== 2)))
+  if (kernel === 'own' && (dtype === 'float32' || dtype === 'bfloat16'))
     return own().call3(input, weight, bias) as Tensor;
   if (kernel !== 'oneDnn' || dtype !== 'float32' || weight.numel() < LARGE) return linear(input, weight, bias);
   oneDnn ??= new Operator('mkldnn::_linear_pointwise', '');
