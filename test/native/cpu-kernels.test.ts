@@ -63,7 +63,9 @@ describe('the kernels of a process', () => {
           return { setting: chosen, fastMkl: library !== '', problem: null };
         },
       };
-      const { oneDnnRows, ownRows } = useKernels(loader as never, '/a/torchbind.node', { TORCHBIND_CPU_KERNELS: setting });
+      const { oneDnnRows, ownRows } = useKernels(loader as never, '/a/torchbind.node', {
+        TORCHBIND_CPU_KERNELS: setting,
+      });
       return [opened, oneDnnRows, ownRows];
     };
     const zen4 = { vendor: 'AuthenticAMD', avx2: true, avx512: true };
