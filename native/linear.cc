@@ -274,19 +274,24 @@ class PerRow {
   const at::BFloat16* halves_ = nullptr;
 };
 
-// Calls fn(begin, end) for parts of the rows of a weight. Threads are libtorch's own: a TensorIterator
-// divides a result of one row, (rows), among them.
+// Calls fn(begin, end) for parts of the rows of a weight, whose result is (count, rows). Threads are
+// libtorch's own: a TensorIterator divides one row of the result among them.
 template <typename Fn>
 void for_rows(const at::Tensor& result, int64_t bytes_of_row, const Fn& fn) {
   constexpr int64_t kBytesOfThread = 524288;  // another thread costs more than it gains for less
+  const int64_t rows = result.size(1);
+  const int64_t rows_of_thread =
+      std::max<int64_t>(kLanes, kBytesOfThread / std::max<int64_t>(1, bytes_of_row));
+  if (rows <= rows_of_thread) return fn(0, rows);
   const float* const results = result.const_data_ptr<float>();
-  at::TensorIterator iterator = at::TensorIterator::borrowing_nullary_op(result);
+  const at::Tensor row = result.select(0, 0);
+  at::TensorIterator iterator = at::TensorIterator::borrowing_nullary_op(row);
   iterator.for_each(
       [&](char** data, const int64_t*, int64_t count, int64_t /* one */) {
         const int64_t begin = reinterpret_cast<float*>(data[0]) - results;
         fn(begin, begin + count);
       },
-      std::max<int64_t>(kLanes, kBytesOfThread / std::max<int64_t>(1, bytes_of_row)));
+      rows_of_thread);
 }
 
 // One input (columns): result (1, rows).
@@ -298,7 +303,7 @@ void multiply_one(const float* input, const Matrix<Number>& weight, const PerRow
   Row row;
   prepare(input, weight, row);
   float* const results = result.mutable_data_ptr<float>();
-  for_rows(result.select(0, 0), weight.bytes_of_row(), [&](int64_t begin, int64_t end) {
+  for_rows(result, weight.bytes_of_row(), [&](int64_t begin, int64_t end) {
     int64_t i = begin;
     for (; i + kRows <= end; i += kRows) dot<kRows>(row, weight, i, results + i);
     for (; i < end; ++i) dot<1>(row, weight, i, results + i);
@@ -317,7 +322,7 @@ void multiply_few(const float* input, int64_t count, const Weight& weight, const
   for (int64_t m = 0; m < count; ++m)
     for (int64_t k = 0; k < columns; ++k) inputs[k * kWidth + m] = input[m * columns + k];
   float* const results = result.mutable_data_ptr<float>();
-  for_rows(result.select(0, 0), weight.bytes_of_row(), [&](int64_t begin, int64_t end) {
+  for_rows(result, weight.bytes_of_row(), [&](int64_t begin, int64_t end) {
     std::array<float, kRows * kWidth> products;
     for (int64_t i = begin; i < end;) {
       const int rows = i + kRows <= end ? kRows : 1;
