@@ -12,7 +12,7 @@ import { sharedTemporaryDirectory } from '../helpers/tmp';
 import { type CampaignResult, killAgainAndAgain, uninterrupted } from './campaign';
 import { takeTurns, type TurnsResult } from './turns';
 
-const kills = Number(process.env.TORCHBIND_KILLS ?? 100);
+const kills = Number(process.env.TORCHBIND_KILLS ?? 60);
 const turns = Number(process.env.TORCHBIND_TURNS ?? 5);
 const hours = 4 * 3_600_000;
 const directory = sharedTemporaryDirectory();
