@@ -5,7 +5,9 @@ import type { Precision } from '../models/precision';
 import type { Parameter } from '../nn/parameter';
 import type { AnyOptimizer } from '../optim';
 import { dispose } from '../tensor/scope';
+import type { Tensor } from '../tensor/tensor';
 import { transfer } from '../tensor/transfer';
+import { Averager } from './averager';
 import { acquireReplica, releaseReplica } from './models';
 import { type PostedState, postState, putState, receiveState } from './posted-state';
 import type { Applied, PostedBatch } from './protocol';
@@ -19,6 +21,7 @@ import {
   evaluationLoss,
   LateLosses,
   type Made,
+  type PartOptions,
 } from './update';
 
 /**
@@ -33,11 +36,17 @@ export class TrainingEngine {
   /** Whether the next batch is the first of its update. */
   private isFirst = true;
   private readonly late = new LateLosses();
+  /** Of this thread's parameters. */
+  private readonly averager = new Averager();
+  /** Whether the replica has a reducer. */
+  private hasJoined = false;
 
   constructor(
     private readonly model: GPTModel,
     private readonly optimizer: AnyOptimizer,
     private readonly thread: ThreadOption,
+    /** Whether gradients are averaged over several ranks. */
+    private readonly averages: boolean,
   ) {}
 
   /**
@@ -54,11 +63,14 @@ export class TrainingEngine {
   async prepare(): Promise<void> {
     const { model, replica } = this;
     if (replica?.isLike(model) === true && this.canSendOptimizer(replica)) return;
-    this.close();
+    this.release();
     if (this.thread === 'main' || optimizerClass(this.optimizer) === undefined) return;
+    // The native thread of `average` cannot call JavaScript, as the backward pass of both does.
+    if (this.averages && (model.activationCheckpointing || model.chunkedLoss)) return;
     const opened = await acquireReplica(model);
     if (opened === undefined) return;
     if (this.canSendOptimizer(opened)) {
+      this.averager.leave();
       this.replica = opened;
       opened.trains = true;
     } else releaseReplica(model, opened, { keep: true });
@@ -73,6 +85,7 @@ export class TrainingEngine {
   private zeroGrad(): void {
     this.optimizer.zeroGrad();
     this.late.clear();
+    this.averager.drop();
   }
 
   /**
@@ -114,6 +127,44 @@ export class TrainingEngine {
     return replica.call<Applied>({ type: 'apply', gradClip, scaler: scaler?.getState() ?? null, groups }, take);
   }
 
+  /** Whether `average` can be called: the place where updates are computed has a reducer. */
+  get isJoined(): boolean {
+    return this.replica === undefined ? this.averager.isOf(trainedParameters(this.model)) : this.hasJoined;
+  }
+
+  /**
+   * Makes a reducer where the next update is computed. It waits for the other ranks, which must all do this now.
+   *
+   * @param states parameters and buffers that are given the values of rank 0
+   */
+  async join(group: string, states: readonly Tensor[]): Promise<void> {
+    const { replica } = this;
+    const parameters = trainedParameters(this.model);
+    if (replica === undefined) return this.averager.join({ group, parameters, states });
+    const posted = {
+      group,
+      parameters: parameters.map(([name, parameter]): [string, number] => [name, replica.numberOf(parameter)!]),
+      states: states.map((tensor) => replica.numberOf(tensor)!),
+    };
+    await replica.call({ type: 'join', averaged: posted });
+    this.hasJoined = true;
+  }
+
+  /** The loss of the last batch of an update on several ranks. The batch is freed. */
+  async forward(batch: Batch, precision: Precision): Promise<number> {
+    const { replica, isFirst } = this;
+    this.isFirst = false;
+    if (replica === undefined) return using(batch, () => this.averager.forward(this.model, batch, precision));
+    return replica.call<number>({ type: 'forward', batch: post(batch), isFirst, precision });
+  }
+
+  /** Adds its gradients, and averages those of all of the update over the ranks. */
+  async average({ parts, scaler }: PartOptions): Promise<void> {
+    const { replica } = this;
+    if (replica === undefined) this.averager.backward({ parts, scaler });
+    else await replica.call({ type: 'average', parts, scaler: scaler?.getState() ?? null });
+  }
+
   /** The loss of a batch, which is freed, in evaluation mode. */
   async loss(batch: Batch, precision: Precision): Promise<number> {
     const { replica } = this;
@@ -122,8 +173,14 @@ export class TrainingEngine {
   }
 
   close(): void {
+    this.averager.leave();
+    this.release();
+  }
+
+  private release(): void {
     const { replica } = this;
     this.replica = undefined;
+    this.hasJoined = false;
     this.sent.clear();
     this.late.clear();
     if (replica === undefined) return;
@@ -170,6 +227,10 @@ export class TrainingEngine {
     const value = receiveState(posted);
     for (const state of [this.optimizer.state, this.sent]) putState(state, parameter, posted.key, value);
   }
+}
+
+function trainedParameters(model: GPTModel): [name: string, parameter: Parameter][] {
+  return model.namedParameters().filter(([, { requiresGrad }]) => requiresGrad);
 }
 
 /** The sizes of an optimizer's groups: it may be given further ones. */

@@ -6,13 +6,17 @@ import { postError } from '../workers/errors';
 import { HostedModel } from './hosted-model';
 import type { Answer, Call, Notice, Reply, Request, SequenceEvent } from './protocol';
 
+type PostedCall = { id: number; replica: number } & Call;
+
 /**
  * What a compute thread runs. It keeps models over the memory of another thread's, makes the calls that come for them in their
  * order, and generates in between.
  */
 const { port, state } = workerData as { port: MessagePort; state: Int32Array };
 const models = new Map<number, HostedModel>();
-const calls: ({ id: number; replica: number } & Call)[] = [];
+const calls: PostedCall[] = [];
+/** Replicas with a call that waits for other ranks. Their next calls wait for its answer. */
+const waiting = new Set<number>();
 /** Tokens of the step that is being made. */
 let events: SequenceEvent[] = [];
 let isScheduled = false;
@@ -31,13 +35,18 @@ process.on('exit', () => Atomics.store(state, 1, 1));
 
 /** One call, or one step of generation, and the event loop turns: messages are looked at in between. */
 function schedule(): void {
-  if (isScheduled || (calls.length === 0 && !isGenerating())) return;
+  if (isScheduled || (nextCall() < 0 && !isGenerating())) return;
   isScheduled = true;
   setImmediate(() => {
     isScheduled = false;
     turn();
     schedule();
   });
+}
+
+/** The place of the next call that can be made; -1 if none can. */
+function nextCall(): number {
+  return calls.findIndex(({ replica }) => !waiting.has(replica));
 }
 
 function isGenerating(): boolean {
@@ -58,27 +67,42 @@ function some(is: (model: HostedModel) => boolean): boolean {
 function turn(): void {
   const began = performance.now();
   const isOwed = owed > 0;
-  if (isGenerating() && (isOwed || calls.length === 0)) {
+  const next = nextCall();
+  if (isGenerating() && (isOwed || next < 0)) {
     for (const model of models.values()) if (model.isGenerating) model.generate();
     if (events.length > 0) send({ events });
     events = [];
     owed -= performance.now() - began;
-  } else if (calls.length > 0 && !(isOwed && awaitsReaders())) {
-    send(answer(calls.shift()!));
+  } else if (next >= 0 && !(isOwed && awaitsReaders())) {
+    answer(calls.splice(next, 1)[0]!);
     owed = some((model) => model.hasSequences) ? performance.now() - began : 0;
   }
 }
 
-function answer(call: { id: number; replica: number } & Call): Answer {
-  const { id } = call;
+function answer(call: PostedCall): void {
+  const { id, replica } = call;
   try {
-    return { id, value: make(call) };
+    const value = make(call);
+    if (value instanceof Promise) void answerLater(id, replica, value);
+    else send({ id, value });
   } catch (error) {
-    return { id, error: postError(error) };
+    send({ id, error: postError(error) });
   }
 }
 
-function make(call: { replica: number } & Call): unknown {
+/** Calls for other models, and generation, continue until the answer is there. */
+async function answerLater(id: number, replica: number, value: Promise<unknown>): Promise<void> {
+  waiting.add(replica);
+  const reply = await value.then(
+    (found): Answer => ({ id, value: found }),
+    (error: unknown): Answer => ({ id, error: postError(error) }),
+  );
+  waiting.delete(replica);
+  send(reply);
+  schedule();
+}
+
+function make(call: PostedCall): unknown {
   const { replica } = call;
   if (call.type === 'open') {
     models.set(replica, new HostedModel(call.model, (event) => events.push(event)));

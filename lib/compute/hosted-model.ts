@@ -13,6 +13,7 @@ import { HostedSequences } from './hosted-sequences';
 import { type PostedModel, receiveModel } from './posted-model';
 import { lend, receiveLent } from './posted-module';
 import { type PostedState, postState, putState, receiveState, type StatePart } from './posted-state';
+import { Averager } from './averager';
 import type { Applied, Call, CopiedStorage, Notice, PostedBatch, PostedOptimizer, SequenceEvent } from './protocol';
 import { newOptimizer } from './replicable';
 import { accumulate, applyGradients, evaluationLoss, LateLosses } from './update';
@@ -25,6 +26,7 @@ export class HostedModel {
   private optimizer: AnyOptimizer | undefined;
   private readonly scaler = new GradScaler();
   private readonly late = new LateLosses();
+  private readonly averager = new Averager();
   private readonly loans: NativeLoan[] = [];
   /** Parts of the optimizer's state that the other thread has. */
   private readonly known = new Set<unknown>();
@@ -59,6 +61,7 @@ export class HostedModel {
     this.sequences.notice(notice);
   }
 
+  /** Makes a call. The answer is a promise where it waits for other ranks: no other call may be made meanwhile. */
   run(call: Exclude<Call, { type: 'open' | 'close' | 'hold' }>): unknown {
     switch (call.type) {
       case 'optimizer':
@@ -73,6 +76,19 @@ export class HostedModel {
       }
       case 'apply':
         return this.apply(call);
+      case 'join': {
+        const { group, parameters, states } = call.averaged;
+        return this.averager.join({
+          group,
+          parameters: parameters.map(([name, number]) => [name, this.tensors[number] as Parameter] as const),
+          states: states.map((number) => this.tensors[number]!),
+        });
+      }
+      case 'forward':
+        if (call.isFirst) this.zeroGrad();
+        return this.withBatch(call.batch, (own) => this.averager.forward(this.model, own, call.precision));
+      case 'average':
+        return this.averager.backwardOffLoop({ parts: call.parts, scaler: this.scalerAt(call.scaler) });
       case 'copy':
         return this.copyStorages();
       case 'loss':
@@ -85,6 +101,7 @@ export class HostedModel {
   /** Gives up what the other thread has lent. */
   close(): void {
     this.sequences.close();
+    this.averager.leave();
     this.late.clear();
     this.model.zeroGrad();
     this.model.dispose();
@@ -106,6 +123,7 @@ export class HostedModel {
   private zeroGrad(): void {
     this.optimizer!.zeroGrad();
     this.late.clear();
+    this.averager.drop();
   }
 
   private scalerAt(state: GradScalerState | null): GradScaler | null {

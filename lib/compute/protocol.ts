@@ -10,7 +10,7 @@ import type { Made } from './update';
 
 /** What the thread of a program and a compute thread say to each other. */
 
-/** A call that is answered. Calls of one thread are made in their order. */
+/** A call that is answered. Calls for one model are made in their order. */
 export type Call =
   | { type: 'open'; model: PostedModel }
   | { type: 'close' }
@@ -18,6 +18,12 @@ export type Call =
   | { type: 'zeroGrad' }
   | ({ type: 'accumulate' } & AccumulateCall)
   | ({ type: 'apply' } & ApplyCall)
+  /** A reducer for the gradients of all ranks, in place of the one before. Like `average` it waits for the other ranks. */
+  | { type: 'join'; averaged: PostedAveraged }
+  /** The loss of the last batch of an update. */
+  | ({ type: 'forward' } & ForwardCall)
+  /** Its backward pass, which averages the gradients of the update over the ranks. */
+  | { type: 'average'; parts: number; scaler: GradScalerState | null }
   | { type: 'loss'; batch: PostedBatch; precision: Precision }
   /** The answer is the ticket of a vector for each text. */
   | { type: 'embed'; request: EmbedRequest }
@@ -42,6 +48,19 @@ export interface AccumulateCall {
   scaler: GradScalerState | null;
   /** The loss comes with the answer to `apply`. */
   readsLate: boolean;
+}
+
+export interface ForwardCall {
+  batch: PostedBatch;
+  isFirst: boolean;
+  precision: Precision;
+}
+
+/** `Averaged`, by the numbers of the model's tensors. */
+export interface PostedAveraged {
+  group: string;
+  parameters: [name: string, parameter: number][];
+  states: number[];
 }
 
 export interface ApplyCall {

@@ -76,10 +76,17 @@ export function accumulate(
   });
 }
 
-/** Adds the gradients of a batch's loss, as one of the parts of an update. */
-export function addGradients(loss: Tensor, { parts, scaler }: Pick<AccumulateOptions, 'parts' | 'scaler'>): void {
+/** How the loss of a batch counts in its update. */
+export type PartOptions = Pick<AccumulateOptions, 'parts' | 'scaler'>;
+
+/** What the backward pass of one of the parts of an update begins with. */
+export function partOf(loss: Tensor, { parts, scaler }: PartOptions): Tensor {
   const part = parts === 1 ? loss : loss.div(parts);
-  (scaler === null ? part : scaler.scale(part)).backward();
+  return scaler === null ? part : scaler.scale(part);
+}
+
+function addGradients(loss: Tensor, options: PartOptions): void {
+  partOf(loss, options).backward();
 }
 
 export interface ApplyOptions {

@@ -450,6 +450,9 @@ export interface Binding {
   prepareForBackward(reducer: NativeReducer, outputs: Handle[]): void;
   /** Gives tensors the values of rank 0. */
   broadcastStates(reducer: NativeReducer, tensors: Handle[]): void;
+  /** The backward pass of a loss, averaged, on a thread of its own. Its graph may call no JavaScript function. */
+  backwardOffLoop(reducer: NativeReducer, loss: Handle): Promise<void>;
+  freeReducer(reducer: NativeReducer): void;
 }
 
 /** What `makeReducer` takes. */

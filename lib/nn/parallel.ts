@@ -149,15 +149,6 @@ export class DistributedDataParallel<M extends Callable> extends Module {
     return result;
   }
 
-  /** @internal The next backward pass of the module itself, whose `forward` was called without this one, averages gradients. */
-  averageNext(): void {
-    const native = engine(WHERE);
-    this.#guarded(() => {
-      native.prepareForForward(this.#reducer);
-      native.prepareForBackward(this.#reducer, []);
-    });
-  }
-
   #sendBuffers(): void {
     const { broadcastBuffers = true } = this.#options;
     if (!broadcastBuffers || !this.#syncsBuffers) return;
@@ -192,14 +183,28 @@ function reducerOf(
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   }
-  const handles = (tensors: readonly Tensor[]): number[] => tensors.map((tensor) => unwrap(tensor, WHERE));
+  const states = [...module.parameters(), ...module.buffers()];
+  return { group, args: reducerArguments(group.name, trained, states, WHERE, options) };
+}
+
+/** @internal What makes a reducer of parameters, by name, after which `states` are those of rank 0. */
+export function reducerArguments(
+  group: string,
+  parameters: readonly (readonly [name: string, parameter: Tensor])[],
+  states: readonly Tensor[],
+  where: string,
+  options: DistributedDataParallelOptions = {},
+): ReducerArguments {
+  const { bucketCapMb, findUnusedParameters = false, staticGraph = false } = options;
+  const { gradientAsBucketView = false, fp16Compress = false } = options;
+  const handles = (tensors: readonly Tensor[]): number[] => tensors.map((tensor) => unwrap(tensor, where));
   const buckets =
     bucketCapMb === undefined ? [25 * MIB, MIB] : [Math.ceil(bucketCapMb * MIB), Math.ceil(bucketCapMb * MIB)];
-  const args: ReducerArguments = [
-    group.name,
-    handles(trained.map(([, parameter]) => parameter)),
-    trained.map(([name]) => name),
-    handles([...module.parameters(), ...module.buffers()]),
+  return [
+    group,
+    handles(parameters.map(([, parameter]) => parameter)),
+    parameters.map(([name]) => name),
+    handles(states),
     buckets[0]!,
     buckets[1]!,
     findUnusedParameters,
@@ -207,7 +212,6 @@ function reducerOf(
     staticGraph,
     fp16Compress,
   ];
-  return { group, args };
 }
 
 /** The tensors in what a forward pass gave. */

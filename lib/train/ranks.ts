@@ -1,15 +1,12 @@
-import type { DistributedDataParallel } from '../nn/parallel';
-import { DistributedDataParallel as Parallel } from '../nn/parallel';
-import { type AccumulateOptions, addGradients } from '../compute';
+import type { AccumulateOptions, TrainingEngine } from '../compute';
 import { allReduce, broadcast, gather } from '../distributed/collectives';
 import { isLaunchedByTorchrun } from '../distributed/environment';
 import { distributedError } from '../distributed/failure';
-import { initProcessGroup, isInitialized, rank, worldSize } from '../distributed/group';
+import { groupOf, initProcessGroup, isInitialized, type ProcessGroup } from '../distributed/group';
 import { allGatherObject } from '../distributed/objects';
 import { TorchBindError } from '../errors';
 import type { Batch } from '../data';
 import type { GPTModel } from '../models/gpt-model';
-import { lossOf } from '../models/precision';
 import { fromTypedArray, tensor } from '../tensor/creation';
 import { dispose, tidy } from '../tensor/scope';
 import type { Tensor } from '../tensor/tensor';
@@ -45,17 +42,20 @@ export interface Common {
  * by all, because a rank that stops alone leaves the others waiting.
  */
 export class Ranks {
-  private model: DistributedDataParallel<GPTModel> | undefined;
+  readonly rank: number;
+  readonly size: number;
 
-  private constructor(
-    readonly rank: number,
-    readonly size: number,
-  ) {}
+  private constructor(private readonly group: ProcessGroup) {
+    this.rank = group.rank;
+    this.size = group.size;
+  }
 
   /** The ranks of the program's group; null where it has none, or is alone in it. */
   static async join(): Promise<Ranks | null> {
     if (!isInitialized() && isLaunchedByTorchrun()) await initProcessGroup();
-    return isInitialized() && worldSize() > 1 ? new Ranks(rank(), worldSize()) : null;
+    if (!isInitialized()) return null;
+    const group = groupOf(undefined, 'fit');
+    return group.size > 1 ? new Ranks(group) : null;
   }
 
   /** Whether this rank logs, shows progress and saves. */
@@ -79,8 +79,9 @@ export class Ranks {
   }
 
   /** Gives all ranks the weights of rank 0. */
-  async prepare(model: GPTModel): Promise<void> {
-    this.model = await Parallel.create(model);
+  async prepare(engine: TrainingEngine, model: GPTModel): Promise<void> {
+    await engine.prepare();
+    await this.waiting(engine.join(this.group.name, [...model.parameters(), ...model.buffers()]));
   }
 
   /** Rank 0's number. */
@@ -131,25 +132,29 @@ export class Ranks {
    * @param sum losses of the update's batches before; not finite where one was not
    * @returns the sum, averaged
    */
-  async lastBatch(batch: Batch, sum: number, { parts, precision, scaler }: AccumulateOptions): Promise<number> {
-    const loss = tidy(() => lossOf(this.model!.module, batch, precision));
-    try {
-      const mean = await this.mean(sum + Number(loss.item()));
-      if (!Number.isFinite(mean)) return mean;
-      tidy(() => {
-        this.model!.averageNext();
-        this.waiting(() => addGradients(loss, { parts, scaler }));
-      });
+  async lastBatch(
+    engine: TrainingEngine,
+    batch: Batch,
+    sum: number,
+    { parts, precision, scaler }: AccumulateOptions,
+  ): Promise<number> {
+    const loss = await engine.forward(batch, precision);
+    const [total, unjoined] = await this.reduce([sum + loss, engine.isJoined ? 0 : 1], 'sum');
+    const mean = total! / this.size;
+    if (!Number.isFinite(mean)) {
+      await engine.dropGradients();
       return mean;
-    } finally {
-      dispose([loss, batch]);
     }
+    // A program may have changed the model of one rank, which is then computed by another thread, or anew: all need a new reducer.
+    if (unjoined! > 0) await this.waiting(engine.join(this.group.name, []));
+    await this.waiting(engine.average({ parts, scaler }));
+    return mean;
   }
 
-  /** A backward pass, which waits for the other ranks. */
-  private waiting(backward: () => void): void {
+  /** What waits for the other ranks. */
+  private async waiting(work: Promise<void>): Promise<void> {
     try {
-      backward();
+      await work;
     } catch (error) {
       throw distributedError(error, `fit (rank ${this.rank} of ${this.size})`);
     }

@@ -49,7 +49,6 @@ export async function* train(
     const seed = ranks === null ? undefined : await agreedSeed(ranks, model, settings, before);
     trainer = new Trainer(model, settings, options, bundles, before, ranks, seed);
     if (checkpointDir !== undefined && (ranks?.leads ?? true)) unlock = await bundles.lock(checkpointDir);
-    await ranks?.prepare(model);
     return yield* ranks?.leads === false ? trainer.run() : logged(trainer.run(), settings);
   } catch (error) {
     if (ranks !== null) reportToTorchrun(error);

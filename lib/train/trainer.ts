@@ -93,8 +93,7 @@ export class Trainer {
     else if (settings.seed !== undefined) manualSeed(settings.seed);
     if (before === undefined && startStep > 0) this.missing.push('random numbers', 'position in the data');
     this.optimizer = optimizerFor(model, settings);
-    // The reducer averages the gradients of this thread's own parameters.
-    this.engine = new TrainingEngine(model, this.optimizer, ranks === null ? (settings.thread ?? 'worker') : 'main');
+    this.engine = new TrainingEngine(model, this.optimizer, settings.thread ?? 'worker', ranks !== null);
     this.setRates(before !== undefined || startStep > 0);
     const rate = baseLearningRate(this.optimizer.paramGroups[0]!);
     this.schedule = scheduleOf(options, rate, startStep + maxSteps - this.counters.scheduleStart);
@@ -142,6 +141,7 @@ export class Trainer {
     const { startStep, maxSteps, saveEvery, checkpointDir } = this.settings;
     const end = startStep + maxSteps;
     this.model.train();
+    await this.ranks?.prepare(this.engine, this.model);
     this.publishState();
     if (startStep > 0) yield { type: 'resume', step: startStep, missing: this.missing };
     // A stream has no losses to speak of before the first update.

@@ -66,7 +66,7 @@ export async function update(
       }
     }
     if (ranks !== null && i === parts - 1) {
-      sum = await ranks.lastBatch(data.next(), sum, { parts, precision, scaler });
+      sum = await ranks.lastBatch(engine, data.next(), sum, { parts, precision, scaler });
       break;
     }
     const loss = await engine.accumulate(data.next(), { parts, precision, scaler, readsLate });

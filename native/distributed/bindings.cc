@@ -1,6 +1,12 @@
 // The functions by which TypeScript uses process groups. Groups are known by their names, for the process.
 #include "bindings.h"
 
+#include <ATen/Parallel.h>
+#include <ATen/ThreadLocalState.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/csrc/autograd/autograd.h>
+
 #include <deque>
 #include <map>
 #include <memory>
@@ -192,10 +198,16 @@ struct OwnedReducer {
   std::shared_ptr<Reducer> reducer;
 };
 
-Reducer& reducer_of(const Napi::Value& value) {
+std::shared_ptr<Reducer>& owned_reducer(const Napi::Value& value) {
   if (!value.IsExternal() || !value.As<Napi::External<OwnedReducer>>().CheckTypeTag(&kReducerTag))
     invalid("Expected what makeReducer() gave.");
-  return *value.As<Napi::External<OwnedReducer>>().Data()->reducer;
+  return value.As<Napi::External<OwnedReducer>>().Data()->reducer;
+}
+
+std::shared_ptr<Reducer> reducer_of(const Napi::Value& value) {
+  const std::shared_ptr<Reducer> reducer = owned_reducer(value);
+  if (reducer == nullptr) invalid("freeReducer() has freed it.");
+  return reducer;
 }
 
 ReducerOptions reducer_options(const Napi::CallbackInfo& info) {
@@ -251,21 +263,49 @@ Napi::Value make_reducer_off_loop(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value prepare_for_forward(const Napi::CallbackInfo& info) {
-  reducer_of(info[0]).prepare_for_forward();
+  reducer_of(info[0])->prepare_for_forward();
   return info.Env().Undefined();
 }
 
 Napi::Value prepare_for_backward(const Napi::CallbackInfo& info) {
-  Reducer& reducer = reducer_of(info[0]);
-  reducer.prepare_for_backward(to_tensors(info[1], "outputs"));
+  const std::shared_ptr<Reducer> reducer = reducer_of(info[0]);
+  reducer->prepare_for_backward(to_tensors(info[1], "outputs"));
   return info.Env().Undefined();
 }
 
 Napi::Value broadcast_states(const Napi::CallbackInfo& info) {
-  Reducer& reducer = reducer_of(info[0]);
+  const std::shared_ptr<Reducer> reducer = reducer_of(info[0]);
   const std::vector<at::Tensor> tensors = to_tensors(info[1], "tensors");
   for (const at::Tensor& tensor : tensors) storage_with_bytes(tensor);
-  reducer.broadcast(tensors);
+  reducer->broadcast(tensors);
+  return info.Env().Undefined();
+}
+
+// backwardOffLoop(reducer, loss): a backward pass whose gradients are averaged, with a promise. It calls no
+// JavaScript, and nobody may use the tensors of the graph, or the reducer, until it has ended.
+Napi::Value backward_off_loop(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<Reducer> reducer = reducer_of(info[0]);
+  const at::Tensor loss = to_tensor(info[1], "loss");
+  if (loss.numel() != 1 || !loss.requires_grad()) invalid("Expected a loss of one element with a graph.");
+  // As on this thread: modes, threads of kernels, device and stream.
+  const at::ThreadLocalState state;
+  const int threads = at::get_num_threads();
+  std::optional<c10::Stream> stream;
+  if (!loss.is_cpu()) stream = c10::impl::VirtualGuardImpl(loss.device().type()).getStream(loss.device());
+  return on_thread(info.Env(), [reducer, loss, state, threads, stream]() -> Settler::Result {
+    const at::ThreadLocalStateGuard modes(state);
+    const c10::OptionalStreamGuard on_stream(stream);
+    if (at::get_num_threads() != threads) at::set_num_threads(threads);
+    reducer->prepare_for_forward();
+    reducer->prepare_for_backward({});
+    torch::autograd::backward({loss}, {});
+    return [](Napi::Env env) { return env.Undefined(); };
+  });
+}
+
+// Takes its hooks off the parameters now: garbage collection might do it during a backward pass.
+Napi::Value free_reducer(const Napi::CallbackInfo& info) {
+  owned_reducer(info[0]).reset();
   return info.Env().Undefined();
 }
 
@@ -282,6 +322,8 @@ void init_distributed(Napi::Env, Napi::Object& exports) {
   expose<prepare_for_forward>(exports, "prepareForForward");
   expose<prepare_for_backward>(exports, "prepareForBackward");
   expose<broadcast_states>(exports, "broadcastStates");
+  expose<backward_off_loop>(exports, "backwardOffLoop");
+  expose<free_reducer>(exports, "freeReducer");
 }
 
 }  // namespace torchbind

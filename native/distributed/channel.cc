@@ -1,8 +1,15 @@
 #include "channel.h"
 
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
 #include <thread>
 #include <unordered_map>
 #include <utility>
+
+#ifdef __GLIBC__
+#include <unistd.h>
+#endif
 
 #include "../errors.h"
 
@@ -21,6 +28,29 @@ Channels& channels() {
   static auto& instance = *new Channels;
   return instance;
 }
+
+std::atomic<int> running_threads{0};
+
+// A thread of `on_thread`, which may wait for another rank for minutes, or compute. Node does not know of it:
+// when the process ends, libtorch's static objects must not be destroyed while the thread uses them.
+struct Running {
+  Running() {
+#ifdef __GLIBC__
+    static const int registered = on_exit(
+        [](int status, void*) {
+          if (running_threads == 0) return;
+          std::fflush(nullptr);
+          _exit(status);
+        },
+        nullptr);
+    static_cast<void>(registered);
+#endif
+    ++running_threads;
+  }
+  ~Running() { --running_threads; }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+};
 
 }  // namespace
 
@@ -118,12 +148,13 @@ void Settler::reject(const std::exception_ptr& error) {
 
 Napi::Promise on_thread(Napi::Env env, std::function<Settler::Result()> work) {
   const std::shared_ptr<Settler> settler = Settler::make(env);
-  std::thread([settler, work = std::move(work)] {
+  std::thread([running = std::make_unique<Running>(), settler, work = std::move(work)]() mutable {
     try {
       settler->resolve(work());
     } catch (...) {
       settler->reject(std::current_exception());
     }
+    work = nullptr;
   }).detach();
   return settler->promise();
 }

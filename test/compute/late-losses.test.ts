@@ -48,7 +48,7 @@ function runOf(
   optimizer: optim.AdamW,
   thread: 'main' | 'worker',
 ): { run: Run; updated: number[]; close: () => void } {
-  const engine = new TrainingEngine(gpt, optimizer, thread);
+  const engine = new TrainingEngine(gpt, optimizer, thread, false);
   const options = { batchSize: 4, blockSize: 16, seed: 1, device: 'cpu', vocabSize: gpt.config.vocabSize } as const;
   const data = makeRunData(new TokenStream(gpt.tokenizer!.encode(text) as Int32Array), 'random', options, null);
   const updated: number[] = [];

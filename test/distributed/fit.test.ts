@@ -1,5 +1,5 @@
 /** `fit` on two ranks: it trains what one process with the whole batch does, and saves what that would save. */
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { sharedTemporaryDirectory } from '../helpers/tmp';
@@ -12,9 +12,12 @@ interface Fit {
   stopped: string;
   weights: number[];
   seen: unknown[];
+  /** Where updates were computed: one entry for each change. */
+  places: string[];
   random: number[];
 }
 
+const root = sharedTemporaryDirectory();
 const common = { maxSteps: 20, seed: 7, gradAccumulation: 2, gradClip: 0.5, evalInterval: 10, evalSteps: 2 };
 
 async function fit(options: object, ranks = 2): Promise<Fit[]> {
@@ -39,6 +42,7 @@ describe.each(['random', 'epochs'])('windows in the order: %s', (dataOrder) => {
     expectClose(zero!.weights, one!.weights, 1e-12);
     expectClose([zero!.valLoss!], [one!.valLoss!], 1e-12);
     expect({ ...other, random: [] }).toEqual({ ...zero, random: [] });
+    expect(zero!.places).toEqual(['worker']);
   });
 });
 
@@ -49,8 +53,49 @@ it('a group of one rank trains as a process without one, to the bit', async () =
   expect(grouped).toEqual(alone);
 });
 
+describe('on compute threads', () => {
+  const options = { ...common, maxSteps: 6, batchSize: 2, dropout: 0.2, evalInterval: 3 };
+  const [here, there] = ['main', 'worker'].map((name) => path.join(root, name)) as [string, string];
+  let worker: Fit[];
+  beforeAll(async () => {
+    worker = await fit({ ...options, checkpointDir: there });
+  });
+
+  it("trains and saves as on the caller's threads, to the bit", async () => {
+    const main = await fit({ ...options, thread: 'main', checkpointDir: here });
+    expect(worker.map(({ places }) => places)).toEqual([['worker'], ['worker']]);
+    expect(main.map(({ places }) => places)).toEqual([['main'], ['main']]);
+    expect(main.map((each) => ({ ...each, places: [] }))).toEqual(worker.map((each) => ({ ...each, places: [] })));
+    for (const file of ['model.pt', 'optimizer.pt', 'random_state.pt'])
+      expect(readFileSync(path.join(there, file)).equals(readFileSync(path.join(here, file))), file).toBe(true);
+  });
+
+  it('all ranks make new reducers where one has to compute on its own thread from some update on', async () => {
+    const hooked = await fit({ ...options, hookAfter: 2 });
+    expect(hooked.map(({ places }) => places)).toEqual([['worker'], ['worker', 'main']]);
+    expect(hooked.map(({ losses, weights }) => [losses, weights])).toEqual(
+      worker.map(({ losses, weights }) => [losses, weights]),
+    );
+  });
+
+  it('the event loop turns while another rank is slow in its backward pass', async () => {
+    const files = ['stopped', 'turned'].map((name) => path.join(root, name));
+    const [zero, one] = await runRanks([{ part: 'slowInFit' }, { part: 'slowInFit' }], files);
+    expect(zero).toHaveLength(1);
+    expect(one).toEqual(zero);
+  });
+});
+
+it('activation checkpointing and the chunked loss change nothing but rounding', async () => {
+  const options = { ...common, maxSteps: 3, batchSize: 2, rope: true, evalInterval: 0 };
+  const [zero] = await fit({ ...options, activationCheckpointing: true, chunkedLoss: true });
+  const [plain] = await fit(options);
+  expect(zero!.places).toEqual(['main']);
+  expectClose(zero!.losses, plain!.losses, 1e-12);
+  expectClose(zero!.weights, plain!.weights, 1e-12);
+});
+
 describe('saving and resuming', () => {
-  const root = sharedTemporaryDirectory();
   // Bundles are opened in float32.
   const options = { ...common, batchSize: 2, dropout: 0.2, dtype: 'float32', evalInterval: 0 };
   let whole: Fit[];

@@ -1,6 +1,8 @@
 /** Process groups: two ranks on loopback, of Node and of Python. */
+import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { pythonTimeout } from '../helpers/python';
+import { temporaryDirectory } from '../helpers/tmp';
 import { distributed, nn } from '../../lib';
 import { runRanks, startRanks } from './ranks';
 
@@ -95,13 +97,18 @@ describe('without a group', () => {
 });
 
 describe('process.exit()', () => {
-  it.each(['collective', 'destroy', 'model'])('is immediate while a rank waits in: %s', async (stage) => {
-    const [zero, one] = await startRanks([{ part: 'exits' }, { part: 'exits' }], [stage]);
-    const end = await zero!.ended;
-    one!.child.kill('SIGKILL');
-    await one!.ended;
-    expect(end).toMatchObject({ status: 7, signal: null });
-  });
+  // `join` and `update` are parts of fit, on a compute thread.
+  it.each(['collective', 'destroy', 'model', 'join', 'update'])(
+    'is immediate while a rank waits in: %s',
+    async (stage) => {
+      const stopped = path.join(temporaryDirectory(), 'stopped');
+      const [zero, one] = await startRanks([{ part: 'exits' }, { part: 'exits' }], [stage, stopped]);
+      const end = await zero!.ended;
+      one!.child.kill('SIGKILL');
+      await one!.ended;
+      expect(end).toMatchObject({ status: 7, signal: null });
+    },
+  );
 
   it('is immediate while other ranks are waited for', async () => {
     const [zero] = await startRanks([{ part: 'exits' }], ['init']);

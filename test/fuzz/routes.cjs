@@ -333,6 +333,8 @@ const SIGNATURES = {
   prepareForForward: [TOKEN],
   prepareForBackward: [TOKEN, HANDLE_LIST],
   broadcastStates: [TOKEN, HANDLE_LIST],
+  backwardOffLoop: [TOKEN, T],
+  freeReducer: [TOKEN],
 };
 
 /** A function of the native binding, with values of the right kind and with junk. */

@@ -1,5 +1,5 @@
 // One rank: runs the part that is named, and prints what it found as lines of JSON.
-const { writeSync } = require('node:fs');
+const { existsSync, writeFileSync, writeSync } = require('node:fs');
 const torch = require('../../../dist/index.js');
 const { distributed, nn, optim, ops, tensor, ones, zeros, full } = torch;
 
@@ -239,6 +239,7 @@ async function withoutGroups() {
 async function exits() {
   const stage = process.argv[3];
   const leave = () => setTimeout(() => process.exit(7), 50);
+  if (stage === 'join' || stage === 'update') return exitsInFit(stage);
   if (stage === 'init') {
     distributed.initProcessGroup({ timeout, worldSize: 2 });
     return leave();
@@ -253,6 +254,55 @@ async function exits() {
   }
   if (stage === 'model') nn.parallel.DistributedDataParallel.create(new nn.Linear(2, 2)).catch(() => undefined);
   leave();
+}
+
+/** Stops this thread until there is a file; for good without one. */
+function stopUntil(file) {
+  const nobody = new Int32Array(new SharedArrayBuffer(4));
+  for (let i = 0; file === undefined || !existsSync(file); i++) {
+    if (i === 10_000) throw new Error(`${file} did not come`);
+    Atomics.wait(nobody, 0, 0, 5);
+  }
+}
+
+/** Rank 1 stops before it makes a reducer, or in its first backward pass; rank 0 leaves while it waits. */
+async function exitsInFit(stage) {
+  await distributed.initProcessGroup({ timeout });
+  const stopped = process.argv[4];
+  const model = smallModel();
+  const stop = () => {
+    writeFileSync(stopped, '');
+    stopUntil();
+  };
+  if (distributed.rank() === 0) onceThere(stopped, () => process.exit(7));
+  else if (stage === 'join') model.train = stop;
+  else model.parameters()[0].registerHook(stop);
+  await model.fit({ text, maxSteps: 3, batchSize: 2, seed: 1, evalInterval: 0 });
+}
+
+/** Calls back when there is a file and the event loop has turned some times since. */
+function onceThere(file, then) {
+  let beats = 0;
+  const timer = setInterval(() => {
+    if (!existsSync(file) || ++beats < 20) return;
+    clearInterval(timer);
+    then();
+  }, 5);
+}
+
+/** Rank 1 waits in its backward pass until the event loop of rank 0 has turned, which waits for rank 1. */
+async function slowInFit() {
+  await distributed.initProcessGroup({ timeout });
+  const [stopped, turned] = process.argv.slice(3);
+  const model = smallModel();
+  if (distributed.rank() === 0) onceThere(stopped, () => writeFileSync(turned, ''));
+  else
+    model.parameters()[0].registerHook(() => {
+      writeFileSync(stopped, '');
+      stopUntil(turned);
+    });
+  const { losses } = await model.fit({ text, maxSteps: 1, batchSize: 2, seed: 1, evalInterval: 0 });
+  say(losses);
 }
 
 /** Calls that do not match, in debug mode. */
@@ -285,28 +335,39 @@ async function inWorker() {
 
 const text = 'the quick brown fox jumps over the lazy dog.\n'.repeat(30);
 
-function smallModel(dropout = 0, dtype = 'float64') {
+const ROPE = { positionEncoding: 'rope', normType: 'rmsnorm', activation: 'swiglu', bias: false };
+
+function smallModel(dropout = 0, dtype = 'float64', rope = false) {
   torch.manualSeed(3);
   const tokenizer = new torch.CharTokenizer([...new Set(text)].sort());
   const config = { vocabSize: tokenizer.vocabSize, blockSize: 8, nLayer: 1, nHead: 2, nEmbd: 8, dropout };
+  if (rope) return new torch.GPT({ ...config, ...ROPE }, { tokenizer, layout: 'hf-llama' }).to(dtype);
   return new torch.GPT(config, { tokenizer }).to(dtype);
 }
 
 /** `fit` with options from the command line: its losses, and a number that all weights decide. */
 async function fits() {
-  const { dropout, dtype, resume, group, unequal, notify, ...options } = JSON.parse(process.argv[3]);
+  const { dropout, dtype, rope, resume, group, unequal, notify, hookAfter, ...options } = JSON.parse(process.argv[3]);
   if (unequal) options.batchSize += Number(process.env.UNEQUAL);
   if (group !== false) await distributed.initProcessGroup({ timeout });
-  const model = resume === undefined ? smallModel(dropout, dtype) : await torch.GPT.load(resume, { optimizer: true });
+  const model =
+    resume === undefined ? smallModel(dropout, dtype, rope) : await torch.GPT.load(resume, { optimizer: true });
   const events = model.fitEvents({ text, ...options });
   const seen = [];
+  const places = [];
   for (;;) {
     const { done, value } = await events.next();
     if (done) {
       const weights = model.parameters().map((each) => each.to('float64').square().sum().item());
       const { losses, step, valLoss, stopped } = value;
-      say({ losses, step, valLoss, stopped, weights, seen, random: torch.rand([2]).tolist() });
+      say({ losses, step, valLoss, stopped, weights, seen, places, random: torch.rand([2]).tolist() });
       return;
+    }
+    if (value.type === 'step') {
+      // A compute thread has the gradients of its own updates.
+      const place = model.parameters()[0].grad === null ? 'worker' : 'main';
+      if (places.at(-1) !== place) places.push(place);
+      if (value.step === hookAfter && process.env.RANK === '1') model.parameters()[0].registerHook(() => undefined);
     }
     if (notify && value.type === 'step' && value.step === 1) say(1);
     if (value.type !== 'step') seen.push(value.type);
@@ -329,5 +390,5 @@ const parts = {
   exits,
   mismatch,
 };
-Object.assign(parts, { unreachable, withoutGroups, throws, inWorker, fits });
+Object.assign(parts, { unreachable, withoutGroups, throws, inWorker, fits, slowInFit });
 parts[process.argv[2]]();
