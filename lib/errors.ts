@@ -143,7 +143,7 @@ export function checkText(value: unknown, where: string): void {
 /** A path of a file or directory, or a `file:` URL, as Node's `fs` takes them. */
 export type PathLike = string | URL;
 
-/** The path that an argument says. Refuses URLs of other kinds and what cannot be a path. */
+/** Converts an argument to a path. Throws for URLs other than `file:`, and for values that cannot be a path. */
 export function toPath(value: unknown, where: string): string {
   const path = value instanceof URL ? pathOfUrl(value, where) : value;
   checkArgument(typeof path === 'string' && !path.includes('\0'), 'a path or a file: URL', value, where);
@@ -163,7 +163,7 @@ function pathOfUrl(url: URL, where: string): string {
   }
 }
 
-/** Refuses what is neither true nor false; what was left out may be undefined. */
+/** Throws for a flag that is neither a boolean nor undefined. */
 export function checkFlags(flags: Readonly<Record<string, unknown>>, where: string): void {
   for (const [name, value] of Object.entries(flags))
     checkArgument(value === undefined || typeof value === 'boolean', `true or false for '${name}'`, value, where);

@@ -1,6 +1,6 @@
-// Sizes, strides and offsets against the memory that they claim. A tensor that reaches outside its storage
-// ends the process at the next read, so none may get into the table, or stay what it became when an operator
-// failed.
+// Checks sizes, strides and offsets against the memory of the storage. A tensor that reaches outside its
+// storage ends the process at the next read. So no such tensor may enter the table, and an operator that
+// fails must not leave one behind.
 #pragma once
 
 #include <ATen/core/Tensor.h>

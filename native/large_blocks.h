@@ -13,7 +13,7 @@ namespace torchbind {
 // Null where the size is not that of a large block, or the system has no memory left.
 void* take_large_block(size_t bytes);
 
-// False for a block that did not come from take_large_block().
+// Takes a block back. Returns false if it did not come from take_large_block().
 bool give_large_block(void* block) noexcept;
 
 }  // namespace torchbind

@@ -35,10 +35,10 @@ size_t class_of_block(const void* block) {
   return class_of_chunk[offset / kChunk].load(std::memory_order_relaxed);
 }
 
-// Free blocks of all threads, and the part of the arena that was never used.
+// Free blocks that all threads share, and the part of the arena that was never used.
 class Depot {
  public:
-  // Up to kMoved blocks of a size; none once the arena is used up.
+  // Gives up to kMoved blocks of a size, or none if the arena is used up.
   size_t take(size_t size_class, void** blocks) {
     const std::lock_guard<std::mutex> lock(mutex_);
     std::vector<void*>& free = free_[size_class];

@@ -194,7 +194,7 @@ Napi::Value slice_bytes(const Napi::CallbackInfo& info) {
   const size_t nbytes = to_size(info[2], "nbytes");
   const at::Tensor source = to_tensor(info[0], "tensor");
   const c10::Storage& storage = storage_with_bytes(source);
-  if (!source.device().is_cpu()) invalid("sliceBytes() works on CPU tensors.");
+  if (!source.device().is_cpu()) invalid("sliceBytes() expects a CPU tensor.");
   if (offset > storage.nbytes() || nbytes > storage.nbytes() - offset) {
     invalid("Bytes " + std::to_string(offset) + " + " + std::to_string(nbytes) +
             " are outside a storage of " + std::to_string(storage.nbytes()) + " bytes.");

@@ -99,7 +99,7 @@ class EqualTensors final : public OffLoopWork {
     if (a.scalar_type() != b.scalar_type() || a.sizes() != b.sizes()) return false;
     const at::Tensor other = b.to(a.device());
     if (a.equal(other)) return true;
-    // NaN, which equals nothing, is the same as itself.
+    // equal() says that NaN differs from NaN. Here the same bits count as equal.
     if (!a.is_floating_point()) return false;
     const c10::ScalarType bits[] = {at::kByte, at::kShort, at::kInt, at::kLong};
     const c10::ScalarType integer = bits[a.itemsize() == 1   ? 0

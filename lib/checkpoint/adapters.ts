@@ -58,7 +58,7 @@ export function attachPeft(model: GPTModel, { weights, ...adapter }: PeftAdapter
   const missing = missingKeys.filter((key) => /\.lora_[AB]\./.test(key));
   if (unexpectedKeys.length + missing.length === 0) return;
   throw formatError(
-    `its tensors do not fit the base model. Without a place: ${first(unexpectedKeys)}. Missing: ${first(missing)}`,
+    `its tensors do not fit the base model. Unexpected: ${first(unexpectedKeys)}. Missing: ${first(missing)}`,
   );
 }
 

@@ -7,16 +7,16 @@ import { listSteps, type Metrics, readManifest, type StepBundle } from './manife
 
 /** A checkpoint of a model. */
 export interface CheckpointEntry {
-  /** `bundle` for the newest, `step` for one that is kept, `legacy` for all in one file, `sampler` for what inference needs. */
+  /** `bundle`: the newest bundle; `step`: a kept bundle; `legacy`: a single file; `sampler`: weights for inference. */
   kind: 'bundle' | 'step' | 'legacy' | 'sampler';
   /** Directory or file. */
   path: string;
-  /** Optimizer updates made; null where that is not known without opening the file. */
+  /** Number of optimizer updates made; null if only the contents of the file would tell. */
   step: number | null;
-  /** Of all its files, in bytes. */
+  /** Total size of its files, in bytes. */
   size: number;
   modified: Date;
-  /** What it was judged by when it was saved. */
+  /** Metrics that were passed to the save, such as `val_loss`. */
   metrics: Metrics;
 }
 

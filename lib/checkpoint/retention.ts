@@ -84,8 +84,8 @@ export async function prune(target: string, rules: KeepRules): Promise<void> {
   const difference = await firstDifference(newest.directory, newest.manifest);
   if (difference !== undefined) {
     throw new TorchBindError(
-      `The bundle that was just saved cannot be trusted: ${difference.name} in ${newest.directory} was read back and ` +
-        `${difference.reason}. Older bundles were all kept. Check the disk.`,
+      `The bundle that was just saved is damaged on disk: ${difference.name} in ${newest.directory} was read back, and ` +
+        `${difference.reason}. No older bundle was removed. Check the disk.`,
       'ERR_TORCHBIND_SAVE',
     );
   }

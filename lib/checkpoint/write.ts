@@ -50,7 +50,7 @@ function hasFileSuffix(target: string): boolean {
 export async function writeAs(program: Program, target: string, request: WriteRequest): Promise<void> {
   if (program.place === 'directory' && hasFileSuffix(target)) {
     throw new TorchBindError(
-      `save: expected a directory for a '${request.model.layout.name}' model, got the name of a file, ${target}.`,
+      `save: '${request.model.layout.name}' models are saved to a directory, but ${target} is the name of a file. Pass a path without that extension.`,
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   }

@@ -69,7 +69,7 @@ async function convertTo(source: string, target: string, flags: ConvertFlags): P
   const { layout, dtype, force = false, allowMixed = false, dryRun, overwrite, json } = flags;
   if (dryRun === true) throw usageError('--dry-run is for single-file checkpoints that become bundles.');
   if (overwrite !== true && (await stat(target).catch(() => undefined)) !== undefined) {
-    throw usageError(`${target} already exists. --overwrite replaces it.`);
+    throw usageError(`${target} already exists. To replace it, pass --overwrite.`);
   }
   await mkdir(path.dirname(target), { recursive: true });
   const model = await GPT.load(source, { device: 'cpu', optimizer: true, allowMixed });

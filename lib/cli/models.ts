@@ -26,7 +26,7 @@ export async function findModel(reference: string | undefined, flags: ModelFlags
   const named = reference ?? modelName;
   if (named === undefined) {
     if (checkpointPath !== undefined) return resolveCheckpoint(checkpointPath);
-    throw usageError('Say which model: its name, as --model-name dante, or the path of its file or directory.');
+    throw usageError('Expected a model: a name, such as --model-name dante, or the path of a file or directory.');
   }
   if (isHubReference(named)) return named;
   if (legacyCheckpoint !== undefined) return path.join(checkpointDir, named, legacyCheckpoint);
@@ -49,7 +49,7 @@ async function keptStep(name: string, root: string, step: number): Promise<strin
   const found = kept.find((entry) => entry.step === step);
   if (found !== undefined) return found.path;
   const steps = kept.map((entry) => entry.step).join(', ');
-  throw usageError(`Of the model '${name}' the step ${step} is not kept. Kept: ${steps || 'none'}.`);
+  throw usageError(`The model '${name}' has no bundle of step ${step}. Its steps: ${steps || 'none'}.`);
 }
 
 async function noSuchModel(named: string, name: string, root: string): Promise<Error> {

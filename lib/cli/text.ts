@@ -37,12 +37,12 @@ async function withTokens(data: TokenStream, place: string): Promise<TrainingDat
 export async function readText(file: string): Promise<string> {
   if (file === '-') return withPythonsLineEnds(await readAll(process.stdin));
   const bytes = await readFile(file).catch((error: Error) => {
-    throw usageError(`The text to train on cannot be read: ${error.message}`);
+    throw usageError(`Cannot read the input file: ${error.message}`);
   });
   try {
     return withPythonsLineEnds(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
   } catch {
-    throw usageError(`${file} is not text in UTF-8.`);
+    throw usageError(`${file} is not a UTF-8 text file.`);
   }
 }
 

@@ -103,7 +103,7 @@ async function openForTraining(
   if (modelType === 'gpt2') {
     const model = await GPT.load(await findGpt2(gpt2ModelName), { device: deviceForNew(device), ...given });
     model.tokenizer ??= tokenizerForText('gpt2', '');
-    model.setLayout(gpt2Layout()); // its keys and its one group of parameters, from the first update on
+    model.setLayout(gpt2Layout()); // key names and the single parameter group of that program, before the optimizer is made
     return model;
   }
   return newModel(flags, tokenizer ?? newTokenizer(flags, text));

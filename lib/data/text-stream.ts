@@ -11,8 +11,8 @@ import type { Tokens } from './token-stream';
 export type TextPieces = AsyncIterable<string | Uint8Array> | Iterable<string | Uint8Array>;
 
 /**
- * Source of a stream: texts, which can be read once; or a function that always returns the same texts, starting at
- * index `position`. With a function a run can resume exactly, and start over at the end.
+ * Source of a stream: texts, which can be read only once; or a function that always returns the same texts, starting at
+ * index `position`. With a function, a run can resume exactly, and training starts over when the texts end.
  */
 export type TextSource = TextPieces | ((position: number) => TextPieces | Promise<TextPieces>);
 
@@ -209,13 +209,13 @@ export class StreamWindows {
     return true;
   }
 
-  /** Bytes may end within a character that the next bytes complete. Then the start of a text cannot be found again. */
+  /** Bytes may end in the middle of a character. A run could then not resume at the start of a text, so only sources that are read once may give bytes. */
   private textOf(value: unknown): string {
     if (typeof value === 'string') return value;
     if (value instanceof Uint8Array && !this.stream.canReopen) return this.decoder.decode(value, { stream: true });
     throw invalid(
       `expected texts, got ${describe(value)}` +
-        (value instanceof Uint8Array ? '. A source that can be opened again must give strings' : ''),
+        (value instanceof Uint8Array ? '. A source that is a function must return strings' : ''),
     );
   }
 

@@ -79,17 +79,18 @@ async function* idsOf(
     yield source;
     return;
   }
-  if (tokenizer === undefined) throw invalid('a text needs the option tokenizer');
+  if (tokenizer === undefined) throw invalid("to write a text, pass the option 'tokenizer'");
   if (typeof source === 'string') {
     yield await encodeText(tokenizer, source);
     return;
   }
   const pieces: unknown = source;
   if (typeof pieces !== 'object' || pieces === null || !(Symbol.iterator in pieces || Symbol.asyncIterator in pieces))
-    throw invalid(`expected a text, texts or token ids, got ${describe(source)}`);
+    throw invalid(`expected a string, an iterable of strings or token ids, got ${describe(source)}`);
   const end = separatorIds(tokenizer, separator);
   for await (const text of source) {
-    if (typeof text !== 'string') throw invalid(`expected texts, got ${describe(text)}`);
+    if (typeof text !== 'string')
+      throw invalid(`expected an iterable of strings, got one that yields ${describe(text)}`);
     yield await encodeText(tokenizer, text);
     if (end.length > 0) yield end;
   }

@@ -256,7 +256,7 @@ export const send = takes(3, async function send(tensor: Tensor, dst: number, gi
   const member = memberGroup(group, 'send');
   checkArgument(typeof dst === 'number', 'a rank', dst, 'send');
   const peer = rankIn(member, dst, 'send', 'dst');
-  checkArgument(peer !== member.rank, 'another rank than this one', dst, 'send');
+  checkArgument(peer !== member.rank, 'a rank other than this one', dst, 'send');
   checkTag(tag, 'send');
   await run('send', { group: member, inputs: [source(tensor, 'send')], peer, tag });
 });
@@ -272,7 +272,7 @@ export const recv = takes(
     const { group, tag } = options(given, ['tag'], 'recv');
     const member = memberGroup(group, 'recv');
     const peer = src === undefined || src === null ? -1 : rankIn(member, src, 'recv', 'src');
-    checkArgument(peer !== member.rank && member.size > 1, 'another rank than this one', src, 'recv');
+    checkArgument(peer !== member.rank && member.size > 1, 'a rank other than this one', src, 'recv');
     checkTag(tag, 'recv');
     const from = await run('recv', { group: member, outputs: [target(tensor, 'recv')], peer, tag });
     return member.ranks[from < 0 ? peer : from]!;

@@ -43,7 +43,7 @@ export function isLaunchedByTorchrun(env: NodeJS.ProcessEnv = process.env): bool
   return isLaunched(env) && env.TORCHELASTIC_RUN_ID !== undefined && Number(env.WORLD_SIZE) > 1;
 }
 
-/** Whether torchrun's agent holds the store, which every rank then connects to. */
+/** Whether torchrun's agent hosts the store. Otherwise rank 0 hosts it. */
 export function agentHoldsStore(env: NodeJS.ProcessEnv = process.env): boolean {
   return env.TORCHELASTIC_USE_AGENT_STORE?.toLowerCase() === 'true';
 }

@@ -19,15 +19,15 @@ import { type TakenWeights, takeWeights } from './weights';
 /** A snapshot of the model. */
 export interface TakenModel {
   taken: TakenWeights;
-  /** In the family's config and layout. */
+  /** A model with the config and layout of the package. */
   described: GPTModel;
-  /** Frees what was made for it. */
+  /** Frees `described`. */
   release(): void;
 }
 
 /**
- * The model's weights in the family's keys. A model that the family computes as it is gives them without a copy; another one is
- * converted first.
+ * The model's weights with the family's key names. If the family computes exactly this model, the weights are not copied; otherwise
+ * the model is converted first.
  *
  * @throws ERR_TORCHBIND_CONVERT naming what the family has no place for
  */

@@ -55,8 +55,8 @@ export function checkExportable(model: GPTModel, { dtype, form, quantization }: 
   const own = model.quantization;
   if (own !== null && (form === 'huggingface' || (dtype !== undefined && !isSame(own, quantization)))) {
     throw new TorchBindError(
-      `export: the model's weights are integers of ${own.bits} bits already, and what they were before is lost. Export the model ` +
-        'that they were made from.',
+      `export: the model is already quantized to ${own.bits} bits, so its original weights are lost. Export the original ` +
+        'model.',
       'ERR_TORCHBIND_CONVERT',
     );
   }

@@ -58,7 +58,7 @@ export class BatchDecoder implements Decoder {
 
   add(request: DecodeRequest | SearchRequest, sink: TokenSink): DecodedSequence {
     const { model, waiting } = this;
-    this.evaluating = undefined; // Modules may have been replaced since the last sequence came.
+    this.evaluating = undefined; // The program may have replaced modules since the last sequence was added.
     if (!('prompts' in request)) return new Sequence(model, this.added++, request, sink, waiting, this.caches);
     return new (request.beams === undefined ? SampleGroup : BeamSearch)(model, request, sink, waiting);
   }

@@ -33,7 +33,7 @@ const BEAMS = { num_beams: 'numBeams', length_penalty: 'lengthPenalty', early_st
 /** Defaults of sampling: transformers takes the 50 most likely tokens if the file has no `top_k`. */
 const SAMPLING_DEFAULTS = { temperature: 1, topK: 50, topP: 1 };
 
-/** Values with which an option of transformers has no effect. */
+/** For options of transformers: the values that have no effect. */
 const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
   min_length: [0],
   repetition_penalty: [1],

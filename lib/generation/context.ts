@@ -10,11 +10,11 @@ export interface KeptCache {
   readonly start: number;
 }
 
-/** The tokens of a text that grows, and the cache of those that the model has seen. */
+/** The tokens of a growing text, and the key-value cache of those that were computed. */
 export class Context {
   readonly tokens: number[];
   private memory: KVCache | undefined;
-  /** Index of the first token that the model sees: beyond blockSize it moves, with every token or by half a context. */
+  /** Index of the first token that the model sees. In a text longer than blockSize it moves, with every token or by half a context. */
   private start: number;
   /** Positions that the next pass drops from the cache before it begins. */
   private toDrop = 0;

@@ -82,7 +82,7 @@ export interface TokenSink {
 export interface DecodedSequence {
   /** Lets the sequence generate `count` more tokens. Without this it generates none, and takes no memory. A search needs it once. */
   grant(count: number): void;
-  /** Ends the sequence, frees its memory, and leaves its sink alone. Does nothing for a sequence that has ended. */
+  /** Ends the sequence and frees its memory, without calling its sink. Does nothing if the sequence has ended. */
   remove(): void;
 }
 
@@ -92,6 +92,6 @@ export interface Decoder {
   add(request: DecodeRequest | SearchRequest, sink: TokenSink): DecodedSequence;
   /** Gives one session a copy of another one's cache. */
   fork(from: number, to: number): void;
-  /** Frees the cache of a session, which is kept until then. */
+  /** Frees the cache of a session. It is kept until this is called. */
   forget(session: number): void;
 }

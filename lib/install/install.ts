@@ -100,7 +100,10 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<str
 async function obtainArchive(fromFile: string | undefined, context: Context): Promise<Archive> {
   if (fromFile !== undefined) {
     if (!existsSync(fromFile))
-      throw new TorchBindError(`The file ${fromFile} does not exist`, 'ERR_TORCHBIND_LIBTORCH');
+      throw new TorchBindError(
+        `The file ${fromFile} does not exist. Pass the path of a wheel of torch or a zip of libtorch.`,
+        'ERR_TORCHBIND_LIBTORCH',
+      );
     return { file: path.resolve(fromFile), source: path.resolve(fromFile), isOurs: false };
   }
   try {

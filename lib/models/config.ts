@@ -100,7 +100,7 @@ export interface GPTConfig {
   ropeTheta: number;
   /** Divisor of RoPE's positions. Default 1. */
   ropeScale: number;
-  /** How RoPE's frequencies are scaled for long contexts, besides `ropeScale`. Default null: not scaled. */
+  /** Scaling of RoPE's frequencies for long contexts, in addition to `ropeScale`. Default null: no scaling. */
   ropeScaling: RopeScaling | null;
   /** Number of channels of a head that RoPE rotates. Default `headSize`. */
   ropeSize: number;

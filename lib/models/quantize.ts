@@ -69,7 +69,7 @@ function replace(
     layer.bias?.dispose();
     if (layer.weight !== embedding) layer.weight.dispose();
   });
-  // A head that was the token embedding has weights of its own now.
+  // The head was tied to the token embedding; now it has its own quantized weights.
   Object.assign(model.config, { tieWeights: false });
   model.requiresGrad_(false);
   model.setLayout(quantizedLayout(spec));
@@ -79,8 +79,8 @@ function replace(
 export function refuseQuantized(model: GPTModel, where: string): void {
   if (model.quantization === null) return;
   throw new TorchBindError(
-    `${where}: the model's weights are integers of ${model.quantization.bits} bits, which have no gradients: it generates, and is not ` +
-      'trained. Use the model that it was made from, and quantize the result.',
+    `${where}: the model is quantized to ${model.quantization.bits} bits. Integer weights have no gradients, so it cannot be trained. ` +
+      'Train the original model, and quantize the result.',
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }

@@ -14,11 +14,11 @@ export interface Processor {
 }
 
 export interface Loader {
-  /** Opens shared libraries for the rest of the process's life; throws the linker's reason. */
+  /** Opens shared libraries until the process ends. Throws the linker's message. */
   preload(paths: string[]): void;
-  /** The processor by CPUID alone. No vendor where that is not known: on other systems than Linux on x86-64. */
+  /** The processor according to CPUID. The vendor is empty where it is unknown: on all systems except Linux on x86-64. */
   processor(): Processor;
-  /** Decides on the kernels of this process; see `useKernels`. The first call counts, and all give what it decided. */
+  /** Chooses the kernels of this process; see `useKernels`. The first call decides, and later calls return its choice. */
   chooseKernels(setting: string, library: string): { setting: string; fastMkl: boolean; problem: string | null };
   /**
    * Locks a file, which is made if it is not there, and returns the lock's number; null if somebody else holds it. Throws the

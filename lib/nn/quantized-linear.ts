@@ -217,7 +217,7 @@ export function checkGroups(inFeatures: number, outFeatures: number, groupSize: 
 
 function doesNotDivide(inFeatures: number, outFeatures: number, groupSize: number): TorchBindError {
   return new TorchBindError(
-    `QuantizedLinear: groups of ${groupSize} do not divide the ${inFeatures} columns of a layer (${outFeatures}, ${inFeatures}). Choose a ` +
+    `QuantizedLinear: groupSize ${groupSize} does not divide the ${inFeatures} columns of a layer (${outFeatures}, ${inFeatures}). Choose a ` +
       `smaller groupSize, of ${GROUPS.join(', ')}, or 8 bits.`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
@@ -225,7 +225,7 @@ function doesNotDivide(inFeatures: number, outFeatures: number, groupSize: numbe
 
 function wrongDevice(device: DeviceName): TorchBindError {
   return new TorchBindError(
-    `Quantized weights are computed on the CPU, and these are on '${device}'. Move the model with to('cpu'), or use it unquantized there.`,
+    `Quantized weights work on the CPU only, and these are on '${device}'. Move the model with to('cpu'), or use the original model on '${device}'.`,
     'ERR_TORCHBIND_DEVICE',
   );
 }

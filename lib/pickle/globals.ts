@@ -191,7 +191,7 @@ function encoded<Bytes extends Uint8Array>(args: Tuple, spend: Spend, Type: new 
 
 /** What the names of a pickle stand for. */
 export interface NameOptions {
-  /** Everything that the pickle may name. */
+  /** The classes and functions that the pickle may use, by name. */
   globals: GlobalTable;
   /**
    * Gives objects of unknown classes as `InertObject` and unknown names as `GlobalName`, instead of refusing them.

@@ -121,7 +121,7 @@ export class PythonKeys implements Keys {
   }
 
   private numberText(value: number): string {
-    // Not a number is equal to nothing.
+    // NaN equals nothing, so each NaN gets a key of its own.
     if (Number.isNaN(value)) return `nan${this.notNumbers++}`;
     return Number.isInteger(value) ? `${BigInt(value)}` : `${value}`;
   }

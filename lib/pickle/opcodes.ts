@@ -98,7 +98,7 @@ const fixed = byOpcode([
   [Op.FRAME, 8],
 ]);
 
-/** Bytes of the length that stands before an argument. */
+/** For opcodes whose argument has a length prefix: the size of that prefix in bytes. */
 const counted = byOpcode([
   [Op.BINSTRING, 4],
   [Op.SHORT_BINSTRING, 1],

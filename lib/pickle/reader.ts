@@ -321,7 +321,7 @@ class PickleReader {
       target.state = state;
       return;
     }
-    if (!(target instanceof OrderedDict)) throw this.fail('BUILD on what takes no state');
+    if (!(target instanceof OrderedDict)) throw this.fail('BUILD on an object that takes no state');
     if (!(state instanceof Map)) throw this.fail('BUILD with a state that is not a dict');
     this.spend(state.size * Cost.entry);
     for (const [name, value] of state) {
@@ -330,7 +330,7 @@ class PickleReader {
     }
   }
 
-  /** Puts a value in the place of the one on top of the stack, there and in the memo. */
+  /** Replaces the value on top of the stack, also where the memo holds it. */
   private replace(target: unknown, value: unknown): void {
     this.stack.replaceTop(value);
     for (const index of this.replaceable.get(target) ?? []) {

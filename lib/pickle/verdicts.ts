@@ -114,5 +114,5 @@ export function judgeName(module: string, name: string): NameVerdict {
 /** No module of Python is nested deeper. */
 const maxParts = 12;
 
-/** A name that the pickle computes, or takes out of a registry by its number. */
+/** The verdict on a name that is not in the pickle as text: it is computed, or looked up in a registry by number. */
 export const hiddenName: NameVerdict = { verdict: 'attack-only', reason: 'hides its name' };

@@ -30,18 +30,18 @@ export interface Whole {
   logprobs: object | null;
 }
 
-/** How one of OpenAI's ways to ask for text reads requests and shapes answers. */
+/** One of OpenAI's two APIs for text: how it reads requests and forms responses. */
 export interface Api {
   readonly idPrefix: string;
-  /** Its parameters that the other does not have. */
+  /** Parameters that only this API has. */
   readonly parameters: readonly string[];
   /** Tokens to generate if the request does not say. */
   readonly defaultTokens: number;
-  /** One entry a prompt; what needs the model is called when that is known. */
+  /** One function for each prompt. It is called once the model is known, because a chat template needs the model's tokenizer. */
   prompts(body: Readonly<Record<string, unknown>>): ((gpt: GPT) => Prompt)[];
   /** The whole answer. */
   whole(answer: Answer, texts: readonly Whole[], usage: Usage): object;
-  /** Log-probabilities of tokens, of which the first begins at `offset` of the text. */
+  /** Log-probabilities of tokens. The first token begins at `offset` in the text. */
   logprobs(tokenizer: Tokenizer, tokens: readonly TokenLogprobs[], offset: number): object;
   /** What a stream begins with, for each sequence. */
   opening(index: number): object | undefined;

@@ -82,7 +82,7 @@ export class Guard {
   }
 }
 
-/** Of equal length for keys of any length. */
+/** Hashes a key, so that all have the same length, as `timingSafeEqual` needs. */
 function digest(key: string): Buffer {
   return createHash('sha256').update(key).digest();
 }

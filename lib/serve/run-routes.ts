@@ -60,7 +60,7 @@ export class RunRoutes {
     const there = (await checkpointsOf(root, name)).filter(({ kind }) => kind === 'step').map(({ step }) => step);
     const missing = steps.find((step) => !there.includes(step));
     if (missing === undefined) return manager;
-    const message = `The step ${missing} of '${name}' is not kept. Kept: ${there.join(', ') || 'none'}.`;
+    const message = `'${name}' has no bundle of step ${missing}. Its steps: ${there.join(', ') || 'none'}.`;
     throw new HttpError(404, message, { code: 'step_not_found', param: 'step' });
   }
 

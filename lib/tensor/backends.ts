@@ -68,7 +68,7 @@ const cudnnBackend = {
     return hasCuda() && native().backendVersions().cudnn !== null;
   },
 
-  /** The version, as 92000 for 9.20; null without. */
+  /** Version of cuDNN as a number, such as 92000 for 9.20; null without cuDNN. */
   version(): number | null {
     return native().backendVersions().cudnn;
   },

@@ -16,7 +16,7 @@ export interface StreamOptions {
 
 /** Options of a CUDA event. */
 export interface EventOptions {
-  /** Measure time, for `elapsedTime`. Default false. */
+  /** Record the time, which `elapsedTime` needs. Default false. */
   enableTiming?: boolean;
 }
 

@@ -48,7 +48,7 @@ function numberOf(ticket: TensorTicket, where: string): number {
   const number: unknown = (ticket as TensorTicket | null | undefined)?.torchbindTicket;
   if (typeof number === 'number') return number;
   throw new TorchBindError(
-    `${where}: expected a ticket as share() or transfer() gives it, got ${describe(ticket)}.`,
+    `${where}: expected a ticket from share() or transfer(), got ${describe(ticket)}.`,
     'ERR_TORCHBIND_INVALID_ARGUMENT',
   );
 }

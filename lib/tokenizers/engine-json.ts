@@ -51,7 +51,7 @@ function typeOf(value: unknown): string {
 /** The vocabulary of a model that the engine computes. */
 export function checkEngineModel(model: Json, refuse: Refuse): Map<string, number> {
   const { type = 'BPE' } = model;
-  if (!models.includes(type as string)) refuse(`its model is ${describe(type)}; only ${models.join(', ')} are read`);
+  if (!models.includes(type as string)) refuse(`expected a model of type ${models.join(', ')}, got ${describe(type)}`);
   if (model.dropout) refuse(`its model has dropout ${describe(model.dropout)}, which is not supported`);
   for (const name of ['unk_token', 'continuing_subword_prefix', 'end_of_word_suffix']) {
     const value = model[name] ?? null;

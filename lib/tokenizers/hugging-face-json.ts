@@ -67,14 +67,14 @@ function checkDepth(json: Json, refuse: Refuse): void {
   for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
     const [value, depth] = next;
     if (typeof value !== 'object' || value === null) continue;
-    if (depth > maxDepth) refuse(`it nests deeper than ${maxDepth}`);
+    if (depth > maxDepth) refuse(`it nests deeper than ${maxDepth} levels`);
     for (const item of Object.values(value)) stack.push([item, depth + 1]);
   }
 }
 
 function checkBpe(model: Json, refuse: Refuse): Map<string, number> {
   const type = model.type ?? 'BPE';
-  if (type !== 'BPE') refuse(`its model is ${describe(type)}; only BPE, Unigram, WordPiece and WordLevel are read`);
+  if (type !== 'BPE') refuse(`expected a model of type BPE, Unigram, WordPiece or WordLevel, got ${describe(type)}`);
   if (model.dropout) refuse(`its model has dropout ${describe(model.dropout)}, which is not supported`);
   const vocab = checkVocabulary(model.vocab, 'model.vocab', refuse);
   const unknown = model.unk_token ?? null;

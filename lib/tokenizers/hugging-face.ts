@@ -263,7 +263,7 @@ class ParsedJson implements State {
     return this.ownEngine!;
   }
 
-  /** The Rust engine, for this thread. */
+  /** The Rust engine, made at the first call. It encodes on the calling thread. */
   rust(): RustTokenizer {
     if (this.madeRust === undefined) {
       const checked = checkHuggingFaceJson(this.json, this.where);

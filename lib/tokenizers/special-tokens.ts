@@ -16,10 +16,10 @@ export class SpecialTokens {
     private readonly ids: ReadonlyMap<string, number>,
     firstId: number,
   ) {
-    if (ids.size > maxCount) throw invalid(`${ids.size} special tokens are more than the ${maxCount} that can be had`);
+    if (ids.size > maxCount) throw invalid(`got ${ids.size} special tokens; the maximum is ${maxCount}`);
     this.texts = new Map(Array.from(ids, ([text, id]) => [checkId(id, text, firstId), text]));
     if (this.texts.size !== ids.size) throw invalid('two special tokens have the same id');
-    if (ids.has('')) throw invalid('a special token is empty');
+    if (ids.has('')) throw invalid('a special token is the empty string');
     // The longest that fits counts: an alternation takes the first.
     const longestFirst = [...ids.keys()].sort((a, b) => b.length - a.length);
     this.pattern = ids.size === 0 ? undefined : new RegExp(longestFirst.map(escapePattern).join('|'), 'gu');

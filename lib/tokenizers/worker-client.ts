@@ -5,7 +5,7 @@ import { type PostedError, receiveError } from '../workers/errors';
 import { startWorker } from '../workers/start';
 import type { TokenEncoding } from './rust-engine';
 
-/** One worker thread for all tokenizers of this thread, which encodes long texts and opens large files. */
+/** A worker thread that encodes long texts and opens large files, for all tokenizers of this thread. */
 
 /** What the worker makes a tokenizer of. */
 export type TokenizerSource =
@@ -48,7 +48,7 @@ export type Reply = { id: number } & (
 /** Characters that are posted in one go. */
 const pieceLength = 2 ** 20;
 
-/** The worker ends when it had nothing to do for so long. */
+/** The worker ends after this time without work. */
 const idleMilliseconds = 10_000;
 
 /** How long a thread waits for the worker, which may be busy with other texts; and a second more for 10,000 characters. */

@@ -13,7 +13,7 @@ import type { Tensor } from '../tensor/tensor';
 import { getRandomStates } from './run-data';
 import type { RunState } from './run-state';
 
-/** What one rank would do next; the run does the most urgent of what all ranks say. */
+/** What one rank wants to do next. The ranks combine their wishes, and the most urgent one counts. */
 export interface Wishes {
   stop: 'aborted' | 'SIGINT' | 'SIGTERM' | undefined;
   save: boolean;

@@ -21,7 +21,7 @@ export function startWorker(
   const reason = whyNoWorker(file);
   if (reason !== undefined) return warn(reason);
   try {
-    // Of its own: flags of this process may load code that the worker does not need, such as a test runner's.
+    // Without this process's flags: they may load code that the worker does not need, such as a test runner's.
     const worker = new Worker(file, { ...options, execArgv: [], name: `torchbind ${name}` });
     worker.unref();
     return worker;

@@ -28,7 +28,7 @@ Napi::Value guarded(const Napi::CallbackInfo& info) {
   } catch (const std::exception& error) {
     throw Napi::Error::New(info.Env(), error.what());
   } catch (...) {
-    throw Napi::Error::New(info.Env(), "an unknown error of C++");
+    throw Napi::Error::New(info.Env(), "an unknown C++ error");
   }
 }
 

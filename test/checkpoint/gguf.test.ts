@@ -164,9 +164,9 @@ describe('a GGUF file', () => {
     await refused(make({ activation: 'gelu' }, 'nanogpt'), 'the activation is gelu, expected gelu_tanh');
     await refused(make({ slidingWindow: 4 }), 'other layers have a sliding window');
     await refused(make({}, 'hf-gpt-neox'), 'the activation is gelu, expected gelu_tanh');
-    await refused(make({}, 'hf-gptj'), 'llama.cpp does not compute models of type gptj');
+    await refused(make({}, 'hf-gptj'), 'llama.cpp does not support models of type gptj');
     for (const type of ['opt', 'gpt_neo'])
-      expect(() => ggufModel(type, make().config, true)).toThrow(`llama.cpp does not compute models of type ${type}`);
+      expect(() => ggufModel(type, make().config, true)).toThrow(`llama.cpp does not support models of type ${type}`);
     await make({ activation: 'gelu' }, 'nanogpt').save(at('forced.gguf'), { force: true });
     const invalid = { code: 'ERR_TORCHBIND_INVALID_ARGUMENT' };
     await expect(make().save(at('refused.gguf'), { dtype: 'float64' })).rejects.toMatchObject(invalid);

@@ -117,7 +117,7 @@ describe('windows of a stream', () => {
       windows.close();
     }
     const bytes = of(() => createReadStream(file));
-    await expect(bytes.fill(1)).rejects.toThrow(/must give strings/);
+    await expect(bytes.fill(1)).rejects.toThrow(/must return strings/);
   });
 
   it('close the source that they leave early', async () => {

@@ -210,7 +210,7 @@ describe('token files', () => {
     await writeTokens(file, [1, 2, 3]);
     await expect(writeTokens(file, [1, 70000])).rejects.toThrow(/x\.bin: token 1 is 70000, which is not a uint16/);
     await expect(writeTokens(file, [1, -1], { dtype: 'uint32' })).rejects.toThrow(/token 1 is -1/);
-    await expect(writeTokens(file, 'text')).rejects.toThrow(/needs the option tokenizer/);
+    await expect(writeTokens(file, 'text')).rejects.toThrow(/pass the option 'tokenizer'/);
     await expect(writeTokens(file, '', { tokenizer: new CharTokenizer(['a']) })).rejects.toThrow(/no tokens to write/);
     expect([...readFileSync(file)]).toEqual([1, 0, 2, 0, 3, 0]);
   });

@@ -375,7 +375,7 @@ describe('Python', () => {
     await expect(other.export(at('no'), { form: 'huggingface' })).rejects.toMatchObject({
       code: 'ERR_TORCHBIND_CONVERT',
     });
-    await expect(other.export(at('no'), { dtype: 'int4' })).rejects.toThrow(/groups of 32 do not divide/);
+    await expect(other.export(at('no'), { dtype: 'int4' })).rejects.toThrow(/groupSize 32 does not divide/);
     await expect(other.export(at('no'), { heldText: 'x' })).rejects.toMatchObject({
       code: 'ERR_TORCHBIND_NO_TOKENIZER',
     });

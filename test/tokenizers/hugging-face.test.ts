@@ -61,7 +61,7 @@ describe('a tokenizer.json that is refused', () => {
     [/vocab\[0\] must be a token and its score/, { model: { type: 'Unigram', unk_id: 0, vocab: [['', 0]] } }],
     [/unk_token string "\[UNK\]" is not in/, { model: { type: 'WordPiece', unk_token: '[UNK]' } }],
     [/model.vocab must be an object/, { model: { type: 'WordLevel', unk_token: 'a', vocab: 3 } }],
-    [/its model is number 3; only BPE, /, { model: { type: 3 } }],
+    [/expected a model of type BPE, .*, got number 3/, { model: { type: 3 } }],
     [/dropout/, { model: { dropout: 0.1 } }],
     [/unk_token/, { model: { unk_token: 'x' } }],
     [/model.vocab must be an object/, { model: { vocab: ['a'] } }],

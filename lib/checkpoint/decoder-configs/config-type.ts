@@ -114,7 +114,7 @@ export const range = (count: number): number[] => Array.from({ length: count }, 
 export function factsOfType(type: ConfigType, json: JsonObject): Partial<GPTConfig> {
   const refuse: Refuse = (field, expected) => {
     throw new TorchBindError(
-      `expected ${field} to be ${expected}, got ${describe(json[field])}: this model does not compute it.`,
+      `expected ${field} to be ${expected}, got ${describe(json[field])}, which torchbind does not support.`,
       'ERR_TORCHBIND_CONFIG',
     );
   };

@@ -79,8 +79,8 @@ function scalingFacts(json: JsonObject, parameters: JsonObject): Partial<GPTConf
       return { ropeScale: 1, ropeScaling: longRope(parameters, original, context) };
     default:
       throw new TorchBindError(
-        `expected rope_type to be one of default, linear, dynamic, llama3, yarn, longrope, got ${describe(type)}: ` +
-          'this model does not compute it.',
+        `expected rope_type to be one of default, linear, dynamic, llama3, yarn, longrope, got ${describe(type)}, ` +
+          'which torchbind does not support.',
         'ERR_TORCHBIND_CONFIG',
       );
   }

@@ -69,22 +69,22 @@ export interface GgufModel {
  * The metadata of a model, but for its tokenizer.
  *
  * @param modelType as config.json names it
- * @param force write a model that llama.cpp computes in another way
+ * @param force write a model even if llama.cpp computes it differently
  * @throws ERR_TORCHBIND_CONVERT naming what llama.cpp does not compute
  */
 export function ggufModel(modelType: string, config: GPTConfig, force: boolean): GgufModel {
   const family = Object.hasOwn(families, modelType) ? families[modelType] : undefined;
   if (family === undefined) {
     throw refuse(
-      `llama.cpp does not compute models of type ${modelType}. Types that are written: ${Object.keys(families).join(', ')}. ` +
+      `llama.cpp does not support models of type ${modelType}. torchbind writes these types: ${Object.keys(families).join(', ')}. ` +
         'Save the model for transformers instead: gpt.save(directory).',
     );
   }
   const { fatal, others } = differences(family, config);
   const problems = force ? fatal : [...fatal, ...others];
   if (problems.length > 0) {
-    const hint = fatal.length > 0 ? '' : ' To write it all the same, with other results, pass { force: true }.';
-    throw refuse(`llama.cpp computes '${family.arch}' in another way: ${problems.join('; ')}.${hint}`);
+    const hint = fatal.length > 0 ? '' : ' To write it anyway, with different results, pass { force: true }.';
+    throw refuse(`llama.cpp computes '${family.arch}' models differently: ${problems.join('; ')}.${hint}`);
   }
   return { family, metadata: metadataOf(family, config) };
 }
@@ -97,21 +97,27 @@ function differences(family: GgufFamily, config: GPTConfig): { fatal: string[]; 
   const layers = range(config.nLayer);
   const fatal = [
     [config.lmHeadBias && arch !== 'phi2', 'the head has a bias'],
-    [head === 'never' && !config.tieWeights, 'the head has a weight of its own'],
+    [head === 'never' && !config.tieWeights, 'the head is not tied to the token embedding'],
     [!hasAll && config.projBias, 'the projection after attention has a bias'],
     [!hasAll && config.mlpBias, 'the MLP has biases'],
     [biases === 'always' && !(config.bias && config.projBias && config.mlpBias), 'projections have no biases'],
     [biases === 'none' && config.bias, 'queries, keys and values have biases'],
-    [config.fusedQkv !== fused, 'queries, keys and values lie in another number of matrices'],
-    [config.fusedGate !== (arch === 'phi3'), 'its matrices are joined in another way'],
-    [config.positionOffset !== 0, 'positions begin at another number'],
+    [
+      config.fusedQkv !== fused,
+      'query, key and value weights are joined where llama.cpp expects separate ones, or the other way round',
+    ],
+    [
+      config.fusedGate !== (arch === 'phi3'),
+      'the matrices of the MLP are joined where llama.cpp expects separate ones, or the other way round',
+    ],
+    [config.positionOffset !== 0, 'position numbers have an offset'],
   ] as const;
   const scaling = config.ropeScaling?.type;
   const rotates = config.positionEncoding === 'rope';
   const slides = config.slidingWindow === null ? [] : (config.slidingLayers ?? layers);
   const others = [
     [config.activation !== family.activation, `the activation is ${config.activation}, expected ${family.activation}`],
-    [config.scaleByLayer, 'scores are divided by the number of the layer'],
+    [config.scaleByLayer, 'attention scores are divided by the layer number'],
     [config.ropeInterleaved, 'RoPE pairs neighbouring channels'],
     [!family.rotatesPart && rotates && config.ropeSize !== config.headSize, 'RoPE rotates a part of the channels'],
     [scaling !== undefined && !(scaling === 'llama3' && family.permutes), `RoPE is scaled as ${scaling}`],

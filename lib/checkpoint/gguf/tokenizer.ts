@@ -122,7 +122,7 @@ function cutOf(parts: readonly Json[]): string {
   if (found !== undefined && rest.length === 1 && rest[0]!.use_regex === false) return found[0];
   const isSmolLm = first?.type === 'Digits' && first.individual_digits === true && rest[0]?.use_regex !== false;
   if (isSmolLm && rest.length === 1) return 'smollm';
-  throw refuse('a byte-level tokenizer that cuts texts in another way than GPT-2, Llama 3, Qwen 2 and SmolLM');
+  throw refuse('a byte-level tokenizer that splits text differently from GPT-2, Llama 3, Qwen 2 and SmolLM');
 }
 
 function addSpecialTokens(

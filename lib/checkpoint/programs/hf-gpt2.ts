@@ -228,7 +228,7 @@ export function hfFacts(json: JsonObject, recognised?: Recognised): ConfigFacts 
   }
   const refuse = (field: string, expected: string): never => {
     throw new TorchBindError(
-      `expected ${field} to be ${expected}, got ${describe(json[field])}: this model does not compute it.`,
+      `expected ${field} to be ${expected}, got ${describe(json[field])}, which torchbind does not support.`,
       'ERR_TORCHBIND_CONFIG',
     );
   };

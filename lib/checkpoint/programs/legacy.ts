@@ -38,7 +38,7 @@ export const legacy: FileProgram = {
 };
 
 /**
- * Reads a file that must be such a checkpoint, whatever else `GPT.load` would take it for.
+ * Reads a file as a single-file checkpoint, even if `GPT.load` would recognise another format.
  *
  * @throws CheckpointError ERR_TORCHBIND_CHECKPOINT_FORMAT naming the keys that are missing
  */

@@ -138,7 +138,7 @@ function adapterIn(json: JsonObject): Omit<PeftAdapter, 'weights'> {
   if (json.peft_type !== 'LORA') refuse('peft_type', "'LORA'");
   if ((json.bias ?? 'none') !== 'none') refuse('bias', "'none', with the biases of the base model");
   if (!initialisations.includes(json.init_lora_weights))
-    refuse('init_lora_weights', 'a value that keeps the weights of the base model');
+    refuse('init_lora_weights', 'an initialization that does not change the weights of the base model');
   for (const field of beyondLora) if (isSet(json[field])) refuse(field, 'not set');
   const { r = 8, lora_alpha: alpha = 8, lora_dropout: dropout = 0, use_rslora: rsLora = false } = json;
   if (!Number.isSafeInteger(r) || (r as number) < 1) refuse('r', 'an integer of at least 1');

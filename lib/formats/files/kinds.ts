@@ -40,10 +40,10 @@ const kinds: readonly FileKind[] = [
   },
 ];
 
-/** How much of a file tells its kind. */
+/** Number of bytes at the start of a file from which its kind is recognised. */
 export const headSize = 512;
 
-/** What a file is that begins so, and what to do with it; undefined for unknown kinds. */
+/** Describes a file by its first bytes, and says what to do with it; undefined for an unknown kind. */
 export function kindOf(head: Buffer, size: number): string | undefined {
   return kinds.find(({ test }) => test(head, size))?.what;
 }

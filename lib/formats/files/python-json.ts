@@ -61,7 +61,7 @@ function checkSize(text: string): void {
         break;
       default:
     }
-    if (depth > maxDepth) throw new CheckpointError(`it nests deeper than ${maxDepth}`, CheckpointCode.format);
+    if (depth > maxDepth) throw new CheckpointError(`it nests deeper than ${maxDepth} levels`, CheckpointCode.format);
   }
   if (memory > most)
     throw new CheckpointError(

@@ -51,9 +51,9 @@ export async function readGgufHeader(source: ByteSource): Promise<GgufHeader> {
   const version = await cursor.u32();
   if (version < 2 || version > 3) {
     const isBig = version > 0xffff;
-    const found = isBig ? 'numbers whose highest byte comes first' : `version ${version}`;
+    const found = isBig ? 'a big-endian file' : `version ${version}`;
     throw new CheckpointError(
-      `GGUF: ${found}; versions 2 and 3 with the lowest byte first are read`,
+      `GGUF: expected a little-endian file of version 2 or 3, got ${found}`,
       CheckpointCode.unsupported,
       { offset: 4 },
     );

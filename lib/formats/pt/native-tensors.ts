@@ -48,7 +48,7 @@ export class NativeTensors implements TensorBuilder {
     return value instanceof Tensor;
   }
 
-  /** A copy: its elements are contiguous, and share no storage. */
+  /** Makes a quantized tensor. It is a contiguous copy and shares no storage. */
   quantized({ storage, dtype, offset, shape, strides }: TensorSpec, quantizer: Quantizer): Tensor {
     const integers = { qint8: dtypeCode.int8, quint8: dtypeCode.uint8, qint32: dtypeCode.int32 };
     const code = integers[dtype.name as keyof typeof integers];

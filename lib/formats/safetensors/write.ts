@@ -54,7 +54,7 @@ export function encodeHeader(tensors: readonly PlannedTensor[], metadata: Readon
   const length = Math.ceil(text.length / headerAlignment) * headerAlignment;
   if (length > maxHeaderSize) {
     throw new TorchBindError(
-      `saveSafetensors(): the header would have ${length} bytes; the format allows ${maxHeaderSize}.`,
+      `saveSafetensors(): the header would have ${length} bytes, but the format allows at most ${maxHeaderSize}. Save fewer tensors, or shorter names and metadata.`,
       'ERR_TORCHBIND_UNSUPPORTED_VALUE',
     );
   }

@@ -13,9 +13,9 @@ import type { Initialisation, CheckpointLayout, LayoutBuffer, LayoutModule, Opti
 
 /** What files of these families differ in. */
 interface Variant {
-  /** Before all keys but the head's: `transformer.`, or nothing as in files of Hugging Face's GPT2Model. */
+  /** Prefix of all keys except the head's: `transformer.`, or none as in files of Hugging Face's GPT2Model. */
   stem: 'transformer.' | '';
-  /** Whether there is a key for the head's weight where it is tied. */
+  /** Whether the state dict has a key for the head's weight even if that weight is tied. */
   tiedHead: boolean;
   /** Masks that are saved with each block's attention. */
   buffers: readonly LayoutBuffer[];
@@ -197,8 +197,8 @@ function weightForm(state: StateView, stem: string): { conv1d: boolean; saw: str
   const shape = state.shape(key);
   if (shape === undefined) {
     throw new TorchBindError(
-      `The keys are those of nanoGPT, minGPT and Hugging Face's GPT-2 alike, which only the shapes of the weights tell ` +
-        'apart: give the state dict, not its keys.',
+      `nanoGPT, minGPT and Hugging Face's GPT-2 all have these keys; only the shapes of the weights tell them apart. ` +
+        'Pass the state dict instead of its keys.',
       'ERR_TORCHBIND_LAYOUT',
     );
   }

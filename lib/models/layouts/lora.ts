@@ -80,12 +80,12 @@ function adapted(module: LayoutModule, weight: LayoutParameter, layer: string, s
   ];
 }
 
-/** Which of the equal shares of a fused weight a line stands for. */
+/** Index of this parameter among the equal parts of a fused weight. */
 function slotOf({ rows }: LayoutParameter): number {
   return rows === undefined ? 0 : rows[0] / (rows[1] - rows[0]);
 }
 
-/** How many layers of the family's model make up each layer here. */
+/** For each layer of the model here, the number of the family's layers that it joins: three for separate query, key and value. */
 export function adapterSlots(layout: CheckpointLayout, config: GPTConfig): Map<string, number> {
   const slots = new Map<string, number>();
   for (const module of layout.modules(config)) {

@@ -145,8 +145,8 @@ class ChunkedLinearCrossEntropy extends AutogradFunction {
   static backward(ctx: Context, gradOutput: Tensor): (Tensor | null)[] {
     if (ctx.used && !ctx.retain) {
       throw new TorchBindError(
-        'linearCrossEntropy: its gradients were computed with the loss and used up by the first backward pass. For another one ' +
-          'give { options: { allowRetainGraph: true } }.',
+        'linearCrossEntropy: the gradients were computed together with the loss, and the first backward pass has consumed them. To call ' +
+          'backward() again, pass { options: { allowRetainGraph: true } }.',
         'ERR_TORCHBIND_AUTOGRAD_FUNCTION',
       );
     }

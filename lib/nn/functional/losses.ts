@@ -197,7 +197,7 @@ export const ctcLoss = byPosition(
     if (Array.isArray(inputLengths) && Array.isArray(targetLengths))
       return aten.ctcLoss(logProbs, targets, inputLengths as number[], targetLengths as number[], ...rest);
     throw new TorchBindError(
-      `ctcLoss: give both lengths as tensors, or both as arrays; got ${describe(inputLengths)} and ${describe(targetLengths)}.`,
+      `ctcLoss: expected inputLengths and targetLengths both as tensors, or both as arrays, got ${describe(inputLengths)} and ${describe(targetLengths)}.`,
       'ERR_TORCHBIND_INVALID_ARGUMENT',
     );
   },

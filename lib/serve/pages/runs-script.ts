@@ -4,7 +4,7 @@ const message = element('message');
 const SERIES = 6;
 let runs = [];
 let chosen = new Set(new URLSearchParams(location.search).getAll('run'));
-/** The charts of each run that is shown, and their version. */
+/** By run: its charts as last fetched, and their version. */
 const fetched = new Map();
 let drawn;
 let shape = '';

@@ -46,7 +46,7 @@ export class MetricsLog {
     return attempt(directory, () => new MetricsLog(directory, step, name));
   }
 
-  /** Takes an event; false once the log was given up. */
+  /** Logs an event. Returns false if the log cannot be written any more. */
   take(event: TrainEvent): boolean {
     const line = lineOf(event);
     if (line !== undefined) this.waiting.push(line);
