@@ -128,7 +128,7 @@ export interface FitOptions {
   /**
    * Where updates and evaluations are computed: `worker` (default) is a worker thread, so that the event loop stays
    * free; `main` is the calling thread. Models with hooks, or with functions or classes of your own, always use the
-   * calling thread.
+   * calling thread; on several ranks, so do `activationCheckpointing` and `chunkedLoss`.
    */
   thread?: ThreadOption;
   /** Show progress on stderr: a bar on a terminal, otherwise a line for each evaluation. Default false. */

@@ -260,7 +260,7 @@ async function exits() {
 function stopUntil(file) {
   const nobody = new Int32Array(new SharedArrayBuffer(4));
   for (let i = 0; file === undefined || !existsSync(file); i++) {
-    if (i === 10_000) throw new Error(`${file} did not come`);
+    if (file !== undefined && i === 10_000) throw new Error(`${file} did not come`);
     Atomics.wait(nobody, 0, 0, 5);
   }
 }
