@@ -1,11 +1,13 @@
 """The Python side of test/cli/*.test.ts.
 
-    python cli.py write OUT     OUT/checkpoints: models of MyPT, new and old; OUT/numbered: files of build_llm_karpathy;
-                                OUT/gpt2: a small GPT-2 of Hugging Face, with the vocabulary of the real one
-    python cli.py read BUNDLE   step and keys of a bundle, as JSON
-    python cli.py single FILE   the same of a single-file checkpoint
-    python cli.py resume FILE   what build_llm_karpathy does with one: it makes the model anew, with adapters if the file says so,
-                                loads weights and optimizer, makes an update, and saves FILE-resumed.pt
+One process answers these requests, `[action, path]`:
+
+    write OUT     OUT/checkpoints: models of MyPT, new and old; OUT/numbered: files of build_llm_karpathy;
+                  OUT/gpt2: a small GPT-2 of Hugging Face, with the vocabulary of the real one
+    read BUNDLE   step and keys of a bundle, as JSON
+    single FILE   the same of a single-file checkpoint
+    resume FILE   what build_llm_karpathy does with one: it makes the model anew, with adapters if the file says so,
+                  loads weights and optimizer, makes an update, and saves FILE-resumed.pt
 """
 
 import json
@@ -15,20 +17,18 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoint"))
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoint" / "families"))
+tests = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(tests / folder) for folder in ("checkpoint", "checkpoint/families", "helpers")]
 
 import models  # noqa: E402
 import samples  # noqa: E402
 import single_files  # noqa: E402
+from session import serve  # noqa: E402
 
 
 def write(out):
     (out / "checkpoints").mkdir()
-    sys.stdout = open("/dev/null", "w")
     samples.write(out / "checkpoints")
-    sys.stdout = sys.__stdout__
     numbered = out / "numbered"
     numbered.mkdir()
     torch.manual_seed(3)
@@ -117,4 +117,5 @@ def resume(file):
                       "batch": batch.tolist()}))  # fmt: skip
 
 
-{"write": write, "read": read, "single": single, "resume": resume}[sys.argv[1]](Path(sys.argv[2]))
+actions = {"write": write, "read": read, "single": single, "resume": resume}
+serve({name: lambda path, action=action: action(Path(path)) for name, action in actions.items()})

@@ -1,18 +1,18 @@
 /** Every workflow that the programs of seeds 002 and 004 show, as commands; Python reads what comes out. */
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { load, save } from '../../lib/formats/pt';
 import { GPT } from '../../lib/gpt';
 import { tensor } from '../../lib/tensor/creation';
 import { tidy } from '../../lib/tensor/scope';
 import type { Tensor } from '../../lib/tensor/tensor';
-import { pythonJson, pythonTimeout, runPython } from '../helpers/python';
+import { PythonSession, pythonTimeout } from '../helpers/python';
 import { sharedTemporaryDirectory, temporaryDirectory } from '../helpers/tmp';
 import { commandIn, interrupt, type Ran } from './command';
 
 const samples = sharedTemporaryDirectory();
-const script = path.join(__dirname, 'cli.py');
+let python: PythonSession;
 /** What Python's models were trained on; its characters are their vocabulary. */
 const text = 'the quick brown fox jumps over the lazy dog. été\n'.repeat(20);
 const small = '--n_embd 12 --n_head 2 --n_layer 2 --block_size 8 --batch_size 4 --eval_iters 2 --eval_interval 5'.split(
@@ -21,7 +21,12 @@ const small = '--n_embd 12 --n_head 2 --n_layer 2 --block_size 8 --batch_size 4 
 const quick = ['--eval-interval', '0', '--batch-size', '4'];
 const timeout = 120_000;
 
-beforeAll(() => runPython(script, ['write', samples]), pythonTimeout);
+beforeAll(async () => {
+  python = await PythonSession.start(path.join(__dirname, 'cli.py'));
+  await python.ask('write', samples);
+}, pythonTimeout);
+
+afterAll(() => python.end());
 
 /** A directory with a text and copies of what Python left, and the command in it. */
 function workplace(...copies: ('checkpoints' | 'numbered' | 'gpt2')[]): {
@@ -59,7 +64,7 @@ describe('models with a name (seed 002)', () => {
     expect(events.at(-1)).toMatchObject({ type: 'end', step: 14, stopped: 'done' });
     expect(second.stderr).toMatch(/--n-embd 24 is not used: the model was made with 12/);
     expect(second.stderr).toMatch(/continues from step 10/);
-    const read = await pythonJson(script, ['read', path.join(cwd, 'checkpoints/dante')]);
+    const read = await python.askJson('read', path.join(cwd, 'checkpoints/dante'));
     expect(read).toEqual({ step: 14, first: 'token_embedding_table.weight', moments: 38 });
     const again = run([...train, ...small, '--max_iters', '14']);
     expect(again.stderr).toContain('Step 14 is reached already');
@@ -139,7 +144,7 @@ describe('models with a name (seed 002)', () => {
     expectDone(ran);
     expect(ran.stderr).toContain('continues from step 3 of checkpoints/old/latest.pt');
     expect(readFileSync(path.join(cwd, 'checkpoints/old/latest.pt'))).toEqual(old);
-    expect(await pythonJson(script, ['read', path.join(cwd, 'checkpoints/old')])).toMatchObject({ step: 5 });
+    expect(await python.askJson('read', path.join(cwd, 'checkpoints/old'))).toMatchObject({ step: 5 });
   });
 
   it('converts one model and all of them, and says before what it would do', { timeout }, () => {
@@ -206,7 +211,7 @@ describe('single files (seed 004)', () => {
     expect(readdirSync(path.join(cwd, 'logs'))).toContain('metrics.jsonl');
     expect(readFileSync(path.join(cwd, 'logs/metrics.html'), 'utf8')).toContain('<h1>bigram on dante.txt</h1>');
     for (const [i, step] of [4, 6].entries()) {
-      const read = await pythonJson<{ keys: string[] }>(script, ['single', path.join(cwd, 'checkpoints', names[i]!)]);
+      const read = await python.askJson<{ keys: string[] }>('single', path.join(cwd, 'checkpoints', names[i]!));
       expect(read).toMatchObject({ step, moments: 22, hyperparameters: { training_steps: 6, n_embd: 12 } });
       expect(read.keys).toEqual(expect.arrayContaining(['vocab_size', 'block_size', 'batch_size']));
     }
@@ -245,7 +250,7 @@ describe('single files (seed 004)', () => {
     expect(ran.stderr).toContain('holds no tokenizer; its 30 characters are taken from the text');
     const { saved } = events.at(-1) as { saved: string };
     expect(path.basename(saved)).toMatch(/^checkpoint_bigram_dante_step002003_/);
-    expect(await pythonJson(script, ['single', path.join(cwd, saved)])).toMatchObject({ step: 2003, rate: 1e-4 });
+    expect(await python.askJson('single', path.join(cwd, saved))).toMatchObject({ step: 2003, rate: 1e-4 });
   });
 
   it('trains GPT-2 of Hugging Face, and compares what two models write', { timeout }, async () => {
@@ -255,7 +260,7 @@ describe('single files (seed 004)', () => {
     const files = readdirSync(path.join(cwd, 'checkpoints')).sort();
     expect(files[0]).toMatch(/^checkpoint_gpt2_dante_step000001_/);
     const [first, second] = files.map((name) => path.join('checkpoints', name));
-    const read = await pythonJson(script, ['single', path.join(cwd, first!)]);
+    const read = await python.askJson('single', path.join(cwd, first!));
     expect(read).toMatchObject({ step: 1, weights: ['model.transformer.wte.weight', 'model.transformer.wpe.weight'] });
     const texts = run(['compare', first!, second!, '--prompt', 'Dear', '--max-new-tokens', '4', '--json']);
     const { written } = JSON.parse(expectDone(texts)) as { written: { text: string }[] };
@@ -294,7 +299,7 @@ describe('single files (seed 004)', () => {
     expectDone(run(['train'], { ...env, TRAINING_STEPS: '1' }));
     const [name] = readdirSync(path.join(cwd, 'checkpoints'));
     const file = path.join(cwd, 'checkpoints', name!);
-    const resumed = await pythonJson<Resumed>(script, ['resume', file]);
+    const resumed = await python.askJson<Resumed>('resume', file);
     // Float32: the sides sum in other orders.
     expect(Math.abs((await lossOf(file, resumed.batch)) - resumed.loss)).toBeLessThan(1e-4);
     const theirs = file.replace(/\.pt$/, '-resumed.pt');

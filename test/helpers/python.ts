@@ -6,6 +6,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 
 export const repositoryRoot = path.resolve(__dirname, '../..');
@@ -43,6 +44,44 @@ export function pythonCode(code: string, args: string[] = [], options: PythonOpt
 export async function startPython(script: string, args: string[] = []): Promise<ChildProcess> {
   const { command, env } = await interpreter();
   return spawn(command, [script, ...args], { cwd: repositoryRoot, env, stdio: ['pipe', 'pipe', 'inherit'] });
+}
+
+/**
+ * A .py file that answers requests through `serve` of session.py, for a file whose tests ask Python about what Node wrote: each
+ * further process would import PyTorch again. Make it in `beforeAll`, and end it in `afterAll`.
+ */
+export class PythonSession {
+  readonly #child: ChildProcess;
+  readonly #lines: AsyncIterator<string>;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    this.#lines = createInterface(child.stdout!)[Symbol.asyncIterator]();
+    // What a Python that has ended does not read: its missing answer tells.
+    child.stdin!.on('error', () => undefined);
+  }
+
+  static async start(script: string): Promise<PythonSession> {
+    return new PythonSession(await startPython(script));
+  }
+
+  /** What the action printed. One request at a time. Throws with Python's traceback when it fails. */
+  async ask(action: string, ...args: string[]): Promise<string> {
+    this.#child.stdin!.write(`${JSON.stringify([action, ...args])}\n`);
+    const line = await this.#lines.next();
+    if (line.done === true) throw new Error(`Python ended before it answered ${action}; its message is above`);
+    const { printed, error } = JSON.parse(line.value) as { printed?: string; error?: string };
+    if (printed === undefined) throw new Error(`python ${[action, ...args].join(' ')} failed\n${error}`);
+    return printed;
+  }
+
+  async askJson<T>(action: string, ...args: string[]): Promise<T> {
+    return parse<T>(await this.ask(action, ...args));
+  }
+
+  end(): void {
+    this.#child.kill('SIGKILL');
+  }
 }
 
 async function spawnPython(args: string[], options: PythonOptions): Promise<string> {
@@ -83,7 +122,7 @@ async function findInterpreter(): Promise<Interpreter> {
   const script = pathToFileURL(path.join(repositoryRoot, 'scripts/python-env.mjs')).href;
   const { pythonEnvironment } = (await import(script)) as { pythonEnvironment: () => Interpreter };
   const { command, env } = pythonEnvironment();
-  // Text is UTF-8 whatever the locale.
-  const plain = { PYTHONIOENCODING: 'utf-8', LD_PRELOAD: '' }; // no sanitizer of Node's
+  // Text is UTF-8 whatever the locale, and transformers draws no bars.
+  const plain = { PYTHONIOENCODING: 'utf-8', HF_HUB_DISABLE_PROGRESS_BARS: '1', LD_PRELOAD: '' }; // no sanitizer of Node's
   return { command, env: { ...process.env, ...plain, ...env } };
 }
