@@ -36,6 +36,24 @@ export class ByteWriter {
     this.length = this.buffer.writeDoubleBE(value, this.length);
   }
 
+  uint64(value: number): void {
+    this.reserve(8);
+    this.length = this.buffer.writeBigUInt64LE(BigInt(value), this.length);
+  }
+
+  float32(value: number): void {
+    this.reserve(4);
+    this.length = this.buffer.writeFloatLE(value, this.length);
+  }
+
+  /** A text in UTF-8, after its number of bytes as a uint64. */
+  sizedText(text: string): void {
+    this.reserve(8 + 3 * text.length);
+    const size = this.buffer.write(text, this.length + 8);
+    this.uint64(size);
+    this.length += size;
+  }
+
   ascii(text: string): void {
     this.reserve(text.length);
     this.length += this.buffer.write(text, this.length, 'latin1');

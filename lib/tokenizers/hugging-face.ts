@@ -1,6 +1,6 @@
 import { checkOptions, CheckpointCode, CheckpointError, checkText, withPath } from '../errors';
 import { jsonBytes } from '../formats/files/json-bytes';
-import { parseSettings } from '../formats/files/python-json';
+import { parsePythonJson, parseSettings } from '../formats/files/python-json';
 import { runInSlices } from '../workers/slices';
 import { type ChatMessage, type ChatTemplateOptions, type ChatTemplates, renderChat } from './chat-template';
 import { type Engine, makeEngine } from './byte-level-engine';
@@ -335,12 +335,12 @@ class OpenedFile implements State {
   }
 
   get json(): HuggingFaceJson {
-    return this.made?.json ?? (parseJson(this.file) as HuggingFaceJson);
+    return this.made?.json ?? (parseChecked(this.file) as HuggingFaceJson);
   }
 
   get parsed(): ParsedJson {
     const { where, startToken } = this.file;
-    this.made ??= new ParsedJson(parseJson(this.file), where, startToken);
+    this.made ??= new ParsedJson(parseChecked(this.file), where, startToken);
     return this.made;
   }
 
@@ -358,8 +358,17 @@ class OpenedFile implements State {
   }
 }
 
-function parseJson({ json, where }: FileSource): unknown {
-  return withPath(where, () => parseSettings(Buffer.from(json.buffer, json.byteOffset, json.byteLength).toString()));
+function parseJson(file: FileSource): unknown {
+  return withPath(file.where, () => parseSettings(textOf(file)));
+}
+
+/** The same for a file that the worker has parsed: it takes half the time. */
+function parseChecked(file: FileSource): unknown {
+  return parsePythonJson(textOf(file));
+}
+
+function textOf({ json }: FileSource): string {
+  return Buffer.from(json.buffer, json.byteOffset, json.byteLength).toString();
 }
 
 type FileSource = Extract<TokenizerSource, { kind: 'hugging-face' }>;

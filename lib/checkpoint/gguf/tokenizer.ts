@@ -2,6 +2,7 @@ import { TorchBindError } from '../../errors';
 import { bool, floats, ints, type MetadataValue, text, texts, u32 } from '../../formats/gguf/format';
 import { isPlainObject } from '../../objects';
 import { HuggingFaceTokenizer, huggingFaceJson, type Tokenizer } from '../../tokenizers';
+import { runInSlices } from '../../workers/slices';
 
 /** llama.cpp's kinds of tokens. */
 const Kind = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
@@ -20,13 +21,15 @@ const cuts: readonly (readonly [name: string, pattern: string])[] = [
 
 type Json = Record<string, unknown>;
 
+/** Two tokens that become one. */
+type Merge = string | [string, string];
+
 /** What a vocabulary says, of either kind. */
 interface Vocabulary {
   model: 'gpt2' | 'llama';
   /** How texts are cut, for `gpt2`. */
   pre: string;
   addsSpace: boolean;
-  scoreOf: (token: string) => number;
 }
 
 /**
@@ -44,15 +47,33 @@ export async function ggufTokenizer(
   if (tokenizer === null) return new Map([['tokenizer.ggml.model', text('no_vocab')]]);
   const given = tokenizer.kind === 'char' ? undefined : await huggingFaceJson(tokenizer);
   if (given === undefined) throw refuse(`a tokenizer of the kind '${tokenizer.kind}'`);
-  const json = given as Json;
+  return runInSlices(metadataOf(tokenizer, given as Json, rows, ids));
+}
+
+/** Entries of a vocabulary between two turns of the event loop: less than a millisecond's work. */
+const entriesAtOnce = 1000;
+
+function* metadataOf(
+  tokenizer: Tokenizer,
+  json: Json,
+  rows: number,
+  ids: Readonly<Record<string, unknown>>,
+): Generator<void, Map<string, MetadataValue>, void> {
   const model = json.model as Json;
   const vocabulary = vocabularyOf(json, model);
-  const tokens: string[] = Array.from({ length: rows }, (_, id) => `[PAD${id}]`);
-  const kinds: number[] = Array.from({ length: rows }, () => Kind.unused);
-  for (const [token, id] of Object.entries(model.vocab as Record<string, number>)) {
+  const isLlama = vocabulary.model === 'llama';
+  const merges = model.merges as readonly Merge[];
+  const tokens: string[] = new Array<string>(rows);
+  const kinds = new Array<number>(rows).fill(Kind.unused);
+  const vocab = model.vocab as Record<string, number>;
+  yield;
+  const known = Object.keys(vocab);
+  yield;
+  yield* inTurns(known, (token) => {
+    const id = vocab[token]!;
     tokens[id] = token;
-    kinds[id] = vocabulary.model === 'llama' && /^<0x[0-9A-F]{2}>$/.test(token) ? Kind.byte : Kind.normal;
-  }
+    kinds[id] = isLlama && /^<0x[0-9A-F]{2}>$/.test(token) ? Kind.byte : Kind.normal;
+  });
   const unknown = model.unk_token;
   for (const { id, content, special } of (json.added_tokens ?? []) as {
     id: number;
@@ -62,22 +83,31 @@ export async function ggufTokenizer(
     tokens[id] = content;
     kinds[id] = special === true ? (content === unknown ? Kind.unknown : Kind.control) : Kind.userDefined;
   }
-  const merges = (model.merges as (string | [string, string])[]).map((pair) =>
-    typeof pair === 'string' ? pair : pair.join(' '),
-  );
-  const isLlama = vocabulary.model === 'llama';
+  yield* inTurns(kinds, (_, id) => (tokens[id] ??= `[PAD${id}]`));
+  const scores = isLlama ? yield* scoresOf(tokens, merges) : [];
+  const pairs = yield* inTurns(merges, (pair) => (typeof pair === 'string' ? pair : pair.join(' ')));
   const metadata = new Map<string, MetadataValue>([
     ['tokenizer.ggml.model', text(vocabulary.model)],
     ['tokenizer.ggml.pre', text(vocabulary.pre)],
     ['tokenizer.ggml.tokens', texts(tokens)],
-    ...(isLlama ? [['tokenizer.ggml.scores', floats(tokens.map(vocabulary.scoreOf))] as const] : []),
+    ...(isLlama ? [['tokenizer.ggml.scores', floats(scores)] as const] : []),
     ['tokenizer.ggml.token_type', ints(kinds)],
-    ...(isLlama ? [] : [['tokenizer.ggml.merges', texts(merges)] as const]),
+    ...(isLlama ? [] : [['tokenizer.ggml.merges', texts(pairs)] as const]),
     ['tokenizer.ggml.add_space_prefix', bool(vocabulary.addsSpace)],
   ]);
   addSpecialTokens(metadata, tokenizer, json, tokens, ids);
   addTemplates(metadata, tokenizer);
   return metadata;
+}
+
+/** `items.map(compute)` with turns of the event loop between. */
+function* inTurns<T, R>(items: readonly T[], compute: (item: T, i: number) => R): Generator<void, R[], void> {
+  const results: R[] = [];
+  for (const [i, item] of items.entries()) {
+    results.push(compute(item, i));
+    if (i % entriesAtOnce === 0) yield;
+  }
+  return results;
 }
 
 function vocabularyOf(json: Json, model: Json): Vocabulary {
@@ -90,28 +120,23 @@ function vocabularyOf(json: Json, model: Json): Vocabulary {
     const addsSpace =
       normalizers.some((part) => part.type === 'Prepend') ||
       (metaspace !== undefined && metaspace.prepend_scheme !== 'never' && metaspace.add_prefix_space !== false);
-    return {
-      model: 'llama',
-      pre: 'default',
-      addsSpace,
-      scoreOf: scores(model.merges as (string | [string, string])[]),
-    };
+    return { model: 'llama', pre: 'default', addsSpace };
   }
   if (parts.at(-1)?.type !== 'ByteLevel')
     throw refuse('a BPE tokenizer that is neither byte-level nor has byte fallback');
   if (flatten(json.normalizer, 'normalizers').some((part) => part.type !== 'NFC'))
     throw refuse('a byte-level tokenizer that changes texts');
-  return { model: 'gpt2', pre: cutOf(parts), addsSpace: parts.at(-1)!.add_prefix_space === true, scoreOf: () => 0 };
+  return { model: 'gpt2', pre: cutOf(parts), addsSpace: parts.at(-1)!.add_prefix_space === true };
 }
 
 /** llama.cpp joins the two parts whose token has the highest score: the earlier a merge, the higher. */
-function scores(merges: readonly (string | [string, string])[]): (token: string) => number {
+function* scoresOf(tokens: readonly string[], merges: readonly Merge[]): Generator<void, number[], void> {
   const rank = new Map<string, number>();
-  merges.forEach((pair, i) => {
+  yield* inTurns(merges, (pair, i) => {
     const token = (typeof pair === 'string' ? pair.split(' ') : pair).join('');
     if (!rank.has(token)) rank.set(token, i);
   });
-  return (token) => -(rank.get(token) ?? merges.length);
+  return yield* inTurns(tokens, (token) => -(rank.get(token) ?? merges.length));
 }
 
 function cutOf(parts: readonly Json[]): string {

@@ -1,11 +1,12 @@
 import type { FileHandle } from 'node:fs/promises';
 import { TorchBindError } from '../../errors';
 import { native } from '../../native/native';
+import { ByteWriter } from '../../pickle/byte-writer';
 import type { DType } from '../../tensor/dtype';
 import { packTensors } from '../../tensor/off-loop';
 import { dispose, tidy } from '../../tensor/scope';
 import type { Tensor } from '../../tensor/tensor';
-import { turnTimer } from '../../workers/slices';
+import { runInSlices, turnTimer } from '../../workers/slices';
 import { writeFileAtomically } from '../files/atomic-file';
 import { align, defaultAlignment, magic, type MetadataValue, sizeOf, tensorType, valueTypes, version, type WrittenType } from './format'; // prettier-ignore
 import { blockSize, quantizeQ8 } from './q8-0';
@@ -37,7 +38,7 @@ export async function writeGguf(
     position = place + sizeOf(shape, tensorType(type));
     return place;
   });
-  const header = encodeHeader(metadata, tensors, places);
+  const header = await runInSlices(encodeHeader(metadata, tensors, places));
   await writeFileAtomically(target, async (file) => {
     await writeAll(file, header, 0);
     for (const [i, tensor] of tensors.entries()) {
@@ -114,73 +115,59 @@ export function fitsQ8(shape: readonly number[]): boolean {
   return shape.at(-1)! % blockSize === 0;
 }
 
-function encodeHeader(
+/** Entries of a list of texts that are written in one go: less than a millisecond's work. */
+const textsAtOnce = 1000;
+
+function* encodeHeader(
   metadata: ReadonlyMap<string, MetadataValue>,
   tensors: readonly GgufTensor[],
   places: readonly number[],
-): Buffer {
-  const writer = new Writer();
-  writer.bytes(Buffer.from(magic));
-  writer.number('u32', version);
-  writer.number('u64', tensors.length);
-  writer.number('u64', metadata.size);
+): Generator<void, Uint8Array, void> {
+  const out = new ByteWriter();
+  out.ascii(magic);
+  out.uint32(version);
+  out.uint64(tensors.length);
+  out.uint64(metadata.size);
   for (const [key, value] of metadata) {
-    writer.text(key);
-    writer.value(value);
+    out.sizedText(key);
+    out.uint32(valueTypes.indexOf(value.type));
+    yield* writeValue(out, value);
   }
-  tensors.forEach(({ name, shape, type }, i) => {
-    writer.text(name);
-    writer.number('u32', shape.length);
+  for (const [i, { name, shape, type }] of tensors.entries()) {
+    out.sizedText(name);
+    out.uint32(shape.length);
     // The length that changes fastest comes first.
-    for (const length of [...shape].reverse()) writer.number('u64', length);
-    writer.number('u32', tensorType(type).id);
-    writer.number('u64', places[i]!);
-  });
-  return writer.padded(defaultAlignment);
+    for (const length of [...shape].reverse()) out.uint64(length);
+    out.uint32(tensorType(type).id);
+    out.uint64(places[i]!);
+  }
+  const { length } = out.bytes();
+  out.raw(new Uint8Array(align(length, defaultAlignment) - length));
+  return out.bytes();
 }
 
-class Writer {
-  private readonly parts: Uint8Array[] = [];
-  private length = 0;
+function* writeValue(out: ByteWriter, value: MetadataValue): Generator<void, void, void> {
+  if (value.type === 'array') yield* writeArray(out, value);
+  else if (value.type === 'string') out.sizedText(value.value);
+  else if (value.type === 'bool') out.uint8(Number(value.value));
+  else if (value.type === 'f32') out.float32(value.value);
+  else if (value.type === 'i32') out.int32(value.value);
+  else out.uint32(value.value);
+}
 
-  bytes(bytes: Uint8Array): void {
-    this.parts.push(bytes);
-    this.length += bytes.length;
+function* writeArray(
+  out: ByteWriter,
+  { of, value }: Extract<MetadataValue, { type: 'array' }>,
+): Generator<void, void, void> {
+  out.uint32(valueTypes.indexOf(of));
+  out.uint64(value.length);
+  if (of !== 'string') {
+    out.raw(new Uint8Array((of === 'f32' ? Float32Array.from(value) : Int32Array.from(value)).buffer));
+    return;
   }
-
-  number(type: 'u32' | 'i32' | 'u64' | 'f32', value: number): void {
-    const bytes = Buffer.alloc(type === 'u64' ? 8 : 4);
-    if (type === 'u32') bytes.writeUInt32LE(value);
-    else if (type === 'i32') bytes.writeInt32LE(value);
-    else if (type === 'f32') bytes.writeFloatLE(value);
-    else bytes.writeBigUInt64LE(BigInt(value));
-    this.bytes(bytes);
-  }
-
-  text(value: string): void {
-    const bytes = Buffer.from(value);
-    this.number('u64', bytes.length);
-    this.bytes(bytes);
-  }
-
-  value(value: MetadataValue): void {
-    this.number('u32', valueTypes.indexOf(value.type));
-    if (value.type === 'string') this.text(value.value);
-    else if (value.type === 'bool') this.bytes(Uint8Array.of(Number(value.value)));
-    else if (value.type === 'array') this.array(value);
-    else this.number(value.type, value.value);
-  }
-
-  private array({ of, value }: Extract<MetadataValue, { type: 'array' }>): void {
-    this.number('u32', valueTypes.indexOf(of));
-    this.number('u64', value.length);
-    if (of === 'string') for (const item of value) this.text(item);
-    else this.bytes(new Uint8Array((of === 'f32' ? Float32Array.from(value) : Int32Array.from(value)).buffer));
-  }
-
-  padded(alignment: number): Buffer {
-    const total = align(this.length, alignment);
-    return Buffer.concat([...this.parts, new Uint8Array(total - this.length)], total);
+  for (const [i, item] of value.entries()) {
+    out.sizedText(item);
+    if (i % textsAtOnce === 0) yield;
   }
 }
 
