@@ -7,6 +7,7 @@ import sys
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
 from transformers.utils import logging
 
@@ -178,11 +179,15 @@ def make(directory):
                 results[name] = dict(half=half(idx).logits.tolist())
         is_first = kind not in [other for other, _ in list(CASES.values())[:number]]
         run = trainer(model.train(), f"{directory}/trainer/{name}")
-        losses, gradients = [], None
+        losses, training = [], {}
         for step in range(14 if is_first else 10):
             losses.append(update(run, idx))
             if step == 0:
-                gradients = {key: p.grad.norm().item() for key, p in model.named_parameters() if p.grad is not None}
+                gradients = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
+                training.update({f"gradient {key}": gradient.clone() for key, gradient in gradients.items()})
+            if step == 9:
+                training.update(comparable_weights(run))
+                save_file(training, f"{directory}/training-{name}.safetensors")
             if step == 9 and is_first:
                 # From here on it matters which parameters decay.
                 run.optimizer.param_groups[0]["weight_decay"] = 0.1
@@ -191,7 +196,7 @@ def make(directory):
             if is_first and step in (11, 13):
                 torch.save(standing(run), f"{directory}/standing-{name}-{step + 1}.pt")
         results.setdefault(name, {}).update(
-            idx=idx.tolist(), logits=logits.tolist(), tokens=tokens, losses=losses, gradients=gradients
+            idx=idx.tolist(), logits=logits.tolist(), tokens=tokens, losses=losses
         )
         if is_first:
             adapted = adapter(AutoModelForCausalLM.from_pretrained(f"{directory}/{name}"))
@@ -229,6 +234,16 @@ def standing(run):
             for part, value in run.optimizer.state.get(parameter, {}).items():
                 values[f"{names[parameter]} {part}"] = value.clone()
     return values
+
+
+def comparable_weights(run):
+    """Weights by name, with NaN for what rounding decides: see largest_difference."""
+    values = standing(run)
+    return {
+        key: torch.where(values[f"{key} exp_avg_sq"].sqrt() > 1e-6, value, torch.nan)
+        for key, value in values.items()
+        if f"{key} exp_avg_sq" in values
+    }
 
 
 def largest_difference(a, b):
