@@ -15,7 +15,7 @@ export async function killAtRandom(wanted: number): Promise<number> {
   let kills = 0;
   let faults = 0;
   for (let run = 0; kills < wanted; run++) {
-    const result = await underTorchrun(path.join(root, String(run)), maxSteps, () => Math.random() < 0.04);
+    const result = await underTorchrun(path.join(root, String(run)), maxSteps, () => Math.random() < 0.16);
     kills += result.kills;
     const fault = faultOf(result, maxSteps, weights);
     if (fault !== undefined) faults++;
