@@ -1,10 +1,10 @@
 /**
- * Checkpoints of other programs: opened, computed, trained and written back as those programs do. Python runs twice: it
- * writes the files, and judges what Node wrote.
+ * Checkpoints of other programs: opened, computed, trained and written back as those programs do. Python writes the
+ * files, and judges what Node wrote.
  */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { inspect } from '../../lib/checkpoint';
 import { TokenStream } from '../../lib/data';
 import type { TorchBindError } from '../../lib/errors';
@@ -18,7 +18,7 @@ import { stack } from '../../lib/tensor/generated/functions';
 import { manualSeed } from '../../lib/tensor/random';
 import { dispose, tidy } from '../../lib/tensor/scope';
 import type { Tensor } from '../../lib/tensor/tensor';
-import { pythonJson, pythonTimeout, runPython } from '../helpers/python';
+import { PythonSession, pythonTimeout } from '../helpers/python';
 import { expectClose, expectSameBits, maxDifference } from '../helpers/tensors';
 import { sharedTemporaryDirectory, temporaryDirectory } from '../helpers/tmp';
 
@@ -51,7 +51,6 @@ const CASES: Record<string, { layout: string; form: string; seeded?: true }> = {
   'mypt-fused modern': { layout: 'mypt-fused', form: 'bundle', seeded: true },
 };
 
-const script = path.join(__dirname, 'families/families.py');
 const directory = sharedTemporaryDirectory();
 
 interface Case {
@@ -65,15 +64,19 @@ interface Case {
   losses: number[];
 }
 
+let python: PythonSession;
 let batches: Tensor[];
 let cases: Map<string, Map<string, unknown>>;
 
 beforeAll(async () => {
-  await runPython(script, ['make', directory]);
+  python = await PythonSession.start(path.join(__dirname, 'families/families.py'));
+  await python.ask('make', directory);
   const reference = (await load(path.join(directory, 'reference.pt'))) as Map<string, unknown>;
   batches = (reference.get('batches') as Tensor).unbind(0);
   cases = reference.get('cases') as Map<string, Map<string, unknown>>;
 }, pythonTimeout);
+
+afterAll(() => python.end());
 
 function caseOf(name: string): Case {
   return Object.fromEntries(cases.get(name)!) as unknown as Case;
@@ -174,7 +177,7 @@ test(
       );
       fitted.dispose();
     }
-    const verdicts = await pythonJson<Record<string, Verdict>>(script, ['judge', directory, ...Object.keys(CASES)]);
+    const verdicts = await python.askJson<Record<string, Verdict>>('judge', directory, ...Object.keys(CASES));
     expect(Object.entries(verdicts).filter(([, { differences }]) => differences.length > 0)).toEqual([]);
     for (const [name, verdict] of Object.entries(verdicts)) {
       // Without an optimizer in the files, the losses after an update are those of a fresh one.
@@ -209,7 +212,7 @@ test.each(['float16', 'bfloat16'] as const)(
       await half.save(at('again'));
       for (const each of [model, half]) each.dispose();
     }
-    expect(await pythonJson(script, ['cast', directory, dtype, ...castable])).toEqual({});
+    expect(await python.askJson('cast', directory, dtype, ...castable)).toEqual({});
   },
   pythonTimeout,
 );
@@ -269,7 +272,7 @@ describe('conversions', () => {
         model.dispose();
       }
       writeFileSync(path.join(directory, 'converted/list.json'), JSON.stringify(done));
-      const differences = await pythonJson<Record<string, number>>(script, ['converted', directory]);
+      const differences = await python.askJson<Record<string, number>>('converted', directory);
       expect(Object.entries(differences).filter(([, difference]) => !(difference <= TOLERANCE))).toEqual([]);
       // Each family is the target of some conversion.
       expect(new Set(done.map(({ to }) => to))).toEqual(new Set(programLayouts));

@@ -1,8 +1,11 @@
 """Checkpoints as the families' own programs write and read them, for test/checkpoint/families.test.ts.
 
-    python families.py make OUT            a directory for each case, and reference.pt with what Python computes
-    python families.py judge OUT CASE...   what Python makes of OUT/CASE/unchanged, /trained and /fitted, as JSON
-    python families.py converted OUT       how far the logits of each conversion in OUT/converted are from the original's, as JSON
+One process answers these requests, `[action, directory, *arguments]`:
+
+    make OUT               a directory for each case, and reference.pt with what Python computes
+    judge OUT CASE...      what Python makes of OUT/CASE/unchanged, /trained and /fitted, as JSON
+    cast OUT DTYPE CASE... which files in half precision differ from Python's, as JSON
+    converted OUT          how far the logits of each conversion in OUT/converted are from the original's, as JSON
 """
 
 import copy
@@ -468,11 +471,12 @@ def differences(a, b, where, ordered=True):
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    if sys.argv[1] == "make":
-        make(Path(sys.argv[2]))
-    elif sys.argv[1] == "converted":
-        converted(Path(sys.argv[2]))
-    elif sys.argv[1] == "cast":
-        cast(Path(sys.argv[2]), sys.argv[3], sys.argv[4:])
-    else:
-        judge(Path(sys.argv[2]), sys.argv[3:])
+    sys.path.append(str(Path(__file__).resolve().parents[2] / "helpers"))
+    from session import serve
+
+    serve({
+        "make": lambda directory: make(Path(directory)),
+        "judge": lambda directory, *names: judge(Path(directory), names),
+        "cast": lambda directory, dtype, *names: cast(Path(directory), dtype, names),
+        "converted": lambda directory: converted(Path(directory)),
+    })
