@@ -472,7 +472,8 @@ export class GPTModel extends Module {
     for (const block of this.blocks) {
       hiddenStates?.push(x);
       const run = (input: Tensor): Tensor => block.forward(input, rotations, segments, onWeights);
-      x = recomputes ? checkpoint(run, x) : run(x);
+      // Tensors that the block makes and no gradient needs are freed at once, in the forward pass and where it runs again.
+      x = recomputes ? checkpoint((input) => tidy(() => run(input)), x) : run(x);
     }
     const last = this.lnF.forward(x);
     hiddenStates?.push(last);
