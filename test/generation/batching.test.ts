@@ -1,7 +1,7 @@
 import { getEventListeners } from 'node:events';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { GPT } from '../../lib/gpt/gpt';
-import { applyLora, type GPTOptions, type KVCache, mergeLora } from '../../lib/models';
+import { applyLora, type GPTOptions, KVCache, mergeLora } from '../../lib/models';
 import { BatchDecoder } from '../../lib/generation/batch-decoder';
 import type { DecodedSequence, TokenSink } from '../../lib/generation/decoder';
 import type { GenerateTokensOptions } from '../../lib/generation/generate';
@@ -238,16 +238,31 @@ describe('concurrent calls', () => {
     model.dispose();
   });
 
-  it('end alone where their memory does not fit the model any more', async () => {
+  it('end alone where their pass fails', async () => {
     const model = make();
     const old = model.generateTokens(ids(3), { greedy: true, thread: 'main' });
     await old.next();
-    model.to('bfloat16');
     const fresh = { prompt: ids(5), options: { maxNewTokens: 2, greedy: true, thread: 'main' as const } };
     const alone = await run(model, fresh);
+    const { append } = KVCache.prototype;
+    const spy = vi.spyOn(KVCache.prototype, 'append').mockImplementation(function (this: KVCache, ...args) {
+      if (this.length === 3 || this.length === 4) throw new Error('a fault in the old sequence');
+      return append.apply(this, args);
+    });
     const [failed, text] = await Promise.allSettled([old.next(), run(model, fresh)]);
-    expect(failed.status).toBe('rejected');
+    spy.mockRestore();
+    expect(failed).toMatchObject({ status: 'rejected', reason: { message: 'a fault in the old sequence' } });
     expect(text).toEqual({ status: 'fulfilled', value: alone });
+    model.dispose();
+  });
+
+  it('continue with their keys and values in a model that has another dtype now', async () => {
+    const model = make();
+    const tokens = model.generateTokens(ids(3), { greedy: true, thread: 'main' });
+    await tokens.next();
+    model.to('bfloat16');
+    expect((await tokens.next()).done).toBe(false);
+    await tokens.return(undefined as never);
     model.dispose();
   });
 });
