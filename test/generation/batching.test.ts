@@ -244,7 +244,7 @@ describe('concurrent calls', () => {
     await old.next();
     const fresh = { prompt: ids(5), options: { maxNewTokens: 2, greedy: true, thread: 'main' as const } };
     const alone = await run(model, fresh);
-    const { append } = KVCache.prototype;
+    const append = Reflect.get(KVCache.prototype, 'append') as KVCache['append'];
     const spy = vi.spyOn(KVCache.prototype, 'append').mockImplementation(function (this: KVCache, ...args) {
       if (this.length === 3 || this.length === 4) throw new Error('a fault in the old sequence');
       return append.apply(this, args);

@@ -265,7 +265,10 @@ describe('layouts', () => {
   });
 
   test.each([
-    [['transformer.wte.weight', 'transformer.h.0.attn.c_attn.weight'], /only the shapes of the weights tell them apart/],
+    [
+      ['transformer.wte.weight', 'transformer.h.0.attn.c_attn.weight'],
+      /only the shapes of the weights tell them apart/,
+    ],
     [
       ['conv1.weight'],
       /no layout that can be read. Its 1 key\(s\) begin with conv1.weight. Layouts that can be read: 'mypt'/,
