@@ -14,6 +14,7 @@ import { isGradEnabled } from '../tensor/autograd';
 import { unwrap } from '../tensor/core';
 import { Tensor } from '../tensor/tensor';
 import { Module } from './module';
+import { reducerArguments } from './reducer';
 
 /** Options of `DistributedDataParallel`. */
 export interface DistributedDataParallelOptions {
@@ -52,7 +53,6 @@ const SYNONYMS = {
   static_graph: 'staticGraph',
 } as const;
 
-const MIB = 2 ** 20;
 const WHERE = 'DistributedDataParallel';
 
 /** A module with a forward pass. */
@@ -185,33 +185,6 @@ function reducerOf(
   }
   const states = [...module.parameters(), ...module.buffers()];
   return { group, args: reducerArguments(group.name, trained, states, WHERE, options) };
-}
-
-/** @internal What makes a reducer of parameters, by name, after which `states` are those of rank 0. */
-export function reducerArguments(
-  group: string,
-  parameters: readonly (readonly [name: string, parameter: Tensor])[],
-  states: readonly Tensor[],
-  where: string,
-  options: DistributedDataParallelOptions = {},
-): ReducerArguments {
-  const { bucketCapMb, findUnusedParameters = false, staticGraph = false } = options;
-  const { gradientAsBucketView = false, fp16Compress = false } = options;
-  const handles = (tensors: readonly Tensor[]): number[] => tensors.map((tensor) => unwrap(tensor, where));
-  const buckets =
-    bucketCapMb === undefined ? [25 * MIB, MIB] : [Math.ceil(bucketCapMb * MIB), Math.ceil(bucketCapMb * MIB)];
-  return [
-    group,
-    handles(parameters.map(([, parameter]) => parameter)),
-    parameters.map(([name]) => name),
-    handles(states),
-    buckets[0]!,
-    buckets[1]!,
-    findUnusedParameters,
-    gradientAsBucketView,
-    staticGraph,
-    fp16Compress,
-  ];
 }
 
 /** The tensors in what a forward pass gave. */
