@@ -11,7 +11,6 @@ const LARGE = 2 ** 17;
 
 /** What multiplies the rows of the pass under way; undefined for libtorch's own choice. */
 let kernel: 'own' | 'oneDnn' | undefined;
-let rowsOfPass = 0;
 let oneDnn: Operator | undefined;
 let ownLinear: Operator | undefined;
 
@@ -22,13 +21,12 @@ let ownLinear: Operator | undefined;
  * @param weight one of the model's, as the others are
  */
 export function decoding<T>(rows: number, weight: Tensor, fn: () => T): T {
-  const before = [kernel, rowsOfPass] as const;
+  const before = kernel;
   kernel = weight.device === 'cpu' && !isAutocastEnabled('cpu') ? kernelFor(rows, weight.dtype) : undefined;
-  rowsOfPass = rows;
   try {
     return fn();
   } finally {
-    [kernel, rowsOfPass] = before;
+    kernel = before;
   }
 }
 
@@ -52,7 +50,9 @@ export function multiply(input: Tensor, weight: Tensor, bias: Tensor | null): Te
 
 /** As `multiply`, of one row with a weight int8 (out, in) and scales (out); null where libtorch's kernel is to be used. */
 export function multiplyInt8(input: Tensor, weight: Tensor, bias: Tensor | null, scales: Tensor): Tensor | null {
-  return kernel === 'own' && rowsOfPass === 1 ? (own().call([input, weight, bias, scales]) as Tensor) : null;
+  return kernel === 'own' && input.numel() === weight.size(1)
+    ? (own().call([input, weight, bias, scales]) as Tensor)
+    : null;
 }
 
 /** The dtype in which keys and values are cached, and attention to them is computed, for a model with this weight. */
