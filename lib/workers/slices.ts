@@ -28,6 +28,22 @@ function runFor<T>(milliseconds: number, work: Generator<void, T, void>): Iterat
   return result;
 }
 
+/** Items between two places where `mapInSlices` may be interrupted: less than a millisecond of small work. */
+const itemsAtOnce = 1000;
+
+/** `items.map(compute)` as work for `runInSlices`. */
+export function* mapInSlices<T, R>(
+  items: readonly T[],
+  compute: (item: T, i: number) => R,
+): Generator<void, R[], void> {
+  const results: R[] = [];
+  for (const [i, item] of items.entries()) {
+    results.push(compute(item, i));
+    if (i % itemsAtOnce === 0) yield;
+  }
+  return results;
+}
+
 /** For long loops in async functions: gives a promise when the event loop is due to turn, and otherwise undefined. */
 export function turnTimer(): () => Promise<void> | undefined {
   let end = performance.now() + turnAfter;

@@ -2,7 +2,7 @@ import { TorchBindError } from '../../errors';
 import { bool, floats, ints, type MetadataValue, text, texts, u32 } from '../../formats/gguf/format';
 import { isPlainObject } from '../../objects';
 import { HuggingFaceTokenizer, huggingFaceJson, type Tokenizer } from '../../tokenizers';
-import { runInSlices } from '../../workers/slices';
+import { mapInSlices, runInSlices } from '../../workers/slices';
 
 /** llama.cpp's kinds of tokens. */
 const Kind = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
@@ -50,9 +50,6 @@ export async function ggufTokenizer(
   return runInSlices(metadataOf(tokenizer, given as Json, rows, ids));
 }
 
-/** Entries of a vocabulary between two turns of the event loop: less than a millisecond's work. */
-const entriesAtOnce = 1000;
-
 function* metadataOf(
   tokenizer: Tokenizer,
   json: Json,
@@ -69,7 +66,7 @@ function* metadataOf(
   yield;
   const known = Object.keys(vocab);
   yield;
-  yield* inTurns(known, (token) => {
+  yield* mapInSlices(known, (token) => {
     const id = vocab[token]!;
     tokens[id] = token;
     kinds[id] = isLlama && /^<0x[0-9A-F]{2}>$/.test(token) ? Kind.byte : Kind.normal;
@@ -83,9 +80,9 @@ function* metadataOf(
     tokens[id] = content;
     kinds[id] = special === true ? (content === unknown ? Kind.unknown : Kind.control) : Kind.userDefined;
   }
-  yield* inTurns(kinds, (_, id) => (tokens[id] ??= `[PAD${id}]`));
+  yield* mapInSlices(kinds, (_, id) => (tokens[id] ??= `[PAD${id}]`));
   const scores = isLlama ? yield* scoresOf(tokens, merges) : [];
-  const pairs = yield* inTurns(merges, (pair) => (typeof pair === 'string' ? pair : pair.join(' ')));
+  const pairs = yield* mapInSlices(merges, (pair) => (typeof pair === 'string' ? pair : pair.join(' ')));
   const metadata = new Map<string, MetadataValue>([
     ['tokenizer.ggml.model', text(vocabulary.model)],
     ['tokenizer.ggml.pre', text(vocabulary.pre)],
@@ -98,16 +95,6 @@ function* metadataOf(
   addSpecialTokens(metadata, tokenizer, json, tokens, ids);
   addTemplates(metadata, tokenizer);
   return metadata;
-}
-
-/** `items.map(compute)` with turns of the event loop between. */
-function* inTurns<T, R>(items: readonly T[], compute: (item: T, i: number) => R): Generator<void, R[], void> {
-  const results: R[] = [];
-  for (const [i, item] of items.entries()) {
-    results.push(compute(item, i));
-    if (i % entriesAtOnce === 0) yield;
-  }
-  return results;
 }
 
 function vocabularyOf(json: Json, model: Json): Vocabulary {
@@ -132,11 +119,11 @@ function vocabularyOf(json: Json, model: Json): Vocabulary {
 /** llama.cpp joins the two parts whose token has the highest score: the earlier a merge, the higher. */
 function* scoresOf(tokens: readonly string[], merges: readonly Merge[]): Generator<void, number[], void> {
   const rank = new Map<string, number>();
-  yield* inTurns(merges, (pair, i) => {
+  yield* mapInSlices(merges, (pair, i) => {
     const token = (typeof pair === 'string' ? pair.split(' ') : pair).join('');
     if (!rank.has(token)) rank.set(token, i);
   });
-  return yield* inTurns(tokens, (token) => -(rank.get(token) ?? merges.length));
+  return yield* mapInSlices(tokens, (token) => -(rank.get(token) ?? merges.length));
 }
 
 function cutOf(parts: readonly Json[]): string {

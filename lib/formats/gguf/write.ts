@@ -6,7 +6,7 @@ import type { DType } from '../../tensor/dtype';
 import { packTensors } from '../../tensor/off-loop';
 import { dispose, tidy } from '../../tensor/scope';
 import type { Tensor } from '../../tensor/tensor';
-import { runInSlices, turnTimer } from '../../workers/slices';
+import { mapInSlices, runInSlices, turnTimer } from '../../workers/slices';
 import { writeFileAtomically } from '../files/atomic-file';
 import { align, defaultAlignment, magic, type MetadataValue, sizeOf, tensorType, valueTypes, version, type WrittenType } from './format'; // prettier-ignore
 import { blockSize, quantizeQ8 } from './q8-0';
@@ -115,9 +115,6 @@ export function fitsQ8(shape: readonly number[]): boolean {
   return shape.at(-1)! % blockSize === 0;
 }
 
-/** Entries of a list of texts that are written in one go: less than a millisecond's work. */
-const textsAtOnce = 1000;
-
 function* encodeHeader(
   metadata: ReadonlyMap<string, MetadataValue>,
   tensors: readonly GgufTensor[],
@@ -165,10 +162,7 @@ function* writeArray(
     out.raw(new Uint8Array((of === 'f32' ? Float32Array.from(value) : Int32Array.from(value)).buffer));
     return;
   }
-  for (const [i, item] of value.entries()) {
-    out.sizedText(item);
-    if (i % textsAtOnce === 0) yield;
-  }
+  yield* mapInSlices(value, (item) => out.sizedText(item));
 }
 
 async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
