@@ -1,8 +1,18 @@
+import { describe, TorchBindError } from '../../errors';
 import { type Activation, isGated } from '../../models/config';
 import type { JsonObject } from '../files';
 
 /** Refuses a field of a config.json, which should be what `expected` says. */
 export type Refuse = (field: string, expected: string) => never;
+
+export function refuserOf(json: JsonObject): Refuse {
+  return (field, expected) => {
+    throw new TorchBindError(
+      `expected ${field} to be ${expected}, got ${describe(json[field])}, which torchbind does not support.`,
+      'ERR_TORCHBIND_CONFIG',
+    );
+  };
+}
 
 /** transformers' names of the activations of GPT-2, each after those that newer versions write. */
 export const gpt2Activations: Readonly<Record<string, Activation>> = {

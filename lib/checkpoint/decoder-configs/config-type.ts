@@ -1,7 +1,6 @@
-import { describe, TorchBindError } from '../../errors';
 import type { GPTConfig } from '../../models/config';
 import type { JsonObject } from '../files';
-import { activationName, readActivation, type Refuse } from './activations';
+import { activationName, readActivation, type Refuse, refuserOf } from './activations';
 import { ropeFacts, type RopeDefaults } from './rope';
 
 /** What each `model_type` says in its config.json. Key maps are in models/layouts/decoders. */
@@ -112,12 +111,7 @@ export const range = (count: number): number[] => Array.from({ length: count }, 
 
 /** The facts that a config.json of a type states. */
 export function factsOfType(type: ConfigType, json: JsonObject): Partial<GPTConfig> {
-  const refuse: Refuse = (field, expected) => {
-    throw new TorchBindError(
-      `expected ${field} to be ${expected}, got ${describe(json[field])}, which torchbind does not support.`,
-      'ERR_TORCHBIND_CONFIG',
-    );
-  };
+  const refuse = refuserOf(json);
   const said: JsonObject = { ...type.defaults, ...json };
   const simple = Object.entries(type.fields).flatMap(([field, name]) =>
     said[field] === undefined || (said[field] === null && !field.endsWith('softcapping')) ? [] : [[name, said[field]]],

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { CheckpointCode, CheckpointError, describe, TorchBindError, withPath } from '../../errors';
+import { CheckpointCode, CheckpointError, TorchBindError, withPath } from '../../errors';
 import { writeFileAtomically } from '../../formats/files/atomic-file';
 import { readSmallFile } from '../../formats/files/small-file';
 import { save } from '../../formats/pt';
@@ -14,7 +14,7 @@ import { itemSize } from '../../tensor/dtype';
 import type { Tensor } from '../../tensor/tensor';
 import { loadTokenizer } from '../../tokenizers';
 import { configTypeOf, decoderConfigJson, decoderFacts, decoderLayouts } from '../decoder-configs';
-import { activationName, gpt2Activations } from '../decoder-configs/activations';
+import { activationName, gpt2Activations, type Refuse, refuserOf } from '../decoder-configs/activations';
 import { checkModelType, modelTypeOf } from '../foreign';
 import { exists, type JsonObject, makeDirectory, readJson, replaceJson } from '../files';
 import { storageKey } from '../snapshot';
@@ -226,12 +226,7 @@ export function hfFacts(json: JsonObject, recognised?: Recognised): ConfigFacts 
     // Weights without a head are tied, whatever the config says.
     return recognised?.facts.tieWeights === true ? { ...facts, tieWeights: true } : facts;
   }
-  const refuse = (field: string, expected: string): never => {
-    throw new TorchBindError(
-      `expected ${field} to be ${expected}, got ${describe(json[field])}, which torchbind does not support.`,
-      'ERR_TORCHBIND_CONFIG',
-    );
-  };
+  const refuse: Refuse = refuserOf(json);
   checkModelType(json);
   if (json.add_cross_attention === true) refuse('add_cross_attention', 'false');
   const { activation_function: name = 'gelu_new' } = json;
