@@ -16,6 +16,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "bfloat16_rows.h"
+
 #define TORCHBIND_AVX2 __attribute__((target("avx2,fma")))
 
 namespace torchbind {
@@ -354,6 +356,22 @@ void multiply(const at::Tensor& inputs, const Matrix<Number>& weight, const PerR
   }
 }
 
+// Inputs (count, columns) in bfloat16, up to kBFloat16Rows of them: result (count, rows).
+void multiply_with_instructions(const at::Tensor& inputs, const at::Tensor& weight, const PerRow& bias,
+                                const at::Tensor& result) {
+  const int64_t count = result.size(0);
+  const int64_t rows = result.size(1);
+  const int64_t columns = weight.size(1);
+  const auto* const input = inputs.const_data_ptr<at::BFloat16>();
+  const auto* const numbers = weight.const_data_ptr<at::BFloat16>();
+  float* const results = result.mutable_data_ptr<float>();
+  for_rows(result, columns * static_cast<int64_t>(sizeof(at::BFloat16)), [&](int64_t begin, int64_t end) {
+    multiply_bfloat16(input, count, numbers, rows, columns, begin, end, results);
+    for (int64_t m = 0; m < count; ++m)
+      for (int64_t i = begin; i < end; ++i) results[m * rows + i] += bias.at(i, 0);
+  });
+}
+
 // input (..., in); weight (out, in) in float32 or bfloat16, or for one row in int8 with scales (out); bias
 // (out): (..., out) in the input's dtype.
 at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
@@ -367,14 +385,21 @@ at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const std::
   TORCH_CHECK(is_int8 == scales.has_value() && (count == 1 || !is_int8),
               "linear: expected scales and one row with int8, and only there");
   const at::Tensor matrix = weight.contiguous();
-  const at::Tensor inputs = input.to(at::kFloat).reshape({count, columns}).contiguous();
+  const bool has_instructions =
+      weight.scalar_type() == at::kBFloat16 && count <= kBFloat16Rows && has_bfloat16_instructions();
+  const at::Tensor inputs =
+      input.to(has_instructions ? at::kBFloat16 : at::kFloat).reshape({count, columns}).contiguous();
   const PerRow shift(bias, rows, "numbers in the bias");
-  const at::Tensor result = at::empty({count, rows}, inputs.options());
+  const at::Tensor result = at::empty({count, rows}, inputs.options().dtype(at::kFloat));
   switch (weight.scalar_type()) {
     case at::kFloat:
       multiply(inputs, Matrix<float>{matrix.const_data_ptr<float>(), rows, columns}, shift, result);
       break;
     case at::kBFloat16:
+      if (has_instructions) {
+        multiply_with_instructions(inputs, matrix, shift, result);
+        break;
+      }
       multiply(inputs, Matrix<at::BFloat16>{matrix.const_data_ptr<at::BFloat16>(), rows, columns}, shift,
                result);
       break;

@@ -101,10 +101,21 @@ Napi::Value choose_kernels(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// mklLevel(): which of its kernels MKL computes with, as its own number: 7 are those for AVX-512. Null where
+// libtorch is not loaded or has no such function.
+Napi::Value mkl_level(const Napi::CallbackInfo& info) {
+#ifndef _WIN32
+  if (void* const detect = dlsym(RTLD_DEFAULT, "mkl_serv_cpu_detect"); detect != nullptr)
+    return Napi::Number::New(info.Env(), reinterpret_cast<int (*)()>(detect)());
+#endif
+  return info.Env().Null();
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("preload", Napi::Function::New<preload>(env, "preload"));
   exports.Set("processor", Napi::Function::New<processor>(env, "processor"));
   exports.Set("chooseKernels", Napi::Function::New<choose_kernels>(env, "chooseKernels"));
+  exports.Set("mklLevel", Napi::Function::New<mkl_level>(env, "mklLevel"));
   torchbind::FileLocks::expose(env, exports);
   return exports;
 }

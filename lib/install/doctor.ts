@@ -28,8 +28,8 @@ interface Probe {
   accelerator?: string | null;
   cudaProblem?: string | null;
   kernels?: { setting: string; fastMkl: boolean; problem: string | null; processor: { vendor: string } };
-  /** The instructions that MKL says it computes with; absent where it does not say. */
-  mkl?: string;
+  /** MKL's number for the kernels that it computes with: 7 are those for AVX-512. Null where it has none. */
+  mklLevel?: number | null;
   error?: string;
 }
 
@@ -76,16 +76,19 @@ export function describeDiagnosis(diagnosis: Diagnosis): string {
     lines.push(`libtorch ${libtorch.found.version} (${libtorch.found.source}): ${libtorch.found.root}`);
   }
   if (probe.addon !== undefined) lines.push(`addon: ${probe.addon}`);
-  if (probe.kernels !== undefined) lines.push(describeKernels(probe.kernels, probe.mkl));
+  if (probe.kernels !== undefined) lines.push(describeKernels(probe.kernels, probe.mklLevel));
   if (probe.cudaProblem) lines.push(`CUDA is not used: ${probe.cudaProblem}`);
   if (probe.accelerator) lines.push(`accelerator: ${probe.accelerator}`);
   lines.push(probe.ok ? 'torchbind loads and computes.' : `torchbind does not work here: ${probe.error}`);
   return lines.join('\n');
 }
 
+/** MKL's number for its kernels for AVX-512; the others have smaller ones. */
+const AVX512 = 7;
+
 function describeKernels(
   { setting, fastMkl, problem, processor }: NonNullable<Probe['kernels']>,
-  mkl = 'unknown',
+  mklLevel: number | null = null,
 ): string {
   const bits =
     setting === 'stock'
@@ -94,35 +97,33 @@ function describeKernels(
         ? "faster on this processor; results differ from Python's by rounding (TORCHBIND_CPU_KERNELS=stock gives Python's bits)"
         : "training is Python's bit for bit; generation may use other products on this processor";
   const failed = problem === null ? '' : `; MKL stays on its slow path: ${problem}`;
-  return `CPU kernels: ${setting}: ${bits}${failed}. Processor: ${processor.vendor || 'unknown'}; MKL computes with: ${mkl}`;
+  const mkl = mklLevel === null ? 'no MKL' : `MKL computes ${mklLevel >= AVX512 ? 'with' : 'without'} AVX-512`;
+  return `CPU kernels: ${setting}: ${bits}${failed}. Processor: ${processor.vendor || 'unknown'}; ${mkl}`;
 }
 
 function probeAddon(env: NodeJS.ProcessEnv): Probe {
-  const module = JSON.stringify(path.join(__dirname, '../native/native.js'));
+  const imported = (name: string): string => `require(${JSON.stringify(path.join(__dirname, '../native', name))})`;
   const code = `
-    const { native, loadedAddon } = require(${module});
+    const { native, loadedAddon } = ${imported('native.js')};
+    const { loader } = ${imported('loader.js')};
     try {
       const torch = native().versions().torch;
       const { addon, cudaProblem, kernels } = loadedAddon();
-      // A product, at which MKL says on its standard output what it computes with.
+      // A product: at the first one MKL chooses its kernels.
       const ones = native().fromTypedArray(new Float32Array(256).fill(1), [16, 16], 6);
       native().call(native().findOperator('aten::mm', ''), ones, ones);
-      console.log(JSON.stringify({ ok: true, addon, torch, accelerator: native().accelerator(), cudaProblem, kernels }));
+      console.log(JSON.stringify({ ok: true, addon, torch, accelerator: native().accelerator(), cudaProblem, kernels, mklLevel: loader().mklLevel() }));
     } catch (error) {
       console.error(error.message);
       process.exitCode = 1;
     }`;
   const child = spawnSync(process.execPath, ['-e', code], {
-    env: { ...env, MKL_VERBOSE: '1' },
+    env,
     encoding: 'utf8',
     timeout: 120_000,
     windowsHide: true,
   });
-  if (child.status === 0) {
-    const probe = JSON.parse(child.stdout.split('\n').find((line) => line.startsWith('{'))!) as Probe;
-    const mkl = /^MKL_VERBOSE .*?for (.*?)(?:, Lnx|, Win|, OSX|$)/m.exec(child.stdout)?.[1];
-    return mkl === undefined ? probe : { ...probe, mkl };
-  }
+  if (child.status === 0) return JSON.parse(child.stdout.split('\n').find((line) => line.startsWith('{'))!) as Probe;
   return {
     ok: false,
     error: child.stderr.trim() || `the process ended with ${child.signal ?? `status ${child.status}`}`,

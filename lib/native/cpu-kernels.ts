@@ -14,9 +14,7 @@ export interface KernelChoice {
   fastMkl: boolean;
   /** Why that failed where it was wanted, else null. */
   problem: string | null;
-  /** Maximum number of rows of a float32 Linear that oneDNN computes during generation; 0 for none. */
-  oneDnnRows: number;
-  /** Maximum number of rows of a float32 Linear that `torchbind::linear` (native/linear.cc) computes during generation; 0 for none. */
+  /** Maximum number of rows of a Linear that `torchbind::linear` (native/linear.cc) computes during generation; 0 for none. */
   ownRows: number;
 }
 
@@ -31,8 +29,8 @@ export function useKernels(loader: Loader, addon: string, env: NodeJS.ProcessEnv
   const processor = loader.processor();
   const library = wanted === 'auto' && slowInMkl(processor) ? path.join(path.dirname(addon), 'torchbind_mkl.so') : '';
   const { setting, fastMkl, problem } = loader.chooseKernels(wanted, library);
-  const few = setting === 'auto' ? fewRows(processor) : { oneDnnRows: 0, ownRows: 0 };
-  return { setting: setting as CpuKernels, processor, fastMkl, problem, ...few };
+  const ownRows = setting === 'auto' && isFasterThanLibtorch(processor) ? 16 : 0;
+  return { setting: setting as CpuKernels, processor, fastMkl, problem, ownRows };
 }
 
 function readSetting(value: string | undefined): CpuKernels {
@@ -49,11 +47,7 @@ function slowInMkl({ vendor, avx512 }: Processor): boolean {
   return vendor === 'AuthenticAMD' && avx512;
 }
 
-/**
- * Measured with `bench/decoding.mjs`: on AMD with AVX-512 oneDNN is ahead of MKL up to 16 rows, and with AVX2 our own kernel is ahead of
- * both. On Intel MKL is as fast.
- */
-function fewRows({ vendor, avx2, avx512 }: Processor): Pick<KernelChoice, 'oneDnnRows' | 'ownRows'> {
-  const isAmd = vendor === 'AuthenticAMD';
-  return { oneDnnRows: isAmd && avx512 ? 16 : 0, ownRows: isAmd && avx2 && !avx512 ? 16 : 0 };
+/** Measured with `bench/decoding.mjs`: on AMD our own kernel reads weights faster than MKL and oneDNN. On Intel MKL is as fast. */
+function isFasterThanLibtorch({ vendor, avx2 }: Processor): boolean {
+  return vendor === 'AuthenticAMD' && avx2;
 }

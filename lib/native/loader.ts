@@ -20,6 +20,8 @@ export interface Loader {
   processor(): Processor;
   /** Chooses the kernels of this process; see `useKernels`. The first call decides, and later calls return its choice. */
   chooseKernels(setting: string, library: string): { setting: string; fastMkl: boolean; problem: string | null };
+  /** Which of its kernels MKL computes with, as its own number: 7 are those for AVX-512. Null where libtorch is not loaded or has no MKL. */
+  mklLevel(): number | null;
   /**
    * Locks a file, which is made if it is not there, and returns the lock's number; null if somebody else holds it. Throws the
    * system's reason with `errno`, which is positive, and `syscall`: `open` or `lock`.

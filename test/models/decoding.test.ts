@@ -12,8 +12,9 @@ import { manualSeed } from '../../lib/tensor/random';
 import { tidy } from '../../lib/tensor/scope';
 import type { Tensor } from '../../lib/tensor/tensor';
 
-// Weights of 768 x 256 and 1024 x 256 are large enough; the projection (256, 256) and the head (30, 256) are not.
 const shape = { vocabSize: 30, blockSize: 32, nLayer: 2, nHead: 4, nEmbd: 256 };
+const linears = 2 * 4 + 1; // four of each block, and the head
+const head = 1; // it multiplies the last row of a prompt alone
 let gpt: GPT;
 const { kernels } = loadedAddon();
 const own = { ...kernels };
@@ -21,8 +22,6 @@ const own = { ...kernels };
 beforeAll(() => {
   setNumThreads(1);
   manualSeed(1);
-  kernels.ownRows = 0;
-  own.ownRows = 0;
   gpt = new GPT(shape).eval();
 });
 afterEach(() => {
@@ -30,93 +29,109 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** Logits after `count` tokens and then one more, and how often oneDNN multiplied in each pass. */
-function run(rows: number, count: number): { logits: number[]; calls: number[] } {
-  kernels.oneDnnRows = rows;
-  const spy = vi.spyOn(Operator.prototype, 'call');
-  using cache = gpt.makeCache();
-  const calls: number[] = [];
+/** How often our own kernel multiplies while `fn` runs. */
+function countOwn(fn: () => void): number {
+  const spies = (['call', 'call3'] as const).map((name) => vi.spyOn(Operator.prototype, name));
+  fn();
+  const called = spies.flatMap((spy) => spy.mock.contexts as Operator[]);
+  spies.forEach((spy) => spy.mockRestore());
+  return called.filter(({ name }) => name === 'torchbind::linear').length;
+}
+
+/** Logits after `count` tokens and then one more, and how often our own kernel multiplied in each pass. */
+function run(rows: number, count: number, model = gpt): { logits: number[]; calls: number[] } {
+  kernels.ownRows = rows;
+  using cache = model.makeCache();
   const logits: number[] = [];
-  for (const ids of [Array.from({ length: count }, (_, i) => i), [5]]) {
-    spy.mockClear();
-    logits.push(
-      ...tidy(() => [...gpt.forwardCached(tensor([ids], { dtype: 'int64' }), cache).toTypedArray()]).map(Number),
+  const pass = (ids: number[]): number =>
+    countOwn(() =>
+      tidy(() => {
+        const last = model.forwardCached(tensor([ids], { dtype: 'int64' }), cache);
+        logits.push(...(last.to('float32').flatten().tolist() as number[]));
+      }),
     );
-    calls.push(
-      (spy.mock.contexts as Operator[]).filter((operator) => operator.name === 'mkldnn::_linear_pointwise').length,
-    );
-  }
-  spy.mockRestore();
+  const calls = [pass(Array.from({ length: count }, (_, i) => i)), pass([5])];
   return { logits, calls };
 }
 
-const layers = 2 * 3; // qkv, up and down of each block
+describe.runIf(kernels.processor.avx2)('passes of a few rows', () => {
+  test('up to the number of rows that the processor gains by', () => {
+    expect(run(0, 4).calls).toEqual([0, 0]);
+    expect(run(1, 4).calls).toEqual([head, linears]);
+    expect(run(4, 4).calls).toEqual([linears, linears]);
+    expect(run(4, 5).calls).toEqual([head, linears]);
+  });
 
-test('up to the number of rows that the processor gains by', () => {
-  expect(run(0, 4).calls).toEqual([0, 0]);
-  expect(run(1, 4).calls).toEqual([0, layers]);
-  expect(run(4, 4).calls).toEqual([layers, layers]);
-  expect(run(4, 5).calls).toEqual([0, layers]);
-});
+  test.each([true, false])('in bfloat16, where the processor has instructions for it: %s', (avx512) => {
+    const half = new GPT(shape).eval().to('bfloat16');
+    kernels.processor = { ...kernels.processor, avx512 };
+    // Without them our own kernel is ahead for any number of rows but two.
+    expect(run(4, 2, half).calls).toEqual([avx512 ? linears : head, linears]);
+    expect(run(4, 5, half).calls).toEqual([avx512 ? head : linears, linears]);
+    expect(run(0, 4, half).calls).toEqual([0, 0]);
+    half.dispose();
+  });
 
-test('with the results of libtorch, but for the order of sums', () => {
-  const [stock, auto] = [run(0, 4).logits, run(16, 4).logits];
-  auto.forEach((value, i) => expect(Math.abs(value - stock[i]!)).toBeLessThan(1e-4));
-});
+  test.each([
+    ['float32', 1e-4, linears, () => undefined],
+    ['bfloat16', 0.05, linears, (model: GPT) => void model.to('bfloat16')],
+    ['8 bits', 0.05, head, (model: GPT) => void model.quantize({ bits: 8 })],
+  ] as const)('with the results of libtorch, but for rounding: %s', (_, allowed, ofPrompt, change) => {
+    manualSeed(1);
+    const model = new GPT(shape).eval();
+    change(model);
+    const [stock, auto] = [run(0, 3, model), run(16, 3, model)];
+    expect([stock.calls, auto.calls]).toEqual([
+      [0, 0],
+      [ofPrompt, linears],
+    ]);
+    auto.logits.forEach((value, i) => expect(Math.abs(value - stock.logits[i]!)).toBeLessThan(allowed));
+    model.dispose();
+  });
 
-test('in packed passes, and the tokens are the same', async () => {
-  const generate = async (): Promise<number[][]> =>
-    Promise.all(
-      [[1], [2, 3], [4, 5, 6]].map(async (prompt) => {
-        const tokens: number[] = [];
-        const options = { greedy: true, maxNewTokens: 12, thread: 'main' } as const;
-        for await (const id of gpt.generateTokens(prompt, options)) tokens.push(id);
-        return tokens;
+  test('in packed passes, and the tokens are the same', async () => {
+    const generate = async (): Promise<number[][]> =>
+      Promise.all(
+        [[1], [2, 3], [4, 5, 6]].map(async (prompt) => {
+          const tokens: number[] = [];
+          const options = { greedy: true, maxNewTokens: 12, thread: 'main' } as const;
+          for await (const id of gpt.generateTokens(prompt, options)) tokens.push(id);
+          return tokens;
+        }),
+      );
+    kernels.ownRows = 0;
+    const stock = await generate();
+    kernels.ownRows = 16;
+    const spy = vi.spyOn(Operator.prototype, 'call3');
+    expect(await generate()).toEqual(stock);
+    expect((spy.mock.contexts as Operator[]).some(({ name }) => name === 'torchbind::linear')).toBe(true);
+  });
+
+  test('not in forward, nor under autocast, nor in another dtype', () => {
+    kernels.ownRows = 16;
+    const idx = tensor([[1]], { dtype: 'int64' });
+    using cache = gpt.makeCache();
+    const half = new GPT(shape).to('float16');
+    using halfCache = half.makeCache();
+    expect(
+      countOwn(() => {
+        noGrad(() => gpt.forward(idx));
+        autocast({ device: 'cpu' }, () => gpt.forwardCached(idx, cache));
+        half.forwardCached(idx, halfCache);
       }),
-    );
-  kernels.oneDnnRows = 0;
-  const stock = await generate();
-  kernels.oneDnnRows = 16;
-  const spy = vi.spyOn(Operator.prototype, 'call');
-  expect(await generate()).toEqual(stock);
-  expect((spy.mock.contexts as Operator[]).some((operator) => operator.name === 'mkldnn::_linear_pointwise')).toBe(
-    true,
-  );
-});
+    ).toBe(0);
+    half.dispose();
+  });
 
-test('not in forward, nor under autocast, nor in another dtype', () => {
-  kernels.oneDnnRows = 16;
-  const spy = vi.spyOn(Operator.prototype, 'call');
-  const idx = tensor([[1]], { dtype: 'int64' });
-  noGrad(() => gpt.forward(idx));
-  using cache = gpt.makeCache();
-  autocast({ device: 'cpu' }, () => gpt.forwardCached(idx, cache));
-  const half = new GPT(shape).to('bfloat16');
-  using halfCache = half.makeCache();
-  half.forwardCached(idx, halfCache);
-  half.dispose();
-  expect((spy.mock.contexts as Operator[]).filter((operator) => operator.name === 'mkldnn::_linear_pointwise')).toEqual(
-    [],
-  );
-});
-
-test('in layers with adapters, merged or not', () => {
-  const adapted = new GPT(shape).eval();
-  applyLora(adapted, { rank: 2, alpha: 4, targets: ['attn.qkv', 'mlp.up'] });
-  kernels.oneDnnRows = 1;
-  const idx = tensor([[1]], { dtype: 'int64' });
-  for (const merge of [false, true]) {
-    if (merge) mergeLora(adapted);
-    const spy = vi.spyOn(Operator.prototype, 'call');
-    using cache = adapted.makeCache();
-    adapted.forwardCached(idx, cache);
-    const found = (spy.mock.contexts as Operator[]).filter(
-      (operator) => operator.name === 'mkldnn::_linear_pointwise',
-    ).length;
-    expect(found).toBe(layers);
-    spy.mockRestore();
-  }
-  adapted.dispose();
+  test('in layers with adapters, merged or not', () => {
+    const adapted = new GPT(shape).eval();
+    applyLora(adapted, { rank: 2, alpha: 4, targets: ['attn.qkv', 'mlp.up'] });
+    for (const merge of [false, true]) {
+      if (merge) mergeLora(adapted);
+      expect(run(1, 2, adapted).calls).toEqual([head, linears]);
+    }
+    adapted.dispose();
+  });
 });
 
 describe.runIf(kernels.processor.avx2)('torchbind::linear', () => {
@@ -210,6 +225,7 @@ describe.runIf(kernels.processor.avx2)('torchbind::linear', () => {
         [8, 17, 256],
         [9, 33, 300],
         [16, 64, 2048],
+        [13, 50, 96],
         [21, 9, 700],
       ] as const) {
         const [input, weight, bias] = [randn(count, columns).to(dtype), randn(rows, columns).to(dtype), randn(rows)];
@@ -251,43 +267,5 @@ describe.runIf(kernels.processor.avx2)('torchbind::linear', () => {
     expect(() => linear(input, weight.to('float64'), null, null)).toThrow(/no kernel/);
     expect(() => linear(input, bytes, null, ones([2]))).toThrow(/expected 3 scales/);
     expect(() => linear(input, weight, ones([3], { dtype: 'int64' }), null)).toThrow(/BFloat16/);
-  });
-
-  test('computes passes of a few rows: float32, bfloat16, 8 bits', () => {
-    kernels.ownRows = 16;
-    const make = (change: (model: GPT) => void): GPT => {
-      manualSeed(1);
-      const model = new GPT(shape).eval();
-      change(model);
-      return model;
-    };
-    const linears = 2 * 4 + 1;
-    for (const [change, allowed, calls] of [
-      [() => undefined, 1e-4, 2 * linears],
-      [(model: GPT) => void model.to('bfloat16'), 0.05, 2 * linears],
-      [(model: GPT) => void model.quantize({ bits: 8 }), 0.05, linears + 1], // the head reads one row of the prompt too
-    ] as const) {
-      const model = make(change);
-      const logits = [true, false].map((on) => {
-        kernels.ownRows = on ? 16 : 0;
-        using cache = model.makeCache();
-        const spies = (['call', 'call3'] as const).map((name) => vi.spyOn(Operator.prototype, name));
-        const values = tidy(() => {
-          model.forwardCached(tensor([[1, 2, 3]], { dtype: 'int64' }), cache);
-          return model
-            .forwardCached(tensor([[5]], { dtype: 'int64' }), cache)
-            .to('float32')
-            .flatten()
-            .tolist() as number[];
-        });
-        const called = spies.flatMap((spy) => spy.mock.contexts as Operator[]);
-        const used = called.filter(({ name }) => name === 'torchbind::linear').length;
-        spies.forEach((spy) => spy.mockRestore());
-        expect(used).toBe(on ? calls : 0);
-        return values;
-      });
-      logits[0]!.forEach((value, i) => expect(Math.abs(value - logits[1]![i]!)).toBeLessThan(allowed));
-      model.dispose();
-    }
   });
 });
