@@ -48,9 +48,7 @@ export function multiply(input: Tensor, weight: Tensor, bias: Tensor | null): Te
 
 /** As `multiply`, of one row with a weight int8 (out, in) and scales (out); null where libtorch's kernel is to be used. */
 export function multiplyInt8(input: Tensor, weight: Tensor, bias: Tensor | null, scales: Tensor): Tensor | null {
-  return isOwn && input.numel() === weight.size(1)
-    ? (own().call([input, weight, bias, scales]) as Tensor)
-    : null;
+  return isOwn && input.numel() === weight.size(1) ? (own().call([input, weight, bias, scales]) as Tensor) : null;
 }
 
 /** The dtype in which keys and values are cached, and attention to them is computed, for a model with this weight. */

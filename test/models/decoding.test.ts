@@ -73,9 +73,9 @@ describe.runIf(kernels.processor.avx2)('passes of a few rows', () => {
   });
 
   test.each([
-    ['float32', 1e-4, linears, () => undefined],
-    ['bfloat16', 0.05, linears, (model: GPT) => void model.to('bfloat16')],
-    ['8 bits', 0.05, head, (model: GPT) => void model.quantize({ bits: 8 })],
+    ['float32', 1e-4, linears, (): void => undefined],
+    ['bfloat16', 0.05, linears, (model: GPT): void => void model.to('bfloat16')],
+    ['8 bits', 0.05, head, (model: GPT): void => void model.quantize({ bits: 8 })],
   ] as const)('with the results of libtorch, but for rounding: %s', (_, allowed, ofPrompt, change) => {
     manualSeed(1);
     const model = new GPT(shape).eval();
