@@ -1,6 +1,6 @@
 """
-Models of transformers with random weights, and what transformers generates from them: texts for each case of options, hidden
-states, attentions, and losses over windows. usage: reference.py directory cases.json
+Models of transformers with random weights, and what transformers generates from them: texts for each case of options,
+log-probabilities, hidden states, attentions, and losses over windows. usage: reference.py directory cases.json
 """
 
 import json
@@ -9,10 +9,38 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerFast,
+)
 
-directory, cases = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())
+directory, posted = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())
+cases, characters = posted["cases"], posted["characters"]
 V, T, PAD, EOS = 40, 48, 1, 5
+
+
+class Successor(LogitsProcessor):
+    """Favours the id after the last one, and forbids id 7."""
+
+    def __call__(self, input_ids, scores):
+        scores = scores.scatter_add(1, (input_ids[:, -1:] + 1) % V, torch.full((len(scores), 1), 2.0))
+        scores[:, 7] = -math.inf
+        return scores
+
+
+def tokenizer():
+    """A token for each character, as transformers needs it for texts that stop the generation."""
+    own = Tokenizer(WordLevel({c: i for i, c in enumerate(characters)}, unk_token=characters[0]))
+    own.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    own.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=own)
 
 
 def models():
@@ -55,6 +83,10 @@ def generated(model, prompts, options, seed):
     settings = {"do_sample": False, "top_k": 0, "temperature": 1.0, "eos_token_id": -1, **options}
     if settings["eos_token_id"] == -1:
         settings["eos_token_id"] = None
+    if settings.pop("successor", False):
+        settings["logits_processor"] = LogitsProcessorList([Successor()])
+    if "stop_strings" in settings:
+        settings["tokenizer"] = tokenizer()
     out = model.generate(
         ids, attention_mask=mask, return_dict_in_generate=True, output_scores=True, pad_token_id=PAD, **settings
     )
@@ -63,6 +95,15 @@ def generated(model, prompts, options, seed):
         "tokens": out.sequences[:, ids.shape[1] :].tolist(),
         "scores": None if scores is None else scores.tolist(),
     }
+
+
+def likeliest(model, prompt, count):
+    """The log-probabilities of greedily generated tokens and of the three likeliest ones."""
+    settings = {"do_sample": False, "max_new_tokens": count, "eos_token_id": None, "pad_token_id": PAD}
+    ids, mask = padded([prompt])
+    out = model.generate(ids, attention_mask=mask, return_dict_in_generate=True, output_logits=True, **settings)
+    tops = [step.log_softmax(-1)[0].topk(3) for step in out.logits]
+    return [[top.indices.tolist(), top.values.tolist()] for top in tops]
 
 
 def windows_loss(model, ids, size, stride):
@@ -95,6 +136,7 @@ with torch.no_grad():
             embedded.append({"mean": mean.tolist(), "last": hidden[1][0, -1].tolist(), "first": hidden[0][0, 0].tolist()})
         result[name] = {
             "texts": texts,
+            "likeliest": likeliest(model, [1, 9, 14], 6),
             "hiddenStates": [h[0].tolist() for h in out.hidden_states],
             "attentions": [a[0].tolist() for a in out.attentions],
             "embedded": embedded,
