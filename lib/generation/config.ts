@@ -16,6 +16,7 @@ const SAME = {
   no_repeat_ngram_size: 'noRepeatNgramSize',
   bad_words_ids: 'badWords',
   num_return_sequences: 'numReturnSequences',
+  stop_strings: 'stop',
 } as const;
 
 /** Sampling options. */
@@ -76,7 +77,6 @@ const MISSING = [
   'dola_layers',
   'remove_invalid_values',
   'renormalize_logits',
-  'stop_strings',
   'watermarking_config',
 ];
 
@@ -144,6 +144,7 @@ export function writeGenerationConfig(options: GenerationConfig, before: Json = 
     noRepeatNgramSize,
     badWords,
     numReturnSequences,
+    stop,
     numBeams,
     lengthPenalty,
     earlyStopping,
@@ -171,6 +172,7 @@ export function writeGenerationConfig(options: GenerationConfig, before: Json = 
     no_repeat_ngram_size: noRepeatNgramSize,
     bad_words_ids: badWords,
     num_return_sequences: numReturnSequences,
+    stop_strings: stop,
     eos_token_id: stopTokens?.length === 1 ? stopTokens[0] : stopTokens,
     sequence_bias: logitBias === undefined ? undefined : Object.entries(logitBias).map(([id, b]) => [[Number(id)], b]),
   };

@@ -165,6 +165,7 @@ describe('several texts', () => {
     setTimeout(() => controller.abort(new Error('enough')), 50);
     await expect(texts).rejects.toThrow('enough');
     await expect(gpt.generate('a', { ...options, numReturnSequences: 1 })).rejects.toThrow('enough');
+    await expect(gpt.generate('a', { ...options, details: true })).rejects.toThrow('enough');
   });
 });
 
@@ -215,6 +216,7 @@ describe('a generation config', () => {
       max_new_tokens: 20,
       repetition_penalty: 1.1,
       suppress_tokens: [4],
+      stop_strings: ['.', 'end'],
       transformers_version: '5.0',
     };
     const options = readGenerationConfig(json);
@@ -226,6 +228,7 @@ describe('a generation config', () => {
       maxNewTokens: 20,
       repetitionPenalty: 1.1,
       badWords: [[4]],
+      stop: ['.', 'end'],
     });
     const { suppress_tokens, ...rest } = json;
     expect(writeGenerationConfig(options, json)).toEqual({ ...rest, bad_words_ids: [suppress_tokens] });
