@@ -110,7 +110,8 @@ export function readParameters(body: unknown, limits: ServerLimits, own: readonl
 
 function refuseUnlessNeutral(name: string, value: unknown): void {
   const isEmpty = isObject(value) && Object.keys(value).length === 0; // `logit_bias: {}`, `tools: []`
-  if (isEmpty || NEUTRAL[name]?.includes(value) === true) return;
+  const isNeutral = Object.hasOwn(NEUTRAL, name) && NEUTRAL[name]!.includes(value);
+  if (isEmpty || isNeutral) return;
   if (name === 'response_format' && isObject(value) && value.type === 'text') return;
   const message = `The parameter '${name.slice(0, 100)}' with this value is not supported by this server. Leave it out.`;
   throw refuse(message, name, 'unsupported_parameter');
