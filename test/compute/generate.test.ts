@@ -4,7 +4,7 @@ import { CharTokenizer, GPT, manualSeed, noGrad, setNumThreads, type Tensor, tid
 import { LayerNorm } from '../../lib/nn/layer-norm';
 import { heldTensors } from '../../lib/compute/posted-module';
 import { whyNotReplicable } from '../../lib/compute/replicable';
-import type { GenerateOptions } from '../../lib/generation/generate';
+import type { GenerateOptions, ThreadOption } from '../../lib/generation/generate';
 import { getRngState } from '../../lib/tensor/random';
 import { memoryInUse } from '../helpers/garbage';
 import { bytesOf } from '../helpers/tensors';
@@ -71,15 +71,21 @@ describe('generation on a compute thread gives, draw for draw, what it gives on 
   });
 });
 
-describe('while a token is computed', () => {
-  it('the event loop turns', async () => {
+describe('while a model computes', () => {
+  const long = 't'.repeat(250);
+  const uses: Record<string, (gpt: GPT, thread: ThreadOption) => Promise<unknown>> = {
+    'generates a text': (gpt, thread) => gpt.generate(long, { maxNewTokens: 10, thread }),
+    'evaluates a text': (gpt, thread) => gpt.evaluate(long.repeat(4), { thread, batchSize: 1 }),
+    'embeds texts': (gpt, thread) => gpt.embed([long, long, long], { thread, batchSize: 1 }),
+  };
+  it.each(Object.entries(uses))('the event loop turns: it %s', async (_, use) => {
     const gpt = make({ nEmbd: 512, blockSize: 256 });
-    const turnsDuring = async (thread: 'main' | 'worker'): Promise<number> => {
+    const turnsDuring = async (thread: ThreadOption): Promise<number> => {
       let turns = 0;
       let isOver = false;
-      const generating = gpt.generate('t'.repeat(250), { maxNewTokens: 10, thread }).finally(() => (isOver = true));
+      const computing = use(gpt, thread).finally(() => (isOver = true));
       for (; !isOver; turns++) await nextTurn();
-      await generating;
+      await computing;
       return turns;
     };
     expect(await turnsDuring('main')).toBeLessThan(60);

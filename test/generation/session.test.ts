@@ -5,6 +5,7 @@ import { noGrad } from '../../lib/tensor/autograd';
 import { setNumThreads } from '../../lib/tensor/device';
 import { manualSeed } from '../../lib/tensor/random';
 import { CharTokenizer } from '../../lib/tokenizers';
+import { memoryInUse } from '../helpers/garbage';
 
 const chars = [...'abcdefghijklmnopqrstuvwxyz ,.\n'];
 const turns = ['once upon', ' a time, ', 'there was', '.'];
@@ -133,6 +134,23 @@ it('computes new tokens only', async () => {
   await fork.generate('x');
   expect(counter.count).toBe(23 + 1 + 1 + 4);
   gpt.dispose();
+});
+
+it('frees its cache when it is disposed of, or forgotten', async () => {
+  const before = await memoryInUse();
+  const options = { maxNewTokens: 5, thread: 'main' } as const;
+  const session = gpt.session(options);
+  await session.generate('the cat');
+  const one = await memoryInUse();
+  expect(one.numTensors).toBeGreaterThan(before.numTensors);
+  const fork = session.fork();
+  expect((await memoryInUse()).numTensors - one.numTensors).toBe(one.numTensors - before.numTensors);
+  session.dispose();
+  expect(await memoryInUse()).toEqual(one);
+  fork.dispose();
+  expect(await memoryInUse()).toEqual(before);
+  await gpt.session(options).generate('the cat');
+  expect(await memoryInUse()).toEqual(before);
 });
 
 it('writes one turn at a time, and none after its end', async () => {
