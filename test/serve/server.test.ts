@@ -1,5 +1,7 @@
 /** What a server does besides generating: new bundles, limits, clients that leave, strangers, runs. */
+import { once } from 'node:events';
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -74,6 +76,21 @@ it('a request ends on the weights that it began with, and the next one gets the 
   expect((await running.post('/v1/completions', body)).json.choices[0]!.text).toBe(next.json.choices[0]!.text);
 });
 
+it('a model that is published answers the requests after it', async () => {
+  const [older, newer] = [model(), model()];
+  const running = await serve(older, { name: 'tiny', limits: { maxTokens: 1e6 } });
+  const body = { prompt: 'abc', max_tokens: 20, seed: 1 };
+  const stream = await open(running.address, { ...body, max_tokens: 300 });
+  let events = await stream.more();
+  await running.server.publish(newer);
+  expect((await running.post('/v1/completions', body)).json.choices[0]!.text).toBe(await expected(newer, 'abc', 20, 1));
+  while (!events.includes('[DONE]')) events += await stream.more();
+  expect(textOf(events)).toBe(await expected(older, 'abc', 300, 1));
+  await running.server.publish(older, 'other');
+  const named = await running.post('/v1/completions', { ...body, model: 'other' });
+  expect(named.json.choices[0]!.text).toBe(await expected(older, 'abc', 20, 1));
+});
+
 it('looks for new bundles by itself', async () => {
   const directory = path.join(temporaryDirectory(), 'tiny');
   const gpt = model();
@@ -106,21 +123,37 @@ it('a client that leaves ends its generation, and frees its place for those who 
   expect(await active(running)).toBe(0);
 });
 
+it('limits prompts, sequences and connections', async () => {
+  const limits = { maxPromptTokens: 3, maxSequences: 4, maxConnections: 20 };
+  const { post, address } = await serve(model(), { limits });
+  const codeOf = async (body: object): Promise<string> =>
+    (await post('/v1/completions', { prompt: 'a', max_tokens: 1, ...body })).json.error?.code ?? 'none';
+  expect(await codeOf({ prompt: 'abc' })).toBe('none');
+  expect(await codeOf({ prompt: 'abcd' })).toBe('context_length_exceeded');
+  expect(await codeOf({ prompt: ['a', 'b'], n: 2 })).toBe('none');
+  expect(await codeOf({ prompt: ['a', 'b', 'c'], n: 2 })).toBe('invalid_value');
+  const { hostname, port } = new URL(address);
+  const sockets = Array.from({ length: 21 }, () => connect(Number(port), hostname));
+  for (const socket of sockets) socket.on('error', () => undefined).resume();
+  await Promise.race(sockets.map((socket) => once(socket, 'close')));
+  for (const socket of sockets) socket.destroy();
+});
+
 it('limits how many wait, how long they wait, and how long a request takes', async () => {
   const long = { prompt: 'a', max_tokens: 1e6 };
   const full = await serve(model(), { limits: { maxConcurrent: 1, maxQueue: 0, maxTokens: 1e6 } });
   const stream = await open(full.address, long);
   const refused = await full.post('/v1/completions', long);
-  expect([refused.status, refused.json.error.code]).toEqual([429, 'queue_full']);
+  expect([refused.status, refused.json.error?.code]).toEqual([429, 'queue_full']);
   expect(refused.headers.get('retry-after')).toBe('1');
   stream.leave();
   const slow = await serve(model(), { limits: { maxConcurrent: 1, queueTimeout: 1, maxTokens: 1e6 } });
   const other = await open(slow.address, long);
-  expect((await slow.post('/v1/completions', long)).json.error.code).toBe('queue_timeout');
+  expect((await slow.post('/v1/completions', long)).json.error?.code).toBe('queue_timeout');
   other.leave();
   const short = await serve(model(), { limits: { requestTimeout: 1, maxTokens: 1e6 } });
   const late = await short.post('/v1/completions', long);
-  expect([late.status, late.json.error.code]).toEqual([504, 'timeout']);
+  expect([late.status, late.json.error?.code]).toEqual([504, 'timeout']);
   const events = (await short.post('/v1/completions', { ...long, stream: true })).text;
   expect(events).toMatch(/"code":"timeout"/);
   expect(events).not.toContain('[DONE]');
@@ -168,7 +201,7 @@ describe('what a server refuses', () => {
     for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=a'])
       expect(await statusOf(address, '/v1/completions', 'POST', { 'content-type': type })).toBe(415);
     const lost = await post('/v1/nothing', {});
-    expect([lost.status, lost.json.error.code]).toEqual([404, 'not_found']);
+    expect([lost.status, lost.json.error?.code]).toEqual([404, 'not_found']);
   });
 
   it('pages of other sites, and names that other sites may have given to this machine', async () => {
@@ -214,6 +247,7 @@ describe('what a server refuses', () => {
     await expect(serve('/none/model')).rejects.toMatchObject({ code: 'ERR_TORCHBIND_CHECKPOINT_OPEN' });
     await expect(serve(null)).rejects.toThrow("'root'");
     const { address } = await serve(model());
+    expect(new URL(address).hostname).toBe('127.0.0.1');
     const taken = await createServer(model());
     await expect(taken.listen({ port: Number(new URL(address).port) })).rejects.toThrow(/EADDRINUSE.*another port/);
     await taken.close();
@@ -311,7 +345,7 @@ describe('runs under a root', () => {
     for (const step of [9, -1, '2x', null, [2]]) expect((await rollBack(step)).status).toBe(step === 9 ? 404 : 400);
     await post('/v1/completions', { model: 'tiny', prompt: 'a' });
     const unlock = await lockDirectory(path.join(directory, 'tiny'), {});
-    expect((await rollBack(2)).json.error.code).toBe('locked');
+    expect((await rollBack(2)).json.error?.code).toBe('locked');
     unlock();
     expect((await rollBack(2)).json).toEqual({ name: 'tiny', step: 2 });
     expect((await get('/health')).json.steps).toEqual({ tiny: 2 });

@@ -36,7 +36,7 @@ export interface Answer {
 export interface Body {
   model: string;
   choices: { text: string }[];
-  error: { code: string };
+  error?: { code: string };
   steps: Record<string, number>;
   active: number;
   waiting: number;
