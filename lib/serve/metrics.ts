@@ -30,7 +30,11 @@ export class ServerMetrics {
     };
     gauge('torchbind_sequences_active', 'Sequences that are being generated.', () => queue.active);
     gauge('torchbind_requests_waiting', 'Requests that wait for a place.', () => queue.length);
-    gauge('torchbind_tensors', 'Tensors that are alive in this process.', () => memory().numTensors);
+    gauge(
+      'torchbind_tensors',
+      'Tensors on the thread that serves, without those of running sequences.',
+      () => memory().numTensors,
+    );
     gauge('torchbind_tensor_bytes', 'Bytes of these tensors.', () => memory().numBytes);
     gauge('process_resident_memory_bytes', 'Resident memory of the process.', () => process.memoryUsage.rss());
     new Gauge({
