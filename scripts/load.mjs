@@ -60,7 +60,7 @@ main(async (args) => {
 function report(name, { requests, latency, errors, timeouts, non2xx, duration }) {
   const failed = errors + timeouts + non2xx;
   process.stdout.write(
-    `${name}: ${requests.total} requests in ${duration.toFixed(0)} s, p50 ${latency.p50} ms, p99 ${latency.p99} ms, at most ${latency.max} ms, ${failed} failed\n`,
+    `${name}: ${requests.total} requests in ${duration.toFixed(0)} s (${(requests.total / duration).toFixed(1)} a second), p50 ${latency.p50} ms, p99 ${latency.p99} ms, at most ${latency.max} ms, ${failed} failed\n`,
   );
   return failed === 0;
 }

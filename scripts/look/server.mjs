@@ -44,14 +44,16 @@ export async function lookAtServer(browser, out, logs) {
 
 /** A model with three bundles, and a log. */
 async function makeRun(root, name, lines) {
-  const { CharTokenizer, CheckpointManager, GPT } = createRequire(import.meta.url)(inRoot('dist/index.js'));
+  const { CharTokenizer, CheckpointManager, GPT, noGrad } = createRequire(import.meta.url)(inRoot('dist/index.js'));
   const tokenizer = new CharTokenizer([...'\n ,.abcdefghijklmnopqrstuvwxyz']);
   const gpt = new GPT({ vocabSize: 30, blockSize: 64, nLayer: 2, nHead: 4, nEmbd: 64, dropout: 0 }, { tokenizer });
   const manager = new CheckpointManager(name, { root, keep: { last: 3 } });
   const optimizer = gpt.makeOptimizer();
   const losses = { 500: 1.9, 1000: 1.61, 2000: 1.65 };
-  for (const [step, loss] of Object.entries(losses))
+  for (const [step, loss] of Object.entries(losses)) {
     await manager.saveState({ model: gpt, optimizer, step: Number(step), metrics: { val_loss: loss } });
+    noGrad(() => gpt.lmHead.weight.mul_(3)); // so that each checkpoint writes another text
+  }
   writeFileSync(manager.path('metrics.jsonl'), lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
   gpt.dispose();
 }
@@ -112,8 +114,16 @@ async function tryModels(page, address) {
   );
   const texts = await page.locator('.text').allTextContents();
   const facts = await page.locator('.outputs .message').allTextContents();
+  // The same seed, up to a stop text.
+  await page.fill('#stop', texts[0].slice(20, 22));
+  await page.click('button.main');
+  await page.waitForFunction(() => document.querySelector('.outputs .message')?.textContent.includes('ended by stop'));
+  const stopped = await page.locator('.text').first().textContent();
+  await page.waitForFunction(() => document.querySelector('#stop-button').disabled);
   return [
     ...(texts.some((text) => text.length < 100) ? [`expected 150 characters, got ${texts}`] : []),
+    ...(texts[0] === texts[1] ? [`both checkpoints wrote ${texts[0]}`] : []),
+    ...(stopped === texts[0].slice(0, texts[0].indexOf(texts[0].slice(20, 22))) ? [] : [`stopped with ${stopped}`]),
     ...(/^step 2000.*150 tokens/.test(facts[0]) && /^step 1000/.test(facts[1]) ? [] : [`unexpected ${facts}`]),
   ];
 }
