@@ -19,6 +19,7 @@ import {
   TOKEN_OPTIONS,
   whole,
 } from './generate';
+import { endIdsOf } from './end-ids';
 import type { GPTModel } from '../models/gpt-model';
 import { StopText } from './stop-text';
 import { TokenQueue } from './token-queue';
@@ -53,7 +54,7 @@ export interface GenerateSequencesOptions
 export interface GeneratedSequence {
   /** The token ids after the prompt, including a stop token. */
   tokens: number[];
-  finishReason: Extract<FinishReason, 'stop' | 'length'>;
+  finishReason: Exclude<FinishReason, 'aborted'>;
   /** Score of a beam: the sum of its log-probabilities divided by its length to the power of `lengthPenalty`. */
   score?: number;
   logprobs?: TokenLogprobs[];
@@ -126,11 +127,12 @@ export async function searchTokens(
   if (request.maxNewTokens === 0)
     return ids.flatMap(() => Array.from({ length: request.returned }, () => ({ tokens: [], finishReason: 'length' })));
   const stops = new Set(request.stopTokens);
+  const endIds = options.endOfText === true ? endIdsOf(model) : [];
   const found = await Promise.all(requests.map((each) => search(decoderOn(thread), each, signal)));
-  return found.flat().map((sequence) => ({
-    ...sequence,
-    finishReason: stops.has(sequence.tokens.at(-1)!) ? 'stop' : 'length',
-  }));
+  return found.flat().map((sequence) => {
+    const last = sequence.tokens.at(-1)!;
+    return { ...sequence, finishReason: endIds.includes(last) ? 'eos' : stops.has(last) ? 'stop' : 'length' };
+  });
 }
 
 async function search(

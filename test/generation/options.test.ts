@@ -94,7 +94,7 @@ describe('the end of a text', () => {
       expect(details.text).toBe(gpt.tokenizer!.decode(until.slice(0, -1)));
       expect(await all(gpt.generateTokens([0], options))).toEqual(until);
       const [found] = await gpt.generateSequences([0], options);
-      expect(found).toMatchObject({ tokens: until, finishReason: 'stop' });
+      expect(found).toMatchObject({ tokens: until, finishReason: 'eos' });
     } finally {
       gpt.generationConfig = undefined;
     }
