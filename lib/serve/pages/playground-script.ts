@@ -58,7 +58,8 @@ async function generate(model, body, signal) {
       if (choice) show(facts, step + ', writing');
     }
     const seconds = (performance.now() - first) / 1000;
-    const speed = tokens > 1 && seconds > 0 ? ', ' + Math.round((tokens - 1) / seconds) + ' tokens/s' : '';
+    // A text that comes at once has no speed.
+    const speed = tokens > 1 && seconds > 0.1 ? ', ' + Math.round((tokens - 1) / seconds) + ' tokens/s' : '';
     const wait = ', first after ' + Math.round(first - began) + ' ms';
     show(facts, step + ', ' + tokens + ' tokens' + speed + wait + ', ended by ' + reason);
   } catch (error) {
