@@ -260,15 +260,21 @@ describe.each(['gpt2', 'llama'])('%s of transformers', (name) => {
     expect(stops).toBeGreaterThan(10);
   });
 
-  it('gives the log-probabilities of transformers', async () => {
-    const options = { greedy: true, maxNewTokens: 6, logprobs: 3, details: true } as const;
-    const { logprobs } = await gpt.generate(textOf([1, 9, 14]), options);
-    for (const [i, [ids, values]] of reference[name]!.likeliest.entries()) {
-      const { token, logprob, top } = logprobs![i]!;
-      expect([token, ...top.map((each) => each.token)]).toEqual([ids[0], ...ids]);
-      const own = [logprob, ...top.map((each) => each.logprob)];
-      expect(largestDifference(own, [values[0]!, ...values])).toBeLessThan(1e-5);
-    }
+  it('gives the log-probabilities of transformers: alone, beside other texts, and of several texts', async () => {
+    const options = { topK: 1, maxNewTokens: 6, logprobs: 3, details: true } as const;
+    const prompt = textOf([1, 9, 14]);
+    const alone = await gpt.generate(prompt, options);
+    const others = uneven.map((ids, seed) => gpt.generate(textOf(ids), { seed, maxNewTokens: 9 }));
+    const beside = await gpt.generate(prompt, options);
+    await Promise.all(others);
+    const several = await gpt.generate([textOf([30, 1]), prompt], { ...options, numReturnSequences: 2 });
+    for (const { logprobs } of [alone, beside, ...several.slice(2)])
+      for (const [i, [ids, values]] of reference[name]!.likeliest.entries()) {
+        const { token, logprob, top } = logprobs![i]!;
+        expect([token, ...top.map((each) => each.token)]).toEqual([ids[0], ...ids]);
+        const own = [logprob, ...top.map((each) => each.logprob)];
+        expect(largestDifference(own, [values[0]!, ...values])).toBeLessThan(1e-5);
+      }
   });
 
   it('gives the hidden states and attentions of transformers', () => {
