@@ -1,3 +1,5 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { GPT } from '../../lib/gpt/gpt';
 import { readGenerationConfig, writeGenerationConfig } from '../../lib/generation/config';
@@ -10,6 +12,7 @@ import { tidy } from '../../lib/tensor/scope';
 import type { Tensor } from '../../lib/tensor/tensor';
 import { CharTokenizer } from '../../lib/tokenizers';
 import { pythonCode, pythonTimeout } from '../helpers/python';
+import { temporaryDirectory } from '../helpers/tmp';
 
 const chars = [...'abcdefghijklmnopqrstuvwxyz ,.\n'];
 let gpt: GPT;
@@ -237,6 +240,42 @@ describe('a generation config', () => {
     const beams = { numBeams: 4, lengthPenalty: 2, numReturnSequences: 2 };
     expect(readGenerationConfig(writeGenerationConfig(beams))).toEqual(beams);
   });
+
+  it(
+    'is what transformers reads from the file',
+    async () => {
+      const directory = temporaryDirectory();
+      const options = {
+        ...{ temperature: 0.7, topK: 9, topP: 0.9, minP: 0.05, typicalP: 0.8, stopTokens: [1, 2], maxNewTokens: 20 },
+        ...{ minNewTokens: 3, repetitionPenalty: 1.1, noRepeatNgramSize: 2, badWords: [[4], [5, 6]], stop: ['.'] },
+        ...{ logitBias: { 3: 1.5 }, numReturnSequences: 2 },
+      };
+      const beams = { numBeams: 3, lengthPenalty: 2, earlyStopping: 'never', stopTokens: [5] } as const;
+      for (const [i, each] of [options, beams].entries()) {
+        mkdirSync(path.join(directory, String(i)));
+        const file = path.join(directory, String(i), 'generation_config.json');
+        writeFileSync(file, JSON.stringify(writeGenerationConfig(each)));
+      }
+      const code = `
+import json, sys
+from transformers import GenerationConfig
+from transformers.generation import SequenceBiasLogitsProcessor
+first, second = (GenerationConfig.from_pretrained(f'{sys.argv[1]}/{i}') for i in range(2))
+for config in (first, second):
+    config.validate(strict=True)
+SequenceBiasLogitsProcessor(first.sequence_bias)
+print(json.dumps([config.to_diff_dict() for config in (first, second)]))`;
+      expect(JSON.parse(await pythonCode(code, [directory]))).toMatchObject([
+        {
+          ...{ do_sample: true, temperature: 0.7, top_k: 9, top_p: 0.9, min_p: 0.05, typical_p: 0.8 },
+          ...{ eos_token_id: [1, 2], max_new_tokens: 20, min_new_tokens: 3, repetition_penalty: 1.1 },
+          ...{ no_repeat_ngram_size: 2, bad_words_ids: [[4], [5, 6]], stop_strings: ['.'], num_return_sequences: 2 },
+        },
+        { num_beams: 3, length_penalty: 2, early_stopping: 'never', eos_token_id: 5 },
+      ]);
+    },
+    pythonTimeout,
+  );
 
   it('names what it cannot carry', () => {
     expect(() => readGenerationConfig({ penalty_alpha: 0.6 })).toThrow(/penalty_alpha is 0.6/);
