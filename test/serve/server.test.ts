@@ -4,9 +4,10 @@ import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import path from 'node:path';
 import type { Readable } from 'node:stream';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { CheckpointManager, GPT } from '../../lib/gpt';
 import { lockDirectory } from '../../lib/checkpoint/commit';
+import { GPTModel } from '../../lib/models/gpt-model';
 import { memory } from '../../lib/tensor/scope';
 import { temporaryDirectory } from '../helpers/tmp';
 import { createServer } from '../../lib/serve';
@@ -121,6 +122,18 @@ it('a client that leaves ends its generation, and frees its place for those who 
   first.leave();
   expect((await second).status).toBe(200);
   expect(await active(running)).toBe(0);
+  // Not a stream: nothing has been sent yet.
+  const left = new AbortController();
+  const whole = fetch(`${running.address}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: '{"prompt": "a", "max_tokens": 1000000}',
+    signal: left.signal,
+  });
+  await until(async () => (await active(running)) === 1);
+  left.abort();
+  await expect(whole).rejects.toThrow();
+  await until(async () => (await active(running)) === 0);
 });
 
 it('limits prompts, sequences and connections', async () => {
@@ -174,6 +187,18 @@ it('many requests at once are answered in their turn, without a warning', async 
   const answers = await Promise.all(requests.map((body) => post('/v1/completions', body)));
   expect(answers.map(({ status }) => status)).toEqual(requests.map(() => 200));
   expect(warnings).toEqual([]);
+});
+
+it('requests at the same time are decoded together', async () => {
+  const gpt = model();
+  // A model whose method was replaced is computed on this thread.
+  const together = vi.spyOn(GPTModel.prototype, 'forwardPacked');
+  onTestFinished(() => together.mockRestore());
+  const { post } = await serve(gpt);
+  const body = { prompt: 'a', max_tokens: 20, seed: 1 };
+  const answers = await Promise.all([post('/v1/completions', { ...body, n: 3 }), post('/v1/completions', body)]);
+  expect(Math.max(...together.mock.calls.map(([, segments]) => segments.length))).toBe(4);
+  for (const { json } of answers) expect(json.choices[0]!.text).toBe(await expected(gpt, 'a', 20, 1));
 });
 
 it('a stream that nobody reads gives its place back when it is cut off', async () => {
