@@ -3,12 +3,15 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_ctc_loss_backward_cpu_dispatch.h>
 #include <ATen/ops/_ctc_loss_cpu_dispatch.h>
+#include <ATen/ops/_weight_int8pack_mm_cpu_dispatch.h>
 #include <ATen/ops/aminmax.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/embedding_dense_backward_cpu_dispatch.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <mutex>
 #include <string>
 #include <tuple>
@@ -70,6 +73,23 @@ at::Tensor ctc_loss_backward(const at::Tensor& gradient, const at::Tensor& score
                                      zero_infinity);
 }
 
+// The tensor (rows, columns) with rows at multiples of 16 elements, in memory that begins at a multiple of 64
+// bytes: a copy, padded with zeros, where it is not so.
+at::Tensor aligned(const at::Tensor& matrix) {
+  constexpr int64_t kColumns = 16;
+  constexpr uintptr_t kBytes = 64;
+  const int64_t rest = matrix.size(1) % kColumns;
+  if (rest != 0) return at::constant_pad_nd(matrix, {0, kColumns - rest});
+  return reinterpret_cast<uintptr_t>(matrix.const_data_ptr()) % kBytes == 0 ? matrix : matrix.clone();
+}
+
+// With AVX-512 the kernel crashes where a row does not begin at a multiple of its registers.
+at::Tensor weight_int8pack_mm(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& scales) {
+  const bool fits = input.dim() == 2 && weight.dim() == 2 && input.size(1) == weight.size(1);
+  if (!fits) return at::cpu::_weight_int8pack_mm(input, weight, scales);  // throws
+  return at::cpu::_weight_int8pack_mm(aligned(input), aligned(weight), scales);
+}
+
 // libtorch warns of kernels that are replaced.
 class Quiet final : public c10::WarningHandler {
   void process(const c10::Warning&) override {}
@@ -88,6 +108,7 @@ void use_checked_kernels() {
     library->impl("embedding_dense_backward", embedding_dense_backward);
     library->impl("_ctc_loss", ctc_loss);
     library->impl("_ctc_loss_backward", ctc_loss_backward);
+    library->impl("_weight_int8pack_mm", weight_int8pack_mm);
   });
 }
 

@@ -7,9 +7,11 @@ import { save } from '../../lib/formats/pt';
 import { applyLora, type GPTOptions, type QuantizeOptions } from '../../lib/models';
 import { Linear, QuantizedLinear } from '../../lib/nn';
 import { noGrad } from '../../lib/tensor/autograd';
-import { randn, tensor } from '../../lib/tensor/creation';
+import { ones, randint, randn, tensor } from '../../lib/tensor/creation';
 import { setNumThreads } from '../../lib/tensor/device';
+import { Operator } from '../../lib/tensor/operator';
 import { manualSeed } from '../../lib/tensor/random';
+import { tidy } from '../../lib/tensor/scope';
 import type { Tensor } from '../../lib/tensor/tensor';
 import { CharTokenizer } from '../../lib/tokenizers';
 import { pythonCode, pythonTimeout } from '../helpers/python';
@@ -213,4 +215,25 @@ describe('a quantized model', () => {
     gpt.tokenizer = null;
     await expect(gpt.perplexity('abc')).rejects.toThrow(/no tokenizer/);
   });
+});
+
+it('libtorch multiplies 8-bit weights of any width at any address, which crashed with AVX-512', () => {
+  const multiply = (...args: Tensor[]): Tensor => new Operator('aten::_weight_int8pack_mm', '').call(args) as Tensor;
+  for (const dtype of ['bfloat16', 'float32'] as const) {
+    for (const columns of [1, 7, 16, 40, 64]) {
+      tidy(() => {
+        const weight = randint(-127, 128, [1 + 5 * columns], { dtype: 'int8' })
+          .narrow(0, 1, 5 * columns)
+          .view(5, columns);
+        const input = randn(1 + 3 * columns)
+          .to(dtype)
+          .narrow(0, 1, 3 * columns)
+          .view(3, columns);
+        const product = multiply(input, weight, ones([5], { dtype }));
+        const exact = input.to('float32').matmul(weight.to('float32').t());
+        const difference = product.to('float32').sub(exact).abs().max().item() as number;
+        expect(difference).toBeLessThan(0.01 * (exact.abs().max().item() as number) + 1e-6);
+      });
+    }
+  }
 });
