@@ -300,14 +300,17 @@ void for_rows(const at::Tensor& result, int64_t bytes_of_row, const Fn& fn) {
 template <typename Row, typename Number>
 void multiply_one(const float* input, const Matrix<Number>& weight, const PerRow& scales, const PerRow& bias,
                   const at::Tensor& result) {
-  // Measured: float32 is fastest with four rows at a time, narrower weights row by row.
+  // Measured: narrower weights are read fastest row by row, float32 four rows at a time on Zen 3 and row by
+  // row on Zen 5. The bits are the same.
   constexpr int kRows = std::is_same_v<Number, float> ? 4 : 1;
+  static const bool is_row_by_row = kRows == 1 || __builtin_cpu_supports("avx512f") != 0;
   Row row;
   prepare(input, weight, row);
   float* const results = result.mutable_data_ptr<float>();
   for_rows(result, weight.bytes_of_row(), [&](int64_t begin, int64_t end) {
     int64_t i = begin;
-    for (; i + kRows <= end; i += kRows) dot<kRows>(row, weight, i, results + i);
+    if (!is_row_by_row)
+      for (; i + kRows <= end; i += kRows) dot<kRows>(row, weight, i, results + i);
     for (; i < end; ++i) dot<1>(row, weight, i, results + i);
     for (i = begin; i < end; ++i) results[i] = results[i] * scales.at(i, 1) + bias.at(i, 0);
   });

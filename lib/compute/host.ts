@@ -25,6 +25,12 @@ let holds = 0;
 /** Milliseconds that generation may compute before the next call: as many as the calls before it took. */
 let owed = 0;
 
+/**
+ * Milliseconds that a turn of the event loop may generate. Small models generate several tokens in it: a turn, and a message, take
+ * as long as a token of theirs.
+ */
+const SHORT_TURN = 1;
+
 port.on('message', (request: Request) => {
   if (request.numThreads !== getNumThreads()) setNumThreads(request.numThreads);
   if (request.id === undefined) notice(request);
@@ -69,7 +75,8 @@ function turn(): void {
   const isOwed = owed > 0;
   const next = nextCall();
   if (isGenerating() && (isOwed || next < 0)) {
-    for (const model of models.values()) if (model.isGenerating) model.generate();
+    do generate();
+    while (nextCall() < 0 && isGenerating() && performance.now() - began < SHORT_TURN);
     if (events.length > 0) send({ events });
     events = [];
     owed -= performance.now() - began;
@@ -77,6 +84,10 @@ function turn(): void {
     answer(calls.splice(next, 1)[0]!);
     owed = some((model) => model.hasSequences) ? performance.now() - began : 0;
   }
+}
+
+function generate(): void {
+  for (const model of models.values()) if (model.isGenerating) model.generate();
 }
 
 function answer(call: PostedCall): void {

@@ -7,7 +7,8 @@ import type {
   TokenLogprobs,
 } from '../generation/decoder';
 import type { GPTModel } from '../models/gpt-model';
-import { getNumThreads, setNumThreads } from '../tensor/device';
+import { withThreads } from '../generation/threads';
+import { getNumThreads } from '../tensor/device';
 import { postError } from '../workers/errors';
 import type { Notice, SequenceEvent } from './protocol';
 
@@ -86,13 +87,7 @@ export class HostedSequences {
   private decode(): void {
     const threads = getNumThreads();
     const sparesOne = threads > 1 && this.sequences.size > 1 && !this.decoder.readsPrompts;
-    if (!sparesOne) return this.decoder.step();
-    setNumThreads(threads - 1);
-    try {
-      this.decoder.step();
-    } finally {
-      setNumThreads(threads);
-    }
+    withThreads(sparesOne ? threads - 1 : threads, () => this.decoder.step());
   }
 
   private add(number: number, request: DecodeRequest | SearchRequest): void {

@@ -19,6 +19,7 @@ import { SampleGroup } from './sample-group';
 import { Search } from './search';
 import { Sequence, type Waiting } from './sequence';
 import { SessionCaches } from './session-caches';
+import { fastestThreads, weightBytes, withThreads } from './threads';
 
 /**
  * Maximum number of prompt tokens in one pass, over all sequences, while others wait: a long prompt is read in parts.
@@ -50,6 +51,8 @@ export class BatchDecoder implements Decoder {
   private readonly waiting = new Set<Waiting>();
   private readonly caches: SessionCaches;
   private evaluating: ReturnType<typeof evaluation> | undefined;
+  /** Bytes of the model's weights. */
+  private bytes: number | undefined;
   private added = 0;
 
   constructor(private readonly model: GPTModel) {
@@ -58,7 +61,9 @@ export class BatchDecoder implements Decoder {
 
   add(request: DecodeRequest | SearchRequest, sink: TokenSink): DecodedSequence {
     const { model, waiting } = this;
-    this.evaluating = undefined; // The program may have replaced modules since the last sequence was added.
+    // The program may have replaced modules since the last sequence was added.
+    this.evaluating = undefined;
+    this.bytes = undefined;
     if (!('prompts' in request)) return new Sequence(model, this.added++, request, sink, waiting, this.caches);
     return new (request.beams === undefined ? SampleGroup : BeamSearch)(model, request, sink, waiting);
   }
@@ -142,7 +147,9 @@ export class BatchDecoder implements Decoder {
 
   private pass(turns: readonly Turn[]): Outcome[] {
     try {
-      return this.evaluate(() => this.compute(turns));
+      const tokens = turns.reduce((sum, { count }) => sum + count, 0);
+      this.bytes ??= weightBytes(this.model);
+      return withThreads(fastestThreads(this.bytes, tokens), () => this.evaluate(() => this.compute(turns)));
     } catch (error) {
       // Caches count only what a whole pass has stored, so each can try again alone: the error is that of those who fail.
       if (turns.length > 1) return turns.flatMap((turn) => this.pass([turn]));
