@@ -5,8 +5,8 @@
 //   node bench/training.mjs --losses 200 [--models s6]
 //
 // Each side is a process of its own, because kernels cannot change within one and its peak memory is its own. A round starts each
-// side once, which takes two steps to warm up and then those that are timed; medians count. The floor is the time of the products of
-// a step's Linears alone, by the kernels of `auto`: forward, and backward for the input and the weight.
+// side once, which takes two steps to warm up and then those that are timed; medians count. The floor is the time of a step's matrix
+// products alone, by the kernels of `auto`.
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -133,8 +133,8 @@ async function training({ side, config, steps, losses }) {
       : model.loss(x, y);
   const step = (x, y) =>
     torch.tidy(() => {
-      const loss = lossOf(x, y);
       optimizer.zeroGrad();
+      const loss = torch.tidy(() => lossOf(x, y));
       loss.backward();
       optimizer.step();
       return loss.item();
@@ -159,11 +159,12 @@ function batch(tokens, { batch_size: B, block_size: T }, step) {
   return [0, 1].map((shift) => tokens.narrow(0, start + shift, B * T).view([B, T]));
 }
 
-/** The products of a step's Linears: forward, and backward for input and weight. */
+/** The products of a step: those of Linears, forward and backward for input and weight, and those of attention. */
 async function products({ config, steps }) {
   const torch = await import('../dist/index.mjs');
-  const { vocab_size: V, n_layer: layers, n_embd: C } = config;
-  const N = config.batch_size * config.block_size;
+  const { vocab_size: V, n_layer: layers, n_embd: C, n_head, batch_size: B, block_size: T } = config;
+  const N = B * T;
+  const [heads, size] = [B * n_head, C / n_head];
   const shapes = [
     ...Array(layers)
       .fill([
@@ -188,6 +189,13 @@ async function products({ config, steps }) {
         torch.tidy(() => void input.matmul(weight.t()));
         torch.tidy(() => void grad.matmul(weight));
         torch.tidy(() => void grad.t().matmul(input));
+      }
+      for (let i = 0; i < layers; i++) {
+        // Each position sees half of the positions on average. Backward computes the weights again.
+        const [q, k, weights] = [of(heads, T / 2, size), of(heads, T, size), of(heads, T / 2, T)];
+        for (let n = 0; n < 3; n++) torch.tidy(() => void q.bmm(k.transpose(1, 2))); // scores, twice; gradient of the weights
+        for (let n = 0; n < 2; n++) torch.tidy(() => void weights.bmm(k)); // result; gradient of the queries
+        for (let n = 0; n < 2; n++) torch.tidy(() => void weights.transpose(1, 2).bmm(q)); // gradients of keys and values
       }
     });
   for (let i = 0; i < 2; i++) step();
