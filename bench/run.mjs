@@ -26,6 +26,9 @@ heads, "fused" the same function with one qkv projection, scaled_dot_product_att
 key-value cache. The ratio is against the faster of the two; below 1 means that Node is faster.
 `;
 
+/** Milliseconds for each side before anything is timed: V8 compiles what it runs often. */
+const WARM_UP = 2000;
+
 const options = parseOptions();
 if (options.help) {
   process.stdout.write(HELP);
@@ -54,13 +57,14 @@ async function main() {
 /** Runs one workload on every side, round by round. */
 async function compare(workload, partner) {
   const sides = [...workload.node, ...workload.python].map((side) => ({ ...side, times: [], check: undefined }));
-  for (let round = -1; round < options.rounds; round++) {
-    for (const side of sides) {
-      const { times, check } = side.run ? await side.run() : await partner.ask(side.request);
-      side.check = check;
-      if (round >= 0) side.times.push(...times); // round -1 warms up
-    }
+  const run = (side) => (side.run ? side.run() : partner.ask(side.request));
+  for (const side of sides) {
+    const began = performance.now();
+    do ({ check: side.check } = await run(side));
+    while (performance.now() - began < WARM_UP);
   }
+  for (let round = 0; round < options.rounds; round++)
+    for (const side of sides) side.times.push(...(await run(side)).times);
   requireAgreement(workload, sides);
   return {
     name: workload.name,

@@ -46,8 +46,8 @@ export const workloads = [
   trainingStep('step-large', LARGE, 2),
   trainingStep('step-vocabulary', LARGE_VOCABULARY, 1),
   trainingStep('step-gpt2', GPT2, 1),
-  generation('generate-small', SMALL, 63, 2),
-  generation('generate-large', LARGE, 200, 1),
+  generation('generate-small', SMALL, 63, 5),
+  generation('generate-large', LARGE, 200, 2),
 ];
 
 /** Steps and generation of models that differ from the centre in one thing. Python's fused model alone: the other is slower. */
@@ -56,7 +56,7 @@ export const growth = Object.entries(GROWTH).flatMap(([name, change]) => {
   const tokens = Math.min(100, config.block_size - 1);
   const cells = [trainingStep(`step ${name}`, config, 1)];
   // The size of a batch says nothing of one sequence.
-  if (change.batch_size === undefined) cells.push(generation(`generate ${name}`, config, tokens, 1));
+  if (change.batch_size === undefined) cells.push(generation(`generate ${name}`, config, tokens, 5));
   return cells.map((cell) => ({ ...cell, python: cell.python.slice(1) }));
 });
 
