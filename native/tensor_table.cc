@@ -90,8 +90,9 @@ size_t storage_bytes(const at::Tensor& tensor) {
 }
 
 // Bytes that freeing the tensor releases. Mapped files do not count: the system can drop their pages at any
-// time.
+// time. The device meta has no memory.
 static int64_t freeable_bytes(const at::Tensor& tensor) {
+  if (tensor.is_meta()) return 0;
   if (tensor.has_storage()) {
     const auto deleter = tensor.storage().data_ptr().get_deleter();
     if (deleter == unmap || deleter == release_slice) return 0;
@@ -100,7 +101,7 @@ static int64_t freeable_bytes(const at::Tensor& tensor) {
 }
 
 void ExternalMemory::retain(Napi::BasicEnv env, const at::Tensor& tensor) {
-  const int64_t bytes = freeable_bytes(tensor);
+  const int64_t bytes = is_borrowing_ ? 0 : freeable_bytes(tensor);
   Entry& entry = storages_.try_emplace(storage_key(tensor), Entry{bytes, 0}).first->second;
   if (entry.holders++ > 0) return;
   report(env, bytes);
@@ -163,6 +164,8 @@ void ExternalMemory::defer_collections(Napi::BasicEnv env, bool on) {
   deferred_ += unreported_;
   report(env, 0);
 }
+
+void ExternalMemory::set_borrowing(bool on) { is_borrowing_ = on; }
 
 namespace {
 
@@ -281,6 +284,11 @@ Napi::Value defer_collections(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value set_borrowing(const Napi::CallbackInfo& info) {
+  Addon::of(info.Env()).store->external.set_borrowing(to_bool(info[0], "on"));
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void init_tensor_table(Napi::Env, Napi::Object& exports) {
@@ -293,6 +301,7 @@ void init_tensor_table(Napi::Env, Napi::Object& exports) {
   expose<is_alive>(exports, "isAlive");
   expose<memory>(exports, "memory");
   expose<defer_collections>(exports, "deferCollections");
+  expose<set_borrowing>(exports, "setBorrowing");
 }
 
 }  // namespace torchbind

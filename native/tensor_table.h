@@ -56,6 +56,8 @@ class ExternalMemory {
   // While on, no bytes are reported to V8 and no collection is forced: for code that makes many tensors of
   // which none is garbage. Each report may make V8 mark for milliseconds, so one report follows at the end.
   void defer_collections(Napi::BasicEnv env, bool on);
+  // While on, the memory of new tensors does not count: another thread holds it, and freeing them frees nothing.
+  void set_borrowing(bool on);
   // Bytes that V8 knows of.
   int64_t reported() const { return total_ - unreported_; }
 
@@ -73,6 +75,7 @@ class ExternalMemory {
   Clock::time_point next_collection_;
   int collections_ = 0;
   int deferrals_ = 0;
+  bool is_borrowing_ = false;
   struct Entry {
     int64_t bytes;
     uint32_t holders;

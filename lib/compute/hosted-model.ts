@@ -11,7 +11,7 @@ import { Tensor, wrap } from '../tensor/tensor';
 import { transfer } from '../tensor/transfer';
 import { HostedSequences } from './hosted-sequences';
 import { type PostedModel, receiveModel } from './posted-model';
-import { lend, receiveLent } from './posted-module';
+import { borrowing, lend, receiveLent } from './posted-module';
 import { type PostedState, postState, putState, receiveState, type StatePart } from './posted-state';
 import { Averager } from './averager';
 import type { Applied, Call, CopiedStorage, Notice, PostedBatch, PostedOptimizer, SequenceEvent } from './protocol';
@@ -34,7 +34,9 @@ export class HostedModel {
 
   /** @param emit is called with each token as it is generated */
   constructor(posted: PostedModel, emit: (event: SequenceEvent) => void) {
-    const { model, tensors } = receiveModel(posted, (config, options) => new GPTModel(config, options));
+    const make = (): ReturnType<typeof receiveModel<GPTModel>> =>
+      receiveModel(posted, (config, options) => new GPTModel(config, options));
+    const { model, tensors } = borrowing(make);
     this.model = model;
     this.tensors = tensors;
     this.sequences = new HostedSequences(model, emit);
@@ -139,7 +141,7 @@ export class HostedModel {
       groups.map((numbers) => ({ params: numbers.map((number) => this.tensors[number] as Parameter) })),
     );
     for (const posted of state) {
-      const value = receiveState(posted);
+      const value = borrowing(() => receiveState(posted));
       this.known.add(value);
       putState(optimizer.state, this.tensors[posted.parameter] as Parameter, posted.key, value);
     }

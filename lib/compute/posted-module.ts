@@ -76,6 +76,19 @@ export function lend(tensors: readonly Tensor[]): { tickets: number[]; loan: Nat
   return native().lendTensors(handles, threadId);
 }
 
+/**
+ * Runs a synchronous function that receives tensors of which another thread holds the memory. It does not count as this thread's:
+ * V8 would collect garbage again and again to free it.
+ */
+export function borrowing<T>(fn: () => T): T {
+  native().setBorrowing(true);
+  try {
+    return fn();
+  } finally {
+    native().setBorrowing(false);
+  }
+}
+
 /** The tensor of a ticket of `lend`, in no scope. */
 export function receiveLent(ticket: number): Tensor {
   return keep(wrap(native().receiveTensor(ticket)));

@@ -185,6 +185,8 @@ export interface Binding {
   memory(): MemoryCounts;
   /** Between a call with true and one with false, no garbage collection is forced because tensors were made. */
   deferCollections(on: boolean): void;
+  /** While on, the memory of new tensors is not reported to V8: another thread holds it. */
+  setBorrowing(on: boolean): void;
 
   // tickets.cc: tensors on their way to other threads
   /** A ticket, process-wide, for another tensor over the same storage; `thread` is the sender's threadId. */

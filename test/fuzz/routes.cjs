@@ -235,6 +235,7 @@ const SIGNATURES = {
   viewStorage: [T, DTYPE, N, SHAPE, SHAPE],
   itemSize: [DTYPE],
   deferCollections: [FLAG],
+  setBorrowing: [FLAG],
   packTensors: [HANDLE_LIST, (fuzz) => (fuzz.rng.chance(0.5) ? null : DTYPE(fuzz))],
   copyTensors: [HANDLE_LIST, HANDLE_LIST],
   equalTensors: [HANDLE_LIST, HANDLE_LIST],
