@@ -21,7 +21,9 @@ import {
   evaluationLoss,
   LateLosses,
   type Made,
+  type OnlyBatch,
   type PartOptions,
+  updateFrom,
 } from './update';
 
 /**
@@ -107,24 +109,29 @@ export class TrainingEngine {
   /**
    * Clips the gradients and makes the update.
    *
+   * @param only the only batch of the update, which was not accumulated before and is freed: with a loss that is not finite no update
+   *   is made
    * @param onApplied is called in the same turn of the event loop in which this thread learns of the update, before any
    *   other code
    */
-  async apply(options: ApplyOptions, onApplied: (made: Made) => void): Promise<Made> {
+  async apply(options: ApplyOptions, only: OnlyBatch | undefined, onApplied: (made: Made) => void): Promise<Made> {
     const { replica, model, optimizer } = this;
     if (replica === undefined) {
-      const made = applyGradients(model, optimizer, options, this.late);
+      const apply = (): Made => applyGradients(model, optimizer, options, this.late);
+      const made = only === undefined ? apply() : using(only.batch, () => updateFrom(model, only, apply));
       onApplied(made);
       return made;
     }
     const { gradClip, scaler } = options;
+    const posted = only === undefined ? undefined : { batch: post(only.batch), precision: only.precision };
     const groups = optimizer.paramGroups.map(hyperparametersOf);
     const take = (applied: Applied): void => {
       if (applied.scaler !== null) scaler?.setState(applied.scaler);
       for (const part of applied.state) this.takeState(replica, part);
       onApplied(applied);
     };
-    return replica.call<Applied>({ type: 'apply', gradClip, scaler: scaler?.getState() ?? null, groups }, take);
+    const call = { only: posted, gradClip, scaler: scaler?.getState() ?? null, groups };
+    return replica.call<Applied>({ type: 'apply', ...call }, take);
   }
 
   /** Whether `average` can be called: the place where updates are computed has a reducer. */

@@ -16,7 +16,7 @@ import { type PostedState, postState, putState, receiveState, type StatePart } f
 import { Averager } from './averager';
 import type { Applied, Call, CopiedStorage, Notice, PostedBatch, PostedOptimizer, SequenceEvent } from './protocol';
 import { newOptimizer } from './replicable';
-import { accumulate, applyGradients, evaluationLoss, LateLosses } from './update';
+import { accumulate, applyGradients, evaluationLoss, LateLosses, type Made, updateFrom } from './update';
 
 /** A model of another thread, as this thread computes it. */
 export class HostedModel {
@@ -154,11 +154,16 @@ export class HostedModel {
     this.known.clear();
   }
 
-  private apply({ gradClip, scaler: scalerState, groups }: Extract<Call, { type: 'apply' }>): Applied {
+  private apply({ only, gradClip, scaler: scalerState, groups }: Extract<Call, { type: 'apply' }>): Applied {
     const optimizer = this.optimizer!;
     groups.forEach((group, i) => Object.assign(optimizer.paramGroups[i]!, group));
     const scaler = this.scalerAt(scalerState);
-    const made = applyGradients(this.model, optimizer, { gradClip, scaler }, this.late);
+    const apply = (): Made => applyGradients(this.model, optimizer, { gradClip, scaler }, this.late);
+    if (only !== undefined) this.zeroGrad();
+    const made =
+      only === undefined
+        ? apply()
+        : this.withBatch(only.batch, (batch) => updateFrom(this.model, { ...only, batch }, apply));
     return { ...made, scaler: scaler?.getState() ?? null, state: this.newState(optimizer) };
   }
 

@@ -64,6 +64,8 @@ export interface PostedAveraged {
 }
 
 export interface ApplyCall {
+  /** The only batch of the update, whose gradients were not accumulated before. */
+  only: { batch: PostedBatch; precision: Precision } | undefined;
   gradClip: number | undefined;
   scaler: GradScalerState | null;
   /** The hyperparameters of each group. */

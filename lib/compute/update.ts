@@ -98,8 +98,20 @@ export interface ApplyOptions {
 export interface Made {
   /** Before clipping; null where gradients are not clipped. */
   gradNorm: number | null;
-  /** The sum of the losses that were read late. */
+  /** The loss of the only batch, or the sum of those that were read late. The update was made if it is finite. */
   loss: number | undefined;
+}
+
+/** The only batch of an update, in float32 or autocast. */
+export interface OnlyBatch {
+  batch: Batch;
+  precision: Precision;
+}
+
+/** A whole update from one batch: its gradients, and then what `applyGradients` does, unless the loss is not finite. */
+export function updateFrom(model: GPTModel, { batch, precision }: OnlyBatch, apply: () => Made): Made {
+  const loss = accumulate(model, batch, { parts: 1, precision, scaler: null })!;
+  return Number.isFinite(loss) ? { ...apply(), loss } : { gradNorm: null, loss };
 }
 
 /** Clips the gradients and makes the update, unless one of the late losses is not finite. */

@@ -238,7 +238,8 @@ export class Trainer {
       gradClip: this.settings.gradClip ?? (writesMetrics(this.settings) ? Infinity : undefined),
       precision: this.settings.precision,
       scaler: this.scaler,
-      readsLate: this.readsLate(),
+      readsLate: this.model.device !== 'cpu' && this.judgesLate() && canReadLate(this.optimizer),
+      judgesLate: this.model.device === 'cpu' && this.judgesLate(),
       ranks: this.ranks,
       shouldStop: () => this.shouldStop(),
       judge: (loss) => this.guard.judge(loss),
@@ -264,10 +265,9 @@ export class Trainer {
     return true;
   }
 
-  /** Off the CPU, where a loss that is not finite is the only bad one, and the optimizer can skip an update on the device. */
-  private readsLate(): boolean {
-    const needsLoss = this.ranks !== null || this.scaler !== null || this.settings.guard?.spikeFactor !== undefined;
-    return this.model.device !== 'cpu' && !needsLoss && canReadLate(this.optimizer);
+  /** Whether only a loss that is not finite is a bad one, so that the update need not wait until the loss is judged. */
+  private judgesLate(): boolean {
+    return this.ranks === null && this.scaler === null && this.settings.guard?.spikeFactor === undefined;
   }
 
   /** In the same turn as the update, so that weights, step and the state of the run always belong together. */

@@ -18,6 +18,8 @@ export interface UpdateOptions {
   ranks: Ranks | null;
   /** The losses are read after the update, which the device itself skips where one is not finite. */
   readsLate: boolean;
+  /** An update from one batch is made before anybody judges its loss, unless that is not finite. */
+  judgesLate: boolean;
   /** Asked between the batches of one update: true gives the update up. */
   shouldStop: () => boolean;
   /** Says what is wrong with the loss, before the update is made or was skipped; undefined for a good one. */
@@ -56,7 +58,8 @@ export async function update(
   const rewind = parts > 1 && ranks === null ? rewinder(model, data) : undefined;
   await engine.beginUpdate();
   let sum = 0;
-  for (let i = 0; i < parts; i++) {
+  const isOne = options.judgesLate && parts === 1;
+  for (let i = 0; !isOne && i < parts; i++) {
     if (i > 0) {
       await nextTurn();
       if (shouldStop()) {
@@ -74,9 +77,10 @@ export async function update(
     sum += loss;
     if (ranks === null && !Number.isFinite(loss)) break;
   }
-  let [loss, problem] = readsLate ? [NaN, undefined] : judged(sum);
+  let [loss, problem] = readsLate || isOne ? [NaN, undefined] : judged(sum);
   if (problem !== undefined) return { loss, problem };
-  const { gradNorm } = await engine.apply({ gradClip, scaler }, (made) => {
+  const only = isOne ? { batch: data.next(), precision } : undefined;
+  const { gradNorm } = await engine.apply({ gradClip, scaler }, only, (made) => {
     if (made.loss !== undefined) [loss, problem] = judged(made.loss);
     if (problem === undefined) options.onUpdated(loss);
   });

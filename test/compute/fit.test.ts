@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import {
   applyLora,
   CharTokenizer,
@@ -20,6 +20,7 @@ import { native } from '../../lib/native/native';
 import { LayerNorm } from '../../lib/nn/layer-norm';
 import { Linear } from '../../lib/nn/linear';
 import { heldTensors } from '../../lib/compute/posted-module';
+import { Replica } from '../../lib/compute/replica';
 import { whyNotReplicable } from '../../lib/compute/replicable';
 import { getRngState } from '../../lib/tensor/random';
 import { memoryInUse } from '../helpers/garbage';
@@ -144,6 +145,20 @@ describe('fit on a compute thread computes, bit for bit, what it computes on thi
     };
     expect(await changing('worker')).toEqual(await changing('main'));
   });
+});
+
+it.each([
+  ['one batch', {}, ['apply']],
+  ['two batches', { gradAccumulation: 2 }, ['accumulate', 'accumulate', 'apply']],
+  ['a loss that is judged first', { guard: { spikeFactor: 10 } }, ['accumulate', 'apply']],
+])('an update from %s takes no more messages than it needs', async (_, options, ofUpdate) => {
+  const spy = vi.spyOn(Replica.prototype, 'call');
+  const gpt = make();
+  const checkpointDir = 'guard' in options ? temporaryDirectory() : undefined;
+  await gpt.fit({ text, maxSteps: 2, evalInterval: 0, ...options, ...(checkpointDir && { checkpointDir }) });
+  const calls = spy.mock.calls.map(([{ type }]) => type).filter((type) => type === 'accumulate' || type === 'apply');
+  expect(calls).toEqual([...ofUpdate, ...ofUpdate]);
+  spy.mockRestore();
 });
 
 describe('while an update is computed', () => {
