@@ -56,7 +56,8 @@ class ExternalMemory {
   // While on, no bytes are reported to V8 and no collection is forced: for code that makes many tensors of
   // which none is garbage. Each report may make V8 mark for milliseconds, so one report follows at the end.
   void defer_collections(Napi::BasicEnv env, bool on);
-  // While on, the memory of new tensors does not count: another thread holds it, and freeing them frees nothing.
+  // While on, the memory of new tensors does not count: another thread holds it, and freeing them frees
+  // nothing.
   void set_borrowing(bool on);
   // Bytes that V8 knows of.
   int64_t reported() const { return total_ - unreported_; }
