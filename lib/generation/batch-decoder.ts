@@ -149,7 +149,8 @@ export class BatchDecoder implements Decoder {
     try {
       const tokens = turns.reduce((sum, { count }) => sum + count, 0);
       this.bytes ??= weightBytes(this.model);
-      return withThreads(fastestThreads(this.bytes, tokens), () => this.evaluate(() => this.compute(turns)));
+      const threads = fastestThreads(this.bytes, tokens, turns.length > 1);
+      return withThreads(threads, () => this.evaluate(() => this.compute(turns)));
     } catch (error) {
       // Caches count only what a whole pass has stored, so each can try again alone: the error is that of those who fail.
       if (turns.length > 1) return turns.flatMap((turn) => this.pass([turn]));

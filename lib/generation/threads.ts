@@ -1,13 +1,13 @@
 import type { GPTModel } from '../models/gpt-model';
 import { getNumThreads, setNumThreads } from '../tensor/device';
 
-/** Bytes of weights up to which one thread computes a token faster than two: with two, each operator ends with a wait. */
+/** Bytes of weights up to which one thread computes a few tokens faster than two: with two, each operator ends with a wait. */
 const SMALL = 16 * 2 ** 20;
 
-/** Tokens of a pass up to which this holds. */
+/** As many tokens have the same bits with any number of threads. */
 const FEW_TOKENS = 16;
 
-/** Runs a synchronous function in which operators use at most `count` threads of the CPU. No result depends on their number. */
+/** Runs a synchronous function in which operators use at most `count` threads of the CPU. */
 export function withThreads<T>(count: number, fn: () => T): T {
   const before = getNumThreads();
   if (before <= count) return fn();
@@ -19,9 +19,16 @@ export function withThreads<T>(count: number, fn: () => T): T {
   }
 }
 
-/** Threads that compute a pass of so many tokens fastest, for a model with so many bytes of weights; Infinity for all. */
-export function fastestThreads(bytes: number, tokens: number): number {
-  return tokens <= FEW_TOKENS && bytes <= SMALL ? 1 : Infinity;
+/**
+ * Threads that compute a pass fastest; Infinity for all. A busy machine makes threads that wait for one another slower still.
+ *
+ * @param bytes of the model's weights
+ * @param tokens of all sequences of the pass
+ * @param isPacked whether it has several sequences: its products are rounded otherwise than those of one in any case
+ */
+export function fastestThreads(bytes: number, tokens: number, isPacked: boolean): number {
+  const isSmall = bytes * Math.max(tokens, FEW_TOKENS) <= SMALL * FEW_TOKENS;
+  return isSmall && (isPacked || tokens <= FEW_TOKENS) ? 1 : Infinity;
 }
 
 /** Bytes of a model's weights. */
