@@ -134,7 +134,7 @@ async function training({ side, config, steps, losses }) {
   const step = (x, y) =>
     torch.tidy(() => {
       optimizer.zeroGrad();
-      const loss = torch.tidy(() => lossOf(x, y));
+      const loss = lossOf(x, y);
       loss.backward();
       optimizer.step();
       return loss.item();

@@ -15,6 +15,9 @@ import type { Notice, SequenceEvent } from './protocol';
 /** The longest wait for readers, in milliseconds. */
 const LONGEST_WAIT = 2;
 
+/** Bytes of weights above which all cores compute, whatever the readers do. */
+const LARGE_MODEL = 128 * 2 ** 20;
+
 interface HostedSequence {
   decoded: DecodedSequence;
   /** Tokens that it may still generate. */
@@ -82,12 +85,15 @@ export class HostedSequences {
 
   /**
    * Several sequences usually have readers that pass the tokens on over the network. Their thread gets a core: it would stop one of
-   * ours, and the others would wait for it at the end of every operator. Results do not depend on the number of threads.
+   * ours, and the others would wait for it at the end of every operator. The operators of a large model take so long that this does
+   * not matter.
    */
   private decode(): void {
     const threads = getNumThreads();
-    const sparesOne = threads > 1 && this.sequences.size > 1 && !this.decoder.readsPrompts;
-    withThreads(sparesOne ? threads - 1 : threads, () => this.decoder.step());
+    const { decoder } = this;
+    const sparesOne =
+      threads > 1 && this.sequences.size > 1 && !decoder.readsPrompts && decoder.weightBytes <= LARGE_MODEL;
+    withThreads(sparesOne ? threads - 1 : threads, () => decoder.step());
   }
 
   private add(number: number, request: DecodeRequest | SearchRequest): void {

@@ -62,7 +62,7 @@ export function accumulate(
   late?: LateLosses,
 ): number | undefined {
   return tidy(() => {
-    const loss = tidy(() => lossOf(model, batch, precision)); // the logits take much memory, and the backward pass needs none
+    const loss = lossOf(model, batch, precision);
     if (late !== undefined || loss.device !== 'cpu') {
       // Reading waits for the device: it gets the backward pass to do first.
       addGradients(loss, { parts, scaler });

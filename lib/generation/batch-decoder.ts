@@ -51,7 +51,6 @@ export class BatchDecoder implements Decoder {
   private readonly waiting = new Set<Waiting>();
   private readonly caches: SessionCaches;
   private evaluating: ReturnType<typeof evaluation> | undefined;
-  /** Bytes of the model's weights. */
   private bytes: number | undefined;
   private added = 0;
 
@@ -85,6 +84,11 @@ export class BatchDecoder implements Decoder {
   get readsPrompts(): boolean {
     for (const { pending } of this.waiting) if (pending > 1) return true;
     return false;
+  }
+
+  /** Bytes of the model's weights. */
+  get weightBytes(): number {
+    return (this.bytes ??= weightBytes(this.model));
   }
 
   /**
@@ -148,8 +152,7 @@ export class BatchDecoder implements Decoder {
   private pass(turns: readonly Turn[]): Outcome[] {
     try {
       const tokens = turns.reduce((sum, { count }) => sum + count, 0);
-      this.bytes ??= weightBytes(this.model);
-      const threads = fastestThreads(this.bytes, tokens, turns.length > 1);
+      const threads = fastestThreads(this.weightBytes, tokens, turns.length > 1);
       return withThreads(threads, () => this.evaluate(() => this.compute(turns)));
     } catch (error) {
       // Caches count only what a whole pass has stored, so each can try again alone: the error is that of those who fail.

@@ -426,7 +426,9 @@ export class GPTModel extends Module {
     const logits = this.logits(this.hidden(idx, undefined, recording)); // (B, T, C) -> (B, T, V)
     if (targets === undefined || targets === null) return { logits, ...recording } as GPTOutput;
     unwrap(targets, 'GPT: targets');
-    const loss = crossEntropyLoss(logits.view([-1, this.config.vocabSize]), targets.reshape([-1])); // (B T, V), (B T)
+    const rows = logits.view([-1, this.config.vocabSize]); // (B, T, V) -> (B T, V)
+    const loss = crossEntropyLoss(rows, targets.reshape([-1]));
+    rows.dispose();
     return { logits, loss, ...recording } as GPTOutput;
   }
 
@@ -435,8 +437,14 @@ export class GPTModel extends Module {
     const { lmHead } = this;
     const { logitScale, logitSoftcap } = this.config;
     const isPlain = logitScale === 1 && logitSoftcap === null;
-    const isOwn = isPlain && this.forward === GPTModel.prototype.forward && lmHead.constructor === Linear;
-    if (!this.chunkedLoss || !isOwn) return this.forward(idx, targets).loss!;
+    const isOwnHead = lmHead.constructor === Linear && lmHead.forward === Linear.prototype.forward;
+    const isOwn = isOwnHead && this.forward === GPTModel.prototype.forward;
+    if (!this.chunkedLoss || !isOwn || !isPlain) {
+      const { logits, loss } = this.forward(idx, targets);
+      // They take much memory, and the backward pass needs none of it. A program's own code may have kept them.
+      if (isOwn) logits.dispose();
+      return loss!;
+    }
     this.checkTokens(idx);
     settle(this);
     unwrap(targets, 'GPT: targets');
