@@ -14,7 +14,16 @@ import { type PostedModel, receiveModel } from './posted-model';
 import { borrowing, lend, receiveLent } from './posted-module';
 import { type PostedState, postState, putState, receiveState, type StatePart } from './posted-state';
 import { Averager } from './averager';
-import type { Applied, Call, CopiedStorage, Notice, PostedBatch, PostedOptimizer, SequenceEvent } from './protocol';
+import type {
+  Applied,
+  Call,
+  CopiedStorage,
+  Notice,
+  PostedBatch,
+  PostedOnlyBatch,
+  PostedOptimizer,
+  SequenceEvent,
+} from './protocol';
 import { newOptimizer } from './replicable';
 import { accumulate, applyGradients, evaluationLoss, LateLosses, type Made, updateFrom } from './update';
 
@@ -34,9 +43,9 @@ export class HostedModel {
 
   /** @param emit is called with each token as it is generated */
   constructor(posted: PostedModel, emit: (event: SequenceEvent) => void) {
-    const make = (): ReturnType<typeof receiveModel<GPTModel>> =>
-      receiveModel(posted, (config, options) => new GPTModel(config, options));
-    const { model, tensors } = borrowing(make);
+    const { model, tensors } = borrowing(() =>
+      receiveModel(posted, (config, options) => new GPTModel(config, options)),
+    );
     this.model = model;
     this.tensors = tensors;
     this.sequences = new HostedSequences(model, emit);
@@ -159,12 +168,13 @@ export class HostedModel {
     groups.forEach((group, i) => Object.assign(optimizer.paramGroups[i]!, group));
     const scaler = this.scalerAt(scalerState);
     const apply = (): Made => applyGradients(this.model, optimizer, { gradClip, scaler }, this.late);
-    if (only !== undefined) this.zeroGrad();
-    const made =
-      only === undefined
-        ? apply()
-        : this.withBatch(only.batch, (batch) => updateFrom(this.model, { ...only, batch }, apply));
+    const made = only === undefined ? apply() : this.updateFrom(only, apply);
     return { ...made, scaler: scaler?.getState() ?? null, state: this.newState(optimizer) };
+  }
+
+  private updateFrom({ batch, precision }: PostedOnlyBatch, apply: () => Made): Made {
+    this.zeroGrad();
+    return this.withBatch(batch, (own) => updateFrom(this.model, { batch: own, precision }, apply));
   }
 
   private copyStorages(): CopiedStorage[] {

@@ -63,9 +63,15 @@ export interface PostedAveraged {
   states: number[];
 }
 
+/** `OnlyBatch`, by tickets. */
+export interface PostedOnlyBatch {
+  batch: PostedBatch;
+  precision: Precision;
+}
+
 export interface ApplyCall {
   /** The only batch of the update, whose gradients were not accumulated before. */
-  only: { batch: PostedBatch; precision: Precision } | undefined;
+  only: PostedOnlyBatch | undefined;
   gradClip: number | undefined;
   scaler: GradScalerState | null;
   /** The hyperparameters of each group. */
